@@ -1,0 +1,251 @@
+//! Cancel: a flag that wakes every thread waiting on its behalf.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::clock::Bell;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU8, Ordering};
+
+/// Stops a run from outside, from any thread.
+///
+/// [`cancel`](Cancel::cancel) stops admission: nothing new is sent, every wait ends at once, and
+/// what is in flight is finished. [`abort`](Cancel::abort) also shuts down the sockets of what is
+/// in flight. Both are for good. Clones are the same flag.
+///
+/// ```
+/// use tollgate::{Cancel, Cost, ErrorKind, Limiter, Rate};
+///
+/// let cancel = Cancel::new();
+/// let limiter = Limiter::builder().requests(Rate::per_hour(1)).build()?;
+/// let _the_only_one_this_hour = limiter.acquire(Cost::ONE)?;
+///
+/// let elsewhere = cancel.clone();
+/// std::thread::spawn(move || elsewhere.cancel());
+/// let refused = limiter.acquire_cancellable(Cost::ONE, &cancel).unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Cancelled);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Flag,
+    listeners: Mutex<Listeners>,
+}
+
+const LIVE: u8 = 0;
+const CANCELLED: u8 = 1;
+const ABORTED: u8 = 2;
+
+struct Flag(AtomicU8);
+
+impl Default for Flag {
+    fn default() -> Self {
+        Self(AtomicU8::new(LIVE))
+    }
+}
+
+#[derive(Default)]
+struct Listeners {
+    next: u64,
+    by_id: BTreeMap<u64, Listener>,
+}
+
+#[derive(Clone)]
+enum Listener {
+    /// A thread waiting somewhere.
+    Bell(Arc<Bell>),
+    /// What to do on an abort.
+    Hook(Arc<dyn Fn() + Send + Sync>),
+    /// A flag that falls when this one does.
+    Child(Weak<Shared>),
+}
+
+impl Cancel {
+    /// A flag nobody has raised yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops admission and wakes every wait; what is in flight is finished.
+    pub fn cancel(&self) {
+        self.0.raise(CANCELLED);
+    }
+
+    /// As [`cancel`](Cancel::cancel), and shuts down the sockets of what is in flight.
+    ///
+    /// A host-name look-up or a TCP connect already under way is not interrupted; it ends within
+    /// the connect timeout.
+    pub fn abort(&self) {
+        self.0.raise(ABORTED);
+    }
+
+    /// Whether [`cancel`](Cancel::cancel) or [`abort`](Cancel::abort) has been called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.state.0.load(Ordering::SeqCst) != LIVE
+    }
+
+    /// Whether [`abort`](Cancel::abort) has been called.
+    pub fn is_aborted(&self) -> bool {
+        self.0.state.0.load(Ordering::SeqCst) == ABORTED
+    }
+
+    /// A flag of its own that is also raised whenever this one is.
+    ///
+    /// ```
+    /// use tollgate::Cancel;
+    ///
+    /// let all = Cancel::new();
+    /// let (one, other) = (all.child(), all.child());
+    /// one.cancel();
+    /// assert!(one.is_cancelled() && !other.is_cancelled());
+    /// all.cancel();
+    /// assert!(other.is_cancelled());
+    /// ```
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        {
+            let mut listeners = self.0.listeners.lock();
+            // A long-lived flag outlives the children of many runs.
+            listeners.by_id.retain(
+                |_, listener| !matches!(listener, Listener::Child(gone) if gone.strong_count() == 0),
+            );
+            listeners.add(Listener::Child(Arc::downgrade(&child.0)));
+        }
+        // Looked at after joining: whoever raised the flag in between saw this child or is seen here.
+        child.0.raise(self.0.state.0.load(Ordering::SeqCst));
+        child
+    }
+
+    /// Has `bell` rung when the flag is raised, for as long as the answer lives.
+    ///
+    /// The caller looks at the flag after this call and before lying down.
+    pub(crate) fn listen(&self, bell: &Arc<Bell>) -> Listening<'_> {
+        let id = self
+            .0
+            .listeners
+            .lock()
+            .add(Listener::Bell(Arc::clone(bell)));
+        Listening { cancel: self, id }
+    }
+
+    /// Has `hook` called on an abort, at once if it has happened already.
+    pub(crate) fn on_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> Listening<'_> {
+        let hook: Arc<dyn Fn() + Send + Sync> = Arc::new(hook);
+        let id = self
+            .0
+            .listeners
+            .lock()
+            .add(Listener::Hook(Arc::clone(&hook)));
+        if self.is_aborted() {
+            hook();
+        }
+        Listening { cancel: self, id }
+    }
+}
+
+impl Shared {
+    fn raise(&self, to: u8) {
+        if self.state.0.fetch_max(to, Ordering::SeqCst) >= to {
+            return;
+        }
+        // Copied out first: bells, hooks and children take locks of their own.
+        let listeners: Vec<Listener> = self.listeners.lock().by_id.values().cloned().collect();
+        for listener in listeners {
+            match listener {
+                Listener::Bell(bell) => bell.ring(),
+                Listener::Hook(hook) if to == ABORTED => hook(),
+                Listener::Hook(_) => {}
+                Listener::Child(child) => {
+                    if let Some(child) = child.upgrade() {
+                        child.raise(to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Listeners {
+    fn add(&mut self, listener: Listener) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.by_id.insert(id, listener);
+        id
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancel")
+            .field("cancelled", &self.is_cancelled())
+            .field("aborted", &self.is_aborted())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Held while a thread wants to hear of a cancellation; dropping it signs off.
+#[must_use = "dropping it signs off"]
+pub(crate) struct Listening<'a> {
+    cancel: &'a Cancel,
+    id: u64,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        let gone = self.cancel.0.listeners.lock().by_id.remove(&self.id);
+        // A hook owns what it captured: dropped here, after the lock.
+        drop(gone);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn raising_wakes_a_waiting_thread() {
+        let cancel = Cancel::new();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let bell = Bell::new();
+                let _listening = cancel.listen(&bell);
+                while !cancel.is_cancelled() {
+                    Clock::system().park(&bell, None);
+                }
+            });
+            cancel.cancel();
+            waiter.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn abort_hooks_run_once_on_abort_and_not_on_cancel() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let cancel = Cancel::new();
+        let _hook = cancel.on_abort(|| {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+        });
+        cancel.cancel();
+        assert_eq!(CALLS.load(Ordering::SeqCst), 0);
+        cancel.abort();
+        cancel.abort();
+        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+        let _late = cancel.on_abort(|| {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_child_born_after_the_fall_has_fallen() {
+        let cancel = Cancel::new();
+        cancel.abort();
+        assert!(cancel.child().is_aborted());
+    }
+}

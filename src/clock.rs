@@ -1,0 +1,355 @@
+//! Time: where it is read, and where a thread waits for it to pass.
+//!
+//! A [`Clock`] is the machine's or a virtual one. The virtual one owns the *waiting*, not only the
+//! reading: a thread that parks on it sleeps until a test calls [`VirtualClock::advance`], so that
+//! hours of pacing, backing off and deadlines are tested without a single real wait.
+//!
+//! Every wait in this crate is a [`Bell`]: a flag with its own lock and condvar, rung by whoever
+//! has news for that one thread. A bell rung before its thread lies down is not lost, and a bell
+//! may ring for nothing: whoever wakes looks again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::sync::{Condvar, Mutex};
+
+/// Where time is read and waited for: the machine's clock (the default) or a [`VirtualClock`].
+///
+/// Cloning is cheap and gives the same clock. Pacing, backing off and deadlines read the monotonic
+/// clock only; steps of the wall clock do not move them.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{Clock, VirtualClock};
+///
+/// let time = VirtualClock::new();
+/// let clock: Clock = time.clock();
+/// let before = clock.now();
+/// time.advance(Duration::from_secs(3600));
+/// assert_eq!(clock.now() - before, Duration::from_secs(3600));
+/// ```
+#[derive(Clone, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    System,
+    Virtual(Arc<Virtual>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// The present instant of the monotonic clock.
+    pub fn now(&self) -> Instant {
+        match &self.0 {
+            Source::System => Instant::now(),
+            Source::Virtual(time) => time.origin + time.state.lock().elapsed,
+        }
+    }
+
+    /// The wall clock, for reading the absolute dates that servers send.
+    ///
+    /// A virtual clock starts at 2026-01-01 00:00:00 UTC and moves only when it is advanced.
+    pub fn wall(&self) -> SystemTime {
+        match &self.0 {
+            Source::System => SystemTime::now(),
+            Source::Virtual(time) => {
+                SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + time.state.lock().elapsed
+            }
+        }
+    }
+
+    /// Lies down until `bell` is rung or `until` has come (never, if `None`), and clears the bell.
+    ///
+    /// May return for nothing: the caller looks at what it waits for again.
+    pub(crate) fn park(&self, bell: &Arc<Bell>, until: Option<Instant>) {
+        match &self.0 {
+            Source::System => bell.wait(until),
+            Source::Virtual(time) => time.park(bell, until),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::System => "Clock::system",
+            Source::Virtual(_) => "Clock::virtual",
+        })
+    }
+}
+
+/// 2026-01-01 00:00:00 UTC, in seconds after the Unix epoch.
+const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// A clock that stands still until it is told to move.
+///
+/// Made for tests, yours as well as ours: give [`VirtualClock::clock`] to a limiter, a pool or a
+/// client, and drive it from the test's thread.
+///
+/// ```
+/// use std::thread;
+/// use std::time::Duration;
+/// use tollgate::{Cost, Limiter, Rate, VirtualClock};
+///
+/// let time = VirtualClock::new();
+/// let limiter = Limiter::builder().requests(Rate::per_second(1)).clock(time.clock()).build()?;
+/// let _first = limiter.acquire(Cost::ONE)?; // the bucket starts full
+/// thread::scope(|scope| {
+///     let second = scope.spawn(|| limiter.acquire(Cost::ONE).map(drop));
+///     time.wait_parked(1);                  // it stands at the gate ...
+///     time.advance(Duration::from_secs(1)); // ... and a second brings it through
+///     second.join().unwrap()
+/// })?;
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct VirtualClock(Arc<Virtual>);
+
+impl VirtualClock {
+    /// A virtual clock at its origin.
+    pub fn new() -> Self {
+        Self(Arc::new(Virtual {
+            origin: Instant::now(),
+            state: Mutex::new(VirtualState::default()),
+            parked: Condvar::default(),
+        }))
+    }
+
+    /// The clock to hand to a limiter, a pool or a client.
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Virtual(Arc::clone(&self.0)))
+    }
+
+    /// How far the clock has been moved since it was made.
+    pub fn elapsed(&self) -> Duration {
+        self.0.state.lock().elapsed
+    }
+
+    /// Moves the clock forward and wakes every thread whose time has come.
+    pub fn advance(&self, by: Duration) {
+        let due = {
+            let mut state = self.0.state.lock();
+            state.elapsed = state.elapsed.saturating_add(by);
+            let now = self.0.origin + state.elapsed;
+            state
+                .sleepers
+                .iter()
+                .filter(|sleeper| sleeper.until.is_some_and(|until| until <= now))
+                .map(|sleeper| Arc::clone(&sleeper.bell))
+                .collect::<Vec<_>>()
+        };
+        for bell in due {
+            bell.ring();
+        }
+    }
+
+    /// Moves the clock to the earliest instant a parked thread waits for, and says by how much;
+    /// `None` if no parked thread waits for an instant.
+    pub fn advance_to_next(&self) -> Option<Duration> {
+        let by = {
+            let state = self.0.state.lock();
+            let now = self.0.origin + state.elapsed;
+            let next = state
+                .sleepers
+                .iter()
+                .filter(|sleeper| !sleeper.bell.is_rung())
+                .filter_map(|sleeper| sleeper.until)
+                .min()?;
+            next.saturating_duration_since(now)
+        };
+        self.advance(by);
+        Some(by)
+    }
+
+    /// How many threads are parked on this clock, not counting those already told to wake.
+    pub fn parked(&self) -> usize {
+        self.0.parked_in(&self.0.state.lock())
+    }
+
+    /// Waits, in real time, until at least `threads` threads are parked on this clock.
+    ///
+    /// This is how a test knows that everything that can happen at this instant has happened.
+    pub fn wait_parked(&self, threads: usize) {
+        let mut state = self.0.state.lock();
+        while self.0.parked_in(&state) < threads {
+            state = self.0.parked.wait(state);
+        }
+    }
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for VirtualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualClock")
+            .field("elapsed", &self.elapsed())
+            .field("parked", &self.parked())
+            .finish()
+    }
+}
+
+struct Virtual {
+    origin: Instant,
+    state: Mutex<VirtualState>,
+    /// Notified whenever a thread lies down; [`VirtualClock::wait_parked`] waits on it.
+    parked: Condvar,
+}
+
+#[derive(Default)]
+struct VirtualState {
+    elapsed: Duration,
+    sleepers: Vec<Sleeper>,
+    next_id: u64,
+}
+
+struct Sleeper {
+    id: u64,
+    bell: Arc<Bell>,
+    until: Option<Instant>,
+}
+
+impl Virtual {
+    fn park(&self, bell: &Arc<Bell>, until: Option<Instant>) {
+        let id = {
+            let mut state = self.state.lock();
+            // Looked at under the lock that `advance` takes: an instant that has come already
+            // would otherwise be waited for until the next advance, which may never be.
+            if until.is_some_and(|until| until <= self.origin + state.elapsed) {
+                bell.clear();
+                return;
+            }
+            let id = state.next_id;
+            state.next_id += 1;
+            state.sleepers.push(Sleeper {
+                id,
+                bell: Arc::clone(bell),
+                until,
+            });
+            self.parked.notify_all();
+            id
+        };
+        bell.wait(None);
+        let mut state = self.state.lock();
+        state.sleepers.retain(|sleeper| sleeper.id != id);
+    }
+
+    fn parked_in(&self, state: &VirtualState) -> usize {
+        state
+            .sleepers
+            .iter()
+            .filter(|sleeper| !sleeper.bell.is_rung())
+            .count()
+    }
+}
+
+/// One thread's doorbell.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Wakes the thread that waits here, or the next one to lie down.
+    pub(crate) fn ring(&self) {
+        let mut rung = self.rung.lock();
+        *rung = true;
+        // Under the lock on purpose: parking_lot then moves the sleeper to the mutex's queue
+        // instead of waking it into a held lock.
+        self.changed.notify_one();
+    }
+
+    fn is_rung(&self) -> bool {
+        *self.rung.lock()
+    }
+
+    fn clear(&self) {
+        *self.rung.lock() = false;
+    }
+
+    fn wait(&self, until: Option<Instant>) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            rung = match until {
+                None => self.changed.wait(rung),
+                Some(until) if Instant::now() < until => self.changed.wait_until(rung, until),
+                Some(_) => break,
+            };
+        }
+        *rung = false;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_bell_rung_early_is_heard() {
+        let bell = Bell::new();
+        bell.ring();
+        Clock::system().park(&bell, None);
+    }
+
+    #[test]
+    fn a_parked_thread_wakes_when_its_time_has_come_and_not_before() {
+        let time = VirtualClock::new();
+        let clock = time.clock();
+        let until = clock.now() + Duration::from_secs(10);
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                clock.park(&Bell::new(), Some(until));
+                clock.now()
+            });
+            time.wait_parked(1);
+            time.advance(Duration::from_secs(9));
+            assert_eq!(time.parked(), 1, "woken a second early");
+            time.advance(Duration::from_secs(1));
+            assert!(sleeper.join().unwrap() >= until);
+        });
+    }
+
+    #[test]
+    fn an_instant_that_has_passed_is_not_waited_for() {
+        let time = VirtualClock::new();
+        let clock = time.clock();
+        let past = clock.now();
+        time.advance(Duration::from_secs(1));
+        clock.park(&Bell::new(), Some(past));
+    }
+
+    #[test]
+    fn the_next_instant_is_the_earliest_of_all_sleepers() {
+        let time = VirtualClock::new();
+        let clock = time.clock();
+        let start = clock.now();
+        thread::scope(|scope| {
+            for seconds in [5, 2, 9] {
+                let clock = &clock;
+                scope.spawn(move || {
+                    clock.park(&Bell::new(), Some(start + Duration::from_secs(seconds)));
+                });
+            }
+            time.wait_parked(3);
+            assert_eq!(time.advance_to_next(), Some(Duration::from_secs(2)));
+            time.advance(Duration::from_secs(7));
+        });
+        assert_eq!(time.advance_to_next(), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! How fast, and how much: plain values, exact in integer nanoseconds.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A rate: so many units (requests, or model tokens) in each period.
+///
+/// Exact: `Rate::per_minute(7)` is seven in sixty seconds, not `0.116…` a second. The unit of time
+/// matters twice: a cost above one whole period's worth can never be admitted
+/// ([`ErrorKind::NeverFits`]), and the default burst is one second's worth.
+///
+/// A rate of zero, or above a thousand million units a second, is refused where it is used, with
+/// [`ErrorKind::Config`].
+///
+/// ```
+/// use tollgate::Rate;
+///
+/// assert_eq!(Rate::per_minute(600).units_per_second(), 10.0);
+/// assert_eq!(Rate::try_per_second(0.5)?.units_per_second(), 0.5);
+/// assert!(Rate::try_per_second(f64::NAN).is_err());
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    units: u64,
+    period: Duration,
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+impl Rate {
+    /// The fastest rate accepted, in units a second.
+    pub const MAX_PER_SECOND: u64 = 1_000_000_000;
+
+    /// `units` in every second.
+    pub const fn per_second(units: u64) -> Self {
+        Self::new(units, Duration::from_secs(1))
+    }
+
+    /// `units` in every minute.
+    pub const fn per_minute(units: u64) -> Self {
+        Self::new(units, Duration::from_secs(60))
+    }
+
+    /// `units` in every hour.
+    pub const fn per_hour(units: u64) -> Self {
+        Self::new(units, Duration::from_secs(3600))
+    }
+
+    /// `units` in every 24 hours.
+    pub const fn per_day(units: u64) -> Self {
+        Self::new(units, Duration::from_secs(86_400))
+    }
+
+    /// `units` in every `period`.
+    pub const fn new(units: u64, period: Duration) -> Self {
+        Self { units, period }
+    }
+
+    /// A rate per second that need not be whole, kept to a millionth of a unit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `units` is not a number, not above zero, below one in eleven days
+    /// (a millionth), or above [`Rate::MAX_PER_SECOND`].
+    pub fn try_per_second(units: f64) -> Result<Self> {
+        Self::from_fraction(units, 1)
+    }
+
+    /// A rate per minute that need not be whole, kept to a millionth of a unit.
+    ///
+    /// # Errors
+    /// As [`Rate::try_per_second`].
+    pub fn try_per_minute(units: f64) -> Result<Self> {
+        Self::from_fraction(units, 60)
+    }
+
+    fn from_fraction(units: f64, seconds: u64) -> Result<Self> {
+        let most = (Self::MAX_PER_SECOND * seconds) as f64;
+        if !(units.is_finite() && units >= 1e-6 && units <= most) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("a rate of {units} is not usable: give a number from 0.000001 to {most}"),
+            ));
+        }
+        if units.fract() == 0.0 {
+            // Whole numbers keep their own period, which is also the most a single cost may ask.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            return Ok(Self::new(units as u64, Duration::from_secs(seconds)));
+        }
+        // A fraction of a unit in one period is exact over a million periods; the period is what
+        // tells how much a single cost may ask for, so at least one unit must fit in it.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let millionths = (units * 1e6).round() as u64;
+        Ok(Self::new(
+            millionths,
+            Duration::from_secs(seconds * 1_000_000),
+        ))
+    }
+
+    /// Units in every [`period`](Rate::period).
+    pub const fn units(self) -> u64 {
+        self.units
+    }
+
+    /// The period in which [`units`](Rate::units) are allowed.
+    pub const fn period(self) -> Duration {
+        self.period
+    }
+
+    /// The rate in units a second, for display.
+    pub fn units_per_second(self) -> f64 {
+        self.units as f64 / self.period.as_secs_f64()
+    }
+
+    /// The default burst: one second's worth, rounded down, and at least one.
+    pub(crate) fn second_worth(self) -> u64 {
+        let whole = u128::from(self.units) * NANOS_PER_SECOND / self.period.as_nanos().max(1);
+        u64::try_from(whole).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Refuses what no bucket can run at.
+    pub(crate) fn checked(self, what: &str) -> Result<Self> {
+        let nanos = self.period.as_nanos();
+        let usable = self.units > 0
+            && nanos > 0
+            // A hundred thousand days: far beyond use, and far inside the arithmetic's range.
+            && nanos <= 8_640_000_000 * NANOS_PER_SECOND
+            && u128::from(self.units) * NANOS_PER_SECOND
+                <= u128::from(Self::MAX_PER_SECOND) * nanos;
+        if usable {
+            return Ok(self);
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "a {what} rate of {} in {:?} is not usable: it must be above zero and at most {} a second",
+                self.units,
+                self.period,
+                Self::MAX_PER_SECOND
+            ),
+        ))
+    }
+}
+
+/// What one admission takes: one request, and so many model tokens.
+///
+/// ```
+/// use tollgate::Cost;
+///
+/// assert_eq!(Cost::ONE, Cost::tokens(0));
+/// assert_eq!(Cost::tokens(1_200).model_tokens(), 1_200);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    requests: u64,
+    tokens: u64,
+}
+
+impl Cost {
+    /// One request, no model tokens.
+    pub const ONE: Self = Self::tokens(0);
+
+    /// Nothing at all: admitted at once, beyond taking a place in flight.
+    pub const ZERO: Self = Self {
+        requests: 0,
+        tokens: 0,
+    };
+
+    /// One request that is estimated at `tokens` model tokens.
+    pub const fn tokens(tokens: u64) -> Self {
+        Self {
+            requests: 1,
+            tokens,
+        }
+    }
+
+    /// `requests` at once, such as one call that the provider counts as several.
+    pub const fn with_requests(self, requests: u64) -> Self {
+        Self { requests, ..self }
+    }
+
+    /// How many requests this counts as.
+    pub const fn requests(self) -> u64 {
+        self.requests
+    }
+
+    /// How many model tokens this is estimated at.
+    pub const fn model_tokens(self) -> u64 {
+        self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_worth_is_at_least_one() {
+        assert_eq!(Rate::per_second(10).second_worth(), 10);
+        assert_eq!(Rate::per_minute(200_000).second_worth(), 3_333);
+        assert_eq!(Rate::per_minute(30).second_worth(), 1);
+        assert_eq!(Rate::per_day(1).second_worth(), 1);
+    }
+
+    #[test]
+    fn unusable_rates_are_refused() {
+        for units in [
+            0.0,
+            -1.0,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e-12,
+            1e12,
+        ] {
+            assert!(Rate::try_per_second(units).is_err(), "{units}");
+            assert!(Rate::try_per_minute(units).is_err(), "{units}");
+        }
+        for rate in [
+            Rate::per_second(0),
+            Rate::per_second(u64::MAX),
+            Rate::new(1, Duration::ZERO),
+            Rate::new(1, Duration::MAX),
+        ] {
+            assert!(rate.checked("request").is_err(), "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn whole_rates_keep_their_period() {
+        assert_eq!(Rate::try_per_minute(600.0).unwrap(), Rate::per_minute(600));
+    }
+}

@@ -1,0 +1,5 @@
+//! Retries: policy, verdicts, backoff.
+
+mod verdict;
+
+pub use verdict::Verdict;
