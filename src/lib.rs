@@ -5,6 +5,7 @@ mod cancel;
 mod clock;
 mod error;
 mod limit;
+mod pool;
 mod retry;
 mod sync;
 
@@ -13,5 +14,6 @@ pub use api::transport::{Answer, Call, Fault, Stage, Transport, TransportError};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
-pub use limit::{Cost, Rate};
-pub use retry::Verdict;
+pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
+pub use pool::{Completed, Done, Failure, Monitor, Panicked, Pool, Progress};
+pub use retry::{Backoff, Retry, Verdict};

@@ -1,5 +1,14 @@
-//! Retries: policy, verdicts, backoff.
+//! Retries: what a failure means, how long to wait, and when to stop.
+//!
+//! A job's [`Verdict`] goes in; the [`judge`] answers with a [`Decision`] from the [`policy`], the
+//! item's [`History`] and the [`breaker`]. Nothing here waits.
 
+mod breaker;
+mod judge;
+mod policy;
 mod verdict;
 
+pub(crate) use breaker::Passage;
+pub(crate) use judge::{Decision, History, Judge};
+pub use policy::{Backoff, Retry};
 pub use verdict::Verdict;

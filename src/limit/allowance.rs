@@ -1,0 +1,282 @@
+//! Everything a limiter allows, as one pure state: requests, model tokens, places in flight and
+//! the pause, looked at and taken together.
+//!
+//! The lock, the queue and the waiting are in [`super::limiter`]; this file only answers *now*,
+//! *at which instant*, or *when somebody leaves*.
+
+use super::bucket::{Bucket, Nanos};
+use super::rate::{Cost, Rate};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the head of the queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Requests,
+    Tokens,
+    Pause,
+    InFlight,
+}
+
+/// Whether a cost may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Now,
+    /// Not before this instant, and for this reason.
+    At(Nanos, Why),
+    /// When a place in flight becomes free.
+    WhenFreed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    requests: Option<Bucket>,
+    tokens: Option<Bucket>,
+    concurrency: usize,
+    in_flight: usize,
+    paused_until: Nanos,
+    restart: Option<Restart>,
+}
+
+/// A gentle start after a pause for a limiter without a request rate: the bucket that is empty
+/// after a pause is what spreads the others, and such a limiter has none, so that every place in
+/// flight would be taken in one instant by requests that all have waited for it.
+#[derive(Debug)]
+struct Restart {
+    bucket: Bucket,
+    until: Nanos,
+}
+
+/// How long the gentle start lasts; the places in flight are filled evenly over it.
+const RESTART: Nanos = 1_000_000_000;
+/// And how many a second it lets through at the most, where the places are without number.
+const RESTART_MAX: usize = 1_000;
+
+impl Allowance {
+    pub(crate) fn new(concurrency: usize) -> Self {
+        Self {
+            requests: None,
+            tokens: None,
+            concurrency,
+            in_flight: 0,
+            paused_until: 0,
+            restart: None,
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    pub(crate) fn set_concurrency(&mut self, places: usize) {
+        self.concurrency = places;
+    }
+
+    pub(crate) fn limits_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Sets, changes or (with `None`) lifts the request rate.
+    pub(crate) fn set_requests(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
+        set(&mut self.requests, rate, now);
+    }
+
+    /// Sets, changes or (with `None`) lifts the token rate.
+    pub(crate) fn set_tokens(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
+        set(&mut self.tokens, rate, now);
+    }
+
+    /// Refuses a cost that would wait for ever.
+    pub(crate) fn fits(&self, cost: Cost) -> Result<()> {
+        let check = |bucket: &Option<Bucket>, asked: u64, what: &str| match bucket {
+            Some(bucket) if asked > bucket.largest() => Err(Error::new(
+                ErrorKind::NeverFits,
+                format!(
+                    "needs {asked} {what} at once and the limit allows {} in a whole period: \
+                     make it smaller or raise the limit",
+                    bucket.largest()
+                ),
+            )),
+            _ => Ok(()),
+        };
+        check(&self.requests, cost.requests(), "requests")?;
+        check(&self.tokens, cost.model_tokens(), "model tokens")
+    }
+
+    pub(crate) fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
+        if self.in_flight >= self.concurrency {
+            return Admission::WhenFreed;
+        }
+        let mut latest = (now, Why::Requests);
+        let mut consider = |at: Nanos, why: Why| {
+            if at > latest.0 {
+                latest = (at, why);
+            }
+        };
+        consider(self.paused_until, Why::Pause);
+        if let Some(requests) = &mut self.requests {
+            consider(requests.earliest(cost.requests(), now), Why::Requests);
+        }
+        if let Some(tokens) = &mut self.tokens {
+            consider(tokens.earliest(cost.model_tokens(), now), Why::Tokens);
+        }
+        if let Some(restart) = &mut self.restart {
+            if now < restart.until {
+                consider(restart.bucket.earliest(1, now), Why::Pause);
+            } else {
+                self.restart = None;
+            }
+        }
+        match latest {
+            (at, _) if at <= now => Admission::Now,
+            (at, why) => Admission::At(at, why),
+        }
+    }
+
+    /// Takes what [`check`](Self::check) has just allowed.
+    pub(crate) fn take(&mut self, cost: Cost, now: Nanos) {
+        self.in_flight += 1;
+        if let Some(requests) = &mut self.requests {
+            requests.take(cost.requests(), now);
+        }
+        if let Some(tokens) = &mut self.tokens {
+            tokens.take(cost.model_tokens(), now);
+        }
+        if let Some(restart) = &mut self.restart {
+            restart.bucket.take(1, now);
+        }
+    }
+
+    /// Frees a place; requests stay taken, tokens are corrected to `used`.
+    pub(crate) fn release(&mut self, cost: Cost, used: u64, now: Nanos) {
+        self.in_flight -= 1;
+        if used != cost.model_tokens()
+            && let Some(tokens) = &mut self.tokens
+        {
+            tokens.settle(cost.model_tokens(), used, now);
+        }
+    }
+
+    /// Admits nothing before `until`, and starts gently from there. Never shortens a pause.
+    pub(crate) fn pause(&mut self, until: Nanos, now: Nanos) {
+        if until <= self.paused_until || until <= now {
+            return;
+        }
+        self.paused_until = until;
+        for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
+            bucket.hold(until, now);
+        }
+        if self.requests.is_none() {
+            let places = self.concurrency.clamp(1, RESTART_MAX) as u64;
+            let mut bucket = Bucket::full(Rate::per_second(places), 1, now);
+            bucket.hold(until, now);
+            self.restart = Some(Restart {
+                bucket,
+                until: until.saturating_add(RESTART),
+            });
+        }
+    }
+}
+
+fn set(bucket: &mut Option<Bucket>, rate: Option<(Rate, u64)>, now: Nanos) {
+    match (bucket.as_mut(), rate) {
+        (Some(bucket), Some((rate, capacity))) => bucket.change(rate, capacity, now),
+        (_, rate) => *bucket = rate.map(|(rate, capacity)| Bucket::full(rate, capacity, now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn both() -> Allowance {
+        let mut allowance = Allowance::new(2);
+        allowance.set_requests(Some((Rate::per_second(10), 10)), 0);
+        allowance.set_tokens(Some((Rate::per_minute(600), 10)), 0);
+        allowance
+    }
+
+    #[test]
+    fn the_later_of_both_buckets_decides_and_nothing_is_taken_meanwhile() {
+        let mut allowance = both();
+        allowance.take(Cost::tokens(10), 0);
+        let refused = Admission::At(SECOND / 2, Why::Tokens);
+        assert_eq!(allowance.check(Cost::tokens(5), 0), refused);
+        assert_eq!(
+            allowance.check(Cost::tokens(5), 0),
+            refused,
+            "asking costs nothing"
+        );
+        assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
+    }
+
+    #[test]
+    fn a_full_house_waits_for_somebody_to_leave() {
+        let mut allowance = both();
+        allowance.take(Cost::ONE, 0);
+        allowance.take(Cost::ONE, 0);
+        assert_eq!(allowance.check(Cost::ONE, 0), Admission::WhenFreed);
+        allowance.release(Cost::ONE, 0, 0);
+        assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
+    }
+
+    #[test]
+    fn requests_stay_taken_and_tokens_are_given_back() {
+        let mut allowance = both();
+        allowance.take(Cost::tokens(10).with_requests(10), 0);
+        allowance.release(Cost::tokens(10).with_requests(10), 0, 0);
+        assert_eq!(
+            allowance.check(Cost::tokens(10), 0),
+            Admission::At(SECOND / 10, Why::Requests)
+        );
+    }
+
+    #[test]
+    fn more_than_a_period_allows_never_fits() {
+        let allowance = both();
+        assert!(allowance.fits(Cost::tokens(600)).is_ok(), "above the burst");
+        let error = allowance.fits(Cost::tokens(601)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NeverFits);
+    }
+
+    #[test]
+    fn a_pause_holds_everyone_and_ends_without_a_burst() {
+        let mut allowance = both();
+        allowance.pause(5 * SECOND, 0);
+        allowance.pause(3 * SECOND, 0);
+        let first = 5 * SECOND + SECOND / 10;
+        assert_eq!(
+            allowance.check(Cost::ONE, 0),
+            Admission::At(first, Why::Requests)
+        );
+        assert_eq!(allowance.check(Cost::ONE, first), Admission::Now);
+        allowance.take(Cost::ONE, first);
+        assert_ne!(allowance.check(Cost::ONE, first), Admission::Now);
+    }
+
+    #[test]
+    fn without_a_rate_the_places_are_filled_evenly_after_a_pause() {
+        let mut allowance = Allowance::new(50);
+        allowance.pause(5 * SECOND, 0);
+        let mut now = 5 * SECOND;
+        let mut admitted = Vec::new();
+        while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
+            now = at;
+            allowance.take(Cost::ONE, now);
+            allowance.release(Cost::ONE, 0, now);
+            admitted.push(now);
+        }
+        assert_eq!(admitted.first(), Some(&(5 * SECOND + SECOND / 50)));
+        assert_eq!(admitted.len(), 50);
+        assert_eq!(
+            allowance.check(Cost::ONE, now),
+            Admission::Now,
+            "and then freely"
+        );
+    }
+}

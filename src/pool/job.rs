@@ -1,0 +1,125 @@
+//! What a run does with each item, and how an item can end: the seam between the engine and what
+//! it is used for.
+
+use std::cell::Cell;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Instant;
+
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::limit::Cost;
+use crate::retry::Verdict;
+
+/// A blocking job, done once for each item, from many threads at once.
+pub(crate) trait Job: Sync {
+    type Input: Send;
+    type Output: Send;
+    type Error: Send;
+
+    /// What an attempt reserves at the gate.
+    fn cost(&self, input: &Self::Input) -> Cost;
+
+    /// One attempt, with a permit held.
+    fn attempt(
+        &self,
+        input: &Self::Input,
+        attempt: &Attempt<'_>,
+    ) -> Result<Self::Output, Self::Error>;
+
+    /// What to do about a failed attempt.
+    fn verdict(&self, error: &Self::Error) -> Verdict;
+}
+
+/// The circumstances of one attempt.
+#[derive(Debug)]
+pub(crate) struct Attempt<'a> {
+    /// 1 for the first.
+    pub(crate) number: u32,
+    /// The thread's number in its run, from 0.
+    pub(crate) lane: usize,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancel: &'a Cancel,
+    /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
+    pub(crate) used: Cell<Option<u64>>,
+}
+
+/// How one item ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Done<I, T, E> {
+    /// Its place in the input, from 0.
+    pub index: u64,
+    /// The item; `None` only where the input's iterator itself panicked.
+    pub input: Option<I>,
+    /// Its result.
+    pub result: Result<T, Failure<E>>,
+    /// How many attempts it took, not counting those in which nothing was sent.
+    pub attempts: u32,
+    /// Whether this failure stopped the run.
+    pub stopped_run: bool,
+}
+
+/// Why an item has no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure<E> {
+    /// Its last attempt failed with this, and it was given up.
+    Job(E),
+    /// It panicked.
+    Panicked(Panicked),
+    /// It was cut short: by a cancel, the end of the run, a deadline, or a cost that never fits.
+    Cut {
+        /// Which of these.
+        reason: Error,
+        /// How its last attempt failed, if it had any.
+        last: Option<E>,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(error) => error.fmt(f),
+            Self::Panicked(panicked) => panicked.fmt(f),
+            Self::Cut { reason, .. } => reason.fmt(f),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for Failure<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Job(error) => error.source(),
+            Self::Panicked(_) => None,
+            Self::Cut { last, .. } => last.as_ref().map(|last| last as &(dyn StdError + 'static)),
+        }
+    }
+}
+
+/// A job that panicked: the rest of the run went on.
+///
+/// Needs a program built with `panic = "unwind"`, the default; with `"abort"` the program ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panicked {
+    message: String,
+}
+
+impl Panicked {
+    pub(super) fn new(message: String) -> Self {
+        Self { message }
+    }
+
+    /// What the panic said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the job panicked: {}", self.message)
+    }
+}
+
+impl StdError for Panicked {}

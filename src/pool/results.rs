@@ -1,0 +1,72 @@
+//! Where outcomes go: into the slots of a vector, or through a bounded channel.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::job::{Done, Failure};
+use crate::sync::Mutex;
+
+/// Takes outcomes from a run's threads. May block: the thread then holds no permit.
+pub(crate) trait Sink<I, T, E>: Sync {
+    /// `false` if nobody wants any more.
+    fn deliver(&self, done: Done<I, T, E>) -> bool;
+
+    /// Every outcome has been delivered.
+    fn end(&self);
+}
+
+/// A slot for each index: no order to restore, no thread to wake.
+#[derive(Debug)]
+pub(crate) struct Slots<T, E>(Vec<Mutex<Option<Result<T, Failure<E>>>>>);
+
+impl<T, E> Slots<T, E> {
+    pub(crate) fn new(len: usize) -> Self {
+        Self((0..len).map(|_| Mutex::new(None)).collect())
+    }
+
+    /// All results by index; `missing` stands for what was never delivered.
+    pub(crate) fn into_results(
+        self,
+        missing: impl Fn() -> Failure<E>,
+    ) -> impl Iterator<Item = Result<T, Failure<E>>> {
+        self.0
+            .into_iter()
+            .map(move |slot| slot.into_inner().unwrap_or_else(|| Err(missing())))
+    }
+}
+
+impl<I, T: Send, E: Send> Sink<I, T, E> for Slots<T, E> {
+    fn deliver(&self, done: Done<I, T, E>) -> bool {
+        // A slice's indices are those of the slots.
+        let slot = usize::try_from(done.index)
+            .ok()
+            .and_then(|index| self.0.get(index));
+        let replaced = slot.and_then(|slot| slot.lock().replace(done.result));
+        debug_assert!(replaced.is_none(), "one outcome an item");
+        true
+    }
+
+    fn end(&self) {}
+}
+
+/// The sending side of a run whose consumer takes outcomes as they come.
+#[derive(Debug)]
+pub(crate) struct Channel<I, T, E>(Sender<Option<Done<I, T, E>>>);
+
+/// The receiving side: `None` is the end.
+pub(crate) type Outcomes<I, T, E> = Receiver<Option<Done<I, T, E>>>;
+
+pub(crate) fn channel<I, T, E>(capacity: usize) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
+    let (sender, receiver) = bounded(capacity);
+    (Channel(sender), receiver)
+}
+
+impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
+    fn deliver(&self, done: Done<I, T, E>) -> bool {
+        self.0.send(Some(done)).is_ok()
+    }
+
+    fn end(&self) {
+        // A consumer that has gone needs no word of the end.
+        let _gone = self.0.send(None);
+    }
+}

@@ -1,0 +1,353 @@
+//! Putting a run together: its shared state, its first thread, and the ways to take its outcomes.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, Builder, Scope};
+use std::time::{Duration, Instant};
+
+use super::job::{Done, Failure, Job};
+use super::progress::{Ending, Monitor};
+use super::results::{Outcomes, Sink, Slots, channel};
+use super::schedule::Schedule;
+use super::source::{Intake, SliceSource, Source};
+use super::worker::{Core, Crew, Lead, Run, work};
+use crate::cancel::Cancel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limit::Limiter;
+use crate::retry::Retry;
+use crate::sync::Mutex;
+
+/// What the stack of a worker may hold. Only what is touched is resident; debug builds and build
+/// scripts touch a good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
+const STACK: usize = 512 << 10;
+
+/// The settings of a run that are not its job or its input.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limiter: Limiter,
+    pub(crate) retry: Retry,
+    pub(crate) cancel: Cancel,
+    pub(crate) monitor: Monitor,
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Settings {
+    fn run<'env, J: Job, S>(
+        &self,
+        job: J,
+        sink: S,
+        source: Box<dyn Source<J::Input> + 'env>,
+    ) -> Run<'env, J, S> {
+        Run {
+            job,
+            sink,
+            limiter: self.limiter.clone(),
+            retry: self.retry,
+            cancel: self.cancel.child(),
+            monitor: self.monitor.clone(),
+            core: Mutex::new(Core::new(Schedule::new(
+                source,
+                self.retry,
+                self.run_deadline(),
+            ))),
+        }
+    }
+
+    fn run_deadline(&self) -> Option<Instant> {
+        self.deadline
+            .and_then(|deadline| self.limiter.clock().now().checked_add(deadline))
+    }
+
+    /// How much a lazy input may be ahead of its consumer: pulled, in flight, backing off, in the
+    /// reorder window, and waiting for the consumer, all together.
+    pub(crate) fn window(&self) -> usize {
+        self.limiter.concurrency().saturating_mul(4).max(1024)
+    }
+
+    /// How many outcomes may wait for the consumer before threads do.
+    fn backlog(&self) -> usize {
+        self.limiter.concurrency().clamp(1, 512) * 2
+    }
+
+    /// Runs the whole slice and gives the results by index; the calling thread is its first worker.
+    pub(crate) fn collect<'a, J, T>(
+        &self,
+        job: J,
+        items: &'a [T],
+    ) -> Result<impl Iterator<Item = Result<J::Output, Failure<J::Error>>> + use<J, T>>
+    where
+        J: Job<Input = &'a T>,
+        T: Sync,
+    {
+        self.limiter.check_nested()?;
+        let slots = Slots::new(items.len());
+        let run = self.run(job, slots, Box::new(SliceSource::new(items)));
+        if !items.is_empty() {
+            thread::scope(|scope| {
+                let crew = Scoped { scope, run: &run };
+                work(Lead::taken(crew), 0);
+            });
+        }
+        Ok(run.sink.into_results(|| Failure::Cut {
+            reason: Error::new(
+                ErrorKind::Cancelled,
+                "the run broke off before this was done",
+            ),
+            last: None,
+        }))
+    }
+
+    /// Pulls `items` on a thread of its own, and hands each outcome to `consume` on this one.
+    pub(crate) fn for_each<J, I>(
+        &self,
+        job: J,
+        items: I,
+        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+    ) -> Result<()>
+    where
+        J: Job,
+        I: IntoIterator<Item = J::Input> + Send,
+    {
+        self.limiter.check_nested()?;
+        let intake = self.intake();
+        self.consume(job, &intake, Some(items), &mut consume)?;
+        // What the iterator gave in the moment in which the run was stopped.
+        for (index, input) in intake.take_rest() {
+            self.monitor.counters().ended(Ending::Abandoned);
+            consume(Done {
+                index,
+                input: Some(input),
+                result: Err(broke_off()),
+                attempts: 0,
+                stopped_run: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// As [`for_each`](Self::for_each), but the input is pulled by a thread that is not waited
+    /// for: it may be blocked for ever in a read.
+    pub(crate) fn for_each_detached<J, I>(
+        &self,
+        job: J,
+        items: I,
+        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+    ) -> Result<()>
+    where
+        J: Job,
+        J::Input: 'static,
+        I: IntoIterator<Item = J::Input> + Send + 'static,
+    {
+        self.limiter.check_nested()?;
+        let intake = self.intake();
+        let feeder = Arc::clone(&intake);
+        named("tollgate-feed")
+            .spawn(move || feeder.feed(items))
+            .map_err(no_thread)?;
+        self.consume(job, &intake, None::<I>, &mut consume)
+    }
+
+    fn consume<J, I>(
+        &self,
+        job: J,
+        intake: &Arc<Intake<J::Input>>,
+        items: Option<I>,
+        consume: &mut impl FnMut(Done<J::Input, J::Output, J::Error>),
+    ) -> Result<()>
+    where
+        J: Job,
+        I: IntoIterator<Item = J::Input> + Send,
+    {
+        let (sink, outcomes) = channel(self.backlog());
+        let run = self.run(job, sink, Box::new(Arc::clone(intake)));
+        thread::scope(|scope| {
+            // Whatever way this scope is left, its threads must find the end: a consumer that
+            // panics, too, would otherwise be joined for ever. Declared before the outcomes, which
+            // must be gone for a worker that still has one.
+            let _abort = AbortOnDrop {
+                cancel: &run.cancel,
+                intake,
+            };
+            let outcomes = outcomes;
+            if let Some(items) = items {
+                named("tollgate-feed")
+                    .spawn_scoped(scope, move || intake.feed(items))
+                    .map_err(no_thread)?;
+            }
+            let crew = Scoped { scope, run: &run };
+            crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
+            while let Ok(Some(done)) = outcomes.recv() {
+                intake.delivered(1);
+                consume(done);
+            }
+            Ok(())
+        })
+    }
+
+    /// Outcomes as they come, from a run that owns everything it needs.
+    pub(crate) fn as_completed<J, I>(&self, job: J, items: I) -> Result<Stream<J>>
+    where
+        J: Job + Send + 'static,
+        J::Input: 'static,
+        J::Output: 'static,
+        J::Error: 'static,
+        I: IntoIterator<Item = J::Input> + Send + 'static,
+    {
+        self.limiter.check_nested()?;
+        let intake = self.intake();
+        let (sink, outcomes) = channel(self.backlog());
+        let run = Arc::new(self.run::<J, _>(job, sink, Box::new(Arc::clone(&intake))));
+        let cancel = run.cancel.clone();
+        let feeder = Arc::clone(&intake);
+        named("tollgate-feed")
+            .spawn(move || feeder.feed(items))
+            .map_err(no_thread)?;
+        let crew = Detached(run);
+        if let Err(error) = crew.start(Lead::taken(crew.clone()), 0) {
+            intake.close();
+            return Err(no_thread(error));
+        }
+        Ok(Stream {
+            outcomes,
+            intake,
+            cancel,
+            ended: false,
+        })
+    }
+
+    fn intake<I: Send>(&self) -> Arc<Intake<I>> {
+        Intake::new(self.window(), self.limiter.clock().clone())
+    }
+}
+
+/// The outcomes of a run that goes on by itself, as they come.
+pub(crate) struct Stream<J: Job> {
+    outcomes: Outcomes<J::Input, J::Output, J::Error>,
+    intake: Arc<Intake<J::Input>>,
+    cancel: Cancel,
+    ended: bool,
+}
+
+impl<J: Job> Iterator for Stream<J> {
+    type Item = Done<J::Input, J::Output, J::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        if let Ok(Some(done)) = self.outcomes.recv() {
+            self.intake.delivered(1);
+            return Some(done);
+        }
+        self.ended = true;
+        None
+    }
+}
+
+impl<J: Job> Drop for Stream<J> {
+    fn drop(&mut self) {
+        // New work stops at once; what is in flight ends by itself and is thrown away.
+        self.cancel.cancel();
+        self.intake.close();
+    }
+}
+
+struct AbortOnDrop<'a, I: Send> {
+    cancel: &'a Cancel,
+    intake: &'a Intake<I>,
+}
+
+impl<I: Send> Drop for AbortOnDrop<'_, I> {
+    fn drop(&mut self) {
+        self.cancel.abort();
+        self.intake.close();
+    }
+}
+
+/// Threads within a scope, over a run that is borrowed.
+struct Scoped<'scope, 'env, 'run, J: Job, S> {
+    scope: &'scope Scope<'scope, 'env>,
+    run: &'env Run<'run, J, S>,
+}
+
+impl<J: Job, S> Clone for Scoped<'_, '_, '_, J, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<J: Job, S> Copy for Scoped<'_, '_, '_, J, S> {}
+
+impl<'run, J, S> Crew<'run> for Scoped<'_, '_, 'run, J, S>
+where
+    J: Job + 'run,
+    J::Input: 'run,
+    S: Sink<J::Input, J::Output, J::Error> + 'run,
+{
+    type Job = J;
+    type Sink = S;
+
+    fn run(&self) -> &Run<'run, J, S> {
+        self.run
+    }
+
+    fn start(&self, lead: Lead<'run, Self>, number: usize) -> io::Result<()> {
+        named(&format!("tollgate-{number}"))
+            .spawn_scoped(self.scope, move || work(lead, number))
+            .map(drop)
+    }
+}
+
+/// Threads that outlive whoever started them, over a run that is counted.
+struct Detached<J: Job, S>(Arc<Run<'static, J, S>>);
+
+impl<J: Job, S> Clone for Detached<J, S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<J, S> Crew<'static> for Detached<J, S>
+where
+    J: Job + Send + 'static,
+    J::Input: 'static,
+    J::Error: 'static,
+    S: Sink<J::Input, J::Output, J::Error> + Send + 'static,
+{
+    type Job = J;
+    type Sink = S;
+
+    fn run(&self) -> &Run<'static, J, S> {
+        &self.0
+    }
+
+    fn start(&self, lead: Lead<'static, Self>, number: usize) -> io::Result<()> {
+        named(&format!("tollgate-{number}"))
+            .spawn(move || work(lead, number))
+            .map(drop)
+    }
+}
+
+fn named(name: &str) -> Builder {
+    Builder::new().name(name.to_string()).stack_size(STACK)
+}
+
+#[cold]
+fn broke_off<E>() -> Failure<E> {
+    Failure::Cut {
+        reason: Error::new(
+            ErrorKind::Cancelled,
+            "the run broke off before this was done",
+        ),
+        last: None,
+    }
+}
+
+#[cold]
+fn no_thread(error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Io,
+        "cannot start a thread: the system's limit on threads or memory is reached",
+    )
+    .with_source(error)
+}

@@ -1,0 +1,340 @@
+//! What goes next: the pure heart of a run.
+//!
+//! A [`Schedule`] holds the input, the retries by due time, and the judge of failures. It knows no
+//! thread, no lock and no clock; it is asked *now* and answers with a task, an instant, or that
+//! there is nothing to do. A retry that is due goes before new input.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::source::{Pull, Source};
+use crate::clock::Bell;
+use crate::limit::Cost;
+use crate::retry::{Decision, History, Judge, Passage, Retry, Verdict};
+
+/// One item of the input on its way through the run.
+#[derive(Debug)]
+pub(crate) struct Task<I, E> {
+    /// Its place in the input, from 0.
+    pub(crate) index: u64,
+    pub(crate) input: I,
+    pub(crate) history: History,
+    /// Worked out once, outside every lock: it is the user's code.
+    pub(crate) cost: Option<Cost>,
+    /// How the last attempt failed.
+    pub(crate) last: Option<E>,
+    /// Whether it is counted among those that back off.
+    pub(crate) backing_off: bool,
+}
+
+/// The answer to "what now?".
+#[derive(Debug)]
+pub(crate) enum Next<I, E> {
+    /// Attempt this one.
+    Attempt(Task<I, E>),
+    /// The run has been stopped: this one is to be reported as not done.
+    Abandon(Task<I, E>),
+    /// The input broke off here: its iterator panicked with this message.
+    Broken { index: u64, message: String },
+    /// Nothing before this instant, unless something else happens.
+    At(Instant),
+    /// Nothing until something else happens.
+    Wait,
+    /// Nothing ever again.
+    Over,
+}
+
+pub(crate) struct Schedule<'env, I, E> {
+    source: Box<dyn Source<I> + 'env>,
+    exhausted: bool,
+    /// Given back by threads that found somebody else at the gate.
+    returned: Vec<Task<I, E>>,
+    due: BinaryHeap<Due<I, E>>,
+    judge: Judge,
+    run_deadline: Option<Instant>,
+    /// Tasks handed out and not yet finished.
+    out: usize,
+    stopped: bool,
+}
+
+impl<'env, I, E> Schedule<'env, I, E> {
+    pub(crate) fn new(
+        source: Box<dyn Source<I> + 'env>,
+        retry: Retry,
+        run_deadline: Option<Instant>,
+    ) -> Self {
+        Self {
+            source,
+            exhausted: false,
+            returned: Vec::new(),
+            due: BinaryHeap::new(),
+            judge: Judge::new(retry),
+            run_deadline,
+            out: 0,
+            stopped: false,
+        }
+    }
+
+    /// What to do now. `waiter` is the bell of whoever will wait if there is nothing.
+    pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Bell>) -> Next<I, E> {
+        let passage = match self.judge.passage(now) {
+            _ if self.stopped => Passage::Free,
+            Passage::NotUntil(at) => return Next::At(at),
+            Passage::WhenProbed => return Next::Wait,
+            open => open,
+        };
+        let Some(task) = self.candidate(now, waiter) else {
+            return self.nothing();
+        };
+        let task = match task {
+            Ok(task) => task,
+            Err(broken) => return broken,
+        };
+        self.out += 1;
+        if self.stopped {
+            return Next::Abandon(task);
+        }
+        if passage == Passage::Probe {
+            self.judge.probe_sent(task.index);
+        }
+        Next::Attempt(task)
+    }
+
+    fn candidate(
+        &mut self,
+        now: Instant,
+        waiter: &Arc<Bell>,
+    ) -> Option<Result<Task<I, E>, Next<I, E>>> {
+        if let Some(task) = self.returned.pop() {
+            return Some(Ok(task));
+        }
+        let due = self
+            .due
+            .peek()
+            .is_some_and(|first| self.stopped || first.at <= now);
+        if due {
+            return self.due.pop().map(|due| Ok(due.task));
+        }
+        if self.exhausted {
+            return None;
+        }
+        match self.source.pull(self.stopped, waiter) {
+            Pull::Item(index, input) => Some(Ok(Task {
+                index,
+                input,
+                history: self.judge.history(index, now, self.run_deadline),
+                cost: None,
+                last: None,
+                backing_off: false,
+            })),
+            Pull::Broken(index, message) => {
+                self.exhausted = true;
+                self.out += 1;
+                Some(Err(Next::Broken { index, message }))
+            }
+            Pull::Empty => None,
+            Pull::End => {
+                self.exhausted = true;
+                None
+            }
+        }
+    }
+
+    fn nothing(&self) -> Next<I, E> {
+        match self.due.peek() {
+            Some(first) => Next::At(first.at),
+            None if self.exhausted && self.out == 0 => Next::Over,
+            None => Next::Wait,
+        }
+    }
+
+    /// Whether there is, or may come without anybody's doing, something to attempt: whether the
+    /// gate should have somebody standing at it.
+    pub(crate) fn expects_more(&self) -> bool {
+        !(self.exhausted || self.source.is_spent())
+            || !self.returned.is_empty()
+            || !self.due.is_empty()
+    }
+
+    /// A task that was not attempted after all, because somebody else is at the gate.
+    pub(crate) fn give_back(&mut self, task: Task<I, E>) {
+        self.out -= 1;
+        self.judge.probe_withdrawn(task.index);
+        self.returned.push(task);
+    }
+
+    /// Decides about a failed attempt. Unless it is to be retried the task is still out, until it
+    /// is [`finished`](Self::finished).
+    pub(crate) fn decide(
+        &mut self,
+        index: u64,
+        history: &mut History,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Decision {
+        let decision = self.judge.decide(index, history, verdict, now);
+        if decision == Decision::Stop {
+            self.stopped = true;
+        }
+        decision
+    }
+
+    pub(crate) fn retry_at(&mut self, task: Task<I, E>, at: Instant) {
+        self.out -= 1;
+        self.due.push(Due { at, task });
+    }
+
+    /// A task's outcome has been handed over.
+    pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
+        self.out -= 1;
+        if succeeded {
+            self.judge.succeeded();
+        } else {
+            self.judge.probe_withdrawn(index);
+        }
+    }
+
+    /// Attempts nothing from now on; what is left is abandoned.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Whether everything has come back and nothing more will come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.out == 0 && !self.expects_more()
+    }
+
+    /// Whether the breaker keeps attempts back.
+    pub(crate) fn is_held(&self, now: Instant) -> bool {
+        self.judge.passage(now) != Passage::Free
+    }
+}
+
+/// In a max-heap, the earliest on top; among equals, the one that came first.
+#[derive(Debug)]
+struct Due<I, E> {
+    at: Instant,
+    task: Task<I, E>,
+}
+
+impl<I, E> Ord for Due<I, E> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.task.index).cmp(&(self.at, self.task.index))
+    }
+}
+
+impl<I, E> PartialOrd for Due<I, E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<I, E> PartialEq for Due<I, E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<I, E> Eq for Due<I, E> {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::SliceSource;
+    use super::*;
+    use std::time::Duration;
+
+    const ITEMS: [u32; 4] = [10, 11, 12, 13];
+
+    fn schedule(items: &[u32]) -> Schedule<'_, &u32, ()> {
+        Schedule::new(
+            Box::new(SliceSource::new(items)),
+            Retry::new().seed(1),
+            None,
+        )
+    }
+
+    fn attempt<'a>(schedule: &mut Schedule<'a, &'a u32, ()>, now: Instant) -> Task<&'a u32, ()> {
+        match schedule.next(now, &Bell::new()) {
+            Next::Attempt(task) => task,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_due_retry_goes_before_new_input_and_not_before_its_time() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS);
+        let first = attempt(&mut schedule, now);
+        schedule.retry_at(first, now + Duration::from_secs(5));
+        assert_eq!(attempt(&mut schedule, now).index, 1);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(attempt(&mut schedule, later).index, 0);
+        assert_eq!(attempt(&mut schedule, later).index, 2);
+    }
+
+    #[test]
+    fn it_is_over_when_all_that_went_out_has_come_back() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS[..1]);
+        let task = attempt(&mut schedule, now);
+        assert!(matches!(schedule.next(now, &Bell::new()), Next::Wait));
+        schedule.retry_at(task, now + Duration::from_secs(1));
+        assert!(matches!(schedule.next(now, &Bell::new()), Next::At(_)));
+        let task = attempt(&mut schedule, now + Duration::from_secs(1));
+        schedule.finished(task.index, true);
+        assert!(matches!(schedule.next(now, &Bell::new()), Next::Over));
+    }
+
+    #[test]
+    fn a_stop_abandons_what_is_left_each_once() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS);
+        let first = attempt(&mut schedule, now);
+        let mut second = attempt(&mut schedule, now);
+        schedule.retry_at(first, now + Duration::from_secs(60));
+        let decision = schedule.decide(1, &mut second.history, Verdict::Stop, now);
+        assert_eq!(decision, Decision::Stop);
+        let mut abandoned = Vec::new();
+        while let Next::Abandon(task) = schedule.next(now, &Bell::new()) {
+            abandoned.push(task.index);
+            schedule.finished(task.index, false);
+        }
+        assert_eq!(abandoned, [0, 2, 3]);
+        assert!(
+            matches!(schedule.next(now, &Bell::new()), Next::Wait),
+            "one is still out"
+        );
+        schedule.finished(1, false);
+        assert!(matches!(schedule.next(now, &Bell::new()), Next::Over));
+    }
+
+    #[test]
+    fn an_unreachable_server_is_probed_by_one() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS);
+        let mut first = attempt(&mut schedule, now);
+        let Decision::RetryAt(at) =
+            schedule.decide(0, &mut first.history, Verdict::Unreachable, now)
+        else {
+            panic!("not charged, so retried")
+        };
+        schedule.retry_at(first, at);
+        let Next::At(probe_at) = schedule.next(now, &Bell::new()) else {
+            panic!("held")
+        };
+        let probe = attempt(&mut schedule, probe_at);
+        assert_eq!(probe.index, 0);
+        assert!(
+            matches!(schedule.next(probe_at, &Bell::new()), Next::Wait),
+            "one at a time"
+        );
+        schedule.finished(probe.index, true);
+        assert_eq!(attempt(&mut schedule, probe_at).index, 1);
+    }
+}

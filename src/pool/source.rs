@@ -1,0 +1,258 @@
+//! Where a run's items come from: a slice, or a queue that a feeder thread fills.
+//!
+//! A slice needs only an index. Any other iterator is the user's code and may block (a stalled
+//! stdin) or panic, so it is pulled by one thread of its own into an [`Intake`]; what has been
+//! pulled and not yet been handed to the consumer is bounded by the intake's window.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::clock::{Bell, Clock};
+use crate::sync::Mutex;
+
+/// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
+pub(crate) trait Source<I>: Send {
+    /// `stopped`: the run takes nothing new; what was pulled already is still given out.
+    /// `waiter` is rung at the next arrival, or at the end, if the answer is [`Pull::Empty`].
+    fn pull(&mut self, stopped: bool, waiter: &Arc<Bell>) -> Pull<I>;
+
+    /// Whether it is certain that nothing more will come.
+    fn is_spent(&self) -> bool;
+}
+
+#[derive(Debug)]
+pub(crate) enum Pull<I> {
+    Item(u64, I),
+    /// The input's iterator panicked here.
+    Broken(u64, String),
+    /// Nothing now.
+    Empty,
+    End,
+}
+
+/// The items of a slice, by reference, in order.
+#[derive(Debug)]
+pub(crate) struct SliceSource<'a, T> {
+    items: std::iter::Enumerate<std::slice::Iter<'a, T>>,
+}
+
+impl<'a, T> SliceSource<'a, T> {
+    pub(crate) fn new(items: &'a [T]) -> Self {
+        Self {
+            items: items.iter().enumerate(),
+        }
+    }
+}
+
+impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
+    fn pull(&mut self, _stopped: bool, _waiter: &Arc<Bell>) -> Pull<&'a T> {
+        match self.items.next() {
+            Some((index, item)) => Pull::Item(index as u64, item),
+            None => Pull::End,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.items.len() == 0
+    }
+}
+
+/// The queue between a feeder and a run.
+pub(crate) struct Intake<I> {
+    clock: Clock,
+    window: usize,
+    state: Mutex<Queue<I>>,
+}
+
+struct Queue<I> {
+    ready: VecDeque<I>,
+    /// Index of the first item in `ready`.
+    next_index: u64,
+    /// Pulled from the iterator and not yet handed to the consumer.
+    outstanding: usize,
+    end: Option<End>,
+    closed: bool,
+    /// The feeder, lying down because the window is full.
+    feeder: Option<Arc<Bell>>,
+    /// The run's leader, lying down because the queue is empty.
+    leader: Option<Arc<Bell>>,
+}
+
+enum End {
+    Clean,
+    Panicked(String),
+    Reported,
+}
+
+impl<I: Send> Intake<I> {
+    pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            window: window.max(1),
+            state: Mutex::new(Queue {
+                ready: VecDeque::new(),
+                next_index: 0,
+                outstanding: 0,
+                end: None,
+                closed: false,
+                feeder: None,
+                leader: None,
+            }),
+        })
+    }
+
+    /// Pulls the whole iterator through the window. This is the feeder thread.
+    pub(crate) fn feed(&self, items: impl IntoIterator<Item = I>) {
+        let bell = Bell::new();
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            let mut items = items.into_iter();
+            // Room first: what has been pulled must have a place.
+            while self.wait_for_room(&bell) {
+                match items.next() {
+                    Some(item) => self.push(item),
+                    None => break,
+                }
+            }
+            // The iterator is the user's too: its drop may panic, and must not hold a lock.
+            drop(items);
+        }));
+        let mut state = self.state.lock();
+        state.end = Some(match end {
+            Ok(()) => End::Clean,
+            Err(panic) => End::Panicked(panic_message(&*panic)),
+        });
+        let leader = state.leader.take();
+        drop(state);
+        ring(leader);
+    }
+
+    fn wait_for_room(&self, bell: &Arc<Bell>) -> bool {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.closed {
+                    return false;
+                }
+                if state.outstanding < self.window {
+                    return true;
+                }
+                state.feeder = Some(Arc::clone(bell));
+            }
+            self.clock.park(bell, None);
+        }
+    }
+
+    fn push(&self, item: I) {
+        let leader = {
+            let mut state = self.state.lock();
+            state.outstanding += 1;
+            state.ready.push_back(item);
+            state.leader.take()
+        };
+        ring(leader);
+    }
+
+    /// The consumer has taken over `count` outcomes.
+    pub(crate) fn delivered(&self, count: usize) {
+        let feeder = {
+            let mut state = self.state.lock();
+            state.outstanding = state.outstanding.saturating_sub(count);
+            // Not at every free place: waking the feeder for a single item each would cost more
+            // than the item. A short queue is reason enough, or half the window.
+            let room = state.outstanding < self.window;
+            let wanted =
+                state.ready.len() <= self.window / 4 || state.outstanding <= self.window / 2;
+            if room && wanted {
+                state.feeder.take()
+            } else {
+                None
+            }
+        };
+        ring(feeder);
+    }
+
+    /// Pulls nothing more.
+    pub(crate) fn close(&self) {
+        let (feeder, leader) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            (state.feeder.take(), state.leader.take())
+        };
+        ring(feeder);
+        ring(leader);
+    }
+
+    /// Takes what nobody will attempt any more, with its indices.
+    pub(crate) fn take_rest(&self) -> Vec<(u64, I)> {
+        let mut state = self.state.lock();
+        let first = state.next_index;
+        let rest = std::mem::take(&mut state.ready);
+        drop(state);
+        (first..).zip(rest).collect()
+    }
+
+    /// How many items are pulled and wait for their first attempt.
+    pub(crate) fn ready(&self) -> usize {
+        self.state.lock().ready.len()
+    }
+
+    /// How many items have been pulled so far, and whether that is all.
+    pub(crate) fn pulled(&self) -> (u64, bool) {
+        let state = self.state.lock();
+        (
+            state.next_index + state.ready.len() as u64,
+            state.end.is_some(),
+        )
+    }
+}
+
+impl<I: Send> Source<I> for Arc<Intake<I>> {
+    fn pull(&mut self, stopped: bool, waiter: &Arc<Bell>) -> Pull<I> {
+        let mut state = self.state.lock();
+        state.closed |= stopped;
+        if let Some(item) = state.ready.pop_front() {
+            let index = state.next_index;
+            state.next_index += 1;
+            return Pull::Item(index, item);
+        }
+        match state.end.take() {
+            // A feeder that is blocked in its iterator cannot be waited for: a stalled stdin must
+            // not hold up the end of a run that was stopped.
+            None if state.closed => Pull::End,
+            None => {
+                state.leader = Some(Arc::clone(waiter));
+                Pull::Empty
+            }
+            Some(End::Panicked(message)) => {
+                state.end = Some(End::Reported);
+                Pull::Broken(state.next_index, message)
+            }
+            Some(end) => {
+                state.end = Some(end);
+                Pull::End
+            }
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        let state = self.state.lock();
+        state.ready.is_empty() && matches!(state.end, Some(End::Clean | End::Reported))
+    }
+}
+
+fn ring(bell: Option<Arc<Bell>>) {
+    if let Some(bell) = bell {
+        bell.ring();
+    }
+}
+
+/// What a panic said, as far as it said it in text.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_string())
+}

@@ -1,0 +1,204 @@
+//! The breaker: when nobody answers, one probe at a time goes and the rest stay.
+//!
+//! Without it an outage is paid by the items: each in its turn is tried to the end of its attempts
+//! against a server that is down for everybody. With it a run waits, and the items with it. The
+//! probes are spaced by 1 s, doubling to 60 s; any answer closes the breaker.
+//!
+//! It opens at the first failure in which nothing could be sent, and when for two seconds and at
+//! least ten different items every attempt has failed for a passing reason. Different items,
+//! because a single one that always fails says nothing about the server; two seconds, because a
+//! server that hiccups twice for everybody is best met by the normal backoff.
+
+use std::time::{Duration, Instant};
+
+const FIRST_SPACING: Duration = Duration::from_secs(1);
+const LAST_SPACING: Duration = Duration::from_secs(60);
+/// Different items that fail in a row before the breaker opens.
+const FAILING_ITEMS: usize = 10;
+/// And for how long.
+const FAILING_FOR: Duration = Duration::from_secs(2);
+/// A run that has never had a proper answer gives up when the breaker has been open for so long.
+const HOPELESS: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Default)]
+pub(crate) struct Breaker {
+    state: State,
+    /// The items that have failed since the last answer, each once.
+    failing: Vec<u64>,
+    failing_since: Option<Instant>,
+    ever_answered: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    Open {
+        since: Instant,
+        spacing: Duration,
+        probe_at: Instant,
+        probe: Option<u64>,
+    },
+}
+
+/// Whether the breaker lets an attempt through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    Free,
+    /// One may go, as the probe.
+    Probe,
+    /// None before this instant.
+    NotUntil(Instant),
+    /// None until the probe that is out has come back.
+    WhenProbed,
+}
+
+impl Breaker {
+    pub(crate) fn passage(&self, now: Instant) -> Passage {
+        match self.state {
+            State::Closed => Passage::Free,
+            State::Open { probe: Some(_), .. } => Passage::WhenProbed,
+            State::Open { probe_at, .. } if now < probe_at => Passage::NotUntil(probe_at),
+            State::Open { .. } => Passage::Probe,
+        }
+    }
+
+    /// `item` goes as the probe that [`passage`](Self::passage) allowed.
+    pub(crate) fn probe_sent(&mut self, item: u64) {
+        if let State::Open { probe, .. } = &mut self.state {
+            *probe = Some(item);
+        }
+    }
+
+    /// `item` was not sent after all; whoever comes next may be the probe.
+    pub(crate) fn probe_withdrawn(&mut self, item: u64) {
+        if let State::Open { probe, .. } = &mut self.state
+            && *probe == Some(item)
+        {
+            *probe = None;
+        }
+    }
+
+    /// The other side works: a success, a refusal of one item, a plea to wait.
+    pub(crate) fn answered(&mut self) {
+        self.ever_answered = true;
+        self.failing.clear();
+        self.failing_since = None;
+        self.state = State::Closed;
+    }
+
+    /// `item` failed for a reason that may pass. `unreachable`: nothing could be sent.
+    ///
+    /// The answer says whether there is no more hope.
+    #[must_use]
+    pub(crate) fn failed(&mut self, item: u64, unreachable: bool, now: Instant) -> bool {
+        match &mut self.state {
+            State::Closed => {
+                let since = *self.failing_since.get_or_insert(now);
+                if self.failing.len() < FAILING_ITEMS && !self.failing.contains(&item) {
+                    self.failing.push(item);
+                }
+                let outage = self.failing.len() >= FAILING_ITEMS
+                    && now.saturating_duration_since(since) >= FAILING_FOR;
+                if unreachable || outage {
+                    self.state = State::Open {
+                        since: now,
+                        spacing: FIRST_SPACING,
+                        probe_at: now + FIRST_SPACING,
+                        probe: None,
+                    };
+                }
+                false
+            }
+            State::Open {
+                since,
+                spacing,
+                probe_at,
+                probe,
+            } => {
+                // Those that were on their way when it opened say nothing new.
+                if *probe == Some(item) {
+                    *probe = None;
+                    *spacing = (*spacing * 2).min(LAST_SPACING);
+                    *probe_at = now + *spacing;
+                }
+                !self.ever_answered && now.saturating_duration_since(*since) >= HOPELESS
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreachable_server_gets_one_probe_at_a_time_at_growing_distances() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::default();
+        assert!(!breaker.failed(0, true, now));
+        assert!(!breaker.failed(1, true, now), "on its way when it opened");
+        let mut distances = Vec::new();
+        for item in 2..10 {
+            let Passage::NotUntil(at) = breaker.passage(now) else {
+                panic!("{:?}", breaker.passage(now))
+            };
+            distances.push((at - now).as_secs());
+            now = at;
+            assert_eq!(breaker.passage(now), Passage::Probe);
+            breaker.probe_sent(item);
+            assert_eq!(breaker.passage(now), Passage::WhenProbed);
+            let _hopeless = breaker.failed(item, true, now);
+        }
+        assert_eq!(distances, [1, 2, 4, 8, 16, 32, 60, 60]);
+        breaker.answered();
+        assert_eq!(breaker.passage(now), Passage::Free);
+    }
+
+    #[test]
+    fn a_server_that_never_answered_is_given_up_after_two_minutes() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        assert!(!breaker.failed(0, true, start));
+        breaker.probe_sent(1);
+        assert!(!breaker.failed(1, true, start + Duration::from_secs(119)));
+        breaker.probe_sent(2);
+        assert!(breaker.failed(2, true, start + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn a_server_that_has_answered_before_is_waited_for() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        breaker.answered();
+        assert!(!breaker.failed(0, true, start));
+        breaker.probe_sent(1);
+        assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
+    }
+
+    #[test]
+    fn ten_different_items_open_it_and_one_that_fails_for_ever_does_not() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        for _ in 0..100 {
+            let _ = breaker.failed(7, false, now);
+        }
+        assert_eq!(breaker.passage(now), Passage::Free);
+        for item in 0..20 {
+            let _ = breaker.failed(item, false, now + FAILING_FOR / 2);
+        }
+        assert_eq!(breaker.passage(now), Passage::Free, "it may be a hiccup");
+        let _ = breaker.failed(20, false, now + FAILING_FOR);
+        assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
+    }
+
+    #[test]
+    fn a_withdrawn_probe_leaves_room_for_another() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        let _ = breaker.failed(0, true, now);
+        breaker.probe_sent(1);
+        breaker.probe_withdrawn(1);
+        assert_eq!(breaker.passage(now + FIRST_SPACING), Passage::Probe);
+    }
+}

@@ -1,0 +1,281 @@
+//! From a verdict to what happens next: the run's side of a retry policy, pure.
+
+use std::time::{Duration, Instant};
+
+use super::breaker::{Breaker, Passage};
+use super::policy::{Backoff, Retry};
+use super::verdict::Verdict;
+
+/// What has happened to one item so far.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    backoff: Backoff,
+    /// Requests sent.
+    pub(crate) attempts: u32,
+    charged: u32,
+    waits: u32,
+    unusable: u32,
+    /// When the item as a whole must be done.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// What happens to an item after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Again, not before this instant.
+    RetryAt(Instant),
+    /// Given up.
+    Fail,
+    /// Given up: its deadline is before the next attempt could be.
+    OutOfTime,
+    /// Given up, and the run with it.
+    Stop,
+}
+
+/// Decides for all items of one run.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    policy: Retry,
+    breaker: Breaker,
+    succeeded: bool,
+    alike: (u16, u32),
+}
+
+/// Identical failures from the start of a run, with no success, that mean nothing will succeed.
+const ALIKE_TO_STOP: u32 = 10;
+/// How often an unusable answer is worth its price.
+const UNUSABLE_RETRIES: u32 = 2;
+
+impl Judge {
+    pub(crate) fn new(policy: Retry) -> Self {
+        Self {
+            policy,
+            breaker: Breaker::default(),
+            succeeded: false,
+            alike: (0, 0),
+        }
+    }
+
+    pub(crate) fn history(
+        &self,
+        item: u64,
+        now: Instant,
+        run_deadline: Option<Instant>,
+    ) -> History {
+        let own = self
+            .policy
+            .allows_item()
+            .and_then(|longest| now.checked_add(longest));
+        History {
+            backoff: self.policy.backoff_for(item),
+            attempts: 0,
+            charged: 0,
+            waits: 0,
+            unusable: 0,
+            deadline: match (own, run_deadline) {
+                (Some(own), Some(run)) => Some(own.min(run)),
+                (own, run) => own.or(run),
+            },
+        }
+    }
+
+    /// Whether an attempt may go now, as far as the breaker is concerned.
+    pub(crate) fn passage(&self, now: Instant) -> Passage {
+        self.breaker.passage(now)
+    }
+
+    pub(crate) fn probe_sent(&mut self, item: u64) {
+        self.breaker.probe_sent(item);
+    }
+
+    pub(crate) fn probe_withdrawn(&mut self, item: u64) {
+        self.breaker.probe_withdrawn(item);
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.succeeded = true;
+        self.breaker.answered();
+    }
+
+    /// Decides about `item`, whose attempt has just failed with `verdict`.
+    pub(crate) fn decide(
+        &mut self,
+        item: u64,
+        history: &mut History,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Decision {
+        let hopeless = match verdict {
+            Verdict::Unreachable => self.breaker.failed(item, true, now),
+            Verdict::Retry => self.breaker.failed(item, false, now),
+            _ => {
+                self.breaker.answered();
+                false
+            }
+        };
+        if hopeless {
+            return Decision::Stop;
+        }
+        match verdict {
+            Verdict::FailAlike(_) => {}
+            _ => self.alike.1 = 0,
+        }
+        match verdict {
+            Verdict::Fail => Decision::Fail,
+            Verdict::Stop => Decision::Stop,
+            Verdict::FailAlike(number) => {
+                self.alike = match self.alike {
+                    (same, times) if same == number => (same, times + 1),
+                    _ => (number, 1),
+                };
+                if self.alike.1 >= ALIKE_TO_STOP && !self.succeeded {
+                    Decision::Stop
+                } else {
+                    Decision::Fail
+                }
+            }
+            Verdict::Retry | Verdict::Throttled => {
+                history.charged += 1;
+                if history.charged >= self.policy.allows_attempts() {
+                    return Decision::Fail;
+                }
+                let wait = history.backoff.wait(verdict == Verdict::Throttled);
+                at(wait, history, now)
+            }
+            Verdict::Unusable => {
+                history.charged += 1;
+                history.unusable += 1;
+                if history.unusable > UNUSABLE_RETRIES
+                    || history.charged >= self.policy.allows_attempts()
+                {
+                    return Decision::Fail;
+                }
+                let wait = history.backoff.wait(false);
+                at(wait, history, now)
+            }
+            Verdict::Wait(hint) | Verdict::WaitAlone(hint) => {
+                if !self.policy.obeys(hint) {
+                    return Decision::Stop;
+                }
+                history.waits += 1;
+                if history.waits > self.policy.allows_waits() {
+                    return Decision::Fail;
+                }
+                let wait = history.backoff.after_hint(hint);
+                at(wait, history, now)
+            }
+            // The breaker spaces the probes; a wait of its own would only delay the item more.
+            Verdict::Unreachable => at(Duration::ZERO, history, now),
+        }
+    }
+}
+
+fn at(wait: Duration, history: &History, now: Instant) -> Decision {
+    match (now.checked_add(wait), history.deadline) {
+        (Some(at), None) => Decision::RetryAt(at),
+        (Some(at), Some(deadline)) if at < deadline => Decision::RetryAt(at),
+        _ => Decision::OutOfTime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(
+        policy: Retry,
+        verdicts: impl IntoIterator<Item = Verdict>,
+    ) -> (Vec<Duration>, Decision) {
+        let mut judge = Judge::new(policy);
+        let mut now = Instant::now();
+        let mut history = judge.history(0, now, None);
+        let mut waits = Vec::new();
+        for verdict in verdicts {
+            match judge.decide(0, &mut history, verdict, now) {
+                Decision::RetryAt(at) => {
+                    waits.push(at - now);
+                    now = at;
+                }
+                end => return (waits, end),
+            }
+        }
+        panic!("still going after {} waits", waits.len());
+    }
+
+    const HINT: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn max_attempts_counts_the_first() {
+        let forever = std::iter::repeat(Verdict::Retry);
+        let (waits, end) = run(Retry::new().max_attempts(6), forever);
+        assert_eq!((waits.len(), end), (5, Decision::Fail));
+        let (waits, end) = run(Retry::never(), [Verdict::Retry]);
+        assert_eq!((waits.len(), end), (0, Decision::Fail));
+    }
+
+    #[test]
+    fn waits_the_server_asked_for_are_not_charged_and_are_bounded() {
+        let forever = std::iter::repeat(Verdict::Wait(HINT));
+        let (waits, end) = run(Retry::new(), forever);
+        assert_eq!((waits.len(), end), (50, Decision::Fail));
+        assert!(waits.iter().all(|wait| *wait >= HINT));
+
+        let mixed =
+            std::iter::repeat_n(Verdict::Wait(HINT), 20).chain(std::iter::repeat(Verdict::Retry));
+        let (waits, _) = run(Retry::new().max_attempts(3), mixed);
+        assert_eq!(waits.len(), 22);
+    }
+
+    #[test]
+    fn nothing_sent_is_not_charged_at_all() {
+        let down = std::iter::repeat_n(Verdict::Unreachable, 500).chain([Verdict::Fail]);
+        let (waits, end) = run(Retry::never(), down);
+        assert_eq!((waits.len(), end), (500, Decision::Fail));
+    }
+
+    #[test]
+    fn unusable_answers_have_a_small_budget_of_their_own() {
+        let (waits, end) = run(Retry::new(), std::iter::repeat(Verdict::Unusable));
+        assert_eq!((waits.len(), end), (2, Decision::Fail));
+    }
+
+    #[test]
+    fn a_hint_beyond_the_longest_stops_the_run() {
+        let day = Verdict::Wait(Duration::from_secs(86_400));
+        assert_eq!(run(Retry::new(), [day]).1, Decision::Stop);
+        let patient = Retry::new().max_server_delay(None);
+        assert_eq!(run(patient, [day, Verdict::Fail]).1, Decision::Fail);
+        let endless = Verdict::Wait(Duration::MAX);
+        assert_eq!(run(patient, [endless]).1, Decision::OutOfTime);
+    }
+
+    #[test]
+    fn a_deadline_before_the_hint_fails_at_once() {
+        let policy = Retry::new().item_deadline(Some(Duration::from_secs(1)));
+        assert_eq!(run(policy, [Verdict::Wait(HINT)]).1, Decision::OutOfTime);
+    }
+
+    #[test]
+    fn ten_alike_from_the_start_stop_and_a_success_forgives() {
+        let now = Instant::now();
+        let mut judge = Judge::new(Retry::new());
+        let fail = |judge: &mut Judge, number| {
+            let mut history = judge.history(0, now, None);
+            judge.decide(0, &mut history, Verdict::FailAlike(number), now)
+        };
+        for _ in 0..9 {
+            assert_eq!(fail(&mut judge, 404), Decision::Fail);
+        }
+        assert_eq!(fail(&mut judge, 403), Decision::Fail, "another kind");
+        for _ in 0..8 {
+            assert_eq!(fail(&mut judge, 403), Decision::Fail);
+        }
+        assert_eq!(fail(&mut judge, 403), Decision::Stop);
+
+        let mut judge = Judge::new(Retry::new());
+        judge.succeeded();
+        for _ in 0..100 {
+            assert_eq!(fail(&mut judge, 404), Decision::Fail);
+        }
+    }
+}

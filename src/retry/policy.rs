@@ -1,0 +1,264 @@
+//! The retry policy, and the backoff it gives: plain values and an iterator of durations.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often, and how patiently, a failed item is tried again.
+///
+/// A plain value: the state of a retrying item is elsewhere. The waits follow "full jitter"
+/// (Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th is uniform
+/// in `0 ..= min(cap, base · 2ⁿ)`. A server's own hint comes first, and jitter only adds to it: the
+/// wait is the hint and up to a tenth of it (at most 5 s) more.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::Retry;
+///
+/// let patient = Retry::new().max_attempts(10).cap(Duration::from_secs(120)).seed(7);
+/// let waits: Vec<Duration> = patient.backoff().collect();
+/// assert_eq!(waits.len(), 9, "ten attempts have nine waits between them");
+/// assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(120)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    max_attempts: u32,
+    max_waits: u32,
+    base: Duration,
+    throttled_base: Duration,
+    cap: Duration,
+    max_server_delay: Option<Duration>,
+    item_deadline: Option<Duration>,
+    seed: Option<u64>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Retry {
+    /// The default: 6 attempts, from 0.5 s (1 s when throttled) up to 60 s, server delays up to
+    /// 10 minutes obeyed.
+    pub const fn new() -> Self {
+        Self {
+            max_attempts: 6,
+            max_waits: 50,
+            base: Duration::from_millis(500),
+            throttled_base: Duration::from_secs(1),
+            cap: Duration::from_secs(60),
+            max_server_delay: Some(Duration::from_secs(600)),
+            item_deadline: None,
+            seed: None,
+        }
+    }
+
+    /// Never tries anything a second time.
+    pub const fn never() -> Self {
+        Self::new().max_attempts(1).max_waits(0)
+    }
+
+    /// How many attempts an item has, the first included. Default: 6.
+    ///
+    /// Waits that the server asked for and attempts in which nothing was sent are not counted.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// How many waits that the server asked for an item sits through. Default: 50.
+    pub const fn max_waits(mut self, waits: u32) -> Self {
+        self.max_waits = waits;
+        self
+    }
+
+    /// The upper bound of the first wait. Default: 0.5 s.
+    pub const fn base(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// The upper bound of the first wait after a throttling answer without a hint. Default: 1 s.
+    pub const fn throttled_base(mut self, base: Duration) -> Self {
+        self.throttled_base = base;
+        self
+    }
+
+    /// The longest wait between two attempts, jitter included, server hints aside. Default: 60 s.
+    pub const fn cap(mut self, cap: Duration) -> Self {
+        self.cap = cap;
+        self
+    }
+
+    /// The longest wait a server may ask for; a longer one stops the run, which can be resumed
+    /// later. `None` obeys any. Default: 10 minutes.
+    pub const fn max_server_delay(mut self, delay: Option<Duration>) -> Self {
+        self.max_server_delay = delay;
+        self
+    }
+
+    /// The longest an item may take from its first stand at the gate to its last answer, waits
+    /// included. Default: no limit.
+    pub const fn item_deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.item_deadline = deadline;
+        self
+    }
+
+    /// Makes the jitter repeatable. Default: different every time.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The waits of one item that fails again and again, one fewer than it has attempts.
+    pub fn backoff(&self) -> Backoff {
+        Backoff {
+            policy: *self,
+            jitter: self
+                .seed
+                .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            step: 0,
+        }
+    }
+
+    /// As [`backoff`](Self::backoff), seeded apart for each item of a run.
+    pub(crate) fn backoff_for(&self, item: u64) -> Backoff {
+        match self.seed {
+            // Fibonacci hashing: neighbouring items get unrelated streams.
+            Some(seed) => self
+                .seed(seed ^ item.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                .backoff(),
+            None => self.backoff(),
+        }
+    }
+
+    pub(crate) fn checked(self) -> Result<Self> {
+        if self.max_attempts == 0 {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "max_attempts counts the first attempt: give at least 1",
+            ));
+        }
+        Ok(self)
+    }
+
+    pub(super) const fn allows_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    pub(super) const fn allows_waits(&self) -> u32 {
+        self.max_waits
+    }
+
+    /// Whether a wait the server asks for is short enough to sit through.
+    pub(crate) fn obeys(&self, hint: Duration) -> bool {
+        self.max_server_delay.is_none_or(|longest| hint <= longest)
+    }
+
+    pub(crate) const fn allows_item(&self) -> Option<Duration> {
+        self.item_deadline
+    }
+}
+
+/// The waits between an item's attempts: an iterator that ends when the attempts do.
+///
+/// Made by [`Retry::backoff`].
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    policy: Retry,
+    jitter: fastrand::Rng,
+    step: u32,
+}
+
+impl Backoff {
+    /// The next wait, from the curve for throttling if `throttled`; unlike `next` it does not end.
+    pub(super) fn wait(&mut self, throttled: bool) -> Duration {
+        let base = if throttled {
+            self.policy.throttled_base
+        } else {
+            self.policy.base
+        };
+        // Clamped last: a cap that jitter or doubling could exceed would not be one.
+        let bound = base
+            .saturating_mul(2_u32.saturating_pow(self.step))
+            .min(self.policy.cap);
+        self.step = self.step.saturating_add(1);
+        self.up_to(bound)
+    }
+
+    /// A server's hint, and a little more, so that those who were told the same do not return in
+    /// one instant.
+    pub(super) fn after_hint(&mut self, hint: Duration) -> Duration {
+        let more = (hint / 10).min(Duration::from_secs(5));
+        hint.saturating_add(self.up_to(more))
+    }
+
+    fn up_to(&mut self, bound: Duration) -> Duration {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.jitter.u64(..=nanos))
+    }
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        (self.step + 1 < self.policy.max_attempts).then(|| self.wait(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_waits_and_items_differ() {
+        let policy = Retry::new().seed(1);
+        let waits = |item| policy.backoff_for(item).collect::<Vec<_>>();
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+    }
+
+    #[test]
+    fn the_mean_is_half_the_bound() {
+        // Full jitter, not a constant and not "equal jitter", whose mean is three quarters.
+        let sum: Duration = (0..10_000)
+            .map(|seed| Retry::new().seed(seed).backoff().wait(true))
+            .sum();
+        let mean = sum / 10_000;
+        assert!(
+            mean > Duration::from_millis(480) && mean < Duration::from_millis(520),
+            "{mean:?}"
+        );
+    }
+
+    #[test]
+    fn jitter_only_adds_to_a_hint() {
+        for seed in 0..1_000 {
+            let mut backoff = Retry::new().seed(seed).backoff();
+            let wait = backoff.after_hint(Duration::from_secs(2));
+            assert!(wait >= Duration::from_secs(2) && wait <= Duration::from_millis(2_200));
+            let wait = backoff.after_hint(Duration::from_secs(600));
+            assert!(wait <= Duration::from_secs(605));
+            assert_eq!(backoff.after_hint(Duration::MAX), Duration::MAX);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_above_its_bound(
+            seed: u64, base in 0..10_000_u64, cap in 0..100_000_u64, attempts in 1..40_u32,
+        ) {
+            let (base, cap) = (Duration::from_millis(base), Duration::from_millis(cap));
+            let policy = Retry::new().seed(seed).base(base).cap(cap).max_attempts(attempts);
+            let waits: Vec<_> = policy.backoff().collect();
+            prop_assert_eq!(waits.len(), attempts as usize - 1);
+            for (step, wait) in waits.iter().enumerate() {
+                let bound = base.saturating_mul(2_u32.saturating_pow(step as u32)).min(cap);
+                prop_assert!(*wait <= bound);
+            }
+        }
+    }
+}
