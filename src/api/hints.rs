@@ -177,6 +177,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(NOON)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
     fn ms(ms: u64) -> Option<Duration> {
         Some(Duration::from_millis(ms))
     }

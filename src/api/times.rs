@@ -205,6 +205,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
     fn ms(ms: u64) -> Option<Duration> {
         Some(Duration::from_millis(ms))
     }

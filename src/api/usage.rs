@@ -164,9 +164,7 @@ impl Fields {
             .map(|input| input + self.cache_read.unwrap_or(0) + self.cache_creation.unwrap_or(0));
         let prompt = self.prompt.or(anthropic_prompt);
         let completion = self.completion.or(self.output);
-        if prompt.or(completion).or(self.total).is_none() {
-            return None;
-        }
+        prompt.or(completion).or(self.total)?;
         let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), completion.unwrap_or(0));
         Some(Usage {
             prompt_tokens,
@@ -184,6 +182,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
     fn usage(
         prompt: u64,
         completion: u64,

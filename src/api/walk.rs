@@ -164,8 +164,11 @@ impl Count {
 impl Sink for Count {
     fn number(&mut self, number: f64) {
         if (0.0..=Self::MAX).contains(&number) {
-            // In range, so the cast only drops a fraction.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "in range, so that only a fraction is dropped"
+            )]
             let count = number as u64;
             self.0 = Some(count);
         }

@@ -25,6 +25,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
         status,
         headers: &Headers::default(),
         body,
+        key: None,
         wall: UNIX_EPOCH,
         cost_tokens: 0,
     };

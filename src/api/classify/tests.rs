@@ -1,5 +1,7 @@
 //! The table, row by row.
 
+#![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
+
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
@@ -13,6 +15,7 @@ fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
         status,
         headers: &pairs.iter().copied().collect(),
         body: body.as_bytes(),
+        key: None,
         wall: UNIX_EPOCH,
         cost_tokens: 10,
     })
@@ -34,9 +37,12 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+/// Status, headers and body of an answer; what it is, and what is done.
+type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, K, V);
+
 /// Asserts the kind and the verdict of each row.
 #[track_caller]
-fn table(rows: &[(u16, &[(&str, &str)], &str, K, V)]) {
+fn table(rows: &[Case<'_>]) {
     for (status, pairs, body, kind, verdict) in rows {
         let failure = fails(*status, pairs, body);
         let found = (failure.kind, failure.verdict);
@@ -227,9 +233,7 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
     assert!(failure.maybe_billed);
     assert_eq!(failure.code.as_deref(), Some("502"));
     assert!(
-        failure
-            .message
-            .contains("HTTP 200 with an error inside, 502): \"Upstream\""),
+        failure.message.contains("HTTP 200, 502): \"Upstream\""),
         "{}",
         failure.message
     );
@@ -755,6 +759,44 @@ fn messages_are_printable_and_bounded() {
     assert!(page.contains("\"502 Bad Gateway\""), "{page}");
 }
 
+#[test]
+fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
+    let key = ApiKey::new("sk-0123456789abcdef").unwrap();
+    // The key straddles the place where the quote is cut.
+    for padding in [0, 280, 290, 299] {
+        let echo = format!("{}{}", ".".repeat(padding), key.expose());
+        for (status, body) in [
+            (401, error(&echo, &echo)),
+            (401, error(key.expose(), &echo)),
+            (401, echo.clone()),
+            (200, echo.clone()),
+            (
+                200,
+                format!(
+                    r#"{{"error":{{"code":"{}","message":"{echo}"}}}}"#,
+                    key.expose()
+                ),
+            ),
+            (302, echo.clone()),
+        ] {
+            let Judgement::Failure(failure) = classify_answer(&Seen {
+                status,
+                headers: &[("location", format!("https://{}/", key.expose()))]
+                    .into_iter()
+                    .collect(),
+                body: body.as_bytes(),
+                key: Some(&key),
+                wall: UNIX_EPOCH,
+                cost_tokens: 0,
+            }) else {
+                panic!("{status} {body} is no success");
+            };
+            let shown = format!("{failure:?}");
+            assert!(!shown.contains("sk-0"), "{shown}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_answer_makes_it_panic(
@@ -764,7 +806,7 @@ proptest! {
     ) {
         let headers: Headers = [(&name, &value)].into_iter().collect();
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
-            let seen = Seen { status, headers: &headers, body, wall: UNIX_EPOCH, cost_tokens: 1 };
+            let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1 };
             if let Judgement::Failure(failure) = classify_answer(&seen) {
                 prop_assert!(!failure.message.chars().any(char::is_control));
                 prop_assert!(!matches!(failure.verdict, V::Wait(Duration::ZERO)));
