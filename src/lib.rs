@@ -4,13 +4,16 @@ mod api;
 mod cancel;
 mod clock;
 mod error;
+mod escape;
 mod limit;
 mod pool;
 mod retry;
 mod sync;
 
 pub use api::headers::Headers;
+pub use api::key::ApiKey;
 pub use api::transport::{Answer, Call, Fault, Stage, Transport, TransportError};
+pub use api::usage::Usage;
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};

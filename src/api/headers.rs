@@ -1,4 +1,4 @@
-//! Response headers, and the waits and limits they announce.
+//! The headers of an answer.
 
 /// The headers of one answer, in the order they came; names are compared without case.
 ///
@@ -37,6 +37,24 @@ impl Headers {
             .map(|(_, value)| value)
     }
 
+    /// The value under `name` if it is there exactly once: of two limits nobody knows which counts.
+    pub(crate) fn only(&self, name: &str) -> Option<&str> {
+        let mut values = self
+            .iter()
+            .filter(|(candidate, _)| candidate.eq_ignore_ascii_case(name));
+        let (_, value) = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// The provider's id of the answer, to quote to its support: `x-request-id` (OpenAI and most),
+    /// `request-id` (Anthropic), `apim-request-id` (Azure).
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        ["x-request-id", "request-id", "apim-request-id"]
+            .iter()
+            .find_map(|name| self.get(name))
+            .filter(|id| !id.is_empty())
+    }
+
     /// All headers as `(name, value)`, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut start = 0;
@@ -56,5 +74,48 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Headers {
             headers.push(name.as_ref(), value.as_ref());
         }
         headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_without_case_and_order_is_kept() {
+        let headers: Headers = [("A", "1"), ("b", ""), ("a", "2"), ("", "3")]
+            .into_iter()
+            .collect();
+        assert_eq!(
+            (headers.get("a"), headers.get("B"), headers.get("c")),
+            (Some("1"), Some(""), None)
+        );
+        let all: Vec<_> = headers.iter().collect();
+        assert_eq!(all, [("A", "1"), ("b", ""), ("a", "2"), ("", "3")]);
+    }
+
+    #[test]
+    fn a_doubled_header_is_not_the_only_one() {
+        let headers: Headers = [("a", "1"), ("b", "2"), ("A", "1")].into_iter().collect();
+        assert_eq!(
+            (headers.only("a"), headers.only("B"), headers.only("c")),
+            (None, Some("2"), None)
+        );
+    }
+
+    #[test]
+    fn the_request_id_goes_by_several_names() {
+        for (pairs, id) in [
+            (&[("Request-Id", "r")][..], Some("r")),
+            (
+                &[("apim-request-id", "a"), ("X-Request-ID", "x")],
+                Some("x"),
+            ),
+            (&[("x-request-id", "")], None),
+            (&[("date", "x")], None),
+        ] {
+            let headers: Headers = pairs.iter().copied().collect();
+            assert_eq!(headers.request_id(), id);
+        }
     }
 }

@@ -1,0 +1,818 @@
+//! The table, row by row.
+
+#![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
+
+use std::time::UNIX_EPOCH;
+
+use proptest::prelude::*;
+
+use super::*;
+use ErrorKind as K;
+use Verdict as V;
+
+fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
+    classify_answer(&Seen {
+        status,
+        headers: &pairs.iter().copied().collect(),
+        body: body.as_bytes(),
+        key: None,
+        wall: UNIX_EPOCH,
+        cost_tokens: 10,
+    })
+}
+
+#[track_caller]
+fn fails(status: u16, pairs: &[(&str, &str)], body: &str) -> Failure {
+    match judge(status, pairs, body) {
+        Judgement::Failure(failure) => *failure,
+        Judgement::Success(_) => panic!("{status} {body} is no success"),
+    }
+}
+
+fn error(code: &str, message: &str) -> String {
+    format!(r#"{{"error":{{"message":"{message}","type":"t","param":null,"code":"{code}"}}}}"#)
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Status, headers and body of an answer; what it is, and what is done.
+type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, K, V);
+
+/// Asserts the kind and the verdict of each row.
+#[track_caller]
+fn table(rows: &[Case<'_>]) {
+    for (status, pairs, body, kind, verdict) in rows {
+        let failure = fails(*status, pairs, body);
+        let found = (failure.kind, failure.verdict);
+        assert_eq!(found, (*kind, *verdict), "{status} {pairs:?} {body}");
+    }
+}
+
+const AFTER_2: &[(&str, &str)] = &[("retry-after", "2")];
+
+#[test]
+fn success() {
+    for body in [
+        r#"{"choices":[{"message":{"content":"hi"}}]}"#,
+        r#"{"choices":[{"message":{"content":null,"tool_calls":[]}}]}"#,
+        r#"{"choices":[{"finish_reason":"content_filter","message":{"content":""}}]}"#,
+        r#"{"choices":[{"content_filter_result":{"error":{"code":"content_filter_error"}}}]}"#,
+        r#"{"choices":[{}],"error":{"code":502}}"#,
+        r#"{"output":[],"error":null}"#,
+        r#"{"data":[{"embedding":[0.1]}]}"#,
+        "{}",
+        "[]",
+    ] {
+        for status in [200, 201, 202] {
+            assert!(
+                matches!(judge(status, &[], body), Judgement::Success(None)),
+                "{status} {body}"
+            );
+        }
+    }
+    // Retry-After and x-should-retry mean nothing on a success.
+    let pairs = [("retry-after", "60"), ("x-should-retry", "false")];
+    let body = r#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let Judgement::Success(Some(usage)) = judge(200, &pairs, body) else {
+        panic!("a success with its usage");
+    };
+    assert_eq!(usage.total_tokens, 3);
+}
+
+#[test]
+fn a_success_without_an_answer_is_tried_again_a_little() {
+    for (status, body, said) in [
+        (200, "", "empty"),
+        (204, "", "empty"),
+        (200, "   ", "not JSON"),
+        (200, r#"{"choices":[{"message":{"con"#, "cut short"),
+        (200, "<html><title>Log in</title></html>", "web page"),
+        (200, "<html><title>Log in</title></html>", "\"Log in\""),
+        (200, "OK", "not JSON"),
+        (200, "null", "not an object"),
+        (200, "\"hi\"", "not an object"),
+        (200, "{} {}", "not JSON"),
+    ] {
+        let failure = fails(status, &[], body);
+        assert_eq!(
+            (failure.kind, failure.verdict),
+            (K::Malformed, V::Unusable),
+            "{body}"
+        );
+        assert!(failure.maybe_billed && failure.retry_after.is_none());
+        assert!(failure.message.contains(said), "{}", failure.message);
+    }
+    let refused = fails(200, &[("x-should-retry", "false")], "");
+    assert_eq!((refused.kind, refused.verdict), (K::Malformed, V::Fail));
+}
+
+#[test]
+fn an_error_inside_a_success_counts_as_what_it_names() {
+    table(&[
+        (
+            200,
+            &[],
+            r#"{"error":{"code":502,"message":"m"}}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":"503","message":"overloaded"},"choices":[]}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":429,"message":"m"},"choices":null}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":429,"message":"try again in 3s"}}"#,
+            K::RateLimited,
+            V::Wait(secs(3)),
+        ),
+        // The headers were sent before it went wrong.
+        (
+            200,
+            AFTER_2,
+            r#"{"error":{"code":429,"message":"m"}}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            200,
+            &[("x-should-retry", "false")],
+            r#"{"error":{"code":502}}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":400,"message":"m"}}"#,
+            K::Invalid,
+            V::Fail,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":401,"message":"m"}}"#,
+            K::Auth,
+            V::Stop,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":402,"message":"m"}}"#,
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":"insufficient_quota"}}"#,
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            200,
+            &[],
+            r#"{"status":"failed","error":{"code":"server_error","message":"m"}}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":"rate_limit_exceeded"}}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            200,
+            &[],
+            r#"{"error":{"code":"invalid_prompt"}}"#,
+            K::Invalid,
+            V::Fail,
+        ),
+        (
+            200,
+            &[],
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            200,
+            &[],
+            r#"{"type":"error","error":{"type":"not_found_error","message":"m"}}"#,
+            K::NotFound,
+            V::FailAlike(404),
+        ),
+        // A code that is no status of a failure says nothing.
+        (200, &[], r#"{"error":{"code":200}}"#, K::Server, V::Retry),
+        (200, &[], r#"{"error":{"code":-1}}"#, K::Server, V::Retry),
+        (
+            200,
+            &[],
+            r#"{"error":"something broke"}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (200, &[], r#"{"error":true}"#, K::Server, V::Retry),
+    ]);
+    let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
+    assert!(failure.maybe_billed);
+    assert_eq!(failure.code.as_deref(), Some("502"));
+    assert!(
+        failure.message.contains("HTTP 200, 502): \"Upstream\""),
+        "{}",
+        failure.message
+    );
+}
+
+#[test]
+fn pace() {
+    let reached = "Rate limit reached (TPM): Limit 30000, Used 29000, Requested 2000. Please try again in 9.816s.";
+    let used_up = [
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "6m0s"),
+    ];
+    table(&[
+        (429, &[], "", K::RateLimited, V::Throttled),
+        (
+            429,
+            &[],
+            &error("rate_limit_exceeded", "m"),
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[],
+            &error("rate_limit_exceeded", reached),
+            K::RateLimited,
+            V::Wait(Duration::from_millis(9_816)),
+        ),
+        (429, AFTER_2, "", K::RateLimited, V::Wait(secs(2))),
+        (
+            429,
+            AFTER_2,
+            &error("rate_limit_exceeded", reached),
+            K::RateLimited,
+            V::Wait(secs(2)),
+        ),
+        (
+            429,
+            &[("retry-after-ms", "250"), ("retry-after", "60")],
+            "",
+            K::RateLimited,
+            V::Wait(Duration::from_millis(250)),
+        ),
+        (
+            429,
+            &[("retry-after", "86400")],
+            "",
+            K::RateLimited,
+            V::Wait(secs(86_400)),
+        ),
+        (
+            429,
+            &[],
+            &error("429", "Please retry after 37 seconds."),
+            K::RateLimited,
+            V::Wait(secs(37)),
+        ),
+        (
+            429,
+            &[],
+            &error("429", "Please retry after 86400 seconds."),
+            K::RateLimited,
+            V::Wait(secs(86_400)),
+        ),
+        (429, &used_up, "", K::RateLimited, V::Wait(secs(6))),
+        (
+            429,
+            &[("retry-after", "0")],
+            "",
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[("retry-after", "soon")],
+            "",
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[("retry-after", "Thu, 01 Jan 1970 00:00:00 GMT")],
+            "",
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[],
+            &error("slow_down", "m"),
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[],
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"m"}}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[],
+            &error("resource_unavailable", "m"),
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            429,
+            &[],
+            r#"[{"error":{"code":429,"message":"Quota exceeded, limit: 20","status":"RESOURCE_EXHAUSTED",
+                "details":[{"@type":"x.RetryInfo","retryDelay":"46s"}]}}]"#,
+            K::RateLimited,
+            V::Wait(secs(46)),
+        ),
+        // Charged, whatever it says: a gateway's bad key hides behind it.
+        (
+            429,
+            &[],
+            &error("429", "No deployments available, try again in 5 seconds"),
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (402, AFTER_2, "", K::RateLimited, V::Wait(secs(2))),
+    ]);
+}
+
+#[test]
+fn a_wait_is_told_whatever_the_verdict() {
+    let failure = fails(
+        429,
+        &[],
+        &error("429", "No deployments available, try again in 5 seconds"),
+    );
+    assert_eq!(failure.retry_after, Some(secs(5)));
+    assert_eq!(fails(429, AFTER_2, "").retry_after, Some(secs(2)));
+    assert_eq!(fails(429, &[], "").retry_after, None);
+}
+
+#[test]
+fn never_fits() {
+    let large = "Request too large for m on tokens per min (TPM): Limit 30000, Requested 36278. It must be reduced.";
+    table(&[
+        (
+            429,
+            &[],
+            &error("rate_limit_exceeded", large),
+            K::TooLarge,
+            V::Fail,
+        ),
+        (
+            429,
+            AFTER_2,
+            &error("rate_limit_exceeded", large),
+            K::TooLarge,
+            V::Fail,
+        ),
+        (
+            413,
+            &[],
+            &error("rate_limit_exceeded", "(TPM): Limit 8000, Requested 10098"),
+            K::TooLarge,
+            V::Fail,
+        ),
+        (
+            413,
+            &[],
+            "<html><title>413 Request Entity Too Large</title>",
+            K::TooLarge,
+            V::Fail,
+        ),
+        (413, &[("x-should-retry", "true")], "", K::TooLarge, V::Fail),
+    ]);
+}
+
+#[test]
+fn money() {
+    for code in [
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    ] {
+        let as_code = error(code, "m");
+        let as_type = format!(r#"{{"error":{{"message":"m","type":"{code}","code":null}}}}"#);
+        for body in [&as_code, &as_type] {
+            for pairs in [&[][..], AFTER_2, &[("x-should-retry", "true")]] {
+                for status in [429, 400, 403, 402, 503] {
+                    let failure = fails(status, pairs, body);
+                    assert_eq!(
+                        (failure.kind, failure.verdict),
+                        (K::Quota, V::Stop),
+                        "{status} {body}"
+                    );
+                }
+            }
+        }
+    }
+    let anthropic = |kind: &str, message: &str, code: &str| {
+        format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}",
+               "details":{{"error_code":"{code}"}}}},"request_id":"req_1"}}"#
+        )
+    };
+    table(&[
+        (402, &[], "", K::Quota, V::Stop),
+        (402, &[("retry-after", "0")], "", K::Quota, V::Stop),
+        (402, &[("x-should-retry", "true")], "", K::Quota, V::Stop),
+        (
+            429,
+            &[],
+            &anthropic("rate_limit_error", "m", "enforced_spend_limit_reached"),
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            400,
+            &[],
+            &anthropic(
+                "invalid_request_error",
+                "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+                "",
+            ),
+            K::Quota,
+            V::Stop,
+        ),
+        // The same words in a quoted request are only words.
+        (
+            400,
+            &[],
+            &anthropic(
+                "invalid_request_error",
+                "bad text: 'You have reached your specified API usage limits'",
+                "",
+            ),
+            K::Invalid,
+            V::Fail,
+        ),
+        (
+            429,
+            AFTER_2,
+            r#"[{"error":{"code":429,"message":"Quota exceeded for metric x, limit: 0\nPlease retry in 10h17m5.72s.","status":"RESOURCE_EXHAUSTED"}}]"#,
+            K::Quota,
+            V::Stop,
+        ),
+    ]);
+}
+
+#[test]
+fn auth_and_permission() {
+    table(&[
+        (401, &[], &error("invalid_api_key", "m"), K::Auth, V::Stop),
+        (
+            401,
+            AFTER_2,
+            r#"{"error":"Unauthorized"}"#,
+            K::Auth,
+            V::Stop,
+        ),
+        (401, &[("x-should-retry", "true")], "", K::Auth, V::Stop),
+        (
+            403,
+            &[],
+            &error("unsupported_country_region_territory", "m"),
+            K::Permission,
+            V::FailAlike(403),
+        ),
+        (
+            403,
+            &[("x-should-retry", "false")],
+            "",
+            K::Permission,
+            V::FailAlike(403),
+        ),
+        (
+            403,
+            &[],
+            r#"{"error":{"code":403,"message":"m","metadata":{"reasons":["violence"],"flagged_input":"x"}}}"#,
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (
+            404,
+            &[],
+            &error("model_not_found", "m"),
+            K::NotFound,
+            V::FailAlike(404),
+        ),
+        (407, &[], "", K::Config, V::Stop),
+    ]);
+    let message = fails(
+        401,
+        &[],
+        &error("invalid_api_key", "Incorrect API key provided"),
+    )
+    .message;
+    assert!(
+        message.starts_with("the API key was refused (HTTP 401, invalid_api_key): \"Incorrect"),
+        "{message}"
+    );
+}
+
+#[test]
+fn overload_and_transient_failures() {
+    let html = format!(
+        "<html><title>502 Bad Gateway</title>{}</html>",
+        "x".repeat(60_000)
+    );
+    table(&[
+        (
+            529,
+            &[],
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (529, AFTER_2, "", K::Overloaded, V::Wait(secs(2))),
+        (
+            503,
+            &[],
+            &error("server_is_overloaded", "m"),
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            503,
+            &[],
+            &error("slow_down", "m"),
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            503,
+            AFTER_2,
+            &error("server_is_overloaded", "m"),
+            K::Overloaded,
+            V::Wait(secs(2)),
+        ),
+        (
+            503,
+            &[],
+            r#"{"error":"server busy, please try again.  maximum pending requests exceeded"}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            500,
+            &[],
+            r#"[{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}]"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (503, &[], "", K::Server, V::Retry),
+        (503, AFTER_2, "", K::Server, V::Wait(secs(2))),
+        (500, AFTER_2, "", K::Server, V::Wait(secs(2))),
+        (500, &[], &error("server_error", "m"), K::Server, V::Retry),
+        (500, &[], &html, K::Server, V::Retry),
+        (501, &[], "", K::Server, V::Retry),
+        (502, &[], &html, K::Server, V::Retry),
+        (504, &[], "", K::Server, V::Retry),
+        (524, &[], "", K::Server, V::Retry),
+        (599, &[], "", K::Server, V::Retry),
+        (408, &[], "", K::Server, V::Retry),
+        (409, &[], "", K::Server, V::Retry),
+        (425, &[], "", K::Server, V::Retry),
+        (425, AFTER_2, "", K::Server, V::WaitAlone(secs(2))),
+    ]);
+    for (status, maybe_billed) in [
+        (500, false),
+        (502, true),
+        (503, false),
+        (504, true),
+        (524, true),
+        (429, false),
+        (400, false),
+    ] {
+        assert_eq!(
+            fails(status, &[], "").maybe_billed,
+            maybe_billed,
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn permanent_failures_of_a_row() {
+    table(&[
+        (
+            400,
+            &[],
+            &error("context_length_exceeded", "m"),
+            K::Invalid,
+            V::Fail,
+        ),
+        (400, AFTER_2, "", K::Invalid, V::Fail),
+        (405, &[], "", K::Invalid, V::Fail),
+        (411, &[], "", K::Invalid, V::Fail),
+        (415, &[], "", K::Invalid, V::Fail),
+        (418, &[], "", K::Invalid, V::Fail),
+        (
+            422,
+            &[],
+            r#"{"detail":[{"msg":"field required"}]}"#,
+            K::Invalid,
+            V::Fail,
+        ),
+        (
+            400,
+            &[],
+            &error("content_filter", "m"),
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (
+            400,
+            &[],
+            &error("content_policy_violation", "m"),
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (
+            400,
+            &[],
+            r#"{"error":{"code":"400","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (0, &[], "", K::Protocol, V::Fail),
+        (100, &[], "", K::Protocol, V::Fail),
+        (103, &[], "", K::Protocol, V::Fail),
+        (199, &[], "", K::Protocol, V::Fail),
+        (600, &[], "", K::Protocol, V::Fail),
+        (999, &[], "", K::Protocol, V::Fail),
+        (65_535, &[], "", K::Protocol, V::Fail),
+    ]);
+}
+
+#[test]
+fn redirects_stop_and_show_only_the_host() {
+    for status in [300, 301, 302, 303, 304, 307, 308, 399] {
+        let failure = fails(
+            status,
+            &[
+                (
+                    "location",
+                    "https://user:pw@evil.example:8443/path?key=secret#x",
+                ),
+                ("x-should-retry", "true"),
+            ],
+            "",
+        );
+        assert_eq!(
+            (failure.kind, failure.verdict),
+            (K::Redirect, V::Stop),
+            "{status}"
+        );
+        assert!(
+            failure
+                .message
+                .starts_with("the server redirects to https://evil.example:8443 (HTTP"),
+            "{}",
+            failure.message
+        );
+        assert!(
+            !failure.message.contains("secret") && !failure.message.contains("pw"),
+            "{}",
+            failure.message
+        );
+    }
+    assert!(
+        fails(302, &[("location", "/login?key=secret")], "")
+            .message
+            .contains("redirects to another path (")
+    );
+    assert!(fails(302, &[], "").message.contains("redirects (HTTP 302)"));
+}
+
+#[test]
+fn x_should_retry_is_obeyed() {
+    let no: &[(&str, &str)] = &[("X-Should-Retry", "false"), ("retry-after", "2")];
+    let yes: &[(&str, &str)] = &[("x-should-retry", " True ")];
+    table(&[
+        (503, no, "", K::Server, V::Fail),
+        (429, no, "", K::RateLimited, V::Fail),
+        (529, no, "", K::Overloaded, V::Fail),
+        (408, no, "", K::Server, V::Fail),
+        (401, no, "", K::Auth, V::Stop),
+        (400, yes, "", K::Invalid, V::Retry),
+        (403, yes, "", K::Permission, V::Retry),
+        (404, yes, "", K::NotFound, V::Retry),
+        (429, yes, "", K::RateLimited, V::Throttled),
+        (503, yes, "", K::Server, V::Retry),
+        (401, yes, "", K::Auth, V::Stop),
+        (402, yes, "", K::Quota, V::Stop),
+        (400, &[("x-should-retry", "maybe")], "", K::Invalid, V::Fail),
+    ]);
+}
+
+#[test]
+fn messages_are_printable_and_bounded() {
+    let hostile = "\\u001b]52;c;aGk=\\u0007 \\u202egnp.exe\\n";
+    let body = error(&hostile.repeat(100), &hostile.repeat(1000));
+    for status in [400, 401, 429, 500, 200] {
+        let failure = fails(status, &[("location", "http://\u{1b}[0m/")], &body);
+        assert!(
+            failure.message.contains("\\u{1b}]52;c;aGk=\\u{7}"),
+            "{}",
+            failure.message
+        );
+        for text in [&failure.message, failure.code.as_ref().unwrap()] {
+            assert!(
+                !text.chars().any(|c| c.is_control() || c == '\u{202e}'),
+                "{text}"
+            );
+        }
+        assert!(failure.message.chars().count() < 700, "{}", failure.message);
+    }
+    let page = fails(502, &[], "<html><title>502 Bad Gateway</title></html>").message;
+    assert!(page.contains("\"502 Bad Gateway\""), "{page}");
+}
+
+#[test]
+fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
+    let key = ApiKey::new("sk-0123456789abcdef").unwrap();
+    // The key straddles the place where the quote is cut.
+    for padding in [0, 280, 290, 299] {
+        let echo = format!("{}{}", ".".repeat(padding), key.expose());
+        for (status, body) in [
+            (401, error(&echo, &echo)),
+            (401, error(key.expose(), &echo)),
+            (401, echo.clone()),
+            (200, echo.clone()),
+            (
+                200,
+                format!(
+                    r#"{{"error":{{"code":"{}","message":"{echo}"}}}}"#,
+                    key.expose()
+                ),
+            ),
+            (302, echo.clone()),
+        ] {
+            let Judgement::Failure(failure) = classify_answer(&Seen {
+                status,
+                headers: &[("location", format!("https://{}/", key.expose()))]
+                    .into_iter()
+                    .collect(),
+                body: body.as_bytes(),
+                key: Some(&key),
+                wall: UNIX_EPOCH,
+                cost_tokens: 0,
+            }) else {
+                panic!("{status} {body} is no success");
+            };
+            let shown = format!("{failure:?}");
+            assert!(!shown.contains("sk-0"), "{shown}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_answer_makes_it_panic(
+        status in any::<u16>(), bytes in any::<Vec<u8>>(),
+        json in "[\\{\\}\\[\\]\",:a-z0-9 ]{0,80}",
+        name in "(retry-after|retry-after-ms|date|location|x-should-retry)", value in any::<String>(),
+    ) {
+        let headers: Headers = [(&name, &value)].into_iter().collect();
+        for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
+            let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1 };
+            if let Judgement::Failure(failure) = classify_answer(&seen) {
+                prop_assert!(!failure.message.chars().any(char::is_control));
+                prop_assert!(!matches!(failure.verdict, V::Wait(Duration::ZERO)));
+            } else {
+                prop_assert!((200..300).contains(&status));
+            }
+        }
+    }
+}

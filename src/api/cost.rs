@@ -1,0 +1,325 @@
+//! What a request will probably cost in model tokens, before it is sent.
+//!
+//! Nobody needs it exact: OpenAI's own limiter is reported to guess from characters
+//! (community.openai.com/t/360359), and the gate settles every request with the usage that comes
+//! back. So: a quarter of the text's bytes, a flat sum for what is not text, and the output the
+//! request allows itself, or what earlier ones have turned out to need.
+
+use serde::de::{MapAccess, SeqAccess};
+use serde_json::value::RawValue;
+
+use super::walk::{self, Count, Sink};
+
+/// Bytes of text a token stands for; English is a little above, most other text below.
+const BYTES_PER_TOKEN: usize = 4;
+/// The frame around each message, and around the reply (the OpenAI cookbook's figures).
+const PER_MESSAGE: u64 = 4;
+const PER_REPLY: u64 = 2;
+/// An image, or another attachment, in OpenAI's and in Anthropic's format. Its base64 has nothing
+/// to do with its cost, so its bytes are never counted.
+const PER_ATTACHMENT: u64 = 85;
+const PER_ANTHROPIC_SOURCE: u64 = 1_200;
+
+/// The tokens to reserve for a request with this body.
+///
+/// `typical_output` stands in where the body sets no limit to its output; for an endpoint that
+/// writes nothing (embeddings, moderations) pass 0. A body in no known format is taken for text.
+pub(crate) fn estimate(body: &[u8], typical_output: u64) -> u64 {
+    let mut request = Request::default();
+    let is_read =
+        std::str::from_utf8(body).is_ok_and(|text| walk::read(text, &mut request).is_ok());
+    let prompt = if is_read && request.prompt > 0 {
+        request.prompt
+    } else {
+        text_tokens(body.len())
+    };
+    let replies = request.n.max(request.best_of).unwrap_or(1).max(1);
+    let output = request.max_output.unwrap_or(typical_output);
+    prompt.saturating_add(output.saturating_mul(replies))
+}
+
+fn text_tokens(bytes: usize) -> u64 {
+    bytes.div_ceil(BYTES_PER_TOKEN) as u64
+}
+
+/// The top level of a request body.
+#[derive(Default)]
+struct Request {
+    prompt: u64,
+    n: Option<u64>,
+    best_of: Option<u64>,
+    max_output: Option<u64>,
+}
+
+impl Sink for Request {
+    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "messages" => {
+                self.prompt += PER_REPLY;
+                self.read_content(map)?;
+            }
+            "input" | "prompt" | "suffix" | "system" | "instructions" => self.read_content(map)?,
+            // Schemas are sent to the model in a form close to their JSON.
+            "tools" | "functions" | "response_format" | "text" => self.prompt += raw_tokens(map)?,
+            "n" => self.n = Count::of(map)?,
+            "best_of" => self.best_of = Count::of(map)?,
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                self.max_output = self.max_output.max(Count::of(map)?);
+            }
+            _ => walk::skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    fn read_content<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        let mut content = Content(0);
+        walk::into(map, &mut content)?;
+        self.prompt += content.0;
+        Ok(())
+    }
+}
+
+/// The tokens of a prompt: a text, a list of them, messages with their parts, or token numbers.
+struct Content(u64);
+
+impl Sink for Content {
+    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            // What makes an object a message, among parts of messages.
+            "role" => {
+                self.0 += PER_MESSAGE;
+                walk::skip(map)
+            }
+            "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content"
+            | "summary" | "tool_calls" | "function" | "function_call" | "arguments" | "output" => {
+                walk::into(map, self)
+            }
+            // A tool's arguments, free in form.
+            "input" => {
+                self.0 += raw_tokens(map)?;
+                Ok(())
+            }
+            "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data" => {
+                self.0 += PER_ATTACHMENT;
+                walk::skip(map)
+            }
+            "source" => {
+                self.0 += PER_ANTHROPIC_SOURCE;
+                walk::skip(map)
+            }
+            _ => walk::skip(map),
+        }
+    }
+
+    fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
+        walk::next(seq, self)
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0 += text_tokens(text.len());
+    }
+
+    /// A prompt may come as the numbers of its tokens.
+    fn number(&mut self, _: f64) {
+        self.0 += 1;
+    }
+}
+
+fn raw_tokens<'de, A: MapAccess<'de>>(map: &mut A) -> Result<u64, A::Error> {
+    let raw: &RawValue = map.next_value()?;
+    Ok(text_tokens(raw.get().len()))
+}
+
+/// The mean output of the last answers, for requests that set no limit of their own.
+///
+/// It starts at [`TypicalOutput::GUESS`] and forgets that at the first answer.
+#[derive(Debug)]
+pub(crate) struct TypicalOutput {
+    last: [u64; Self::WINDOW],
+    sum: u64,
+    seen: usize,
+}
+
+impl TypicalOutput {
+    /// A few paragraphs: the length of a usual chat answer.
+    pub(crate) const GUESS: u64 = 500;
+    /// Answers remembered (bespoke curator's figure).
+    const WINDOW: usize = 50;
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            last: [0; Self::WINDOW],
+            sum: 0,
+            seen: 0,
+        }
+    }
+
+    /// Takes the completion tokens of one answer.
+    pub(crate) fn observe(&mut self, tokens: u64) {
+        // `Usage` holds at most 1e12, but this type need not rely on it for its sum not to wrap.
+        let tokens = tokens.min(u64::from(u32::MAX));
+        let oldest = &mut self.last[self.seen % Self::WINDOW];
+        self.sum = self.sum - *oldest + tokens;
+        *oldest = tokens;
+        self.seen = self.seen.wrapping_add(1).max(1);
+    }
+
+    /// The mean, rounded up.
+    pub(crate) fn mean(&self) -> u64 {
+        match self.seen.min(Self::WINDOW) {
+            0 => Self::GUESS,
+            count => self.sum.div_ceil(count as u64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_format_is_counted_by_its_text() {
+        for (body, expected) in [
+            // 2 + 4 + 2 (8 bytes), then the typical output.
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"12345678"}]}"#,
+                8 + 100,
+            ),
+            (
+                r#"{"messages":[{"role":"system","content":"1234"},{"role":"user","content":"12345"}]}"#,
+                2 + 5 + 6 + 100,
+            ),
+            // Escapes are counted as what they stand for.
+            (
+                r#"{"messages":[{"role":"user","content":"\u0061\n\"b"}]}"#,
+                2 + 4 + 1 + 100,
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"text","text":"1234"},
+                   {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAAAAAAAAAAAAAAAAAAAAAAAA"}}]}]}"#,
+                2 + 4 + 1 + 85 + 100,
+            ),
+            (
+                r#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"call_123456789",
+                   "type":"function","function":{"name":"1234","arguments":"12345678"}}]}]}"#,
+                2 + 4 + 3 + 100,
+            ),
+            // Anthropic.
+            (
+                r#"{"system":[{"type":"text","text":"1234"}],"max_tokens":10,"messages":[{"role":"user",
+                   "content":[{"type":"image","source":{"type":"base64","data":"AAAAAAAAAAAAAAAAAAA"}},
+                   {"type":"tool_use","input":{"a":12}},
+                   {"type":"tool_result","content":[{"type":"text","text":"1234"}]}]}]}"#,
+                1 + 2 + 4 + 1_200 + 2 + 1 + 10,
+            ),
+            (
+                r#"{"system":"12345678","messages":[],"max_tokens":1}"#,
+                2 + 2 + 1,
+            ),
+            // Responses.
+            (
+                r#"{"instructions":"1234","input":"1234","max_output_tokens":7}"#,
+                9,
+            ),
+            (
+                r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"1234"},
+                   {"type":"input_image","image_url":"data:AAAAAAAAAAAA"}]},
+                   {"type":"function_call_output","call_id":"c","output":"1234"}]}"#,
+                4 + 1 + 85 + 1 + 100,
+            ),
+            // Completions and embeddings.
+            (
+                r#"{"prompt":["1234","12345678"],"n":3,"max_tokens":10}"#,
+                3 + 30,
+            ),
+            (
+                r#"{"prompt":"1234","n":2,"best_of":5,"max_tokens":10}"#,
+                1 + 50,
+            ),
+            (r#"{"input":["1234","1234"]}"#, 2 + 100),
+            (r#"{"input":[[1,2,3],[4,5]]}"#, 5 + 100),
+            // The larger of two limits, and limits that are none.
+            (
+                r#"{"prompt":"1234","max_tokens":10,"max_completion_tokens":20}"#,
+                21,
+            ),
+            (r#"{"prompt":"1234","max_tokens":0}"#, 1),
+            (r#"{"prompt":"1234","max_tokens":null,"n":null}"#, 101),
+            (r#"{"prompt":"1234","max_tokens":-5,"n":0}"#, 101),
+            (r#"{"prompt":"1234","max_tokens":"9"}"#, 101),
+            // A schema, by its bytes.
+            (r#"{"prompt":"1234","tools":[{"a":"1234"}]}"#, 1 + 4 + 100),
+            // No known format: text.
+            (r#"{"query":"12345678"}"#, 5 + 100),
+            (r#"["12345678"]"#, 3 + 100),
+            ("not json, 16 byt", 4 + 100),
+            (r#"{"messages":["#, 4 + 100),
+            ("", 100),
+        ] {
+            assert_eq!(estimate(body.as_bytes(), 100), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_an_image_cost_nothing() {
+        let body = |image: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{image}"}}}}]}}]}}"#
+            )
+        };
+        let (small, large) = (
+            body("data:,A"),
+            body(&("data:,".to_owned() + &"A".repeat(1 << 20))),
+        );
+        assert_eq!(estimate(small.as_bytes(), 0), estimate(large.as_bytes(), 0));
+    }
+
+    #[test]
+    fn a_prompt_too_deep_to_walk_is_taken_for_text() {
+        let body = format!(
+            r#"{{"input":{}{}}}"#,
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        );
+        assert_eq!(estimate(body.as_bytes(), 0), text_tokens(body.len()));
+    }
+
+    #[test]
+    fn the_typical_output_follows_the_last_fifty() {
+        let mut typical = TypicalOutput::new();
+        assert_eq!(typical.mean(), TypicalOutput::GUESS);
+        typical.observe(10);
+        assert_eq!(typical.mean(), 10);
+        typical.observe(21);
+        assert_eq!(typical.mean(), 16);
+        for _ in 0..50 {
+            typical.observe(7);
+        }
+        assert_eq!(typical.mean(), 7);
+        typical.observe(57);
+        assert_eq!(typical.mean(), 8);
+        for _ in 0..50 {
+            typical.observe(u64::MAX);
+        }
+        assert_eq!(typical.mean(), u64::from(u32::MAX));
+        for _ in 0..50 {
+            typical.observe(0);
+        }
+        assert_eq!(typical.mean(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(bytes in any::<Vec<u8>>(), json in "[\\{\\}\\[\\]\",:a-z0-9e+-]{0,80}", typical in any::<u64>()) {
+            estimate(&bytes, typical);
+            estimate(json.as_bytes(), typical);
+            for name in ["messages", "input", "tools", "n", "max_tokens"] {
+                estimate(format!(r#"{{"{name}":{json},"n":1000000000000}}"#).as_bytes(), typical);
+            }
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! How long the server wants this client to wait, from an answer's headers and body.
+//!
+//! Two questions: how long after a refusal ([`retry_after`]), and whether an answer that was no
+//! refusal used up the last of a limit ([`exhausted`]). What makes no sense is no hint: the
+//! caller's own backoff is always the better guess.
+
+use std::time::{Duration, SystemTime};
+
+use super::headers::Headers;
+use super::problem::Problem;
+use super::times;
+
+/// The wait the server asks for: `retry-after-ms`, else `retry-after`, else what the body says.
+///
+/// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has passed
+/// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
+/// backoff makes a short one.
+pub(crate) fn retry_after(
+    headers: &Headers,
+    problem: &Problem,
+    wall: SystemTime,
+) -> Option<Duration> {
+    retry_after_header(headers, wall).or_else(|| positive(problem.delay()))
+}
+
+/// As [`retry_after`], from the headers alone.
+pub(crate) fn retry_after_header(headers: &Headers, wall: SystemTime) -> Option<Duration> {
+    let ms = headers.get("retry-after-ms").and_then(times::milliseconds);
+    positive(ms).or_else(|| {
+        let value = headers.get("retry-after")?;
+        positive(times::seconds(value).or_else(|| {
+            let date = httpdate::parse_http_date(value.trim()).ok()?;
+            times::until(date, now(headers, wall))
+        }))
+    })
+}
+
+/// How long until there is room again, if the answer says that nothing remains of a limit: for one
+/// request, or for `cost_tokens` model tokens. The longest, where several are used up.
+///
+/// The reset that OpenAI and Anthropic announce, and all who copy their names, is the time until
+/// the limit is *full* again, while it refills all the time: for one unit of it only that unit's
+/// share has to be waited for. The unsuffixed names (OpenRouter, the IETF draft) announce the end
+/// of a fixed window, before which there is nothing: they are waited for in full.
+///
+/// A missing, doubled, negative or unreadable number says nothing about the limit.
+pub(crate) fn exhausted(headers: &Headers, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
+    let now = now(headers, wall);
+    let wait = |limit: &Announced| {
+        if whole(headers, limit.remaining)? != 0 {
+            return None;
+        }
+        let reset = times::until_reset(headers.only(limit.reset)?, now)?;
+        let units = match limit.refill {
+            Refill::AtOnce => return Some(reset),
+            Refill::Requests => 1,
+            Refill::Tokens => cost_tokens.max(1),
+        };
+        share(reset, units, whole(headers, limit.limit)?)
+    };
+    positive(ANNOUNCED.iter().filter_map(wait).max())
+}
+
+/// The three headers that announce one limit, and what its reset means.
+struct Announced {
+    limit: &'static str,
+    remaining: &'static str,
+    reset: &'static str,
+    refill: Refill,
+}
+
+enum Refill {
+    /// Unit by unit, counted in requests; the reset is when it is full.
+    Requests,
+    /// The same, counted in model tokens.
+    Tokens,
+    /// All at the reset.
+    AtOnce,
+}
+
+/// Anthropic's `anthropic-priority-*` limits are not among them: a request beyond those is served
+/// at the standard tier.
+const ANNOUNCED: &[Announced] = &[
+    Announced {
+        limit: "x-ratelimit-limit-requests",
+        remaining: "x-ratelimit-remaining-requests",
+        reset: "x-ratelimit-reset-requests",
+        refill: Refill::Requests,
+    },
+    Announced {
+        limit: "x-ratelimit-limit-tokens",
+        remaining: "x-ratelimit-remaining-tokens",
+        reset: "x-ratelimit-reset-tokens",
+        refill: Refill::Tokens,
+    },
+    Announced {
+        limit: "x-ratelimit-limit-project-tokens",
+        remaining: "x-ratelimit-remaining-project-tokens",
+        reset: "x-ratelimit-reset-project-tokens",
+        refill: Refill::Tokens,
+    },
+    Announced {
+        limit: "anthropic-ratelimit-requests-limit",
+        remaining: "anthropic-ratelimit-requests-remaining",
+        reset: "anthropic-ratelimit-requests-reset",
+        refill: Refill::Requests,
+    },
+    Announced {
+        limit: "anthropic-ratelimit-tokens-limit",
+        remaining: "anthropic-ratelimit-tokens-remaining",
+        reset: "anthropic-ratelimit-tokens-reset",
+        refill: Refill::Tokens,
+    },
+    Announced {
+        limit: "anthropic-ratelimit-input-tokens-limit",
+        remaining: "anthropic-ratelimit-input-tokens-remaining",
+        reset: "anthropic-ratelimit-input-tokens-reset",
+        refill: Refill::Tokens,
+    },
+    Announced {
+        limit: "anthropic-ratelimit-output-tokens-limit",
+        remaining: "anthropic-ratelimit-output-tokens-remaining",
+        reset: "anthropic-ratelimit-output-tokens-reset",
+        refill: Refill::Tokens,
+    },
+    Announced {
+        limit: "x-ratelimit-limit",
+        remaining: "x-ratelimit-remaining",
+        reset: "x-ratelimit-reset",
+        refill: Refill::AtOnce,
+    },
+    Announced {
+        limit: "ratelimit-limit",
+        remaining: "ratelimit-remaining",
+        reset: "ratelimit-reset",
+        refill: Refill::AtOnce,
+    },
+];
+
+/// The share of the time to full that `units` of `limit` take, rounded up: never early.
+fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
+    if limit == 0 {
+        return None;
+    }
+    // At most 366 days in nanoseconds (55 bits) times 64 bits.
+    let nanos = (to_full.as_nanos() * u128::from(units.min(limit))).div_ceil(u128::from(limit));
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+/// The moment the answer was given, by the clock its dates are meant by.
+fn now(headers: &Headers, wall: SystemTime) -> SystemTime {
+    headers
+        .get("date")
+        .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
+        .unwrap_or(wall)
+}
+
+fn whole(headers: &Headers, name: &str) -> Option<u64> {
+    headers.only(name)?.trim().parse().ok()
+}
+
+fn positive(delay: Option<Duration>) -> Option<Duration> {
+    delay.filter(|delay| !delay.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOON: u64 = 1_795_176_000; // Fri, 20 Nov 2026 12:00:00 GMT
+
+    fn wall() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOON)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
+    }
+
+    fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
+        let headers: Headers = pairs.iter().copied().collect();
+        retry_after(&headers, &Problem::default(), wall())
+    }
+
+    #[test]
+    fn the_sources_are_asked_in_order() {
+        let body = br#"{"error":{"message":"Please try again in 9s."}}"#;
+        for (pairs, expected) in [
+            (
+                &[("retry-after-ms", "250"), ("retry-after", "60")][..],
+                ms(250),
+            ),
+            (&[("retry-after", "60")], ms(60_000)),
+            (&[("Retry-After", "0.5")], ms(500)),
+            (&[], ms(9_000)),
+            // A hint that is none leaves the question to the next source.
+            (
+                &[("retry-after-ms", "NaN"), ("retry-after", "60")],
+                ms(60_000),
+            ),
+            (
+                &[("retry-after-ms", "0"), ("retry-after", "soon")],
+                ms(9_000),
+            ),
+        ] {
+            let headers: Headers = pairs.iter().copied().collect();
+            assert_eq!(
+                retry_after(&headers, &Problem::read(body), wall()),
+                expected,
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn dates_are_read_by_the_clock_of_the_answer() {
+        let on_time = "Fri, 20 Nov 2026 12:00:03 GMT";
+        assert_eq!(after(&[("retry-after", on_time)]), ms(3_000));
+        assert_eq!(
+            after(&[
+                ("retry-after", on_time),
+                ("date", "Fri, 20 Nov 2026 12:00:00 GMT")
+            ]),
+            ms(3_000)
+        );
+        // The server's clock is an hour behind, or ahead.
+        for (date, retry) in [
+            (
+                "Fri, 20 Nov 2026 11:00:00 GMT",
+                "Fri, 20 Nov 2026 11:00:03 GMT",
+            ),
+            (
+                "Fri, 20 Nov 2026 13:00:00 GMT",
+                "Fri, 20 Nov 2026 13:00:03 GMT",
+            ),
+            (
+                "Fri, 20 Nov 2026 13:00:00 GMT",
+                "Friday, 20-Nov-26 13:00:03 GMT",
+            ),
+        ] {
+            assert_eq!(after(&[("date", date), ("retry-after", retry)]), ms(3_000));
+        }
+        // An unusable date leaves our own clock.
+        assert_eq!(
+            after(&[("date", "yesterday"), ("retry-after", on_time)]),
+            ms(3_000)
+        );
+        // Past, now, absurdly far.
+        for date in [
+            "Fri, 20 Nov 2026 11:59:59 GMT",
+            "Fri, 20 Nov 2026 12:00:00 GMT",
+            "Fri, 20 Nov 2099 12:00:00 GMT",
+        ] {
+            assert_eq!(after(&[("retry-after", date)]), None, "{date}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_hint() {
+        let long = "9".repeat(8192);
+        for value in [
+            "",
+            " ",
+            "0",
+            "-5",
+            "NaN",
+            "inf",
+            "1e309",
+            "1e-300",
+            "9999999999999999999",
+            "٣",
+            "soon",
+            &long,
+        ] {
+            assert_eq!(after(&[("retry-after", value)]), None, "{value}");
+            assert_eq!(after(&[("retry-after-ms", value)]), None, "{value}");
+        }
+        // Far, but meant: what to do about it is policy.
+        assert_eq!(after(&[("retry-after", "86400")]), ms(86_400_000));
+    }
+
+    fn used_up(pairs: &[(&str, &str)], cost: u64) -> Option<Duration> {
+        let headers: Headers = pairs.iter().copied().collect();
+        exhausted(&headers, wall(), cost)
+    }
+
+    #[test]
+    fn a_time_to_full_is_waited_for_in_part_whatever_its_format() {
+        for (reset, expected) in [
+            ("6m0s", 36_000),
+            ("360", 36_000),
+            ("2026-11-20T12:06:00Z", 36_000),
+            ("1795176360000", 36_000),
+            ("20ms", 2),
+            ("1m30.5s", 9_050),
+        ] {
+            for (limit, remaining, name) in [
+                (
+                    "x-ratelimit-limit-tokens",
+                    "x-ratelimit-remaining-tokens",
+                    "x-ratelimit-reset-tokens",
+                ),
+                (
+                    "x-ratelimit-limit-project-tokens",
+                    "x-ratelimit-remaining-project-tokens",
+                    "x-ratelimit-reset-project-tokens",
+                ),
+                (
+                    "anthropic-ratelimit-tokens-limit",
+                    "anthropic-ratelimit-tokens-remaining",
+                    "anthropic-ratelimit-tokens-reset",
+                ),
+                (
+                    "anthropic-ratelimit-input-tokens-limit",
+                    "anthropic-ratelimit-input-tokens-remaining",
+                    "anthropic-ratelimit-input-tokens-reset",
+                ),
+                (
+                    "anthropic-ratelimit-output-tokens-limit",
+                    "anthropic-ratelimit-output-tokens-remaining",
+                    "anthropic-ratelimit-output-tokens-reset",
+                ),
+            ] {
+                let pairs = [(limit, "40000"), (remaining, "0"), (name, reset)];
+                assert_eq!(used_up(&pairs, 4_000), ms(expected), "{name}: {reset}");
+            }
+            for (limit, remaining, name) in [
+                (
+                    "x-ratelimit-limit-requests",
+                    "x-ratelimit-remaining-requests",
+                    "x-ratelimit-reset-requests",
+                ),
+                (
+                    "anthropic-ratelimit-requests-limit",
+                    "anthropic-ratelimit-requests-remaining",
+                    "anthropic-ratelimit-requests-reset",
+                ),
+            ] {
+                let pairs = [(limit, "10"), (remaining, "0"), (name, reset)];
+                assert_eq!(used_up(&pairs, 4_000), ms(expected), "{name}: {reset}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_window_is_waited_for_in_full() {
+        for (limit, remaining, reset) in [
+            (
+                "x-ratelimit-limit",
+                "x-ratelimit-remaining",
+                "x-ratelimit-reset",
+            ),
+            ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+        ] {
+            for value in [
+                "360",
+                "1795176360",
+                "1795176360000",
+                "6m0s",
+                "2026-11-20T12:06:00Z",
+            ] {
+                assert_eq!(
+                    used_up(&[(limit, "20"), (remaining, "0"), (reset, value)], 1),
+                    ms(360_000)
+                );
+                assert_eq!(used_up(&[(remaining, "0"), (reset, value)], 1), ms(360_000));
+                assert_eq!(used_up(&[(remaining, "1"), (reset, value)], 1), None);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_that_say_nothing_are_left_alone() {
+        let with = |limit, remaining, reset| {
+            used_up(
+                &[
+                    ("x-ratelimit-limit-requests", limit),
+                    ("x-ratelimit-remaining-requests", remaining),
+                    ("x-ratelimit-reset-requests", reset),
+                ],
+                1,
+            )
+        };
+        assert_eq!(with("60", "0", "6m0s"), ms(6_000));
+        for (limit, remaining, reset) in [
+            ("60", "1", "6m0s"),
+            ("-1", "-1", "0"),
+            ("60", "-1", "6m0s"),
+            ("-1", "0", "6m0s"),
+            ("0", "0", "6m0s"),
+            ("abc", "0", "6m0s"),
+            ("60", "abc", "6m0s"),
+            ("60", "0", "abc"),
+            ("60", "0", "0s"),
+            ("60", "0", "-6m"),
+            ("60", "0.0", "6m0s"),
+            ("99999999999999999999", "0", "6m0s"),
+            ("60", "0", "2020-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(
+                with(limit, remaining, reset),
+                None,
+                "{limit} {remaining} {reset}"
+            );
+        }
+        assert_eq!(used_up(&[], 1), None);
+        assert_eq!(used_up(&[("x-ratelimit-remaining-requests", "0")], 1), None);
+        // Which of two is meant?
+        let doubled = [
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("X-RateLimit-Remaining-Requests", "5"),
+            ("x-ratelimit-reset-requests", "6m0s"),
+        ];
+        assert_eq!(used_up(&doubled, 1), None);
+        assert_eq!(
+            used_up(&[&doubled[..2], &doubled[3..]].concat(), 1),
+            ms(6_000)
+        );
+    }
+
+    #[test]
+    fn the_longest_wait_wins_and_no_cost_waits_beyond_full() {
+        let pairs = [
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "1m0s"),
+            ("x-ratelimit-limit-tokens", "1000"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "1m0s"),
+        ];
+        assert_eq!(used_up(&pairs, 500), ms(30_000));
+        assert_eq!(used_up(&pairs, 0), ms(1_000));
+        assert_eq!(used_up(&pairs, u64::MAX), ms(60_000));
+    }
+
+    #[test]
+    fn a_reset_is_read_by_the_clock_of_the_answer() {
+        for (date, reset) in [
+            ("Sat, 21 Nov 2026 12:00:00 GMT", "2026-11-21T12:01:00Z"),
+            ("Thu, 19 Nov 2026 12:00:00 GMT", "2026-11-19T12:01:00Z"),
+        ] {
+            let pairs = [
+                ("date", date),
+                ("anthropic-ratelimit-requests-limit", "60"),
+                ("anthropic-ratelimit-requests-remaining", "0"),
+                ("anthropic-ratelimit-requests-reset", reset),
+            ];
+            assert_eq!(used_up(&pairs, 1), ms(1_000));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_make_it_panic(
+            date in any::<String>(), value in any::<String>(), near in "[-0-9TZGM,: a-zA-Z.]{0,40}",
+            cost in any::<u64>(), limit in any::<u64>(),
+        ) {
+            let limit = limit.to_string();
+            for value in [&value, &near] {
+                let mut headers = Headers::default();
+                for name in ["retry-after-ms", "retry-after"] {
+                    headers.push(name, value);
+                }
+                headers.push("date", &date);
+                for announced in ANNOUNCED {
+                    headers.push(announced.limit, &limit);
+                    headers.push(announced.remaining, "0");
+                    headers.push(announced.reset, value);
+                }
+                let problem = Problem::default();
+                for wall in [UNIX_EPOCH, wall()] {
+                    prop_assert_ne!(retry_after(&headers, &problem, wall), Some(Duration::ZERO));
+                    prop_assert_ne!(exhausted(&headers, wall, cost), Some(Duration::ZERO));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! What an error answer says, whichever shape its body has.
+//!
+//! There is no agreed shape: an object or a bare string under `error`, a flat object, an array
+//! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from whatever
+//! stands in between. [`Problem::read`] accepts them all and the questions below it are asked of
+//! the result, so that `classify` stays a table.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::times;
+
+/// The facts of one error body. Empty where the body says nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Problem {
+    /// What it says to people, as it came: escape it before showing it.
+    pub(crate) message: String,
+    /// `code`, a number or a word, as it came.
+    pub(crate) code: Option<String>,
+    /// `type`, or Gemini's `status`.
+    category: Option<String>,
+    /// A more exact code further in: `details.error_code`, `innererror.code`.
+    inner_code: Option<String>,
+    /// `RetryInfo.retryDelay`.
+    retry_delay: Option<Duration>,
+    /// OpenRouter's note that a moderation filter refused the input.
+    is_moderated: bool,
+}
+
+/// Bodies above this are not parsed. The transport keeps no more of an error answer; an `error` in
+/// a 2xx answer has no such bound, and a parsed value takes several times its text.
+const MAX_PARSED: usize = 64 << 10;
+
+impl Problem {
+    /// Reads the body of an error answer.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        Self::of_text(&String::from_utf8_lossy(body), true)
+    }
+
+    fn of_text(text: &str, may_be_json: bool) -> Self {
+        let text = text.trim().trim_start_matches('\u{feff}');
+        if may_be_json
+            && text.len() <= MAX_PARSED
+            && let Ok(value) = serde_json::from_str(text)
+        {
+            return Self::of_body(&value);
+        }
+        let is_html = text.starts_with('<');
+        Self {
+            message: if is_html { html_title(text) } else { text }.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Reads the JSON of an `error` member.
+    pub(crate) fn read_error(json: &str) -> Self {
+        match serde_json::from_str(json) {
+            Ok(error) if json.len() <= MAX_PARSED => Self::of_error(&error),
+            _ => Self::default(),
+        }
+    }
+
+    fn of_body(body: &Value) -> Self {
+        // Gemini wraps the object in an array.
+        let body = body.get(0).unwrap_or(body);
+        match body.get("error").filter(|error| !error.is_null()) {
+            // The code may stand beside a bare message.
+            Some(Value::String(message)) => Self {
+                message: message.clone(),
+                ..Self::of_error(body)
+            },
+            Some(error) => Self::of_error(error),
+            None => match body {
+                // A results file keeps a body that is not JSON, or was cut, as a string.
+                Value::String(text) => Self::of_text(text, text.starts_with(['{', '['])),
+                flat => Self::of_error(flat),
+            },
+        }
+    }
+
+    fn of_error(error: &Value) -> Self {
+        let word = |name: &str| error.get(name).and_then(code_text);
+        let details = error.get("details");
+        Self {
+            message: message_of(error).into_owned(),
+            code: word("code"),
+            category: word("type").or_else(|| word("status")),
+            inner_code: details
+                .and_then(|details| details.get("error_code"))
+                .or_else(|| error.pointer("/innererror/code"))
+                .and_then(code_text),
+            retry_delay: details.and_then(Value::as_array).and_then(|details| {
+                let delay = |detail: &Value| times::duration(detail.get("retryDelay")?.as_str()?);
+                details.iter().find_map(delay)
+            }),
+            is_moderated: ["reasons", "flagged_input"].iter().any(|name| {
+                error
+                    .get("metadata")
+                    .and_then(|metadata| metadata.get(name))
+                    .is_some()
+            }),
+        }
+    }
+
+    /// Whether any of its codes is one of `words`.
+    pub(crate) fn has_code(&self, words: &[&str]) -> bool {
+        [&self.code, &self.category, &self.inner_code]
+            .into_iter()
+            .flatten()
+            .any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
+    }
+
+    /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
+    pub(crate) fn code_status(&self) -> Option<u16> {
+        let status = self.code.as_deref()?.parse().ok()?;
+        (400..600).contains(&status).then_some(status)
+    }
+
+    /// The quota, the credit or a spend limit is used up: nothing goes before somebody pays.
+    pub(crate) fn is_out_of_money(&self) -> bool {
+        const CODES: &[&str] = &[
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "organization_spend_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+            "enforced_spend_limit_reached",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "billing_error",
+        ];
+        // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
+        // a message may quote the request.
+        const TEXTS: &[&str] = &[
+            "You have reached your specified API usage limits",
+            "Your credit balance is too low",
+        ];
+        let message = self.message.trim_start();
+        self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
+    }
+
+    /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
+    /// gives beside it means nothing.
+    pub(crate) fn has_no_quota(&self) -> bool {
+        // A day's quota of 0.5 or a list item of 05 would be something.
+        self.message.match_indices("limit: 0").any(|(at, found)| {
+            let next = self.message[at + found.len()..].chars().next();
+            !next.is_some_and(|c| c.is_ascii_digit() || c == '.')
+                || self.message[at + found.len()..].starts_with(". ")
+        }) && self.message.to_ascii_lowercase().contains("quota")
+    }
+
+    /// The request alone is more than the limit allows in its whole period (OpenAI's 429, Groq's
+    /// 413): "Limit 30000, Requested 36278". Waiting changes nothing.
+    pub(crate) fn never_fits(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        match (
+            number_after(&message, "limit"),
+            number_after(&message, "requested"),
+        ) {
+            (Some(limit), Some(requested)) => requested > limit,
+            _ => message.contains("request too large"),
+        }
+    }
+
+    /// The servers are short of capacity, whatever this client's share.
+    pub(crate) fn is_overload(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        self.has_code(&[
+            "server_is_overloaded",
+            "overloaded_error",
+            "engine_overloaded",
+            "slow_down",
+        ]) || ["overloaded", "server busy", "maximum pending requests"]
+            .iter()
+            .any(|text| message.contains(text))
+    }
+
+    /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
+    pub(crate) fn is_content_filter(&self) -> bool {
+        self.is_moderated
+            || self.has_code(&[
+                "content_filter",
+                "content_policy_violation",
+                "ResponsibleAIPolicyViolation",
+                "moderation_blocked",
+            ])
+    }
+
+    /// How long it says to wait, in a field or in words.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        // Gemini rounds the field down, so of two delays the longer is meant.
+        self.retry_delay.max(self.delay_in_words())
+    }
+
+    /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
+    fn delay_in_words(&self) -> Option<Duration> {
+        let message = self.message.to_ascii_lowercase();
+        [
+            "try again in ",
+            "retry in ",
+            "retry after ",
+            "try again after ",
+        ]
+        .iter()
+        .flat_map(|phrase| message.match_indices(phrase))
+        .find_map(|(at, phrase)| times::leading_duration(&message[at + phrase.len()..]))
+    }
+}
+
+/// The message of an error object, under any of the names in use.
+fn message_of(error: &Value) -> Cow<'_, str> {
+    if let Value::String(message) = error {
+        return message.into();
+    }
+    [
+        "/message",
+        "/msg",
+        "/detail",
+        "/detail/0/msg",
+        "/errors/0/message",
+        "/error_description",
+    ]
+    .iter()
+    .find_map(|path| error.pointer(path)?.as_str())
+    .unwrap_or_default()
+    .into()
+}
+
+fn code_text(code: &Value) -> Option<String> {
+    match code {
+        Value::String(code) if !code.is_empty() => Some(code.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    }
+}
+
+/// The text of a page's title, which says more than its first tags.
+fn html_title(page: &str) -> &str {
+    let title = || {
+        let lower = page.to_ascii_lowercase();
+        let start = lower.find("<title")?;
+        let start = start + lower[start..].find('>')? + 1;
+        let end = start + lower[start..].find("</title")?;
+        page.get(start..end).map(str::trim)
+    };
+    title().unwrap_or_default()
+}
+
+/// The number that follows `word`, thousands separated or not.
+fn number_after(text: &str, word: &str) -> Option<u64> {
+    text.match_indices(word).find_map(|(at, word)| {
+        let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
+        let mut digits = rest
+            .bytes()
+            .take_while(|byte| byte.is_ascii_digit() || *byte == b',')
+            .filter(u8::is_ascii_digit)
+            .peekable();
+        digits.peek()?;
+        digits.try_fold(0u64, |number, digit| {
+            number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(body: &str) -> Problem {
+        Problem::read(body.as_bytes())
+    }
+
+    #[test]
+    fn every_shape_gives_its_message_and_codes() {
+        let cases: &[(&str, &str, Option<&str>)] = &[
+            (
+                r#"{"error":{"message":"Wrong","type":"invalid_request_error","param":null,"code":"bad"}}"#,
+                "Wrong",
+                Some("bad"),
+            ),
+            (
+                r#"{"error":{"message":"Wrong","type":"x","code":null}}"#,
+                "Wrong",
+                None,
+            ),
+            (
+                r#"{"error":{"message":"Slow","code":"429"}}"#,
+                "Slow",
+                Some("429"),
+            ),
+            (
+                r#"{"error":{"message":"Down","code":502,"metadata":{}}}"#,
+                "Down",
+                Some("502"),
+            ),
+            (
+                r#"[{"error":{"code":429,"message":"Used","status":"RESOURCE_EXHAUSTED"}}]"#,
+                "Used",
+                Some("429"),
+            ),
+            (
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Over"},"request_id":"r"}"#,
+                "Over",
+                None,
+            ),
+            (r#"{"error":"Unauthorized"}"#, "Unauthorized", None),
+            (
+                r#"{"error":"Unauthorized","code":"no_key"}"#,
+                "Unauthorized",
+                Some("no_key"),
+            ),
+            (
+                r#"{"object":"error","message":"Flat","type":"BadRequest","code":40303}"#,
+                "Flat",
+                Some("40303"),
+            ),
+            (r#"{"error":null,"message":"Flat"}"#, "Flat", None),
+            (r#"{"detail":"Not Found"}"#, "Not Found", None),
+            (
+                r#"{"detail":[{"msg":"field required","loc":["body"]}]}"#,
+                "field required",
+                None,
+            ),
+            (r#"{"errors":[{"message":"cf"}]}"#, "cf", None),
+            (
+                r#""{\"error\":{\"message\":\"Kept\",\"code\":\"c\"}}""#,
+                "Kept",
+                Some("c"),
+            ),
+            (r#""just text""#, "just text", None),
+            ("upstream connect error", "upstream connect error", None),
+            (
+                "<!DOCTYPE html><HTML><head><Title lang=en> 502 Bad Gateway </title>",
+                "502 Bad Gateway",
+                None,
+            ),
+            ("<html><body>no title</body>", "", None),
+            (
+                r#"{"error":{"message":"cut of"#,
+                r#"{"error":{"message":"cut of"#,
+                None,
+            ),
+            ("", "", None),
+            ("null", "", None),
+            ("[]", "", None),
+            ("{}", "", None),
+            ("7", "", None),
+            (r#"{"error":[1,2]}"#, "", None),
+            (
+                r#"{"error":{"message":{"nested":1},"code":{"a":1}}}"#,
+                "",
+                None,
+            ),
+            (r#"{"error":{"code":""}}"#, "", None),
+        ];
+        for (body, message, code) in cases {
+            let problem = read(body);
+            assert_eq!(problem.message, *message, "{body}");
+            assert_eq!(problem.code.as_deref(), *code, "{body}");
+        }
+    }
+
+    #[test]
+    fn codes_further_in_are_found() {
+        assert!(
+            read(
+                r#"{"type":"error","error":{"type":"rate_limit_error","message":"m",
+            "details":{"error_code":"enforced_spend_limit_reached"}}}"#
+            )
+            .is_out_of_money()
+        );
+        assert!(
+            read(
+                r#"{"error":{"code":"400","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#
+            )
+            .is_content_filter()
+        );
+        assert!(
+            read(r#"{"error":{"code":403,"message":"m","metadata":{"reasons":["x"]}}}"#)
+                .is_content_filter()
+        );
+        assert!(
+            !read(r#"{"error":{"code":403,"message":"m","metadata":{"provider":"x"}}}"#)
+                .is_content_filter()
+        );
+    }
+
+    #[test]
+    fn a_delay_is_found_in_fields_and_words() {
+        let words = |text: &str| {
+            Problem {
+                message: text.into(),
+                ..Problem::default()
+            }
+            .delay()
+        };
+        for (text, expected) in [
+            (
+                "Rate limit reached. Please try again in 9.816s. Visit https://x",
+                Some(9_816),
+            ),
+            ("Please try again in 20ms.", Some(20)),
+            ("Please try again in 6m0s.", Some(360_000)),
+            ("Please retry in 10h17m5.72s.", Some(37_025_720)),
+            ("Please retry after 37 seconds.", Some(37_000)),
+            ("PLEASE RETRY AFTER 86400 SECONDS", Some(86_400_000)),
+            ("try again in a moment, or try again in 2s", Some(2_000)),
+            ("try again in a few minutes", None),
+            ("retry after 2026", None),
+            ("try again in -5s", None),
+            ("try again in 99999999999999999999s", None),
+            ("try again in ", None),
+            ("", None),
+        ] {
+            assert_eq!(words(text), expected.map(Duration::from_millis), "{text}");
+        }
+        let gemini = |delay: &str, message: &str| {
+            read(&format!(
+                r#"[{{"error":{{"code":429,"message":"{message}","details":[
+                {{"@type":"type.googleapis.com/google.rpc.Help"}},
+                {{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{delay}}}]}}}}]"#
+            ))
+            .delay()
+        };
+        assert_eq!(gemini("\"46s\"", ""), Some(Duration::from_secs(46)));
+        assert_eq!(
+            gemini("\"46s\"", "Please retry in 46.5s."),
+            Some(Duration::from_millis(46_500))
+        );
+        assert_eq!(gemini("46", ""), None);
+        assert_eq!(gemini("\"-46s\"", ""), None);
+    }
+
+    #[test]
+    fn a_request_above_the_limit_is_told_from_a_full_window() {
+        let never_fits = |text: &str| {
+            Problem {
+                message: text.into(),
+                ..Problem::default()
+            }
+            .never_fits()
+        };
+        for text in [
+            "Request too large for gpt-4 in organization org-x on tokens per min (TPM): Limit 30000, \
+             Requested 36278. The input or output tokens must be reduced in order to run successfully.",
+            "on tokens per minute (TPM): Limit 8000, Requested 10098, please reduce your message size",
+            "Limit: 30,000, Used 0, Requested: 36,278",
+            "Request too large.",
+        ] {
+            assert!(never_fits(text), "{text}");
+        }
+        for text in [
+            "Rate limit reached for gpt-4 on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000.",
+            "Limit 30000, Requested 30000",
+            "Limit 3, Requested 99999999999999999999999",
+            "Rate limit reached: Limit: 3 / min.",
+            "Requested 5",
+            "",
+        ] {
+            assert!(!never_fits(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_quota_is_told_from_a_used_one() {
+        let has_no_quota = |text: &str| {
+            Problem {
+                message: text.into(),
+                ..Problem::default()
+            }
+            .has_no_quota()
+        };
+        for text in [
+            "You exceeded your current quota. * Quota exceeded for metric: free_tier_requests, limit: 0",
+            "Quota exceeded, limit: 0, model: gemini-pro",
+            "Quota exceeded, limit: 20\nQuota exceeded, limit: 0\nPlease retry in 10h",
+            "Quota exceeded, limit: 0. Please retry",
+        ] {
+            assert!(has_no_quota(text), "{text}");
+        }
+        for text in [
+            "Quota exceeded, limit: 20",
+            "Quota exceeded, limit: 0.5",
+            "Quota exceeded, limit: 05",
+            "limit: 0",
+            "",
+        ] {
+            assert!(!has_no_quota(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(
+            bytes in any::<Vec<u8>>(),
+            text in any::<String>(),
+            json in "[\\{\\}\\[\\]\",:a-z0-9 ]{0,80}",
+            words in "(limit|requested|limit: 0|quota|try again in |retry after |<title>|</title>|[ :,.0-9sm漢]|İ){0,12}",
+        ) {
+            for body in [&bytes[..], text.as_bytes(), json.as_bytes(), words.as_bytes()] {
+                let problem = Problem::read(body);
+                let _ = (problem.delay(), problem.never_fits(), problem.has_no_quota(), problem.code_status());
+                let _ = (problem.is_out_of_money(), problem.is_overload(), problem.is_content_filter());
+            }
+            let _ = Problem::read_error(&json);
+        }
+    }
+}

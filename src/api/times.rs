@@ -1,0 +1,391 @@
+//! The ways providers write a time or a delay, read into `Duration` and `SystemTime`.
+//!
+//! Everything here comes from the network: what makes no sense is `None`, and nothing panics or
+//! overflows.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A delay above a leap year is a mistake, not a wish.
+const MAX_DELAY: Duration = Duration::from_secs(366 * 86_400);
+
+/// A value longer than this is not a time.
+const MAX_TEXT: usize = 64;
+
+/// Seconds, whole or not: `2`, `0.25`. Not negative, not `NaN` or `inf`, at most 366 days.
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    delay(number(text)?)
+}
+
+/// As [`seconds`], in milliseconds.
+pub(crate) fn milliseconds(text: &str) -> Option<Duration> {
+    delay(number(text)? / 1e3)
+}
+
+/// What is left, at `now`, until a reset in any of the formats in use: an RFC 3339 time
+/// (Anthropic), a Go duration such as `6m0s` (OpenAI, Groq), or a bare number that its size tells
+/// apart: milliseconds since 1970 (OpenRouter), seconds since 1970, or seconds from now (Azure).
+/// A moment that has passed is zero.
+pub(crate) fn until_reset(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Some(moment) = rfc3339(text) {
+        return until(moment, now);
+    }
+    if let Some(delay) = duration(text) {
+        return Some(delay);
+    }
+    let number = number(text)?;
+    if number >= 1e12 {
+        until(since_epoch(number / 1e3)?, now)
+    } else if number >= 1e9 {
+        until(since_epoch(number)?, now)
+    } else {
+        delay(number)
+    }
+}
+
+/// From `now` to `moment`; zero if it has passed, none if it is more than 366 days away.
+pub(crate) fn until(moment: SystemTime, now: SystemTime) -> Option<Duration> {
+    let left = moment.duration_since(now).unwrap_or_default();
+    (left <= MAX_DELAY).then_some(left)
+}
+
+/// A duration and nothing else: `12ms`, `1h2m3.5s`, `37 seconds`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let (delay, rest) = components(text.trim())?;
+    rest.is_empty().then_some(delay)
+}
+
+/// The duration a sentence goes on with: `9.816s. Visit ...`, `37 seconds.`. A number without a
+/// unit is not one: it might be a year.
+pub(crate) fn leading_duration(text: &str) -> Option<Duration> {
+    components(text.trim_start()).map(|(delay, _)| delay)
+}
+
+/// One or more numbers with units at the start of `text`, and the rest.
+fn components(text: &str) -> Option<(Duration, &str)> {
+    let mut rest = text;
+    let mut total = None;
+    while let Some((seconds, after)) = component(rest) {
+        total = Some(total.unwrap_or(0.0) + seconds);
+        rest = after;
+    }
+    Some((delay(total?)?, rest))
+}
+
+/// One number and its unit, in seconds. The whole word is the unit, so `ms` is never `m`.
+fn component(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim_start_matches(' ');
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(0);
+    let (value, rest) = text.split_at(digits);
+    let rest = rest.strip_prefix(' ').unwrap_or(rest);
+    let letters = rest
+        .find(|c: char| !c.is_alphabetic())
+        .unwrap_or(rest.len());
+    let (unit, rest) = rest.split_at(letters);
+    let unit = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
+        "ms" | "millisecond" | "milliseconds" => 1e-3,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return None,
+    };
+    Some((number(value)? * unit, rest))
+}
+
+/// A plain number. `parse` alone would take `inf` and `NaN`.
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    if text.len() > MAX_TEXT {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+fn delay(seconds: f64) -> Option<Duration> {
+    // Unlike `from_secs_f64`, this one does not panic.
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|delay| *delay <= MAX_DELAY)
+}
+
+fn since_epoch(seconds: f64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+}
+
+/// A time as in RFC 3339, section 5.6: `2026-11-20T18:34:11Z`, `2026-11-20t18:34:11.25+01:00`.
+/// Times before 1970 are not read.
+pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
+    let text = text.trim();
+    let bytes = text.as_bytes();
+    // The longest plausible fraction has nine digits; the bound keeps the work small.
+    if !text.is_ascii() || bytes.len() < 20 || bytes.len() > MAX_TEXT {
+        return None;
+    }
+    let punctuation = [bytes[4], bytes[7], bytes[13], bytes[16]];
+    if punctuation != *b"--::" || !matches!(bytes[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let year = digits(&bytes[..4])?;
+    let month = digits(&bytes[5..7])?;
+    let day = digits(&bytes[8..10])?;
+    let hour = digits(&bytes[11..13])?;
+    let minute = digits(&bytes[14..16])?;
+    // 60 is a leap second, counted as the next minute's first.
+    let second = digits(&bytes[17..19])?;
+    if day == 0 || day > days_in(month, year)? || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+
+    let mut zone = &text[19..];
+    let mut fraction = 0.0;
+    if let Some(rest) = zone.strip_prefix('.') {
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        fraction = number(&format!(
+            "0.{}",
+            rest.get(..end).filter(|digits| !digits.is_empty())?
+        ))?;
+        zone = &rest[end..];
+    }
+    let offset = match zone.as_bytes() {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
+            let (hours, minutes) = (digits(hours)?, digits(&[*m1, *m2])?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 3600 + minutes * 60;
+            if *sign == b'+' { offset } else { -offset }
+        }
+        _ => return None,
+    };
+
+    let days = days_since_epoch(year, month, day);
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
+    UNIX_EPOCH.checked_add(whole + Duration::try_from_secs_f64(fraction).ok()?)
+}
+
+/// A fixed number of ASCII digits; a sign is not one.
+fn digits(bytes: &[u8]) -> Option<i64> {
+    bytes.iter().try_fold(0, |number, byte| {
+        byte.is_ascii_digit()
+            .then(|| number * 10 + i64::from(byte - b'0'))
+    })
+}
+
+fn days_in(month: i64, year: i64) -> Option<i64> {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        4 | 6 | 9 | 11 => Some(30),
+        2 => Some(if is_leap { 29 } else { 28 }),
+        _ => None,
+    }
+}
+
+/// Days from 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March
+/// so that the leap day comes last.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month < 3 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn seconds_are_plain_finite_numbers() {
+        for (text, expected) in [
+            ("2", ms(2_000)),
+            (" 0.25 ", ms(250)),
+            ("0", ms(0)),
+            ("1e2", ms(100_000)),
+            ("31622400", ms(31_622_400_000)),
+            ("31622401", None),
+            ("", None),
+            (" ", None),
+            ("-5", None),
+            ("NaN", None),
+            ("inf", None),
+            ("infinity", None),
+            ("1e309", None),
+            ("9999999999999999999", None),
+            ("٣", None),
+            ("2s", None),
+            ("0x10", None),
+            ("1,5", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+        assert_eq!(seconds(&"9".repeat(8192)), None);
+        assert_eq!(milliseconds("250.5"), Some(Duration::from_micros(250_500)));
+        assert_eq!(milliseconds("-1"), None);
+    }
+
+    #[test]
+    fn durations_are_read_unit_by_unit() {
+        for (text, expected) in [
+            ("12ms", ms(12)),
+            ("1s", ms(1_000)),
+            ("6m0s", ms(360_000)),
+            ("1h2m3s", ms(3_723_000)),
+            ("1m30.5s", ms(90_500)),
+            ("2m59.56s", ms(179_560)),
+            ("10h17m5.72s", ms(37_025_720)),
+            ("1500us", Some(Duration::from_micros(1_500))),
+            ("1500µs", Some(Duration::from_micros(1_500))),
+            ("1500μs", Some(Duration::from_micros(1_500))),
+            ("7ns", Some(Duration::from_nanos(7))),
+            (".5s", ms(500)),
+            ("0s", ms(0)),
+            ("37 seconds", ms(37_000)),
+            ("2 minutes 5 seconds", ms(125_000)),
+            ("1d", ms(86_400_000)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.2.3s", None),
+            ("5 parsecs", None),
+            ("5s!", None),
+            ("infs", None),
+            ("9999999d", None),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_may_go_on_after_a_duration() {
+        for (text, expected) in [
+            ("9.816s. Visit https://example.com", ms(9_816)),
+            ("20ms.", ms(20)),
+            (" 37 seconds. To increase", ms(37_000)),
+            ("6m0s", ms(360_000)),
+            ("1h or 5 tries", ms(3_600_000)),
+            ("a few minutes", None),
+            ("2026-11-20", None),
+            ("5.", None),
+        ] {
+            assert_eq!(leading_duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rfc3339_times_are_validated() {
+        let at = |secs: u64, nanos: u32| Some(UNIX_EPOCH + Duration::new(secs, nanos));
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", at(0, 0)),
+            ("2026-11-20T18:34:11Z", at(1_795_199_651, 0)),
+            ("2026-11-20t18:34:11z", at(1_795_199_651, 0)),
+            ("2026-11-20 18:34:11.25Z", at(1_795_199_651, 250_000_000)),
+            ("2026-11-20T19:34:11+01:00", at(1_795_199_651, 0)),
+            ("2026-11-20T12:04:11-06:30", at(1_795_199_651, 0)),
+            ("2000-02-29T00:00:00Z", at(951_782_400, 0)),
+            ("2016-12-31T23:59:60Z", at(1_483_228_800, 0)),
+            ("9999-12-31T23:59:59Z", at(253_402_300_799, 0)),
+            ("1969-12-31T23:59:59Z", None),
+            ("1970-01-01T00:00:00+01:00", None),
+            ("1900-02-29T00:00:00Z", None),
+            ("2026-02-29T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-00-01T00:00:00Z", None),
+            ("2026-01-00T00:00:00Z", None),
+            ("2026-04-31T00:00:00Z", None),
+            ("2026-01-01T24:00:00Z", None),
+            ("2026-01-01T00:60:00Z", None),
+            ("2026-01-01T00:00:61Z", None),
+            ("2026-01-01T00:00:00", None),
+            ("2026-01-01T00:00:00.Z", None),
+            ("2026-01-01T00:00:00+24:00", None),
+            ("2026-01-01T00:00:00+0100", None),
+            ("+026-01-01T00:00:00Z", None),
+            ("2026/01/01T00:00:00Z", None),
+            ("2026-01-01T00:00:0٣Z", None),
+        ] {
+            assert_eq!(rfc3339(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn resets_mean_the_same_in_every_format() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_795_199_651);
+        for text in [
+            "2026-11-20T18:40:11Z",
+            "6m0s",
+            "360",
+            "360.0",
+            "1795200011",
+            "1795200011000",
+        ] {
+            assert_eq!(until_reset(text, now), ms(360_000), "{text}");
+        }
+        // A second before the answer's own date, as seen from a full bucket.
+        for text in [
+            "2026-11-20T18:34:10Z",
+            "0",
+            "0s",
+            "1795199650",
+            "1795199650000",
+        ] {
+            assert_eq!(until_reset(text, now), ms(0), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "NaN",
+            "inf",
+            "abc",
+            "1e400",
+            "9999-01-01T00:00:00Z",
+            "1e17",
+            "99999999",
+        ] {
+            assert_eq!(until_reset(text, now), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in any::<String>(), near in "[-0-9TZtz:.+ hmsuµn]{0,40}") {
+            let now = UNIX_EPOCH + Duration::from_secs(1_795_199_651);
+            for text in [&*text, &*near] {
+                for delay in [
+                    seconds(text), milliseconds(text), duration(text), leading_duration(text),
+                    until_reset(text, now),
+                ].into_iter().flatten() {
+                    prop_assert!(delay <= MAX_DELAY);
+                }
+                let _ = rfc3339(text);
+            }
+        }
+
+        #[test]
+        fn rfc3339_is_the_inverse_of_writing(secs in 0u64..253_402_300_799) {
+            let moment = UNIX_EPOCH + Duration::from_secs(secs);
+            // HTTP dates are the independent witness of the calendar.
+            let http = httpdate::fmt_http_date(moment);
+            let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+            let month = months.find(&http[8..11]).unwrap() / 3 + 1;
+            let text = format!("{}-{month:02}-{}T{}Z", &http[12..16], &http[5..7], &http[17..25]);
+            prop_assert_eq!(rfc3339(&text), Some(moment));
+        }
+    }
+}

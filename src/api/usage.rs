@@ -1,0 +1,347 @@
+//! What an answer cost in model tokens, and whether it is an answer at all.
+//!
+//! A success is looked at once, by [`inspect`]: it checks that the body is JSON, reads the usage
+//! and notes what `classify` needs, without copying or building anything. The body itself goes on
+//! as the bytes it came in.
+
+use std::fmt;
+
+use serde::de::{Deserialize as _, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::walk::{self, Count, Name, Sink};
+
+/// The model tokens one answer, or many, were counted as, in the provider's own count.
+///
+/// Read from chat completions and embeddings (`prompt_tokens`), OpenAI's responses and Anthropic's
+/// messages (`input_tokens`) alike. A count that was not given is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Tokens read, those from a cache included.
+    pub prompt_tokens: u64,
+    /// Tokens written, those of hidden reasoning included.
+    pub completion_tokens: u64,
+    /// The provider's total, or the sum of the two above where it gave none.
+    pub total_tokens: u64,
+    /// Of the prompt tokens, those read from a cache; most providers charge less for them.
+    pub cached_tokens: u64,
+    /// Of the completion tokens, those of hidden reasoning.
+    pub reasoning_tokens: u64,
+}
+
+/// A success as far as it has to be known.
+#[derive(Debug, Default)]
+pub(crate) struct Inspected<'b> {
+    /// The usage, where the body has a plausible one.
+    pub(crate) usage: Option<Usage>,
+    /// The JSON of an object's member `error`, unless it is null, false or empty.
+    pub(crate) error: Option<&'b str>,
+    /// Whether there is an array `choices` that holds something.
+    pub(crate) has_choices: bool,
+    /// Whether the body is an object or an array: no endpoint answers with less.
+    pub(crate) is_composite: bool,
+}
+
+/// Reads a 2xx body in one pass.
+///
+/// # Errors
+/// If it is not exactly one JSON value in UTF-8.
+pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, serde_json::Error> {
+    // Skipping a string does not check its encoding, and a results file must be UTF-8.
+    let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let opening = text.bytes().find(|byte| !byte.is_ascii_whitespace());
+    let inspected = if opening == Some(b'{') {
+        deserializer.deserialize_map(TopLevel)?
+    } else {
+        IgnoredAny::deserialize(&mut deserializer)?;
+        Inspected {
+            is_composite: opening == Some(b'['),
+            ..Inspected::default()
+        }
+    };
+    deserializer.end()?;
+    Ok(inspected)
+}
+
+struct TopLevel;
+
+impl<'b> Visitor<'b> for TopLevel {
+    type Value = Inspected<'b>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'b>>(self, mut map: A) -> Result<Inspected<'b>, A::Error> {
+        let mut inspected = Inspected {
+            is_composite: true,
+            ..Inspected::default()
+        };
+        while let Some(Name(name)) = map.next_key()? {
+            // Taken raw they are skipped like the rest: no depth and no odd number inside them can
+            // fail a body that is JSON.
+            match &*name {
+                "usage" => inspected.usage = Usage::read(map.next_value::<&RawValue>()?.get()),
+                "error" => {
+                    let error: &RawValue = map.next_value()?;
+                    inspected.error = says_something(error.get()).then_some(error.get());
+                }
+                "choices" => {
+                    let choices: &RawValue = map.next_value()?;
+                    inspected.has_choices =
+                        choices.get().starts_with('[') && says_something(choices.get());
+                }
+                _ => walk::skip(&mut map)?,
+            }
+        }
+        Ok(inspected)
+    }
+}
+
+/// Whether a JSON value is more than a way of writing "none".
+fn says_something(json: &str) -> bool {
+    let is_empty = |open: char, close: char| {
+        json.strip_prefix(open)
+            .is_some_and(|rest| rest.trim_start().starts_with(close))
+    };
+    !(matches!(json, "null" | "false" | "\"\"") || is_empty('{', '}') || is_empty('[', ']'))
+}
+
+impl Usage {
+    /// Reads a `usage` object; what is not one, or holds no plausible count, is none.
+    fn read(json: &str) -> Option<Self> {
+        let mut fields = Fields::default();
+        walk::read(json, &mut fields).ok()?;
+        fields.settle()
+    }
+}
+
+/// The members of a `usage` object under all the names in use.
+#[derive(Default)]
+struct Fields {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    total: Option<u64>,
+    cached: Option<u64>,
+    reasoning: Option<u64>,
+    cache_read: Option<u64>,
+    cache_creation: Option<u64>,
+}
+
+impl Sink for Fields {
+    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        let field = match name {
+            "prompt_tokens" => &mut self.prompt,
+            "completion_tokens" => &mut self.completion,
+            "input_tokens" => &mut self.input,
+            "output_tokens" => &mut self.output,
+            "total_tokens" => &mut self.total,
+            "cached_tokens" => &mut self.cached,
+            "reasoning_tokens" => &mut self.reasoning,
+            "cache_read_input_tokens" => &mut self.cache_read,
+            "cache_creation_input_tokens" => &mut self.cache_creation,
+            "prompt_tokens_details"
+            | "completion_tokens_details"
+            | "input_tokens_details"
+            | "output_tokens_details" => return walk::into(map, self),
+            _ => return walk::skip(map),
+        };
+        *field = Count::of(map)?;
+        Ok(())
+    }
+}
+
+impl Fields {
+    fn settle(self) -> Option<Usage> {
+        // Anthropic counts what its cache wrote and read beside `input_tokens`, OpenAI within
+        // `prompt_tokens`; a gateway that sends both names means OpenAI's.
+        let anthropic_prompt = self
+            .input
+            .map(|input| input + self.cache_read.unwrap_or(0) + self.cache_creation.unwrap_or(0));
+        let prompt = self.prompt.or(anthropic_prompt);
+        let completion = self.completion.or(self.output);
+        prompt.or(completion).or(self.total)?;
+        let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+        Some(Usage {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: self.total.unwrap_or(prompt_tokens + completion_tokens),
+            cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
+            reasoning_tokens: self.reasoning.unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "as what it is compared with")]
+    fn usage(
+        prompt: u64,
+        completion: u64,
+        total: u64,
+        cached: u64,
+        reasoning: u64,
+    ) -> Option<Usage> {
+        Some(Usage {
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: total,
+            cached_tokens: cached,
+            reasoning_tokens: reasoning,
+        })
+    }
+
+    #[test]
+    fn usage_is_read_from_every_shape() {
+        for (json, expected) in [
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}"#,
+                usage(9, 12, 21, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":90,"completion_tokens":12,"total_tokens":102,
+                   "prompt_tokens_details":{"cached_tokens":64,"audio_tokens":0},
+                   "completion_tokens_details":{"reasoning_tokens":8}}"#,
+                usage(90, 12, 102, 64, 8),
+            ),
+            // Responses.
+            (
+                r#"{"input_tokens":36,"input_tokens_details":{"cached_tokens":4},"output_tokens":87,
+                   "output_tokens_details":{"reasoning_tokens":5},"total_tokens":123}"#,
+                usage(36, 87, 123, 4, 5),
+            ),
+            // Anthropic.
+            (
+                r#"{"input_tokens":10,"cache_creation_input_tokens":100,
+                   "cache_read_input_tokens":1000,"output_tokens":5,"service_tier":"standard"}"#,
+                usage(1110, 5, 1115, 1000, 0),
+            ),
+            // A gateway with both names: the cache is within prompt_tokens already.
+            (
+                r#"{"prompt_tokens":1110,"completion_tokens":5,"input_tokens":10,
+                   "cache_read_input_tokens":1000}"#,
+                usage(1110, 5, 1115, 1000, 0),
+            ),
+            // Embeddings.
+            (
+                r#"{"prompt_tokens":8,"total_tokens":8}"#,
+                usage(8, 0, 8, 0, 0),
+            ),
+            (r#"{"total_tokens":8}"#, usage(0, 0, 8, 0, 0)),
+            // Implausible counts are as good as absent.
+            (
+                r#"{"prompt_tokens":-1,"completion_tokens":12}"#,
+                usage(0, 12, 12, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":2e12,"total_tokens":"5"}"#,
+                usage(3, 0, 3, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":3.0,"completion_tokens":null}"#,
+                usage(3, 0, 3, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":3,"prompt_tokens_details":null}"#,
+                usage(3, 0, 3, 0, 0),
+            ),
+            ("{}", None),
+            ("null", None),
+            ("[1]", None),
+            ("7", None),
+            (r#"{"prompt_tokens":-1}"#, None),
+            (r#"{"prompt_tokens":1e999}"#, None),
+        ] {
+            let body = format!(r#"{{"id":"x","usage":{json},"choices":[{{}}]}}"#);
+            assert_eq!(inspect(body.as_bytes()).unwrap().usage, expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_error_and_choices_are_noticed() {
+        for (body, error, has_choices) in [
+            (r#"{"choices":[{"index":0}]}"#, None, true),
+            (r#"{"choices":[]}"#, None, false),
+            (r#"{"choices":[ ]}"#, None, false),
+            (r#"{"choices":null}"#, None, false),
+            (r#"{"choices":"x"}"#, None, false),
+            (r#"{"error":{"code":502}}"#, Some(r#"{"code":502}"#), false),
+            (r#"{"error":"busy","choices":[{}]}"#, Some("\"busy\""), true),
+            (r#"{"error":null}"#, None, false),
+            (r#"{"error":{ }}"#, None, false),
+            (r#"{"error":[]}"#, None, false),
+            (r#"{"error":""}"#, None, false),
+            (r#"{"error":false}"#, None, false),
+            (r#"{"data":{"error":1,"choices":[1]}}"#, None, false),
+            (r#"{"err\u006fr":1}"#, Some("1"), false),
+        ] {
+            let inspected = inspect(body.as_bytes()).unwrap();
+            assert_eq!(
+                (inspected.error, inspected.has_choices),
+                (error, has_choices),
+                "{body}"
+            );
+            assert!(inspected.is_composite);
+        }
+    }
+
+    #[test]
+    fn only_whole_json_in_utf8_passes() {
+        let wrong: [&[u8]; 10] = [
+            b"",
+            b"  ",
+            b"<html></html>",
+            b"{\"a\":1",
+            b"{\"a\":1}{}",
+            b"{'a':1}",
+            b"[1,]",
+            b"{\"a\":\"\xff\"}",
+            b"[\"\xc0\xaf\"]",
+            b"\xef\xbb\xbf{}",
+        ];
+        for body in wrong {
+            assert!(inspect(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+        for (body, is_composite) in [
+            (" [1,2] ", true),
+            ("{}", true),
+            ("null", false),
+            ("\"ok\"", false),
+            ("1", false),
+        ] {
+            assert_eq!(
+                inspect(body.as_bytes()).unwrap().is_composite,
+                is_composite,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn depth_and_odd_numbers_do_not_fail_a_body() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        for name in ["usage", "error", "choices", "other"] {
+            for value in [&*deep, "1e400"] {
+                let body = format!(r#"{{"{name}":{value}}}"#);
+                assert!(inspect(body.as_bytes()).is_ok(), "{name}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in any::<Vec<u8>>(), usage in "[\\{\\}\\[\\]\",:a-z_0-9e+-]{0,60}") {
+            let _ = inspect(&body);
+            let _ = inspect(format!(r#"{{"usage":{usage}}}"#).as_bytes());
+            let _ = Usage::read(&usage);
+        }
+    }
+}

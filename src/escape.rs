@@ -1,0 +1,95 @@
+//! Foreign text made safe to show.
+//!
+//! Error texts, ids and model output come from elsewhere. Printed as they are they could move a
+//! terminal's cursor, fill its clipboard (OSC 52) or turn a line's reading order around, so
+//! everything that goes to a terminal, a log or an error message passes through [`printable`].
+
+use std::fmt::Write as _;
+
+/// `text` with every control character written out as an escape, and at most `max_chars` characters
+/// of it; an ellipsis marks what was cut.
+///
+/// Escaped are C0, DEL and C1 controls, the characters that change the direction of text (Unicode
+/// Annex 9, the trick of CVE-2021-42574), and the two Unicode line separators. The rest stays
+/// readable in any script.
+pub(crate) fn printable(text: &str, max_chars: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(max_chars));
+    let mut chars = 0;
+    let mut escaped = String::new();
+    for c in text.chars() {
+        escaped.clear();
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            c if is_unsafe(c) => {
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+        // An escape is kept whole or dropped: half of one would read as something else.
+        let width = escaped.chars().count();
+        if chars + width > max_chars {
+            shown.push('…');
+            break;
+        }
+        shown.push_str(&escaped);
+        chars += width;
+    }
+    shown
+}
+
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' // marks
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' // embeddings, overrides, isolates
+            | '\u{2028}' | '\u{2029}' // line and paragraph separators
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' // byte order mark, annotations
+            | '\u{e0000}'..='\u{e007f}') // invisible tags
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn controls_are_written_out() {
+        for (text, shown) in [
+            ("plain, ünï, 漢字 🦀", "plain, ünï, 漢字 🦀"),
+            ("two\r\nlines\t.", "two\\r\\nlines\\t."),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("\u{1b}]52;c;aGk=\u{7}", "\\u{1b}]52;c;aGk=\\u{7}"),
+            (
+                "nul\0 del\u{7f} csi\u{9b}",
+                "nul\\u{0} del\\u{7f} csi\\u{9b}",
+            ),
+            ("\u{202e}gnp.exe\u{2066}", "\\u{202e}gnp.exe\\u{2066}"),
+            ("\u{200f}\u{061c}\u{2028}", "\\u{200f}\\u{61c}\\u{2028}"),
+        ] {
+            assert_eq!(printable(text, 100), shown);
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_whole_character_or_escape() {
+        assert_eq!(printable("abcdef", 6), "abcdef");
+        assert_eq!(printable("abcdef", 5), "abcde…");
+        assert_eq!(printable("漢字漢字", 2), "漢字…");
+        assert_eq!(printable("ab\u{1b}[0m", 5), "ab…");
+        assert_eq!(printable("x", 0), "…");
+        assert_eq!(printable("", 0), "");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unsafe_passes(text in any::<String>(), max in 0usize..80) {
+            let shown = printable(&text, max);
+            prop_assert!(!shown.chars().any(is_unsafe));
+            prop_assert!(shown.chars().count() <= max + 1);
+        }
+    }
+}
