@@ -9,7 +9,10 @@ mod retry;
 mod sync;
 
 pub use api::headers::Headers;
-pub use api::transport::{Answer, Call, Fault, Stage, Transport, TransportError};
+pub use api::transport::{
+    Answer, Call, Fault, HttpConfig, HttpTransport, MemoryTransport, ProxyPolicy, Stage, Transport,
+    TransportError,
+};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
