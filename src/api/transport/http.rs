@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::{
     self as wire, Buffers, ConnectionDetails, Connector, NextTimeout,
 };
@@ -27,6 +26,7 @@ use super::proxy::{Proxies, ProxySetting};
 use super::resolver::CachingResolver;
 use super::sockets::Sockets;
 use super::tcp::TcpConnector;
+use super::tls::Trust;
 use super::{Answer, Call, Fault, ProxyPolicy, Stage, Transport, TransportError, tls};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -155,7 +155,7 @@ impl HttpTransport {
     /// [`ErrorKind::Config`] if the CA file cannot be read or holds no certificate, or if there is
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let tls = tls::trust(config.ca_file.as_deref())?;
+        let trust = tls::trust(config.ca_file.as_deref())?;
         let proxies = Proxies::new(&config.proxy, |name| std::env::var(name).ok());
         let agents = config.workers.div_ceil(LANES).max(AGENTS);
         let sockets = Arc::new(Sockets::default());
@@ -166,9 +166,9 @@ impl HttpTransport {
         Ok(Self {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
-            http_proxy: Route::through(proxies.http.as_ref(), &tls, agents),
-            https_proxy: Route::through(proxies.https.as_ref(), &tls, agents),
-            direct: Route::through(None, &tls, agents),
+            http_proxy: Route::through(proxies.http.as_ref(), &trust, agents),
+            https_proxy: Route::through(proxies.https.as_ref(), &trust, agents),
+            direct: Route::through(None, &trust, agents),
             proxies,
             sockets,
             layers: Layers(Arc::new(Outermost(tls::layers(tcp)))),
@@ -271,10 +271,10 @@ struct Route {
 }
 
 impl Route {
-    fn through(proxy: Option<&ProxySetting>, tls: &TlsConfig, agents: usize) -> Self {
+    fn through(proxy: Option<&ProxySetting>, trust: &Trust, agents: usize) -> Self {
         let config = match proxy {
-            None => Ok(configure(tls.clone(), None)),
-            Some(setting) => usable(setting).map(|proxy| configure(tls.clone(), Some(proxy))),
+            None => Ok(configure(trust, None)),
+            Some(setting) => usable(setting).map(|proxy| configure(trust, Some(proxy))),
         };
         Self {
             config,
@@ -283,8 +283,8 @@ impl Route {
     }
 }
 
-fn configure(tls: TlsConfig, proxy: Option<Proxy>) -> Config {
-    Agent::config_builder()
+fn configure(trust: &Trust, proxy: Option<Proxy>) -> Config {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_idle_connections(IDLE)
@@ -294,9 +294,8 @@ fn configure(tls: TlsConfig, proxy: Option<Proxy>) -> Config {
         .output_buffer_size(TLS_OUTPUT)
         .accept_encoding("")
         .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls)
-        .proxy(proxy)
-        .build()
+        .proxy(proxy);
+    trust.apply(config).build()
 }
 
 /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.

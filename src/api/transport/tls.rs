@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, Transport};
 
 use super::tcp::TcpConnector;
@@ -26,9 +28,21 @@ pub(super) fn layers(tcp: TcpConnector) -> impl Connector<(), Out = impl Transpo
     ().chain(ConnectProxyConnector::default()).chain(tcp)
 }
 
-/// The certificates to trust: those in `ca_file` alone, or the built-in ones.
+/// The certificates to trust.
+#[derive(Clone)]
+pub(super) struct Trust(#[cfg(feature = "rustls")] ureq::tls::TlsConfig);
+
+impl Trust {
+    pub(super) fn apply(&self, config: ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope> {
+        #[cfg(feature = "rustls")]
+        let config = config.tls_config(self.0.clone());
+        config
+    }
+}
+
+/// Those in `ca_file` alone, or the built-in ones.
 #[cfg(feature = "rustls")]
-pub(super) fn trust(ca_file: Option<&Path>) -> Result<ureq::tls::TlsConfig> {
+pub(super) fn trust(ca_file: Option<&Path>) -> Result<Trust> {
     use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
     let roots = match ca_file {
@@ -58,17 +72,17 @@ pub(super) fn trust(ca_file: Option<&Path>) -> Result<ureq::tls::TlsConfig> {
         None if cfg!(feature = "platform-verifier") => RootCerts::PlatformVerifier,
         None => RootCerts::WebPki,
     };
-    Ok(TlsConfig::builder()
+    let config = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
-        .root_certs(roots)
-        .build())
+        .root_certs(roots);
+    Ok(Trust(config.build()))
 }
 
 /// Without TLS nothing is trusted, and a CA file is a mistake.
 #[cfg(not(feature = "rustls"))]
-pub(super) fn trust(ca_file: Option<&Path>) -> Result<ureq::tls::TlsConfig> {
+pub(super) fn trust(ca_file: Option<&Path>) -> Result<Trust> {
     match ca_file {
-        None => Ok(ureq::tls::TlsConfig::builder().build()),
+        None => Ok(Trust()),
         Some(_) => Err(Error::new(
             ErrorKind::Config,
             "a CA file is of no use without TLS: build with the feature `rustls`",
