@@ -132,18 +132,35 @@ impl Cancel {
         Listening { cancel: self, id }
     }
 
+    /// Tells this flag from every other for as long as it or an [`AbortHook`] of it lives; clones
+    /// share it. Never below 2.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Has `hook` called on an abort, at once if it has happened already.
     pub(crate) fn on_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> Listening<'_> {
-        let hook: Arc<dyn Fn() + Send + Sync> = Arc::new(hook);
-        let id = self
-            .0
-            .listeners
-            .lock()
-            .add(Listener::Hook(Arc::clone(&hook)));
+        let id = self.add_hook(Arc::new(hook));
+        Listening { cancel: self, id }
+    }
+
+    /// As [`on_abort`](Cancel::on_abort), for a hook that is kept beside the flag: the answer neither
+    /// borrows the flag nor keeps it alive.
+    pub(crate) fn hook_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> AbortHook {
+        let id = self.add_hook(Arc::new(hook));
+        AbortHook {
+            flag: Arc::downgrade(&self.0),
+            id,
+        }
+    }
+
+    fn add_hook(&self, hook: Arc<dyn Fn() + Send + Sync>) -> u64 {
+        let listener = Listener::Hook(Arc::clone(&hook));
+        let id = self.0.listeners.lock().add(listener);
         if self.is_aborted() {
             hook();
         }
-        Listening { cancel: self, id }
+        id
     }
 }
 
@@ -199,6 +216,34 @@ impl Drop for Listening<'_> {
         let gone = self.cancel.0.listeners.lock().by_id.remove(&self.id);
         // A hook owns what it captured: dropped here, after the lock.
         drop(gone);
+    }
+}
+
+/// Held while an abort is to be heard of; dropping it signs off.
+#[must_use = "dropping it signs off"]
+pub(crate) struct AbortHook {
+    flag: Weak<Shared>,
+    id: u64,
+}
+
+impl AbortHook {
+    /// Whether it belongs to `cancel` or a clone of it.
+    pub(crate) fn is_of(&self, cancel: &Cancel) -> bool {
+        std::ptr::eq(self.flag.as_ptr(), Arc::as_ptr(&cancel.0))
+    }
+
+    /// Whether anybody can still raise the flag.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.flag.strong_count() > 0
+    }
+}
+
+impl Drop for AbortHook {
+    fn drop(&mut self) {
+        if let Some(flag) = self.flag.upgrade() {
+            let gone = flag.listeners.lock().by_id.remove(&self.id);
+            drop(gone);
+        }
     }
 }
 

@@ -12,7 +12,10 @@ mod sync;
 
 pub use api::headers::Headers;
 pub use api::key::ApiKey;
-pub use api::transport::{Answer, Call, Fault, Stage, Transport, TransportError};
+pub use api::transport::{
+    Answer, Call, Fault, HttpConfig, HttpTransport, MemoryTransport, ProxyPolicy, Stage, Transport,
+    TransportError,
+};
 pub use api::usage::Usage;
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};

@@ -2,6 +2,23 @@
 //!
 //! A [`Transport`] carries one HTTP exchange on the calling thread. The real one stands on ureq
 //! (this folder is the only place that names it); the in-memory one answers from a closure.
+//!
+//! Under the seam, from top to bottom: `http` configures ureq and turns its answers and errors into
+//! ours; `proxy`, `resolver` and `tls` say through whom, where and whom to trust; `tcp` moves the
+//! bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while bytes move) and
+//! `sockets` (what an abort shuts down). `exchange` is what all of them know of the present call.
+
+mod buffers;
+mod exchange;
+mod fault;
+mod http;
+mod memory;
+mod proxy;
+mod resolver;
+mod sockets;
+mod stream;
+mod tcp;
+mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,6 +27,10 @@ use std::time::Instant;
 
 use super::headers::Headers;
 use crate::Cancel;
+
+pub use http::{HttpConfig, HttpTransport};
+pub use memory::MemoryTransport;
+pub use proxy::ProxyPolicy;
 
 /// Carries one HTTP exchange, blocking the calling thread.
 ///
@@ -135,6 +156,18 @@ pub struct TransportError {
     pub message: String,
     /// The cause, if there is one.
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl TransportError {
+    /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
+    pub fn new(fault: Fault, stage: Stage, message: impl Into<String>) -> Self {
+        Self {
+            fault,
+            stage,
+            message: message.into(),
+            source: None,
+        }
+    }
 }
 
 impl fmt::Display for TransportError {

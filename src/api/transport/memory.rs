@@ -1,0 +1,64 @@
+//! A transport without a network, for tests.
+
+use std::fmt;
+
+use super::{Answer, Call, Fault, Stage, Transport, TransportError};
+
+/// A [`Transport`] that answers from a closure, for tests without a server.
+///
+/// The closure sees each [`Call`] as it would go on the wire and runs on the thread that sends it,
+/// from many threads at once in a pool.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tollgate::{Answer, Call, Cancel, MemoryTransport, Transport};
+///
+/// let transport = MemoryTransport::new(|call| {
+///     assert!(call.url.ends_with("/v1/chat/completions"));
+///     Ok(Answer {
+///         status: 429,
+///         headers: [("retry-after", "2")].into_iter().collect(),
+///         body: br#"{"error":{"message":"slow down"}}"#.to_vec(),
+///     })
+/// });
+///
+/// let (cancel, deadline) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
+/// let call = Call::new("POST", "http://api.test/v1/chat/completions", deadline, &cancel);
+/// assert_eq!(transport.send(&call).unwrap().status, 429);
+/// ```
+pub struct MemoryTransport<F> {
+    answer: F,
+}
+
+impl<F> MemoryTransport<F>
+where
+    F: Fn(&Call<'_>) -> Result<Answer, TransportError> + Send + Sync,
+{
+    /// A transport that answers every call with what `answer` returns.
+    pub fn new(answer: F) -> Self {
+        Self { answer }
+    }
+}
+
+impl<F> Transport for MemoryTransport<F>
+where
+    F: Fn(&Call<'_>) -> Result<Answer, TransportError> + Send + Sync,
+{
+    /// As the real one, sends nothing under an aborted [`Cancel`](crate::Cancel).
+    fn send(&self, call: &Call<'_>) -> Result<Answer, TransportError> {
+        if call.cancel.is_aborted() {
+            return Err(TransportError::new(
+                Fault::Aborted,
+                Stage::NothingSent,
+                "aborted before anything was sent",
+            ));
+        }
+        (self.answer)(call)
+    }
+}
+
+impl<F> fmt::Debug for MemoryTransport<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTransport").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,299 @@
+//! Host names to addresses, once every half minute and not once a request.
+//!
+//! ureq resolves before it looks for an open connection, so every request pays for a lookup, and
+//! with a time limit its own resolver also starts a thread for each. Here an answer is kept for
+//! [`KEPT`], one lookup at a time is made for a name whoever asks, and nobody waits for it while an
+//! older answer will do. Failures are not kept. The one thread a lookup takes is what lets a caller
+//! give up on it: the system's resolver cannot be interrupted.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use super::Fault;
+use super::exchange::{current, note};
+use super::fault::{origin, port};
+use crate::sync::{Condvar, Mutex};
+
+/// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
+const KEPT: Duration = Duration::from_secs(30);
+/// How much longer it is used while, or because, no newer one is to be had.
+const STALE: Duration = Duration::from_secs(300);
+/// What ureq's list of addresses holds.
+const ADDRESSES: usize = 16;
+/// Names remembered at most; a client talks to one or two.
+const NAMES: usize = 64;
+
+type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The resolver all agents of a transport share.
+#[derive(Clone)]
+pub(super) struct CachingResolver(Arc<Shared>);
+
+struct Shared {
+    names: Mutex<Vec<Name>>,
+    lookup: Box<Lookup>,
+}
+
+struct Name {
+    host: String,
+    port: u16,
+    addresses: Arc<[SocketAddr]>,
+    good_until: Instant,
+    flight: Option<Arc<Flight>>,
+    uses: usize,
+}
+
+/// A lookup under way, and its outcome for those who wait for it.
+#[derive(Default)]
+struct Flight {
+    outcome: Mutex<Option<Result<Arc<[SocketAddr]>, Arc<io::Error>>>>,
+    landed: Condvar,
+}
+
+impl CachingResolver {
+    pub(super) fn system() -> Self {
+        Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
+    }
+
+    fn new(
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            names: Mutex::new(Vec::new()),
+            lookup: Box::new(lookup),
+        }))
+    }
+
+    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
+    fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<ResolvedSocketAddrs> {
+        let now = Instant::now();
+        let (known, flight, is_new) = {
+            let mut names = self.0.names.lock();
+            let at = find_or_add(&mut names, host, port);
+            let name = &mut names[at];
+            name.uses = name.uses.wrapping_add(1);
+            let known = name.known(now);
+            if known.is_some() && now < name.good_until {
+                return Ok(rotated(&name.addresses, name.uses));
+            }
+            let is_new = name.flight.is_none();
+            let flight = Arc::clone(name.flight.get_or_insert_default());
+            (known, flight, is_new)
+        };
+        if is_new {
+            self.start(host, port, &flight);
+        }
+        if let Some(addresses) = known {
+            return Ok(addresses);
+        }
+        match flight.wait(by) {
+            Some(Ok(addresses)) => Ok(rotated(&addresses, 0)),
+            Some(Err(error)) => Err(io::Error::new(error.kind(), error)),
+            None => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    fn start(&self, host: &str, port: u16, flight: &Arc<Flight>) {
+        let (resolver, host) = (self.clone(), host.to_owned());
+        let job = {
+            let (flight, host) = (Arc::clone(flight), host.clone());
+            move || resolver.fly(&host, port, &flight)
+        };
+        let thread = thread::Builder::new()
+            .name("tollgate-dns".into())
+            .spawn(job);
+        if thread.is_err() {
+            // No thread to be had: the caller's own will do.
+            self.fly(&host, port, flight);
+        }
+    }
+
+    fn fly(&self, host: &str, port: u16, flight: &Arc<Flight>) {
+        let outcome = match (self.0.lookup)(host, port) {
+            Ok(addresses) if addresses.is_empty() => {
+                Err(Arc::new(io::Error::from(io::ErrorKind::NotFound)))
+            }
+            Ok(addresses) => Ok(Arc::from(addresses)),
+            Err(error) => Err(Arc::new(error)),
+        };
+        {
+            let mut names = self.0.names.lock();
+            if let Some(name) = names.iter_mut().find(|name| name.is(host, port)) {
+                name.flight = None;
+                if let Ok(addresses) = &outcome {
+                    name.addresses = Arc::clone(addresses);
+                    name.good_until = Instant::now() + KEPT;
+                }
+            }
+        }
+        *flight.outcome.lock() = Some(outcome);
+        flight.landed.notify_all();
+    }
+}
+
+impl Flight {
+    fn wait(&self, by: Instant) -> Option<Result<Arc<[SocketAddr]>, Arc<io::Error>>> {
+        let mut outcome = self.outcome.lock();
+        while outcome.is_none() && Instant::now() < by {
+            outcome = self.landed.wait_until(outcome, by);
+        }
+        outcome.clone()
+    }
+}
+
+impl Name {
+    fn is(&self, host: &str, port: u16) -> bool {
+        self.port == port && self.host.eq_ignore_ascii_case(host)
+    }
+
+    /// The last answer, if it can still be used.
+    fn known(&self, now: Instant) -> Option<ResolvedSocketAddrs> {
+        let usable = !self.addresses.is_empty() && now < self.good_until + STALE;
+        usable.then(|| rotated(&self.addresses, self.uses))
+    }
+}
+
+fn find_or_add(names: &mut Vec<Name>, host: &str, port: u16) -> usize {
+    if let Some(at) = names.iter().position(|name| name.is(host, port)) {
+        return at;
+    }
+    if names.len() >= NAMES {
+        names.remove(0);
+    }
+    names.push(Name {
+        host: host.to_owned(),
+        port,
+        addresses: Arc::from([]),
+        good_until: Instant::now(),
+        flight: None,
+        uses: 0,
+    });
+    names.len() - 1
+}
+
+fn rotated(addresses: &[SocketAddr], by: usize) -> ResolvedSocketAddrs {
+    let mut list = ArrayVec::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    for at in 0..addresses.len().min(ADDRESSES) {
+        list.push(addresses[by.wrapping_add(at) % addresses.len()]);
+    }
+    list
+}
+
+impl Resolver for CachingResolver {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().unwrap_or_default();
+        let port = port(uri);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(rotated(&[SocketAddr::new(address, port)], 0));
+        }
+        let by = current(|exchange| exchange.connect_by()).unwrap_or_else(Instant::now);
+        self.addresses(bare, port, by).map_err(|error| {
+            note(Fault::Resolve, || {
+                format!("no address for the host of {}", origin(uri))
+            });
+            Error::Io(error)
+        })
+    }
+}
+
+impl fmt::Debug for CachingResolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachingResolver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn two_addresses() -> Vec<SocketAddr> {
+        vec![
+            "192.0.2.1:80".parse().unwrap(),
+            "192.0.2.2:80".parse().unwrap(),
+        ]
+    }
+
+    #[test]
+    fn many_callers_make_one_lookup_and_its_answer_is_kept_and_rotated() {
+        let lookups = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lookups);
+        let resolver = CachingResolver::new(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(two_addresses())
+        });
+        let start = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    resolver.addresses("Host.test", 80, soon()).unwrap();
+                });
+            }
+        });
+        let first = resolver.addresses("host.test", 80, soon()).unwrap()[0];
+        let second = resolver.addresses("host.test", 80, soon()).unwrap()[0];
+        assert_ne!(first, second);
+        assert_eq!(lookups.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn failures_are_not_kept() {
+        let lookups = AtomicUsize::new(0);
+        let resolver = CachingResolver::new(move |_, _| {
+            if lookups.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err(io::Error::other("no such host"));
+            }
+            Ok(two_addresses())
+        });
+        assert!(resolver.addresses("host.test", 80, soon()).is_err());
+        assert!(resolver.addresses("host.test", 80, soon()).is_ok());
+    }
+
+    #[test]
+    fn a_lookup_that_hangs_is_waited_for_only_so_long_and_not_started_twice() {
+        let lookups = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lookups);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let resolver = CachingResolver::new(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // Ends when the test drops its side.
+            let _ = held.lock().recv();
+            Ok(two_addresses())
+        });
+        for _ in 0..3 {
+            let by = Instant::now() + Duration::from_millis(5);
+            let error = resolver.addresses("host.test", 80, by).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+        drop(release);
+        assert!(resolver.addresses("host.test", 80, soon()).is_ok());
+        assert_eq!(lookups.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let resolver = CachingResolver::new(|_, _| Ok(two_addresses()));
+        for port in 0..200 {
+            resolver.addresses("host.test", port, soon()).unwrap();
+        }
+        assert!(resolver.0.names.lock().len() <= NAMES);
+    }
+}

@@ -1,0 +1,179 @@
+//! The live sockets, and how an abort finds the ones it is meant for.
+//!
+//! A thread blocked in a read can only be woken by shutting its socket down. Signing every request
+//! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
+//! around: one hook per `Cancel`, and each socket says in one atomic word for whom it works.
+
+use std::fmt;
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::Cancel;
+use crate::cancel::AbortHook;
+use crate::sync::Mutex;
+
+/// A connection's socket, and the `Cancel` it works for at the moment.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    user: AtomicUsize,
+}
+
+/// Not one of these is the id of a `Cancel`, which is an aligned address.
+const NOBODY: usize = 0;
+const SHUT: usize = 1;
+
+impl Socket {
+    /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
+    pub(super) fn work_for(&self, cancel: &Cancel) -> bool {
+        let id = cancel.id();
+        let was = self
+            .user
+            .compare_exchange(NOBODY, id, Ordering::SeqCst, Ordering::SeqCst);
+        // The flag is looked at after the word is written, and an abort raises the flag before it
+        // reads the word: one of the two sees the other.
+        was.is_ok() && !cancel.is_aborted()
+    }
+
+    /// Works for nobody; `false` if the socket is shut.
+    pub(super) fn rest(&self) -> bool {
+        let user = self.user.load(Ordering::SeqCst);
+        user != SHUT
+            && self
+                .user
+                .compare_exchange(user, NOBODY, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.user.load(Ordering::SeqCst) == NOBODY
+    }
+
+    fn shut_if_working_for(&self, id: usize) {
+        let was = self
+            .user
+            .compare_exchange(id, SHUT, Ordering::SeqCst, Ordering::SeqCst);
+        if was.is_ok() {
+            // Fails only on a socket that is closed already.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// All sockets of one transport.
+#[derive(Default)]
+pub(super) struct Sockets {
+    live: Mutex<Vec<Weak<Socket>>>,
+    watched: Mutex<Vec<AbortHook>>,
+    /// Set by the first reused connection that turned out to be closed: from then on every
+    /// connection is looked at before it is used again.
+    pub(super) distrust: AtomicBool,
+}
+
+impl Sockets {
+    pub(super) fn adopt(&self, stream: TcpStream) -> Arc<Socket> {
+        let socket = Arc::new(Socket {
+            stream,
+            user: AtomicUsize::new(NOBODY),
+        });
+        let mut live = self.live.lock();
+        if live.len() == live.capacity() {
+            // Before it grows, so the list stays within twice the most ever alive.
+            live.retain(|socket| socket.strong_count() > 0);
+        }
+        live.push(Arc::downgrade(&socket));
+        socket
+    }
+
+    /// Has an abort of `cancel` shut down the sockets that work for it.
+    pub(super) fn watch(self: &Arc<Self>, cancel: &Cancel) {
+        let is_watched = |watched: &[AbortHook]| watched.iter().any(|hook| hook.is_of(cancel));
+        if is_watched(&self.watched.lock()) {
+            return;
+        }
+        let (sockets, id) = (Arc::downgrade(self), cancel.id());
+        let hook = cancel.hook_abort(move || {
+            if let Some(sockets) = Weak::upgrade(&sockets) {
+                sockets.shut(id);
+            }
+        });
+        let mut watched = self.watched.lock();
+        // Another thread of the same run may have been as quick; the surplus hook goes after the
+        // lock, and so do the hooks of flags that no longer exist.
+        let surplus = if is_watched(&watched) {
+            Some(hook)
+        } else {
+            watched.push(hook);
+            None
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = mem::take(&mut *watched)
+            .into_iter()
+            .partition(AbortHook::is_alive);
+        *watched = kept;
+        drop(watched);
+        drop((surplus, gone));
+    }
+
+    fn shut(&self, id: usize) {
+        let live: Vec<_> = {
+            let live = self.live.lock();
+            live.iter().filter_map(Weak::upgrade).collect()
+        };
+        for socket in live {
+            socket.shut_if_working_for(id);
+        }
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn socket(sockets: &Sockets) -> Arc<Socket> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        sockets.adopt(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn an_abort_reaches_its_own_sockets_only() {
+        let sockets = Arc::new(Sockets::default());
+        let (mine, yours) = (Cancel::new(), Cancel::new());
+        sockets.watch(&mine);
+        sockets.watch(&yours);
+        let (a, b, idle) = (socket(&sockets), socket(&sockets), socket(&sockets));
+        assert!(a.work_for(&mine) && b.work_for(&yours));
+        mine.abort();
+        assert!(!a.rest(), "shut");
+        assert!(b.rest() && idle.rest());
+        assert!(!idle.work_for(&mine), "nothing starts under a raised flag");
+    }
+
+    #[test]
+    fn one_hook_a_flag_and_none_for_flags_that_are_gone() {
+        let sockets = Arc::new(Sockets::default());
+        let kept = Cancel::new();
+        for _ in 0..10 {
+            sockets.watch(&kept);
+            sockets.watch(&Cancel::new());
+        }
+        assert!(sockets.watched.lock().len() <= 2);
+    }
+
+    #[test]
+    fn closed_sockets_are_forgotten() {
+        let sockets = Sockets::default();
+        for _ in 0..100 {
+            drop(socket(&sockets));
+        }
+        assert!(sockets.live.lock().len() < 10);
+    }
+}

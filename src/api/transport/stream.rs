@@ -1,0 +1,251 @@
+//! Blocking reads and writes that end at the call's deadline.
+//!
+//! The deadline of the whole call is kept without a thread, without a timer and, mostly, without a
+//! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
+//! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::Error;
+use ureq::unversioned::transport::NextTimeout;
+
+use super::Fault;
+use super::exchange::{current, note};
+use super::sockets::Socket;
+
+/// How often an upload that is stuck looks whether it has been refused.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// A socket and the time-outs it is set to.
+pub(super) struct Stream {
+    pub(super) socket: Arc<Socket>,
+    read_armed: Option<Duration>,
+    write_armed: Option<Duration>,
+}
+
+/// Why a blocking operation returned with nothing done.
+enum Wait {
+    /// The socket's time-out went off, which may be early: look at the clock.
+    Woken,
+    Failed(io::Error),
+}
+
+impl Stream {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
+        Self {
+            socket,
+            read_armed: None,
+            write_armed: None,
+        }
+    }
+
+    /// Waits until some of `bytes` are taken; `None` if the peer has answered already and will take
+    /// no more.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        timeout: NextTimeout,
+    ) -> Result<Option<usize>, Error> {
+        let limit = limit(timeout)?;
+        let mut woken = false;
+        loop {
+            let left = left(limit, timeout)?.min(STUCK);
+            arm(&mut self.write_armed, left, woken, |time| {
+                self.socket.stream.set_write_timeout(time)
+            })?;
+            match wait((&self.socket.stream).write(bytes)) {
+                Ok(count) => return Ok(Some(count)),
+                Err(Wait::Woken) if self.is_refused() => return Ok(None),
+                Err(Wait::Woken) => woken = true,
+                // A server that refuses an upload answers and closes; what is still under way then
+                // resets the connection, but the answer has arrived before the reset.
+                Err(Wait::Failed(_)) if self.has_unread() => return Ok(None),
+                Err(Wait::Failed(error)) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// Waits until there is something to read, without a buffer.
+    pub(super) fn wait_readable(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        self.until_done(timeout, |stream| stream.peek(&mut [0]))
+            .map(drop)
+    }
+
+    /// Waits until something is read into `room`; 0 at the end of the stream.
+    pub(super) fn read(&mut self, room: &mut [u8], timeout: NextTimeout) -> Result<usize, Error> {
+        self.until_done(timeout, |mut stream| stream.read(room))
+    }
+
+    fn until_done(
+        &mut self,
+        timeout: NextTimeout,
+        mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize, Error> {
+        let limit = limit(timeout)?;
+        let mut woken = false;
+        loop {
+            let left = left(limit, timeout)?;
+            arm(&mut self.read_armed, left, woken, |time| {
+                self.socket.stream.set_read_timeout(time)
+            })?;
+            match wait(read(&self.socket.stream)) {
+                Ok(count) => return Ok(count),
+                Err(Wait::Woken) => woken = true,
+                Err(Wait::Failed(error)) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// Whether nothing at all has arrived, not even the end of the stream.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.peek_now(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the server has begun an error answer while the request is still being sent. An
+    /// interim answer (1xx) is none, and neither is a TLS record.
+    fn is_refused(&self) -> bool {
+        let mut head = [0; 10];
+        let begun = self.peek_now(&mut head).unwrap_or(0) == head.len();
+        begun && head.starts_with(b"HTTP/1.") && matches!(head[9], b'4' | b'5')
+    }
+
+    fn has_unread(&self) -> bool {
+        self.peek_now(&mut [0]).is_ok_and(|count| count > 0)
+    }
+
+    /// Looks at what has arrived without waiting for it.
+    fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        let stream = &self.socket.stream;
+        stream.set_nonblocking(true)?;
+        let peeked = stream.peek(into);
+        stream.set_nonblocking(false)?;
+        peeked
+    }
+}
+
+/// When an operation that begins now must be over.
+fn limit(timeout: NextTimeout) -> Result<Instant, Error> {
+    let now = Instant::now();
+    // Bytes move only inside an exchange.
+    let ours = current(|exchange| exchange.limit(now)).ok_or(Error::ConnectionFailed)?;
+    // ureq is configured without limits, but has one of its own while it waits for the interim
+    // answer that a request may ask for.
+    let theirs = now.checked_add(*timeout.after);
+    Ok(theirs.map_or(ours, |theirs| theirs.min(ours)))
+}
+
+/// The time left until `limit`, never zero.
+fn left(limit: Instant, timeout: NextTimeout) -> Result<Duration, Error> {
+    let now = Instant::now();
+    let left = limit.saturating_duration_since(now);
+    if !left.is_zero() {
+        return Ok(left);
+    }
+    if !aborted() && timeout.after.is_not_happening() {
+        let over = current(|exchange| exchange.is_over(now)) == Some(true);
+        note(Fault::Timeout, || {
+            let why = if over {
+                "the deadline came"
+            } else {
+                "the peer was silent for too long"
+            };
+            why.into()
+        });
+    }
+    Err(Error::Timeout(timeout.reason))
+}
+
+/// Sets a socket's time-out, if the one it has would be too late or much too early.
+///
+/// The deadline moves with every call, so an exact time-out would be set anew for each read. A
+/// coarse one, the power of two milliseconds below what is left, goes off early at worst; whoever
+/// is woken by it has waited long, and then sets the exact one.
+fn arm(
+    armed: &mut Option<Duration>,
+    left: Duration,
+    woken: bool,
+    set: impl FnOnce(Option<Duration>) -> io::Result<()>,
+) -> Result<(), Error> {
+    let wanted = if woken { left } else { coarse(left) };
+    if armed.is_some_and(|armed| armed >= wanted && armed <= left) {
+        return Ok(());
+    }
+    match set(Some(wanted)) {
+        Ok(()) => *armed = Some(wanted),
+        // macOS refuses it once the peer has closed; what it sent may still be read.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+        Err(error) => return Err(broken(error)),
+    }
+    Ok(())
+}
+
+/// The largest power of two milliseconds that is not above `left`, and at least one.
+fn coarse(left: Duration) -> Duration {
+    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(1 << millis.ilog2())
+}
+
+fn wait(result: io::Result<usize>) -> Result<usize, Wait> {
+    result.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Wait::Woken,
+        // Windows' word for the socket's time-out; elsewhere the connection itself timed out.
+        ErrorKind::TimedOut if cfg!(windows) => Wait::Woken,
+        _ => Wait::Failed(error),
+    })
+}
+
+/// Whether the call was aborted, and leaves word of it.
+pub(super) fn aborted() -> bool {
+    let aborted = current(|exchange| exchange.cancel.is_aborted()) == Some(true);
+    if aborted {
+        note(Fault::Aborted, || "aborted".into());
+    }
+    aborted
+}
+
+/// The connection is gone.
+fn broken(error: io::Error) -> Error {
+    if !aborted() {
+        note(Fault::Broken, || "the connection broke".into());
+    }
+    // Not passed on as a reset: ureq takes one for the end of a body without a length.
+    Error::Io(io::Error::new(ErrorKind::BrokenPipe, error))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coarse_time_out_is_early_and_not_by_much() {
+        for millis in [1, 2, 3, 99, 100, 60_000, 600_000, u64::MAX] {
+            let left = Duration::from_millis(millis);
+            assert!(coarse(left) <= left && coarse(left) > left / 2, "{millis}");
+        }
+        assert_eq!(coarse(Duration::from_nanos(1)), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_time_out_that_serves_is_left_alone() {
+        let mut armed = None;
+        let mut sets = 0;
+        for millis in [600_000, 599_999, 590_000, 600_000] {
+            arm(&mut armed, Duration::from_millis(millis), false, |_| {
+                sets += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(sets, 1);
+        // Woken early: now to the point.
+        let left = Duration::from_millis(75_712);
+        arm(&mut armed, left, true, |_| Ok(())).unwrap();
+        assert_eq!(armed, Some(left));
+        // Too late for the next call, so it is set again.
+        arm(&mut armed, Duration::from_secs(10), false, |_| Ok(())).unwrap();
+        assert!(armed.unwrap() <= Duration::from_secs(10));
+    }
+}
