@@ -247,6 +247,10 @@ mod tests {
                 r#"{"prompt":"1234","max_tokens":10,"max_completion_tokens":20}"#,
                 21,
             ),
+            (
+                r#"{"prompt":"1234","max_completion_tokens":20,"max_tokens":10}"#,
+                21,
+            ),
             (r#"{"prompt":"1234","max_tokens":0}"#, 1),
             (r#"{"prompt":"1234","max_tokens":null,"n":null}"#, 101),
             (r#"{"prompt":"1234","max_tokens":-5,"n":0}"#, 101),

@@ -436,6 +436,13 @@ mod tests {
         ];
         assert_eq!(used_up(&pairs, 500), ms(30_000));
         assert_eq!(used_up(&pairs, 0), ms(1_000));
+        // A third of a second, rounded so that it is never early.
+        let third = [
+            ("x-ratelimit-limit-requests", "3"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "1s"),
+        ];
+        assert_eq!(used_up(&third, 1), Some(Duration::from_nanos(333_333_334)));
         assert_eq!(used_up(&pairs, u64::MAX), ms(60_000));
     }
 

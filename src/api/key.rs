@@ -104,13 +104,14 @@ impl ApiKey {
         if key.len() < MIN_SCRUBBED {
             return None;
         }
+        if bytes.starts_with(key) {
+            return Some(key.len());
+        }
         let mut at = 0;
         for (matched, &byte) in key.iter().enumerate() {
             let rest = &bytes[at..];
             match unescaped(rest) {
                 Some((found, len)) if found == byte => at += len,
-                // A lone backslash is a key's own only in unescaped text.
-                _ if rest.first() == Some(&byte) => at += 1,
                 // Cut short, perhaps within an escape.
                 _ if matched >= MIN_SCRUBBED && is_cut(rest) => return Some(bytes.len()),
                 _ => return None,
@@ -230,6 +231,9 @@ mod tests {
 
     #[test]
     fn keys_with_quotes_and_backslashes_are_found_plain_and_escaped() {
+        let key = ApiKey::new(r"a\/b\\c0123456").unwrap();
+        assert_eq!(key.scrub_str(r"<a\/b\\c0123456>"), "<[redacted]>");
+        assert_eq!(key.scrub_str(r"<a\\\/b\\\\c0123456>"), "<[redacted]>");
         let key = ApiKey::new(r#"a"b\c/d0123456"#).unwrap();
         assert_eq!(key.scrub_str(r#"<a"b\c/d0123456>"#), "<[redacted]>");
         assert_eq!(key.scrub_str(r#"<a\"b\\c\/d0123456>"#), "<[redacted]>");

@@ -56,10 +56,10 @@ impl Problem {
 
     /// Reads the JSON of an `error` member.
     pub(crate) fn read_error(json: &str) -> Self {
-        match serde_json::from_str(json) {
-            Ok(error) if json.len() <= MAX_PARSED => Self::of_error(&error),
-            _ => Self::default(),
+        if json.len() > MAX_PARSED {
+            return Self::default();
         }
+        serde_json::from_str(json).map_or_else(|_| Self::default(), |error| Self::of_error(&error))
     }
 
     fn of_body(body: &Value) -> Self {
@@ -363,6 +363,18 @@ mod tests {
             assert_eq!(problem.message, *message, "{body}");
             assert_eq!(problem.code.as_deref(), *code, "{body}");
         }
+    }
+
+    #[test]
+    fn codes_are_compared_without_case() {
+        for code in [
+            "insufficient_quota",
+            "INSUFFICIENT_QUOTA",
+            "Insufficient_Quota",
+        ] {
+            assert!(read(&format!(r#"{{"error":{{"code":"{code}"}}}}"#)).is_out_of_money());
+        }
+        assert!(!read(r#"{"error":{"code":"insufficient_quota_x"}}"#).is_out_of_money());
     }
 
     #[test]

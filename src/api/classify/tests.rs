@@ -232,6 +232,7 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
     let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
     assert!(failure.maybe_billed);
     assert_eq!(failure.code.as_deref(), Some("502"));
+    assert!(fails(200, &[], r#"{"error":{"code":429}}"#).maybe_billed);
     assert!(
         failure.message.contains("HTTP 200, 502): \"Upstream\""),
         "{}",
@@ -408,6 +409,9 @@ fn never_fits() {
         ),
         (413, &[("x-should-retry", "true")], "", K::TooLarge, V::Fail),
     ]);
+    let groq = error("rate_limit_exceeded", "(TPM): Limit 8000, Requested 10098");
+    let message = fails(413, &[], &groq).message;
+    assert!(message.contains("larger than the limit"), "{message}");
 }
 
 #[test]
