@@ -4,6 +4,7 @@ mod api;
 mod cancel;
 mod clock;
 mod error;
+mod jsonl;
 mod limit;
 mod retry;
 mod sync;

@@ -1,0 +1,12 @@
+//! Files of requests in, files of results out: one JSON object a line.
+//!
+//! A request travels [`reader`] (lines of bytes, bounded) → [`line`] (one request, its body
+//! untouched) → the client → [`record`] (one result line). [`names`] decides which files those are,
+//! and [`scan`] looks through an input before anything is sent. All but the last two are pure.
+
+pub(crate) mod hash;
+pub(crate) mod line;
+mod object;
+pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod url;
