@@ -6,7 +6,9 @@
 
 pub(crate) mod hash;
 pub(crate) mod line;
+pub(crate) mod names;
 mod object;
 pub(crate) mod reader;
 pub(crate) mod record;
+pub(crate) mod scan;
 pub(crate) mod url;
