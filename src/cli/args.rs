@@ -4,6 +4,8 @@
 //! holds what can be judged from the words alone; what depends on the input or the environment is
 //! settled later. A key is never an argument: other users of the machine can read those.
 
+#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -162,11 +164,11 @@ pub(crate) struct Server {
 /// How the key travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Provider {
-    /// `Authorization: Bearer`
+    /// Authorization: Bearer
     Openai,
-    /// `x-api-key`, with `anthropic-version`
+    /// x-api-key, with anthropic-version
     Anthropic,
-    /// `api-key`
+    /// api-key
     Azure,
 }
 

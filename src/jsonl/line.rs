@@ -1,19 +1,18 @@
 //! One line of an input file, read as one request.
 //!
-//! Three forms are taken: OpenAI's batch lines (`custom_id`, `method`, `url`, `body`), the same
+//! Three forms are taken: `OpenAI`'s batch lines (`custom_id`, `method`, `url`, `body`), the same
 //! without method and URL as Together writes them, and Anthropic's (`custom_id`, `params`); told
 //! apart line by line. A fourth, plain prompts, builds the request itself. Whatever the form, the
 //! body goes on byte for byte: it is a slice of the line, never a tree of values.
 //!
 //! A line that is no request is a [`BadLine`]: one failed row, with all that is known of it.
 
-use std::fmt;
-
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use super::object::{Flaw, MAX_DEPTH, fields, flaw};
+use super::object::{Flaw, fields, flaw};
+use super::problem::{BadLine, Problem};
 use super::reader::{Line, Text};
 use super::url;
 
@@ -42,84 +41,6 @@ pub(crate) struct RequestLine {
     pub(crate) dialect: Dialect,
     /// Tells a resume whether the row still asks the same.
     pub(crate) hash: LineHash,
-}
-
-/// A line that is no request, and what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BadLine {
-    pub(crate) number: u64,
-    pub(crate) custom_id: Option<String>,
-    pub(crate) dialect: Dialect,
-    /// `None` where the line was too long to keep.
-    pub(crate) hash: Option<LineHash>,
-    pub(crate) problem: Problem,
-}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.number, self.problem)
-    }
-}
-
-/// Why a line is no request. The words never quote the line: it may hold anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Problem {
-    /// Above the cap, in bytes.
-    TooLong(usize),
-    /// Columns are bytes, counted from 1.
-    NotUtf8 {
-        column: usize,
-    },
-    NotJson {
-        column: usize,
-        what: String,
-    },
-    NotAnObject,
-    TooDeep {
-        column: usize,
-    },
-    LoneSurrogate {
-        column: usize,
-    },
-    Missing(&'static str),
-    Twice(&'static str),
-    CustomId(&'static str),
-    Method,
-    Url(&'static str),
-    BodyNotAnObject(&'static str),
-    TwoForms,
-    Stream,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong(cap) => write!(f, "longer than {cap} bytes"),
-            Self::NotUtf8 { column } => write!(f, "not UTF-8 at column {column}"),
-            Self::NotJson { column, what } => write!(f, "not JSON at column {column}: {what}"),
-            Self::NotAnObject => f.write_str("not a JSON object"),
-            Self::TooDeep { column } => {
-                write!(
-                    f,
-                    "nested deeper than {MAX_DEPTH} levels at column {column}"
-                )
-            }
-            Self::LoneSurrogate { column } => write!(
-                f,
-                "half of a surrogate pair, which is no character, at column {column}"
-            ),
-            Self::Missing(field) => write!(f, "no \"{field}\""),
-            Self::Twice(field) => write!(f, "\"{field}\" is there twice"),
-            Self::CustomId(what) => write!(f, "\"custom_id\" {what}"),
-            Self::Method => f.write_str("\"method\" must be \"POST\""),
-            Self::Url(what) => write!(f, "\"url\" {what}"),
-            Self::BodyNotAnObject(field) => write!(f, "\"{field}\" is not a JSON object"),
-            Self::TwoForms => f.write_str(
-                "has \"params\" (Anthropic's form) beside \"method\", \"url\" or \"body\" (OpenAI's)",
-            ),
-            Self::Stream => f.write_str("asks for a stream; remove \"stream\": true"),
-        }
-    }
 }
 
 /// What the lines of an input are.
@@ -212,17 +133,15 @@ fn request(text: &str, endpoint: &str, bad: &mut BadLine) -> Result<RequestLine,
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
-    match error.classify() {
-        Category::Data => Problem::NotAnObject,
-        _ => {
-            // Its message ends with the place, of which the line number is not the file's.
-            let what = error.to_string();
-            let what = what.split(" at line ").next().unwrap_or_default();
-            Problem::NotJson {
-                column: error.column(),
-                what: what.to_owned(),
-            }
-        }
+    if error.classify() == Category::Data {
+        return Problem::NotAnObject;
+    }
+    // Its message ends with the place, of which the line number is not the file's.
+    let what = error.to_string();
+    let what = what.split(" at line ").next().unwrap_or_default();
+    Problem::NotJson {
+        column: error.column(),
+        what: what.to_owned(),
     }
 }
 
@@ -269,16 +188,17 @@ impl Prompts {
         system: Option<&str>,
         endpoint: impl Into<String>,
     ) -> Self {
-        let mut before = format!("{{\"model\":{},\"messages\":[", quoted(model));
-        if let Some(system) = system {
-            before += &format!("{{\"role\":\"system\",\"content\":{}}},", quoted(system));
-        }
-        before += "{\"role\":\"user\",\"content\":";
-        let mut after = "}]".to_owned();
-        if let Some(max_tokens) = max_tokens {
-            after += &format!(",\"max_tokens\":{max_tokens}");
-        }
-        after += "}";
+        let system = system.map_or_else(String::new, |text| {
+            format!("{{\"role\":\"system\",\"content\":{}}},", quoted(text))
+        });
+        let before = format!(
+            "{{\"model\":{},\"messages\":[{system}{{\"role\":\"user\",\"content\":",
+            quoted(model)
+        );
+        let after = match max_tokens {
+            Some(max_tokens) => format!("}}],\"max_tokens\":{max_tokens}}}"),
+            None => "}]}".to_owned(),
+        };
         Self {
             endpoint: endpoint.into(),
             before,

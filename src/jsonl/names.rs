@@ -4,6 +4,11 @@
 //! writing over the input, so files are compared by what they are (device and inode) and not by how
 //! they are spelled: a hard link, a symlink or a redirected stream is found, too.
 
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+)]
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Metadata};

@@ -54,17 +54,20 @@ impl Survey {
         if self.duplicates.is_empty() {
             return Ok(());
         }
-        let mut lines = String::new();
-        for Duplicate { first, again } in self.duplicates.iter().take(NAMED) {
-            lines += &format!("\n  lines {first} and {again}");
-        }
+        let named = self.duplicates.iter().take(NAMED);
+        let mut lines: Vec<String> = named
+            .map(|Duplicate { first, again }| format!("lines {first} and {again}"))
+            .collect();
         let more = self.duplicates.len().saturating_sub(NAMED);
         if more > 0 {
-            lines += &format!("\n  and {more} more");
+            lines.push(format!("and {more} more"));
         }
         Err(Error::new(
             ErrorKind::Config,
-            format!("{name}: each custom_id may stand in one line only; the same one is in{lines}"),
+            format!(
+                "{name}: each custom_id may stand in one line only; the same one is in\n  {}",
+                lines.join("\n  ")
+            ),
         ))
     }
 }

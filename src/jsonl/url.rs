@@ -4,7 +4,7 @@
 //! Whatever could lead elsewhere, or reads differently to a proxy than to the server behind it, is
 //! refused: a scheme, `//`, `..` (encoded, too), a fragment, a control byte.
 
-use super::line::Problem;
+use super::problem::Problem;
 
 /// Checks a request line's `url`.
 ///
@@ -54,16 +54,13 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {
         let digit = |at: usize| after.get(at).and_then(|d| char::from(*d).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                #[expect(clippy::cast_possible_truncation)]
-                out.push((high * 16 + low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(first);
-                rest = after;
-            }
+        if let (b'%', Some(high), Some(low)) = (first, digit(0), digit(1)) {
+            #[expect(clippy::cast_possible_truncation, reason = "two hex digits")]
+            out.push((high * 16 + low) as u8);
+            rest = &after[2..];
+        } else {
+            out.push(first);
+            rest = after;
         }
     }
     out
