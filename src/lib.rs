@@ -5,6 +5,7 @@ mod cancel;
 mod clock;
 mod error;
 mod escape;
+mod jsonl;
 mod limit;
 mod pool;
 mod retry;

@@ -1,3 +1,10 @@
 //! The command-line tool.
 
-fn main() {}
+mod cli;
+
+use clap::Parser;
+
+fn main() {
+    let cli = cli::args::Cli::parse();
+    eprintln!("{cli:?}");
+}

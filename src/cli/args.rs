@@ -1,0 +1,378 @@
+//! The command line as it is typed.
+//!
+//! This is the tool's manual as much as its parser: what stands here is what `--help` says. It
+//! holds what can be judged from the words alone; what depends on the input or the environment is
+//! settled later. A key is never an argument: other users of the machine can read those.
+
+#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use tollgate::Rate;
+
+use super::units;
+use super::units::Bound;
+
+/// Push many AI-API requests through a sized pool of threads: as fast as the provider's limits
+/// allow and never faster, keeping every answer that was paid for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollgate",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 all succeeded, 1 some requests failed, 2 usage or input, \
+                  3 stopped early (run it again to go on), 4 local files, 130/143 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<Run>),
+    Simulate(Simulate),
+    Demo(Demo),
+}
+
+/// Send a file of requests and write a file of results.
+///
+/// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body), Anthropic
+/// batch lines (custom_id, params), or, in a .txt file, one prompt a line. Results go to
+/// INPUT's name with .results.jsonl, in the input's own format, each as soon as it is there;
+/// failures go to .errors.jsonl.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate run prompts.jsonl --simulate              try it: no key, no network, no cost
+  tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
+  tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
+  tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
+
+The key comes from OPENAI_API_KEY (with --provider anthropic from ANTHROPIC_API_KEY), the base URL
+from OPENAI_BASE_URL (ANTHROPIC_BASE_URL), unless given here. Times are 500ms, 2s, 10m or 1h; a bare
+number is seconds.")]
+#[expect(clippy::struct_excessive_bools, reason = "a command line is flags")]
+pub(crate) struct Run {
+    /// The requests, one a line; - reads standard input
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+
+    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl]
+    #[arg(short, long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Where failed requests go [default: the results' name with .errors.jsonl]
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) errors: Option<PathBuf>,
+
+    /// Write results in the order of the input, not as they finish
+    #[arg(long, help_heading = FILES)]
+    pub(crate) ordered: bool,
+
+    /// Begin anew: truncate the results of an earlier run
+    #[arg(long, help_heading = FILES)]
+    pub(crate) overwrite: bool,
+
+    /// Write the provider's own fields only, without attempts, waits, usage and hashes
+    #[arg(long, help_heading = FILES)]
+    pub(crate) strict: bool,
+
+    /// Write the closing summary to FILE as JSON, too
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) summary: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+
+    #[command(flatten)]
+    pub(crate) prompts: PromptArgs,
+
+    /// Show progress: a bar on a terminal and a line every 5 s elsewhere (auto), the bar (always),
+    /// nothing (never), or one JSON object a line (json)
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = DISPLAY)]
+    pub(crate) progress: ProgressWhen,
+
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with_all = ["verbose", "progress"], help_heading = DISPLAY)]
+    pub(crate) quiet: bool,
+
+    /// Say more; twice for every attempt
+    #[arg(short, long, action = ArgAction::Count, help_heading = DISPLAY)]
+    pub(crate) verbose: u8,
+}
+
+const FILES: &str = "Files";
+const SERVER: &str = "Server";
+const PACE: &str = "Pace";
+const PATIENCE: &str = "Patience";
+const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
+const DISPLAY: &str = "Display";
+
+/// Where requests go, and with which key.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// The API's root, such as `https://api.openai.com/v1` [default: from the environment, else the
+    /// provider's own]
+    #[arg(long, value_name = "URL", help_heading = SERVER)]
+    pub(crate) base_url: Option<String>,
+
+    /// Read the key from this environment variable
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth"], help_heading = SERVER)]
+    pub(crate) api_key_env: Option<String>,
+
+    /// Read the key from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "no_auth", help_heading = SERVER)]
+    pub(crate) api_key_file: Option<PathBuf>,
+
+    /// Send no key
+    #[arg(long, help_heading = SERVER)]
+    pub(crate) no_auth: bool,
+
+    /// Allow http:// to another machine: key and data travel unencrypted
+    #[arg(long, help_heading = SERVER)]
+    pub(crate) allow_insecure_http: bool,
+
+    /// How the key is sent [default: openai]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = SERVER)]
+    pub(crate) provider: Option<Provider>,
+
+    /// Where lines without a url go
+    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions", help_heading = SERVER)]
+    pub(crate) endpoint: String,
+
+    /// Trust the certificates in this PEM file instead of the built-in ones
+    #[arg(long, value_name = "PEM", help_heading = SERVER)]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// Let a simulated provider answer, over real sockets on this machine: no key, no network, no
+    /// cost; writes INPUT's name with .simulated.jsonl. SPEC is
+    /// latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,seed=7, each optional
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
+    pub(crate) simulate: Option<String>,
+}
+
+/// How the key travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provider {
+    /// Authorization: Bearer
+    Openai,
+    /// x-api-key, with anthropic-version
+    Anthropic,
+    /// api-key
+    Azure,
+}
+
+/// How fast, and how many at once.
+#[derive(Debug, Args)]
+pub(crate) struct Pace {
+    /// Requests in flight at once
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = units::count::<u32>, help_heading = PACE)]
+    pub(crate) concurrency: u32,
+
+    /// Requests a second, at most [default: no limit]
+    #[arg(long, value_name = "R", conflicts_with = "rpm", value_parser = units::per_second, allow_negative_numbers = true, help_heading = PACE)]
+    pub(crate) rps: Option<Rate>,
+
+    /// Requests a minute, at most [default: no limit]
+    #[arg(long, value_name = "R", value_parser = units::per_minute, allow_negative_numbers = true, help_heading = PACE)]
+    pub(crate) rpm: Option<Rate>,
+
+    /// Requests that may start together after a pause [default: one second's worth]
+    #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PACE)]
+    pub(crate) burst: Option<u64>,
+
+    /// Model tokens a minute, prompt and answer together, at most [default: no limit]
+    #[arg(long, value_name = "N", value_parser = units::tokens_per_minute, allow_negative_numbers = true, help_heading = PACE)]
+    pub(crate) tpm: Option<Rate>,
+}
+
+/// How long to wait, and how often to try.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// Tries for a request, the first included; waits that the server asks for are not counted
+    #[arg(long, value_name = "N", default_value = "6", value_parser = units::count::<u32>, help_heading = PATIENCE)]
+    pub(crate) max_attempts: u32,
+
+    /// Time for one try, from connecting to the last byte
+    #[arg(long, value_name = "T", default_value = "600s", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    pub(crate) timeout: Duration,
+
+    /// Time to connect
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    pub(crate) connect_timeout: Duration,
+
+    /// Time for the whole run; what is not done by then is left for the next run [default: none]
+    #[arg(long, value_name = "T", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Stop the run if the server asks for a longer wait than this; none waits as long as asked
+    #[arg(long, value_name = "T|none", default_value = "10m", help_heading = PATIENCE)]
+    pub(crate) max_server_delay: Bound,
+
+    /// Time that requests in flight have to finish after Ctrl-C; a second Ctrl-C stops at once
+    #[arg(long, value_name = "T", default_value = "30s", value_parser = units::duration, help_heading = PATIENCE)]
+    pub(crate) grace: Duration,
+}
+
+/// What plain prompts are sent with.
+#[derive(Debug, Args)]
+pub(crate) struct PromptArgs {
+    /// The model that prompts go to; required for .txt
+    #[arg(long, value_name = "M", help_heading = PROMPTS)]
+    pub(crate) model: Option<String>,
+
+    /// The longest answer, in model tokens [default: the provider's]
+    #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PROMPTS)]
+    pub(crate) max_tokens: Option<u64>,
+
+    /// A system message put before each prompt
+    #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
+    pub(crate) system: Option<String>,
+}
+
+/// When progress is shown, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressWhen {
+    #[default]
+    Auto,
+    Always,
+    Never,
+    Json,
+}
+
+/// Run the simulated provider on its own, for tests of other programs.
+///
+/// It speaks OpenAI's chat completions, embeddings and models on 127.0.0.1, takes any key, and
+/// prints its base URL.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,seed=7,
+    /// each optional [default: latency=500ms,jitter=0.3, no limits, no errors]
+    #[arg(value_name = "SPEC", default_value = "", hide_default_value = true)]
+    pub(crate) spec: String,
+
+    /// The port to listen on; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) port: u16,
+}
+
+/// Show what concurrency brings: 100 and 1,000 requests of 50 ms at 1, 10, 20 and 50 at once.
+///
+/// Each line is run live against the simulated provider and set beside the ideal, requests ÷
+/// concurrency × latency. Takes less than 30 s.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn run(arguments: &[&str]) -> Result<Run, clap::Error> {
+        let words = ["tollgate", "run"].iter().chain(arguments);
+        Cli::try_parse_from(words).map(|cli| match cli.command {
+            Command::Run(run) => *run,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let run = run(&["in.jsonl"]).unwrap();
+        assert_eq!(run.pace.concurrency, 20);
+        assert_eq!(run.patience.max_attempts, 6);
+        assert_eq!(run.patience.timeout, Duration::from_secs(600));
+        assert_eq!(run.patience.connect_timeout, Duration::from_secs(10));
+        assert_eq!(run.patience.grace, Duration::from_secs(30));
+        let ten_minutes = Bound::At(Duration::from_secs(600));
+        assert_eq!(run.patience.max_server_delay, ten_minutes);
+        assert_eq!(run.server.endpoint, "/v1/chat/completions");
+        assert_eq!(run.progress, ProgressWhen::Auto);
+        assert!(run.pace.rps.is_none() && run.server.simulate.is_none());
+    }
+
+    #[test]
+    fn simulate_takes_a_spec_only_behind_an_equals_sign() {
+        let spec = |arguments: &[&str]| run(arguments).unwrap().server.simulate;
+        assert_eq!(spec(&["--simulate", "in.jsonl"]).as_deref(), Some(""));
+        assert_eq!(
+            spec(&["in.jsonl", "--simulate=rps=5"]).as_deref(),
+            Some("rps=5")
+        );
+    }
+
+    #[test]
+    fn a_dash_is_a_name() {
+        let run = run(&["-", "-o", "-"]).unwrap();
+        assert_eq!(run.input.to_str(), Some("-"));
+        assert_eq!(run.output.unwrap().to_str(), Some("-"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error_that_names_the_flag() {
+        for (arguments, flag) in [
+            (&["in", "--concurrency", "0"][..], "--concurrency"),
+            (&["in", "--rps", "0"], "--rps"),
+            (&["in", "--rps", "-1"], "--rps"),
+            (&["in", "--rps", "NaN"], "--rps"),
+            (&["in", "--rpm", "1e12"], "--rpm"),
+            (&["in", "--rps", "1", "--rpm", "60"], "--rpm"),
+            (&["in", "--tpm", "0"], "--tpm"),
+            (&["in", "--burst", "0"], "--burst"),
+            (&["in", "--timeout", "0"], "--timeout"),
+            (&["in", "--deadline", "soon"], "--deadline"),
+            (&["in", "--max-server-delay", "never"], "--max-server-delay"),
+            (&["in", "--max-attempts", "0"], "--max-attempts"),
+            (&["in", "--no-auth", "--api-key-env", "K"], "--no-auth"),
+            (
+                &["in", "--api-key-file", "f", "--api-key-env", "K"],
+                "--api-key-file",
+            ),
+            (&["in", "--provider", "other"], "--provider"),
+            (&["in", "--api-key", "sk-x"], "--api-key"),
+            (&["in", "-q", "-v"], "--quiet"),
+            (&[], "INPUT"),
+        ] {
+            let error = run(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+            assert!(error.to_string().contains(flag), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for (arguments, kind) in [
+            (["tollgate", "--help"], ErrorKind::DisplayHelp),
+            (["tollgate", "--version"], ErrorKind::DisplayVersion),
+        ] {
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!((error.kind(), error.exit_code()), (kind, 0));
+        }
+    }
+
+    #[test]
+    fn the_other_commands_parse() {
+        let cli = Cli::try_parse_from(["tollgate", "simulate", "rps=5", "--port", "8080"]).unwrap();
+        assert!(
+            matches!(cli.command, Command::Simulate(simulate) if simulate.port == 8080 && simulate.spec == "rps=5")
+        );
+        let cli = Cli::try_parse_from(["tollgate", "demo"]).unwrap();
+        assert!(matches!(cli.command, Command::Demo(_)));
+    }
+}

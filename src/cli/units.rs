@@ -1,0 +1,165 @@
+//! Durations, counts and rates as people type them.
+//!
+//! Each is a parser for clap, which puts the value and the flag's name before the message; so a
+//! message says what is wanted and nothing else.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use tollgate::Rate;
+
+/// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// A duration: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || "give a time such as 500ms, 2s, 10m or 1h; a bare number is seconds".to_owned();
+    let text = text.trim();
+    let digits = text
+        .find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim_start() {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" | "min" => 60 * 1_000_000_000,
+        "h" => 3_600 * 1_000_000_000,
+        _ => return Err(wanted()),
+    };
+    let number: f64 = number.parse().map_err(|_| wanted())?;
+    let seconds = number * (unit as f64 / 1e9);
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err("longer than a year".to_owned()),
+    }
+}
+
+/// A duration above zero.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be above zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration, or `none` for no bound at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    None,
+    At(Duration),
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" {
+            return Ok(Self::None);
+        }
+        duration(text)
+            .map(Self::At)
+            .map_err(|error| format!("{error} (or none)"))
+    }
+}
+
+/// A whole number from 1.
+pub(crate) fn count<N: FromStr + Default + PartialOrd>(text: &str) -> Result<N, String> {
+    let wanted = || "give a whole number from 1".to_owned();
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        return Err(wanted());
+    }
+    match text.parse::<N>() {
+        Ok(number) if number > N::default() => Ok(number),
+        Ok(_) => Err(wanted()),
+        Err(_) => Err("too large".to_owned()),
+    }
+}
+
+/// Requests a second; need not be whole.
+pub(crate) fn per_second(text: &str) -> Result<Rate, String> {
+    Rate::try_per_second(number(text)?).map_err(|error| error.to_string())
+}
+
+/// Requests a minute; need not be whole.
+pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
+    Rate::try_per_minute(number(text)?).map_err(|error| error.to_string())
+}
+
+/// Model tokens a minute, a whole number.
+pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
+    let tokens = count::<u64>(text)?;
+    if tokens > 60 * Rate::MAX_PER_SECOND {
+        return Err("too large".to_owned());
+    }
+    Ok(Rate::per_minute(tokens))
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "give a number above zero, such as 10 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("2", 2_000),
+            ("0.25", 250),
+            ("1.5m", 90_000),
+            ("10 min", 600_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for text in [
+            "", "s", "-1", "1d", "1s2", "ms", "1..2", ".", "NaN", "inf", "1e3", "+1", "٣",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["9999999999999999999999h", "366000h"] {
+            assert_eq!(duration(text).unwrap_err(), "longer than a year");
+        }
+        assert!(positive_duration("0ms").is_err());
+    }
+
+    #[test]
+    fn none_is_a_bound_of_its_own() {
+        assert_eq!("none".parse(), Ok(Bound::None));
+        assert_eq!("10m".parse(), Ok(Bound::At(Duration::from_secs(600))));
+        assert!("never".parse::<Bound>().unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn counts_start_at_one_and_end_in_their_type() {
+        assert_eq!(count::<u32>("20"), Ok(20));
+        for text in ["0", "-1", "+1", "1.5", "", "many", "0x10"] {
+            assert!(count::<u32>(text).is_err(), "{text}");
+        }
+        assert_eq!(count::<u32>("4294967296").unwrap_err(), "too large");
+    }
+
+    #[test]
+    fn rates_that_no_gate_can_run_at_are_refused() {
+        assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
+        assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
+        assert!(per_second("0.5").is_ok());
+        for text in ["0", "-1", "NaN", "inf", "1e12", "", "ten"] {
+            assert!(
+                per_second(text).is_err() && per_minute(text).is_err(),
+                "{text}"
+            );
+        }
+        assert_eq!(tokens_per_minute("200000"), Ok(Rate::per_minute(200_000)));
+        for text in ["0", "-5", "1.5", "99999999999999"] {
+            assert!(tokens_per_minute(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Which files a run reads and writes, settled and checked before anything is sent.
+//!
+//! Names come from a stem, never from what a file holds. The one accident that cannot be mended is
+//! writing over the input, so files are compared by what they are (device and inode) and not by how
+//! they are spelled: a hard link, a symlink or a redirected stream is found, too.
+
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+)]
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A file, or the standard stream that `-` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Stream,
+    File(PathBuf),
+}
+
+impl Place {
+    fn new(path: &Path) -> Self {
+        if path == Path::new("-") {
+            Self::Stream
+        } else {
+            Self::File(path.to_owned())
+        }
+    }
+}
+
+/// As a message shows it: quoted, with control characters escaped.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream => f.write_str("-"),
+            Self::File(path) => write!(f, "{path:?}"),
+        }
+    }
+}
+
+/// An input, opened.
+pub(crate) enum Input {
+    /// Can be looked through before the run.
+    Regular(File),
+    /// Can be read once: standard input, a pipe, a device.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular(_) => "Input::Regular",
+            Self::Stream(_) => "Input::Stream",
+        })
+    }
+}
+
+/// What the user named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    pub(crate) input: &'a Path,
+    pub(crate) output: Option<&'a Path>,
+    pub(crate) errors: Option<&'a Path>,
+    /// Answers come from the simulated provider, and must not look like paid ones.
+    pub(crate) simulate: bool,
+}
+
+/// The files of a run: none of them is another, but for a stream that takes results and errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) input: Place,
+    pub(crate) output: Place,
+    pub(crate) errors: Place,
+}
+
+impl Places {
+    /// Completes the names and refuses what cannot be meant. Opens and creates nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
+    /// symlink leads nowhere but to itself, a folder is missing, two are the same file.
+    pub(crate) fn resolve(named: &Named<'_>) -> Result<Self> {
+        let input = Place::new(named.input);
+        let output = match (named.output, &input) {
+            (Some(output), _) => Place::new(output),
+            (None, Place::Stream) => Place::Stream,
+            (None, Place::File(input)) => {
+                let kind = if named.simulate {
+                    "simulated"
+                } else {
+                    "results"
+                };
+                Place::File(beside(input, input.file_stem(), kind))
+            }
+        };
+        let errors = match (named.errors, &output) {
+            (Some(errors), _) => Place::new(errors),
+            (None, Place::Stream) => Place::Stream,
+            (None, Place::File(output)) => Place::File(errors_beside(output)),
+        };
+        let places = Self {
+            input,
+            output,
+            errors,
+        };
+        places.check()?;
+        Ok(places)
+    }
+
+    fn check(&self) -> Result<()> {
+        let input = identity("input", &self.input, Stream::In)?;
+        let output = identity("output", &self.output, Stream::Out)?;
+        let errors = identity("errors file", &self.errors, Stream::Out)?;
+        if let (Place::File(path), Identity::Missing(_)) = (&self.input, &input) {
+            return Err(config(format!("input {path:?} does not exist")));
+        }
+        if output.is(&input) {
+            return Err(config(format!(
+                "output {} is the input: it would be written over; name another with -o",
+                self.output
+            )));
+        }
+        if errors.is(&input) {
+            return Err(config(format!(
+                "errors file {} is the input: it would be written over; name another with --errors",
+                self.errors
+            )));
+        }
+        let one_stream = self.output == Place::Stream && self.errors == Place::Stream;
+        if errors.is(&output) && !one_stream {
+            return Err(config(format!(
+                "errors file {} is the output, which takes successes only; name another with --errors",
+                self.errors
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Opens an input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the file.
+    pub(crate) fn open_input(&self) -> Result<Input> {
+        let Self::File(path) = self else {
+            return Ok(Input::Stream(Box::new(io::stdin())));
+        };
+        let opened = File::open(path).and_then(|file| {
+            let regular = file.metadata()?.is_file();
+            Ok((file, regular))
+        });
+        match opened {
+            Ok((file, true)) => Ok(Input::Regular(file)),
+            Ok((file, false)) => Ok(Input::Stream(Box::new(file))),
+            Err(error) => Err(unusable("input", path, error)),
+        }
+    }
+
+    /// The error for an input that failed while it was read.
+    ///
+    /// [`ErrorKind::Config`] if it is no text as a whole, [`ErrorKind::Io`] otherwise.
+    pub(crate) fn unreadable(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return config(format!("input {self} {error}"));
+        }
+        Error::new(ErrorKind::Io, format!("cannot read input {self}: {error}")).with_source(error)
+    }
+}
+
+/// `p.jsonl` → `p.KIND.jsonl` in the same folder.
+fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
+    let mut name = stem.unwrap_or_default().to_owned();
+    name.push(format!(".{kind}.jsonl"));
+    path.with_file_name(name)
+}
+
+/// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`.
+///
+/// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
+fn errors_beside(output: &Path) -> PathBuf {
+    let stem = output.file_stem().map(Path::new);
+    let stem = stem.map(|stem| match stem.extension() {
+        Some(extension) if extension == "results" => stem.file_stem().unwrap_or_default(),
+        _ => stem.as_os_str(),
+    });
+    beside(output, stem, "errors")
+}
+
+#[derive(Clone, Copy)]
+enum Stream {
+    In,
+    Out,
+}
+
+/// Which file a place is, whatever it is called.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    /// A regular file that exists.
+    File(FileId),
+    /// A file that does not exist yet: its folder, resolved, and its name.
+    Missing(PathBuf),
+    /// A terminal, a pipe or a device: sharing it overwrites nothing.
+    Other,
+}
+
+impl Identity {
+    fn is(&self, other: &Self) -> bool {
+        self != &Self::Other && self == other
+    }
+}
+
+fn identity(role: &str, place: &Place, stream: Stream) -> Result<Identity> {
+    let Place::File(path) = place else {
+        return Ok(redirected(stream).map_or(Identity::Other, Identity::File));
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(config(format!("{role} {path:?} is a directory"))),
+        Ok(metadata) if metadata.is_file() => {
+            let id = file_id(path, &metadata).map_err(|error| unusable(role, path, error))?;
+            Ok(Identity::File(id))
+        }
+        Ok(_) => Ok(Identity::Other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(name) = path.file_name() else {
+                return Err(config(format!("{role} {path:?} is not the name of a file")));
+            };
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            };
+            let folder = folder.canonicalize().map_err(|error| {
+                let message = format!("{role} {path:?}: no folder {folder:?}: {error}");
+                config(message).with_source(error)
+            })?;
+            Ok(Identity::Missing(folder.join(name)))
+        }
+        Err(error) => Err(unusable(role, path, error)),
+    }
+}
+
+#[cfg(unix)]
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+fn file_id(_path: &Path, metadata: &Metadata) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The regular file a standard stream has been redirected to, if any.
+#[cfg(unix)]
+fn redirected(stream: Stream) -> Option<FileId> {
+    use std::os::fd::AsFd;
+    let copy = match stream {
+        Stream::In => io::stdin().as_fd().try_clone_to_owned(),
+        Stream::Out => io::stdout().as_fd().try_clone_to_owned(),
+    };
+    // A closed stream is nobody's file.
+    let metadata = File::from(copy.ok()?).metadata().ok()?;
+    let id = file_id(Path::new("-"), &metadata).ok()?;
+    metadata.is_file().then_some(id)
+}
+
+#[cfg(not(unix))]
+type FileId = PathBuf;
+
+#[cfg(not(unix))]
+fn file_id(path: &Path, _metadata: &Metadata) -> io::Result<FileId> {
+    path.canonicalize()
+}
+
+#[cfg(not(unix))]
+fn redirected(_stream: Stream) -> Option<FileId> {
+    None
+}
+
+fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
+    config(format!("cannot use {role} {path:?}: {error}")).with_source(error)
+}
+
+fn config(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    struct Folder(TempDir);
+
+    impl Folder {
+        /// A folder with an input `p.jsonl`.
+        fn new() -> Self {
+            let folder = Self(TempDir::new().unwrap());
+            fs::write(folder.path("p.jsonl"), "{}\n").unwrap();
+            folder
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            match name {
+                "-" => PathBuf::from(name),
+                _ => self.0.path().join(name),
+            }
+        }
+
+        fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<Places> {
+            let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
+            Places::resolve(&Named {
+                input: &self.path(input),
+                output: given(output).as_deref(),
+                errors: given(errors).as_deref(),
+                simulate: false,
+            })
+        }
+
+        fn refused(&self, input: &str, output: &str, errors: &str, word: &str) {
+            let error = self.resolve(input, output, errors).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+
+        fn file(&self, name: &str) -> Place {
+            Place::File(self.path(name))
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_stem() {
+        let folder = Folder::new();
+        for (output, expected_output, expected_errors) in [
+            ("", "p.results.jsonl", "p.errors.jsonl"),
+            ("x.jsonl", "x.jsonl", "x.errors.jsonl"),
+            ("x.results.jsonl", "x.results.jsonl", "x.errors.jsonl"),
+            ("x", "x", "x.errors.jsonl"),
+            ("a.b.jsonl", "a.b.jsonl", "a.b.errors.jsonl"),
+        ] {
+            let places = folder.resolve("p.jsonl", output, "").unwrap();
+            assert_eq!(places.output, folder.file(expected_output));
+            assert_eq!(places.errors, folder.file(expected_errors));
+        }
+        let places = folder.resolve("p.jsonl", "", "e.jsonl").unwrap();
+        assert_eq!(places.errors, folder.file("e.jsonl"));
+    }
+
+    #[test]
+    fn simulated_answers_have_files_of_their_own() {
+        let folder = Folder::new();
+        let places = Places::resolve(&Named {
+            input: &folder.path("p.jsonl"),
+            output: None,
+            errors: None,
+            simulate: true,
+        })
+        .unwrap();
+        assert_eq!(places.output, folder.file("p.simulated.jsonl"));
+        assert_eq!(places.errors, folder.file("p.simulated.errors.jsonl"));
+    }
+
+    #[test]
+    fn a_stream_in_is_a_stream_out_unless_named() {
+        let folder = Folder::new();
+        let places = folder.resolve("-", "o.jsonl", "").unwrap();
+        assert_eq!(places.output, folder.file("o.jsonl"));
+        assert_eq!(places.errors, folder.file("o.errors.jsonl"));
+        let places = folder.resolve("p.jsonl", "-", "").unwrap();
+        let both = (Place::Stream, Place::Stream);
+        assert_eq!((places.output, places.errors), both);
+    }
+
+    #[test]
+    fn the_input_is_never_the_output_by_any_name() {
+        let folder = Folder::new();
+        folder.refused("p.jsonl", "p.jsonl", "", "is the input");
+        folder.refused("p.jsonl", "o.jsonl", "p.jsonl", "is the input");
+        folder.refused("p.jsonl", "o.jsonl", "o.jsonl", "successes only");
+        fs::create_dir(folder.path("d")).unwrap();
+        folder.refused("p.jsonl", "d/../p.jsonl", "", "is the input");
+        folder.refused("p.jsonl", "o.jsonl", "d/../o.jsonl", "successes only");
+        fs::hard_link(folder.path("p.jsonl"), folder.path("hard.jsonl")).unwrap();
+        folder.refused("p.jsonl", "hard.jsonl", "", "is the input");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::symlink;
+            symlink("p.jsonl", folder.path("soft.jsonl")).unwrap();
+            folder.refused("p.jsonl", "soft.jsonl", "", "is the input");
+            folder.refused("soft.jsonl", "p.jsonl", "", "is the input");
+            symlink(folder.path("d"), folder.path("e")).unwrap();
+            folder.refused("p.jsonl", "d/o.jsonl", "e/o.jsonl", "successes only");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_by_name() {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("d")).unwrap();
+        folder.refused("d", "", "", "is a directory");
+        folder.refused("p.jsonl", "d", "", "is a directory");
+        folder.refused("p.jsonl", "o.jsonl", "d", "is a directory");
+        folder.refused("none.jsonl", "", "", "does not exist");
+        folder.refused("p.jsonl", "none/o.jsonl", "", "no folder");
+        folder.refused("p.jsonl", "p.jsonl/o.jsonl", "", "p.jsonl/o.jsonl");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::symlink;
+            symlink("two", folder.path("one")).unwrap();
+            symlink("one", folder.path("two")).unwrap();
+            folder.refused("p.jsonl", "one", "", "one");
+            folder.refused("two", "", "", "two");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_take_both_and_a_hostile_name_is_escaped() {
+        let folder = Folder::new();
+        let null = Path::new("/dev/null");
+        Places::resolve(&Named {
+            input: &folder.path("p.jsonl"),
+            output: Some(null),
+            errors: Some(null),
+            simulate: false,
+        })
+        .unwrap();
+        let error = folder.resolve("\u{1b}[31m", "", "").unwrap_err();
+        assert!(!error.to_string().contains('\u{1b}'), "{error}");
+    }
+
+    #[test]
+    fn a_regular_input_opens_as_one_and_a_missing_one_is_named() {
+        let folder = Folder::new();
+        assert!(matches!(
+            folder.file("p.jsonl").open_input().unwrap(),
+            Input::Regular(_)
+        ));
+        let error = folder.file("none.jsonl").open_input().unwrap_err();
+        assert!(error.to_string().contains("none.jsonl"), "{error}");
+    }
+}

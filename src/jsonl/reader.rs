@@ -1,0 +1,327 @@
+//! Lines out of any stream of bytes, with memory bounded whatever the stream holds.
+//!
+//! The unit is the physical line, counted from 1, so that a message can name it. A line is bytes:
+//! whether they are UTF-8 is the line's own affair, and one bad line is no reason to refuse the
+//! rest. What is refused is a stream that is no text at all (gzip, an archive, UTF-16): a million
+//! row errors would say less than one sentence.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+/// The longest line accepted unless told otherwise, in bytes: 64 MiB.
+pub(crate) const MAX_LINE: usize = 64 << 20;
+
+/// How much is read at a time, and how much of the start is looked at.
+const BLOCK: usize = 64 << 10;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// One line of the input, without its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    /// Its place in the file, blank lines counted, from 1.
+    pub(crate) number: u64,
+    pub(crate) text: Text<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text<'a> {
+    Whole(&'a [u8]),
+    /// Longer than the cap, in bytes; its text is gone.
+    TooLong {
+        cap: usize,
+    },
+}
+
+/// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
+pub(crate) struct Lines<R> {
+    source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    line: Vec<u8>,
+    number: u64,
+    cap: usize,
+}
+
+impl<R: Read> Lines<R> {
+    /// Reads the first bytes of `source`, and refuses what is not plain UTF-8 text as a whole.
+    ///
+    /// Blocks for as long as the source gives fewer than four bytes, less than any request has: a
+    /// pipe that stalls after its first line does not hold that line up.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] with a [`NotText`] inside, or the source's own error.
+    pub(crate) fn open(source: R) -> io::Result<Self> {
+        Self::with_cap(source, MAX_LINE)
+    }
+
+    /// As [`open`](Self::open), with lines of at most `cap` bytes.
+    pub(crate) fn with_cap(mut source: R, cap: usize) -> io::Result<Self> {
+        let mut start = vec![0; BLOCK];
+        let mut filled = 0;
+        while filled < 4 {
+            match source.read(&mut start[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        start.truncate(filled);
+        if let Some(not_text) = sniff(&start) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, not_text));
+        }
+        let mut start = Cursor::new(start);
+        if start.get_ref().starts_with(BOM) {
+            start.set_position(BOM.len() as u64);
+        }
+        Ok(Self {
+            source: BufReader::with_capacity(BLOCK, start.chain(source)),
+            line: Vec::new(),
+            number: 0,
+            cap,
+        })
+    }
+
+    /// The next line that is not blank; `None` at the end.
+    ///
+    /// # Errors
+    /// The source's own error. A caller that goes on after one may miss part of a line.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            self.line.clear();
+            // Room for the line's end: a line of just the cap is accepted with CR and LF.
+            let most = (self.cap as u64).saturating_add(2);
+            if self
+                .source
+                .by_ref()
+                .take(most)
+                .read_until(b'\n', &mut self.line)?
+                == 0
+            {
+                return Ok(None);
+            }
+            self.number += 1;
+            let ended = self.line.last() == Some(&b'\n');
+            let length = trimmed(&self.line).len();
+            if length > self.cap {
+                // The memory of a monster is given back, not kept for the rest of the run.
+                self.line = Vec::new();
+                if !ended {
+                    self.source.skip_until(b'\n')?;
+                }
+                return Ok(Some(Line {
+                    number: self.number,
+                    text: Text::TooLong { cap: self.cap },
+                }));
+            }
+            if !self.line[..length].trim_ascii().is_empty() {
+                return Ok(Some(Line {
+                    number: self.number,
+                    text: Text::Whole(&self.line[..length]),
+                }));
+            }
+        }
+    }
+}
+
+impl<R> fmt::Debug for Lines<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The line without its end: one LF, and one CR before it or at the end of the file.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A stream that is no text as a whole, and what it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotText(&'static str);
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "looks like {}: give plain UTF-8 JSON lines", self.0)
+    }
+}
+
+impl std::error::Error for NotText {}
+
+/// What the first bytes look like, if not like text.
+fn sniff(start: &[u8]) -> Option<NotText> {
+    const MAGIC: [(&[u8], &str); 9] = [
+        (b"\x1f\x8b", "gzip"),
+        (b"PK\x03\x04", "a zip archive (or a spreadsheet)"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"BZh", "bzip2"),
+        (b"\xfd7zXZ", "xz"),
+        (b"PAR1", "Parquet"),
+        (b"%PDF", "PDF"),
+        (b"\xff\xfe", "UTF-16"),
+        (b"\xfe\xff", "UTF-16"),
+    ];
+    for (magic, name) in MAGIC {
+        if start.starts_with(magic) {
+            return Some(NotText(name));
+        }
+    }
+    if !start.contains(&0) {
+        return None;
+    }
+    // One damaged line, such as the zeros a power cut leaves, does not make the file binary.
+    let has_object = start
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.trim_ascii_start().starts_with(b"{") && !line.contains(&0));
+    if has_object {
+        return None;
+    }
+    // ASCII text as UTF-16 without a mark: every other byte is zero.
+    let zeros = |odd: usize| start.iter().skip(odd).step_by(2).all(|byte| *byte == 0);
+    Some(NotText(if zeros(0) || zeros(1) {
+        "UTF-16"
+    } else {
+        "a binary file"
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(bytes: &[u8], cap: usize) -> Vec<(u64, Option<Vec<u8>>)> {
+        let mut lines = Lines::with_cap(bytes, cap).unwrap();
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            seen.push(match line.text {
+                Text::Whole(text) => (line.number, Some(text.to_vec())),
+                Text::TooLong { .. } => (line.number, None),
+            });
+        }
+        seen
+    }
+
+    #[test]
+    fn ends_blanks_and_marks_are_dropped_and_counted() {
+        let input = b"\xef\xbb\xbf{1}\r\n\n  \t\n{2}\xe2\x80\xa8x\n\r\n{3}";
+        assert_eq!(
+            all(input, 100),
+            [
+                (1, Some(b"{1}".to_vec())),
+                (4, Some(b"{2}\xe2\x80\xa8x".to_vec())),
+                (6, Some(b"{3}".to_vec())),
+            ]
+        );
+        assert_eq!(all(b"", 100), []);
+        assert_eq!(all(b"\n\n\r\n", 100), []);
+    }
+
+    #[test]
+    fn a_line_over_the_cap_is_told_and_the_next_one_found() {
+        let whole = |number, text: &[u8]| (number, Some(text.to_vec()));
+        for end in ["\n", "\r\n"] {
+            let input = format!(
+                "aaaa{end}aaaaa{end}{}{end}b{end}aaaaaa",
+                "a".repeat(500_000)
+            );
+            assert_eq!(
+                all(input.as_bytes(), 4),
+                [
+                    whole(1, b"aaaa"),
+                    (2, None),
+                    (3, None),
+                    whole(4, b"b"),
+                    (5, None)
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_of_half_a_gigabyte_costs_no_memory() {
+        let monster = io::repeat(b'a').take(512 << 20);
+        let mut lines = Lines::with_cap(monster.chain(&b"\n{}"[..]), 1 << 20).unwrap();
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line.text, Text::TooLong { cap: 1 << 20 });
+        assert_eq!(lines.line.capacity(), 0);
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!((line.number, line.text), (2, Text::Whole(b"{}")));
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_by_name() {
+        let utf16: Vec<u8> = "{\"custom_id\":\"a\"}\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for (start, name) in [
+            (&b"\x1f\x8b\x08rest"[..], "gzip"),
+            (b"PK\x03\x04rest", "zip"),
+            (b"\xff\xfe{\0", "UTF-16"),
+            (&utf16, "UTF-16"),
+            (b"\x7fELF\x02\0\0\0\n", "binary"),
+        ] {
+            let error = Lines::open(start).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let message = error.to_string();
+            assert!(
+                message.contains(name) && message.contains("plain UTF-8"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_among_good_ones_is_no_binary_file() {
+        let input = b"\0\0\0\0\n{\"custom_id\":\"a\"}\n";
+        assert_eq!(all(input, 100).len(), 2);
+    }
+
+    #[test]
+    fn a_source_that_gives_a_byte_at_a_time_and_is_interrupted_reads_the_same() {
+        struct Trickle<'a>(&'a [u8], bool);
+        impl Read for Trickle<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                let most = buffer.len().min(1);
+                self.0.read(&mut buffer[..most])
+            }
+        }
+        let mut lines = Lines::open(Trickle(b"\xef\xbb\xbf{1}\n{2}", false)).unwrap();
+        let first = lines.next().unwrap().unwrap();
+        assert_eq!((first.number, first.text), (1, Text::Whole(b"{1}")));
+        let second = lines.next().unwrap().unwrap();
+        assert_eq!((second.number, second.text), (2, Text::Whole(b"{2}")));
+        assert_eq!(lines.next().unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_read_as_a_plain_split_would(
+            input in proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b' '), 1_u8..=255],
+                0..400,
+            ),
+            cap in 0_usize..20,
+        ) {
+            prop_assume!(sniff(&input).is_none());
+            let body = input.strip_prefix(BOM).unwrap_or(&input);
+            let expected: Vec<_> = body
+                .split(|byte| *byte == b'\n')
+                .zip(1..)
+                .filter_map(|(line, number)| {
+                    let line = line.strip_suffix(b"\r").unwrap_or(line);
+                    let blank = line.trim_ascii().is_empty();
+                    let text = (line.len() <= cap).then(|| line.to_vec());
+                    (text.is_none() || !blank).then_some((number, text))
+                })
+                .collect();
+            prop_assert_eq!(all(&input, cap), expected);
+        }
+    }
+}

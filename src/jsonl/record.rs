@@ -1,0 +1,522 @@
+//! One result, written as one line.
+//!
+//! The lines are `OpenAI`'s `BatchRequestOutput` (<https://platform.openai.com/docs/api-reference/batch>),
+//! or Anthropic's result line for a row that came in Anthropic's form, so that every reader of those
+//! reads ours. What goes beyond them stands under the one key `tollgate`. A body is copied, not
+//! rebuilt: only its line breaks go, with the indentation behind them, since a record is one line.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::hash::LineHash;
+use super::line::Dialect;
+
+/// The most of a body that is no JSON to keep, in bytes.
+const SNIPPET: usize = 2 << 10;
+
+/// What became of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) dialect: Dialect,
+    /// `None` for a line whose id could not be read.
+    pub(crate) custom_id: Option<&'a str>,
+    /// The last answer, of whatever status.
+    pub(crate) response: Option<Response<'a>>,
+    /// What failed other than by a status; with a response too where that was unusable.
+    pub(crate) failure: Option<Failure<'a>>,
+    pub(crate) extras: Extras<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Response<'a> {
+    pub(crate) status: u16,
+    /// The provider's id of the answer; ours stands in where it gave none.
+    pub(crate) request_id: Option<&'a str>,
+    /// JSON is embedded as it is; of anything else the first 2 KiB, as a string.
+    pub(crate) body: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure<'a> {
+    /// `timeout`, `connection_error`, `cancelled`, `budget_exhausted`, `invalid_request_line`, ...
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+}
+
+/// What only this crate's records say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras<'a> {
+    /// The physical line of the input, for a row that has no id to go by.
+    pub(crate) line: Option<u64>,
+    pub(crate) hash: Option<LineHash>,
+    /// Requests sent for this row.
+    pub(crate) attempts: u32,
+    /// Waited at the gate and between attempts.
+    pub(crate) wait: Duration,
+    pub(crate) prompt_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
+    /// The provider's finer reason for a failed row, such as `rate_limit_exceeded`.
+    pub(crate) code: Option<&'a str>,
+}
+
+/// Writes the records of one run.
+#[derive(Debug)]
+pub(crate) struct RecordWriter {
+    strict: bool,
+    simulated: bool,
+    /// Ids are unique in a file that several runs append to: a random number a run, then a count.
+    run: u64,
+    written: u64,
+}
+
+impl RecordWriter {
+    /// `strict` leaves out all that is not the provider's own format, but for the mark on simulated
+    /// answers: those must never pass for paid ones.
+    pub(crate) fn new(strict: bool, simulated: bool) -> Self {
+        Self {
+            strict,
+            simulated,
+            run: fastrand::u64(..),
+            written: 0,
+        }
+    }
+
+    /// Appends `record` to `out` as one line, its end included.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let id = format!("batch_req_{:016x}{:08x}", self.run, self.written);
+        self.written += 1;
+        out.push(b'{');
+        match record.dialect {
+            Dialect::OpenAi => openai(out, &id, record),
+            Dialect::Anthropic => anthropic(out, record),
+        }
+        self.extras(out, record);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn extras(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        if self.strict && !self.simulated {
+            return;
+        }
+        out.extend_from_slice(b",\"tollgate\":{");
+        let mut object = Object { out, empty: true };
+        if self.simulated {
+            object.raw("simulated", "true");
+        }
+        if !self.strict {
+            let extras = &record.extras;
+            object.number("attempts", extras.attempts.into());
+            object.raw("wait_s", &format!("{:.3}", extras.wait.as_secs_f64()));
+            // Anthropic's form has no place for the status.
+            if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
+                object.number("status", response.status.into());
+            }
+            if let Some(code) = extras.code {
+                object.string("code", code);
+            }
+            if let Some(tokens) = extras.prompt_tokens {
+                object.number("prompt_tokens", tokens);
+            }
+            if let Some(tokens) = extras.completion_tokens {
+                object.number("completion_tokens", tokens);
+            }
+            if let Some(line) = extras.line {
+                object.number("line", line);
+            }
+            if let Some(hash) = extras.hash {
+                object.string("hash", &hash.to_string());
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+fn openai(out: &mut Vec<u8>, id: &str, record: &Record<'_>) {
+    let mut object = Object { out, empty: true };
+    object.string("id", id);
+    object.optional("custom_id", record.custom_id);
+    object.key("response");
+    match &record.response {
+        None => object.out.extend_from_slice(b"null"),
+        Some(response) => {
+            object.out.push(b'{');
+            let mut inner = Object {
+                out: object.out,
+                empty: true,
+            };
+            inner.number("status_code", response.status.into());
+            inner.string("request_id", response.request_id.unwrap_or(id));
+            inner.key("body");
+            match json(response.body) {
+                Some(body) => one_line(inner.out, body),
+                None => string(inner.out, &snippet(response.body)),
+            }
+            inner.out.push(b'}');
+        }
+    }
+    object.key("error");
+    match &record.failure {
+        None => object.out.extend_from_slice(b"null"),
+        Some(failure) => {
+            object.out.push(b'{');
+            let mut inner = Object {
+                out: object.out,
+                empty: true,
+            };
+            inner.string("code", failure.code);
+            inner.string("message", failure.message);
+            inner.out.push(b'}');
+        }
+    }
+}
+
+/// `result` is tagged by `type`: `succeeded` with the message, `errored` with the error object,
+/// `canceled` or `expired` alone (anthropic-sdk-python, `types/messages/message_batch_*_result.py`).
+fn anthropic(out: &mut Vec<u8>, record: &Record<'_>) {
+    let mut object = Object { out, empty: true };
+    object.optional("custom_id", record.custom_id);
+    object.key("result");
+    let out = object.out;
+    let body = record.response.and_then(|response| json(response.body));
+    match (&record.response, &record.failure, body) {
+        (Some(response), None, Some(body)) if is_success(response.status) => {
+            out.extend_from_slice(b"{\"type\":\"succeeded\",\"message\":");
+            one_line(out, body);
+        }
+        (_, Some(failure), _) if failure.code == "cancelled" => {
+            out.extend_from_slice(b"{\"type\":\"canceled\"");
+        }
+        (_, Some(failure), _) if failure.code == "batch_expired" => {
+            out.extend_from_slice(b"{\"type\":\"expired\"");
+        }
+        // The provider's own error object, where it is one.
+        (Some(_), None, Some(body)) if body.starts_with('{') => {
+            out.extend_from_slice(b"{\"type\":\"errored\",\"error\":");
+            one_line(out, body);
+        }
+        (response, failure, _) => {
+            let (code, message) = match (failure, response) {
+                (Some(failure), _) => (failure.code, failure.message.to_owned()),
+                (None, Some(response)) => ("api_error", snippet(response.body)),
+                (None, None) => ("api_error", String::new()),
+            };
+            out.extend_from_slice(
+                b"{\"type\":\"errored\",\"error\":{\"type\":\"error\",\"error\":{",
+            );
+            let mut inner = Object { out, empty: true };
+            inner.string("type", code);
+            inner.string("message", &message);
+            inner.out.extend_from_slice(b"}}");
+        }
+    }
+    out.push(b'}');
+}
+
+pub(super) fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// The fields of one object, written straight into the line.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    empty: bool,
+}
+
+impl Object<'_> {
+    fn key(&mut self, key: &str) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        string(self.out, key);
+        self.out.push(b':');
+    }
+
+    fn raw(&mut self, key: &str, json: &str) {
+        self.key(key);
+        self.out.extend_from_slice(json.as_bytes());
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.key(key);
+        string(self.out, value);
+    }
+
+    fn optional(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.string(key, value),
+            None => self.raw(key, "null"),
+        }
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.raw(key, &value.to_string());
+    }
+}
+
+/// `text` as a JSON string.
+fn string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a vector takes what is written, and a string is JSON");
+}
+
+/// The text of `body`, without the blanks around it, if it is one JSON value.
+fn json(body: &[u8]) -> Option<&str> {
+    serde_json::from_slice::<&RawValue>(body)
+        .ok()
+        .map(RawValue::get)
+}
+
+/// Copies JSON without its line breaks and the indentation behind them.
+///
+/// In JSON a line break stands between tokens and never inside one (in a string it is written
+/// `\n`), and no two tokens are held apart by blanks alone: what is dropped means nothing.
+fn one_line(out: &mut Vec<u8>, json: &str) {
+    for line in json.split(['\n', '\r']) {
+        out.extend_from_slice(line.trim_ascii_start().as_bytes());
+    }
+}
+
+/// The start of a body that is no JSON, as text.
+fn snippet(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET)]);
+    // Every byte that is no UTF-8 has become three.
+    let end = (0..=text.len().min(SNIPPET))
+        .rev()
+        .find(|&end| text.is_char_boundary(end));
+    text[..end.unwrap_or(0)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::readback::ReadRecord;
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn record<'a>(custom_id: &'a str, status: u16, body: &'a [u8]) -> Record<'a> {
+        Record {
+            dialect: Dialect::OpenAi,
+            custom_id: Some(custom_id),
+            response: Some(Response {
+                status,
+                request_id: Some("req_1"),
+                body,
+            }),
+            failure: None,
+            extras: Extras {
+                line: Some(3),
+                hash: Some(LineHash::of(b"line")),
+                attempts: 2,
+                wait: Duration::from_millis(1250),
+                prompt_tokens: Some(5),
+                completion_tokens: Some(7),
+                code: None,
+            },
+        }
+    }
+
+    fn failed<'a>(code: &'a str, message: &'a str) -> Record<'a> {
+        Record {
+            response: None,
+            failure: Some(Failure { code, message }),
+            ..record("a", 0, b"")
+        }
+    }
+
+    fn write(writer: &mut RecordWriter, record: &Record<'_>) -> String {
+        let mut out = Vec::new();
+        writer.write(&mut out, record);
+        let line = String::from_utf8(out).unwrap();
+        assert_eq!(line.find('\n'), Some(line.len() - 1), "{line}");
+        assert!(!line.contains('\r'), "{line}");
+        line
+    }
+
+    fn written(strict: bool, record: &Record<'_>) -> (Value, ReadRecord) {
+        let line = write(&mut RecordWriter::new(strict, false), record);
+        (
+            serde_json::from_str(&line).unwrap(),
+            ReadRecord::parse(line.trim_end().as_bytes()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_success_is_openais_line_with_the_extras_under_one_key() {
+        let (mut value, read) = written(false, &record("a\"\n", 200, br#"{"id":"x"}"#));
+        let id = value["id"].take();
+        assert!(id.as_str().unwrap().starts_with("batch_req_"), "{id}");
+        let hash = LineHash::of(b"line");
+        let expected = json!({
+            "id": null,
+            "custom_id": "a\"\n",
+            "response": {"status_code": 200, "request_id": "req_1", "body": {"id": "x"}},
+            "error": null,
+            "tollgate": {
+                "attempts": 2, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
+                "line": 3, "hash": hash.to_string(),
+            },
+        });
+        assert_eq!(value, expected);
+        assert_eq!(
+            read,
+            ReadRecord {
+                custom_id: Some("a\"\n".to_owned()),
+                done: true,
+                status: Some(200),
+                hash: Some(hash),
+                simulated: false,
+            }
+        );
+    }
+
+    #[test]
+    fn strict_lines_hold_the_providers_fields_only() {
+        let (value, read) = written(true, &record("a", 200, b"{}"));
+        let keys: Vec<_> = value.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["custom_id", "error", "id", "response"]);
+        assert!(read.done && read.hash.is_none());
+    }
+
+    #[test]
+    fn a_simulated_answer_is_marked_even_in_strict_lines() {
+        for (strict, dialect) in [
+            (false, Dialect::OpenAi),
+            (true, Dialect::OpenAi),
+            (true, Dialect::Anthropic),
+        ] {
+            let record = Record {
+                dialect,
+                ..record("a", 200, b"{}")
+            };
+            let line = write(&mut RecordWriter::new(strict, true), &record);
+            assert!(ReadRecord::parse(line.as_bytes()).unwrap().simulated);
+        }
+    }
+
+    #[test]
+    fn a_body_is_kept_byte_for_byte_on_one_line() {
+        let body =
+            "\r\n{\n  \"n\": 9007199254740993,\r\n\t\"x\": [1e400 ,\n\n 2], \"s\": \"a\\n b\"\n}\n";
+        let line = write(
+            &mut RecordWriter::new(false, false),
+            &record("a", 200, body.as_bytes()),
+        );
+        let kept = r#""body":{"n": 9007199254740993,"x": [1e400 ,2], "s": "a\n b"}}"#;
+        assert!(line.contains(kept), "{line}");
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_becomes_a_short_string() {
+        let garbage = [b'\xff'; 5_000];
+        for body in [&b"<html>\nNo</html>"[..], b"", b"{\"half\":", &garbage] {
+            let (value, read) = written(false, &record("a", 502, body));
+            let text = value["response"]["body"].as_str().unwrap();
+            assert!(text.len() <= SNIPPET);
+            assert!(!read.done);
+            assert_eq!(read.status, Some(502));
+        }
+    }
+
+    #[test]
+    fn failures_and_unusable_answers_are_not_done() {
+        let (value, read) = written(false, &failed("timeout", "no answer in 600 s"));
+        assert_eq!(value["response"], Value::Null);
+        assert_eq!(
+            value["error"],
+            json!({"code": "timeout", "message": "no answer in 600 s"})
+        );
+        assert!(!read.done);
+        let unusable = Record {
+            failure: Some(Failure {
+                code: "malformed_response",
+                message: "not JSON",
+            }),
+            ..record("a", 200, b"<html>")
+        };
+        assert!(!written(true, &unusable).1.done);
+    }
+
+    #[test]
+    fn rows_without_an_id_and_answers_without_one_are_written_too() {
+        let mut record = record("a", 200, b"{}");
+        record.custom_id = None;
+        record.response.as_mut().unwrap().request_id = None;
+        let (value, read) = written(false, &record);
+        assert_eq!(value["custom_id"], Value::Null);
+        assert_eq!(value["response"]["request_id"], value["id"]);
+        assert_eq!(read.custom_id, None);
+    }
+
+    #[test]
+    fn anthropic_rows_get_anthropics_lines() {
+        let error: &[u8] = br#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
+        let made = |kind: &str, message: &str| json!({"type": "errored", "error": {"type": "error", "error": {"type": kind, "message": message}}});
+        for (record, expected, done) in [
+            (
+                record("a", 200, br#"{"id":"msg"}"#),
+                json!({"type": "succeeded", "message": {"id": "msg"}}),
+                true,
+            ),
+            (
+                record("a", 529, error),
+                made("overloaded_error", "m"),
+                false,
+            ),
+            (
+                record("a", 502, b"<html>"),
+                made("api_error", "<html>"),
+                false,
+            ),
+            (failed("timeout", "late"), made("timeout", "late"), false),
+            (failed("cancelled", "x"), json!({"type": "canceled"}), false),
+            (
+                failed("batch_expired", "x"),
+                json!({"type": "expired"}),
+                false,
+            ),
+        ] {
+            let record = Record {
+                dialect: Dialect::Anthropic,
+                ..record
+            };
+            let (value, read) = written(false, &record);
+            assert_eq!(value["result"], expected);
+            assert_eq!(read.done, done);
+            assert_eq!(read.status, record.response.map(|response| response.status));
+            let (value, _) = written(true, &record);
+            assert_eq!(value, json!({"custom_id": "a", "result": expected}));
+        }
+    }
+
+    #[test]
+    fn ids_are_unique_across_the_runs_of_a_file() {
+        let record = record("a", 200, b"{}");
+        let mut ids = std::collections::HashSet::new();
+        for _ in 0..10 {
+            let mut writer = RecordWriter::new(false, false);
+            for _ in 0..10 {
+                let value: Value = serde_json::from_str(&write(&mut writer, &record)).unwrap();
+                assert!(ids.insert(value["id"].to_string()));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_and_any_body_come_back(
+            id in any::<String>(),
+            status in any::<u16>(),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            anthropic in any::<bool>(),
+        ) {
+            let dialect = if anthropic { Dialect::Anthropic } else { Dialect::OpenAi };
+            let record = Record { dialect, ..record(&id, status, &body) };
+            let line = write(&mut RecordWriter::new(false, false), &record);
+            let read = ReadRecord::parse(line.as_bytes()).unwrap();
+            prop_assert_eq!(read.custom_id.as_deref(), Some(id.as_str()));
+            prop_assert_eq!(read.status, Some(status));
+            prop_assert_eq!(read.hash, record.extras.hash);
+        }
+    }
+}
