@@ -11,13 +11,11 @@ mod pool;
 mod retry;
 mod sync;
 
-pub use api::headers::Headers;
-pub use api::key::ApiKey;
-pub use api::transport::{
-    Answer, Call, Fault, HttpConfig, HttpTransport, MemoryTransport, ProxyPolicy, Stage, Transport,
-    TransportError,
+pub use api::{
+    Answer, ApiKey, Call, Chat, Client, ClientBuilder, Completion, Completions, Fault, Headers,
+    HttpConfig, HttpTransport, MemoryTransport, Provider, ProxyPolicy, Reply, Request, Stage,
+    Transport, TransportError, Usage,
 };
-pub use api::usage::Usage;
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};

@@ -1,12 +1,39 @@
 //! AI APIs over HTTP, on top of the engine.
+//!
+//! [`client`] is the way in, [`request`] and [`reply`] what goes through, and [`job`] one attempt:
+//! the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
+//! else is pure: [`classify`] judges outcomes, [`hints`] reads the waits that servers ask for,
+//! [`cost`] estimates model tokens and [`usage`] reads what they were.
 
+mod builder;
 pub(crate) mod classify;
-pub(crate) mod cost;
+mod client;
+mod cost;
 pub(crate) mod headers;
-pub(crate) mod hints;
-pub(crate) mod key;
+mod hints;
+mod job;
+mod key;
 mod problem;
+mod provider;
+mod reply;
+mod request;
 mod times;
 pub(crate) mod transport;
-pub(crate) mod usage;
+pub(crate) mod url;
+mod usage;
 mod walk;
+
+pub use builder::ClientBuilder;
+pub use client::{Client, Completion, Completions};
+pub use headers::Headers;
+pub use key::ApiKey;
+pub use provider::Provider;
+pub use reply::Reply;
+pub use request::{Chat, Request};
+pub use transport::{
+    Answer, Call, Fault, HttpConfig, HttpTransport, MemoryTransport, ProxyPolicy, Stage, Transport,
+    TransportError,
+};
+pub use usage::Usage;
+
+pub(crate) use job::{Exchange, Failed, into_error};

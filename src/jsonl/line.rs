@@ -14,7 +14,7 @@ use super::hash::LineHash;
 use super::object::{Flaw, fields, flaw};
 use super::problem::{BadLine, Problem};
 use super::reader::{Line, Text};
-use super::url;
+use crate::api::url;
 
 /// Where a line without `url` goes, unless `--endpoint` says otherwise.
 pub(crate) const DEFAULT_ENDPOINT: &str = "/v1/chat/completions";
@@ -117,7 +117,7 @@ fn request(text: &str, endpoint: &str, bad: &mut BadLine) -> Result<RequestLine,
                 Some(path) => string(path).ok_or(Problem::Url("is not a string"))?,
                 None => endpoint.to_owned(),
             };
-            url::check(&path)?;
+            url::check(&path).map_err(Problem::Url)?;
             let body = sendable("body", body.ok_or(Problem::Missing("body"))?)?;
             (Dialect::OpenAi, path, body)
         }

@@ -14,4 +14,3 @@ pub(crate) mod readback;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod scan;
-pub(crate) mod url;

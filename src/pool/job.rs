@@ -38,6 +38,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) number: u32,
     /// The thread's number in its run, from 0.
     pub(crate) lane: usize,
+    /// What was reserved at the gate.
+    pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.

@@ -397,6 +397,7 @@ where
         let attempt = Attempt {
             number: task.history.attempts + 1,
             lane,
+            cost: permit.cost(),
             deadline: task.history.deadline,
             cancel: &self.cancel,
             used: Cell::new(None),

@@ -156,6 +156,12 @@ impl Retry {
         self.max_server_delay.is_none_or(|longest| hint <= longest)
     }
 
+    /// A pause that the server did not ask for in so many words, cut to the longest it may ask for.
+    pub(crate) fn longest_pause(&self, pause: Duration) -> Duration {
+        self.max_server_delay
+            .map_or(pause, |longest| pause.min(longest))
+    }
+
     pub(crate) const fn allows_item(&self) -> Option<Duration> {
         self.item_deadline
     }

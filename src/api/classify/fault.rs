@@ -1,13 +1,13 @@
 //! The rows of the table without an answer: what broke, and how far the exchange had got.
 
-use super::{Failure, Judgement, MAX_QUOTE};
+use super::{Failure, MAX_QUOTE};
 use crate::api::transport::{Fault, Stage, TransportError};
 use crate::error::ErrorKind;
 use crate::escape::printable;
 use crate::retry::Verdict;
 
 /// Judges an exchange without a complete answer.
-pub(crate) fn classify_fault(error: &TransportError) -> Judgement {
+pub(crate) fn classify_fault(error: &TransportError) -> Failure {
     use ErrorKind as K;
     use Verdict as V;
 
@@ -67,14 +67,14 @@ pub(crate) fn classify_fault(error: &TransportError) -> Judgement {
             "correct the request's path, or the headers set for it",
         ),
     };
-    Judgement::Failure(Box::new(Failure {
+    Failure {
         kind,
         verdict,
         code: None,
         message: format!("{}; {next}", printable(&error.message, MAX_QUOTE)),
         retry_after: None,
         maybe_billed: !nothing_sent,
-    }))
+    }
 }
 
 #[cfg(test)]
@@ -141,9 +141,7 @@ mod tests {
                 message: "it broke\u{1b}[0m".to_owned(),
                 source: None,
             };
-            let Judgement::Failure(failure) = classify_fault(&error) else {
-                panic!("{fault:?} is no success");
-            };
+            let failure = classify_fault(&error);
             let found = (failure.kind, failure.verdict, failure.maybe_billed);
             assert_eq!(found, (kind, verdict, maybe_billed), "{fault:?} {stage:?}");
             assert!(

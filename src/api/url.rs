@@ -1,29 +1,23 @@
-//! Where a request line may point, and the URL that comes of it.
+//! Where a request may point, and the URL that comes of it.
 //!
-//! A line names a *path*, never a host: the key goes only where the user's own base URL says.
+//! A request names a *path*, never a host: the key goes only where the user's own base URL says.
 //! Whatever could lead elsewhere, or reads differently to a proxy than to the server behind it, is
 //! refused: a scheme, `//`, `..` (encoded, too), a fragment, a control byte.
 
-use super::problem::Problem;
-
-/// Checks a request line's `url`.
+/// Checks the path of a request.
 ///
 /// # Errors
-/// [`Problem::Url`] with what is wrong.
-pub(crate) fn check(url: &str) -> Result<(), Problem> {
+/// What is wrong with it, to be read after its name.
+pub(crate) fn check(url: &str) -> Result<(), &'static str> {
     if !url.starts_with('/') {
-        return Err(Problem::Url(
-            "must be a path that begins with \"/\", without scheme and host",
-        ));
+        return Err("must be a path that begins with \"/\", without scheme and host");
     }
     // On the request line a space would end the path, and the rest would pass for the protocol.
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Problem::Url(
-            "holds a space, a control byte or a character that must be percent-encoded",
-        ));
+        return Err("holds a space, a control byte or a character that must be percent-encoded");
     }
     if url.contains('#') {
-        return Err(Problem::Url("holds a fragment (\"#\")"));
+        return Err("holds a fragment (\"#\")");
     }
     let path = url.split('?').next().unwrap_or(url);
     // Decoded twice: one proxy in between may decode once before the server does.
@@ -31,7 +25,7 @@ pub(crate) fn check(url: &str) -> Result<(), Problem> {
     let twice = decoded(&once);
     for bytes in [path.as_bytes(), &once, &twice] {
         if bytes.windows(2).any(|pair| pair == b"..") {
-            return Err(Problem::Url("holds \"..\""));
+            return Err("holds \"..\"");
         }
         // A backslash is a slash to some parsers.
         let slash = |byte: u8| matches!(byte, b'/' | b'\\');
@@ -39,10 +33,10 @@ pub(crate) fn check(url: &str) -> Result<(), Problem> {
             .windows(2)
             .any(|pair| slash(pair[0]) && slash(pair[1]))
         {
-            return Err(Problem::Url("holds \"//\""));
+            return Err("holds \"//\"");
         }
         if bytes.iter().any(u8::is_ascii_control) {
-            return Err(Problem::Url("holds an encoded control byte"));
+            return Err("holds an encoded control byte");
         }
     }
     Ok(())

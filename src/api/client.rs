@@ -1,0 +1,362 @@
+//! The client: one handle on a provider, its gate and its connections.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::ClientBuilder;
+use super::cost::TypicalOutput;
+use super::job::{Exchange, Failed, into_error};
+use super::key::ApiKey;
+use super::provider::Provider;
+use super::reply::Reply;
+use super::request::{Chat, Request};
+use super::transport::Transport;
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::limit::Limiter;
+use crate::pool::{Done, Monitor, Pool, Settings};
+use crate::sync::Mutex;
+
+/// A client of one AI API: any number of requests, no faster than its limits, each with retries.
+///
+/// Cloning is cheap; clones share the gate and the connections, so that whatever they do at the
+/// same time stays within the limits together. Everything blocks the calling thread, and nothing
+/// needs a runtime.
+///
+/// | For | Call | Answers |
+/// |---|---|---|
+/// | one request | [`chat`](Client::chat), [`send`](Client::send) | a [`Reply`], on this thread |
+/// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
+/// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
+/// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
+///
+/// ```no_run
+/// use tollgate::Client;
+///
+/// # fn main() -> tollgate::Result<()> {
+/// let client = Client::builder()
+///     .base_url("https://api.example.com/v1")
+///     .api_key("a-key-from-somewhere-safe")
+///     .concurrency(20)
+///     .requests_per_second(10)
+///     .tokens_per_minute(200_000)
+///     .build()?;
+/// let prompts = ["Say hi", "Say bye"];
+/// for (prompt, reply) in prompts.iter().zip(client.chat_all("a-model", &prompts)) {
+///     match reply {
+///         Ok(reply) => println!("{prompt}: {}", reply.text().unwrap_or_default()),
+///         Err(error) => eprintln!("{prompt}: {error}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pool: Pool,
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) base_url: String,
+    pub(super) key: Option<ApiKey>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) timeout: Duration,
+    pub(super) max_body: usize,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) typical: Mutex<TypicalOutput>,
+}
+
+impl Client {
+    pub(super) fn new(pool: Pool, inner: Inner) -> Self {
+        Self {
+            pool,
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Starts a client; a base URL and a key are all it needs.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    /// A client of `OpenAI`, or of what `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`
+    /// and the default settings. [`ClientBuilder::from_env`] does it for other providers and
+    /// settings.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn from_env() -> Result<Self> {
+        Self::builder().from_env(Provider::OpenAi).build()
+    }
+
+    /// The same client, its runs stopped by `cancel`.
+    pub fn with_cancel(mut self, cancel: &Cancel) -> Self {
+        self.pool = self.pool.with_cancel(cancel);
+        self
+    }
+
+    /// The same client, its runs watched by `monitor`.
+    pub fn with_monitor(mut self, monitor: &Monitor) -> Self {
+        self.pool = self.pool.with_monitor(monitor);
+        self
+    }
+
+    /// The same client, with so much time for each call of it: a single request with its retries,
+    /// or a whole run. What is not done by then fails with
+    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline); an attempt has the time that is left.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.pool = self.pool.with_deadline(deadline);
+        self
+    }
+
+    /// The gate of this client, to watch, to change its limits, or to share with another.
+    pub fn limiter(&self) -> &Limiter {
+        self.pool.limiter()
+    }
+
+    /// The root that paths are joined to.
+    pub fn base_url(&self) -> &str {
+        &self.inner.base_url
+    }
+
+    /// A chat completion with one user message, to be added to and sent:
+    /// `client.chat(model, prompt).max_tokens(500).send()`.
+    pub fn chat(&self, model: impl Into<String>, prompt: impl Into<String>) -> Chat<&Self> {
+        Chat::new(self, model).message("user", prompt)
+    }
+
+    /// Sends one request, on this thread, through the gate, again where that helps.
+    ///
+    /// # Errors
+    /// The last attempt's failure, or why there was none.
+    pub fn send(&self, request: impl Into<Request>) -> Result<Reply> {
+        let request = request.into();
+        // A run of one item has no second thread: the first worker of a slice is its caller.
+        self.send_all(std::slice::from_ref(&request))
+            .pop()
+            .unwrap_or_else(|| Err(no_outcome()))
+    }
+
+    /// Sends one chat for each prompt; the replies are in the order of the prompts.
+    ///
+    /// One failure never takes the others down. For more than a model and a prompt, make
+    /// [`Request`]s and give them to [`send_all`](Client::send_all).
+    pub fn chat_all<P>(&self, model: &str, prompts: &[P]) -> Vec<Result<Reply>>
+    where
+        P: AsRef<str> + Sync,
+    {
+        self.collect(prompts, |prompt: &&P| {
+            Cow::Owned(Request::chat(model, prompt.as_ref()).into())
+        })
+    }
+
+    /// Sends all requests; the replies are in their order.
+    ///
+    /// Never fails as a whole: a run that is stopped has an error of kind
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) for every request that was not done.
+    pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
+        self.collect(requests, |request: &&Request| Cow::Borrowed(*request))
+    }
+
+    fn collect<'a, T: Sync>(
+        &self,
+        items: &'a [T],
+        prepare: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
+    ) -> Vec<Result<Reply>> {
+        match self.settings().collect(Exchange::new(self, prepare), items) {
+            Ok(results) => results
+                .map(|result| result.map_err(|failure| into_error(failure, 0, false)))
+                .collect(),
+            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Sends requests pulled lazily on a thread of their own, and calls `done` on this thread with
+    /// each outcome as it comes; returns when all are through.
+    ///
+    /// At most max(1024, 4 × concurrency) requests are pulled and not yet handed to `done`.
+    ///
+    /// # Errors
+    /// [`Nested`](crate::ErrorKind::Nested) inside a job of the same client, or
+    /// [`Io`](crate::ErrorKind::Io) if the system gives no thread at all. Failures of requests are
+    /// in their outcomes.
+    pub fn for_each<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send,
+        mut done: impl FnMut(Completion),
+    ) -> Result<()>
+    where
+        R: Into<Request>,
+    {
+        let requests = Requests(requests);
+        self.settings().for_each(
+            Exchange::new(self, |request: &Request| Cow::Borrowed(request)),
+            requests,
+            |outcome| done(Completion::of(outcome)),
+        )
+    }
+
+    /// Sends requests pulled lazily, and gives the outcomes as they come.
+    ///
+    /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
+    /// Dropping the iterator stops new work at once; what is in flight ends by itself.
+    ///
+    /// # Errors
+    /// As [`for_each`](Client::for_each).
+    pub fn as_completed<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<Completions>
+    where
+        R: Into<Request> + 'static,
+    {
+        let stream = self.settings().as_completed(
+            Exchange::new(self, |request: &Request| Cow::Borrowed(request)),
+            Requests(requests),
+        )?;
+        Ok(Completions(Box::new(stream.map(Completion::of))))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.pool.settings()
+    }
+
+    pub(crate) fn monitor(&self) -> &Monitor {
+        &self.settings().monitor
+    }
+
+    pub(super) fn key(&self) -> Option<&ApiKey> {
+        self.inner.key.as_ref()
+    }
+
+    pub(super) fn headers(&self) -> &[(String, String)] {
+        &self.inner.headers
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    pub(super) fn max_body(&self) -> usize {
+        self.inner.max_body
+    }
+
+    pub(super) fn transport(&self) -> &dyn Transport {
+        &*self.inner.transport
+    }
+
+    /// What a request without a limit of its own is likely to write.
+    pub(super) fn typical_output(&self, path: &str) -> u64 {
+        let writes = !["/embeddings", "/moderations"]
+            .iter()
+            .any(|silent| path.ends_with(silent));
+        if writes {
+            self.inner.typical.lock().mean()
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn observe(&self, completion_tokens: u64) {
+        if completion_tokens > 0 && self.limiter().limits_tokens() {
+            self.inner.typical.lock().observe(completion_tokens);
+        }
+    }
+
+    /// A wait that a success announced, as far as the policy obeys one.
+    pub(super) fn longest_pause(&self, wait: Duration) -> Duration {
+        self.settings().retry.longest_pause(wait)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base_url", &self.inner.base_url)
+            .field("limiter", self.limiter())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Chat<&Client> {
+    /// Sends it, on this thread, through the gate, again where that helps.
+    ///
+    /// # Errors
+    /// The last attempt's failure, or why there was none.
+    pub fn send(self) -> Result<Reply> {
+        let client = self.client;
+        client.send(self.into_request())
+    }
+}
+
+#[cold]
+fn no_outcome() -> crate::Error {
+    crate::Error::new(
+        crate::ErrorKind::Cancelled,
+        "the run broke off before this was done",
+    )
+}
+
+/// Makes requests of an iterator's items as they are pulled.
+struct Requests<I>(I);
+
+impl<I> IntoIterator for Requests<I>
+where
+    I: IntoIterator,
+    I::Item: Into<Request>,
+{
+    type Item = Request;
+    type IntoIter = std::iter::Map<I::IntoIter, fn(I::Item) -> Request>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().map(Into::into)
+    }
+}
+
+/// How one request of a lazy input ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Completion {
+    /// Its place in the input, from 0.
+    pub index: u64,
+    /// The request; `None` only where the input's iterator itself panicked.
+    pub request: Option<Request>,
+    /// Its reply, or why there is none.
+    pub result: Result<Reply>,
+}
+
+impl Completion {
+    fn of(done: Done<Request, Reply, Failed>) -> Self {
+        let (attempts, stopped_run) = (done.attempts, done.stopped_run);
+        Self {
+            index: done.index,
+            request: done.input,
+            result: done
+                .result
+                .map_err(|failure| into_error(failure, attempts, stopped_run)),
+        }
+    }
+}
+
+/// The outcomes of [`Client::as_completed`], in the order in which they come.
+///
+/// Dropping it stops new work at once.
+#[must_use = "dropping it stops the run"]
+pub struct Completions(Box<dyn Iterator<Item = Completion> + Send>);
+
+impl Iterator for Completions {
+    type Item = Completion;
+
+    fn next(&mut self) -> Option<Completion> {
+        self.0.next()
+    }
+}
+
+impl fmt::Debug for Completions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completions").finish_non_exhaustive()
+    }
+}

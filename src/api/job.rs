@@ -1,0 +1,233 @@
+//! One attempt at an API request: from the request's bytes to a reply, or to an error and a verdict.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::classify::{self, Judgement, Seen, classify_answer, classify_fault};
+use super::client::Client;
+use super::cost;
+use super::hints;
+use super::reply::Reply;
+use super::request::Request;
+use super::transport::{Answer, Call};
+use super::url;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limit::Cost;
+use crate::pool::{Attempt, Failure, Job};
+use crate::retry::Verdict;
+
+/// How much of an error answer's body an [`Error`] keeps, in bytes.
+const KEPT_BODY: usize = 2 << 10;
+
+/// Sends what `prepare` makes of each item.
+pub(crate) struct Exchange<I, P> {
+    client: Client,
+    prepare: P,
+    item: std::marker::PhantomData<fn(I)>,
+}
+
+impl<I, P: Fn(&I) -> Cow<'_, Request>> Exchange<I, P> {
+    pub(super) fn new(client: &Client, prepare: P) -> Self {
+        Self {
+            client: client.clone(),
+            prepare,
+            item: std::marker::PhantomData,
+        }
+    }
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    verdict: Verdict,
+}
+
+impl<I, P> Job for Exchange<I, P>
+where
+    I: Send,
+    P: Fn(&I) -> Cow<'_, Request> + Sync,
+{
+    type Input = I;
+    type Output = Reply;
+    type Error = Failed;
+
+    fn cost(&self, input: &I) -> Cost {
+        if !self.client.limiter().limits_tokens() {
+            return Cost::ONE;
+        }
+        let request = (self.prepare)(input);
+        Cost::tokens(request.tokens.unwrap_or_else(|| {
+            cost::estimate(&request.body, self.client.typical_output(&request.path))
+        }))
+    }
+
+    fn attempt(&self, input: &I, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
+        self.client.attempt(&(self.prepare)(input), attempt)
+    }
+
+    fn verdict(&self, failed: &Failed) -> Verdict {
+        failed.verdict
+    }
+}
+
+impl Client {
+    fn attempt(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
+        let answer = self.exchange(request, attempt)?;
+        let clock = self.limiter().clock();
+        let wall = clock.wall();
+        let reserved = attempt.cost.model_tokens();
+        let judgement = if request.any_answer && (200..300).contains(&answer.status) {
+            Judgement::Success(None)
+        } else {
+            classify_answer(&Seen {
+                status: answer.status,
+                headers: &answer.headers,
+                body: &answer.body,
+                key: self.key(),
+                wall,
+                cost_tokens: reserved,
+            })
+        };
+        match judgement {
+            Judgement::Success(usage) => {
+                if let Some(usage) = usage {
+                    attempt.used.set(Some(usage.total_tokens));
+                    self.observe(usage.completion_tokens);
+                }
+                // Nothing left: the next request waits, rather than fetch the refusal.
+                if let Some(wait) = hints::exhausted(&answer.headers, wall, reserved) {
+                    self.limiter().pause_for(self.longest_pause(wait));
+                }
+                Ok(Reply {
+                    status: answer.status,
+                    headers: answer.headers,
+                    body: answer.body,
+                    usage,
+                    attempts: attempt.number,
+                })
+            }
+            Judgement::Failure(failure) => Err(self.failed(*failure, attempt, Some(answer))),
+        }
+    }
+
+    fn exchange(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Answer, Failed> {
+        url::check(&request.path).map_err(|what| Failed {
+            error: Error::new(ErrorKind::Invalid, format!("the request's path {what}"))
+                .with_attempts(attempt.number - 1),
+            verdict: Verdict::Fail,
+        })?;
+        let url = url::join(self.base_url(), &request.path);
+        let now = self.limiter().clock().now();
+        let timeout = request.timeout.unwrap_or(self.timeout());
+        // A timeout beyond the clock's end is none, as near as the clock can tell.
+        let mut deadline = now
+            .checked_add(timeout)
+            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
+        if let Some(end) = attempt.deadline {
+            deadline = deadline.min(end);
+        }
+        let headers: Vec<(&str, &str)> = self
+            .headers()
+            .iter()
+            .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let call = Call {
+            headers: &headers,
+            body: &request.body,
+            max_body: self.max_body(),
+            lane: lane(attempt.lane),
+            ..Call::new(request.method, &url, deadline, attempt.cancel)
+        };
+        self.transport().send(&call).map_err(|fault| {
+            let mut failed = self.failed(classify_fault(&fault), attempt, None);
+            failed.error = failed.error.with_source(fault);
+            failed
+        })
+    }
+
+    fn failed(
+        &self,
+        failure: classify::Failure,
+        attempt: &Attempt<'_>,
+        answer: Option<Answer>,
+    ) -> Failed {
+        let nothing_sent = failure.verdict == Verdict::Unreachable;
+        if nothing_sent {
+            attempt.used.set(Some(0));
+        }
+        if failure.maybe_billed {
+            self.monitor().counters().maybe_billed();
+        }
+        let mut error = Error::new(failure.kind, failure.message)
+            .with_code(failure.code)
+            .with_attempts(attempt.number - u32::from(nothing_sent))
+            .with_retry_after(failure.retry_after)
+            .with_maybe_billed(failure.maybe_billed);
+        if let Some(answer) = answer {
+            error = error
+                .with_status(answer.status)
+                .with_request_id(answer.headers.request_id().map(str::to_owned))
+                .with_body(self.kept(&answer.body));
+        }
+        Failed {
+            error,
+            verdict: failure.verdict,
+        }
+    }
+
+    /// The start of an error body, with the key that some providers echo taken out before the cut,
+    /// which could leave half of it.
+    fn kept(&self, body: &[u8]) -> Vec<u8> {
+        let scrubbed = match self.key() {
+            Some(key) => key.scrub(body),
+            None => Cow::Borrowed(body),
+        };
+        scrubbed[..scrubbed.len().min(KEPT_BODY)].to_vec()
+    }
+}
+
+/// An item's failure in the crate's own terms.
+pub(crate) fn into_error(failure: Failure<Failed>, attempts: u32, stopped_run: bool) -> Error {
+    let error = match failure {
+        Failure::Job(failed) => failed.error,
+        Failure::Panicked(panicked) => {
+            Error::new(ErrorKind::Panicked, panicked.to_string()).with_attempts(attempts)
+        }
+        Failure::Cut { reason, last: None } => reason,
+        Failure::Cut {
+            reason,
+            last: Some(last),
+        } => reason
+            .with_attempts(last.error.attempts())
+            .with_maybe_billed(last.error.maybe_billed())
+            .with_source(last.error),
+    };
+    if stopped_run {
+        error.with_stopped_run()
+    } else {
+        error
+    }
+}
+
+/// Outside a pool every thread is its own lane: connections are then spread over plain threads as
+/// they are over workers.
+fn lane(worker: usize) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    if worker > 0 {
+        return worker;
+    }
+    OWN.with(|own| {
+        own.get().unwrap_or_else(|| {
+            let lane = NEXT.fetch_add(1, Ordering::Relaxed);
+            own.set(Some(lane));
+            lane
+        })
+    })
+}

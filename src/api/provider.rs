@@ -1,0 +1,113 @@
+//! The providers whose conventions differ: how a key is sent, and which variables hold it.
+
+use std::env;
+
+use super::key::ApiKey;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Whose conventions a client follows: how it sends the key, and what it finds in the environment.
+///
+/// Nothing else differs: a request's body is the provider's own and is never rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provider {
+    /// `OpenAI` and every server that speaks its API: `Authorization: Bearer …`. Reads
+    /// `OPENAI_API_KEY`, `OPENAI_BASE_URL` (and below it `OPENAI_API_BASE`), `OPENAI_ORG_ID` and
+    /// `OPENAI_PROJECT_ID`.
+    #[default]
+    OpenAi,
+    /// Anthropic: `x-api-key` and `anthropic-version: 2023-06-01`. Reads `ANTHROPIC_API_KEY`, or
+    /// `ANTHROPIC_AUTH_TOKEN` (sent as `Authorization: Bearer …`), and `ANTHROPIC_BASE_URL`.
+    Anthropic,
+    /// Azure `OpenAI`: `api-key`. Reads `AZURE_OPENAI_API_KEY`; the base URL must be given.
+    Azure,
+}
+
+/// The version of Anthropic's API that its own clients ask for.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+impl Provider {
+    /// The variable that holds the key.
+    pub fn key_variable(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OPENAI_API_KEY",
+            Self::Anthropic => "ANTHROPIC_API_KEY",
+            Self::Azure => "AZURE_OPENAI_API_KEY",
+        }
+    }
+
+    /// Where its API is, if that is the same for everybody.
+    pub(crate) fn default_base_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com/v1"),
+            Self::Anthropic => Some("https://api.anthropic.com"),
+            Self::Azure => None,
+        }
+    }
+
+    pub(crate) fn base_url_from_env(self) -> Option<String> {
+        let names: &[&str] = match self {
+            Self::OpenAi => &["OPENAI_BASE_URL", "OPENAI_API_BASE"],
+            Self::Anthropic => &["ANTHROPIC_BASE_URL"],
+            Self::Azure => &[],
+        };
+        names.iter().find_map(|name| variable(name))
+    }
+
+    /// The key in the environment, and whether it is a bearer token whatever the provider.
+    pub(crate) fn key_from_env(self) -> Result<Option<(ApiKey, bool)>> {
+        if let Some(text) = variable(self.key_variable()) {
+            return key_from(self.key_variable(), &text).map(|key| Some((key, false)));
+        }
+        if self == Self::Anthropic
+            && let Some(text) = variable("ANTHROPIC_AUTH_TOKEN")
+        {
+            return key_from("ANTHROPIC_AUTH_TOKEN", &text).map(|key| Some((key, true)));
+        }
+        Ok(None)
+    }
+
+    /// Headers that go with every request, the key's aside.
+    pub(crate) fn headers(self, from_env: bool) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        match self {
+            Self::OpenAi if from_env => {
+                for (header, name) in [
+                    ("openai-organization", "OPENAI_ORG_ID"),
+                    ("openai-project", "OPENAI_PROJECT_ID"),
+                ] {
+                    if let Some(value) = variable(name) {
+                        headers.push((header.to_owned(), value));
+                    }
+                }
+            }
+            Self::Anthropic => {
+                headers.push(("anthropic-version".to_owned(), ANTHROPIC_VERSION.to_owned()));
+            }
+            Self::OpenAi | Self::Azure => {}
+        }
+        headers
+    }
+
+    /// The header that carries the key.
+    pub(crate) fn key_header(self, key: &ApiKey, bearer: bool) -> (String, String) {
+        match self {
+            Self::Anthropic if !bearer => ("x-api-key".to_owned(), key.expose().to_owned()),
+            Self::Azure => ("api-key".to_owned(), key.expose().to_owned()),
+            Self::OpenAi | Self::Anthropic => (
+                "authorization".to_owned(),
+                format!("Bearer {}", key.expose()),
+            ),
+        }
+    }
+}
+
+/// A variable that is set and not empty: an empty one is how shells unset.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn key_from(name: &str, text: &str) -> Result<ApiKey> {
+    ApiKey::new(text)
+        .map_err(|error| Error::new(ErrorKind::Config, format!("the key in {name}: {error}")))
+}

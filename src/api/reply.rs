@@ -1,0 +1,131 @@
+//! What comes back: the answer's bytes, and the few things most callers want of them.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::headers::Headers;
+use super::usage::Usage;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A successful answer.
+///
+/// The body is kept as the bytes that came; [`text`](Reply::text) and [`json`](Reply::json) parse
+/// it when they are asked.
+#[derive(Clone)]
+pub struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
+    pub(super) usage: Option<Usage>,
+    pub(super) attempts: u32,
+}
+
+impl Reply {
+    /// The text of the answer: the first choice's message of a chat, the text of a completion, a
+    /// response's output text, or the text blocks of an Anthropic message.
+    ///
+    /// `None` if it has none, as with a tool call or an embedding.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// let client = tollgate::Client::from_env()?;
+    /// let reply = client.chat("gpt-4o-mini", "Say hi").send()?;
+    /// println!("{}", reply.text().unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn text(&self) -> Option<String> {
+        let answer: Value = serde_json::from_slice(&self.body).ok()?;
+        let choice = &answer["choices"][0];
+        choice["message"]["content"]
+            .as_str()
+            .or_else(|| choice["text"].as_str())
+            .map(str::to_owned)
+            .or_else(|| blocks(&answer["content"]))
+            .or_else(|| {
+                let output = answer["output"].as_array()?;
+                let texts: Vec<String> = output
+                    .iter()
+                    .filter_map(|item| blocks(&item["content"]))
+                    .collect();
+                (!texts.is_empty()).then(|| texts.concat())
+            })
+    }
+
+    /// Why the model stopped writing (`stop`, `length`, `content_filter`, ...), of the first choice.
+    pub fn finish_reason(&self) -> Option<String> {
+        let answer: Value = serde_json::from_slice(&self.body).ok()?;
+        answer["choices"][0]["finish_reason"]
+            .as_str()
+            .or_else(|| answer["stop_reason"].as_str())
+            .map(str::to_owned)
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if it is not, which can be only for requests that
+    /// [accept any answer](crate::Request::accept_any_answer), or for JSON nested deeper than 127.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error::new(ErrorKind::Malformed, "the answer's body is not JSON").with_source(error)
+        })
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The body as it came, taken out.
+    pub fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
+    /// The model tokens it was counted as, if the answer says.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The HTTP status, 200 to 299.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The response headers.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The provider's id of this answer, to quote to its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.headers.request_id()
+    }
+
+    /// How many requests were sent for it, this one included.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+/// The text of Anthropic's and of a response's content blocks.
+fn blocks(content: &Value) -> Option<String> {
+    let texts: Vec<&str> = content
+        .as_array()?
+        .iter()
+        .filter_map(|block| block["text"].as_str())
+        .collect();
+    (!texts.is_empty()).then(|| texts.concat())
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .field("usage", &self.usage)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
