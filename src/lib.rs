@@ -6,6 +6,8 @@ mod clock;
 mod error;
 mod limit;
 mod retry;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sync;
 
 pub use api::headers::Headers;

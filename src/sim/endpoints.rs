@@ -1,0 +1,489 @@
+//! The endpoints: what would be answered, were there no limits and nothing ever went wrong.
+//!
+//! Pure functions of the seed and the request, so the same request always gets the same bytes.
+//! Whether the answer is given, when, and what it costs against the limits is `model`'s to say.
+
+use serde_json::{Map, Value, json};
+
+use super::chance::Digest;
+use super::refusal::Refusal;
+use super::text::{Text, base64, compose, embed, tokens_in};
+
+/// A request as far as the endpoints look at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    /// As in the request line, query included.
+    pub(super) path: &'a str,
+    pub(super) body: &'a [u8],
+}
+
+/// An answer not given yet.
+#[derive(Debug, PartialEq)]
+pub(super) struct Draft {
+    pub(super) outcome: Result<Content, Refusal>,
+    /// Whether it is one of the requests that limits, latency and errors are for.
+    pub(super) metered: bool,
+    /// What the answer's usage says, in model tokens.
+    pub(super) prompt_tokens: u64,
+    pub(super) completion_tokens: u64,
+    /// The digest of what was asked: equal requests have equal ones.
+    pub(super) identity: u64,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Content {
+    Json(Vec<u8>),
+    /// Server-sent events, one after the other over the answer's latency.
+    Events(Vec<Vec<u8>>),
+}
+
+/// Constant, so that equal requests get equal bytes: 2026-01-01 00:00:00 UTC.
+const CREATED: u64 = 1_767_225_600;
+
+/// The models that the list names; any other name is taken as well.
+const LISTED: [&str; 3] = ["gpt-4o-mini", "gpt-4o", "text-embedding-3-small"];
+
+/// What would be answered to `request`.
+pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    let endpoint: fn(&mut Asked) -> Result<Content, Refusal> = match path {
+        "/chat/completions" => chat,
+        "/completions" => completions,
+        "/embeddings" => embeddings,
+        "/responses" => responses,
+        _ => return free(models(request, path)),
+    };
+    if request.method != "POST" {
+        return free(Err(Refusal::method(request.method, path, "POST")));
+    }
+    let mut digest = Digest::new(seed);
+    digest.part(path.as_bytes());
+    let mut asked = Asked {
+        fields: Map::new(),
+        model: String::new(),
+        digest,
+        prompt_tokens: 0,
+        completion_tokens: 0,
+    };
+    let outcome = asked.read(request.body).and_then(|()| endpoint(&mut asked));
+    let (prompt_tokens, completion_tokens) = match outcome {
+        Ok(_) => (asked.prompt_tokens, asked.completion_tokens),
+        Err(_) => (0, 0),
+    };
+    Draft {
+        outcome,
+        metered: true,
+        prompt_tokens,
+        completion_tokens,
+        identity: asked.digest.finish(),
+    }
+}
+
+fn free(outcome: Result<Content, Refusal>) -> Draft {
+    Draft {
+        outcome,
+        metered: false,
+        prompt_tokens: 0,
+        completion_tokens: 0,
+        identity: 0,
+    }
+}
+
+/// A request's fields, and what has been learnt from them so far.
+struct Asked {
+    fields: Map<String, Value>,
+    model: String,
+    digest: Digest,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl Asked {
+    fn read(&mut self, body: &[u8]) -> Result<(), Refusal> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => self.fields = fields,
+            Ok(_) => return Err(Refusal::invalid("The body must be a JSON object.")),
+            Err(error) => {
+                // What does not parse still has an identity, so that errors can be drawn for it.
+                self.digest.part(body);
+                return Err(Refusal::invalid(format!(
+                    "We could not parse the JSON body of your request: {error}."
+                )));
+            }
+        }
+        match self.fields.remove("model") {
+            Some(Value::String(model)) if !model.is_empty() => self.model = model,
+            None | Some(Value::Null) => return Err(Refusal::missing("model")),
+            Some(_) => return Err(wrong_type("model", "a name")),
+        }
+        self.digest.part(self.model.as_bytes());
+        Ok(())
+    }
+
+    /// Adds a prompt's text to what the answer depends on and to the tokens it costs.
+    fn text(&mut self, text: &str) {
+        self.digest.part(text.as_bytes());
+        self.prompt_tokens += tokens_in(text);
+    }
+
+    /// A message's content: text, parts of text and media, or nothing (a tool call's message).
+    fn content(&mut self, content: Option<&Value>, param: &'static str) -> Result<(), Refusal> {
+        match content {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(text)) => {
+                self.text(text);
+                Ok(())
+            }
+            Some(Value::Array(parts)) => {
+                for part in parts {
+                    if let Some(Value::String(text)) = part.get("text") {
+                        self.text(text);
+                    } else {
+                        // An image costs OpenAI's flat price for one in low detail.
+                        self.digest.part(part.to_string().as_bytes());
+                        self.prompt_tokens += 85;
+                    }
+                }
+                Ok(())
+            }
+            Some(_) => Err(wrong_type(param, "text or parts")),
+        }
+    }
+
+    fn messages(&mut self, messages: &[Value], param: &'static str) -> Result<(), Refusal> {
+        if messages.is_empty() {
+            return Err(wrong_type(param, "at least one message"));
+        }
+        for message in messages {
+            let Some(message) = message.as_object() else {
+                return Err(wrong_type(param, "objects"));
+            };
+            if let Some(Value::String(role)) = message.get("role") {
+                self.digest.part(role.as_bytes());
+            }
+            self.prompt_tokens += 4;
+            self.content(message.get("content"), param)?;
+        }
+        self.prompt_tokens += 2;
+        Ok(())
+    }
+
+    fn count(&self, name: &'static str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(count) if (least..=most).contains(&count) => Ok(Some(count)),
+                _ => Err(wrong_type(name, "a whole number in its range")),
+            },
+        }
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.fields.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
+    fn refuse_stream(&self) -> Result<(), Refusal> {
+        if self.is_set("stream") {
+            let message = "Only chat completions are simulated as a stream.";
+            return Err(Refusal::invalid(message).param("stream"));
+        }
+        Ok(())
+    }
+
+    /// Writes the choices, and counts their tokens.
+    fn choices(&mut self, count: u64, limit: u64) -> Vec<Text> {
+        let identity = self.digest.finish();
+        let texts: Vec<Text> = (0..count)
+            .map(|choice| compose(identity, choice, limit))
+            .collect();
+        self.completion_tokens += texts.iter().map(|text| text.tokens).sum::<u64>();
+        texts
+    }
+
+    fn id(&self, prefix: &str) -> String {
+        format!("{prefix}-sim{:016x}", self.digest.finish())
+    }
+
+    fn usage(&self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        })
+    }
+}
+
+fn chat(asked: &mut Asked) -> Result<Content, Refusal> {
+    match asked.fields.remove("messages") {
+        Some(Value::Array(messages)) => asked.messages(&messages, "messages")?,
+        None | Some(Value::Null) => return Err(Refusal::missing("messages")),
+        Some(_) => return Err(wrong_type("messages", "an array")),
+    }
+    let limit = match asked.count("max_completion_tokens", 1, u64::MAX)? {
+        Some(limit) => limit,
+        None => asked.count("max_tokens", 1, u64::MAX)?.unwrap_or(u64::MAX),
+    };
+    let count = asked.count("n", 1, 128)?.unwrap_or(1);
+    let texts = asked.choices(count, limit);
+    if asked.is_set("stream") {
+        return Ok(Content::Events(chat_events(asked, &texts)));
+    }
+    let choices: Vec<Value> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            json!({
+                "index": index,
+                "message": {"role": "assistant", "content": text.words, "refusal": null},
+                "logprobs": null,
+                "finish_reason": finish_reason(text),
+            })
+        })
+        .collect();
+    Ok(body(&json!({
+        "id": asked.id("chatcmpl"),
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": asked.model,
+        "choices": choices,
+        "usage": asked.usage(),
+        "system_fingerprint": "fp_simulated",
+    })))
+}
+
+/// The chunks of a streamed chat answer: for each choice its role, its text in pieces of a few
+/// words, and why it ended; then the usage if it was asked for, and `[DONE]`.
+fn chat_events(asked: &Asked, texts: &[Text]) -> Vec<Vec<u8>> {
+    const WORDS_A_PIECE: usize = 8;
+    let with_usage = asked
+        .fields
+        .get("stream_options")
+        .and_then(|options| options.get("include_usage"))
+        .and_then(Value::as_bool)
+        == Some(true);
+    let id = asked.id("chatcmpl");
+    let event = |choices: Value, usage: Value| {
+        let mut chunk = json!({
+            "id": id,
+            "object": "chat.completion.chunk",
+            "created": CREATED,
+            "model": asked.model,
+            "choices": choices,
+            "system_fingerprint": "fp_simulated",
+        });
+        if with_usage {
+            chunk["usage"] = usage;
+        }
+        format!("data: {chunk}\n\n").into_bytes()
+    };
+    let delta = |index: usize, delta: Value, finish: Option<&str>| {
+        event(
+            json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": finish}]),
+            Value::Null,
+        )
+    };
+    let mut events = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        events.push(delta(
+            index,
+            json!({"role": "assistant", "content": ""}),
+            None,
+        ));
+        let words: Vec<&str> = text.words.split_inclusive(' ').collect();
+        for piece in words.chunks(WORDS_A_PIECE) {
+            events.push(delta(index, json!({"content": piece.concat()}), None));
+        }
+        events.push(delta(index, json!({}), Some(finish_reason(text))));
+    }
+    if with_usage {
+        events.push(event(json!([]), asked.usage()));
+    }
+    events.push(b"data: [DONE]\n\n".to_vec());
+    events
+}
+
+fn completions(asked: &mut Asked) -> Result<Content, Refusal> {
+    asked.refuse_stream()?;
+    let prompts = inputs(asked, "prompt")?;
+    let limit = asked.count("max_tokens", 1, u64::MAX)?.unwrap_or(16);
+    let each = asked.count("n", 1, 128)?.unwrap_or(1);
+    let texts = asked.choices(each * prompts.len() as u64, limit);
+    let choices: Vec<Value> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            json!({
+                "index": index,
+                "text": text.words,
+                "logprobs": null,
+                "finish_reason": finish_reason(text),
+            })
+        })
+        .collect();
+    Ok(body(&json!({
+        "id": asked.id("cmpl"),
+        "object": "text_completion",
+        "created": CREATED,
+        "model": asked.model,
+        "choices": choices,
+        "usage": asked.usage(),
+    })))
+}
+
+fn embeddings(asked: &mut Asked) -> Result<Content, Refusal> {
+    let inputs = inputs(asked, "input")?;
+    // The size of OpenAI's small model; 4096 bounds what one request can make the server write.
+    let dimensions = asked.count("dimensions", 1, 4096)?.unwrap_or(1536);
+    let dimensions = usize::try_from(dimensions).unwrap_or(1536);
+    let packed = match asked.fields.get("encoding_format").map(Value::as_str) {
+        None | Some(Some("float")) => false,
+        Some(Some("base64")) => true,
+        Some(_) => return Err(wrong_type("encoding_format", "float or base64")),
+    };
+    let data: Vec<Value> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, identity)| {
+            let vector = embed(*identity, dimensions);
+            let embedding = if packed {
+                let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                Value::String(base64(&bytes))
+            } else {
+                json!(vector)
+            };
+            json!({"object": "embedding", "index": index, "embedding": embedding})
+        })
+        .collect();
+    Ok(body(&json!({
+        "object": "list",
+        "data": data,
+        "model": asked.model,
+        "usage": {"prompt_tokens": asked.prompt_tokens, "total_tokens": asked.prompt_tokens},
+    })))
+}
+
+/// Reads one text, several, one array of tokens or several; gives the digest of each, which
+/// depends on the model and that input alone.
+fn inputs(asked: &mut Asked, param: &'static str) -> Result<Vec<u64>, Refusal> {
+    let start = asked.digest;
+    let one = |asked: &mut Asked, input: &Value| {
+        let mut own = start;
+        match input {
+            Value::String(text) => {
+                own.part(text.as_bytes());
+                asked.text(text);
+            }
+            Value::Array(tokens) if !tokens.is_empty() => {
+                for token in tokens {
+                    let token = token
+                        .as_u64()
+                        .ok_or_else(|| wrong_type(param, "text or whole numbers"))?;
+                    own.number(token);
+                    asked.digest.number(token);
+                }
+                asked.prompt_tokens += tokens.len() as u64;
+            }
+            _ => return Err(wrong_type(param, "text or tokens, one or several")),
+        }
+        Ok(own.finish())
+    };
+    match asked.fields.remove(param) {
+        None | Some(Value::Null) => Err(Refusal::missing(param)),
+        // OpenAI's own limit on the inputs of one request.
+        Some(Value::Array(many)) if many.len() > 2048 && !many[0].is_number() => {
+            Err(wrong_type(param, "at most 2048 inputs"))
+        }
+        Some(Value::Array(many)) if many.first().is_some_and(|first| !first.is_number()) => {
+            many.iter().map(|input| one(asked, input)).collect()
+        }
+        Some(input) => Ok(vec![one(asked, &input)?]),
+    }
+}
+
+fn responses(asked: &mut Asked) -> Result<Content, Refusal> {
+    asked.refuse_stream()?;
+    if let Some(Value::String(instructions)) = asked.fields.remove("instructions") {
+        asked.text(&instructions);
+    }
+    match asked.fields.remove("input") {
+        Some(Value::String(text)) => asked.text(&text),
+        Some(Value::Array(items)) => asked.messages(&items, "input")?,
+        None | Some(Value::Null) => return Err(Refusal::missing("input")),
+        Some(_) => return Err(wrong_type("input", "text or messages")),
+    }
+    let limit = asked.count("max_output_tokens", 1, u64::MAX)?;
+    let texts = asked.choices(1, limit.unwrap_or(u64::MAX));
+    let (words, cut) = match texts.first() {
+        Some(text) => (text.words.as_str(), text.cut),
+        None => ("", false),
+    };
+    let status = if cut { "incomplete" } else { "completed" };
+    Ok(body(&json!({
+        "id": asked.id("resp"),
+        "object": "response",
+        "created_at": CREATED,
+        "status": status,
+        "error": null,
+        "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})),
+        "instructions": null,
+        "max_output_tokens": limit,
+        "metadata": {},
+        "model": asked.model,
+        "output": [{
+            "id": asked.id("msg"),
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": [{"type": "output_text", "text": words, "annotations": []}],
+        }],
+        "parallel_tool_calls": true,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": {
+            "input_tokens": asked.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": asked.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": asked.prompt_tokens + asked.completion_tokens,
+        },
+    })))
+}
+
+/// The list of models, one model, or no such path.
+fn models(request: &Request<'_>, path: &str) -> Result<Content, Refusal> {
+    let model =
+        |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate"});
+    let one = path.strip_prefix("/models/").filter(|id| !id.is_empty());
+    if path != "/models" && one.is_none() {
+        let message = format!("Invalid URL ({} {path})", request.method);
+        return Err(Refusal::new(404, "invalid_request_error", message));
+    }
+    if !matches!(request.method, "GET" | "HEAD") {
+        return Err(Refusal::method(request.method, path, "GET, HEAD"));
+    }
+    Ok(body(&match one {
+        Some(id) => model(id),
+        None => json!({
+            "object": "list",
+            "data": LISTED.map(model),
+        }),
+    }))
+}
+
+fn finish_reason(text: &Text) -> &'static str {
+    if text.cut { "length" } else { "stop" }
+}
+
+fn wrong_type(param: &'static str, takes: &str) -> Refusal {
+    Refusal::invalid(format!("Invalid value for '{param}': it takes {takes}."))
+        .param(param)
+        .code("invalid_value")
+}
+
+fn body(value: &Value) -> Content {
+    Content::Json(value.to_string().into_bytes())
+}

@@ -1,0 +1,269 @@
+//! What the simulated provider decides: whether a request is let in, what happens to it, and when.
+//!
+//! Pure: told the time, it keeps the accounts and reads no clock. A ruling is a small value; the
+//! shell holds the lock around [`Model::rule`] only, and writes the answer without it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::chance::{self, Digest, Draws};
+use super::endpoints::Draft;
+use super::meter::{Meter, default_burst};
+use super::spec::SimSpec;
+use super::stats::SimStats;
+use crate::limit::Rate;
+
+/// What becomes of one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ruling {
+    /// The request's number, from 1, in order of arrival.
+    pub(super) number: u64,
+    /// How long after its arrival it is answered.
+    pub(super) delay: Duration,
+    pub(super) fate: Fate,
+    /// The state of the limits after it; `None` where there is no limit, or none applies.
+    pub(super) requests: Option<Quota>,
+    pub(super) tokens: Option<Quota>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Fate {
+    /// The draft is the answer.
+    Answer,
+    /// 429, fits after a wait.
+    Limited {
+        by: Limit,
+        asked: u64,
+        wait: Duration,
+    },
+    /// 429, asks for more tokens than a whole period allows.
+    NeverFits { asked: u64 },
+    /// 500, 502 or 503.
+    Error(u16),
+    /// The connection is reset before the answer.
+    Reset,
+    /// The connection is closed in the middle of the answer.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Requests,
+    Tokens,
+}
+
+/// A limit as its headers tell it: a bucket one minute deep, whatever the burst.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Quota {
+    pub(super) a_minute: u64,
+    pub(super) used: u64,
+    pub(super) full_in: Duration,
+}
+
+/// How an answer ended, for the accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Sent,
+    Unsent,
+}
+
+#[derive(Debug)]
+pub(super) struct Model {
+    spec: SimSpec,
+    requests: Option<Gauge>,
+    tokens: Option<Gauge>,
+    /// How often each content has been let in, by its digest; kept only when chance needs it.
+    asked: HashMap<u64, u32>,
+    record_arrivals: bool,
+    last: Duration,
+    stats: SimStats,
+}
+
+/// A limit: one meter that rules and one that observes.
+#[derive(Debug)]
+struct Gauge {
+    a_minute: u64,
+    a_period: u64,
+    burst: u64,
+    dearest: u64,
+    ruling: Meter,
+    observing: Meter,
+}
+
+impl Gauge {
+    fn new(rate: Rate, burst: u64) -> Self {
+        let nanos = rate.period().as_nanos().max(1);
+        let a_minute = u128::from(rate.units()) * 60_000_000_000 / nanos;
+        Self {
+            a_minute: u64::try_from(a_minute).unwrap_or(u64::MAX).max(1),
+            a_period: rate.units(),
+            burst,
+            dearest: 0,
+            ruling: Meter::new(rate, burst),
+            observing: Meter::new(rate, burst),
+        }
+    }
+
+    /// Counts an arrival; by how much the worst window up to it is over the limit.
+    fn observe(&mut self, at: Duration, cost: u64) -> u64 {
+        self.dearest = self.dearest.max(cost);
+        let allowed = self.burst.max(self.dearest);
+        self.observing.observe(at, cost, allowed)
+    }
+
+    fn quota(&self, at: Duration) -> Quota {
+        Quota {
+            a_minute: self.a_minute,
+            used: self.ruling.level(at),
+            full_in: self.ruling.time_to_empty(at),
+        }
+    }
+}
+
+impl Model {
+    /// A provider that has seen nothing yet; `spec` has been checked.
+    pub(super) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
+        let burst = |rate| spec.burst.unwrap_or_else(|| default_burst(rate));
+        Self {
+            spec,
+            requests: spec.requests.map(|rate| Gauge::new(rate, burst(rate))),
+            tokens: spec
+                .tokens
+                .map(|rate| Gauge::new(rate, default_burst(rate))),
+            asked: HashMap::new(),
+            record_arrivals,
+            last: Duration::ZERO,
+            stats: SimStats::default(),
+        }
+    }
+
+    /// Decides about the request that arrives at `at` (since the start) and asks for `draft`.
+    ///
+    /// Limits come first, and what they refuse is charged to neither of them. Chance comes next,
+    /// then the draft's own refusal: a wrong request counts against the limits, as providers have
+    /// it, and is answered at once.
+    pub(super) fn rule(&mut self, at: Duration, draft: &Draft) -> Ruling {
+        // Threads read the clock before they get here, so arrivals may come out of order by a hair.
+        let at = at.max(self.last);
+        self.last = at;
+        self.stats.requests += 1;
+        self.stats.in_flight += 1;
+        self.stats.in_flight_peak = self.stats.in_flight_peak.max(self.stats.in_flight);
+        let number = self.stats.requests;
+        let mut ruling = Ruling {
+            number,
+            delay: Duration::ZERO,
+            fate: Fate::Answer,
+            requests: None,
+            tokens: None,
+        };
+        if !draft.metered {
+            return ruling;
+        }
+        if self.record_arrivals {
+            self.stats.arrivals.push(at);
+        }
+        let cost = draft.prompt_tokens + draft.completion_tokens;
+        ruling.fate = match self.admit(at, cost) {
+            Ok(()) => self.chance(draft.identity),
+            Err(limited) => limited,
+        };
+        ruling.requests = self.requests.as_ref().map(|gauge| gauge.quota(at));
+        ruling.tokens = self.tokens.as_ref().map(|gauge| gauge.quota(at));
+        match ruling.fate {
+            Fate::Limited { .. } | Fate::NeverFits { .. } => {}
+            Fate::Answer if draft.outcome.is_err() => {}
+            _ => {
+                self.stats.prompt_tokens += draft.prompt_tokens;
+                self.stats.completion_tokens += draft.completion_tokens;
+                let mut draws = Draws::new(chance::mix(self.spec.seed ^ number));
+                ruling.delay = chance::latency(self.spec.latency, self.spec.jitter, &mut draws);
+            }
+        }
+        ruling
+    }
+
+    fn admit(&mut self, at: Duration, cost: u64) -> Result<(), Fate> {
+        if let Some(gauge) = &mut self.requests {
+            let over = gauge.observe(at, 1);
+            self.stats.requests_over = self.stats.requests_over.max(over);
+        }
+        if let Some(gauge) = &mut self.tokens {
+            let over = gauge.observe(at, cost);
+            self.stats.tokens_over = self.stats.tokens_over.max(over);
+            if cost > gauge.a_period {
+                return Err(Fate::NeverFits { asked: cost });
+            }
+        }
+        let limited = |by, asked| move |wait| Fate::Limited { by, asked, wait };
+        // Tried on a copy first: a request that one limit refuses must not be charged to the other.
+        let requests = match &self.requests {
+            None => None,
+            Some(gauge) => {
+                let mut meter = gauge.ruling.clone();
+                meter.admit(at, 1).map_err(limited(Limit::Requests, 1))?;
+                Some(meter)
+            }
+        };
+        if let Some(gauge) = &mut self.tokens {
+            gauge
+                .ruling
+                .admit(at, cost)
+                .map_err(limited(Limit::Tokens, cost))?;
+        }
+        if let (Some(gauge), Some(charged)) = (&mut self.requests, requests) {
+            gauge.ruling = charged;
+        }
+        Ok(())
+    }
+
+    /// Draws from the seed, what was asked and how often, so that the order of arrival is nothing.
+    fn chance(&mut self, identity: u64) -> Fate {
+        let (errors, faults) = (self.spec.errors, self.spec.faults);
+        if errors == 0.0 && faults == 0.0 {
+            return Fate::Answer;
+        }
+        let times = self.asked.entry(identity).or_default();
+        *times = times.saturating_add(1);
+        let mut digest = Digest::new(self.spec.seed);
+        digest.number(identity);
+        digest.number(u64::from(*times));
+        let mut draws = Draws::new(digest.finish());
+        let share = draws.share();
+        if share < errors {
+            Fate::Error([500, 502, 503][draws.below(3)])
+        } else if share < errors + faults {
+            [Fate::Reset, Fate::Cut][draws.below(2)]
+        } else {
+            Fate::Answer
+        }
+    }
+
+    /// Counts the end of a request ruled on before.
+    pub(super) fn end(&mut self, fate: Fate, status: u16, ending: Ending) {
+        self.stats.in_flight -= 1;
+        *match (fate, ending, status) {
+            (Fate::Reset | Fate::Cut, ..) => &mut self.stats.faults,
+            (_, Ending::Unsent, _) => &mut self.stats.unsent,
+            (_, _, 429) => &mut self.stats.limited,
+            (_, _, 500..) => &mut self.stats.errors,
+            (_, _, 400..) => &mut self.stats.refused,
+            _ => &mut self.stats.answered,
+        } += 1;
+    }
+
+    /// Counts something that came in place of a request.
+    pub(super) fn not_a_request(&mut self) {
+        self.stats.requests += 1;
+        self.stats.refused += 1;
+    }
+
+    pub(super) fn opened(&mut self, open: usize) {
+        self.stats.connections += 1;
+        self.stats.connections_peak = self.stats.connections_peak.max(open);
+    }
+
+    pub(super) fn stats(&self) -> &SimStats {
+        &self.stats
+    }
+}
