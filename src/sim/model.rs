@@ -60,13 +60,6 @@ pub(super) struct Quota {
     pub(super) full_in: Duration,
 }
 
-/// How an answer ended, for the accounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    Sent,
-    Unsent,
-}
-
 #[derive(Debug)]
 pub(super) struct Model {
     spec: SimSpec,
@@ -239,17 +232,33 @@ impl Model {
         }
     }
 
-    /// Counts the end of a request ruled on before.
-    pub(super) fn end(&mut self, fate: Fate, status: u16, ending: Ending) {
+    /// Counts a request as over, its answer being on its way: before the last byte is written, or
+    /// a client that has the answer could ask for the counts and not find itself in them.
+    pub(super) fn answered(&mut self, fate: Fate, status: u16) {
         self.stats.in_flight -= 1;
-        *match (fate, ending, status) {
-            (Fate::Reset | Fate::Cut, ..) => &mut self.stats.faults,
-            (_, Ending::Unsent, _) => &mut self.stats.unsent,
-            (_, _, 429) => &mut self.stats.limited,
-            (_, _, 500..) => &mut self.stats.errors,
-            (_, _, 400..) => &mut self.stats.refused,
+        *self.counter(fate, status) += 1;
+    }
+
+    /// Takes it back: the last bytes could not be written after all.
+    pub(super) fn recant(&mut self, fate: Fate, status: u16) {
+        *self.counter(fate, status) -= 1;
+        self.stats.unsent += 1;
+    }
+
+    /// Counts a request as over whose answer was never sent.
+    pub(super) fn unsent(&mut self) {
+        self.stats.in_flight -= 1;
+        self.stats.unsent += 1;
+    }
+
+    fn counter(&mut self, fate: Fate, status: u16) -> &mut u64 {
+        match (fate, status) {
+            (Fate::Reset | Fate::Cut, _) => &mut self.stats.faults,
+            (_, 429) => &mut self.stats.limited,
+            (_, 500..) => &mut self.stats.errors,
+            (_, 400..) => &mut self.stats.refused,
             _ => &mut self.stats.answered,
-        } += 1;
+        }
     }
 
     /// Counts something that came in place of a request.

@@ -16,7 +16,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::answer::{Answer, Framing, not_a_request, render};
 use super::endpoints::{Request, draft};
 use super::http::{Incoming, Stop};
-use super::model::{Ending, Fate, Model};
+use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
 use crate::clock::{Bell, Clock};
@@ -25,7 +25,7 @@ use crate::sync::Mutex;
 
 /// A connection's thread parses JSON of any shape: `serde_json` stops at 128 levels, which in a
 /// debug build take some 100 KiB of stack. What is not touched costs nothing resident.
-const STACK: usize = 256 << 10;
+const STACK: usize = 512 << 10;
 
 /// Linux's own default of 128 makes a thousand clients that connect at once wait a second for their
 /// SYN to be sent again.
@@ -328,20 +328,8 @@ fn serve(shared: &Shared, connection: &Connection) {
                     date: shared.clock.wall(),
                 };
                 let answer = render(draft, &ruling, framing);
-                let sent = send(
-                    shared,
-                    connection,
-                    &answer,
-                    ruling.fate,
-                    arrived,
-                    ruling.delay,
-                );
-                let ending = match sent {
-                    Ok(()) => Ending::Sent,
-                    Err(_) => Ending::Unsent,
-                };
+                let sent = send(shared, connection, &answer, &ruling, arrived);
                 let broken = matches!(ruling.fate, Fate::Reset | Fate::Cut);
-                shared.model.lock().end(ruling.fate, answer.status, ending);
                 if message.close || broken || sent.is_err() {
                     return;
                 }
@@ -364,45 +352,74 @@ fn send(
     shared: &Shared,
     connection: &Connection,
     answer: &Answer,
-    fate: Fate,
+    ruling: &Ruling,
     arrived: Instant,
-    delay: Duration,
 ) -> io::Result<()> {
-    let mut stream = &connection.stream;
-    let wait = |after: Duration| {
-        let in_time = shared.wait_until(arrived + after, &connection.bell);
-        in_time
-            .then_some(())
-            .ok_or(io::ErrorKind::ConnectionAborted)
+    let (fate, status) = (ruling.fate, answer.status);
+    let write = |piece: &Piece<'_>| {
+        if shared.wait_until(arrived + piece.after, &connection.bell) {
+            (&connection.stream).write_all(piece.bytes)
+        } else {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
     };
-    if fate == Fate::Reset {
-        wait(delay)?;
+    let pieces = pieces(answer, ruling);
+    let (before, last) = pieces.split_at(pieces.len().saturating_sub(1));
+    let due = arrived + ruling.delay;
+    if before.iter().try_for_each(write).is_err() || !shared.wait_until(due, &connection.bell) {
+        shared.model.lock().unsent();
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    shared.model.lock().answered(fate, status);
+    let sent = match fate {
         // With no time to linger, closing sends RST in place of FIN.
-        return SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        Fate::Reset => SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)),
+        _ => last.iter().try_for_each(write),
+    };
+    if sent.is_err() {
+        shared.model.lock().recant(fate, status);
+    }
+    sent
+}
+
+/// Bytes to write at once, and how long after the request's arrival.
+struct Piece<'a> {
+    after: Duration,
+    bytes: &'a [u8],
+}
+
+fn pieces<'a>(answer: &'a Answer, ruling: &Ruling) -> Vec<Piece<'a>> {
+    let delay = ruling.delay;
+    let cut = ruling.fate == Fate::Cut;
+    if ruling.fate == Fate::Reset {
+        return Vec::new();
     }
     if answer.chunks.is_empty() {
-        wait(delay)?;
-        let end = if fate == Fate::Cut {
-            answer.half
-        } else {
-            answer.bytes.len()
-        };
-        return stream.write_all(&answer.bytes[..end]);
+        let end = if cut { answer.half } else { answer.bytes.len() };
+        let bytes = &answer.bytes[..end];
+        return vec![Piece {
+            after: delay,
+            bytes,
+        }];
     }
-    let steps = u32::try_from(answer.chunks.len()).unwrap_or(u32::MAX);
-    let end = if fate == Fate::Cut {
+    let step = delay / u32::try_from(answer.chunks.len()).unwrap_or(u32::MAX);
+    let end = if cut {
         answer.half
     } else {
         answer.chunks.len()
     };
-    let step = delay / steps;
-    wait(step)?;
-    stream.write_all(&answer.bytes)?;
-    for (chunk, count) in answer.chunks[..end].iter().zip(1..) {
-        wait(step * count)?;
-        stream.write_all(chunk)?;
-    }
-    Ok(())
+    let head = Piece {
+        after: step,
+        bytes: &answer.bytes,
+    };
+    let chunks = answer.chunks[..end]
+        .iter()
+        .zip(1..)
+        .map(|(chunk, count)| Piece {
+            after: step * count,
+            bytes: chunk,
+        });
+    std::iter::once(head).chain(chunks).collect()
 }
 
 /// Reads off some of what a refused client is still sending: closing with unread bytes resets the

@@ -14,7 +14,7 @@ use crate::limit::Rate;
 pub struct SimStats {
     /// HTTP requests that arrived, of any kind.
     pub requests: u64,
-    /// Answered 2xx, sent in full.
+    /// Answered 2xx.
     pub answered: u64,
     /// Answered 429: above a limit.
     pub limited: u64,
