@@ -9,6 +9,8 @@ mod jsonl;
 mod limit;
 mod pool;
 mod retry;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sync;
 
 pub use api::{

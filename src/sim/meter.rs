@@ -1,0 +1,215 @@
+//! One limit as the server sees it: a leaky bucket used as a meter, exact in integer arithmetic.
+//!
+//! This is the generic cell rate algorithm (ITU-T I.371): one number, the *theoretical arrival
+//! time* at which everything charged so far has drained away at the allowed rate. It is on purpose
+//! another algorithm than the client's bucket, which refills and is drawn from: a mistake made
+//! once is then seen by the other side.
+//!
+//! Two meters of one limit are kept. The one that rules is charged only with what it lets in; the
+//! one that observes is charged with every arrival, and its highest level ever above the burst is
+//! exactly by how much the worst window exceeded burst + rate·T.
+
+use std::time::Duration;
+
+use crate::limit::Rate;
+
+/// Time is counted in ticks of 1/`units` ns, so that one unit drains in exactly `period` ticks.
+#[derive(Clone, Debug)]
+pub(super) struct Meter {
+    units: u128,
+    period: u128,
+    burst: u128,
+    /// The theoretical arrival time, in ticks.
+    drained_at: u128,
+}
+
+impl Meter {
+    pub(super) fn new(rate: Rate, burst: u64) -> Self {
+        Self {
+            units: u128::from(rate.units()).max(1),
+            period: rate.period().as_nanos().max(1),
+            burst: u128::from(burst),
+            drained_at: 0,
+        }
+    }
+
+    /// Charges `cost` units at `at` if they fit; else says how long until they would.
+    ///
+    /// A cost above the burst fits once at most half of the burst is in use: asked to find it
+    /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
+    pub(super) fn admit(&mut self, at: Duration, cost: u64) -> Result<(), Duration> {
+        let cost = u128::from(cost);
+        let room = if cost > self.burst {
+            self.burst / 2
+        } else {
+            self.burst - cost
+        };
+        let excess = self.backlog(at).saturating_sub(room * self.period);
+        if excess > 0 {
+            return Err(self.span(excess));
+        }
+        self.charge(at, cost);
+        Ok(())
+    }
+
+    /// Charges `cost` units at `at` whether they fit or not, and says by how many units the level
+    /// is then above `allowed` (rounded up).
+    pub(super) fn observe(&mut self, at: Duration, cost: u64, allowed: u64) -> u64 {
+        self.charge(at, u128::from(cost));
+        let above = self
+            .backlog(at)
+            .saturating_sub(u128::from(allowed) * self.period);
+        u64::try_from(above.div_ceil(self.period)).unwrap_or(u64::MAX)
+    }
+
+    /// Units charged at `at` and not yet drained, rounded up.
+    pub(super) fn level(&self, at: Duration) -> u64 {
+        u64::try_from(self.backlog(at).div_ceil(self.period)).unwrap_or(u64::MAX)
+    }
+
+    /// How long from `at` until nothing is left to drain.
+    pub(super) fn time_to_empty(&self, at: Duration) -> Duration {
+        self.span(self.backlog(at))
+    }
+
+    fn charge(&mut self, at: Duration, cost: u128) {
+        let from = self.drained_at.max(self.ticks(at));
+        self.drained_at = from.saturating_add(cost.saturating_mul(self.period));
+    }
+
+    fn backlog(&self, at: Duration) -> u128 {
+        self.drained_at.saturating_sub(self.ticks(at))
+    }
+
+    fn ticks(&self, at: Duration) -> u128 {
+        at.as_nanos().saturating_mul(self.units)
+    }
+
+    /// Ticks as time, rounded up: a wait must not end too early.
+    fn span(&self, ticks: u128) -> Duration {
+        let nanos = ticks.div_ceil(self.units);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// The burst a limit has unless it is set: two seconds' worth, at least 2.
+pub(super) fn default_burst(rate: Rate) -> u64 {
+    let nanos = rate.period().as_nanos().max(1);
+    let two_seconds = u128::from(rate.units()) * 2_000_000_000 / nanos;
+    u64::try_from(two_seconds).unwrap_or(u64::MAX).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::chance::Draws;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn the_burst_passes_and_then_the_rate() {
+        let mut meter = Meter::new(Rate::per_second(10), 3);
+        for _ in 0..3 {
+            assert_eq!(meter.admit(ms(0), 1), Ok(()));
+        }
+        assert_eq!(meter.admit(ms(0), 1), Err(ms(100)));
+        assert_eq!(meter.admit(ms(99), 1), Err(ms(1)));
+        assert_eq!(meter.admit(ms(100), 1), Ok(()));
+        assert_eq!(meter.admit(ms(100), 1), Err(ms(100)));
+        assert_eq!((meter.level(ms(100)), meter.level(ms(399))), (3, 1));
+        assert_eq!(meter.time_to_empty(ms(100)), ms(300));
+    }
+
+    #[test]
+    fn a_rate_that_does_not_divide_does_not_drift() {
+        // Seven a second: each arrives at the first nanosecond at which it fits.
+        let mut meter = Meter::new(Rate::per_second(7), 2);
+        let mut at = Duration::ZERO;
+        for _ in 0..70_000 {
+            if let Err(wait) = meter.admit(at, 1) {
+                at += wait;
+                assert_eq!(meter.admit(at, 1), Ok(()));
+            }
+        }
+        // 70,000 at seven a second, two at once: the last comes after 69,998 sevenths of a second.
+        let exact = 69_998 * 1_000_000_000_u64;
+        assert_eq!(at, Duration::from_nanos(exact.div_ceil(7)));
+    }
+
+    #[test]
+    fn a_cost_above_the_burst_waits_for_half_of_it() {
+        let mut meter = Meter::new(Rate::per_second(100), 100);
+        assert_eq!(meter.admit(ms(0), 300), Ok(()));
+        assert_eq!(meter.admit(ms(0), 300), Err(ms(2500)));
+        assert_eq!(meter.admit(ms(2500), 300), Ok(()));
+    }
+
+    #[test]
+    fn no_window_of_what_is_let_in_exceeds_burst_and_rate() {
+        let (rate, burst) = (20, 5);
+        let mut meter = Meter::new(Rate::per_second(rate), burst);
+        let mut draws = Draws::new(7);
+        let mut at = Duration::ZERO;
+        let mut admitted = Vec::new();
+        for _ in 0..2_000 {
+            at += Duration::from_micros(draws.below(60_000) as u64);
+            if meter.admit(at, 1).is_ok() {
+                admitted.push(at);
+            }
+        }
+        assert!(admitted.len() > 1_000, "the trace tests nothing");
+        for (first, from) in admitted.iter().enumerate() {
+            for (last, to) in admitted.iter().enumerate().skip(first) {
+                let allowed = u128::from(burst) * 1_000_000_000
+                    + u128::from(rate) * to.abs_diff(*from).as_nanos();
+                let seen = (last - first + 1) as u128 * 1_000_000_000;
+                assert!(seen <= allowed, "{first} to {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_observed_above_the_limit_is_the_worst_window() {
+        let (rate, burst) = (20_u32, 5_u32);
+        let mut meter = Meter::new(Rate::per_second(u64::from(rate)), u64::from(burst));
+        let mut draws = Draws::new(11);
+        let mut at = Duration::ZERO;
+        let (mut arrivals, mut worst) = (Vec::new(), 0);
+        for _ in 0..500 {
+            at += Duration::from_micros(draws.below(90_000) as u64);
+            arrivals.push(at);
+            worst = worst.max(meter.observe(at, 1, u64::from(burst)));
+        }
+        let mut expected = 0.0_f64;
+        for (first, from) in arrivals.iter().enumerate() {
+            for (last, to) in arrivals.iter().enumerate().skip(first) {
+                let allowed = f64::from(burst) + f64::from(rate) * to.abs_diff(*from).as_secs_f64();
+                expected = expected.max((last - first + 1) as f64 - allowed);
+            }
+        }
+        assert!(expected > 0.0, "the trace tests nothing");
+        assert!(
+            (worst as f64 - expected.ceil()).abs() < 0.5,
+            "{worst} {expected}"
+        );
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        for rate in [
+            Rate::per_second(Rate::MAX_PER_SECOND),
+            Rate::new(1, Duration::from_secs(8_640_000_000)),
+            Rate::new(u64::MAX, Duration::from_secs(8_640_000_000)),
+        ] {
+            let mut meter = Meter::new(rate, u64::MAX);
+            for at in [Duration::ZERO, Duration::from_secs(1 << 33), Duration::MAX] {
+                let _ = meter.admit(at, u64::MAX);
+                let _ = meter.observe(at, u64::MAX, u64::MAX);
+                let _ = (meter.level(at), meter.time_to_empty(at));
+            }
+            assert!(default_burst(rate) >= 2);
+        }
+    }
+}

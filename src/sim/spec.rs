@@ -1,0 +1,341 @@
+//! How the simulated provider is to behave, as values and as the one line a person types.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limit::Rate;
+
+/// How the simulated provider behaves: latency, limits, errors, seed.
+///
+/// Built with methods, or parsed from the text the command line takes: fields `name=value` with
+/// commas between them, each optional.
+///
+/// | Field | Meaning | Default |
+/// |---|---|---|
+/// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
+/// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 1 | `0.3` |
+/// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
+/// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
+/// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
+/// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
+/// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
+/// | `seed` | what all chance is drawn from | `7` |
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::Rate;
+/// use tollgate::sim::SimSpec;
+///
+/// let typed: SimSpec = "latency=50ms,jitter=0,rpm=600,errors=0.02,seed=11".parse()?;
+/// let built = SimSpec::default()
+///     .latency(Duration::from_millis(50))
+///     .jitter(0.0)
+///     .requests(Rate::per_minute(600))
+///     .errors(0.02)
+///     .seed(11);
+/// assert_eq!(typed, built);
+///
+/// let error = "latency=soon".parse::<SimSpec>().unwrap_err();
+/// assert!(error.to_string().contains("latency"));
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+///
+/// # Latency
+/// Log-normal, as measured latencies of services are: never negative, with a long tail. With mean
+/// `m` and jitter `j`, the latency is `m · exp(σz − σ²/2)`, where `σ² = ln(1 + j²)` and `z` is a
+/// standard normal draw held within ±4. The k-th request to arrive gets the k-th draw, so a run
+/// over N requests waits the same total each time. Refusals (4xx) are answered at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimSpec {
+    pub(super) latency: Duration,
+    pub(super) jitter: f64,
+    pub(super) requests: Option<Rate>,
+    pub(super) tokens: Option<Rate>,
+    pub(super) burst: Option<u64>,
+    pub(super) errors: f64,
+    pub(super) faults: f64,
+    pub(super) seed: u64,
+}
+
+impl Default for SimSpec {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(500),
+            jitter: 0.3,
+            requests: None,
+            tokens: None,
+            burst: None,
+            errors: 0.0,
+            faults: 0.0,
+            seed: 7,
+        }
+    }
+}
+
+const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
+
+impl SimSpec {
+    /// The mean time from a request's arrival to its answer; 500 ms unless set, at most an hour.
+    pub fn latency(self, latency: Duration) -> Self {
+        Self { latency, ..self }
+    }
+
+    /// The latency's standard deviation ÷ mean, from 0 (fixed) to 1; 0.3 unless set.
+    pub fn jitter(self, jitter: f64) -> Self {
+        Self { jitter, ..self }
+    }
+
+    /// The requests allowed; no limit unless set.
+    ///
+    /// In any window of length T at most [`burst`](SimSpec::burst) + rate·T requests are let in,
+    /// judged continuously at each arrival. What is above is answered 429 and not charged.
+    pub fn requests(self, rate: Rate) -> Self {
+        Self {
+            requests: Some(rate),
+            ..self
+        }
+    }
+
+    /// The model tokens allowed, prompt and answer together; no limit unless set.
+    ///
+    /// Charged on arrival with what the answer's `usage` will say, and judged as requests are, with
+    /// a burst of two seconds' worth. A request above the burst is let in once at most half of the
+    /// burst is in use; one above the rate's whole period never is.
+    pub fn tokens(self, rate: Rate) -> Self {
+        Self {
+            tokens: Some(rate),
+            ..self
+        }
+    }
+
+    /// The requests allowed at once; two seconds' worth and at least 2 unless set.
+    ///
+    /// Twice a client's usual burst of one second's worth: with exactly the client's own, a paced
+    /// request that the network delivers a millisecond early would be one too many.
+    pub fn burst(self, requests: u64) -> Self {
+        Self {
+            burst: Some(requests),
+            ..self
+        }
+    }
+
+    /// The share of requests answered 500, 502 (an HTML page) or 503, from 0 to 1; none unless set.
+    ///
+    /// Drawn from the seed, the request's content and how often that content has been asked, so
+    /// that a repeated run meets the same errors in whatever order its requests arrive. The server
+    /// then remembers each distinct request it has seen (some 40 bytes each).
+    pub fn errors(self, share: f64) -> Self {
+        Self {
+            errors: share,
+            ..self
+        }
+    }
+
+    /// The share of requests whose connection breaks, from 0 to 1; none unless set.
+    ///
+    /// Half of them are reset before the answer, half are closed in the middle of its body. Drawn
+    /// as [`errors`](SimSpec::errors) are.
+    pub fn faults(self, share: f64) -> Self {
+        Self {
+            faults: share,
+            ..self
+        }
+    }
+
+    /// What all chance is drawn from; 7 unless set.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Refuses what cannot be simulated, naming the field.
+    pub(super) fn checked(self) -> Result<Self> {
+        if self.latency > LONGEST_LATENCY {
+            return Err(unusable("latency", "at most an hour"));
+        }
+        for (field, value) in [
+            ("jitter", self.jitter),
+            ("errors", self.errors),
+            ("faults", self.faults),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(unusable(field, "a number from 0 to 1"));
+            }
+        }
+        if self.errors + self.faults > 1.0 {
+            return Err(unusable("errors", "at most 1 together with faults"));
+        }
+        if self.burst == Some(0) {
+            return Err(unusable("burst", "a whole number of at least 1"));
+        }
+        if let Some(rate) = self.requests {
+            rate.checked("simulated request")?;
+        }
+        if let Some(rate) = self.tokens {
+            rate.checked("simulated token")?;
+        }
+        Ok(self)
+    }
+}
+
+impl FromStr for SimSpec {
+    type Err = Error;
+
+    /// Parses `latency=500ms,jitter=0.3,rps=10,...`; empty text is the default.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the field that is unknown, given twice or out of range.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut spec = Self::default();
+        let mut given: Vec<&str> = Vec::new();
+        for field in text.split(',').map(str::trim).filter(|f| !f.is_empty()) {
+            let Some((name, value)) = field.split_once('=') else {
+                return Err(wrong(format!("`{field}` is not of the form name=value")));
+            };
+            let (name, value) = (name.trim(), value.trim());
+            if given.contains(&name) {
+                return Err(wrong(format!("{name} is given twice")));
+            }
+            given.push(name);
+            match name {
+                "latency" => {
+                    let takes = "a duration such as 500ms, 2s or 1m";
+                    spec.latency = duration(value).ok_or_else(|| unusable(name, takes))?;
+                }
+                "jitter" => spec.jitter = number(name, value)?,
+                "rps" => spec.requests = Some(rate(name, value, Rate::try_per_second)?),
+                "rpm" => spec.requests = Some(rate(name, value, Rate::try_per_minute)?),
+                "tpm" => spec.tokens = Some(rate(name, value, Rate::try_per_minute)?),
+                "burst" => spec.burst = Some(whole(name, value)?),
+                "errors" => spec.errors = number(name, value)?,
+                "faults" => spec.faults = number(name, value)?,
+                "seed" => spec.seed = whole(name, value)?,
+                _ => {
+                    return Err(wrong(format!(
+                        "there is no field `{name}`: it takes latency, jitter, rps, rpm, tpm, \
+                         burst, errors, faults and seed"
+                    )));
+                }
+            }
+        }
+        if given.contains(&"rps") && given.contains(&"rpm") {
+            return Err(wrong("rps and rpm say the same thing: give one of them"));
+        }
+        spec.checked()
+    }
+}
+
+fn number(name: &str, value: &str) -> Result<f64> {
+    value.parse().map_err(|_| unusable(name, "a number"))
+}
+
+fn whole(name: &str, value: &str) -> Result<u64> {
+    value
+        .parse()
+        .map_err(|_| unusable(name, "a whole number without a sign"))
+}
+
+fn rate(name: &str, value: &str, make: fn(f64) -> Result<Rate>) -> Result<Rate> {
+    make(number(name, value)?).map_err(|cause| {
+        unusable(name, "a rate above zero and not beyond reason").with_source(cause)
+    })
+}
+
+/// `500ms`, `2s`, `1m`, or seconds without a unit.
+fn duration(value: &str) -> Option<Duration> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds_each = match &value[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    let count: f64 = digits.parse().ok()?;
+    Duration::try_from_secs_f64(count * seconds_each).ok()
+}
+
+fn unusable(field: &str, takes: &str) -> Error {
+    wrong(format!("{field} takes {takes}"))
+}
+
+fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("simulated provider: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<SimSpec> {
+        text.parse()
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        for text in ["", " ", ",", " , "] {
+            assert_eq!(parse(text).unwrap(), SimSpec::default());
+        }
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let spec = parse(
+            " latency = 1.5s, jitter=0, rpm=90.5,tpm=6000,burst=4,errors=0.1,faults=0.2,seed=0",
+        );
+        let expected = SimSpec::default()
+            .latency(Duration::from_millis(1500))
+            .jitter(0.0)
+            .requests(Rate::try_per_minute(90.5).unwrap())
+            .tokens(Rate::per_minute(6000))
+            .burst(4)
+            .errors(0.1)
+            .faults(0.2)
+            .seed(0);
+        assert_eq!(spec.unwrap(), expected);
+    }
+
+    #[test]
+    fn durations_have_units_and_default_to_seconds() {
+        for (text, millis) in [("250ms", 250), ("2", 2000), ("0.5s", 500), ("2m", 120_000)] {
+            let spec = parse(&format!("latency={text}")).unwrap();
+            assert_eq!(spec.latency, Duration::from_millis(millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, named) in [
+            ("latency", "latency"),
+            ("latency=", "latency"),
+            ("latency=-1s", "latency"),
+            ("latency=nan", "latency"),
+            ("latency=inf", "latency"),
+            ("latency=1e300m", "latency"),
+            ("latency=2h", "latency"),
+            ("latency=61m", "latency"),
+            ("jitter=1.1", "jitter"),
+            ("jitter=NaN", "jitter"),
+            ("jitter=x", "jitter"),
+            ("rps=0", "rps"),
+            ("rpm=-1", "rpm"),
+            ("tpm=inf", "tpm"),
+            ("rps=1e12", "rps"),
+            ("burst=0", "burst"),
+            ("burst=1.5", "burst"),
+            ("errors=-0.1", "errors"),
+            ("errors=0.6,faults=0.6", "faults"),
+            ("faults=2", "faults"),
+            ("seed=-1", "seed"),
+            ("seed=1,seed=2", "seed"),
+            ("rps=1,rpm=60", "rpm"),
+            ("colour=red", "colour"),
+            ("jitter=٣", "jitter"),
+            ("latency=5é", "latency"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains(named), "{text}: {error}");
+        }
+    }
+}
