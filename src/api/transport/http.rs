@@ -317,7 +317,11 @@ fn usable(setting: &ProxySetting) -> std::result::Result<Proxy, String> {
 fn parse(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
     let spoken = matches!(uri.scheme_str(), Some("http" | "https"));
-    let named = uri.host().is_some_and(|host| !host.is_empty());
+    let authority = uri.authority()?.as_str();
+    let named = uri.host().is_some_and(|host| {
+        // A port that is not a number below 65,536 is dropped silently by the parser.
+        !host.is_empty() && (uri.port_u16().is_some() || authority.ends_with(host))
+    });
     (spoken && named).then_some(uri)
 }
 
