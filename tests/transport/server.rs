@@ -77,7 +77,7 @@ pub(crate) fn answering(bytes: impl Into<Vec<u8>>) -> SocketAddr {
 /// Head and body of one request; `None` if the client closed.
 pub(crate) fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 65536];
+    let mut chunk = vec![0; 65536];
     loop {
         if let Some(end) = find(&bytes, b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end + 4].to_vec()).unwrap();

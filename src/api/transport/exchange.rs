@@ -131,7 +131,9 @@ impl Running {
 
     /// Ends the exchange and says how it went; `None` only if another was begun on top of it.
     pub(super) fn finish(self) -> Option<Exchange> {
-        CURRENT.take()
+        let exchange = CURRENT.take();
+        drop(self);
+        exchange
     }
 }
 

@@ -156,7 +156,7 @@ impl HttpTransport {
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
         let trust = tls::trust(config.ca_file.as_deref())?;
-        let proxies = Proxies::new(&config.proxy, |name| std::env::var(name).ok());
+        let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = config.workers.div_ceil(LANES).max(AGENTS);
         let sockets = Arc::new(Sockets::default());
         let tcp = TcpConnector {
@@ -295,7 +295,7 @@ fn configure(trust: &Trust, proxy: Option<Proxy>) -> Config {
         .accept_encoding("")
         .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
         .proxy(proxy);
-    trust.apply(config).build()
+    tls::apply(trust, config).build()
 }
 
 /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.
