@@ -175,7 +175,7 @@ impl fmt::Debug for PooledBuffers {
         f.debug_struct("PooledBuffers")
             .field("held", &self.held)
             .field("unread", &(self.end - self.start))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -92,9 +92,11 @@ impl Exchange {
         }
     }
 
-    /// Bytes of the answer came in.
+    /// Bytes came in: the answer's, unless the connection is still being made.
     pub(super) fn answered(&mut self) {
-        self.stage = Stage::Answering;
+        if !self.connecting {
+            self.stage = Stage::Answering;
+        }
     }
 
     /// Leaves at most `time` for the rest.
@@ -129,7 +131,9 @@ impl Running {
 
     /// Ends the exchange and says how it went; `None` only if another was begun on top of it.
     pub(super) fn finish(self) -> Option<Exchange> {
-        CURRENT.take()
+        let exchange = CURRENT.take();
+        drop(self);
+        exchange
     }
 }
 

@@ -133,7 +133,13 @@ fn cause(error: Error) -> Option<Arc<dyn StdError + Send + Sync>> {
 }
 
 pub(super) fn error_at(fault: Fault, stage: Stage, message: &str, uri: &Uri) -> TransportError {
-    TransportError::new(fault, stage, format!("{message} ({})", origin(uri)))
+    let origin = origin(uri);
+    let message = if message.contains(&origin) {
+        message.to_owned()
+    } else {
+        format!("{message} ({origin})")
+    };
+    TransportError::new(fault, stage, message)
 }
 
 /// Scheme, host and port, without what may be secret: user, path and query.

@@ -156,7 +156,7 @@ impl HttpTransport {
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
         let trust = tls::trust(config.ca_file.as_deref())?;
-        let proxies = Proxies::new(&config.proxy, |name| std::env::var(name).ok());
+        let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = config.workers.div_ceil(LANES).max(AGENTS);
         let sockets = Arc::new(Sockets::default());
         let tcp = TcpConnector {
@@ -295,7 +295,7 @@ fn configure(trust: &Trust, proxy: Option<Proxy>) -> Config {
         .accept_encoding("")
         .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
         .proxy(proxy);
-    trust.apply(config).build()
+    tls::apply(trust, config).build()
 }
 
 /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.
@@ -317,7 +317,11 @@ fn usable(setting: &ProxySetting) -> std::result::Result<Proxy, String> {
 fn parse(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
     let spoken = matches!(uri.scheme_str(), Some("http" | "https"));
-    let named = uri.host().is_some_and(|host| !host.is_empty());
+    let authority = uri.authority()?.as_str();
+    let named = uri.host().is_some_and(|host| {
+        // A port that is not a number below 65,536 is dropped silently by the parser.
+        !host.is_empty() && (uri.port_u16().is_some() || authority.ends_with(host))
+    });
     (spoken && named).then_some(uri)
 }
 

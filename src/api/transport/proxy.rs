@@ -55,13 +55,13 @@ pub(super) struct ProxySetting {
 }
 
 impl Proxies {
-    pub(super) fn new(policy: &ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(policy: ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
         match policy {
             ProxyPolicy::None => Self::default(),
             ProxyPolicy::Url(url) => {
                 let setting = ProxySetting {
                     name: "the proxy setting",
-                    url: url.clone(),
+                    url,
                 };
                 Self {
                     http: Some(setting.clone()),
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     fn from_env(vars: &[(&str, &str)]) -> Proxies {
-        Proxies::new(&ProxyPolicy::FromEnv, |name| {
+        Proxies::new(ProxyPolicy::FromEnv, |name| {
             let var = vars.iter().find(|(candidate, _)| *candidate == name);
             var.map(|(_, value)| (*value).to_owned())
         })
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn loopback_is_never_proxied() {
         for policy in [ProxyPolicy::FromEnv, ProxyPolicy::Url("http://p".into())] {
-            let proxies = Proxies::new(&policy, |_| Some("http://p".into()));
+            let proxies = Proxies::new(policy, |_| Some("http://p".into()));
             for host in [
                 "127.0.0.1",
                 "127.8.8.8",

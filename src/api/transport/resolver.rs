@@ -53,10 +53,12 @@ struct Name {
     uses: usize,
 }
 
+type Outcome = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
+
 /// A lookup under way, and its outcome for those who wait for it.
 #[derive(Default)]
 struct Flight {
-    outcome: Mutex<Option<Result<Arc<[SocketAddr]>, Arc<io::Error>>>>,
+    outcome: Mutex<Option<Outcome>>,
     landed: Condvar,
 }
 
@@ -142,7 +144,7 @@ impl CachingResolver {
 }
 
 impl Flight {
-    fn wait(&self, by: Instant) -> Option<Result<Arc<[SocketAddr]>, Arc<io::Error>>> {
+    fn wait(&self, by: Instant) -> Option<Outcome> {
         let mut outcome = self.outcome.lock();
         while outcome.is_none() && Instant::now() < by {
             outcome = self.landed.wait_until(outcome, by);

@@ -29,15 +29,23 @@ pub(super) fn layers(tcp: TcpConnector) -> impl Connector<(), Out = impl Transpo
 }
 
 /// The certificates to trust.
+#[cfg(feature = "rustls")]
 #[derive(Clone)]
-pub(super) struct Trust(#[cfg(feature = "rustls")] ureq::tls::TlsConfig);
+pub(super) struct Trust(ureq::tls::TlsConfig);
 
-impl Trust {
-    pub(super) fn apply(&self, config: ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope> {
-        #[cfg(feature = "rustls")]
-        let config = config.tls_config(self.0.clone());
-        config
-    }
+/// Without TLS there is nobody to trust.
+#[cfg(not(feature = "rustls"))]
+#[derive(Clone)]
+pub(super) struct Trust;
+
+#[cfg(feature = "rustls")]
+pub(super) fn apply(trust: &Trust, config: ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope> {
+    config.tls_config(trust.0.clone())
+}
+
+#[cfg(not(feature = "rustls"))]
+pub(super) fn apply(_: &Trust, config: ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope> {
+    config
 }
 
 /// Those in `ca_file` alone, or the built-in ones.
@@ -82,7 +90,7 @@ pub(super) fn trust(ca_file: Option<&Path>) -> Result<Trust> {
 #[cfg(not(feature = "rustls"))]
 pub(super) fn trust(ca_file: Option<&Path>) -> Result<Trust> {
     match ca_file {
-        None => Ok(Trust()),
+        None => Ok(Trust),
         Some(_) => Err(Error::new(
             ErrorKind::Config,
             "a CA file is of no use without TLS: build with the feature `rustls`",

@@ -1,0 +1,215 @@
+//! What counts as an answer, whole or broken.
+
+use std::io::{Read, Write};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tollgate::{Call, Cancel, Fault, Stage, Transport};
+
+use crate::server::*;
+
+#[test]
+fn redirects_are_answers() {
+    let (tell, followed) = mpsc::channel();
+    let target = server(keep_alive(tell));
+    for status in [301, 302, 303, 307, 308] {
+        let address = answering(format!(
+            "HTTP/1.1 {status} Moved\r\nlocation: http://{target}/stolen\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let answer = post(&transport(), &url(address), b"{}").unwrap();
+        assert_eq!(answer.status, status);
+        assert!(answer.headers.get("location").is_some());
+    }
+    assert_eq!(connections(&followed), 0);
+}
+
+#[test]
+fn an_error_answer_keeps_status_headers_and_body() {
+    let address = answering(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nx-latin: caf\u{e9}\r\n\
+         content-length: 8\r\n\r\n{\"e\":1}\n",
+    );
+    let answer = post(&transport(), &url(address), b"{}").unwrap();
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.headers.get("retry-after"), Some("7"));
+    assert_eq!(answer.headers.get("x-latin"), Some("caf\u{e9}"));
+    assert_eq!(answer.body, b"{\"e\":1}\n");
+}
+
+#[test]
+fn an_error_body_is_kept_to_64_kib_and_the_connection_with_it() {
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let address = server(move |number, mut stream| {
+        while read_request(&mut stream).is_some() {
+            tell.lock().unwrap().send(number).unwrap();
+            let body = vec![b'x'; 100_000];
+            let _ = stream.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 100000\r\n\r\n");
+            let _ = stream.write_all(&body);
+        }
+    });
+    let transport = transport();
+    for _ in 0..3 {
+        let answer = post(&transport, &url(address), b"{}").unwrap();
+        assert_eq!((answer.status, answer.body.len()), (500, 65536));
+    }
+    assert_eq!(connections(&seen), 1);
+}
+
+#[test]
+fn an_error_answer_whose_body_breaks_off_is_still_one() {
+    let address = answering("HTTP/1.1 503 No\r\nretry-after: 3\r\ncontent-length: 99\r\n\r\npart");
+    let answer = post(&transport(), &url(address), b"{}").unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (503, &b"part"[..]));
+}
+
+#[test]
+fn chunked_bodies_are_joined_and_may_not_break_off() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let whole = answering(format!("{head}3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n"));
+    assert_eq!(
+        post(&transport(), &url(whole), b"{}").unwrap().body,
+        b"abcdefg"
+    );
+
+    for cut in ["3\r\nab", "3\r\nabc\r\n", "3\r\nabc\r\n4\r\n"] {
+        let address = answering(format!("{head}{cut}"));
+        let error = post(&transport(), &url(address), b"{}").unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Truncated, Stage::Answering),
+            "{cut:?}"
+        );
+    }
+    for bad in ["FFFFFFFFFFFFFFFF\r\nabc", "zz\r\nabc", "-1\r\n"] {
+        let address = answering(format!("{head}{bad}"));
+        let error = post(&transport(), &url(address), b"{}").unwrap_err();
+        assert!(
+            matches!(error.fault, Fault::Truncated | Fault::Protocol),
+            "{bad:?} {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_body_shorter_than_announced_is_truncated() {
+    let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
+    let error = post(&transport(), &url(address), b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Truncated, Stage::Answering)
+    );
+}
+
+#[test]
+fn a_reset_within_a_body_of_unknown_length_is_not_its_end() {
+    let address = server(|_, mut stream| {
+        // Closed with the request unread, so the kernel answers with a reset; the answer is read
+        // first, for the client is waiting for it.
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").unwrap();
+        thread::sleep(Duration::from_millis(50));
+    });
+    let error = post(&transport(), &url(address), b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Truncated, Stage::Answering)
+    );
+}
+
+#[test]
+fn no_body_where_there_is_none() {
+    let address = server(|_, mut stream| {
+        while let Some((head, _)) = read_request(&mut stream) {
+            let answer: &[u8] = if head.starts_with("HEAD") {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n"
+            } else {
+                b"HTTP/1.1 204 No Content\r\n\r\n"
+            };
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let (transport, url, cancel) = (transport(), url(address), Cancel::new());
+    for method in ["HEAD", "GET", "DELETE", "HEAD"] {
+        let call = Call::new(method, &url, Instant::now() + AMPLE, &cancel);
+        assert!(transport.send(&call).unwrap().body.is_empty());
+    }
+}
+
+#[test]
+fn interim_answers_are_skipped() {
+    let address = answering(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let answer = post(&transport(), &url(address), b"{}").unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+}
+
+#[test]
+fn a_body_may_be_as_large_as_allowed_and_no_larger() {
+    let chunked =
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n";
+    let sized = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
+    for answer in [chunked, sized] {
+        let (url, cancel) = (url(answering(answer)), Cancel::new());
+        let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+        call.max_body = 10;
+        assert_eq!(transport().send(&call).unwrap().body, b"0123456789");
+        call.max_body = 9;
+        let error = transport().send(&call).unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::TooLarge, Stage::Answering)
+        );
+    }
+}
+
+#[test]
+fn an_endless_body_ends_at_the_cap() {
+    let address = server(|_, mut stream| {
+        read_request(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        let filler = vec![b'x'; 65536];
+        while stream.write_all(&filler).is_ok() {}
+    });
+    let (url, cancel) = (url(address), Cancel::new());
+    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    call.max_body = 1 << 20;
+    assert_eq!(transport().send(&call).unwrap_err().fault, Fault::TooLarge);
+}
+
+#[test]
+fn what_is_not_http_is_a_protocol_fault() {
+    let long = "x-long: ".to_owned() + &"y".repeat(100_000) + "\r\n";
+    let many = "h: v\r\n".repeat(10_000);
+    for bytes in [
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(),
+        "\0\0\0\0\0\0\0\0".to_owned(),
+        "HTTP/1.1 abc OK\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nnul: a\0b\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 200 OK\r\n{long}\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
+    ] {
+        let shown = bytes.chars().take(40).collect::<String>();
+        let error = post(&transport(), &url(answering(bytes)), b"{}").unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Protocol, Stage::Answering),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
+fn a_head_of_48_kib_is_an_answer() {
+    let long = "y".repeat(48 * 1024);
+    let address = answering(format!(
+        "HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 2\r\n\r\nok"
+    ));
+    let answer = post(&transport(), &url(address), b"{}").unwrap();
+    assert_eq!(answer.headers.get("x-long"), Some(&long[..]));
+}

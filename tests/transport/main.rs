@@ -1,0 +1,11 @@
+//! The HTTP transport against scripted servers on raw sockets.
+
+mod abort;
+mod answers;
+mod failures;
+mod proxies;
+mod requests;
+mod server;
+mod time;
+#[cfg(feature = "rustls")]
+mod tls;

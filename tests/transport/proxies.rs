@@ -1,0 +1,93 @@
+//! Through whom a request goes, and what can be known of that beforehand.
+
+use std::io::Write;
+use std::sync::{Mutex, mpsc};
+
+use tollgate::{Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
+
+use crate::server::*;
+
+#[test]
+fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let proxy = server(move |number, mut stream| {
+        let (head, _) = read_request(&mut stream).unwrap();
+        tell.lock().unwrap().send(head).unwrap();
+        if number == 0 {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (head, _) = read_request(&mut stream).unwrap();
+            tell.lock().unwrap().send(head).unwrap();
+            stream.write_all(OK).unwrap();
+        } else {
+            let _ = stream.write_all(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let policy = ProxyPolicy::Url(format!("http://user:word@{proxy}"));
+    let new = || HttpTransport::new(HttpConfig::new().proxy(policy.clone())).unwrap();
+    let target = "http://api.invalid:8080/v1";
+
+    assert_eq!(post(&new(), target, b"{}").unwrap().body, b"ok");
+    let connect = seen.recv().unwrap();
+    assert!(
+        connect.starts_with("CONNECT api.invalid:8080 HTTP/1.1\r\n"),
+        "{connect}"
+    );
+    assert!(
+        connect.contains("Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n"),
+        "{connect}"
+    );
+    let request = seen.recv().unwrap();
+    assert!(
+        request.starts_with("POST /v1 HTTP/1.1\r\n") && !request.contains("roxy"),
+        "{request}"
+    );
+
+    let error = post(&new(), target, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Proxy, Stage::NothingSent),
+        "{error:?}"
+    );
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("word") && !shown.contains("/v1"), "{shown}");
+}
+
+#[test]
+fn an_unusable_proxy_is_found_by_check_url_where_it_would_be_used() {
+    for bad in ["socks5://127.0.0.1:1", "nonsense://p", "http://"] {
+        let config = HttpConfig::new().proxy(ProxyPolicy::Url(bad.into()));
+        let transport = HttpTransport::new(config).unwrap();
+        assert!(transport.check_url("http://example.com/").is_err(), "{bad}");
+        assert!(transport.check_url("http://127.0.0.1/").is_ok());
+        let error = post(&transport, "http://example.com/", b"").unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Proxy, Stage::NothingSent)
+        );
+    }
+}
+
+#[test]
+fn urls_are_checked_before_anything_is_sent() {
+    let transport = transport();
+    for good in ["http://h", "http://h:1/v1", "http://[::1]:8080/v1"] {
+        assert!(transport.check_url(good).is_ok(), "{good}");
+    }
+    for bad in [
+        "",
+        "h",
+        "/v1",
+        "h/v1",
+        "file:///etc",
+        "http://",
+        "http://h:99999/",
+        "http://a b/",
+    ] {
+        assert!(transport.check_url(bad).is_err(), "{bad}");
+    }
+    assert_eq!(
+        transport.check_url("https://h").is_ok(),
+        cfg!(feature = "rustls")
+    );
+}

@@ -1,0 +1,140 @@
+//! What goes on the wire, and over which connection.
+
+use std::io::{Read, Write};
+use std::sync::{Mutex, mpsc};
+use std::time::Instant;
+
+use tollgate::{Call, Cancel, Fault, Stage, Transport};
+
+use crate::server::*;
+
+#[test]
+fn sequential_calls_share_one_connection() {
+    let (tell, seen) = mpsc::channel();
+    let address = server(keep_alive(tell));
+    let transport = transport();
+    for _ in 0..50 {
+        assert_eq!(post(&transport, &url(address), b"{}").unwrap().body, b"ok");
+    }
+    assert_eq!(connections(&seen), 1);
+}
+
+#[test]
+fn far_lanes_use_agents_of_their_own_and_wrap_around() {
+    let (tell, seen) = mpsc::channel();
+    let address = server(keep_alive(tell));
+    let transport = transport();
+    let (url, cancel) = (url(address), Cancel::new());
+    let mut call = Call::new("GET", &url, Instant::now() + AMPLE, &cancel);
+    for lane in [0, 31, 32, 63, usize::MAX] {
+        call.lane = lane;
+        transport.send(&call).unwrap();
+    }
+    assert_eq!(connections(&seen), 3);
+}
+
+#[test]
+fn a_request_arrives_byte_for_byte_and_a_small_one_in_one_piece() {
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let address = server(move |_, mut stream| {
+        // One read takes what the first segment brought.
+        let mut first = vec![0; 65536];
+        let count = stream.read(&mut first).unwrap();
+        first.truncate(count);
+        tell.lock().unwrap().send(first).unwrap();
+        let _ = stream.write_all(OK);
+        hold(stream);
+    });
+    let transport = transport();
+    let (url, cancel) = (url(address), Cancel::new());
+    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    call.headers = &[
+        ("authorization", "Bearer k"),
+        ("content-type", "application/json"),
+    ];
+    call.body = b"{ \"n\":1e400,\"a\":1,\"a\":2 }";
+    transport.send(&call).unwrap();
+    let expected = format!(
+        "POST /v1/x HTTP/1.1\r\ncontent-length: 25\r\nuser-agent: tollgate/{}\r\n\
+         accept: */*\r\nhost: {address}\r\nauthorization: Bearer k\r\n\
+         content-type: application/json\r\n\r\n{{ \"n\":1e400,\"a\":1,\"a\":2 }}",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(String::from_utf8(seen.recv().unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn large_bodies_pass_both_ways() {
+    let address = server(|_, mut stream| {
+        while let Some((_, body)) = read_request(&mut stream) {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let transport = transport();
+    for size in [0, 1, 16_000, 16_384, 40_000, 3_000_000] {
+        let body: Vec<u8> = (0..=250).cycle().take(size).collect();
+        let answer = post(&transport, &url(address), &body).unwrap();
+        assert!(answer.body == body, "{size}");
+    }
+}
+
+#[test]
+fn a_connection_closed_while_idle_costs_one_request_at_most() {
+    let (tell, closed) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let address = server(move |_, mut stream| {
+        read_request(&mut stream);
+        let _ = stream.write_all(OK);
+        drop(stream);
+        tell.lock().unwrap().send(()).unwrap();
+    });
+    let transport = transport();
+    let mut broken = 0;
+    for _ in 0..20 {
+        match post(&transport, &url(address), b"{}") {
+            Ok(answer) => {
+                assert_eq!(answer.status, 200);
+                closed.recv().unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.fault, Fault::Broken, "{error:?}");
+                // The close may already have been seen when the request is written.
+                let stages = [Stage::SentOnReused, Stage::NothingSent];
+                assert!(stages.contains(&error.stage), "{error:?}");
+                broken += 1;
+            }
+        }
+    }
+    // After the first such loss no connection is trusted without a look.
+    assert!(broken <= 1, "{broken}");
+}
+
+#[test]
+fn a_fresh_connection_closed_without_an_answer_is_sent() {
+    let address = answering("");
+    let error = post(&transport(), &url(address), b"{}").unwrap_err();
+    assert_eq!((error.fault, error.stage), (Fault::Broken, Stage::Sent));
+}
+
+#[test]
+fn connection_close_and_http_1_0_are_understood() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\n\r\nok",
+    ] {
+        let address = answering(head);
+        let transport = transport();
+        for _ in 0..3 {
+            assert_eq!(
+                post(&transport, &url(address), b"{}").unwrap().body,
+                b"ok",
+                "{head}"
+            );
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! TLS: whom the transport trusts, and what a server sees of a request when it does not.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tempfile::NamedTempFile;
+use tollgate::{ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
+
+use crate::server::*;
+
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// What a client has to trust, as PEM.
+    root: String,
+}
+
+fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(owned(names)).unwrap();
+    params.is_ca = is_ca;
+    let certificate = params.self_signed(&key).unwrap();
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        root: certificate.pem(),
+    }
+}
+
+fn issued(names: &[&str]) -> Identity {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(owned(names)).unwrap();
+    let certificate = params.signed_by(&key, &ca).unwrap();
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        root: ca.pem(),
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn trusting(pem: &str) -> HttpTransport {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+    HttpTransport::new(direct().ca_file(file.path())).unwrap()
+}
+
+type Session = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+/// A TLS server that gives each session, counted from 0, to `serve`.
+fn tls_server(
+    identity: &Identity,
+    serve: impl Fn(usize, Session) + Send + Sync + 'static,
+) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .unwrap();
+    let config = Arc::new(config);
+    server(move |number, stream| {
+        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        serve(number, StreamOwned::new(session, stream));
+    })
+}
+
+/// Answers every request, and tells how many came, whoever was trusted.
+fn polite(tell: mpsc::Sender<usize>) -> impl Fn(usize, Session) {
+    let tell = Mutex::new(tell);
+    move |number, mut session| {
+        let tell = tell.lock().unwrap().clone();
+        while read_request(&mut session).is_some() {
+            let _ = tell.send(number);
+            session.write_all(OK).unwrap();
+        }
+    }
+}
+
+fn https(address: SocketAddr, host: &str) -> String {
+    format!("https://{host}:{}/v1/x", address.port())
+}
+
+#[test]
+fn a_private_ca_is_trusted_and_the_connection_is_kept() {
+    let identity = issued(&["127.0.0.1", "localhost"]);
+    let (tell, seen) = mpsc::channel();
+    let address = tls_server(&identity, polite(tell));
+    let transport = trusting(&identity.root);
+    for _ in 0..20 {
+        let answer = post(&transport, &https(address, "127.0.0.1"), b"{}").unwrap();
+        assert_eq!(answer.body, b"ok");
+    }
+    assert_eq!(connections(&seen), 1);
+    assert!(post(&transport, &https(address, "localhost"), b"{}").is_ok());
+}
+
+#[test]
+fn a_self_signed_server_certificate_is_its_own_root() {
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
+        let identity = self_signed(&["127.0.0.1"], is_ca);
+        let (tell, _seen) = mpsc::channel();
+        let address = tls_server(&identity, polite(tell));
+        let transport = trusting(&identity.root);
+        assert!(post(&transport, &https(address, "127.0.0.1"), b"{}").is_ok());
+    }
+}
+
+#[test]
+fn a_server_certificate_marked_as_a_ca_is_refused_with_the_way_out() {
+    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let identity = self_signed(&["127.0.0.1"], is_ca);
+    let (tell, _seen) = mpsc::channel();
+    let address = tls_server(&identity, polite(tell));
+    let error = post(
+        &trusting(&identity.root),
+        &https(address, "127.0.0.1"),
+        b"{}",
+    )
+    .unwrap_err();
+    assert_eq!(error.fault, Fault::Tls, "{error:?}");
+    assert!(error.message.contains("CA:FALSE"), "{error}");
+}
+
+#[test]
+fn an_untrusted_server_sees_no_request() {
+    let identity = issued(&["127.0.0.1"]);
+    let elsewhere = issued(&["127.0.0.1"]);
+    let (tell, seen) = mpsc::channel();
+    let address = tls_server(&identity, polite(tell));
+    let built_in = HttpTransport::new(direct()).unwrap();
+    let wrong_name = https(address, "localhost");
+    let by_address = https(address, "127.0.0.1");
+    for (transport, url) in [
+        (&built_in, &by_address),
+        (&trusting(&elsewhere.root), &by_address),
+        (&trusting(&identity.root), &wrong_name),
+    ] {
+        let error = post(transport, url, b"secret").unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Tls, Stage::NothingSent),
+            "{error:?}"
+        );
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    assert_eq!(connections(&seen), 0);
+}
+
+#[test]
+fn a_server_without_tls_is_a_tls_fault() {
+    let address = server(|_, mut stream| {
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        hold(stream);
+    });
+    let error = post(&transport(), &https(address, "127.0.0.1"), b"{}").unwrap_err();
+    assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+}
+
+#[test]
+fn a_connection_lost_in_the_handshake_is_not_blamed_on_the_certificate() {
+    let address = server(|_, mut stream| {
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).unwrap();
+    });
+    let error = post(&transport(), &https(address, "127.0.0.1"), b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Connect, Stage::NothingSent),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |number, mut session| {
+        read_request(&mut session);
+        session.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").unwrap();
+        if number == 0 {
+            session.conn.send_close_notify();
+            session.flush().unwrap();
+        }
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"half");
+    let error = post(&transport, &url, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Truncated, Stage::Answering)
+    );
+}
+
+#[test]
+fn a_head_larger_than_the_buffer_is_a_protocol_fault() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |_, mut session| {
+        read_request(&mut session);
+        let long = "y".repeat(40_000);
+        let _ = write!(session, "HTTP/1.1 200 OK\r\nx-long: {long}\r\n\r\n");
+    });
+    let error = post(&trusting(&identity.root), &https(address, "127.0.0.1"), b"").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Protocol, Stage::Answering)
+    );
+}
+
+#[test]
+fn large_bodies_pass_both_ways() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |_, mut session| {
+        while let Some((_, body)) = read_request(&mut session) {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            session.write_all(head.as_bytes()).unwrap();
+            session.write_all(&body).unwrap();
+        }
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    for size in [1, 16_384, 1_000_000] {
+        let body: Vec<u8> = (0..=250).cycle().take(size).collect();
+        assert!(
+            post(&transport, &url, &body).unwrap().body == body,
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn tls_runs_through_a_proxy_tunnel() {
+    let identity = issued(&["api.test"]);
+    let (tell, seen) = mpsc::channel();
+    let target = tls_server(&identity, polite(tell));
+    let proxy = server(move |_, mut stream| {
+        let (head, _) = read_request(&mut stream).unwrap();
+        assert!(
+            head.starts_with("CONNECT api.test:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let mut inner = std::net::TcpStream::connect(target).unwrap();
+        let (mut up, mut down) = (stream.try_clone().unwrap(), inner.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut up, &mut down));
+        let _ = std::io::copy(&mut inner, &mut stream);
+    });
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(identity.root.as_bytes()).unwrap();
+    let config = HttpConfig::new()
+        .ca_file(file.path())
+        .proxy(ProxyPolicy::Url(format!("http://{proxy}")));
+    let transport = HttpTransport::new(config).unwrap();
+    for _ in 0..3 {
+        let answer = post(&transport, "https://api.test/v1", b"{}").unwrap();
+        assert_eq!(answer.body, b"ok");
+    }
+    assert_eq!(connections(&seen), 1);
+}
+
+#[test]
+fn a_ca_file_without_a_certificate_is_a_config_error_that_names_it() {
+    let file = NamedTempFile::new().unwrap();
+    let missing = file.path().with_extension("missing");
+    for path in [file.path(), &missing, std::path::Path::new("/")] {
+        let error = HttpTransport::new(direct().ca_file(path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}
