@@ -449,6 +449,11 @@ pub struct Waited {
 }
 
 impl Waited {
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        self.requests + self.tokens + self.pause + self.in_flight + self.turn
+    }
+
     fn add(&mut self, why: Option<Why>, time: Duration) {
         *match why {
             Some(Why::Requests) => &mut self.requests,

@@ -298,8 +298,8 @@ where
     type Output = R;
     type Error = E;
 
-    fn cost(&self, _input: &I) -> Cost {
-        Cost::ONE
+    fn cost(&self, _input: &I) -> Result<Cost> {
+        Ok(Cost::ONE)
     }
 
     fn attempt(&self, input: &I, _attempt: &Attempt<'_>) -> Result<R, E> {

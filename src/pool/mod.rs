@@ -19,4 +19,4 @@ pub use progress::{Monitor, Progress};
 
 pub(crate) use job::{Attempt, Job};
 pub(crate) use order::Reorder;
-pub(crate) use run::Settings;
+pub(crate) use run::{Consumer, Settings};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
+
 use super::job::{Done, Failure, Job};
 use super::progress::{Ending, Monitor};
 use super::results::{Outcomes, Sink, Slots, channel};
@@ -102,7 +104,7 @@ impl Settings {
         &self,
         job: J,
         items: I,
-        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+        mut consumer: impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
@@ -110,15 +112,16 @@ impl Settings {
     {
         self.limiter.check_nested()?;
         let intake = self.intake();
-        self.consume(job, &intake, Some(items), &mut consume)?;
+        self.consume(job, &intake, Some(items), &mut consumer)?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in intake.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
-            consume(Done {
+            consumer.take(Done {
                 index,
                 input: Some(input),
                 result: Err(broke_off()),
                 attempts: 0,
+                waited: Duration::ZERO,
                 stopped_run: false,
             });
         }
@@ -131,7 +134,7 @@ impl Settings {
         &self,
         job: J,
         items: I,
-        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
@@ -144,7 +147,7 @@ impl Settings {
         named("tollgate-feed")
             .spawn(move || feeder.feed(items))
             .map_err(no_thread)?;
-        self.consume(job, &intake, None::<I>, &mut consume)
+        self.consume(job, &intake, None::<I>, consumer)
     }
 
     fn consume<J, I>(
@@ -152,7 +155,7 @@ impl Settings {
         job: J,
         intake: &Arc<Intake<J::Input>>,
         items: Option<I>,
-        consume: &mut impl FnMut(Done<J::Input, J::Output, J::Error>),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
@@ -176,9 +179,9 @@ impl Settings {
             }
             let crew = Scoped { scope, run: &run };
             crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
-            while let Ok(Some(done)) = outcomes.recv() {
+            while let Some(done) = next_outcome(&outcomes, consumer) {
                 intake.delivered(1);
-                consume(done);
+                consumer.take(done);
             }
             Ok(())
         })
@@ -217,6 +220,46 @@ impl Settings {
 
     fn intake<I: Send>(&self) -> Arc<Intake<I>> {
         Intake::new(self.window(), self.limiter.clock().clone())
+    }
+}
+
+/// Takes the outcomes of a run on the thread that started it.
+pub(crate) trait Consumer<I, T, E> {
+    fn take(&mut self, done: Done<I, T, E>);
+
+    /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
+    /// consumers that have nothing to do between outcomes.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Nothing more is ready at this moment.
+    fn lull(&mut self) {}
+}
+
+impl<I, T, E, F: FnMut(Done<I, T, E>)> Consumer<I, T, E> for F {
+    fn take(&mut self, done: Done<I, T, E>) {
+        self(done);
+    }
+}
+
+fn next_outcome<I, T, E>(
+    outcomes: &Outcomes<I, T, E>,
+    consumer: &mut impl Consumer<I, T, E>,
+) -> Option<Done<I, T, E>> {
+    let Some(patience) = consumer.patience() else {
+        return outcomes.recv().ok().flatten();
+    };
+    if let Ok(next) = outcomes.try_recv() {
+        return next;
+    }
+    loop {
+        consumer.lull();
+        match outcomes.recv_timeout(patience) {
+            Ok(next) => return next,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 

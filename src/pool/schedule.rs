@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::source::{Pull, Source};
 use crate::clock::Bell;
@@ -27,6 +27,8 @@ pub(crate) struct Task<I, E> {
     pub(crate) last: Option<E>,
     /// Whether it is counted among those that back off.
     pub(crate) backing_off: bool,
+    /// How long it has waited, at the gate and between attempts.
+    pub(crate) waited: Duration,
 }
 
 /// The answer to "what now?".
@@ -128,6 +130,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
                 cost: None,
                 last: None,
                 backing_off: false,
+                waited: Duration::ZERO,
             })),
             Pull::Broken(index, message) => {
                 self.exhausted = true;
@@ -247,7 +250,6 @@ impl<I, E> Eq for Due<I, E> {}
 mod tests {
     use super::super::source::SliceSource;
     use super::*;
-    use std::time::Duration;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];
 

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::job::{Attempt, Done, Failure, Job, Panicked};
 use super::progress::{Ending, Monitor};
@@ -232,6 +232,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
                         input: None,
                         result: Err(Failure::Panicked(Panicked::new(message))),
                         attempts: 0,
+                        waited: Duration::ZERO,
                         stopped_run: false,
                     },
                     Ending::Failed,
@@ -341,7 +342,8 @@ fn admit<'env, C: Crew<'env>>(
     let cost = match task.cost {
         Some(cost) => cost,
         None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
-            Ok(cost) => *task.cost.insert(cost),
+            Ok(Ok(cost)) => *task.cost.insert(cost),
+            Ok(Err(error)) => return Admitted::No(run.cut(task, error)),
             Err(panic) => return Admitted::No(run.panicked(task, &*panic)),
         },
     };
@@ -373,7 +375,9 @@ fn admit<'env, C: Crew<'env>>(
     drop(standing);
     match permit {
         Ok(permit) => {
-            run.monitor.counters().gate(permit.waited());
+            let waited = permit.waited();
+            run.monitor.counters().gate(waited);
+            task.waited += waited.total();
             Admitted::Yes(task, permit)
         }
         Err(error) => Admitted::No(run.cut(task, error)),
@@ -436,6 +440,7 @@ where
                     input: Some(task.input),
                     result: Ok(output),
                     attempts: task.history.attempts,
+                    waited: task.waited,
                     stopped_run: false,
                 },
                 Ending::Succeeded,
@@ -481,9 +486,9 @@ where
             .schedule
             .decide(task.index, &mut task.history, verdict, now);
         if let Decision::RetryAt(at) = decision {
-            self.monitor
-                .counters()
-                .backs_off(at.saturating_duration_since(now));
+            let wait = at.saturating_duration_since(now);
+            self.monitor.counters().backs_off(wait);
+            task.waited += wait;
             task.last = Some(error);
             task.backing_off = true;
             core.schedule.retry_at(task, at);
@@ -512,6 +517,7 @@ where
                         input: Some(task.input),
                         result: Err(Failure::Job(error)),
                         attempts: task.history.attempts,
+                        waited: task.waited,
                         stopped_run,
                     },
                     Ending::Failed,
@@ -531,6 +537,7 @@ where
                 input: Some(task.input),
                 result: Err(Failure::Panicked(Panicked::new(panic_message(panic)))),
                 attempts: task.history.attempts,
+                waited: task.waited,
                 stopped_run: false,
             },
             Ending::Failed,
@@ -551,6 +558,7 @@ where
                     last: task.last,
                 }),
                 attempts: task.history.attempts,
+                waited: task.waited,
                 stopped_run: false,
             },
             ending,
