@@ -455,8 +455,8 @@ fn dropping_the_server_ends_every_wait() {
 }
 
 #[test]
-fn a_thousand_connections_at_once_are_taken() {
-    // Sockets of both ends are in this process, and a bare `ulimit -n` is often 1,024.
+fn hundreds_of_connections_at_once_are_taken() {
+    // Both ends are in this process, and a process is often limited to 1,024 descriptors.
     let server = start("latency=50ms");
     let clients = 400;
     let mut wires: Vec<Wire> = (0..clients).map(|_| Wire::connect(server.addr())).collect();

@@ -3,6 +3,8 @@
 //! Pure functions of the seed and the request, so the same request always gets the same bytes.
 //! Whether the answer is given, when, and what it costs against the limits is `model`'s to say.
 
+use std::io::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use super::chance::Digest;
@@ -230,27 +232,36 @@ fn chat(asked: &mut Asked) -> Result<Content, Refusal> {
     if asked.is_set("stream") {
         return Ok(Content::Events(chat_events(asked, &texts)));
     }
-    let choices: Vec<Value> = texts
-        .iter()
-        .enumerate()
-        .map(|(index, text)| {
-            json!({
-                "index": index,
-                "message": {"role": "assistant", "content": text.words, "refusal": null},
-                "logprobs": null,
-                "finish_reason": finish_reason(text),
-            })
-        })
-        .collect();
-    Ok(body(&json!({
-        "id": asked.id("chatcmpl"),
-        "object": "chat.completion",
-        "created": CREATED,
-        "model": asked.model,
-        "choices": choices,
-        "usage": asked.usage(),
-        "system_fingerprint": "fp_simulated",
-    })))
+    Ok(Content::Json(chat_body(asked, &texts)))
+}
+
+/// Written by hand: `json!` builds a tree of maps first, which on this one endpoint, the one that
+/// clients are measured against, took a quarter of the server's time and most of its allocations.
+fn chat_body(asked: &Asked, texts: &[Text]) -> Vec<u8> {
+    // Writing to a Vec does not fail, and the texts are words without anything to escape.
+    let mut body = Vec::with_capacity(1024);
+    let (id, model) = (asked.id("chatcmpl"), json!(asked.model));
+    let _ = write!(
+        body,
+        r#"{{"id":"{id}","object":"chat.completion","created":{CREATED},"model":{model},"choices":["#
+    );
+    for (index, text) in texts.iter().enumerate() {
+        let (comma, finish) = (if index > 0 { "," } else { "" }, finish_reason(text));
+        let _ = write!(
+            body,
+            r#"{comma}{{"index":{index},"message":{{"role":"assistant","content":"{}","refusal":null}},"#,
+            text.words
+        );
+        let _ = write!(body, r#""logprobs":null,"finish_reason":"{finish}"}}"#);
+    }
+    let (prompt, completion) = (asked.prompt_tokens, asked.completion_tokens);
+    let total = prompt + completion;
+    let _ = write!(
+        body,
+        r#"],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}}},"#
+    );
+    let _ = write!(body, r#""system_fingerprint":"fp_simulated"}}"#);
+    body
 }
 
 /// The chunks of a streamed chat answer: for each choice its role, its text in pieces of a few

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
 /// A connection's thread parses JSON of any shape: `serde_json` stops at 128 levels, which in a
-/// debug build take some 100 KiB of stack. What is not touched costs nothing resident.
+/// debug build take more than 256 KiB of stack. What is not touched costs nothing resident.
 const STACK: usize = 512 << 10;
 
 /// Linux's own default of 128 makes a thousand clients that connect at once wait a second for their
@@ -324,7 +324,7 @@ fn serve(shared: &Shared, connection: &Connection) {
                 let ruling = shared.model.lock().rule(since_start, &draft);
                 let framing = Framing {
                     head_only,
-                    close: message.close || ruling.fate == Fate::Cut,
+                    close: message.close,
                     date: shared.clock.wall(),
                 };
                 let answer = render(draft, &ruling, framing);

@@ -17,9 +17,10 @@ pub(super) struct Text {
 /// The text of choice number `choice`, in at most `limit` tokens; 24 to 103 of its own accord.
 pub(super) fn compose(identity: u64, choice: u64, limit: u64) -> Text {
     let mut draws = Draws::new(mix(identity.wrapping_add(choice)));
-    let natural = 24 + draws.below(80) as u64;
+    let natural = 24 + draws.below(80);
+    let mut words = String::with_capacity(natural * 7);
+    let natural = natural as u64;
     let tokens = natural.min(limit);
-    let mut words = String::new();
     let mut left_in_sentence = 0;
     for index in 0..tokens {
         if index > 0 {
