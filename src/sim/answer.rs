@@ -250,3 +250,56 @@ fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (12_000_000, "12ms"),
+            (999_000_001, "1s"),
+            (1_500_000_000, "1.5s"),
+            (7_660_000_000, "7.66s"),
+            (60_000_000_000, "1m0s"),
+            (360_000_000_000, "6m0s"),
+            (3_603_000_000_000, "1h0m3s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_announced_rounded_up() {
+        let ruling = Ruling {
+            number: 1,
+            delay: Duration::ZERO,
+            fate: Fate::Limited {
+                by: Limit::Requests,
+                asked: 1,
+                wait: Duration::from_nanos(1_000_000_001),
+            },
+            requests: None,
+            tokens: None,
+        };
+        let draft = Draft {
+            outcome: Ok(Content::Json(Vec::new())),
+            metered: true,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            identity: 0,
+        };
+        let framing = Framing {
+            head_only: false,
+            close: false,
+            date: SystemTime::UNIX_EPOCH,
+        };
+        let answer = render(draft, &ruling, framing);
+        let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+        assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
+        assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");
+    }
+}

@@ -5,11 +5,12 @@
 
 use std::io::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::asked::{Asked, wrong_type};
 use super::chance::Digest;
 use super::refusal::Refusal;
-use super::text::{Text, base64, compose, embed, tokens_in};
+use super::text::{Text, base64, embed};
 
 /// A request as far as the endpoints look at it.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +63,7 @@ pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
     }
     let mut digest = Digest::new(seed);
     digest.part(path.as_bytes());
-    let mut asked = Asked {
-        fields: Map::new(),
-        model: String::new(),
-        digest,
-        prompt_tokens: 0,
-        completion_tokens: 0,
-    };
+    let mut asked = Asked::new(digest);
     let outcome = asked.read(request.body).and_then(|()| endpoint(&mut asked));
     let (prompt_tokens, completion_tokens) = match outcome {
         Ok(_) => (asked.prompt_tokens, asked.completion_tokens),
@@ -90,130 +85,6 @@ fn free(outcome: Result<Content, Refusal>) -> Draft {
         prompt_tokens: 0,
         completion_tokens: 0,
         identity: 0,
-    }
-}
-
-/// A request's fields, and what has been learnt from them so far.
-struct Asked {
-    fields: Map<String, Value>,
-    model: String,
-    digest: Digest,
-    prompt_tokens: u64,
-    completion_tokens: u64,
-}
-
-impl Asked {
-    fn read(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => self.fields = fields,
-            Ok(_) => return Err(Refusal::invalid("The body must be a JSON object.")),
-            Err(error) => {
-                // What does not parse still has an identity, so that errors can be drawn for it.
-                self.digest.part(body);
-                return Err(Refusal::invalid(format!(
-                    "We could not parse the JSON body of your request: {error}."
-                )));
-            }
-        }
-        match self.fields.remove("model") {
-            Some(Value::String(model)) if !model.is_empty() => self.model = model,
-            None | Some(Value::Null) => return Err(Refusal::missing("model")),
-            Some(_) => return Err(wrong_type("model", "a name")),
-        }
-        self.digest.part(self.model.as_bytes());
-        Ok(())
-    }
-
-    /// Adds a prompt's text to what the answer depends on and to the tokens it costs.
-    fn text(&mut self, text: &str) {
-        self.digest.part(text.as_bytes());
-        self.prompt_tokens += tokens_in(text);
-    }
-
-    /// A message's content: text, parts of text and media, or nothing (a tool call's message).
-    fn content(&mut self, content: Option<&Value>, param: &'static str) -> Result<(), Refusal> {
-        match content {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::String(text)) => {
-                self.text(text);
-                Ok(())
-            }
-            Some(Value::Array(parts)) => {
-                for part in parts {
-                    if let Some(Value::String(text)) = part.get("text") {
-                        self.text(text);
-                    } else {
-                        // An image costs OpenAI's flat price for one in low detail.
-                        self.digest.part(part.to_string().as_bytes());
-                        self.prompt_tokens += 85;
-                    }
-                }
-                Ok(())
-            }
-            Some(_) => Err(wrong_type(param, "text or parts")),
-        }
-    }
-
-    fn messages(&mut self, messages: &[Value], param: &'static str) -> Result<(), Refusal> {
-        if messages.is_empty() {
-            return Err(wrong_type(param, "at least one message"));
-        }
-        for message in messages {
-            let Some(message) = message.as_object() else {
-                return Err(wrong_type(param, "objects"));
-            };
-            if let Some(Value::String(role)) = message.get("role") {
-                self.digest.part(role.as_bytes());
-            }
-            self.prompt_tokens += 4;
-            self.content(message.get("content"), param)?;
-        }
-        self.prompt_tokens += 2;
-        Ok(())
-    }
-
-    fn count(&self, name: &'static str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(count) if (least..=most).contains(&count) => Ok(Some(count)),
-                _ => Err(wrong_type(name, "a whole number in its range")),
-            },
-        }
-    }
-
-    fn is_set(&self, name: &str) -> bool {
-        self.fields.get(name).and_then(Value::as_bool) == Some(true)
-    }
-
-    fn refuse_stream(&self) -> Result<(), Refusal> {
-        if self.is_set("stream") {
-            let message = "Only chat completions are simulated as a stream.";
-            return Err(Refusal::invalid(message).param("stream"));
-        }
-        Ok(())
-    }
-
-    /// Writes the choices, and counts their tokens.
-    fn choices(&mut self, count: u64, limit: u64) -> Vec<Text> {
-        let identity = self.digest.finish();
-        let texts: Vec<Text> = (0..count)
-            .map(|choice| compose(identity, choice, limit))
-            .collect();
-        self.completion_tokens += texts.iter().map(|text| text.tokens).sum::<u64>();
-        texts
-    }
-
-    fn id(&self, prefix: &str) -> String {
-        format!("{prefix}-sim{:016x}", self.digest.finish())
-    }
-
-    fn usage(&self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        })
     }
 }
 
@@ -317,7 +188,7 @@ fn chat_events(asked: &Asked, texts: &[Text]) -> Vec<Vec<u8>> {
 
 fn completions(asked: &mut Asked) -> Result<Content, Refusal> {
     asked.refuse_stream()?;
-    let prompts = inputs(asked, "prompt")?;
+    let prompts = asked.inputs("prompt")?;
     let limit = asked.count("max_tokens", 1, u64::MAX)?.unwrap_or(16);
     let each = asked.count("n", 1, 128)?.unwrap_or(1);
     let texts = asked.choices(each * prompts.len() as u64, limit);
@@ -344,7 +215,7 @@ fn completions(asked: &mut Asked) -> Result<Content, Refusal> {
 }
 
 fn embeddings(asked: &mut Asked) -> Result<Content, Refusal> {
-    let inputs = inputs(asked, "input")?;
+    let inputs = asked.inputs("input")?;
     // The size of OpenAI's small model; 4096 bounds what one request can make the server write.
     let dimensions = asked.count("dimensions", 1, 4096)?.unwrap_or(1536);
     let dimensions = usize::try_from(dimensions).unwrap_or(1536);
@@ -373,44 +244,6 @@ fn embeddings(asked: &mut Asked) -> Result<Content, Refusal> {
         "model": asked.model,
         "usage": {"prompt_tokens": asked.prompt_tokens, "total_tokens": asked.prompt_tokens},
     })))
-}
-
-/// Reads one text, several, one array of tokens or several; gives the digest of each, which
-/// depends on the model and that input alone.
-fn inputs(asked: &mut Asked, param: &'static str) -> Result<Vec<u64>, Refusal> {
-    let start = asked.digest;
-    let one = |asked: &mut Asked, input: &Value| {
-        let mut own = start;
-        match input {
-            Value::String(text) => {
-                own.part(text.as_bytes());
-                asked.text(text);
-            }
-            Value::Array(tokens) if !tokens.is_empty() => {
-                for token in tokens {
-                    let token = token
-                        .as_u64()
-                        .ok_or_else(|| wrong_type(param, "text or whole numbers"))?;
-                    own.number(token);
-                    asked.digest.number(token);
-                }
-                asked.prompt_tokens += tokens.len() as u64;
-            }
-            _ => return Err(wrong_type(param, "text or tokens, one or several")),
-        }
-        Ok(own.finish())
-    };
-    match asked.fields.remove(param) {
-        None | Some(Value::Null) => Err(Refusal::missing(param)),
-        // OpenAI's own limit on the inputs of one request.
-        Some(Value::Array(many)) if many.len() > 2048 && !many[0].is_number() => {
-            Err(wrong_type(param, "at most 2048 inputs"))
-        }
-        Some(Value::Array(many)) if many.first().is_some_and(|first| !first.is_number()) => {
-            many.iter().map(|input| one(asked, input)).collect()
-        }
-        Some(input) => Ok(vec![one(asked, &input)?]),
-    }
 }
 
 fn responses(asked: &mut Asked) -> Result<Content, Refusal> {
@@ -487,12 +320,6 @@ fn models(request: &Request<'_>, path: &str) -> Result<Content, Refusal> {
 
 fn finish_reason(text: &Text) -> &'static str {
     if text.cut { "length" } else { "stop" }
-}
-
-fn wrong_type(param: &'static str, takes: &str) -> Refusal {
-    Refusal::invalid(format!("Invalid value for '{param}': it takes {takes}."))
-        .param(param)
-        .code("invalid_value")
 }
 
 fn body(value: &Value) -> Content {

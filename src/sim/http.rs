@@ -346,3 +346,101 @@ fn chunk_size(line: &[u8]) -> Result<usize, Stop> {
         _ => Err(refused(400, "The size of a chunk is not a number.")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A stream that gives `bytes`, at most `step` at a time, and takes whatever is written.
+    struct Slow<'a> {
+        bytes: &'a [u8],
+        step: usize,
+        written: Vec<u8>,
+    }
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let step = self.step.min(buffer.len());
+            self.bytes.take(step as u64).read(buffer).inspect(|count| {
+                self.bytes = &self.bytes[*count..];
+            })
+        }
+    }
+
+    impl Write for Slow<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn read(bytes: &[u8], step: usize) -> Vec<(String, String, Vec<u8>)> {
+        let written = Vec::new();
+        let mut incoming = Incoming::new(Slow {
+            bytes,
+            step,
+            written,
+        });
+        let mut requests = Vec::new();
+        while let Ok(message) = incoming.next() {
+            requests.push((
+                incoming.method(&message).to_owned(),
+                incoming.target(&message).to_owned(),
+                incoming.body(&message).to_vec(),
+            ));
+            incoming.release(&message);
+        }
+        requests
+    }
+
+    const THREE: &[u8] = b"\r\nPOST /a?b HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello\
+        POST /c HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n2;x\r\nhe\r\n3\r\nllo\r\n0\r\nt: v\r\n\r\n\
+        GET /d HTTP/1.1\r\n\r\n";
+
+    #[test]
+    fn requests_are_the_same_however_their_bytes_arrive() {
+        let all = read(THREE, usize::MAX);
+        let hello = |method: &str, target: &str, body: &str| {
+            (
+                method.to_owned(),
+                target.to_owned(),
+                body.as_bytes().to_vec(),
+            )
+        };
+        let expected = [
+            hello("POST", "/a?b", "hello"),
+            hello("POST", "/c", "hello"),
+            hello("GET", "/d", ""),
+        ];
+        assert_eq!(all, expected);
+        for step in 1..20 {
+            assert_eq!(read(THREE, step), expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_request_cut_short_is_no_request() {
+        for end in 0..THREE.len() {
+            let whole = read(&THREE[..end], 7);
+            assert!(whole.len() < 3, "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), step in 1_usize..64) {
+            read(&bytes, step);
+        }
+
+        #[test]
+        fn no_change_to_a_request_makes_it_panic(at in 0..THREE.len(), byte: u8, step in 1_usize..64) {
+            let mut bytes = THREE.to_vec();
+            bytes[at] = byte;
+            read(&bytes, step);
+        }
+    }
+}

@@ -37,6 +37,7 @@
 //! bytes. `http` and `server` are the thin shell of sockets and threads around them.
 
 mod answer;
+mod asked;
 mod chance;
 mod endpoints;
 mod http;

@@ -276,3 +276,116 @@ impl Model {
         &self.stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::endpoints::{Request, draft};
+
+    fn chat(prompt: &str) -> Draft {
+        let messages = serde_json::json!([{"role": "user", "content": prompt}]);
+        let body = serde_json::json!({"model": "m", "messages": messages, "max_tokens": 3});
+        let body = body.to_string();
+        let request = Request {
+            method: "POST",
+            path: "/v1/chat/completions",
+            body: body.as_bytes(),
+        };
+        draft(7, &request)
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn equal_arrivals_get_equal_rulings() {
+        let spec = SimSpec::default()
+            .requests(Rate::per_second(5))
+            .errors(0.2)
+            .faults(0.2);
+        let run = || {
+            let mut model = Model::new(spec, true);
+            let rulings: Vec<Ruling> = (0..200)
+                .map(|k| model.rule(ms(k * 90), &chat(&format!("question {}", k % 50))))
+                .collect();
+            (rulings, model.stats().clone())
+        };
+        let (rulings, stats) = run();
+        assert_eq!((rulings.clone(), stats), run());
+        for kind in [
+            |fate| matches!(fate, Fate::Answer),
+            |fate| matches!(fate, Fate::Limited { .. }),
+            |fate| matches!(fate, Fate::Error(_)),
+            |fate| matches!(fate, Fate::Reset),
+            |fate| matches!(fate, Fate::Cut),
+        ] {
+            assert!(rulings.iter().any(|ruling| kind(ruling.fate)));
+        }
+    }
+
+    #[test]
+    fn the_latency_goes_by_the_order_of_arrival() {
+        let delays = |prompts: [&str; 3]| {
+            let mut model = Model::new(SimSpec::default(), false);
+            prompts.map(|prompt| model.rule(ms(0), &chat(prompt)).delay)
+        };
+        assert_eq!(delays(["a", "b", "c"]), delays(["c", "c", "a"]));
+        let [first, second, _] = delays(["a", "b", "c"]);
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn what_one_limit_refuses_is_not_charged_to_the_other() {
+        // Ten tokens each: a burst of 20 holds two of them, and the requests are far from theirs.
+        let spec = SimSpec::default()
+            .requests(Rate::per_minute(600))
+            .tokens(Rate::per_minute(600));
+        let mut model = Model::new(spec, false);
+        let asked = chat("a");
+        assert_eq!(asked.prompt_tokens + asked.completion_tokens, 10);
+        let fates: Vec<Fate> = (0..4).map(|_| model.rule(ms(0), &asked).fate).collect();
+        let limited = Fate::Limited {
+            by: Limit::Tokens,
+            asked: 10,
+            wait: ms(1000),
+        };
+        assert_eq!(fates, [Fate::Answer, Fate::Answer, limited, limited]);
+        let quota = model.rule(ms(0), &asked).requests.map(|quota| quota.used);
+        assert_eq!(quota, Some(2));
+    }
+
+    #[test]
+    fn every_arrival_counts_towards_the_excess() {
+        let spec = SimSpec::default().requests(Rate::per_second(10)).burst(4);
+        let mut model = Model::new(spec, true);
+        for millis in [0, 0, 0, 0, 0, 0, 200, 200, 5000] {
+            model.rule(ms(millis), &chat("a"));
+        }
+        // Eight within 200 ms, where four and two more may come.
+        assert_eq!(model.stats().requests_over, 2);
+        assert_eq!(model.stats().excess(Rate::per_second(10), 4), 2);
+    }
+
+    #[test]
+    fn what_is_free_is_not_limited_and_a_wrong_request_is_not_free() {
+        let spec = SimSpec::default().requests(Rate::per_minute(1)).burst(1);
+        let mut model = Model::new(spec, false);
+        let models = Request {
+            method: "GET",
+            path: "/models",
+            body: b"",
+        };
+        let wrong = Request {
+            method: "POST",
+            path: "/chat/completions",
+            body: b"{",
+        };
+        let free = model.rule(ms(0), &draft(7, &models));
+        assert_eq!((free.fate, free.requests), (Fate::Answer, None));
+        let refused = model.rule(ms(0), &draft(7, &wrong));
+        assert_eq!((refused.fate, refused.delay), (Fate::Answer, ms(0)));
+        let limited = model.rule(ms(0), &draft(7, &wrong)).fate;
+        assert!(matches!(limited, Fate::Limited { .. }));
+    }
+}

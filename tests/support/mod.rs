@@ -12,4 +12,5 @@
 )]
 
 pub mod faultd;
+mod reply;
 pub mod wire;
