@@ -89,6 +89,16 @@ impl Client {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, Failed> {
+        let outcome = self.try_once(request, attempt);
+        let (path, number) = (&request.path, attempt.number);
+        match &outcome {
+            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
+            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
+        }
+        outcome
+    }
+
+    fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
         let answer = self.exchange(request, attempt)?;
         let clock = self.limiter().clock();
         let wall = clock.wall();

@@ -52,7 +52,7 @@ impl Console {
         match self.voice {
             Voice::Quiet => {}
             Voice::People => self.print("", text),
-            Voice::Json => self.json(json!({ "event": "message", "text": text })),
+            Voice::Json => self.json(&json!({ "event": "message", "text": text })),
         }
     }
 
@@ -61,7 +61,7 @@ impl Console {
         match self.voice {
             Voice::Quiet => {}
             Voice::People => self.print("warning: ", text),
-            Voice::Json => self.json(json!({ "event": "warning", "text": text })),
+            Voice::Json => self.json(&json!({ "event": "warning", "text": text })),
         }
     }
 
@@ -70,12 +70,12 @@ impl Console {
         let text = with_causes(error);
         match self.voice {
             Voice::Quiet | Voice::People => self.print("error: ", &text),
-            Voice::Json => self.json(json!({ "event": "error", "text": text })),
+            Voice::Json => self.json(&json!({ "event": "error", "text": text })),
         }
     }
 
     /// An object of its own kind, for `--progress json`.
-    pub(crate) fn json(&self, value: Value) {
+    pub(crate) fn json(&self, value: &Value) {
         self.write(&value.to_string());
     }
 

@@ -107,7 +107,7 @@ impl Display {
             (Look::Bar, Some(bar)) => bar::draw(bar, &Status::new(progress, &self.pace)),
             (Look::Bar | Look::Nothing, _) => {}
             (Look::Lines, _) => self.console.say(&Status::new(progress, &self.pace).line()),
-            (Look::Json, _) => self.console.json(object(progress, &self.pace)),
+            (Look::Json, _) => self.console.json(&object(progress, &self.pace)),
         }
     }
 }

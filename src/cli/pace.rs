@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn only_the_recent_past_counts() {
-        let slower = (1..=60).map(|second| (100.0 + f64::from(second), 1000 + second as u64));
+        let slower =
+            (1..=60_u32).map(|second| (100.0 + f64::from(second), 1000 + u64::from(second)));
         let pace = pace(Limits::default(), steady(10, 100).chain(slower));
         assert!((pace.rows() - 1.0).abs() < 0.1, "{}", pace.rows());
     }
@@ -174,7 +175,7 @@ mod tests {
     fn rows_a_minute_apart_are_a_rate() {
         let pace = pace(
             Limits::default(),
-            (1..=20).map(|row| (f64::from(row) * 60.0, row as u64)),
+            (1..=20_u32).map(|row| (f64::from(row) * 60.0, u64::from(row))),
         );
         assert!((pace.rows() - 1.0 / 60.0).abs() < 1e-3, "{}", pace.rows());
     }
@@ -208,7 +209,8 @@ mod tests {
     #[test]
     fn a_process_that_was_halted_recovers() {
         let halted = steady(10, 20).chain([(110.0, 200)]).collect::<Vec<_>>();
-        let resumed = (1..=600).map(|tenth| (110.0 + f64::from(tenth) / 10.0, 200 + tenth as u64));
+        let resumed =
+            (1..=600_u32).map(|tenth| (110.0 + f64::from(tenth) / 10.0, 200 + u64::from(tenth)));
         let pace = pace(Limits::default(), halted.into_iter().chain(resumed));
         assert!((pace.rows() - 10.0).abs() < 0.5, "{}", pace.rows());
     }

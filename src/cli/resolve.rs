@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) overwrite: bool,
     pub(crate) limits: Limits,
     pub(crate) concurrency: u32,
+    /// Where the key is from, in the words of the command line: a flag or a variable.
+    pub(crate) key_from: String,
     /// Answers in place of the provider, for as long as it lives.
     pub(crate) simulator: Option<SimServer>,
 }
@@ -93,8 +95,27 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
             tokens: run.pace.tpm,
         },
         concurrency,
+        key_from: key_from(&run.server),
         simulator,
     })
+}
+
+fn key_from(server: &Server) -> String {
+    if let Some(path) = &server.api_key_file {
+        format!("--api-key-file {path:?}")
+    } else if server.api_key_env.is_some() {
+        "the variable that --api-key-env names".to_owned()
+    } else {
+        convention(server).key_variable().to_owned()
+    }
+}
+
+fn convention(server: &Server) -> Provider {
+    match server.provider {
+        None | Some(Named::Openai) => Provider::OpenAi,
+        Some(Named::Anthropic) => Provider::Anthropic,
+        Some(Named::Azure) => Provider::Azure,
+    }
 }
 
 /// Whether the input is one prompt a line.
@@ -197,11 +218,7 @@ fn simulated_provider(spec: &str, server: &Server) -> Result<(ClientBuilder, Sim
 
 /// The provider's conventions, its address and the key.
 fn provider(server: &Server) -> Result<ClientBuilder> {
-    let provider = match server.provider {
-        None | Some(Named::Openai) => Provider::OpenAi,
-        Some(Named::Anthropic) => Provider::Anthropic,
-        Some(Named::Azure) => Provider::Azure,
-    };
+    let provider = convention(server);
     let mut builder = Client::builder();
     if let Some(base_url) = &server.base_url {
         check_base_url(base_url, server.allow_insecure_http)
@@ -438,10 +455,11 @@ mod tests {
             let message = folder.refused("p.jsonl", &[&flag], &["--api-key-file", "key"]);
             assert!(!message.contains("secret"), "{message}");
         }
-        for (name, text) in [("utf-16", &b"\xff\xfes\0k\0"[..])] {
-            let flag = format!("--api-key-file={}", folder.write(name, text));
-            folder.refused("p.jsonl", &[&flag], &["--api-key-file", name]);
-        }
+        let flag = format!(
+            "--api-key-file={}",
+            folder.write("utf-16", b"\xff\xfes\0k\0")
+        );
+        folder.refused("p.jsonl", &[&flag], &["--api-key-file", "utf-16"]);
         let missing = format!("--api-key-file={}", folder.path("none"));
         folder.refused("p.jsonl", &[&missing], &["--api-key-file", "none"]);
     }

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         move |exit| {
             let progress = *latest.lock();
             let _too_late_to_say =
-                write_summary(summary.as_deref(), &cut_off(progress, None), exit);
+                write_summary(summary.as_deref(), &cut_off(&progress, None), exit);
         }
     })?;
     let mut display = Display::new(console, look, plan.limits);
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         .run();
     let progress = *latest.lock();
     display.close(&progress);
-    close(args, &plan, console, &caught, progress, outcome)
+    close(args, &plan, console, &caught, &progress, outcome)
 }
 
 fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
@@ -76,7 +76,7 @@ fn close(
     plan: &Plan,
     console: &Console,
     caught: &Caught,
-    progress: FileProgress,
+    progress: &FileProgress,
     outcome: Result<Summary>,
 ) -> Result<Exit> {
     let (summary, mut exit) = match outcome {
@@ -104,6 +104,9 @@ fn close(
     };
     if let (false, Some(error)) = (explained, &summary.stopped) {
         console.error(error);
+        if error.kind() == ErrorKind::Auth && !args.server.no_auth {
+            console.say(&format!("the key is from {}", plan.key_from));
+        }
     }
     if let Err(error) = write_summary(plan.summary.as_deref(), &summary, exit) {
         console.error(&error);
@@ -118,7 +121,7 @@ fn close(
 fn tell(args: &Run, plan: &Plan, console: &Console, summary: &Summary, exit: Exit) {
     if console.voice() == Voice::Json {
         let summary = summary.to_json(exit.code());
-        console.json(json!({ "event": "summary", "summary": summary }));
+        console.json(&json!({ "event": "summary", "summary": summary }));
         return;
     }
     if summary.requests == 0 && summary.stopped.is_none() {
@@ -140,14 +143,14 @@ fn tell(args: &Run, plan: &Plan, console: &Console, summary: &Summary, exit: Exi
 }
 
 /// What is known of a run that has no summary of its own.
-fn cut_off(progress: FileProgress, stopped: Option<Error>) -> Summary {
+fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
     let requests = progress.total.unwrap_or_default().max(progress.done());
     Summary {
         requests,
         not_attempted: requests - progress.done(),
         stopped,
         wall: progress.elapsed,
-        progress,
+        progress: *progress,
     }
 }
 
@@ -244,12 +247,12 @@ mod tests {
             skipped: 2,
             ..FileProgress::default()
         };
-        let summary = cut_off(progress, None);
+        let summary = cut_off(&progress, None);
         assert_eq!((summary.requests, summary.not_attempted), (10, 4));
         let unknown = FileProgress {
             total: None,
             ..progress
         };
-        assert_eq!(cut_off(unknown, None).not_attempted, 0);
+        assert_eq!(cut_off(&unknown, None).not_attempted, 0);
     }
 }
