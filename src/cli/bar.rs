@@ -31,6 +31,18 @@ pub(crate) fn anywhere() -> ProgressBar {
     })
 }
 
+/// Leaves the bar as it stands and goes on with it below.
+///
+/// For Ctrl-C: the terminal has put `^C` behind the bar's last line, which reaches to the right
+/// edge, so the cursor is a line lower than the bar knows and it would clear the wrong lines.
+pub(crate) fn leave_standing(bar: &ProgressBar) {
+    let target = ProgressDrawTarget::stderr_with_hz(HZ);
+    if !target.is_hidden() {
+        bar.set_draw_target(target);
+        let _nobody_reads_it = io::stderr().write_all(b"\n");
+    }
+}
+
 pub(crate) fn draw(bar: &ProgressBar, status: &Status) {
     if bar.length() != status.total || bar.prefix().is_empty() {
         bar.set_style(style(status.total.is_some()));

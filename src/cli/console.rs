@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::bar;
 use crate::Error;
 use crate::escape::printable;
 
@@ -54,6 +55,14 @@ impl Console {
             Voice::People => self.print("", text),
             Voice::Json => self.json(&json!({ "event": "message", "text": text })),
         }
+    }
+
+    /// As [`say`](Console::say), in answer to a signal.
+    pub(crate) fn say_interrupted(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar::leave_standing(bar);
+        }
+        self.say(text);
     }
 
     /// Something to act on before it is an error.

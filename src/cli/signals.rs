@@ -64,7 +64,7 @@ pub(crate) fn stop_gently(
         let signal = signals.wait();
         let _only_once = found.0.set(signal);
         cancel.cancel();
-        console.say(&format!(
+        console.say_interrupted(&format!(
             "stopping: requests in flight have {} to finish; once more stops at once",
             words::coarse_time(grace)
         ));
