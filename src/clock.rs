@@ -170,7 +170,7 @@ impl VirtualClock {
 
     /// How many threads are parked on this clock, not counting those already told to wake.
     pub fn parked(&self) -> usize {
-        self.0.parked_in(&self.0.state.lock())
+        self.0.state.lock().parked()
     }
 
     /// Waits, in real time, until at least `threads` threads are parked on this clock.
@@ -178,7 +178,7 @@ impl VirtualClock {
     /// This is how a test knows that everything that can happen at this instant has happened.
     pub fn wait_parked(&self, threads: usize) {
         let mut state = self.0.state.lock();
-        while self.0.parked_in(&state) < threads {
+        while state.parked() < threads {
             state = self.0.parked.wait(state);
         }
     }
@@ -243,10 +243,11 @@ impl Virtual {
         let mut state = self.state.lock();
         state.sleepers.retain(|sleeper| sleeper.id != id);
     }
+}
 
-    fn parked_in(&self, state: &VirtualState) -> usize {
-        state
-            .sleepers
+impl VirtualState {
+    fn parked(&self) -> usize {
+        self.sleepers
             .iter()
             .filter(|sleeper| !sleeper.bell.is_rung())
             .count()

@@ -36,4 +36,4 @@ pub use transport::{
 };
 pub use usage::Usage;
 
-pub(crate) use job::{Exchange, Failed, into_error};
+pub(crate) use job::{Failed, into_error};

@@ -192,20 +192,6 @@ impl<I: Send> Intake<I> {
         drop(state);
         (first..).zip(rest).collect()
     }
-
-    /// How many items are pulled and wait for their first attempt.
-    pub(crate) fn ready(&self) -> usize {
-        self.state.lock().ready.len()
-    }
-
-    /// How many items have been pulled so far, and whether that is all.
-    pub(crate) fn pulled(&self) -> (u64, bool) {
-        let state = self.state.lock();
-        (
-            state.next_index + state.ready.len() as u64,
-            state.end.is_some(),
-        )
-    }
 }
 
 impl<I: Send> Source<I> for Arc<Intake<I>> {
