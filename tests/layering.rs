@@ -324,7 +324,7 @@ mod checker {
     use super::*;
 
     fn breaches(file: &str, source: &str) -> Vec<String> {
-        let lib = "mod pool;\npub use pool::{Pool, Results as Done};\npub use limit::rate::Rate;";
+        let lib = "mod pool;\npub use pool::{Pool, Results as Done};\npub use limit::limiter::{Limiter, Rate};";
         check(file, source, &exports(lib))
     }
 
@@ -353,7 +353,7 @@ mod checker {
                 "uses pool",
             ),
             ("api/client.rs", "use crate::cli::args;", "uses cli"),
-            ("sim/model.rs", "use crate::Rate;", "sim uses limit"),
+            ("sim/model.rs", "use crate::Limiter;", "sim uses limit"),
             ("odd.rs", "", "no place"),
             ("clock.rs", "use crate::odd;", "no place"),
             ("clock.rs", "use parking_lot::Mutex;", "parking_lot"),
