@@ -63,19 +63,30 @@ struct Shared {
 struct State {
     allowance: Allowance,
     /// Who waits, by ticket; the first is the head, and only the head looks at the allowance.
-    queue: BTreeMap<u64, Arc<Bell>>,
+    queue: BTreeMap<u64, Waiter>,
     next_ticket: u64,
     /// What the head lay down for; `None` while it has not looked yet.
     head_waits_for: Option<Why>,
 }
 
+struct Waiter {
+    bell: Arc<Bell>,
+    deadline: Option<Instant>,
+}
+
 impl State {
+    /// The bell of whoever is first.
+    fn head(&self) -> Option<Arc<Bell>> {
+        let head = self.queue.values().next()?;
+        Some(Arc::clone(&head.bell))
+    }
+
     /// The head's bell, if news of this kind concerns what it waits for.
     fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Bell>> {
         // A head that has not looked yet will see the news when it does.
         self.head_waits_for
             .filter(|&why| concerned(why))
-            .and_then(|_| self.queue.values().next().cloned())
+            .and_then(|_| self.head())
     }
 
     /// Takes a ticket out; the answer is the bell of the new head, if that changed.
@@ -86,7 +97,7 @@ impl State {
             return None;
         }
         self.head_waits_for = None;
-        self.queue.values().next().cloned()
+        self.head()
     }
 }
 
@@ -191,7 +202,11 @@ impl Limiter {
             let id = state.next_ticket;
             state.next_ticket += 1;
             let bell = Bell::new();
-            state.queue.insert(id, Arc::clone(&bell));
+            let waiter = Waiter {
+                bell: Arc::clone(&bell),
+                deadline,
+            };
+            state.queue.insert(id, waiter);
             Ticket {
                 limiter: self,
                 id,
@@ -203,12 +218,25 @@ impl Limiter {
     }
 
     /// Admits nothing before `until`, and starts gently from there: the buckets are empty then, so
-    /// there is no burst after a pause. A pause is never shortened by another.
+    /// there is no burst after a pause. A pause is never shortened by another. Whoever waits with a
+    /// deadline before its end is told at once.
     pub fn pause_until(&self, until: Instant) {
-        let mut state = self.0.state.lock();
-        let now = self.0.now();
-        state.allowance.pause(self.0.nanos(until), now);
-        // Nobody is woken: a head that waits for an earlier instant looks again at that instant.
+        let too_late: Vec<_> = {
+            let mut state = self.0.state.lock();
+            let now = self.0.now();
+            state.allowance.pause(self.0.nanos(until), now);
+            let paused_until = self.0.instant(state.allowance.paused_until());
+            // Nobody else is woken: a head that waits for an earlier instant looks again then.
+            state
+                .queue
+                .values()
+                .filter(|waiter| waiter.deadline.is_some_and(|at| at < paused_until))
+                .map(|waiter| Arc::clone(&waiter.bell))
+                .collect()
+        };
+        for bell in too_late {
+            bell.ring();
+        }
     }
 
     /// As [`pause_until`](Limiter::pause_until), counted from now.
@@ -401,8 +429,12 @@ impl Ticket<'_> {
                 } else {
                     (None, None)
                 };
-                // An instant beyond the deadline is as good as the deadline itself.
-                if deadline.is_some_and(|deadline| instant >= deadline || until > Some(deadline)) {
+                // An instant beyond the deadline is as good as the deadline itself; a pause is one
+                // for those further back, too.
+                let paused_until = shared.instant(state.allowance.paused_until());
+                if deadline.is_some_and(|deadline| {
+                    deadline <= instant || deadline < paused_until || until > Some(deadline)
+                }) {
                     return Err(Error::new(
                         ErrorKind::Deadline,
                         "the gate cannot admit this before its deadline",
