@@ -645,18 +645,14 @@ mod model {
     //! The lock protocol, interleaving by interleaving. `NOTES.md` says what each one covers. A lost
     //! wake-up leaves a thread parked for ever, which loom reports as a deadlock.
     //!
-    //! Bounded to the switches loom makes without need: nearly every fault of this kind shows with
-    //! two, and without a bound three threads take hours. Where time plays no part the clock is the
-    //! machine's, which loom does not see, and not the virtual one with its locks.
+    //! Two threads are explored in full. Three are bounded to four switches without need: most
+    //! faults of this kind show with two, and without a bound three threads take hours. Where time
+    //! plays no part the clock is the machine's, which loom does not see, and not the virtual one
+    //! with its locks.
     use super::*;
     use crate::clock::VirtualClock;
+    use crate::sync::explore;
     use loom::thread::{self, JoinHandle};
-
-    fn explore(switches: usize, model: impl Fn() + Send + Sync + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(switches);
-        builder.check(model);
-    }
 
     fn one_place(clock: Clock) -> Limiter {
         let one = Limiter::builder().concurrency(1).clock(clock);
@@ -675,7 +671,7 @@ mod model {
     /// Three threads, one place: each grant and each release finds the next.
     #[test]
     fn loom_a_place_that_is_freed_is_taken() {
-        explore(3, || {
+        explore(Some(4), || {
             let limiter = one_place(Clock::system());
             let others = [acquirer(&limiter), acquirer(&limiter)];
             drop(limiter.acquire(Cost::ONE).unwrap());
@@ -689,7 +685,7 @@ mod model {
     /// A head that is cancelled hands its turn on, whether the place is freed before or after.
     #[test]
     fn loom_a_cancelled_head_wakes_the_next() {
-        explore(2, || {
+        explore(Some(4), || {
             let limiter = one_place(Clock::system());
             let cancel = Cancel::new();
             let held = limiter.acquire(Cost::ONE).unwrap();
@@ -709,7 +705,7 @@ mod model {
     /// A cancel is enough: nobody else moves.
     #[test]
     fn loom_a_cancel_is_heard() {
-        explore(3, || {
+        explore(None, || {
             let limiter = one_place(Clock::system());
             let cancel = Cancel::new();
             let held = limiter.acquire(Cost::ONE).unwrap();
@@ -727,7 +723,7 @@ mod model {
     /// Time passes while a thread is on its way to bed.
     #[test]
     fn loom_time_that_passes_is_noticed() {
-        explore(3, || {
+        explore(None, || {
             let time = VirtualClock::new();
             let limiter = Limiter::builder()
                 .requests(Rate::per_second(1))
@@ -744,7 +740,7 @@ mod model {
     /// A rate that is lifted re-times the head, and the one behind it follows.
     #[test]
     fn loom_a_change_of_rate_is_noticed() {
-        explore(2, || {
+        explore(Some(4), || {
             let limiter = Limiter::builder()
                 .requests(Rate::per_day(1))
                 .build()
@@ -762,7 +758,7 @@ mod model {
     /// Tokens given back wake a head that waits for tokens.
     #[test]
     fn loom_a_refund_is_noticed() {
-        explore(3, || {
+        explore(None, || {
             let limiter = Limiter::builder()
                 .tokens(Rate::per_day(2))
                 .token_burst(2)
@@ -783,7 +779,7 @@ mod model {
     /// of the three alone would leave it asleep.
     #[test]
     fn loom_a_place_freed_in_a_pause_is_taken_after_it() {
-        explore(2, || {
+        explore(None, || {
             let time = VirtualClock::new();
             let limiter = one_place(time.clock());
             let held = limiter.acquire(Cost::ONE).unwrap();
@@ -799,7 +795,7 @@ mod model {
     /// A pause beyond a waiter's deadline tells it at once: no time passes here.
     #[test]
     fn loom_a_pause_beyond_the_deadline_is_heard() {
-        explore(3, || {
+        explore(None, || {
             let limiter = one_place(VirtualClock::new().clock());
             let held = limiter.acquire(Cost::ONE).unwrap();
             let waiter = {

@@ -2,7 +2,8 @@
 //! one outcome, every thread goes home, and no permit stays out.
 //!
 //! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
-//! lock that loom would have to explore. Bounded as the models of the limiter are.
+//! lock that loom would have to explore. Bounded to so many switches without need that each takes
+//! seconds.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -17,6 +18,7 @@ use super::worker::{Core, Crew, Lead, Run, work};
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
 use crate::retry::{Retry, Verdict};
+use crate::sync::explore;
 use loom::thread::{self, JoinHandle};
 
 /// What an item's attempt does.
@@ -70,9 +72,9 @@ impl Sink<&'static Item, (), Verdict> for Tally {
 #[derive(Clone)]
 struct Modelled {
     run: Arc<Run<'static, Acts, Tally>>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    /// Whether the system has threads to give.
-    gives_threads: bool,
+    threads: Arc<Mutex<Vec<Option<JoinHandle<()>>>>>,
+    /// How many threads the system has to give.
+    available: usize,
 }
 
 impl Crew<'static> for Modelled {
@@ -84,20 +86,35 @@ impl Crew<'static> for Modelled {
     }
 
     fn start(&self, lead: Lead<'static, Self>, number: usize) -> io::Result<()> {
-        if !self.gives_threads {
+        let mut threads = self.threads.lock().unwrap();
+        if threads.len() == self.available {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let thread = thread::spawn(move || work(lead, number));
-        self.threads.lock().unwrap().push(thread);
+        threads.push(Some(thread::spawn(move || work(lead, number))));
         Ok(())
     }
 }
 
-fn explore(switches: usize, places: usize, gives_threads: bool, items: &'static [Item]) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(switches);
-    builder.max_branches = 10_000;
-    builder.check(move || {
+/// A run on a limiter with so many places.
+struct Setting {
+    switches: usize,
+    places: usize,
+    /// Threads that the system gives, besides the one that begins.
+    available: usize,
+    /// Whether somebody outside the run holds a place at its start, and leaves.
+    outsider: bool,
+    items: &'static [Item],
+}
+
+fn run(setting: Setting) {
+    let Setting {
+        switches,
+        places,
+        available,
+        outsider,
+        items,
+    } = setting;
+    explore(Some(switches), move || {
         let limiter = Limiter::builder().concurrency(places).build().unwrap();
         let retry = Retry::new().seed(1);
         let crew = Modelled {
@@ -115,15 +132,30 @@ fn explore(switches: usize, places: usize, gives_threads: bool, items: &'static 
                 ))),
             }),
             threads: Arc::default(),
-            gives_threads,
+            available,
         };
+        let outsider = outsider.then(|| {
+            let permit = limiter.try_acquire(Cost::ONE).unwrap();
+            thread::spawn(move || drop(permit))
+        });
         work(Lead::taken(crew.clone()), 0);
+        // Those that were started, and those that these started: all before the first is through.
+        let mut joined = 0;
         loop {
-            let next = crew.threads.lock().unwrap().pop();
+            let next = crew
+                .threads
+                .lock()
+                .unwrap()
+                .get_mut(joined)
+                .map(Option::take);
             match next {
-                Some(thread) => thread.join().unwrap(),
+                Some(thread) => thread.unwrap().join().unwrap(),
                 None => break,
             }
+            joined += 1;
+        }
+        if let Some(outsider) = outsider {
+            outsider.join().unwrap();
         }
         let mut outcomes = crew.run.sink.0.lock().unwrap().clone();
         outcomes.sort_unstable();
@@ -135,27 +167,60 @@ fn explore(switches: usize, places: usize, gives_threads: bool, items: &'static 
     });
 }
 
+/// The place that the outsider holds makes a thread that has finished find the gate shut: it gives
+/// its item back and lies down, and somebody must take that item up.
 #[test]
-fn loom_two_threads_share_a_place() {
-    explore(2, 1, true, &[Item::Works, Item::Works]);
+fn loom_an_item_that_is_given_back_is_taken_up() {
+    run(Setting {
+        switches: 3,
+        places: 2,
+        available: 1,
+        outsider: true,
+        items: &[Item::Works; 3],
+    });
 }
 
 #[test]
 fn loom_the_lead_outlives_a_panic_and_a_failure() {
-    explore(2, 2, true, &[Item::Panics, Item::Fails, Item::Works]);
+    run(Setting {
+        switches: 4,
+        places: 2,
+        available: 1,
+        outsider: false,
+        items: &[Item::Panics, Item::Fails, Item::Works],
+    });
 }
 
 #[test]
 fn loom_three_threads_hand_the_lead_round() {
-    explore(1, 3, true, &[Item::Works; 4]);
+    run(Setting {
+        switches: 3,
+        places: 3,
+        available: 2,
+        outsider: false,
+        items: &[Item::Works; 4],
+    });
 }
 
 #[test]
 fn loom_a_stop_reaches_every_thread() {
-    explore(2, 2, true, &[Item::StopsTheRun, Item::Works, Item::Works]);
+    run(Setting {
+        switches: 4,
+        places: 2,
+        available: 1,
+        outsider: false,
+        items: &[Item::StopsTheRun, Item::Works, Item::Works],
+    });
 }
 
+/// The second thread asks for a third and gets none.
 #[test]
-fn loom_a_run_without_more_threads_ends() {
-    explore(3, 2, false, &[Item::Panics, Item::Works]);
+fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
+    run(Setting {
+        switches: 3,
+        places: 3,
+        available: 1,
+        outsider: false,
+        items: &[Item::Panics, Item::Works, Item::Works, Item::Works],
+    });
 }
