@@ -2,6 +2,9 @@
 
 mod api;
 mod cancel;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
 mod error;
 mod escape;
