@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 use tempfile::NamedTempFile;
 use tollgate::{ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
 
@@ -19,30 +20,38 @@ struct Identity {
     root: String,
 }
 
-fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(owned(names)).unwrap();
-    params.is_ca = is_ca;
-    let certificate = params.self_signed(&key).unwrap();
-    Identity {
-        chain: vec![certificate.der().clone()],
-        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        root: certificate.pem(),
+impl Identity {
+    fn new(certificate: &Certificate, key: &KeyPair, root: String) -> Self {
+        Self {
+            chain: vec![certificate.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            root,
+        }
     }
 }
 
+fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
+    let mut params = CertificateParams::new(owned(names)).unwrap();
+    params.is_ca = is_ca;
+    self_signed_as(params)
+}
+
+fn self_signed_as(params: CertificateParams) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Identity::new(&certificate, &key, certificate.pem())
+}
+
+const CA: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
+
 fn issued(names: &[&str]) -> Identity {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.is_ca = CA;
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(owned(names)).unwrap();
     let certificate = params.signed_by(&key, &ca).unwrap();
-    Identity {
-        chain: vec![certificate.der().clone()],
-        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        root: ca.pem(),
-    }
+    Identity::new(&certificate, &key, ca.pem())
 }
 
 fn owned(names: &[&str]) -> Vec<String> {
@@ -62,13 +71,26 @@ fn tls_server(
     identity: &Identity,
     serve: impl Fn(usize, Session) + Send + Sync + 'static,
 ) -> SocketAddr {
+    tls_server_of(identity, &rustls::version::TLS13, serve)
+}
+
+fn tls_server_of(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+    serve: impl Fn(usize, Session) + Send + Sync + 'static,
+) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider
+        .key_provider
+        .load_private_key(identity.key.clone_key())
+        .unwrap();
+    // Without a look at whether the key fits the certificate.
+    let certified = CertifiedKey::new(identity.chain.clone(), key);
     let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .unwrap();
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     let config = Arc::new(config);
     server(move |number, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -118,19 +140,64 @@ fn a_self_signed_server_certificate_is_its_own_root() {
 }
 
 #[test]
-fn a_server_certificate_marked_as_a_ca_is_refused_with_the_way_out() {
-    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let identity = self_signed(&["127.0.0.1"], is_ca);
-    let (tell, _seen) = mpsc::channel();
+fn a_server_certificate_marked_as_a_ca_is_trusted_if_the_file_holds_it() {
+    let identity = self_signed(&["127.0.0.1"], CA);
+    let other = self_signed(&["127.0.0.1"], CA);
+    let (tell, seen) = mpsc::channel();
     let address = tls_server(&identity, polite(tell));
-    let error = post(
-        &trusting(&identity.root),
-        &https(address, "127.0.0.1"),
-        b"{}",
-    )
-    .unwrap_err();
-    assert_eq!(error.fault, Fault::Tls, "{error:?}");
-    assert!(error.message.contains("CA:FALSE"), "{error}");
+    let url = https(address, "127.0.0.1");
+    let both = format!("{}{}", other.root, identity.root);
+    for root in [&identity.root, &both] {
+        assert_eq!(post(&trusting(root), &url, b"{}").unwrap().body, b"ok");
+    }
+    assert_eq!(connections(&seen), 2);
+
+    let wrong_name = https(address, "localhost");
+    for (root, url, why) in [
+        (&other.root, &url, "CaUsedAsEndEntity"),
+        (&identity.root, &wrong_name, "not valid for name"),
+    ] {
+        let error = post(&trusting(root), url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains(why), "{error}");
+    }
+    assert_eq!(connections(&seen), 0);
+}
+
+#[test]
+fn the_dates_of_a_certificate_in_the_file_count() {
+    for (from, until, why) in [(2000, 2001, "expired"), (2100, 2101, "not valid yet")] {
+        let mut params = CertificateParams::new(owned(&["127.0.0.1"])).unwrap();
+        params.is_ca = CA;
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let identity = self_signed_as(params);
+        let (tell, seen) = mpsc::channel();
+        let address = tls_server(&identity, polite(tell));
+        let url = https(address, "127.0.0.1");
+        let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains(why), "{error}");
+        assert_eq!(connections(&seen), 0);
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_worth_nothing() {
+    let identity = self_signed(&["127.0.0.1"], CA);
+    let thief = Identity {
+        chain: identity.chain.clone(),
+        ..self_signed(&["127.0.0.1"], CA)
+    };
+    for version in rustls::ALL_VERSIONS {
+        let (tell, seen) = mpsc::channel();
+        let address = tls_server_of(&thief, version, polite(tell));
+        let url = https(address, "127.0.0.1");
+        let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains("BadSignature"), "{error}");
+        assert_eq!(connections(&seen), 0);
+    }
 }
 
 #[test]
@@ -205,14 +272,23 @@ fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
 }
 
 #[test]
-fn a_head_larger_than_the_buffer_is_a_protocol_fault() {
+fn a_head_may_be_as_large_as_without_tls() {
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |_, mut session| {
-        read_request(&mut session);
-        let long = "y".repeat(40_000);
-        let _ = write!(session, "HTTP/1.1 200 OK\r\nx-long: {long}\r\n\r\n");
+        while let Some((_, body)) = read_request(&mut session) {
+            let long = "y".repeat(std::str::from_utf8(&body).unwrap().parse().unwrap());
+            let _ = write!(
+                session,
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-long: {long}\r\n\r\nok"
+            );
+        }
     });
-    let error = post(&trusting(&identity.root), &https(address, "127.0.0.1"), b"").unwrap_err();
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    for size in [10, 20_000, 60_000] {
+        let answer = post(&transport, &url, size.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.headers.get("x-long").unwrap().len(), size);
+    }
+    let error = post(&transport, &url, b"100000").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
         (Fault::Protocol, Stage::Answering)
