@@ -2,14 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    HandshakeKind, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+};
 use tempfile::NamedTempFile;
-use tollgate::{ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
+use tollgate::{
+    Call, Cancel, ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage, Transport,
+};
 
 use crate::server::*;
 
@@ -33,10 +39,10 @@ impl Identity {
 fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
     let mut params = CertificateParams::new(owned(names)).unwrap();
     params.is_ca = is_ca;
-    self_signed_as(params)
+    self_signed_as(&params)
 }
 
-fn self_signed_as(params: CertificateParams) -> Identity {
+fn self_signed_as(params: &CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
     Identity::new(&certificate, &key, certificate.pem())
@@ -79,6 +85,17 @@ fn tls_server_of(
     version: &'static SupportedProtocolVersion,
     serve: impl Fn(usize, Session) + Send + Sync + 'static,
 ) -> SocketAddr {
+    let config = server_config(identity, version);
+    server(move |number, stream| {
+        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        serve(number, StreamOwned::new(session, stream));
+    })
+}
+
+fn server_config(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = provider
         .key_provider
@@ -91,11 +108,7 @@ fn tls_server_of(
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    let config = Arc::new(config);
-    server(move |number, stream| {
-        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
-        serve(number, StreamOwned::new(session, stream));
-    })
+    Arc::new(config)
 }
 
 /// Answers every request, and tells how many came, whoever was trusted.
@@ -171,7 +184,7 @@ fn the_dates_of_a_certificate_in_the_file_count() {
         params.is_ca = CA;
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
-        let identity = self_signed_as(params);
+        let identity = self_signed_as(&params);
         let (tell, seen) = mpsc::channel();
         let address = tls_server(&identity, polite(tell));
         let url = https(address, "127.0.0.1");
@@ -343,6 +356,177 @@ fn tls_runs_through_a_proxy_tunnel() {
         assert_eq!(answer.body, b"ok");
     }
     assert_eq!(connections(&seen), 1);
+}
+
+#[test]
+fn tls_runs_within_the_tls_of_a_proxy() {
+    let identity = issued(&["api.test", "127.0.0.1"]);
+    let target = ServerConnection::new(server_config(&identity, &rustls::version::TLS13)).unwrap();
+    let target = Mutex::new(Some(target));
+    let proxy = tls_server(&identity, move |_, mut outer| {
+        let (head, _) = read_request(&mut outer).unwrap();
+        assert!(head.starts_with("CONNECT api.test:443 "), "{head}");
+        outer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let target = target.lock().unwrap().take().unwrap();
+        let mut inner = StreamOwned::new(target, outer);
+        while let Some((_, body)) = read_request(&mut inner) {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            inner.write_all(head.as_bytes()).unwrap();
+            inner.write_all(&body).unwrap();
+        }
+    });
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(identity.root.as_bytes()).unwrap();
+    let config = HttpConfig::new()
+        .ca_file(file.path())
+        .proxy(ProxyPolicy::Url(format!("https://{proxy}")));
+    let transport = HttpTransport::new(config).unwrap();
+    for size in [2, 100_000] {
+        let body = vec![b'b'; size];
+        let answer = post(&transport, "https://api.test/v1", &body).unwrap();
+        assert!(answer.body == body, "{size}");
+    }
+}
+
+#[test]
+fn the_second_connection_resumes_the_session_of_the_first() {
+    for version in rustls::ALL_VERSIONS {
+        let identity = issued(&["127.0.0.1"]);
+        let (tell, kinds) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server_of(&identity, version, move |_, mut session| {
+            read_request(&mut session);
+            let kind = session.conn.handshake_kind().unwrap();
+            tell.lock().unwrap().send(kind).unwrap();
+            let _ = session
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+        });
+        let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+        for _ in 0..3 {
+            assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+        }
+        let kinds: Vec<_> = kinds.try_iter().collect();
+        let expected = [
+            HandshakeKind::Full,
+            HandshakeKind::Resumed,
+            HandshakeKind::Resumed,
+        ];
+        assert_eq!(kinds, expected, "{version:?}");
+    }
+}
+
+#[test]
+fn a_refused_server_is_told_why() {
+    let identity = issued(&["127.0.0.1"]);
+    for version in rustls::ALL_VERSIONS {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server_of(&identity, version, move |_, mut session| {
+            let ended = session.conn.complete_io(&mut session.sock).unwrap_err();
+            tell.lock().unwrap().send(ended.to_string()).unwrap();
+        });
+        let elsewhere = trusting(&issued(&["127.0.0.1"]).root);
+        let error = post(&elsewhere, &https(address, "127.0.0.1"), b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(told.recv().unwrap().contains("alert"), "{version:?}");
+    }
+}
+
+#[test]
+fn an_abort_ends_an_exchange_that_waits_under_tls() {
+    let identity = issued(&["127.0.0.1"]);
+    for stage in [Stage::Sent, Stage::Answering] {
+        let (tell, arrived) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server(&identity, move |_, mut session| {
+            read_request(&mut session);
+            if stage == Stage::Answering {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+                session.write_all(head).unwrap();
+            }
+            tell.lock().unwrap().send(()).unwrap();
+            let _ = session.read(&mut [0]);
+        });
+        let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+        let cancel = Cancel::new();
+        thread::scope(|scope| {
+            let exchange = scope.spawn(|| {
+                let call = Call::new("GET", &url, Instant::now() + AMPLE, &cancel);
+                transport.send(&call)
+            });
+            arrived.recv().unwrap();
+            let started = Instant::now();
+            cancel.abort();
+            let error = exchange.join().unwrap().unwrap_err();
+            assert_eq!(error.fault, Fault::Aborted);
+            // The head may still be on its way.
+            assert!(matches!(error.stage, Stage::Sent | Stage::Answering));
+            assert!(error.stage == Stage::Sent || stage == Stage::Answering);
+            assert!(started.elapsed() < AMPLE / 2);
+        });
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_handshake_that_does_not_come() {
+    let address = server(|_, stream| hold(stream));
+    let url = https(address, "127.0.0.1");
+    let error = post_within(&transport(), &url, b"{}", Duration::from_millis(50)).unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Timeout, Stage::NothingSent)
+    );
+    let quick = HttpTransport::new(direct().connect_timeout(Duration::from_millis(50))).unwrap();
+    let error = post(&quick, &url, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Connect, Stage::NothingSent)
+    );
+}
+
+#[test]
+fn an_early_refusal_of_an_upload_is_read_under_tls() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |_, mut session| {
+        let _ = session.read(&mut [0; 100]);
+        let refusal = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        session.write_all(refusal).unwrap();
+        session.flush().unwrap();
+        // Closed with most of the request unread, which resets the connection.
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    let body = vec![b'x'; 20_000_000];
+    let answer = post(&transport, &url, &body);
+    match answer {
+        Ok(answer) => assert_eq!(answer.status, 413),
+        // What a reset leaves of the answer is for the system to say.
+        Err(error) => assert_eq!(error.fault, Fault::Broken, "{error:?}"),
+    }
+}
+
+#[test]
+fn many_threads_keep_a_connection_each() {
+    const THREADS: usize = 64;
+    let identity = issued(&["127.0.0.1"]);
+    let together = Barrier::new(THREADS);
+    let (tell, seen) = mpsc::channel();
+    let address = tls_server(&identity, polite(tell));
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    thread::scope(|scope| {
+        for lane in 0..THREADS {
+            let (transport, url, together) = (&transport, &url, &together);
+            scope.spawn(move || {
+                together.wait();
+                let cancel = Cancel::new();
+                for _ in 0..20 {
+                    let mut call = Call::new("POST", url, Instant::now() + AMPLE, &cancel);
+                    (call.lane, call.body) = (lane, b"{}");
+                    assert_eq!(transport.send(&call).unwrap().body, b"ok");
+                }
+            });
+        }
+    });
+    assert!(connections(&seen) <= THREADS);
 }
 
 #[test]

@@ -64,7 +64,8 @@ impl Session {
                         }
                         encoded => encoded,
                     };
-                    self.records.hold(sealed.map_err(general)?);
+                    self.records
+                        .hold(sealed.map_err(|error| general(error.to_string()))?);
                     None
                 }
                 // Whoever asked for this sends what is sealed before anything else.
@@ -101,13 +102,17 @@ impl Session {
             }
             encrypted => encrypted,
         };
-        self.records.hold(sealed.map_err(general)?);
+        self.records
+            .hold(sealed.map_err(|error| general(error.to_string()))?);
         Ok(fragment.len())
     }
 
     /// After an error: seals the alert that tells the peer why, if there is one to be sent.
     pub(super) fn seal_alert(&mut self) {
-        // It comes before anything that has arrived is looked at.
+        if !self.tls.wants_write() {
+            return;
+        }
+        // What is to be sent comes before what has arrived, which is not looked at any more.
         let status = self.tls.process_tls_records(&mut []);
         if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state
             && let Ok(sealed) = alert.encode(self.records.output())
@@ -122,8 +127,8 @@ impl Session {
     }
 }
 
-fn general(why: impl ToString) -> Error {
-    Error::General(why.to_string())
+fn general(why: impl Into<String>) -> Error {
+    Error::General(why.into())
 }
 
 impl fmt::Debug for Session {
@@ -131,5 +136,167 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("is_over", &self.is_over)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::super::buffers::BufferPool;
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{RootCertStore, ServerConfig, ServerConnection};
+    use std::io::{Read, Write};
+
+    struct Pair {
+        client: Session,
+        plain: PooledBuffers,
+        server: ServerConnection,
+        heard: Vec<u8>,
+    }
+
+    fn pair() -> Pair {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["server.test".to_owned()];
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let pool = Arc::new(BufferPool::default());
+        let records = PooledBuffers::new(Arc::clone(&pool));
+        let name = ServerName::try_from("server.test").unwrap();
+        Pair {
+            client: Session::new(Arc::new(client), name, records).unwrap(),
+            plain: PooledBuffers::new(pool),
+            server: ServerConnection::new(Arc::new(server)).unwrap(),
+            heard: Vec::new(),
+        }
+    }
+
+    impl Pair {
+        /// Opens what is there, and has the server read what is sealed.
+        fn open(&mut self) -> bool {
+            let stands = self.client.open(&mut self.plain).unwrap();
+            self.deliver();
+            stands
+        }
+
+        fn deliver(&mut self) {
+            let mut sealed = self.client.records.held();
+            while !sealed.is_empty() {
+                self.server.read_tls(&mut sealed).unwrap();
+                let arrived = self.server.process_new_packets().unwrap();
+                let mut part = vec![0; arrived.plaintext_bytes_to_read()];
+                self.server.reader().read_exact(&mut part).unwrap();
+                self.heard.extend(part);
+            }
+            self.client.records.sent();
+            self.client.records.release_output();
+        }
+
+        /// What the server has to send.
+        fn from_server(&mut self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            while self.server.wants_write() {
+                self.server.write_tls(&mut bytes).unwrap();
+            }
+            bytes
+        }
+
+        /// Brings it to the client byte by byte.
+        fn trickle(&mut self) {
+            for byte in self.from_server() {
+                assert!(self.client.records.append_input(&[byte]));
+                self.open();
+            }
+        }
+
+        fn connect(&mut self) {
+            assert!(!self.open());
+            while self.server.is_handshaking() {
+                self.trickle();
+            }
+            assert!(self.open());
+        }
+    }
+
+    #[test]
+    fn a_session_survives_any_cut_and_waits_with_empty_hands() {
+        let mut pair = pair();
+        pair.connect();
+        for size in [1, FRAGMENT, FRAGMENT + 1, 3 * FRAGMENT] {
+            let request = vec![b'q'; size];
+            let mut sealed = 0;
+            while sealed < request.len() {
+                sealed += pair.client.seal(&request[sealed..]).unwrap();
+                pair.deliver();
+            }
+            assert!(pair.heard.drain(..).eq(request.iter().copied()));
+
+            pair.server.writer().write_all(&request).unwrap();
+            pair.trickle();
+            assert_eq!(pair.plain.input().len(), size);
+            pair.plain.input_consume(size);
+            assert!(pair.client.records.is_bare() && pair.plain.is_bare());
+        }
+        assert!(!pair.client.is_over());
+        pair.server.send_close_notify();
+        pair.trickle();
+        assert!(pair.client.is_over());
+    }
+
+    #[test]
+    fn a_record_changed_on_the_way_is_an_error_with_an_alert() {
+        let mut pair = pair();
+        pair.connect();
+        pair.trickle();
+        pair.server.writer().write_all(b"answer").unwrap();
+        let mut bytes = pair.from_server();
+        *bytes.last_mut().unwrap() ^= 1;
+        assert!(pair.client.records.append_input(&bytes));
+        let error = pair.client.open(&mut pair.plain).unwrap_err();
+        assert_eq!(error, Error::DecryptError);
+        assert!(pair.plain.input().is_empty());
+        pair.client.seal_alert();
+        let mut alert = pair.client.records.held();
+        pair.server.read_tls(&mut alert).unwrap();
+        assert!(matches!(
+            pair.server.process_new_packets(),
+            Err(Error::AlertReceived(_))
+        ));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(hello: bool, bytes: Vec<u8>, at in 0usize..4096, xor: u8) {
+            let mut pair = pair();
+            pair.open();
+            let mut arrived = if hello { pair.from_server() } else { Vec::new() };
+            arrived.extend(&bytes);
+            if !arrived.is_empty() {
+                let at = at % arrived.len();
+                arrived[at] ^= xor;
+            }
+            for part in arrived.chunks(700) {
+                if !pair.client.records.append_input(part)
+                    || pair.client.open(&mut pair.plain).is_err()
+                {
+                    break;
+                }
+            }
+            pair.client.seal_alert();
+        }
     }
 }

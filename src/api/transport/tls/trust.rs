@@ -66,7 +66,7 @@ impl Trust {
 fn built_in(
     provider: &Arc<CryptoProvider>,
 ) -> std::result::Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
-    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     Ok(webpki(roots, provider)?)
 }
 

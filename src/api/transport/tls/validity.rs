@@ -120,10 +120,11 @@ mod tests {
     }
 
     fn wrapped(tag: u8, contents: &[u8]) -> Vec<u8> {
-        let length = contents.len();
-        let mut der = match u8::try_from(length) {
-            Ok(short) if short < 0x80 => vec![tag, short],
-            _ => vec![tag, 0x82, (length >> 8) as u8, (length & 0xff) as u8],
+        let [.., high, low] = contents.len().to_be_bytes();
+        let mut der = if contents.len() < 0x80 {
+            vec![tag, low]
+        } else {
+            vec![tag, 0x82, high, low]
         };
         der.extend_from_slice(contents);
         der
