@@ -38,4 +38,4 @@ pub use usage::Usage;
 
 #[cfg(feature = "cli")]
 pub(crate) use builder::check_base_url;
-pub(crate) use job::{Exchange, Failed, into_error};
+pub(crate) use job::{Failed, into_error};

@@ -21,24 +21,39 @@ use super::names::{Place, Places};
 use super::readback::ReadRecord;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The rows that need nothing more, by the hash of their id, with the hash of the request line that
-/// was answered where the record has it.
+/// What earlier runs made of the rows, by the hash of their id, with the hash of the request line
+/// where the record has it.
 #[derive(Debug, Default)]
-pub(super) struct Finished(HashMap<LineHash, Option<LineHash>>);
+pub(super) struct Past {
+    done: HashMap<LineHash, Option<LineHash>>,
+    /// Failed for a reason that will not pass.
+    failed: HashMap<LineHash, Option<LineHash>>,
+}
 
-impl Finished {
+/// Where a row stands when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    ToDo,
+    Done,
+    Failed,
+}
+
+impl Past {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.done.is_empty() && self.failed.is_empty()
     }
 
-    /// Whether the row is done.
+    /// Where the row stands. One that has failed as another request stands anew.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is, but as another request: the answer on file is not its own.
-    pub(super) fn holds(&self, id: LineHash, line: &RequestLine) -> Result<bool> {
-        match self.0.get(&id) {
-            None => Ok(false),
-            Some(Some(answered)) if *answered != line.hash => Err(Error::new(
+    /// [`ErrorKind::Config`] if it is done as another request: the answer on file is not its own.
+    pub(super) fn standing(&self, id: LineHash, line: &RequestLine) -> Result<Standing> {
+        let same = |hash: &Option<LineHash>| hash.is_none_or(|hash| hash == line.hash);
+        match self.done.get(&id) {
+            None if self.failed.get(&id).is_some_and(same) => Ok(Standing::Failed),
+            None => Ok(Standing::ToDo),
+            Some(hash) if same(hash) => Ok(Standing::Done),
+            Some(_) => Err(Error::new(
                 ErrorKind::Config,
                 format!(
                     "line {}: the request {:?} has changed since it was answered: give it another \
@@ -46,7 +61,6 @@ impl Finished {
                     line.number, line.custom_id
                 ),
             )),
-            Some(_) => Ok(true),
         }
     }
 }
@@ -60,6 +74,8 @@ pub(super) struct Opening {
     pub(super) simulated: bool,
     /// Results are written in the input's order, which an append cannot keep.
     pub(super) ordered: bool,
+    /// Rows that failed for a reason that will not pass are tried again all the same.
+    pub(super) retry_failed: bool,
 }
 
 /// Both files of a run, open.
@@ -93,11 +109,11 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Config`] where the output must not be appended to, naming the line, and
     /// [`ErrorKind::Io`].
-    pub(super) fn open(places: &Places, opening: Opening) -> Result<(Self, Finished)> {
-        let mut finished = Finished::default();
+    pub(super) fn open(places: &Places, opening: Opening) -> Result<(Self, Past)> {
+        let mut past = Past::default();
         let output = match &places.output {
             Place::Stream => Target::Stdout,
-            Place::File(path) => open_output(path, opening, &mut finished)?,
+            Place::File(path) => open_output(path, opening, &mut past)?,
         };
         let resumed = matches!(output, Target::File { end: Some(end), .. } if end > 0);
         let mut old_errors = 0;
@@ -107,6 +123,9 @@ impl Journal {
             Place::File(path) => {
                 if resumed {
                     old_errors = fs::metadata(path).map_or(0, |metadata| metadata.len());
+                    if old_errors > 0 && !opening.retry_failed {
+                        read_failed(path, &mut past)?;
+                    }
                 } else if fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
                     // A fresh run: what is left of an older one says nothing about this.
                     remove(path)?;
@@ -120,7 +139,7 @@ impl Journal {
             old_errors,
             ended_now: HashSet::new(),
         };
-        Ok((journal, finished))
+        Ok((journal, past))
     }
 
     /// Appends whole records of successes.
@@ -149,12 +168,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(mut self, finished: &Finished) -> Result<()> {
+    pub(super) fn close(mut self, past: &Past) -> Result<()> {
         if self.old_errors > 0
             && let Target::Unopened(path) | Target::File { path, .. } = &self.errors
         {
             let path = path.clone();
-            self.clean_errors(&path, finished)
+            self.clean_errors(&path, past)
                 .map_err(|error| failed("rewrite the errors file", &path, error))?;
             self.errors = Target::Shared;
         }
@@ -164,7 +183,7 @@ impl Journal {
 
     /// Writes the errors file anew beside itself and puts it in its own place, so that at every
     /// moment there is a whole one.
-    fn clean_errors(&self, path: &Path, finished: &Finished) -> io::Result<()> {
+    fn clean_errors(&self, path: &Path, past: &Past) -> io::Result<()> {
         let mut source = BufReader::new(File::open(path)?);
         let fresh = beside(path);
         let mut target = OpenOptions::new()
@@ -191,7 +210,7 @@ impl Journal {
                 .and_then(|record| record.custom_id)
                 .map(|id| LineHash::of(id.as_bytes()));
             let stands = match id {
-                Some(id) => !self.ended_now.contains(&id) && !finished.0.contains_key(&id),
+                Some(id) => !self.ended_now.contains(&id) && !past.done.contains_key(&id),
                 None => false,
             };
             if line.ends_with(b"\n") && (!old || stands) {
@@ -267,7 +286,7 @@ impl Target {
     }
 }
 
-fn open_output(path: &Path, opening: Opening, finished: &mut Finished) -> Result<Target> {
+fn open_output(path: &Path, opening: Opening, past: &mut Past) -> Result<Target> {
     if opening.overwrite {
         let regular = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
         if regular {
@@ -290,8 +309,8 @@ fn open_output(path: &Path, opening: Opening, finished: &mut Finished) -> Result
     if *end == 0 {
         return Ok(target);
     }
-    let whole = read_back(path, opening, finished)?;
-    if opening.ordered && !finished.is_empty() {
+    let whole = read_back(path, opening, past)?;
+    if opening.ordered && !past.done.is_empty() {
         return Err(Error::new(
             ErrorKind::Config,
             format!(
@@ -325,7 +344,7 @@ enum Tail {
     Torn(u64),
 }
 
-fn read_back(path: &Path, opening: Opening, finished: &mut Finished) -> Result<Tail> {
+fn read_back(path: &Path, opening: Opening, past: &mut Past) -> Result<Tail> {
     let unreadable = |error| failed("read back", path, error);
     let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
     let mut line = Vec::new();
@@ -345,7 +364,7 @@ fn read_back(path: &Path, opening: Opening, finished: &mut Finished) -> Result<T
                     return Err(mixed(path, number, record.simulated));
                 }
                 if let (true, Some(id)) = (record.done, record.custom_id) {
-                    finished.0.insert(LineHash::of(id.as_bytes()), record.hash);
+                    past.done.insert(LineHash::of(id.as_bytes()), record.hash);
                 }
                 if !ended {
                     return Ok(Tail::Unended(next));
@@ -365,6 +384,29 @@ fn read_back(path: &Path, opening: Opening, finished: &mut Finished) -> Result<T
         }
         at = next;
     }
+}
+
+/// Notes which rows have failed for good. What is no record here is no reason to refuse a run: it
+/// is rewritten at its end.
+fn read_failed(path: &Path, past: &mut Past) -> Result<()> {
+    let unreadable = |error| failed("read back", path, error);
+    let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut line = Vec::new();
+    while source.read_until(b'\n', &mut line).map_err(unreadable)? > 0 {
+        if let Ok(record) = ReadRecord::parse(line.trim_ascii())
+            && let Some(id) = record.custom_id
+        {
+            let id = LineHash::of(id.as_bytes());
+            // The last record of a row is the one that holds.
+            if record.passing || record.done || past.done.contains_key(&id) {
+                past.failed.remove(&id);
+            } else {
+                past.failed.insert(id, record.hash);
+            }
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
 #[cold]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::hash::LineHash;
-use super::journal::Finished;
+use super::journal::{Past, Standing};
 use super::line::{Dialect, Format, RequestLine};
 use super::names::Place;
 use super::problem::{BadLine, Problem};
@@ -88,6 +88,7 @@ impl Job for SendRows {
 pub(super) struct ReadSoFar {
     rows: AtomicU64,
     skipped: AtomicU64,
+    failed: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
@@ -100,6 +101,11 @@ impl ReadSoFar {
     /// Rows that an earlier run has done.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped.load(Relaxed)
+    }
+
+    /// Rows that an earlier run has given up for good.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
     }
 
     /// Why reading ended before the input did.
@@ -115,7 +121,7 @@ pub(super) struct Rows {
     source: Option<Box<dyn Read + Send>>,
     lines: Option<Lines<Box<dyn Read + Send>>>,
     format: Format,
-    finished: Arc<Finished>,
+    past: Arc<Past>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
     so_far: Arc<ReadSoFar>,
@@ -126,7 +132,7 @@ impl Rows {
         place: Place,
         source: Box<dyn Read + Send>,
         format: Format,
-        finished: Arc<Finished>,
+        past: Arc<Past>,
         looked_through: bool,
     ) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
@@ -135,7 +141,7 @@ impl Rows {
             source: Some(source),
             lines: None,
             format,
-            finished,
+            past,
             seen: (!looked_through).then(HashSet::new),
             so_far: Arc::clone(&so_far),
         };
@@ -173,11 +179,12 @@ impl Rows {
                     problem: Problem::CustomId("stands in an earlier line, too"),
                 })));
             }
-            if self.finished.holds(id, &line)? {
-                self.so_far.skipped.fetch_add(1, Relaxed);
-                continue;
+            match self.past.standing(id, &line)? {
+                Standing::ToDo => return Ok(Some(Row::of(line))),
+                Standing::Done => &self.so_far.skipped,
+                Standing::Failed => &self.so_far.failed,
             }
-            return Ok(Some(Row::of(line)));
+            .fetch_add(1, Relaxed);
         }
     }
 }

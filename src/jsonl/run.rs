@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Finished, Journal, Opening};
+use super::journal::{Journal, Opening, Past};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
@@ -19,7 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Consumer, Done, Monitor, Reorder};
 
 /// How long the writing thread waits for an outcome before it looks up.
-const PATIENCE: Duration = Duration::from_millis(100);
+///
+/// Short enough for a program that looks for its signals in `on_progress`.
+const PATIENCE: Duration = Duration::from_millis(25);
 /// How much may be ready to be written before it is, with outcomes coming in without a pause.
 const READY: usize = 256 << 10;
 
@@ -33,6 +35,7 @@ pub struct FileRun<'p> {
     ordered: bool,
     strict: bool,
     overwrite: bool,
+    retry_failed: bool,
     simulated: bool,
     on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
@@ -77,7 +80,7 @@ impl Client {
     }
 }
 
-impl<'p> FileRun<'p> {
+impl FileRun<'_> {
     fn with_files(client: &Client, files: Files) -> Self {
         Self {
             client: client.clone(),
@@ -87,6 +90,7 @@ impl<'p> FileRun<'p> {
             ordered: false,
             strict: false,
             overwrite: false,
+            retry_failed: false,
             simulated: false,
             on_progress: Box::new(|_| {}),
         }
@@ -136,13 +140,22 @@ impl<'p> FileRun<'p> {
         self
     }
 
+    /// Tries rows again that an earlier run gave up for a reason that will not pass, such as a
+    /// request the provider calls invalid. Default: they stay failed; only failures that may pass
+    /// are repeated.
+    pub fn retry_failed(mut self, retry: bool) -> Self {
+        self.retry_failed = retry;
+        self
+    }
+
     /// Marks the records as simulated; they are never mixed with others in one file. Default: no.
     pub fn simulated(mut self, simulated: bool) -> Self {
         self.simulated = simulated;
         self
     }
 
-    /// Calls `look` on this thread, at least every 100 ms and at the end.
+    /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
+    /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
         FileRun {
             on_progress: Box::new(look),
@@ -153,6 +166,7 @@ impl<'p> FileRun<'p> {
             ordered: self.ordered,
             strict: self.strict,
             overwrite: self.overwrite,
+            retry_failed: self.retry_failed,
             simulated: self.simulated,
         }
     }
@@ -174,17 +188,18 @@ impl<'p> FileRun<'p> {
             Input::Regular(_) => Some(look_through(&places.input, &format)?),
             Input::Stream(_) => None,
         };
-        let (journal, finished) = Journal::open(
+        let (journal, past) = Journal::open(
             &places,
             Opening {
                 overwrite: self.overwrite,
                 simulated: self.simulated,
                 ordered: self.ordered,
+                retry_failed: self.retry_failed,
             },
         )?;
-        let finished = Arc::new(finished);
-        if !finished.is_empty() && total.is_some() {
-            refuse_changed(&places.input, &format, &finished)?;
+        let past = Arc::new(past);
+        if !past.is_empty() && total.is_some() {
+            refuse_changed(&places.input, &format, &past)?;
         }
         let source: Box<dyn std::io::Read + Send> = match input {
             Input::Regular(file) => Box::new(file),
@@ -194,7 +209,7 @@ impl<'p> FileRun<'p> {
             places.input,
             source,
             format,
-            Arc::clone(&finished),
+            Arc::clone(&past),
             total.is_some(),
         );
         // Counters of its own: what the client did before is no part of this run's summary.
@@ -212,6 +227,7 @@ impl<'p> FileRun<'p> {
             errors: Vec::new(),
             order: self.ordered.then(Reorder::new),
             so_far: Arc::clone(&so_far),
+            failed: 0,
             progress: FileProgress {
                 total,
                 ..FileProgress::default()
@@ -222,8 +238,13 @@ impl<'p> FileRun<'p> {
             broken: None,
             on_progress: self.on_progress,
         };
-        settings.for_each_detached(SendRows(client), rows, &mut writer)?;
-        writer.finish(&finished, &outside)
+        let job = SendRows(client);
+        if total.is_some() {
+            settings.for_each_here(job, rows, &mut writer)?;
+        } else {
+            settings.for_each_detached(job, rows, &mut writer)?;
+        }
+        writer.finish(&past, &outside)
     }
 
     fn places(&self) -> Result<Places> {
@@ -277,7 +298,7 @@ fn look_through(place: &Place, format: &Format) -> Result<u64> {
 }
 
 /// Looks for rows that have been answered as another request, before anything is sent.
-fn refuse_changed(place: &Place, format: &Format, finished: &Arc<Finished>) -> Result<()> {
+fn refuse_changed(place: &Place, format: &Format, past: &Arc<Past>) -> Result<()> {
     let Input::Regular(file) = place.open_input()? else {
         return Ok(());
     };
@@ -285,7 +306,7 @@ fn refuse_changed(place: &Place, format: &Format, finished: &Arc<Finished>) -> R
         place.clone(),
         Box::new(file),
         format.clone(),
-        Arc::clone(finished),
+        Arc::clone(past),
         true,
     );
     // Rows are only looked at, as they will be again.
@@ -307,6 +328,8 @@ struct Writer<'p> {
     errors: Vec<u8>,
     order: Option<Reorder<Outcome>>,
     so_far: Arc<ReadSoFar>,
+    /// Rows given up by this run.
+    failed: u64,
     progress: FileProgress,
     opened: Instant,
     last_record: Instant,
@@ -425,7 +448,7 @@ impl Writer<'_> {
             extras,
         };
         self.records.write(&mut self.errors, &record);
-        self.progress.failed += 1;
+        self.failed += 1;
         self.journal.ended(row.custom_id.as_deref());
     }
 
@@ -454,11 +477,12 @@ impl Writer<'_> {
     fn look(&mut self) {
         self.progress.elapsed = self.opened.elapsed();
         self.progress.skipped = self.so_far.skipped();
+        self.progress.failed = self.failed + self.so_far.failed();
         self.progress.engine = self.client.monitor().snapshot();
         (self.on_progress)(&self.progress);
     }
 
-    fn finish(mut self, finished: &Finished, cancelled: &Cancel) -> Result<Summary> {
+    fn finish(mut self, past: &Past, cancelled: &Cancel) -> Result<Summary> {
         if let Some(order) = self.order.take() {
             for done in order.into_rest() {
                 self.record(done);
@@ -476,7 +500,7 @@ impl Writer<'_> {
             mut stopped,
             ..
         } = self;
-        let closed = journal.close(finished);
+        let closed = journal.close(past);
         if let Some(error) = broken.or(so_far.failure()) {
             return Err(error);
         }

@@ -17,7 +17,8 @@ pub struct FileProgress {
     pub skipped: u64,
     /// Rows answered by this run and written.
     pub succeeded: u64,
-    /// Rows given up by this run and written.
+    /// Rows that are failed: given up by this run, or by an earlier one for a reason that does not
+    /// pass.
     pub failed: u64,
     /// Model tokens of prompts, as the provider counted them.
     pub prompt_tokens: u64,

@@ -16,7 +16,9 @@ pub(crate) trait Sink<I, T, E>: Sync {
 
 /// A slot for each index: no order to restore, no thread to wake.
 #[derive(Debug)]
-pub(crate) struct Slots<T, E>(Vec<Mutex<Option<Result<T, Failure<E>>>>>);
+pub(crate) struct Slots<T, E>(Vec<Mutex<Slot<T, E>>>);
+
+type Slot<T, E> = Option<Result<T, Failure<E>>>;
 
 impl<T, E> Slots<T, E> {
     pub(crate) fn new(len: usize) -> Self {

@@ -48,6 +48,12 @@ pub(crate) enum Next<I, E> {
     Over,
 }
 
+enum Candidate<I, E> {
+    Task(Task<I, E>),
+    Broken { index: u64, message: String },
+    Nothing,
+}
+
 pub(crate) struct Schedule<'env, I, E> {
     source: Box<dyn Source<I> + 'env>,
     exhausted: bool,
@@ -87,12 +93,13 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::WhenProbed => return Next::Wait,
             open => open,
         };
-        let Some(task) = self.candidate(now, waiter) else {
-            return self.nothing();
-        };
-        let task = match task {
-            Ok(task) => task,
-            Err(broken) => return broken,
+        let task = match self.candidate(now, waiter) {
+            Candidate::Task(task) => task,
+            Candidate::Broken { index, message } => {
+                self.out += 1;
+                return Next::Broken { index, message };
+            }
+            Candidate::Nothing => return self.nothing(),
         };
         self.out += 1;
         if self.stopped {
@@ -104,26 +111,22 @@ impl<'env, I, E> Schedule<'env, I, E> {
         Next::Attempt(task)
     }
 
-    fn candidate(
-        &mut self,
-        now: Instant,
-        waiter: &Arc<Bell>,
-    ) -> Option<Result<Task<I, E>, Next<I, E>>> {
+    /// The next task to go, the breaker aside.
+    fn candidate(&mut self, now: Instant, waiter: &Arc<Bell>) -> Candidate<I, E> {
         if let Some(task) = self.returned.pop() {
-            return Some(Ok(task));
+            return Candidate::Task(task);
         }
-        let due = self
-            .due
-            .peek()
-            .is_some_and(|first| self.stopped || first.at <= now);
-        if due {
-            return self.due.pop().map(|due| Ok(due.task));
+        let is_due = |first: &Due<I, E>| self.stopped || first.at <= now;
+        if self.due.peek().is_some_and(is_due)
+            && let Some(due) = self.due.pop()
+        {
+            return Candidate::Task(due.task);
         }
         if self.exhausted {
-            return None;
+            return Candidate::Nothing;
         }
         match self.source.pull(self.stopped, waiter) {
-            Pull::Item(index, input) => Some(Ok(Task {
+            Pull::Item(index, input) => Candidate::Task(Task {
                 index,
                 input,
                 history: self.judge.history(index, now, self.run_deadline),
@@ -131,16 +134,15 @@ impl<'env, I, E> Schedule<'env, I, E> {
                 last: None,
                 backing_off: false,
                 waited: Duration::ZERO,
-            })),
+            }),
             Pull::Broken(index, message) => {
                 self.exhausted = true;
-                self.out += 1;
-                Some(Err(Next::Broken { index, message }))
+                Candidate::Broken { index, message }
             }
-            Pull::Empty => None,
+            Pull::Empty => Candidate::Nothing,
             Pull::End => {
                 self.exhausted = true;
-                None
+                Candidate::Nothing
             }
         }
     }

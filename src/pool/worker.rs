@@ -212,14 +212,14 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
         match step(&crew, &mut lead, &mut idle, number, &bell, finished.take()) {
             Step::Attempt(task) => {
                 finished = match admit(&crew, task, &mut lead) {
-                    Admitted::Yes(task, permit) => {
+                    Ok(Some((task, permit))) => {
                         if let Some(lead) = lead.take() {
                             lead.pass_on();
                         }
                         run.perform(task, permit, number)
                     }
-                    Admitted::No(finished) => Some(finished),
-                    Admitted::SomebodyElseWaits => None,
+                    Ok(None) => None,
+                    Err(finished) => Some(finished),
                 };
             }
             Step::Abandon(task) => {
@@ -326,11 +326,9 @@ fn step<'env, C: Crew<'env>>(
     step
 }
 
-enum Admitted<I, E> {
-    Yes(Task<I, E>, Permit),
-    No(Finished),
-    SomebodyElseWaits,
-}
+/// A task that may be attempted; `None` if somebody else stands at the gate and it was given back;
+/// or the task's end.
+type Admitted<I, E> = Result<Option<(Task<I, E>, Permit)>, Finished>;
 
 /// Takes a task through the gate: waiting, with the lead; trying once, without.
 fn admit<'env, C: Crew<'env>>(
@@ -343,18 +341,18 @@ fn admit<'env, C: Crew<'env>>(
         Some(cost) => cost,
         None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
             Ok(Ok(cost)) => *task.cost.insert(cost),
-            Ok(Err(error)) => return Admitted::No(run.cut(task, error)),
-            Err(panic) => return Admitted::No(run.panicked(task, &*panic)),
+            Ok(Err(error)) => return Err(run.cut(task, error)),
+            Err(panic) => return Err(run.panicked(task, &*panic)),
         },
     };
     let deadline = task.history.deadline;
     if deadline.is_some_and(|deadline| deadline <= run.limiter.clock().now()) {
-        return Admitted::No(run.cut(task, out_of_time()));
+        return Err(run.cut(task, out_of_time()));
     }
     if lead.is_none() {
         match run.limiter.try_acquire(cost) {
-            Ok(permit) => return Admitted::Yes(task, permit),
-            Err(Refusal::Never(error)) => return Admitted::No(run.cut(task, error)),
+            Ok(permit) => return Ok(Some((task, permit))),
+            Err(Refusal::Never(error)) => return Err(run.cut(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {
                 let mut core = run.core.lock();
                 if let Leader::Vacant = core.leader {
@@ -365,7 +363,7 @@ fn admit<'env, C: Crew<'env>>(
                     let resting = core.resting();
                     drop(core);
                     ring(resting);
-                    return Admitted::SomebodyElseWaits;
+                    return Ok(None);
                 }
             }
         }
@@ -378,13 +376,13 @@ fn admit<'env, C: Crew<'env>>(
             let waited = permit.waited();
             run.monitor.counters().gate(waited);
             task.waited += waited.total();
-            Admitted::Yes(task, permit)
+            Ok(Some((task, permit)))
         }
-        Err(error) => Admitted::No(run.cut(task, error)),
+        Err(error) => Err(run.cut(task, error)),
     }
 }
 
-impl<'env, J, S> Run<'env, J, S>
+impl<J, S> Run<'_, J, S>
 where
     J: Job,
     S: Sink<J::Input, J::Output, J::Error>,
