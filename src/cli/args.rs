@@ -77,6 +77,10 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) overwrite: bool,
 
+    /// Try again, too, what an earlier run gave up for a reason that will not pass
+    #[arg(long, help_heading = FILES)]
+    pub(crate) retry_failed: bool,
+
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,

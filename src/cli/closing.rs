@@ -93,9 +93,7 @@ impl Closing<'_> {
         {
             facts.push(("errors", self.places.errors.to_string()));
         }
-        if let Some(command) = self.carry_on() {
-            facts.push(("carry on", command));
-        }
+        facts.extend(self.carry_on());
         facts
     }
 
@@ -142,21 +140,27 @@ impl Closing<'_> {
         "the answers' latency alone".to_owned()
     }
 
-    /// The command that goes on where this run stopped, or repeats what failed; `None` where there
+    /// The command that goes on where this run stopped, or repeats what failed; nothing where there
     /// is nothing to go on with.
-    fn carry_on(&self) -> Option<String> {
+    fn carry_on(&self) -> Vec<(&'static str, String)> {
         let summary = self.summary;
-        let unfinished =
-            summary.not_attempted > 0 || summary.stopped.is_some() || summary.progress.failed > 0;
+        let unfinished = summary.not_attempted > 0 || summary.stopped.is_some();
+        let failed = summary.progress.failed > 0;
         let begins_anew = self.simulated && self.output_is_default();
-        if !unfinished || begins_anew || self.places.output == Place::Stream {
-            return None;
+        if !(unfinished || failed) || begins_anew || self.places.output == Place::Stream {
+            return Vec::new();
         }
-        let command = command(self.arguments);
-        Some(match self.places.input {
-            Place::File(_) => command,
-            Place::Stream => format!("{command}  with the same input"),
-        })
+        let label = if unfinished { "carry on" } else { "try again" };
+        let mut facts = vec![(label, command(self.arguments))];
+        // Below the command and not behind it: the line above is for copying.
+        if self.places.input == Place::Stream {
+            facts.push(("", "with the same input".to_owned()));
+        }
+        if failed {
+            let more = "with --retry-failed also what was refused for good";
+            facts.push(("", more.to_owned()));
+        }
+        facts
     }
 
     fn output_is_default(&self) -> bool {

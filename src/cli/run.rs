@@ -60,6 +60,7 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .ordered(args.ordered)
         .strict(args.strict)
         .overwrite(plan.overwrite)
+        .retry_failed(args.retry_failed)
         .simulated(plan.simulator.is_some());
     match &args.prompts.model {
         Some(model) => {

@@ -46,6 +46,7 @@ enum Files {
         output: PathBuf,
         errors: Option<PathBuf>,
     },
+    #[cfg(feature = "cli")]
     Settled(Places),
 }
 
@@ -97,6 +98,7 @@ impl FileRun<'_> {
     }
 
     /// A run over files that have been settled already.
+    #[cfg(feature = "cli")]
     pub(crate) fn over(client: &Client, places: Places) -> Self {
         Self::with_files(client, Files::Settled(places))
     }
@@ -104,8 +106,10 @@ impl FileRun<'_> {
     /// Where failed rows go. Default: beside the output, `out.results.jsonl` with
     /// `out.errors.jsonl`; with the results where those go to standard output.
     pub fn errors(mut self, path: impl Into<PathBuf>) -> Self {
-        if let Files::Named { errors, .. } = &mut self.files {
-            *errors = Some(path.into());
+        match &mut self.files {
+            Files::Named { errors, .. } => *errors = Some(path.into()),
+            #[cfg(feature = "cli")]
+            Files::Settled(_) => {}
         }
         self
     }
@@ -249,6 +253,7 @@ impl FileRun<'_> {
 
     fn places(&self) -> Result<Places> {
         match &self.files {
+            #[cfg(feature = "cli")]
             Files::Settled(places) => Ok(places.clone()),
             Files::Named {
                 input,

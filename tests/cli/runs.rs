@@ -121,7 +121,7 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
     tool.run().code(1).says(&[
         "2 of 4 requests",
         "p.errors.jsonl",
-        "carry on",
+        "try again",
         "tollgate run p.jsonl",
     ]);
     assert_eq!(server.count(), 2);
@@ -219,13 +219,33 @@ fn a_failed_request_is_repeated_by_the_command_that_is_printed() {
     ]);
     let arguments = ["run", "p.jsonl", "-c", "1", "--max-attempts", "1"];
     let ended = folder.tool(&arguments).at(&bad).run().code(1);
-    let ended = ended.says(&["2 of 3 requests", "carry on", "tollgate run p.jsonl -c 1"]);
+    let ended = ended.says(&["2 of 3 requests", "try again", "tollgate run p.jsonl -c 1"]);
     ended.never_says(&["\u{1b}", "\u{202e}"]);
     assert_eq!(folder.records("p.errors.jsonl").len(), 1);
     let good = Faultd::replies([Reply::ok_chat("hello")]);
     folder.tool(&arguments).at(&good).run().code(0);
     assert_eq!(good.count(), 1);
     assert_eq!(folder.names(), ["p.jsonl", "p.results.jsonl"]);
+}
+
+#[test]
+fn what_was_refused_for_good_is_repeated_only_when_asked() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let strict = Faultd::replies([
+        Reply::error(400, "invalid_request_error", "bad", "no such parameter"),
+        Reply::ok_chat("hello"),
+    ]);
+    let run = |server: &Faultd, flags: &[&str]| {
+        let arguments = [&["run", "p.jsonl", "-c", "1"], flags].concat();
+        folder.tool(&arguments).at(server).run()
+    };
+    run(&strict, &[]).code(1).says(&["--retry-failed"]);
+    let mild = Faultd::replies([Reply::ok_chat("hello")]);
+    run(&mild, &[]).code(1);
+    assert_eq!(mild.count(), 0);
+    run(&mild, &["--retry-failed"]).code(0);
+    assert_eq!(mild.count(), 1);
 }
 
 #[test]

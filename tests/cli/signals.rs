@@ -18,13 +18,17 @@ fn send(running: &Running, signal: Signal) {
     kill_process(pid.expect("a process id"), signal).expect("it is running");
 }
 
+fn until(what: &str, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < SOON, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Until the server has heard of so many requests.
 fn until_asked(server: &Faultd, requests: usize) {
-    let start = Instant::now();
-    while server.count() < requests {
-        assert!(start.elapsed() < SOON, "{} requests", server.count());
-        std::thread::yield_now();
-    }
+    until("so many requests", || server.count() >= requests);
 }
 
 /// Until the tool has said that it is stopping; what it said before is lost.
@@ -78,6 +82,9 @@ fn the_second_ends_it_at_once() {
             .at(&server)
             .start();
         until_asked(&server, 3);
+        until("the first answer is on file", || {
+            folder.has("p.results.jsonl") && folder.read("p.results.jsonl").ends_with('\n')
+        });
         send(&running, Signal::INT);
         until_it_says_so(&mut running);
         let start = Instant::now();

@@ -48,6 +48,10 @@ impl Folder {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
     pub fn json(&self, name: &str) -> Value {
         serde_json::from_str(&self.read(name)).expect("JSON")
     }
