@@ -101,7 +101,9 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
 }
 
 fn key_from(server: &Server) -> String {
-    if let Some(path) = &server.api_key_file {
+    if server.no_auth || server.simulate.is_some() {
+        "nowhere: none was sent".to_owned()
+    } else if let Some(path) = &server.api_key_file {
         format!("--api-key-file {path:?}")
     } else if server.api_key_env.is_some() {
         "the variable that --api-key-env names".to_owned()

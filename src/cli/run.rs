@@ -16,8 +16,8 @@ use super::console::{Console, Voice};
 use super::display::{Display, Look};
 use super::exit::Exit;
 use super::resolve::{self, Plan};
-use super::signals::{self, Caught};
-use crate::jsonl::names::Place;
+use super::signals::{self, Signal};
+use crate::jsonl::names::{Place, Places};
 use crate::sync::Mutex;
 use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Result, Summary};
 
@@ -27,15 +27,22 @@ use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Result, Summary};
 /// What could not be begun, or could not be kept on file.
 pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
     let plan = resolve::resolve(args, console)?;
+    let report = Report {
+        console: console.clone(),
+        places: plan.places.clone(),
+        summary: plan.summary.clone(),
+        concurrency: plan.concurrency,
+        simulated: plan.simulator.is_some(),
+        key_from: plan.key_from.clone(),
+    };
     let cancel = Cancel::new();
     // What the last words are spoken from, should the run never come back.
     let latest = Arc::new(Mutex::new(FileProgress::default()));
     let caught = signals::stop_gently(&cancel, args.patience.grace, console, {
-        let (latest, summary) = (Arc::clone(&latest), plan.summary.clone());
+        let (latest, report) = (Arc::clone(&latest), report.clone());
         move |exit| {
             let progress = *latest.lock();
-            let _too_late_to_say =
-                write_summary(summary.as_deref(), &cut_off(&progress, None), exit);
+            report.close(&cut_off(&progress, None), exit);
         }
     })?;
     let mut display = Display::new(console, look, plan.limits);
@@ -47,7 +54,26 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         .run();
     let progress = *latest.lock();
     display.close(&progress);
-    close(args, &plan, console, &caught, &progress, outcome)
+
+    let (summary, exit) = match outcome {
+        Ok(summary) => {
+            let exit = Exit::of_summary(&summary);
+            (summary, exit)
+        }
+        // Nothing was sent.
+        Err(error) if error.kind() == ErrorKind::Config => return Err(error),
+        Err(error) => {
+            let exit = if is_broken_pipe(&error) {
+                Exit::Stopped
+            } else {
+                Exit::of_error(&error)
+            };
+            (cut_off(&progress, Some(error)), exit)
+        }
+    };
+    let exit = caught.get().map_or(exit, |signal| exit.and(signal.exit()));
+    report.explain(&summary, caught.get());
+    Ok(report.close(&summary, exit))
 }
 
 fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
@@ -71,76 +97,71 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
     }
 }
 
-/// Says what the run came to, writes it down, and makes an exit code of it.
-fn close(
-    args: &Run,
-    plan: &Plan,
-    console: &Console,
-    caught: &Caught,
-    progress: &FileProgress,
-    outcome: Result<Summary>,
-) -> Result<Exit> {
-    let (summary, mut exit) = match outcome {
-        Ok(summary) => {
-            let exit = Exit::of_summary(&summary);
-            (summary, exit)
-        }
-        // Nothing was sent.
-        Err(error) if error.kind() == ErrorKind::Config => return Err(error),
-        Err(error) if is_broken_pipe(&error) => (cut_off(progress, Some(error)), Exit::Stopped),
-        Err(error) => {
-            let exit = Exit::of_error(&error);
-            (cut_off(progress, Some(error)), exit)
-        }
-    };
-    let signal = caught.get();
-    if let Some(signal) = signal {
-        exit = exit.and(signal.exit());
-    }
-    // A signal and a reader that has gone need no explanation.
-    let explained = match &summary.stopped {
-        Some(error) if error.kind() == ErrorKind::Cancelled => signal.is_some(),
-        Some(error) => is_broken_pipe(error),
-        None => true,
-    };
-    if let (false, Some(error)) = (explained, &summary.stopped) {
-        console.error(error);
-        if error.kind() == ErrorKind::Auth && !args.server.no_auth {
-            console.say(&format!("the key is from {}", plan.key_from));
-        }
-    }
-    if let Err(error) = write_summary(plan.summary.as_deref(), &summary, exit) {
-        console.error(&error);
-        exit = exit.and(Exit::LocalIo);
-    }
-    if !summary.stopped.as_ref().is_some_and(is_broken_pipe) {
-        tell(args, plan, console, &summary, exit);
-    }
-    Ok(exit)
+/// Tells what a run came to, on whichever thread finds that it is over.
+#[derive(Clone, Debug)]
+struct Report {
+    console: Console,
+    places: Places,
+    summary: Option<PathBuf>,
+    concurrency: u32,
+    simulated: bool,
+    key_from: String,
 }
 
-fn tell(args: &Run, plan: &Plan, console: &Console, summary: &Summary, exit: Exit) {
-    if console.voice() == Voice::Json {
-        let summary = summary.to_json(exit.code());
-        console.json(&json!({ "event": "summary", "summary": summary }));
-        return;
+impl Report {
+    /// Says why a run stopped; a signal and a reader that has gone need no explanation.
+    fn explain(&self, summary: &Summary, signal: Option<Signal>) {
+        let Some(error) = &summary.stopped else {
+            return;
+        };
+        let expected = error.kind() == ErrorKind::Cancelled && signal.is_some();
+        if expected || is_broken_pipe(error) {
+            return;
+        }
+        self.console.error(error);
+        if error.kind() == ErrorKind::Auth {
+            self.console
+                .say(&format!("the key is from {}", self.key_from));
+        }
     }
-    if summary.requests == 0 && summary.stopped.is_none() {
-        console.say(&format!(
-            "input {} is empty: there is nothing to do",
-            plan.places.input
-        ));
-        return;
+
+    /// Writes the summary down and shows it. The answer is the exit code, if that could be done or
+    /// not.
+    fn close(&self, summary: &Summary, mut exit: Exit) -> Exit {
+        if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
+            self.console.error(&error);
+            exit = exit.and(Exit::LocalIo);
+        }
+        if !summary.stopped.as_ref().is_some_and(is_broken_pipe) {
+            self.tell(summary, exit);
+        }
+        exit
     }
-    let arguments: Vec<OsString> = env::args_os().collect();
-    let closing = Closing {
-        summary,
-        places: &plan.places,
-        concurrency: plan.concurrency,
-        simulated: args.server.simulate.is_some(),
-        arguments: &arguments,
-    };
-    console.say(&closing.text());
+
+    fn tell(&self, summary: &Summary, exit: Exit) {
+        if self.console.voice() == Voice::Json {
+            let summary = summary.to_json(exit.code());
+            self.console
+                .json(&json!({ "event": "summary", "summary": summary }));
+            return;
+        }
+        if summary.requests == 0 && summary.stopped.is_none() {
+            self.console.say(&format!(
+                "input {} is empty: there is nothing to do",
+                self.places.input
+            ));
+            return;
+        }
+        let arguments: Vec<OsString> = env::args_os().collect();
+        let closing = Closing {
+            summary,
+            places: &self.places,
+            concurrency: self.concurrency,
+            simulated: self.simulated,
+            arguments: &arguments,
+        };
+        self.console.say(&closing.text());
+    }
 }
 
 /// What is known of a run that has no summary of its own.

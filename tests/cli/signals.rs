@@ -1,10 +1,14 @@
 //! Ctrl-C once, twice, and its kin.
 
 use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Socket, Type};
 
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
@@ -108,6 +112,65 @@ fn when_the_grace_is_over_connections_are_closed() {
         .wait()
         .code(130)
         .says(&["closing the connections", "2 not done yet"]);
+    let summary = folder.json("s.json");
+    assert_eq!(
+        (&summary["exit"], &summary["not_attempted"]),
+        (&130.into(), &2.into())
+    );
+}
+
+/// A port on this machine where a connect neither succeeds nor fails: the backlog is full, and
+/// Linux then drops every SYN.
+#[cfg(target_os = "linux")]
+fn deaf() -> (Socket, Vec<TcpStream>, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).expect("a free port");
+    socket.listen(0).expect("a listening socket");
+    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+    let addr = addr.expect("an address");
+    let brief = Duration::from_millis(200);
+    let queue = std::iter::from_fn(|| TcpStream::connect_timeout(&addr, brief).ok());
+    let queue = queue.collect();
+    (socket, queue, addr)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connect_that_never_ends_is_left_behind() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let (_socket, _queue, addr) = deaf();
+    let url = format!("http://{addr}/v1");
+    let arguments = [
+        "run",
+        "p.jsonl",
+        "--base-url",
+        &url,
+        "--no-auth",
+        "--connect-timeout",
+        "1h",
+        "--timeout",
+        "1h",
+        "--grace",
+        "100ms",
+        "--progress",
+        "json",
+        "--summary",
+        "s.json",
+    ];
+    let mut running = folder.tool(&arguments).start();
+    let mut stderr = BufReader::new(running.child().stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    assert!(line.contains("\"progress\""), "{line}");
+    send(&running, Signal::INT);
+    running.wait().code(130);
+    let rest: Vec<String> = stderr.lines().map_while(Result::ok).collect();
+    assert!(
+        rest.last().is_some_and(|line| line.contains("\"summary\"")),
+        "{rest:#?}"
+    );
     let summary = folder.json("s.json");
     assert_eq!(
         (&summary["exit"], &summary["not_attempted"]),
