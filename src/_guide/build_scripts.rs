@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Without the default features there is no rayon, which checks large files on all cores and nothing
-//! else. `rustls` is for `https`; a model server on this machine does without. No part of the crate
-//! keeps global state, starts a thread before it is asked to, or leaves one behind a call that has
-//! returned, but for two: an iterator of [`as_completed`](crate::Client::as_completed), and the look-up
-//! of a host name that was given up.
+//! else. `rustls` is for `https`; a model server on this machine does without. The crate installs
+//! nothing globally, and a call that has returned has left no thread behind. There are three that may
+//! outlast their call: those of a dropped [`as_completed`](crate::Client::as_completed), until what was
+//! in flight has ended; the look-up of a host name that nobody waits for any more; and the reader of
+//! a stream that gives nothing.
 //!
 //! An ordinary build must not need a key, a network or somebody's money: on docs.rs and in most
 //! distributions there is none. So ask when you are told to, and keep the answers in the repository:
