@@ -185,6 +185,9 @@ struct ReadmeExamples;
 
 mod api;
 mod cancel;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
 mod error;
 mod escape;

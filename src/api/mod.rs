@@ -36,4 +36,6 @@ pub use transport::{
 };
 pub use usage::Usage;
 
+#[cfg(feature = "cli")]
+pub(crate) use builder::check_base_url;
 pub(crate) use job::{Failed, into_error};

@@ -9,8 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Rate;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use tollgate::Rate;
 
 use super::units;
 use super::units::Bound;

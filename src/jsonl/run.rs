@@ -19,7 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Consumer, Done, Monitor, Reorder};
 
 /// How long the writing thread waits for an outcome before it looks up.
-const PATIENCE: Duration = Duration::from_millis(100);
+///
+/// Short enough for a program that looks for its signals in `on_progress`.
+const PATIENCE: Duration = Duration::from_millis(25);
 /// How much may be ready to be written before it is, with outcomes coming in without a pause.
 const READY: usize = 256 << 10;
 
@@ -152,7 +154,8 @@ impl FileRun<'_> {
         self
     }
 
-    /// Calls `look` on this thread, at least every 100 ms and at the end.
+    /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
+    /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
         FileRun {
             on_progress: Box::new(look),
@@ -235,7 +238,12 @@ impl FileRun<'_> {
             broken: None,
             on_progress: self.on_progress,
         };
-        settings.for_each_detached(SendRows(client), rows, &mut writer)?;
+        let job = SendRows(client);
+        if total.is_some() {
+            settings.for_each_here(job, rows, &mut writer)?;
+        } else {
+            settings.for_each_detached(job, rows, &mut writer)?;
+        }
         writer.finish(&past, &outside)
     }
 

@@ -5,6 +5,8 @@
 
 mod closures;
 mod job;
+#[cfg(all(test, loom))]
+mod model;
 mod order;
 mod progress;
 mod results;

@@ -99,20 +99,20 @@ impl Settings {
         }))
     }
 
-    /// Pulls `items` on a thread of its own, and hands each outcome to `consume` on this one.
+    /// Pulls `items` on a thread of its own, and hands each outcome to `consumer` on this one.
     pub(crate) fn for_each<J, I>(
         &self,
         job: J,
         items: I,
-        mut consumer: impl Consumer<J::Input, J::Output, J::Error>,
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
         I: IntoIterator<Item = J::Input> + Send,
     {
-        self.limiter.check_nested()?;
         let intake = self.intake();
-        self.consume(job, &intake, Some(items), &mut consumer)?;
+        let feed = || intake.feed(items);
+        self.consume(job, &intake, Some(feed), || {}, consumer)?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in intake.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
@@ -128,8 +128,8 @@ impl Settings {
         Ok(())
     }
 
-    /// As [`for_each`](Self::for_each), but the input is pulled by a thread that is not waited
-    /// for: it may be blocked for ever in a read.
+    /// As [`for_each`](Self::for_each), but the thread that pulls the input is not waited for: it
+    /// may be blocked for ever in a read.
     pub(crate) fn for_each_detached<J, I>(
         &self,
         job: J,
@@ -141,26 +141,48 @@ impl Settings {
         J::Input: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        self.limiter.check_nested()?;
         let intake = self.intake();
         let feeder = Arc::clone(&intake);
         named("tollgate-feed")
             .spawn(move || feeder.feed(items))
             .map_err(no_thread)?;
-        self.consume(job, &intake, None::<I>, consumer)
+        self.consume(job, &intake, None::<fn()>, || {}, consumer)
     }
 
-    fn consume<J, I>(
+    /// As [`for_each`](Self::for_each), but the input is pulled on this thread, between outcomes:
+    /// for items that are quickly had, such as the lines of a regular file.
+    pub(crate) fn for_each_here<J, I>(
         &self,
         job: J,
-        intake: &Arc<Intake<J::Input>>,
-        items: Option<I>,
+        items: I,
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
-        I: IntoIterator<Item = J::Input> + Send,
+        I: IntoIterator<Item = J::Input>,
     {
+        let intake = self.intake();
+        let mut items = items.into_iter();
+        let mut more = true;
+        let refill = || {
+            if more && intake.runs_low() {
+                more = intake.fill(&mut items);
+            }
+        };
+        self.consume(job, &intake, None::<fn()>, refill, consumer)
+    }
+
+    /// Runs what comes through `intake`: from `feed`, on a thread of its own, or from `refill`,
+    /// called here whenever an outcome has been taken.
+    fn consume<J: Job>(
+        &self,
+        job: J,
+        intake: &Arc<Intake<J::Input>>,
+        feed: Option<impl FnOnce() + Send>,
+        mut refill: impl FnMut(),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
+    ) -> Result<()> {
+        self.limiter.check_nested()?;
         let (sink, outcomes) = channel(self.backlog());
         let run = self.run(job, sink, Box::new(Arc::clone(intake)));
         thread::scope(|scope| {
@@ -172,16 +194,18 @@ impl Settings {
                 intake,
             };
             let outcomes = outcomes;
-            if let Some(items) = items {
+            if let Some(feed) = feed {
                 named("tollgate-feed")
-                    .spawn_scoped(scope, move || intake.feed(items))
+                    .spawn_scoped(scope, feed)
                     .map_err(no_thread)?;
             }
+            refill();
             let crew = Scoped { scope, run: &run };
             crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
             while let Some(done) = next_outcome(&outcomes, consumer) {
                 intake.delivered(1);
                 consumer.take(done);
+                refill();
             }
             Ok(())
         })
