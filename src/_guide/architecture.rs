@@ -28,11 +28,11 @@
 //! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
 //!    deadline, and hands a [`Call`](crate::Call) to the transport. All of the API layer meets in this
 //!    file.
-//! 10. `api/transport/http.rs`, `send`: ureq, configured away from its defaults, one agent to every 32
-//!     workers. Under it are our own layers: `proxy.rs` and `resolver.rs` say through whom and where,
-//!     `tls.rs` whom to trust, `tcp.rs` moves the bytes, with a buffer borrowed for as long as they
-//!     move (`buffers.rs`), until the deadline (`stream.rs`), on a socket that an abort can find
-//!     (`sockets.rs`).
+//! 10. `api/transport/http.rs`, `send`: ureq, configured away from its defaults (`config.rs` has what
+//!     can be set), one agent to every 32 workers. Under it are our own layers (`layers.rs`):
+//!     `proxy.rs` and `resolver.rs` say through whom and where, `tls/` seals and opens on rustls,
+//!     `tcp.rs` moves the bytes, with buffers borrowed for as long as they move (`buffers.rs`), until
+//!     the deadline (`stream.rs`), on a socket that an abort can find (`sockets.rs`).
 //!
 //! # And back
 //!

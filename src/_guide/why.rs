@@ -64,11 +64,12 @@
 //!
 //! ureq is a blocking HTTP client with nothing hidden behind it: no runtime, no thread. But its pool
 //! of connections is a mutex with work proportional to what it holds (75 µs a request at 1,000
-//! connections, 567 µs at 4,000), and each connection keeps its buffers. Its seams let both be
-//! replaced: there is an agent to every 32 workers, and below them one layer for TCP which borrows
-//! its buffers, keeps the deadline of a call without a thread, and can be shut down by an abort. HTTP
-//! itself and TLS stay ureq's and rustls'. One trait, [`Transport`](crate::Transport), stands between
-//! all that and the rest, which is also how a test does without a network.
+//! connections, 567 µs at 4,000), and each connection keeps its buffers, those of TLS as well. Its
+//! seams let all of that be replaced: there is an agent to every 32 workers, and below them layers of
+//! our own for TLS (on rustls) and TCP, which borrow their buffers, keep the deadline of a call without
+//! a thread, and can be shut down by an abort. HTTP itself stays ureq's. One trait,
+//! [`Transport`](crate::Transport), stands between all that and the rest, which is also how a test does
+//! without a network.
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!
