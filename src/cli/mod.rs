@@ -1,9 +1,9 @@
 //! The tool: arguments as typed → a run as resolved → the run, shown → an exit code.
 //!
 //! Everything here is for one program, `tollgate`; it lives in the library so that it may use what
-//! is not public, and is none of its API. [`args`] is what can be typed (and its manual),
-//! [`resolve`] what is made of it, [`run`] the main job; [`display`] shows its progress and
-//! [`closing`] what it came to, all through [`console`].
+//! is not public, and is none of its API. `args` is what can be typed (and its manual),
+//! `resolve` what is made of it, `run` the main job; `display` shows its progress and
+//! `closing` what it came to, all through `console`.
 
 mod args;
 mod bar;
