@@ -95,8 +95,8 @@
 //! A failed request is the `Err` of its own item and takes nothing else down. What means that no
 //! request can succeed (a wrong key, no money, a redirect, a certificate) stops the run: what is in
 //! flight is finished, and the items not yet sent are `Err` of kind
-//! [`Cancelled`](ErrorKind::Cancelled). A setting that cannot work is an error of `build`, before
-//! anything is sent.
+//! [`Cancelled`](ErrorKind::Cancelled); [`Error::stopped_run`] marks the one that did it. A setting
+//! that cannot work is an error of `build`, before anything is sent.
 //!
 //! A closure or an iterator that panics fails one item, provided the program is built with
 //! `panic = "unwind"`, the default.

@@ -21,7 +21,8 @@
 //!    gate.
 //! 7. `limit/limiter.rs`, `acquire_until`: the lock and the queue of tickets. `limit/allowance.rs`
 //!    decides over requests, tokens, places and the pause together, and `limit/bucket.rs` is the
-//!    arithmetic of one of them. A thread that must wait lies down on a `Bell` (`clock.rs`).
+//!    arithmetic of one of them; `limit/NOTES.md` has the proofs. A thread that must wait lies down
+//!    on a `Bell` (`clock.rs`).
 //! 8. `pool/worker.rs` again: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself: the thread that was admitted is the thread that sends.

@@ -35,6 +35,9 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
+//! What it is not: it counts admissions by the gate's clock. A connection that stalls and recovers
+//! can bring two requests to the server closer together than they were let through.
+//!
 //! # Burst
 //!
 //! The burst is how many may go at once after an idle spell. It is one second's worth unless

@@ -96,20 +96,21 @@
 //! # When the server is down
 //!
 //! Without more ado an outage would be paid by the items: each in its turn would use up its
-//! attempts against a server that is down for everybody. So the first attempt in which nothing
-//! could be sent, or ten different items that fail for passing reasons over two seconds and more,
-//! open a *breaker*: one probe goes at a time, after 1 s, 2 s, 4 s, up to every 60 s, and
-//! everything else stays where it is. Any answer closes it.
+//! attempts against a server that is down for everybody. So a *breaker* opens at the first attempt
+//! in which nothing could be sent, and when ten or more different items keep failing for passing
+//! reasons with nothing else in between. Then one probe goes at a time, after 1 s, 2 s, 4 s, up to
+//! every 60 s, and everything else stays where it is. A success closes it, and so does any answer
+//! that shows the server at work: the refusal of one item, a plea to wait.
 //!
-//! A run that never had an answer gives up after two minutes of that. One that had waits for as
-//! long as it takes; bound it with a deadline.
+//! A run that the server has never answered gives up after two minutes of that. One that it has
+//! waits for as long as it takes; bound it with a deadline.
 //!
 //! # When a run stops
 //!
 //! - at an answer that means that nothing can succeed: the rows above that say so;
 //! - at a wait longer than [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless
 //!   set;
-//! - after two minutes without ever an answer;
+//! - after two minutes of an open breaker without ever an answer;
 //! - at its [deadline](crate::Client::with_deadline), or a [`Cancel`](crate::Cancel).
 //!
 //! What is in flight is finished. Items not sent are `Err` of kind
