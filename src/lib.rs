@@ -80,8 +80,8 @@
 //!   for its next attempt holds neither a thread nor a place. See [retries](_guide::retries).
 //! - [`Pool`] runs the jobs on threads that it starts as they are needed; [`Client`] is a pool with
 //!   requests for jobs. See [architecture](_guide::architecture).
-//! - [`Transport`] carries one exchange; [`HttpTransport`] is the real one and [`MemoryTransport`] a
-//!   closure.
+//! - [`Transport`] carries one exchange; [`HttpTransport`] is the real one and [`MemoryTransport`]
+//!   a closure.
 //! - [`Monitor`] watches runs while they go on: done, in flight, at the gate, retries, tokens, and
 //!   where the time went, as a [`Progress`] snapshot from any thread.
 //!
@@ -91,12 +91,12 @@
 //! # Errors
 //!
 //! There is one [`Error`], with an [`ErrorKind`] to branch on, the status, the provider's code and
-//! request id, the number of attempts, and the cause behind
-//! [`source`](std::error::Error::source). A failed request is the `Err` of its own item and takes
-//! nothing else down. What means that no request can succeed (a wrong key, no money, a redirect, a
-//! certificate) stops the run: what is in flight is finished, and the items not yet sent are `Err`
-//! of kind [`Cancelled`](ErrorKind::Cancelled). A setting that cannot work is an error of `build`,
-//! before anything is sent.
+//! request id, the number of attempts, and the cause behind [`source`](std::error::Error::source).
+//! A failed request is the `Err` of its own item and takes nothing else down. What means that no
+//! request can succeed (a wrong key, no money, a redirect, a certificate) stops the run: what is in
+//! flight is finished, and the items not yet sent are `Err` of kind
+//! [`Cancelled`](ErrorKind::Cancelled); [`Error::stopped_run`] marks the one that did it. A setting
+//! that cannot work is an error of `build`, before anything is sent.
 //!
 //! A closure or an iterator that panics fails one item, provided the program is built with
 //! `panic = "unwind"`, the default.
@@ -129,10 +129,10 @@
 //!
 //! # Time in tests
 //!
-//! Everything that waits here waits on a [`Clock`], and a [`VirtualClock`] stands still until a test
-//! moves it: hours of pacing and backing off take no time. With [`MemoryTransport`] in place of the
-//! network, or a whole simulated provider on a real socket (`sim::SimServer`, feature `sim`), a test
-//! needs no key and no connection. See [testing](_guide::testing).
+//! Everything that waits here waits on a [`Clock`], and a [`VirtualClock`] stands still until a
+//! test moves it: hours of pacing and backing off take no time. With [`MemoryTransport`] in place
+//! of the network, or a whole simulated provider on a real socket (`sim::SimServer`, feature
+//! `sim`), a test needs no key and no connection. See [testing](_guide::testing).
 //!
 //! # Keys
 //!
@@ -156,8 +156,8 @@
 //! # What it is not
 //!
 //! - Not async: nothing returns a future. From an async program, call it on a blocking thread.
-//! - Not a client of everything a provider offers: no streaming, no agents, no tool loops. A body is
-//!   sent as you made it, and an answer kept as it came.
+//! - Not a client of everything a provider offers: no streaming, no agents, no tool loops. A body
+//!   is sent as you made it, and an answer kept as it came.
 //! - Not a translator: one provider's request is never rewritten into another's.
 //! - Not a store or a queue: the results file is the only state there is.
 //!
@@ -168,7 +168,8 @@
 //!
 //! # The guide
 //!
-//! - [Architecture](_guide::architecture): one request from here to the wire and back, file by file.
+//! - [Architecture](_guide::architecture): one request from here to the wire and back, file by
+//!   file.
 //! - [Limits](_guide::limits): what the gate promises, and how it keeps it.
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.

@@ -49,16 +49,16 @@
 //!
 //! The body is sent byte for byte: numbers, doubled keys, order and spelling are yours. A leading
 //! `/v1` of a `url` stands for the root of the API and is replaced by the base URL's own path where
-//! that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused, and so is
-//! a body that asks for a stream.
+//! that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused, and so
+//! is a body that asks for a stream.
 //!
 //! Blank lines are skipped. A line that is no request is one failed row with its line number in the
-//! message; the others are answered. A line may have 64 MiB. An input that is no text at all (gzip, a
-//! spreadsheet, UTF-16) is refused as a whole.
+//! message; the others are answered. A line may have 64 MiB. An input that is no text at all (gzip,
+//! a spreadsheet, UTF-16) is refused as a whole.
 //!
-//! Ids must be unique: results are matched by nothing else. In a file, doubled ids are refused before
-//! anything is sent, with both lines named. In a stream, which can be read only once, the later line
-//! is a failed row.
+//! Ids must be unique: results are matched by nothing else. In a file, doubled ids are refused
+//! before anything is sent, with both lines named. In a stream, which can be read only once, the
+//! later line is a failed row.
 //!
 //! # Lines out
 //!
@@ -70,9 +70,9 @@
 //! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
-//! A row that came in Anthropic's form goes out in it: `custom_id` and a `result` that is `succeeded`
-//! or `errored`. What goes beyond the provider's format stands under the one key `tollgate`, and
-//! [`strict`](crate::FileRun::strict) leaves it out.
+//! A row that came in Anthropic's form goes out in it: `custom_id` and a `result` that is
+//! `succeeded` or `errored`. What goes beyond the provider's format stands under the one key
+//! `tollgate`, and [`strict`](crate::FileRun::strict) leaves it out.
 //!
 //! Failures go to a file of their own: `out.jsonl` has `out.errors.jsonl`, `p.results.jsonl` has
 //! `p.errors.jsonl`. They hold the last answer, or where there was none an `error` whose `code` is
@@ -95,9 +95,9 @@
 //! - refuses a row that has another request under an id that was answered, by a hash of the line
 //!   which the record carries (records without one are matched by id alone).
 //!
-//! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the output
-//! and begins anew. An output whose lines are no results is refused, and so is mixing simulated
-//! answers with paid ones. A rerun cannot be `ordered`, since it can only append.
+//! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
+//! output and begins anew. An output whose lines are no results is refused, and so is mixing
+//! simulated answers with paid ones. A rerun cannot be `ordered`, since it can only append.
 //!
 //! If the process is killed, the rows that were in flight are lost to it and sent again by the next
 //! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
@@ -107,6 +107,7 @@
 //!
 //! # Memory
 //!
-//! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file. What
-//! does grow with it is a hash of 16 bytes for each id: of the file while it is looked through for
-//! doubled ids, of the rows done before in a rerun, and of the rows read so far in a stream.
+//! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.
+//! What does grow with it are tables of ids, kept as 128-bit hashes: those of the file while it is
+//! looked through for doubled ones (24 bytes a row, twice that for a moment), of the rows done
+//! before in a rerun, and of the rows read so far in a stream.

@@ -7,14 +7,16 @@
 //! tollgate = { version = "0.1", default-features = false, features = ["rustls"] }
 //! ```
 //!
-//! Without the default features there is no rayon, which checks large files on all cores and nothing
-//! else. `rustls` is for `https`; a model server on this machine does without. No part of the crate
-//! keeps global state, starts a thread before it is asked to, or leaves one behind a call that has
-//! returned, but for two: an iterator of [`as_completed`](crate::Client::as_completed), and the look-up
-//! of a host name that was given up.
+//! Without the default features there is no rayon, which checks large files on all cores and
+//! nothing else. `rustls` is for `https`; a model server on this machine does without. The crate
+//! installs nothing globally, and a call that has returned has left no thread behind. There are
+//! three that may outlast their call: those of a dropped
+//! [`as_completed`](crate::Client::as_completed), until what was in flight has ended; the look-up
+//! of a host name that nobody waits for any more; and the reader of a stream that gives nothing.
 //!
 //! An ordinary build must not need a key, a network or somebody's money: on docs.rs and in most
-//! distributions there is none. So ask when you are told to, and keep the answers in the repository:
+//! distributions there is none. So ask when you are told to, and keep the answers in the
+//! repository:
 //!
 //! ```no_run
 //! // build.rs
@@ -41,8 +43,8 @@
 //! ```
 //!
 //! The results file is the cache. A build with `ASK` set sends only the rows that have no answer
-//! yet; a row whose request has changed under the same id is refused with its line number, so that no
-//! stale answer is built in. Writing into the source tree is for that one case; it is what cargo
+//! yet; a row whose request has changed under the same id is refused with its line number, so that
+//! no stale answer is built in. Writing into the source tree is for that one case; it is what cargo
 //! otherwise forbids to a published crate.
 //!
 //! Set a deadline: cargo shows nothing while a script runs, and waits for ever. A build script is

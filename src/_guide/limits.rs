@@ -35,6 +35,9 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
+//! What it is not: it counts admissions by the gate's clock. A connection that stalls and recovers
+//! can bring two requests to the server closer together than they were let through.
+//!
 //! # Burst
 //!
 //! The burst is how many may go at once after an idle spell. It is one second's worth unless
@@ -46,8 +49,9 @@
 //!
 //! What a request costs is known when its answer is there. So it is estimated before: a quarter of
 //! the text's bytes, and the output it allows itself (`max_tokens`, times `n`), or what earlier
-//! answers have needed where it sets no bound. [`Request::reserve_tokens`](crate::Request::reserve_tokens)
-//! takes the place of the estimate. The answer's `usage` then [settles](crate::Permit::settle) it:
+//! answers have needed where it sets no bound.
+//! [`Request::reserve_tokens`](crate::Request::reserve_tokens) takes the place of the estimate. The
+//! answer's `usage` then [settles](crate::Permit::settle) it:
 //!
 //! - fewer tokens than reserved are given back at once;
 //! - more are a *debt*: the level falls below zero, and later admissions wait until it is paid;
@@ -56,32 +60,33 @@
 //! - the request itself is never given back.
 //!
 //! A cost above the burst waits for a full bucket and leaves a debt. A cost above what a whole
-//! period allows ([`Rate::period`](crate::Rate::period): for tokens a minute, one minute's worth) can
-//! never fit, and is refused at once with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits)
+//! period allows ([`Rate::period`](crate::Rate::period): for tokens a minute, one minute's worth)
+//! can never fit, and is refused at once with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits)
 //! rather than waited for.
 //!
 //! # Waiting
 //!
-//! [`acquire`](crate::Limiter::acquire) waits; [`acquire_timeout`](crate::Limiter::acquire_timeout) waits so long,
-//! and gives up at once when it is certain that it would be in vain;
-//! [`acquire_cancellable`](crate::Limiter::acquire_cancellable) waits until a [`Cancel`](crate::Cancel);
-//! [`try_acquire`](crate::Limiter::try_acquire) answers *when*. Whoever waits holds a numbered ticket, and
-//! is served in that order. Only the first in line has a timed wait; the others sleep until it
-//! leaves, so a thousand waiting threads cost nothing while they wait. A large cost is therefore not
-//! overtaken by small ones, and nobody starves.
+//! [`acquire`](crate::Limiter::acquire) waits; [`acquire_timeout`](crate::Limiter::acquire_timeout)
+//! waits so long, and gives up at once when it is certain that it would be in vain;
+//! [`acquire_cancellable`](crate::Limiter::acquire_cancellable) waits until a
+//! [`Cancel`](crate::Cancel); [`try_acquire`](crate::Limiter::try_acquire) answers *when*. Whoever
+//! waits holds a numbered ticket, and is served in that order. Only the first in line has a timed
+//! wait; the others sleep until it leaves, so a thousand waiting threads cost nothing while they
+//! wait. A large cost is therefore not overtaken by small ones, and nobody starves.
 //!
 //! # Pauses
 //!
-//! [`pause_until`](crate::Limiter::pause_until) admits nobody before an instant, and is what a server's
-//! `retry-after` does to all users of the gate. A pause is never shortened by another. It ends
-//! gently: the buckets are empty then, so the rate begins from nothing instead of with a burst, and
-//! a gate without a request rate fills its places evenly over a second.
+//! [`pause_until`](crate::Limiter::pause_until) admits nobody before an instant, and is what a
+//! server's `retry-after` does to all users of the gate. A pause is never shortened by another. It
+//! ends gently: the buckets are empty then, so the rate begins from nothing instead of with a
+//! burst, and a gate without a request rate fills its places evenly over a second.
 //!
 //! # Changes
 //!
 //! Rates and places may be changed at any time ([`set_requests`](crate::Limiter::set_requests),
-//! [`set_tokens`](crate::Limiter::set_tokens), [`set_concurrency`](crate::Limiter::set_concurrency)). What was
-//! earned at the old rate stays earned, and the first in line is timed anew.
+//! [`set_tokens`](crate::Limiter::set_tokens),
+//! [`set_concurrency`](crate::Limiter::set_concurrency)). What was earned at the old rate stays
+//! earned, and the first in line is timed anew.
 //!
 //! # Sharing
 //!

@@ -1,9 +1,9 @@
 //! Retries: what each failure means, how long is waited, and when a run stops.
 //!
 //! Every failed attempt gets a [`Verdict`]. A [`Client`](crate::Client) takes it from the tables
-//! below; a [`Pool`](crate::Pool) asks your closure. The [`Retry`] policy then says whether there is
-//! another attempt, and when. Meanwhile the item holds neither a thread nor a place in flight, and
-//! its next attempt passes the gate like its first.
+//! below; a [`Pool`](crate::Pool) asks your closure. The [`Retry`] policy then says whether there
+//! is another attempt, and when. Meanwhile the item holds neither a thread nor a place in flight,
+//! and its next attempt passes the gate like its first.
 //!
 //! # Answers
 //!
@@ -28,8 +28,8 @@
 //! | 529, and 5xx that say the server is overloaded | `Overloaded` | as 429 |
 //! | any other 5xx | `Server` | backs off from 0.5 s, or everyone waits as long as asked |
 //!
-//! `x-should-retry: false` makes a retry a failure; `true` makes a failure a retry, except against a
-//! wrong key, money and a request that is too large.
+//! `x-should-retry: false` makes a retry a failure; `true` makes a failure a retry, except against
+//! a wrong key, money and a request that is too large.
 //!
 //! # No answer
 //!
@@ -42,27 +42,28 @@
 //! | HTTP itself | `Protocol` | tried again, twice at most |
 //! | the limit on bodies | `BodyTooLarge` | fails |
 //!
-//! An answer that was lost may have been billed. [`Error::maybe_billed`](crate::Error::maybe_billed)
-//! says so of an error, and [`Progress::maybe_billed_twice`](crate::Progress::maybe_billed_twice)
-//! counts them in a run.
+//! An answer that was lost may have been billed.
+//! [`Error::maybe_billed`](crate::Error::maybe_billed) says so of an error, and
+//! [`Progress::maybe_billed_twice`](crate::Progress::maybe_billed_twice) counts them in a run.
 //!
 //! # How long
 //!
 //! A server's own word comes first: `retry-after-ms`, then `retry-after` in seconds or as an HTTP
-//! date (RFC 9110, 10.2.3), then what the body says, then, for a 429, the reset headers of a limit of
-//! which nothing remains. Jitter only adds to it: up to a tenth, 5 s at most. It holds the gate for
-//! everyone, so that the others do not each fetch a refusal of their own.
+//! date (RFC 9110, 10.2.3), then what the body says, then, for a 429, the reset headers of a limit
+//! of which nothing remains. Jitter only adds to it: up to a tenth, 5 s at most. It holds the gate
+//! for everyone, so that the others do not each fetch a refusal of their own.
 //!
-//! Without a word, the wait is drawn evenly from 0 to 0.5 s, then to 1 s, 2 s, and so on, never above
-//! 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015); after a 429 it begins with 1 s.
+//! Without a word, the wait is drawn evenly from 0 to 0.5 s, then to 1 s, 2 s, and so on, never
+//! above 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015); after a 429 it begins with 1
+//! s.
 //!
-//! A success whose headers say that nothing remains of a limit holds the gate as well: better to wait
-//! than to fetch the refusal.
+//! A success whose headers say that nothing remains of a limit holds the gate as well: better to
+//! wait than to fetch the refusal.
 //!
 //! # Attempts and waits
 //!
-//! [`max_attempts`](crate::Retry::max_attempts) counts the first, and only failures that are the request's
-//! own share of bad luck. Not counted are:
+//! [`max_attempts`](crate::Retry::max_attempts) counts the first, and only failures that are the
+//! request's own share of bad luck. Not counted are:
 //!
 //! - waits that the server asked for, of which an item sits through 50
 //!   ([`max_waits`](crate::Retry::max_waits));
@@ -94,25 +95,27 @@
 //!
 //! # When the server is down
 //!
-//! Without more ado an outage would be paid by the items: each in its turn would use up its attempts
-//! against a server that is down for everybody. So the first attempt in which nothing could be sent,
-//! or ten different items that fail for passing reasons over two seconds and more, open a *breaker*:
-//! one probe goes at a time, after 1 s, 2 s, 4 s, up to every 60 s, and everything else stays where it
-//! is. Any answer closes it.
+//! Without more ado an outage would be paid by the items: each in its turn would use up its
+//! attempts against a server that is down for everybody. So a *breaker* opens at the first attempt
+//! in which nothing could be sent, and when ten or more different items keep failing for passing
+//! reasons with nothing else in between. Then one probe goes at a time, after 1 s, 2 s, 4 s, up to
+//! every 60 s, and everything else stays where it is. A success closes it, and so does any answer
+//! that shows the server at work: the refusal of one item, a plea to wait.
 //!
-//! A run that never had an answer gives up after two minutes of that. One that had waits for as long
-//! as it takes; bound it with a deadline.
+//! A run that the server has never answered gives up after two minutes of that. One that it has
+//! waits for as long as it takes; bound it with a deadline.
 //!
 //! # When a run stops
 //!
 //! - at an answer that means that nothing can succeed: the rows above that say so;
-//! - at a wait longer than [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless set;
-//! - after two minutes without ever an answer;
+//! - at a wait longer than [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless
+//!   set;
+//! - after two minutes of an open breaker without ever an answer;
 //! - at its [deadline](crate::Client::with_deadline), or a [`Cancel`](crate::Cancel).
 //!
 //! What is in flight is finished. Items not sent are `Err` of kind
-//! [`Cancelled`](crate::ErrorKind::Cancelled), or [`Deadline`](crate::ErrorKind::Deadline); in a run
-//! over a file they get no record, so that a rerun takes them up.
+//! [`Cancelled`](crate::ErrorKind::Cancelled), or [`Deadline`](crate::ErrorKind::Deadline); in a
+//! run over a file they get no record, so that a rerun takes them up.
 //!
 //! [`Retry`]: crate::Retry
 //! [`Verdict`]: crate::Verdict

@@ -5,15 +5,15 @@
 //! # Virtual time
 //!
 //! Every wait in this crate is a thread that lies down on a [`Clock`](crate::Clock). On a
-//! [`VirtualClock`](crate::VirtualClock) it gets up when the test moves the time, so a test waits for
-//! nothing and never guesses how long is long enough:
+//! [`VirtualClock`](crate::VirtualClock) it gets up when the test moves the time, so a test waits
+//! for nothing and never guesses how long is long enough:
 //! [`wait_parked(n)`](crate::VirtualClock::wait_parked) returns when `n` threads lie, which is when
 //! everything that can happen at this instant has happened.
 //!
 //! # Answers from memory
 //!
-//! A [`MemoryTransport`](crate::MemoryTransport) answers from a closure, and sees each request as it
-//! would go on the wire. Both together test what a program does when a provider says "in half a
+//! A [`MemoryTransport`](crate::MemoryTransport) answers from a closure, and sees each request as
+//! it would go on the wire. Both together test what a program does when a provider says "in half a
 //! minute", in no time:
 //!
 //! ```
@@ -58,14 +58,14 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! A transport of your own is one method ([`Transport`](crate::Transport)): a recording, say, or one
-//! that breaks connections as [`TransportError`](crate::TransportError) describes.
+//! A transport of your own is one method ([`Transport`](crate::Transport)): a recording, say, or
+//! one that breaks connections as [`TransportError`](crate::TransportError) describes.
 //!
 //! # Jitter
 //!
 //! Waits between attempts are drawn by chance. [`Retry::seed`](crate::Retry::seed) makes them the
-//! same every time, for each item its own. [`Retry::backoff`](crate::Retry::backoff) is an iterator of
-//! durations: a schedule can be looked at without any clock.
+//! same every time, for each item its own. [`Retry::backoff`](crate::Retry::backoff) is an iterator
+//! of durations: a schedule can be looked at without any clock.
 //!
 //! # The simulated provider
 //!

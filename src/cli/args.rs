@@ -191,7 +191,7 @@ pub(crate) struct Pace {
     #[arg(long, value_name = "R", value_parser = units::per_minute, allow_negative_numbers = true, help_heading = PACE)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start together after a pause [default: one second's worth]
+    /// Requests that may start together after an idle spell [default: one second's worth]
     #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PACE)]
     pub(crate) burst: Option<u64>,
 
