@@ -488,20 +488,25 @@ fn a_deadline_ends_a_handshake_that_does_not_come() {
 fn an_early_refusal_of_an_upload_is_read_under_tls() {
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |_, mut session| {
-        let _ = session.read(&mut [0; 100]);
-        let refusal = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        session.read_exact(&mut [0; 1000]).unwrap();
+        let refusal =
+            b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig";
         session.write_all(refusal).unwrap();
-        session.flush().unwrap();
         // Closed with most of the request unread, which resets the connection.
     });
     let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
-    let body = vec![b'x'; 20_000_000];
-    let answer = post(&transport, &url, &body);
-    match answer {
-        Ok(answer) => assert_eq!(answer.status, 413),
-        // What a reset leaves of the answer is for the system to say.
-        Err(error) => assert_eq!(error.fault, Fault::Broken, "{error:?}"),
+    let mut answered = 0;
+    for _ in 0..3 {
+        match post(&transport, &url, &vec![b'x'; 4 << 20]) {
+            Ok(answer) => {
+                assert_eq!((answer.status, &answer.body[..]), (413, &b"big"[..]));
+                answered += 1;
+            }
+            // What a reset leaves of the answer is for the system to say.
+            Err(error) => assert_eq!(error.fault, Fault::Broken, "{error:?}"),
+        }
     }
+    assert!(answered > 0);
 }
 
 #[test]

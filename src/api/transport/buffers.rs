@@ -107,12 +107,6 @@ impl PooledBuffers {
         self.end > self.start
     }
 
-    /// Whether no buffer is borrowed.
-    #[cfg(test)]
-    pub(super) fn is_bare(&self) -> bool {
-        self.output.is_empty() && self.input.is_empty()
-    }
-
     /// Gives the input buffer back if nothing is in it.
     pub(super) fn release_input(&mut self) {
         if !self.has_input() && !self.input.is_empty() {
@@ -155,6 +149,12 @@ impl PooledBuffers {
             bytes = later;
         }
         true
+    }
+
+    /// Whether no buffer is borrowed.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.output.is_empty() && self.input.is_empty()
     }
 }
 

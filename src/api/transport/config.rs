@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ProxyPolicy;
 
-/// How an [`HttpTransport`](crate::HttpTransport) connects.
+/// How an [`HttpTransport`](super::HttpTransport) connects.
 ///
 /// ```
 /// use std::time::Duration;

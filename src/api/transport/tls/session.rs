@@ -207,7 +207,7 @@ mod tests {
         }
 
         /// What the server has to send.
-        fn from_server(&mut self) -> Vec<u8> {
+        fn server_sends(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             while self.server.wants_write() {
                 self.server.write_tls(&mut bytes).unwrap();
@@ -217,7 +217,7 @@ mod tests {
 
         /// Brings it to the client byte by byte.
         fn trickle(&mut self) {
-            for byte in self.from_server() {
+            for byte in self.server_sends() {
                 assert!(self.client.records.append_input(&[byte]));
                 self.open();
             }
@@ -263,7 +263,7 @@ mod tests {
         pair.connect();
         pair.trickle();
         pair.server.writer().write_all(b"answer").unwrap();
-        let mut bytes = pair.from_server();
+        let mut bytes = pair.server_sends();
         *bytes.last_mut().unwrap() ^= 1;
         assert!(pair.client.records.append_input(&bytes));
         let error = pair.client.open(&mut pair.plain).unwrap_err();
@@ -283,7 +283,7 @@ mod tests {
         fn no_bytes_make_it_panic(hello: bool, bytes: Vec<u8>, at in 0usize..4096, xor: u8) {
             let mut pair = pair();
             pair.open();
-            let mut arrived = if hello { pair.from_server() } else { Vec::new() };
+            let mut arrived = if hello { pair.server_sends() } else { Vec::new() };
             arrived.extend(&bytes);
             if !arrived.is_empty() {
                 let at = at % arrived.len();
