@@ -17,7 +17,8 @@ const LAST_SPACING: Duration = Duration::from_secs(60);
 const FAILING_ITEMS: usize = 10;
 /// And for how long.
 const FAILING_FOR: Duration = Duration::from_secs(2);
-/// A run that has never had a proper answer gives up when the breaker has been open for so long.
+/// A run that has never had any answer gives up when the breaker has been open for so long. An
+/// answer that is an error is one: a server that says it is down for five minutes is there.
 const HOPELESS: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
@@ -79,9 +80,14 @@ impl Breaker {
         }
     }
 
+    /// The other side is there, if only to say that it fails.
+    pub(crate) fn heard(&mut self) {
+        self.ever_answered = true;
+    }
+
     /// The other side works: a success, a refusal of one item, a plea to wait.
     pub(crate) fn answered(&mut self) {
-        self.ever_answered = true;
+        self.heard();
         self.failing.clear();
         self.failing_since = None;
         self.state = State::Closed;
@@ -167,13 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_answered_before_is_waited_for() {
-        let start = Instant::now();
-        let mut breaker = Breaker::default();
-        breaker.answered();
-        assert!(!breaker.failed(0, true, start));
-        breaker.probe_sent(1);
-        assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
+    fn a_server_that_has_been_heard_of_is_waited_for() {
+        for hear in [Breaker::answered, Breaker::heard] {
+            let start = Instant::now();
+            let mut breaker = Breaker::default();
+            hear(&mut breaker);
+            assert!(!breaker.failed(0, true, start));
+            breaker.probe_sent(1);
+            assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
+        }
     }
 
     #[test]
