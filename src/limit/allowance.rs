@@ -171,10 +171,10 @@ impl Allowance {
         }
         if self.requests.is_none() {
             let places = self.concurrency.clamp(1, RESTART_MAX) as u64;
-            let mut bucket = Bucket::full(Rate::per_second(places), 1, now);
-            bucket.hold(until, now);
             self.restart = Some(Restart {
-                bucket,
+                // With its first unit at the end of the pause: a single place would otherwise wait a
+                // second longer than it was told to.
+                bucket: Bucket::full(Rate::per_second(places), 1, until),
                 until: until.saturating_add(RESTART),
             });
         }
@@ -264,6 +264,13 @@ mod tests {
         let mut allowance = Allowance::new(50);
         allowance.pause(5 * SECOND, 0);
         let mut now = 5 * SECOND;
+        assert_eq!(
+            allowance.check(Cost::ONE, 0),
+            Admission::At(now, Why::Pause)
+        );
+        assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
+        allowance.take(Cost::ONE, now);
+        allowance.release(Cost::ONE, 0, now);
         let mut admitted = Vec::new();
         while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
             now = at;
