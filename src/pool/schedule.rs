@@ -87,7 +87,11 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::WhenProbed => return self.held(None, now, waiter),
             open => open,
         };
-        let Some(task) = self.candidate(now, waiter) else {
+        let candidate = match passage {
+            Passage::Probe => self.least_charged(now).map(Ok),
+            _ => None,
+        };
+        let Some(task) = candidate.or_else(|| self.candidate(now, waiter)) else {
             return self.nothing();
         };
         let task = match task {
@@ -147,6 +151,24 @@ impl<'env, I, E> Schedule<'env, I, E> {
         }
         let at = self.returned.iter().rposition(is_over)?;
         Some(self.returned.remove(at))
+    }
+
+    /// Of the retries that are due, the one that has been charged least. A probe most likely fails,
+    /// and an outage is not to be paid by whoever met it first.
+    fn least_charged(&mut self, now: Instant) -> Option<Task<I, E>> {
+        if !self.returned.is_empty() {
+            return None;
+        }
+        let mut due = std::mem::take(&mut self.due).into_vec();
+        let least = due
+            .iter()
+            .enumerate()
+            .filter(|(_, due)| due.at <= now)
+            .min_by_key(|(_, due)| (due.task.history.charged(), due.at, due.task.index))
+            .map(|(place, _)| place);
+        let task = least.map(|place| due.swap_remove(place).task);
+        self.due = due.into();
+        task
     }
 
     fn candidate(
@@ -388,6 +410,25 @@ mod tests {
         );
         schedule.finished(probe.index, true);
         assert_eq!(attempt(&mut schedule, probe_at).index, 1);
+    }
+
+    #[test]
+    fn probes_go_to_those_who_have_been_charged_least() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut schedule = schedule(&ITEMS[..2]);
+        let mut often = attempt(&mut schedule, start);
+        let mut once = attempt(&mut schedule, start);
+        let (retry, reach) = (Verdict::Retry, Reach::Answered);
+        for _ in 0..3 {
+            schedule.decide(0, &mut often.history, retry, reach, start);
+        }
+        schedule.decide(1, &mut once.history, retry, reach, start);
+        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(1, &mut once.history, verdict, reach, start);
+        schedule.retry_at(often, start);
+        schedule.retry_at(once, start + second / 2);
+        assert_eq!(attempt(&mut schedule, start + second).index, 1);
     }
 
     #[test]

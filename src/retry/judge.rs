@@ -19,6 +19,13 @@ pub(crate) struct History {
     pub(crate) deadline: Option<Instant>,
 }
 
+impl History {
+    /// How many of its attempts were charged to it.
+    pub(crate) fn charged(&self) -> u32 {
+        self.charged
+    }
+}
+
 /// What happens to an item after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
