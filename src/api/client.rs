@@ -167,8 +167,13 @@ impl Client {
         prepare: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
         match self.settings().collect(Exchange::new(self, prepare), items) {
-            Ok(results) => results
-                .map(|result| result.map_err(|failure| into_error(failure, 0, false)))
+            Ok(outcomes) => outcomes
+                .map(|outcome| {
+                    let (attempts, stopped_run) = (outcome.attempts, outcome.stopped_run);
+                    outcome
+                        .result
+                        .map_err(|failure| into_error(failure, attempts, stopped_run))
+                })
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }

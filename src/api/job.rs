@@ -11,12 +11,12 @@ use super::cost;
 use super::hints;
 use super::reply::Reply;
 use super::request::Request;
-use super::transport::{Answer, Call};
+use super::transport::{Answer, Call, Fault, Stage, TransportError};
 use super::url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Cost;
 use crate::pool::{Attempt, Failure, Job};
-use crate::retry::Verdict;
+use crate::retry::{Reach, Verdict};
 
 /// How much of an error answer's body an [`Error`] keeps, in bytes.
 const KEPT_BODY: usize = 2 << 10;
@@ -138,10 +138,13 @@ impl Client {
     }
 
     fn exchange(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Answer, Failed> {
-        url::check(&request.path).map_err(|what| Failed {
-            error: Error::new(ErrorKind::Invalid, format!("the request's path {what}"))
-                .with_attempts(attempt.number - 1),
-            verdict: Verdict::Fail,
+        url::check(&request.path).map_err(|what| {
+            attempt.reach.set(Reach::NotSent);
+            Failed {
+                error: Error::new(ErrorKind::Invalid, format!("the request's path {what}"))
+                    .with_attempts(attempt.number - 1),
+                verdict: Verdict::Fail,
+            }
         })?;
         let url = url::join(self.base_url(), &request.path);
         let now = self.limiter().clock().now();
@@ -167,6 +170,7 @@ impl Client {
             ..Call::new(request.method, &url, deadline, attempt.cancel)
         };
         self.transport().send(&call).map_err(|fault| {
+            attempt.reach.set(reach(&fault));
             let mut failed = self.failed(classify_fault(&fault), attempt, None);
             failed.error = failed.error.with_source(fault);
             failed
@@ -179,7 +183,8 @@ impl Client {
         attempt: &Attempt<'_>,
         answer: Option<Answer>,
     ) -> Failed {
-        let nothing_sent = failure.verdict == Verdict::Unreachable;
+        let nothing_sent =
+            failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
         if nothing_sent {
             attempt.used.set(Some(0));
         }
@@ -211,6 +216,15 @@ impl Client {
             None => Cow::Borrowed(body),
         };
         scrubbed[..scrubbed.len().min(KEPT_BODY)].to_vec()
+    }
+}
+
+fn reach(fault: &TransportError) -> Reach {
+    match (fault.stage, fault.fault) {
+        (Stage::NothingSent, _) => Reach::NotSent,
+        // Whatever had begun to come, it was called off from this side.
+        (Stage::Sent | Stage::SentOnReused, _) | (_, Fault::Aborted) => Reach::Unanswered,
+        (Stage::Answering, _) => Reach::Answered,
     }
 }
 

@@ -84,7 +84,7 @@ impl Allowance {
         let was_limited = self.requests.is_some();
         set(&mut self.requests, rate, self.paused_until, now);
         if was_limited && self.requests.is_none() && now < self.paused_until {
-            self.start_gently(now);
+            self.start_gently();
         }
     }
 
@@ -174,7 +174,7 @@ impl Allowance {
             bucket.hold(until, now);
         }
         if self.requests.is_none() {
-            self.start_gently(now);
+            self.start_gently();
         }
     }
 
@@ -183,12 +183,12 @@ impl Allowance {
         self.paused_until
     }
 
-    fn start_gently(&mut self, now: Nanos) {
+    fn start_gently(&mut self) {
         let places = self.concurrency.clamp(1, RESTART_MAX) as u64;
-        let mut bucket = Bucket::full(Rate::per_second(places), 1, now);
-        bucket.hold(self.paused_until, now);
         self.restart = Some(Restart {
-            bucket,
+            // With its first unit at the end of the pause: a single place would otherwise wait a
+            // second longer than it was told to.
+            bucket: Bucket::full(Rate::per_second(places), 1, self.paused_until),
             until: self.paused_until.saturating_add(RESTART),
         });
     }
@@ -304,6 +304,13 @@ mod tests {
         let mut allowance = Allowance::new(50);
         allowance.pause(5 * SECOND, 0);
         let mut now = 5 * SECOND;
+        assert_eq!(
+            allowance.check(Cost::ONE, 0),
+            Admission::At(now, Why::Pause)
+        );
+        assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
+        allowance.take(Cost::ONE, now);
+        allowance.release(Cost::ONE, 0, now);
         let mut admitted = Vec::new();
         while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
             now = at;

@@ -138,9 +138,9 @@ impl Pool {
             ..self.settings.clone()
         };
         match settings.collect(job, items) {
-            Ok(results) => results
-                .map(|result| {
-                    result.map_err(|failure| match failure {
+            Ok(outcomes) => outcomes
+                .map(|outcome| {
+                    outcome.result.map_err(|failure| match failure {
                         Failure::Panicked(panicked) => panicked,
                         Failure::Job(never) => match never {},
                         Failure::Cut { reason, .. } => Panicked::new(reason.to_string()),
@@ -169,7 +169,7 @@ impl Pool {
     {
         let job = Closures::new(|item: &&T| work(item), verdict);
         match self.settings.collect(job, items) {
-            Ok(results) => results.collect(),
+            Ok(outcomes) => outcomes.map(|outcome| outcome.result).collect(),
             Err(error) => items
                 .iter()
                 .map(|_| {

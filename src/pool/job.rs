@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::limit::Cost;
-use crate::retry::Verdict;
+use crate::retry::{Reach, Verdict};
 
 /// A blocking job, done once for each item, from many threads at once.
 pub(crate) trait Job: Sync {
@@ -44,6 +44,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) cancel: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
+    /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict
+    /// is [`Verdict::Unreachable`].
+    pub(crate) reach: Cell<Reach>,
 }
 
 /// How one item ended.

@@ -16,23 +16,33 @@ pub(crate) trait Sink<I, T, E>: Sync {
 
 /// A slot for each index: no order to restore, no thread to wake.
 #[derive(Debug)]
-pub(crate) struct Slots<T, E>(Vec<Mutex<Slot<T, E>>>);
+pub(crate) struct Slots<T, E>(Vec<Mutex<Option<Outcome<T, E>>>>);
 
-type Slot<T, E> = Option<Result<T, Failure<E>>>;
+/// A [`Done`] of a slice, whose place and item the caller knows.
+#[derive(Debug)]
+pub(crate) struct Outcome<T, E> {
+    pub(crate) result: Result<T, Failure<E>>,
+    pub(crate) attempts: u32,
+    pub(crate) stopped_run: bool,
+}
 
 impl<T, E> Slots<T, E> {
     pub(crate) fn new(len: usize) -> Self {
         Self((0..len).map(|_| Mutex::new(None)).collect())
     }
 
-    /// All results by index; `missing` stands for what was never delivered.
-    pub(crate) fn into_results(
+    /// All outcomes by index; `missing` stands for what was never delivered.
+    pub(crate) fn into_outcomes(
         self,
         missing: impl Fn() -> Failure<E>,
-    ) -> impl Iterator<Item = Result<T, Failure<E>>> {
-        self.0
-            .into_iter()
-            .map(move |slot| slot.into_inner().unwrap_or_else(|| Err(missing())))
+    ) -> impl Iterator<Item = Outcome<T, E>> {
+        self.0.into_iter().map(move |slot| {
+            slot.into_inner().unwrap_or_else(|| Outcome {
+                result: Err(missing()),
+                attempts: 0,
+                stopped_run: false,
+            })
+        })
     }
 }
 
@@ -42,7 +52,12 @@ impl<I, T: Send, E: Send> Sink<I, T, E> for Slots<T, E> {
         let slot = usize::try_from(done.index)
             .ok()
             .and_then(|index| self.0.get(index));
-        let replaced = slot.and_then(|slot| slot.lock().replace(done.result));
+        let outcome = Outcome {
+            result: done.result,
+            attempts: done.attempts,
+            stopped_run: done.stopped_run,
+        };
+        let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
         debug_assert!(replaced.is_none(), "one outcome an item");
         true
     }

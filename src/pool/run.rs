@@ -9,7 +9,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::job::{Done, Failure, Job};
 use super::progress::{Ending, Monitor};
-use super::results::{Outcomes, Sink, Slots, channel};
+use super::results::{Outcome, Outcomes, Sink, Slots, channel};
 use super::schedule::Schedule;
 use super::source::{Intake, SliceSource, Source};
 use super::worker::{Core, Crew, Lead, Run, work};
@@ -71,12 +71,12 @@ impl Settings {
         self.limiter.concurrency().clamp(1, 512) * 2
     }
 
-    /// Runs the whole slice and gives the results by index; the calling thread is its first worker.
+    /// Runs the whole slice and gives the outcomes by index; the calling thread is its first worker.
     pub(crate) fn collect<'a, J, T>(
         &self,
         job: J,
         items: &'a [T],
-    ) -> Result<impl Iterator<Item = Result<J::Output, Failure<J::Error>>> + use<J, T>>
+    ) -> Result<impl Iterator<Item = Outcome<J::Output, J::Error>> + use<J, T>>
     where
         J: Job<Input = &'a T>,
         T: Sync,
@@ -90,13 +90,7 @@ impl Settings {
                 work(Lead::taken(crew), 0);
             });
         }
-        Ok(run.sink.into_results(|| Failure::Cut {
-            reason: Error::new(
-                ErrorKind::Cancelled,
-                "the run broke off before this was done",
-            ),
-            last: None,
-        }))
+        Ok(run.sink.into_outcomes(broke_off))
     }
 
     /// Pulls `items` on a thread of its own, and hands each outcome to `consumer` on this one.

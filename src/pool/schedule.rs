@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::source::{Pull, Source};
 use crate::clock::Bell;
 use crate::limit::Cost;
-use crate::retry::{Decision, History, Judge, Passage, Retry, Verdict};
+use crate::retry::{Decision, History, Judge, Passage, Reach, Retry, Verdict};
 
 /// One item of the input on its way through the run.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) enum Next<I, E> {
     Attempt(Task<I, E>),
     /// The run has been stopped: this one is to be reported as not done.
     Abandon(Task<I, E>),
+    /// The time of this one is over, while nothing may go.
+    OutOfTime(Task<I, E>),
     /// The input broke off here: its iterator panicked with this message.
     Broken { index: u64, message: String },
     /// Nothing before this instant, unless something else happens.
@@ -89,11 +91,15 @@ impl<'env, I, E> Schedule<'env, I, E> {
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Bell>) -> Next<I, E> {
         let passage = match self.judge.passage(now) {
             _ if self.stopped => Passage::Free,
-            Passage::NotUntil(at) => return Next::At(at),
-            Passage::WhenProbed => return Next::Wait,
+            Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
+            Passage::WhenProbed => return self.held(None, now, waiter),
             open => open,
         };
-        let task = match self.candidate(now, waiter) {
+        let probe = match passage {
+            Passage::Probe => self.least_charged(now).map(Candidate::Task),
+            _ => None,
+        };
+        let task = match probe.unwrap_or_else(|| self.candidate(now, waiter)) {
             Candidate::Task(task) => task,
             Candidate::Broken { index, message } => {
                 self.out += 1;
@@ -109,6 +115,68 @@ impl<'env, I, E> Schedule<'env, I, E> {
             self.judge.probe_sent(task.index);
         }
         Next::Attempt(task)
+    }
+
+    /// What there is to do while no attempt may go, at the latest until this instant: deadlines
+    /// are kept all the same, which a wait for the next probe would oversleep by up to a minute.
+    fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Bell>) -> Next<I, E> {
+        if let Some(task) = self.take_overdue(now) {
+            self.out += 1;
+            return Next::OutOfTime(task);
+        }
+        if self.run_deadline.is_some_and(|end| end <= now) {
+            // What has not begun will not.
+            let candidate = self.candidate(now, waiter);
+            self.out += usize::from(!matches!(candidate, Candidate::Nothing));
+            return match candidate {
+                Candidate::Task(task) => Next::OutOfTime(task),
+                Candidate::Broken { index, message } => Next::Broken { index, message },
+                Candidate::Nothing => self.nothing(),
+            };
+        }
+        let waiting = self.due.iter().map(|due| &due.task).chain(&self.returned);
+        let first = waiting.filter_map(|task| task.history.deadline).min();
+        match [until, first, self.run_deadline]
+            .into_iter()
+            .flatten()
+            .min()
+        {
+            Some(at) => Next::At(at),
+            None => Next::Wait,
+        }
+    }
+
+    /// A task that waits and whose deadline has come.
+    fn take_overdue(&mut self, now: Instant) -> Option<Task<I, E>> {
+        let is_over = |task: &Task<I, E>| task.history.deadline.is_some_and(|end| end <= now);
+        if self.due.iter().any(|due| is_over(&due.task)) {
+            // All of them in one go: there may be thousands, and the heap's order is another.
+            let (over, rest): (BinaryHeap<_>, BinaryHeap<_>) = std::mem::take(&mut self.due)
+                .into_iter()
+                .partition(|due| is_over(&due.task));
+            self.due = rest;
+            self.returned.extend(over.into_iter().map(|due| due.task));
+        }
+        let at = self.returned.iter().rposition(is_over)?;
+        Some(self.returned.remove(at))
+    }
+
+    /// Of the retries that are due, the one that has been charged least. A probe most likely fails,
+    /// and an outage is not to be paid by whoever met it first.
+    fn least_charged(&mut self, now: Instant) -> Option<Task<I, E>> {
+        if !self.returned.is_empty() {
+            return None;
+        }
+        let mut due = std::mem::take(&mut self.due).into_vec();
+        let least = due
+            .iter()
+            .enumerate()
+            .filter(|(_, due)| due.at <= now)
+            .min_by_key(|(_, due)| (due.task.history.charged(), due.at, due.task.index))
+            .map(|(place, _)| place);
+        let task = least.map(|place| due.swap_remove(place).task);
+        self.due = due.into();
+        task
     }
 
     /// The next task to go, the breaker aside.
@@ -177,9 +245,10 @@ impl<'env, I, E> Schedule<'env, I, E> {
         index: u64,
         history: &mut History,
         verdict: Verdict,
+        reach: Reach,
         now: Instant,
     ) -> Decision {
-        let decision = self.judge.decide(index, history, verdict, now);
+        let decision = self.judge.decide(index, history, verdict, reach, now);
         if decision == Decision::Stop {
             self.stopped = true;
         }
@@ -302,7 +371,7 @@ mod tests {
         let first = attempt(&mut schedule, now);
         let mut second = attempt(&mut schedule, now);
         schedule.retry_at(first, now + Duration::from_secs(60));
-        let decision = schedule.decide(1, &mut second.history, Verdict::Stop, now);
+        let decision = schedule.decide(1, &mut second.history, Verdict::Stop, Reach::Answered, now);
         assert_eq!(decision, Decision::Stop);
         let mut abandoned = Vec::new();
         while let Next::Abandon(task) = schedule.next(now, &Bell::new()) {
@@ -323,9 +392,13 @@ mod tests {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS);
         let mut first = attempt(&mut schedule, now);
-        let Decision::RetryAt(at) =
-            schedule.decide(0, &mut first.history, Verdict::Unreachable, now)
-        else {
+        let Decision::RetryAt(at) = schedule.decide(
+            0,
+            &mut first.history,
+            Verdict::Unreachable,
+            Reach::NotSent,
+            now,
+        ) else {
             panic!("not charged, so retried")
         };
         schedule.retry_at(first, at);
@@ -340,5 +413,88 @@ mod tests {
         );
         schedule.finished(probe.index, true);
         assert_eq!(attempt(&mut schedule, probe_at).index, 1);
+    }
+
+    #[test]
+    fn probes_go_to_those_who_have_been_charged_least() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut schedule = schedule(&ITEMS[..2]);
+        let mut often = attempt(&mut schedule, start);
+        let mut once = attempt(&mut schedule, start);
+        let (retry, reach) = (Verdict::Retry, Reach::Answered);
+        for _ in 0..3 {
+            schedule.decide(0, &mut often.history, retry, reach, start);
+        }
+        schedule.decide(1, &mut once.history, retry, reach, start);
+        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(1, &mut once.history, verdict, reach, start);
+        schedule.retry_at(often, start);
+        schedule.retry_at(once, start + second / 2);
+        assert_eq!(attempt(&mut schedule, start + second).index, 1);
+    }
+
+    #[test]
+    fn the_deadlines_of_items_are_kept_while_nothing_may_go() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
+        let source = Box::new(SliceSource::new(&ITEMS[..2]));
+        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, retry, None);
+        let mut fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Task<_, _>, now| {
+            let verdict = Verdict::Unreachable;
+            let history = &mut task.history;
+            match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {
+                Decision::RetryAt(again) => schedule.retry_at(task, again),
+                end => {
+                    assert_eq!((task.index, end), (1, Decision::OutOfTime));
+                    schedule.finished(1, false);
+                }
+            }
+        };
+        let both = [0, 1].map(|_| attempt(&mut schedule, start));
+        for task in both {
+            fail(&mut schedule, task, start);
+        }
+        for second in [1, 3] {
+            let probe = attempt(&mut schedule, at(second));
+            fail(&mut schedule, probe, at(second));
+        }
+        // The next probe is at seven seconds.
+        match schedule.next(at(3), &Bell::new()) {
+            Next::At(next) => assert_eq!(next, at(4)),
+            other => panic!("{other:?}"),
+        }
+        match schedule.next(at(4), &Bell::new()) {
+            Next::OutOfTime(task) => assert_eq!(task.index, 0),
+            other => panic!("{other:?}"),
+        }
+        schedule.finished(0, false);
+        assert!(schedule.is_over());
+    }
+
+    #[test]
+    fn the_deadline_of_the_run_is_kept_while_nothing_may_go() {
+        let start = Instant::now();
+        let end = start + Duration::from_millis(500);
+        let source = Box::new(SliceSource::new(&ITEMS));
+        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, Retry::new(), Some(end));
+        let mut first = attempt(&mut schedule, start);
+        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
+        let decision = schedule.decide(0, &mut first.history, verdict, reach, start);
+        assert_eq!(decision, Decision::OutOfTime, "the next probe is too late");
+        schedule.finished(0, false);
+        match schedule.next(start, &Bell::new()) {
+            Next::At(next) => assert_eq!(next, end),
+            other => panic!("{other:?}"),
+        }
+        for index in 1..4 {
+            match schedule.next(end, &Bell::new()) {
+                Next::OutOfTime(task) => assert_eq!(task.index, index),
+                other => panic!("{other:?}"),
+            }
+            schedule.finished(index, false);
+        }
+        assert!(schedule.is_over());
     }
 }

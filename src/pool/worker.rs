@@ -26,7 +26,7 @@ use crate::cancel::Cancel;
 use crate::clock::Bell;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Limiter, Permit, Refusal};
-use crate::retry::{Decision, Retry, Verdict};
+use crate::retry::{Decision, Reach, Retry, Verdict};
 use crate::sync::Mutex;
 
 /// What the threads of one run share.
@@ -186,6 +186,7 @@ impl<'env, C: Crew<'env>> Drop for Lead<'env, C> {
 enum Step<I, E> {
     Attempt(Task<I, E>),
     Abandon(Task<I, E>),
+    OutOfTime(Task<I, E>),
     Broken { index: u64, message: String },
     Park(Option<Instant>),
     Over,
@@ -224,6 +225,9 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
             }
             Step::Abandon(task) => {
                 finished = Some(run.cut(task, run_over()));
+            }
+            Step::OutOfTime(task) => {
+                finished = Some(run.cut(task, out_of_time()));
             }
             Step::Broken { index, message } => {
                 finished = Some(run.deliver(
@@ -307,6 +311,7 @@ fn step<'env, C: Crew<'env>>(
     let step = match core.schedule.next(now, bell) {
         Next::Attempt(task) => Step::Attempt(run.taken_up(task)),
         Next::Abandon(task) => Step::Abandon(run.taken_up(task)),
+        Next::OutOfTime(task) => Step::OutOfTime(run.taken_up(task)),
         Next::Broken { index, message } => Step::Broken { index, message },
         Next::At(at) => Step::Park(Some(at)),
         Next::Wait | Next::Over => Step::Park(None),
@@ -403,6 +408,7 @@ where
             deadline: task.history.deadline,
             cancel: &self.cancel,
             used: Cell::new(None),
+            reach: Cell::new(Reach::Answered),
         };
         let began = clock.now();
         let outcome = {
@@ -416,7 +422,11 @@ where
         };
         let now = clock.now();
         let used = attempt.used.get();
-        let sent = !matches!(outcome, Ok((_, Some(Verdict::Unreachable))));
+        let reach = match outcome {
+            Ok((_, Some(Verdict::Unreachable))) => Reach::NotSent,
+            _ => attempt.reach.get(),
+        };
+        let sent = reach != Reach::NotSent;
         task.history.attempts += u32::from(sent);
         counters.attempted(now.saturating_duration_since(began), sent);
         if let Ok((_, Some(verdict))) = &outcome {
@@ -444,7 +454,7 @@ where
                 Ending::Succeeded,
             )),
             Ok((Err(error), verdict)) => {
-                self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), now)
+                self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), reach, now)
             }
         }
     }
@@ -476,13 +486,14 @@ where
         mut task: Task<J::Input, J::Error>,
         error: J::Error,
         verdict: Verdict,
+        reach: Reach,
         now: Instant,
     ) -> Option<Finished> {
         let mut core = self.core.lock();
         let held = core.schedule.is_held(now);
         let decision = core
             .schedule
-            .decide(task.index, &mut task.history, verdict, now);
+            .decide(task.index, &mut task.history, verdict, reach, now);
         if let Decision::RetryAt(at) = decision {
             let wait = at.saturating_duration_since(now);
             self.monitor.counters().backs_off(wait);
@@ -509,6 +520,8 @@ where
                     // Wakes the leader, at the gate or resting.
                     self.cancel.cancel();
                 }
+                // An answer that came in the same moment is a failure of its own.
+                let called_off = reach != Reach::Answered && self.cancel.is_aborted();
                 Some(self.deliver(
                     Done {
                         index: task.index,
@@ -518,7 +531,11 @@ where
                         waited: task.waited,
                         stopped_run,
                     },
-                    Ending::Failed,
+                    if called_off {
+                        Ending::Abandoned
+                    } else {
+                        Ending::Failed
+                    },
                 ))
             }
         }

@@ -4,10 +4,12 @@
 //! against a server that is down for everybody. With it a run waits, and the items with it. The
 //! probes are spaced by 1 s, doubling to 60 s; any answer closes the breaker.
 //!
-//! It opens at the first failure in which nothing could be sent, and when for two seconds and at
-//! least ten different items every attempt has failed for a passing reason. Different items,
-//! because a single one that always fails says nothing about the server; two seconds, because a
-//! server that hiccups twice for everybody is best met by the normal backoff.
+//! It opens at the first failure in which nothing could be sent, and when every attempt of at least
+//! ten different items has failed for a passing reason: for two seconds, or a hundred items, or one
+//! of them for the third time. Different items, because a single one that always fails says nothing
+//! about the server; two seconds, because a server that hiccups twice for everybody is best met by
+//! the normal backoff. Not two seconds alone: a server that refuses within a millisecond is asked
+//! thousands of times in them, and one item in a hundred is out of attempts by then.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +17,21 @@ const FIRST_SPACING: Duration = Duration::from_secs(1);
 const LAST_SPACING: Duration = Duration::from_secs(60);
 /// Different items that fail in a row before the breaker opens.
 const FAILING_ITEMS: usize = 10;
-/// And for how long.
+/// And for how long,
 const FAILING_FOR: Duration = Duration::from_secs(2);
-/// A run that has never had a proper answer gives up when the breaker has been open for so long.
+/// or how many of them,
+const MANY_ITEMS: usize = 100;
+/// or how often one of them.
+const FAILING_AGAIN: u32 = 3;
+/// A run that has never had any answer gives up when the breaker has been open for so long. An
+/// answer that is an error is one: a server that says it is down for five minutes is there.
 const HOPELESS: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     state: State,
-    /// The items that have failed since the last answer, each once.
-    failing: Vec<u64>,
+    /// The items that have failed since the last answer, and how often each.
+    failing: Vec<(u64, u32)>,
     failing_since: Option<Instant>,
     ever_answered: bool,
 }
@@ -79,9 +86,14 @@ impl Breaker {
         }
     }
 
+    /// The other side is there, if only to say that it fails.
+    pub(crate) fn heard(&mut self) {
+        self.ever_answered = true;
+    }
+
     /// The other side works: a success, a refusal of one item, a plea to wait.
     pub(crate) fn answered(&mut self) {
-        self.ever_answered = true;
+        self.heard();
         self.failing.clear();
         self.failing_since = None;
         self.state = State::Closed;
@@ -95,11 +107,18 @@ impl Breaker {
         match &mut self.state {
             State::Closed => {
                 let since = *self.failing_since.get_or_insert(now);
-                if self.failing.len() < FAILING_ITEMS && !self.failing.contains(&item) {
-                    self.failing.push(item);
+                // Never more than a hundred: with the last of them it opens.
+                match self.failing.iter_mut().find(|(other, _)| *other == item) {
+                    Some((_, times)) => *times += 1,
+                    None => self.failing.push((item, 1)),
                 }
                 let outage = self.failing.len() >= FAILING_ITEMS
-                    && now.saturating_duration_since(since) >= FAILING_FOR;
+                    && (now.saturating_duration_since(since) >= FAILING_FOR
+                        || self.failing.len() >= MANY_ITEMS
+                        || self
+                            .failing
+                            .iter()
+                            .any(|(_, times)| *times >= FAILING_AGAIN));
                 if unreachable || outage {
                     self.state = State::Open {
                         since: now,
@@ -167,13 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_answered_before_is_waited_for() {
-        let start = Instant::now();
-        let mut breaker = Breaker::default();
-        breaker.answered();
-        assert!(!breaker.failed(0, true, start));
-        breaker.probe_sent(1);
-        assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
+    fn a_server_that_has_been_heard_of_is_waited_for() {
+        for hear in [Breaker::answered, Breaker::heard] {
+            let start = Instant::now();
+            let mut breaker = Breaker::default();
+            hear(&mut breaker);
+            assert!(!breaker.failed(0, true, start));
+            breaker.probe_sent(1);
+            assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
+        }
     }
 
     #[test]
@@ -184,11 +205,33 @@ mod tests {
             let _ = breaker.failed(7, false, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free);
+
+        let mut breaker = Breaker::default();
         for item in 0..20 {
-            let _ = breaker.failed(item, false, now + FAILING_FOR / 2);
+            let _ = breaker.failed(item, false, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free, "it may be a hiccup");
         let _ = breaker.failed(20, false, now + FAILING_FOR);
+        assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
+    }
+
+    #[test]
+    fn a_hundred_items_or_a_third_time_need_no_two_seconds() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        for item in 0..99 {
+            let _ = breaker.failed(item, false, now);
+        }
+        assert_eq!(breaker.passage(now), Passage::Free);
+        let _ = breaker.failed(99, false, now);
+        assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
+
+        let mut breaker = Breaker::default();
+        for item in (0..10).chain(0..10) {
+            let _ = breaker.failed(item, false, now);
+        }
+        assert_eq!(breaker.passage(now), Passage::Free, "a hiccup, twice");
+        let _ = breaker.failed(3, false, now);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
     }
 

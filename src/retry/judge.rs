@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, Passage};
 use super::policy::{Backoff, Retry};
-use super::verdict::Verdict;
+use super::verdict::{Reach, Verdict};
 
 /// What has happened to one item so far.
 #[derive(Clone, Debug)]
@@ -17,6 +17,13 @@ pub(crate) struct History {
     unusable: u32,
     /// When the item as a whole must be done.
     pub(crate) deadline: Option<Instant>,
+}
+
+impl History {
+    /// How many of its attempts were charged to it.
+    pub(crate) fn charged(&self) -> u32 {
+        self.charged
+    }
 }
 
 /// What happens to an item after a failed attempt.
@@ -97,17 +104,26 @@ impl Judge {
         self.breaker.answered();
     }
 
-    /// Decides about `item`, whose attempt has just failed with `verdict`.
+    /// Decides about `item`, whose attempt got so far and has just failed with `verdict`.
     pub(crate) fn decide(
         &mut self,
         item: u64,
         history: &mut History,
         verdict: Verdict,
+        reach: Reach,
         now: Instant,
     ) -> Decision {
-        let hopeless = match verdict {
-            Verdict::Unreachable => self.breaker.failed(item, true, now),
-            Verdict::Retry => self.breaker.failed(item, false, now),
+        if reach == Reach::Answered {
+            self.breaker.heard();
+        }
+        let hopeless = match (verdict, reach) {
+            (Verdict::Unreachable, _) => self.breaker.failed(item, true, now),
+            (Verdict::Retry, _) => self.breaker.failed(item, false, now),
+            // What fails on this side is no news of the other.
+            (_, Reach::NotSent) => {
+                self.breaker.probe_withdrawn(item);
+                false
+            }
             _ => {
                 self.breaker.answered();
                 false
@@ -165,7 +181,12 @@ impl Judge {
                 at(wait, history, now)
             }
             // The breaker spaces the probes; a wait of its own would only delay the item more.
-            Verdict::Unreachable => at(Duration::ZERO, history, now),
+            Verdict::Unreachable => match self.breaker.passage(now) {
+                Passage::NotUntil(probe) if history.deadline.is_some_and(|end| end <= probe) => {
+                    Decision::OutOfTime
+                }
+                _ => at(Duration::ZERO, history, now),
+            },
         }
     }
 }
@@ -191,7 +212,11 @@ mod tests {
         let mut history = judge.history(0, now, None);
         let mut waits = Vec::new();
         for verdict in verdicts {
-            match judge.decide(0, &mut history, verdict, now) {
+            let reach = match verdict {
+                Verdict::Unreachable => Reach::NotSent,
+                _ => Reach::Answered,
+            };
+            match judge.decide(0, &mut history, verdict, reach, now) {
                 Decision::RetryAt(at) => {
                     waits.push(at - now);
                     now = at;
@@ -234,6 +259,50 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_on_this_side_is_no_news_of_the_other() {
+        let now = Instant::now();
+        let mut judge = Judge::new(Retry::new());
+        let mut decide = |item, verdict, reach, now| {
+            let mut history = judge.history(item, now, None);
+            let decision = judge.decide(item, &mut history, verdict, reach, now);
+            (decision, judge.passage(now))
+        };
+        let (_, passage) = decide(0, Verdict::Unreachable, Reach::NotSent, now);
+        assert!(matches!(passage, Passage::NotUntil(_)));
+        let (decision, passage) = decide(1, Verdict::Fail, Reach::NotSent, now);
+        assert_eq!(decision, Decision::Fail);
+        assert!(matches!(passage, Passage::NotUntil(_)), "still open");
+        let later = now + Duration::from_secs(120);
+        let (decision, _) = decide(2, Verdict::Unreachable, Reach::NotSent, later);
+        assert_eq!(decision, Decision::Stop, "and nobody has been heard of");
+    }
+
+    #[test]
+    fn a_server_that_says_it_is_down_is_not_given_up() {
+        for (reach, end) in [
+            (Reach::Answered, Decision::Fail),
+            (Reach::Unanswered, Decision::Stop),
+        ] {
+            let start = Instant::now();
+            let mut judge = Judge::new(Retry::never());
+            let mut decide = |item, now| {
+                let mut history = judge.history(item, now, None);
+                judge.decide(item, &mut history, Verdict::Retry, reach, now)
+            };
+            for item in 0..20 {
+                decide(item, start + Duration::from_millis(200 * item));
+            }
+            assert_eq!(decide(20, start + Duration::from_secs(300)), end);
+        }
+    }
+
+    #[test]
+    fn a_deadline_before_the_next_probe_fails_at_once() {
+        let policy = Retry::new().item_deadline(Some(Duration::from_secs(1)));
+        assert_eq!(run(policy, [Verdict::Unreachable]).1, Decision::OutOfTime);
+    }
+
+    #[test]
     fn unusable_answers_have_a_small_budget_of_their_own() {
         let (waits, end) = run(Retry::new(), std::iter::repeat(Verdict::Unusable));
         assert_eq!((waits.len(), end), (2, Decision::Fail));
@@ -261,7 +330,13 @@ mod tests {
         let mut judge = Judge::new(Retry::new());
         let fail = |judge: &mut Judge, number| {
             let mut history = judge.history(0, now, None);
-            judge.decide(0, &mut history, Verdict::FailAlike(number), now)
+            judge.decide(
+                0,
+                &mut history,
+                Verdict::FailAlike(number),
+                Reach::Answered,
+                now,
+            )
         };
         for _ in 0..9 {
             assert_eq!(fail(&mut judge, 404), Decision::Fail);

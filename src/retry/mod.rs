@@ -11,4 +11,5 @@ mod verdict;
 pub(crate) use breaker::Passage;
 pub(crate) use judge::{Decision, History, Judge};
 pub use policy::{Backoff, Retry};
+pub(crate) use verdict::Reach;
 pub use verdict::Verdict;

@@ -47,3 +47,14 @@ pub enum Verdict {
     /// finished.
     Stop,
 }
+
+/// How far an attempt got, whatever the verdict: what it says about the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nothing was sent: it does not count as an attempt, and says nothing about the other side.
+    NotSent,
+    /// Sent, and no word came back: nobody has been heard of yet.
+    Unanswered,
+    /// Something answered, if only to fail.
+    Answered,
+}

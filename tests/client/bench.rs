@@ -1,0 +1,231 @@
+//! A client over a provider made of a closure, with a virtual clock that the test's thread drives.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::abort;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate::{
+    Answer, Call, Cancel, Client, ClientBuilder, Fault, MemoryTransport, Monitor, Progress, Retry,
+    Stage, TransportError, VirtualClock,
+};
+
+pub type Outcome = Result<Answer, TransportError>;
+
+/// One request, as the provider sees it.
+pub struct Ask<'a> {
+    /// Its number among all requests, from 0.
+    pub index: usize,
+    /// When it came, on the virtual clock, after the start.
+    pub at: Duration,
+    pub call: &'a Call<'a>,
+}
+
+impl Ask<'_> {
+    pub fn body(&self) -> Value {
+        serde_json::from_slice(self.call.body).expect("the client sends JSON")
+    }
+
+    /// The text of a chat's last message.
+    pub fn prompt(&self) -> String {
+        let body = self.body();
+        let messages = body["messages"].as_array().expect("a chat");
+        let content = &messages.last().expect("a message")["content"];
+        content.as_str().expect("a text").to_owned()
+    }
+}
+
+/// What is kept of a request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Duration,
+    pub thread: ThreadId,
+    pub body: Vec<u8>,
+}
+
+pub struct Bench {
+    pub time: VirtualClock,
+    pub client: Client,
+    pub monitor: Monitor,
+    pub cancel: Cancel,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+pub const KEY: &str = "sk-bench-0123456789abcdef";
+
+/// A bench with the builder's defaults and repeatable jitter.
+pub fn bench(answer: impl Fn(&Ask<'_>) -> Outcome + Send + Sync + 'static) -> Bench {
+    bench_with(|builder| builder, answer)
+}
+
+pub fn bench_with(
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    answer: impl Fn(&Ask<'_>) -> Outcome + Send + Sync + 'static,
+) -> Bench {
+    let time = VirtualClock::new();
+    let (clock, start) = (time.clock(), time.clock().now());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let transport = MemoryTransport::new(move |call| {
+        let at = clock.now() - start;
+        let index = {
+            let mut log = log.lock().unwrap();
+            log.push(Seen {
+                at,
+                thread: thread::current().id(),
+                body: call.body.to_vec(),
+            });
+            log.len() - 1
+        };
+        answer(&Ask { index, at, call })
+    });
+    let builder = Client::builder()
+        .base_url("http://127.0.0.1:9/v1")
+        .api_key(KEY)
+        .retry(Retry::new().seed(1))
+        .clock(time.clock())
+        .transport(transport);
+    let (monitor, cancel) = (Monitor::new(), Cancel::new());
+    let client = configure(builder)
+        .build()
+        .unwrap()
+        .with_monitor(&monitor)
+        .with_cancel(&cancel);
+    Bench {
+        time,
+        client,
+        monitor,
+        cancel,
+        seen,
+    }
+}
+
+impl Bench {
+    /// Does `work` on a thread of its own, and moves the clock whenever nothing else can happen.
+    pub fn run<T: Send>(&self, work: impl FnOnce(&Client) -> T + Send) -> T {
+        self.run_on(&self.client, work)
+    }
+
+    /// As [`run`](Self::run), for a client made of this bench's.
+    pub fn run_on<T: Send>(&self, client: &Client, work: impl FnOnce(&Client) -> T + Send) -> T {
+        drive(&self.time, &self.monitor, || work(client))
+    }
+
+    /// Every request so far, in the order they came.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// When the requests came, after the start.
+    pub fn times(&self) -> Vec<Duration> {
+        self.seen().iter().map(|seen| seen.at).collect()
+    }
+
+    pub fn threads(&self) -> BTreeSet<String> {
+        let threads = self.seen();
+        threads.iter().map(|s| format!("{:?}", s.thread)).collect()
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.monitor.snapshot()
+    }
+}
+
+/// Does `work` on a thread of its own. The clock moves to the next instant that anybody waits for
+/// when every thread that `monitor` counts is parked, which is when nothing else can happen.
+pub fn drive<T: Send>(
+    time: &VirtualClock,
+    monitor: &Monitor,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let run = scope.spawn(work);
+        while !run.is_finished() {
+            let threads = monitor.snapshot().threads;
+            if threads > 0 && time.parked() as u64 >= threads {
+                time.advance_to_next();
+            }
+            if began.elapsed() > Duration::from_secs(120) {
+                // A panic here would wait for the stuck threads, and never be seen.
+                let _ = writeln!(std::io::stderr(), "stuck: {time:?} {monitor:?}");
+                abort();
+            }
+            thread::yield_now();
+        }
+        run.join()
+    })
+    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A chat completion that says `text`, with a usage of 10 + 5 tokens.
+pub fn says(text: &str) -> Outcome {
+    Ok(answer(200, &chat(text, 15)))
+}
+
+pub fn chat(text: &str, tokens: u64) -> Value {
+    json!({
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }],
+        "usage": {
+            "prompt_tokens": tokens - 5, "completion_tokens": 5, "total_tokens": tokens,
+        },
+    })
+}
+
+pub fn answer(status: u16, body: &Value) -> Answer {
+    Answer {
+        status,
+        headers: [("content-type", "application/json")].into_iter().collect(),
+        body: body.to_string().into_bytes(),
+    }
+}
+
+/// An error in OpenAI's shape.
+pub fn error(status: u16, code: &str, message: &str) -> Outcome {
+    Ok(answer(
+        status,
+        &json!({"error": {"message": message, "type": code, "param": null, "code": code}}),
+    ))
+}
+
+/// The same answer with these headers.
+pub fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
+    outcome.map(|answer| Answer {
+        headers: headers.iter().copied().collect(),
+        ..answer
+    })
+}
+
+/// A connect that was refused.
+pub fn refused() -> Outcome {
+    Err(TransportError::new(
+        Fault::Connect,
+        Stage::NothingSent,
+        "cannot connect (http://127.0.0.1:9)",
+    ))
+}
+
+pub fn prompts(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("prompt {n}")).collect()
+}
+
+pub const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
