@@ -286,12 +286,21 @@ mod tests {
         allowance.pause(5 * SECOND, 0);
         allowance.set_requests(None, SECOND);
         allowance.set_tokens(None, SECOND);
+        let end = 5 * SECOND;
         assert_eq!(
             allowance.check(Cost::ONE, SECOND),
-            Admission::At(5 * SECOND + SECOND / 2, Why::Pause),
+            Admission::At(end, Why::Pause)
+        );
+        allowance.take(Cost::ONE, end);
+        assert_eq!(
+            allowance.check(Cost::ONE, end),
+            Admission::At(end + SECOND / 2, Why::Pause),
             "two places, filled over a second"
         );
-        allowance.set_requests(Some((Rate::per_second(10), 10)), SECOND);
+        allowance.release(Cost::ONE, 0, end);
+        let mut allowance = both();
+        allowance.pause(end, 0);
+        allowance.set_tokens(None, SECOND);
         allowance.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
         assert_eq!(
             allowance.check(Cost::tokens(3), SECOND),
