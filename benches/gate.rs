@@ -62,7 +62,7 @@ fn busy(per_second: u32, threads: usize, length: Duration) -> Round {
         // Those that still wait would be admitted one by one, at the rate.
         drop(limiter.set_requests(None));
     });
-    let cpu = cpu() - before;
+    let cpu = cpu().saturating_sub(before);
     let grants = grants.into_inner().expect("no thread panics");
     let counts = sorted(grants.iter().map(Vec::len).collect());
     let end = started + length;

@@ -64,7 +64,7 @@ fn measure(run: impl FnOnce(&AtomicUsize) -> u64) -> Round {
     let threads = run(&peak);
     Round {
         wall: started.elapsed(),
-        cpu: cpu() - before,
+        cpu: cpu().saturating_sub(before),
         threads,
         in_process: peak.into_inner(),
     }

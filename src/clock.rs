@@ -177,7 +177,7 @@ impl VirtualClock {
 
     /// How many threads are parked on this clock, not counting those already told to wake.
     pub fn parked(&self) -> usize {
-        self.0.parked_in(&self.0.state.lock())
+        Virtual::parked_in(&self.0.state.lock())
     }
 
     /// Waits, in real time, until at least `threads` threads are parked on this clock.
@@ -185,7 +185,7 @@ impl VirtualClock {
     /// This is how a test knows that everything that can happen at this instant has happened.
     pub fn wait_parked(&self, threads: usize) {
         let mut state = self.0.state.lock();
-        while self.0.parked_in(&state) < threads {
+        while Virtual::parked_in(&state) < threads {
             state = self.0.parked.wait(state);
         }
     }
@@ -254,7 +254,7 @@ impl Virtual {
         bell.clear();
     }
 
-    fn parked_in(&self, state: &VirtualState) -> usize {
+    fn parked_in(state: &VirtualState) -> usize {
         state
             .sleepers
             .iter()

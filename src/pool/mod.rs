@@ -4,9 +4,9 @@
 //! [`results`] are its two ends, and [`run`] puts them together. Nothing here knows what a job does.
 
 mod closures;
-mod job;
 #[cfg(all(test, loom))]
-mod model;
+mod interleavings;
+mod job;
 mod order;
 mod progress;
 mod results;
