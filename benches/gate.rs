@@ -37,6 +37,12 @@ fn busy(per_second: u32, threads: usize, length: Duration) -> Round {
     let burst = per_second as usize;
     let over = AtomicBool::new(false);
     let grants = Mutex::new(Vec::new());
+    // Taken beforehand: else the first thread to start takes all of it, and the grants a thread would
+    // say nothing about whose turn it was.
+    let burst_taken: Vec<_> = (0..burst)
+        .filter(|_| limiter.try_acquire(Cost::ONE).is_ok())
+        .map(|_| Instant::now())
+        .collect();
     let before = cpu();
     let started = Instant::now();
     thread::scope(|scope| {
@@ -56,21 +62,17 @@ fn busy(per_second: u32, threads: usize, length: Duration) -> Round {
         // Those that still wait would be admitted one by one, at the rate.
         drop(limiter.set_requests(None));
     });
-    let cpu = cpu() - before;
+    let cpu = cpu().saturating_sub(before);
     let grants = grants.into_inner().expect("no thread panics");
     let counts = sorted(grants.iter().map(Vec::len).collect());
     let end = started + length;
-    let times = sorted(
-        grants
-            .into_iter()
-            .flatten()
-            .filter(|at| *at < end)
-            .collect(),
-    );
+    let in_time = grants.into_iter().flatten().filter(|at| *at < end);
+    let times = sorted(burst_taken.into_iter().chain(in_time).collect());
+    let waited_for = times.len().saturating_sub(burst);
     Round {
-        share: (times.len() - burst) as f64 / (f64::from(per_second) * length.as_secs_f64()),
+        share: waited_for as f64 / (f64::from(per_second) * length.as_secs_f64()),
         worst_second: worst_window(&times, Duration::from_secs(1)),
-        cpu_per_grant: cpu / u32::try_from(times.len()).unwrap_or(u32::MAX),
+        cpu_per_grant: cpu / u32::try_from(waited_for).unwrap_or(u32::MAX),
         fewest: counts[0],
         most: counts[counts.len() - 1],
     }

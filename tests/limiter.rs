@@ -1,6 +1,9 @@
 //! The gate as its users see it. Time is virtual unless a test says otherwise: a thread that waits
 //! is parked until the test moves the clock, so that every instant is exact.
 
+// A time that underflows here is a test that fails.
+#![expect(clippy::unchecked_time_subtraction)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
