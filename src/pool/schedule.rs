@@ -438,7 +438,7 @@ mod tests {
         let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
         let source = Box::new(SliceSource::new(&ITEMS[..2]));
         let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, retry, None);
-        let mut fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Task<_, _>, now| {
+        let fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Task<_, _>, now| {
             let verdict = Verdict::Unreachable;
             let history = &mut task.history;
             match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {

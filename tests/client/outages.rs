@@ -115,7 +115,7 @@ fn a_deadline_is_kept_in_an_outage() {
     for answer in [refused as fn() -> Outcome, || error(503, "down", "down")] {
         let bench = bench(move |_| answer());
         let client = bench.client.clone().with_deadline(secs(20));
-        let results = bench.run_on(&client, |client| client.chat_all("m", &prompts(50)));
+        let results = bench.run_on(&client, |client| client.chat_all("m", &prompts(200)));
         assert!(bench.time.elapsed() <= secs(20), "{:?}", bench.time);
         for result in &results {
             let kind = result.as_ref().unwrap_err().kind();
