@@ -113,6 +113,7 @@ impl Client {
                 key: self.key(),
                 wall,
                 cost_tokens: reserved,
+                longest_wait: self.settings().retry.longest_wait(),
             })
         };
         match judgement {

@@ -430,7 +430,7 @@ where
         task.history.attempts += u32::from(sent);
         counters.attempted(now.saturating_duration_since(began), sent);
         if let Ok((_, Some(verdict))) = &outcome {
-            self.slow_down(*verdict);
+            self.hold_others(*verdict);
         }
         // Before the result goes anywhere: a consumer may take its time.
         match used {
@@ -467,16 +467,17 @@ where
         task
     }
 
-    /// A wait that the other side asked for holds everyone, before the place becomes free.
-    fn slow_down(&self, verdict: Verdict) {
+    /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
+    fn hold_others(&self, verdict: Verdict) {
+        if let Verdict::Throttled | Verdict::Wait(_) | Verdict::WaitAlone(_) = verdict {
+            self.monitor.counters().throttled();
+        }
         match verdict {
-            Verdict::Wait(hint) => {
-                self.monitor.counters().throttled();
-                if self.retry.obeys(hint) {
-                    self.limiter.pause_for(hint);
-                }
+            Verdict::Stop => self.cancel.cancel(),
+            Verdict::Wait(hint) | Verdict::WaitAlone(hint) if !self.retry.obeys(hint) => {
+                self.cancel.cancel();
             }
-            Verdict::Throttled | Verdict::WaitAlone(_) => self.monitor.counters().throttled(),
+            Verdict::Wait(hint) => self.limiter.pause_for(hint),
             _ => {}
         }
     }

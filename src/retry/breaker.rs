@@ -5,11 +5,12 @@
 //! probes are spaced by 1 s, doubling to 60 s; any answer closes the breaker.
 //!
 //! It opens at the first failure in which nothing could be sent, and when every attempt of at least
-//! ten different items has failed for a passing reason: for two seconds, or a hundred items, or one
-//! of them for the third time. Different items, because a single one that always fails says nothing
-//! about the server; two seconds, because a server that hiccups twice for everybody is best met by
-//! the normal backoff. Not two seconds alone: a server that refuses within a millisecond is asked
-//! thousands of times in them, and one item in a hundred is out of attempts by then.
+//! ten different items has failed for a passing reason, for two seconds or for a hundred items.
+//! Different items, because a single one that always fails says nothing about the server; two
+//! seconds, because a server that hiccups twice for everybody is best met by the normal backoff. Not
+//! two seconds alone: a server that refuses within a millisecond is asked thousands of times in them,
+//! and one item in a hundred is out of attempts by then. (Opening when one item fails again and again
+//! was tried: with short waits between attempts it takes a flaky server for one that is down.)
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,8 @@ const LAST_SPACING: Duration = Duration::from_secs(60);
 const FAILING_ITEMS: usize = 10;
 /// And for how long,
 const FAILING_FOR: Duration = Duration::from_secs(2);
-/// or how many of them,
+/// or how many of them.
 const MANY_ITEMS: usize = 100;
-/// or how often one of them.
-const FAILING_AGAIN: u32 = 3;
 /// A run that has never had any answer gives up when the breaker has been open for so long. An
 /// answer that is an error is one: a server that says it is down for five minutes is there.
 const HOPELESS: Duration = Duration::from_secs(120);
@@ -30,8 +29,8 @@ const HOPELESS: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     state: State,
-    /// The items that have failed since the last answer, and how often each.
-    failing: Vec<(u64, u32)>,
+    /// The items that have failed since the last answer, each once.
+    failing: Vec<u64>,
     failing_since: Option<Instant>,
     ever_answered: bool,
 }
@@ -108,17 +107,12 @@ impl Breaker {
             State::Closed => {
                 let since = *self.failing_since.get_or_insert(now);
                 // Never more than a hundred: with the last of them it opens.
-                match self.failing.iter_mut().find(|(other, _)| *other == item) {
-                    Some((_, times)) => *times += 1,
-                    None => self.failing.push((item, 1)),
+                if !self.failing.contains(&item) {
+                    self.failing.push(item);
                 }
                 let outage = self.failing.len() >= FAILING_ITEMS
                     && (now.saturating_duration_since(since) >= FAILING_FOR
-                        || self.failing.len() >= MANY_ITEMS
-                        || self
-                            .failing
-                            .iter()
-                            .any(|(_, times)| *times >= FAILING_AGAIN));
+                        || self.failing.len() >= MANY_ITEMS);
                 if unreachable || outage {
                     self.state = State::Open {
                         since: now,
@@ -216,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_items_or_a_third_time_need_no_two_seconds() {
+    fn a_hundred_items_need_no_two_seconds() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for item in 0..99 {
@@ -224,14 +218,6 @@ mod tests {
         }
         assert_eq!(breaker.passage(now), Passage::Free);
         let _ = breaker.failed(99, false, now);
-        assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
-
-        let mut breaker = Breaker::default();
-        for item in (0..10).chain(0..10) {
-            let _ = breaker.failed(item, false, now);
-        }
-        assert_eq!(breaker.passage(now), Passage::Free, "a hiccup, twice");
-        let _ = breaker.failed(3, false, now);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
     }
 

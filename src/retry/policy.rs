@@ -156,6 +156,11 @@ impl Retry {
         self.max_server_delay.is_none_or(|longest| hint <= longest)
     }
 
+    /// The longest wait that [`obeys`](Self::obeys) says yes to, if there is one.
+    pub(crate) const fn longest_wait(&self) -> Option<Duration> {
+        self.max_server_delay
+    }
+
     /// A pause that the server did not ask for in so many words, cut to the longest it may ask for.
     pub(crate) fn longest_pause(&self, pause: Duration) -> Duration {
         self.max_server_delay

@@ -118,8 +118,8 @@ fn every_attempt_passes_the_gate() {
     assert!(replies.iter().all(Result::is_ok));
     let times = bench.times();
     assert!(times.len() > 130);
-    for pair in times.windows(2) {
-        assert!(pair[1] - pair[0] >= ms(100), "{pair:?}");
+    for (before, at) in (0..).zip(&times) {
+        assert!(*at >= ms(100) * before, "{times:?}");
     }
 }
 
@@ -187,12 +187,8 @@ fn two_clients_on_one_limiter_keep_within_it_together() {
     );
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 100);
-    for (n, (start, _)) in seen.iter().enumerate() {
-        let within = seen[n..]
-            .iter()
-            .take_while(|(at, _)| *at < *start + secs(1))
-            .count();
-        assert!(within <= 15, "{within} in a second from {start:?}");
+    for (before, (at, _)) in (0..).zip(seen.iter()) {
+        assert!(*at + ms(400) >= ms(100) * before, "{seen:?}");
     }
     assert!(seen.last().unwrap().0 >= ms(9_500));
     // Served in turn once both stand there: neither waits for the other's end.

@@ -37,6 +37,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) wall: SystemTime,
     /// The model tokens the request was reserved at, to know how long to wait for so many.
     pub(crate) cost_tokens: u64,
+    /// The longest wait that is sat through; a longer one is told as such. `None`: any.
+    pub(crate) longest_wait: Option<Duration>,
 }
 
 /// What an outcome amounts to.
@@ -80,7 +82,9 @@ pub(crate) fn classify_answer(seen: &Seen<'_>) -> Judgement {
     } else {
         let problem = Problem::read(seen.body);
         let wishes = Wishes::read(seen, &problem);
-        let row = Row::of(seen.status, &problem, &wishes).obey(&wishes);
+        let row = Row::of(seen.status, &problem, &wishes)
+            .obey(&wishes)
+            .within(seen.longest_wait);
         failure(seen, &row, &problem, &wishes)
     };
     Judgement::Failure(Box::new(failure))
@@ -157,7 +161,9 @@ fn judge_embedded(seen: &Seen<'_>, error: &str) -> Failure {
         .or_else(|| named().map(|&(status, _)| status))
         .unwrap_or(500);
     let wishes = Wishes::of_body(&problem);
-    let row = Row::of(status, &problem, &wishes).maybe_billed();
+    let row = Row::of(status, &problem, &wishes)
+        .maybe_billed()
+        .within(seen.longest_wait);
     failure(seen, &row, &problem, &wishes)
 }
 
@@ -178,6 +184,11 @@ fn failure(seen: &Seen<'_>, row: &Row, problem: &Problem, wishes: &Wishes) -> Fa
         message += &show(&origin(location), MAX_CODE);
     }
     // Writing to a String cannot fail.
+    if row.kind == ErrorKind::ServerDelay
+        && let Some(delay) = wishes.hint
+    {
+        let _ = write!(message, ", {} s", delay.as_secs_f64().ceil());
+    }
     let _ = write!(message, " (HTTP {}", seen.status);
     match &code {
         Some(code) if *code != seen.status.to_string() => {

@@ -28,6 +28,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
         key: None,
         wall: UNIX_EPOCH,
         cost_tokens: 0,
+        longest_wait: None,
     };
     match classify_answer(&seen) {
         Judgement::Success(_) => false,

@@ -245,6 +245,24 @@ impl Row {
         }
     }
 
+    /// A wait longer than is sat through is a failure of its own: the engine stops the run at it,
+    /// and "retried by itself" would be wrong.
+    pub(super) fn within(self, longest_wait: Option<Duration>) -> Self {
+        match self.verdict {
+            Verdict::Wait(delay) | Verdict::WaitAlone(delay)
+                if longest_wait.is_some_and(|longest| delay > longest) =>
+            {
+                Self {
+                    kind: ErrorKind::ServerDelay,
+                    what: "the server asks for a longer wait than is allowed",
+                    next: "run again after that time, or allow longer server delays",
+                    ..self
+                }
+            }
+            _ => self,
+        }
+    }
+
     /// What `x-should-retry` leaves of the verdict. A no is final. A yes is honoured except against
     /// money and a wrong key, and where the request itself is too large ever to be taken.
     pub(super) fn obey(self, wishes: &Wishes) -> Self {

@@ -18,6 +18,7 @@ fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
         key: None,
         wall: UNIX_EPOCH,
         cost_tokens: 10,
+        longest_wait: None,
     })
 }
 
@@ -792,6 +793,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
                 key: Some(&key),
                 wall: UNIX_EPOCH,
                 cost_tokens: 0,
+                longest_wait: None,
             }) else {
                 panic!("{status} {body} is no success");
             };
@@ -810,7 +812,7 @@ proptest! {
     ) {
         let headers: Headers = [(&name, &value)].into_iter().collect();
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
-            let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1 };
+            let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
             if let Judgement::Failure(failure) = classify_answer(&seen) {
                 prop_assert!(!failure.message.chars().any(char::is_control));
                 prop_assert!(!matches!(failure.verdict, V::Wait(Duration::ZERO)));
