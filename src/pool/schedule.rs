@@ -96,7 +96,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             open => open,
         };
         let probe = match passage {
-            Passage::Probe => self.least_charged(now).map(Candidate::Task),
+            Passage::Probe => self.prober(now).map(Candidate::Task),
             _ => None,
         };
         let task = match probe.unwrap_or_else(|| self.candidate(now, waiter)) {
@@ -161,20 +161,19 @@ impl<'env, I, E> Schedule<'env, I, E> {
         Some(self.returned.remove(at))
     }
 
-    /// Of the retries that are due, the one that has been charged least. A probe most likely fails,
-    /// and an outage is not to be paid by whoever met it first.
-    fn least_charged(&mut self, now: Instant) -> Option<Task<I, E>> {
+    /// Of the retries that are due, the one to probe with.
+    fn prober(&mut self, now: Instant) -> Option<Task<I, E>> {
         if !self.returned.is_empty() {
             return None;
         }
         let mut due = std::mem::take(&mut self.due).into_vec();
-        let least = due
+        let next = due
             .iter()
             .enumerate()
             .filter(|(_, due)| due.at <= now)
-            .min_by_key(|(_, due)| (due.task.history.charged(), due.at, due.task.index))
+            .min_by_key(|(_, due)| (due.task.history.probe_order(), due.at, due.task.index))
             .map(|(place, _)| place);
-        let task = least.map(|place| due.swap_remove(place).task);
+        let task = next.map(|place| due.swap_remove(place).task);
         self.due = due.into();
         task
     }
@@ -416,22 +415,33 @@ mod tests {
     }
 
     #[test]
-    fn probes_go_to_those_who_have_been_charged_least() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
+    fn one_item_probes_three_times_unpaid_and_then_another() {
+        let mut now = Instant::now();
         let mut schedule = schedule(&ITEMS[..2]);
-        let mut often = attempt(&mut schedule, start);
-        let mut once = attempt(&mut schedule, start);
+        let mut often = attempt(&mut schedule, now);
+        let mut once = attempt(&mut schedule, now);
         let (retry, reach) = (Verdict::Retry, Reach::Answered);
         for _ in 0..3 {
-            schedule.decide(0, &mut often.history, retry, reach, start);
+            schedule.decide(0, &mut often.history, retry, reach, now);
         }
-        schedule.decide(1, &mut once.history, retry, reach, start);
-        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
-        schedule.decide(1, &mut once.history, verdict, reach, start);
-        schedule.retry_at(often, start);
-        schedule.retry_at(once, start + second / 2);
-        assert_eq!(attempt(&mut schedule, start + second).index, 1);
+        let nothing_sent = (Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(1, &mut once.history, nothing_sent.0, nothing_sent.1, now);
+        schedule.retry_at(often, now);
+        schedule.retry_at(once, now);
+        let mut probes = Vec::new();
+        for _ in 0..7 {
+            let Next::At(at) = schedule.next(now, &Bell::new()) else {
+                panic!("held until the next probe")
+            };
+            now = at;
+            let mut probe = attempt(&mut schedule, now);
+            probes.push(probe.index);
+            // Never out of attempts: a probe is not charged.
+            let decision = schedule.decide(probe.index, &mut probe.history, retry, reach, now);
+            assert_eq!(decision, Decision::RetryAt(now));
+            schedule.retry_at(probe, now);
+        }
+        assert_eq!(probes, [0, 0, 0, 1, 1, 1, 0]);
     }
 
     #[test]
