@@ -10,11 +10,12 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
 use super::job::{Attempt, Done, Job};
+use super::lead::{Core, Crew, Lead, Run};
 use super::progress::Monitor;
 use super::results::Sink;
 use super::schedule::Schedule;
 use super::source::SliceSource;
-use super::worker::{Core, Crew, Lead, Run, work};
+use super::worker::work;
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
 use crate::retry::{Retry, Verdict};

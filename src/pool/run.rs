@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::job::{Done, Failure, Job};
+use super::lead::{Core, Crew, Lead, Run};
 use super::progress::{Ending, Monitor};
 use super::results::{Outcome, Outcomes, Sink, Slots, channel};
 use super::schedule::Schedule;
 use super::source::{Intake, SliceSource, Source};
-use super::worker::{Core, Crew, Lead, Run, work};
+use super::worker::work;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Limiter;
