@@ -39,6 +39,8 @@ pub(super) struct Core<'env, J: Job> {
     pub(super) leader: Leader,
     /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Bell>)>,
+    /// Threads that try the gate, or attempt what it let through, while another leads.
+    pub(super) trying: usize,
     threads: usize,
     /// The system would not give another thread; those there are must do.
     no_more_threads: bool,
@@ -64,6 +66,7 @@ impl<'env, J: Job> Core<'env, J> {
             schedule,
             leader: Leader::OnTheWay,
             idle: Vec::new(),
+            trying: 0,
             threads: 1,
             no_more_threads: false,
             ended: false,

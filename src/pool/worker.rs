@@ -31,6 +31,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
         bell,
         lead: Some(lead),
         idle: false,
+        trying: false,
         turned_away: false,
     };
     let mut finished = None;
@@ -76,9 +77,16 @@ struct Worker<'w, 'env, C: Crew<'env>> {
     lead: Option<Lead<'env, C>>,
     /// It lies down as a follower.
     idle: bool,
+    /// It tries the gate while somebody else has the lead.
+    trying: bool,
     /// It has tried the gate and found it shut, with somebody else to wait there.
     turned_away: bool,
 }
+
+/// Threads that may try the gate at once while somebody else has the lead. Measured on two cores
+/// against none and against all: on empty jobs at 64 at once it takes a third of the CPU of either,
+/// and at 1,000 at once with answers by the second no more than none.
+const MOST_TRYING: usize = 4;
 
 /// What a thread does next.
 enum Step<I, E> {
@@ -104,6 +112,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         let mut core = run.core.lock();
         let now = run.limiter.clock().now();
         let mut news = None;
+        if std::mem::take(&mut self.trying) {
+            core.trying -= 1;
+        }
         if let Some(finished) = finished {
             let held = core.schedule.is_held(now);
             core.schedule.finished(finished.index, finished.succeeded);
@@ -140,8 +151,15 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                     return Step::Park(None);
                 }
                 Leader::Vacant => {}
-                // The leader has not got to the gate yet: it may still be open.
-                Leader::OnTheWay | Leader::Appointed(_) if !self.turned_away => {}
+                // The leader has not got to the gate yet: it may still be open. A few may try, so
+                // that short jobs are not held up by the lead going round; were it everybody, a
+                // thousand answers in one moment would be a thousand threads at two locks.
+                Leader::OnTheWay | Leader::Appointed(_)
+                    if !self.turned_away && core.trying < MOST_TRYING =>
+                {
+                    core.trying += 1;
+                    self.trying = true;
+                }
                 Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
                     self.lie_down(&mut core.idle);
                     drop(core);
