@@ -44,10 +44,11 @@ impl Desk {
             };
             let body: Value = serde_json::from_slice(call.body).unwrap();
             let (status, body) = script(&body, count);
-            let mut answer = Answer::default();
-            answer.status = status;
-            answer.body = body.into_bytes();
-            Ok(answer)
+            Ok(Answer {
+                status,
+                body: body.into_bytes(),
+                ..Answer::default()
+            })
         });
         Client::builder()
             .no_auth()
@@ -204,8 +205,6 @@ fn a_results_file_that_was_cut_anywhere_is_carried_on_with() {
             "cut at {cut}"
         );
     }
-    // A complete record without its newline is complete: only 4 requests at first, then one or two
-    // for each cut inside the last records.
     for tail in [&b"\0\0\0\0"[..], b"{\"custom_id\":\"\xe2\x82", b"{"] {
         let mut torn = whole.clone();
         torn.extend_from_slice(tail);

@@ -46,10 +46,12 @@ struct Restart {
     until: Nanos,
 }
 
-/// How long the gentle start lasts; the places in flight are filled evenly over it.
+/// How long the gentle start lasts at the most; the places in flight are filled evenly over it. It
+/// is no longer than the pause before it, in which so much and no more has piled up: a server that
+/// asks for milliseconds now and then would otherwise be sent as many a second as there are places.
 const RESTART: Nanos = 1_000_000_000;
 /// And how many a second it lets through at the most, where the places are without number.
-const RESTART_MAX: usize = 1_000;
+const RESTART_MAX: u64 = 1_000;
 
 impl Allowance {
     pub(crate) fn new(concurrency: usize) -> Self {
@@ -84,7 +86,7 @@ impl Allowance {
         let was_limited = self.requests.is_some();
         set(&mut self.requests, rate, self.paused_until, now);
         if was_limited && self.requests.is_none() && now < self.paused_until {
-            self.start_gently();
+            self.start_gently(now);
         }
     }
 
@@ -174,7 +176,7 @@ impl Allowance {
             bucket.hold(until, now);
         }
         if self.requests.is_none() {
-            self.start_gently();
+            self.start_gently(now);
         }
     }
 
@@ -183,13 +185,16 @@ impl Allowance {
         self.paused_until
     }
 
-    fn start_gently(&mut self) {
-        let places = self.concurrency.clamp(1, RESTART_MAX) as u64;
+    fn start_gently(&mut self, now: Nanos) {
+        let lasts = RESTART.min(self.paused_until.saturating_sub(now)).max(1);
+        let places = self.concurrency as u64;
+        let rate = u64::try_from(u128::from(places) * u128::from(RESTART) / u128::from(lasts));
+        let rate = rate.unwrap_or(u64::MAX).clamp(1, RESTART_MAX);
         self.restart = Some(Restart {
             // With its first unit at the end of the pause: a single place would otherwise wait a
             // second longer than it was told to.
-            bucket: Bucket::full(Rate::per_second(places), 1, self.paused_until),
-            until: self.paused_until.saturating_add(RESTART),
+            bucket: Bucket::full(Rate::per_second(rate), 1, self.paused_until),
+            until: self.paused_until.saturating_add(lasts),
         });
     }
 }
@@ -334,5 +339,30 @@ mod tests {
             Admission::Now,
             "and then freely"
         );
+    }
+
+    #[test]
+    fn a_short_pause_has_a_short_start() {
+        let mut allowance = Allowance::new(50);
+        allowance.pause(SECOND / 10, 0);
+        let mut now = SECOND / 10;
+        let mut admitted = 0;
+        while now <= SECOND / 5 {
+            match allowance.check(Cost::ONE, now) {
+                Admission::At(at, _) => now = at,
+                _ if now == SECOND / 5 => break,
+                _ => {
+                    allowance.take(Cost::ONE, now);
+                    allowance.release(Cost::ONE, 0, now);
+                    admitted += 1;
+                }
+            }
+        }
+        assert_eq!(admitted, 50, "all places within a tenth of a second");
+        for _ in 0..1_000 {
+            assert_eq!(allowance.check(Cost::ONE, now), Admission::Now);
+            allowance.take(Cost::ONE, now);
+            allowance.release(Cost::ONE, 0, now);
+        }
     }
 }

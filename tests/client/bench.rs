@@ -13,24 +13,24 @@ use tollgate::{
     Stage, TransportError, VirtualClock,
 };
 
-pub type Outcome = Result<Answer, TransportError>;
+pub(crate) type Outcome = Result<Answer, TransportError>;
 
 /// One request, as the provider sees it.
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     /// Its number among all requests, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// When it came, on the virtual clock, after the start.
-    pub at: Duration,
-    pub call: &'a Call<'a>,
+    pub(crate) at: Duration,
+    pub(crate) call: &'a Call<'a>,
 }
 
 impl Ask<'_> {
-    pub fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         serde_json::from_slice(self.call.body).expect("the client sends JSON")
     }
 
     /// The text of a chat's last message.
-    pub fn prompt(&self) -> String {
+    pub(crate) fn prompt(&self) -> String {
         let body = self.body();
         let messages = body["messages"].as_array().expect("a chat");
         let content = &messages.last().expect("a message")["content"];
@@ -40,28 +40,28 @@ impl Ask<'_> {
 
 /// What is kept of a request.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub at: Duration,
-    pub thread: ThreadId,
-    pub body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) at: Duration,
+    pub(crate) thread: ThreadId,
+    pub(crate) body: Vec<u8>,
 }
 
-pub struct Bench {
-    pub time: VirtualClock,
-    pub client: Client,
-    pub monitor: Monitor,
-    pub cancel: Cancel,
+pub(crate) struct Bench {
+    pub(crate) time: VirtualClock,
+    pub(crate) client: Client,
+    pub(crate) monitor: Monitor,
+    pub(crate) cancel: Cancel,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-pub const KEY: &str = "sk-bench-0123456789abcdef";
+pub(crate) const KEY: &str = "sk-bench-0123456789abcdef";
 
 /// A bench with the builder's defaults and repeatable jitter.
-pub fn bench(answer: impl Fn(&Ask<'_>) -> Outcome + Send + Sync + 'static) -> Bench {
+pub(crate) fn bench(answer: impl Fn(&Ask<'_>) -> Outcome + Send + Sync + 'static) -> Bench {
     bench_with(|builder| builder, answer)
 }
 
-pub fn bench_with(
+pub(crate) fn bench_with(
     configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
     answer: impl Fn(&Ask<'_>) -> Outcome + Send + Sync + 'static,
 ) -> Bench {
@@ -105,35 +105,39 @@ pub fn bench_with(
 
 impl Bench {
     /// Does `work` on a thread of its own, and moves the clock whenever nothing else can happen.
-    pub fn run<T: Send>(&self, work: impl FnOnce(&Client) -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce(&Client) -> T + Send) -> T {
         self.run_on(&self.client, work)
     }
 
     /// As [`run`](Self::run), for a client made of this bench's.
-    pub fn run_on<T: Send>(&self, client: &Client, work: impl FnOnce(&Client) -> T + Send) -> T {
+    pub(crate) fn run_on<T: Send>(
+        &self,
+        client: &Client,
+        work: impl FnOnce(&Client) -> T + Send,
+    ) -> T {
         drive(&self.time, &self.monitor, || work(client))
     }
 
     /// Every request so far, in the order they came.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
     /// When the requests came, after the start.
-    pub fn times(&self) -> Vec<Duration> {
+    pub(crate) fn times(&self) -> Vec<Duration> {
         self.seen().iter().map(|seen| seen.at).collect()
     }
 
-    pub fn threads(&self) -> BTreeSet<String> {
+    pub(crate) fn threads(&self) -> BTreeSet<String> {
         let threads = self.seen();
         threads.iter().map(|s| format!("{:?}", s.thread)).collect()
     }
 
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         self.monitor.snapshot()
     }
 }
@@ -143,7 +147,7 @@ impl Bench {
 ///
 /// A thread that has only just been started may be overlooked, and then reads a later time than it
 /// was admitted at: tests may say that nothing is early, not how far apart two requests are.
-pub fn drive<T: Send>(
+pub(crate) fn drive<T: Send>(
     time: &VirtualClock,
     monitor: &Monitor,
     work: impl FnOnce() -> T + Send,
@@ -171,11 +175,12 @@ pub fn drive<T: Send>(
 }
 
 /// A chat completion that says `text`, with a usage of 10 + 5 tokens.
-pub fn says(text: &str) -> Outcome {
+#[expect(clippy::unnecessary_wraps, reason = "as a transport answers")]
+pub(crate) fn says(text: &str) -> Outcome {
     Ok(answer(200, &chat(text, 15)))
 }
 
-pub fn chat(text: &str, tokens: u64) -> Value {
+pub(crate) fn chat(text: &str, tokens: u64) -> Value {
     json!({
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -190,7 +195,7 @@ pub fn chat(text: &str, tokens: u64) -> Value {
     })
 }
 
-pub fn answer(status: u16, body: &Value) -> Answer {
+pub(crate) fn answer(status: u16, body: &Value) -> Answer {
     Answer {
         status,
         headers: [("content-type", "application/json")].into_iter().collect(),
@@ -199,7 +204,8 @@ pub fn answer(status: u16, body: &Value) -> Answer {
 }
 
 /// An error in OpenAI's shape.
-pub fn error(status: u16, code: &str, message: &str) -> Outcome {
+#[expect(clippy::unnecessary_wraps, reason = "as a transport answers")]
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Outcome {
     Ok(answer(
         status,
         &json!({"error": {"message": message, "type": code, "param": null, "code": code}}),
@@ -207,7 +213,7 @@ pub fn error(status: u16, code: &str, message: &str) -> Outcome {
 }
 
 /// The same answer with these headers.
-pub fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
+pub(crate) fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
     outcome.map(|answer| Answer {
         headers: headers.iter().copied().collect(),
         ..answer
@@ -215,7 +221,7 @@ pub fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
 }
 
 /// A connect that was refused.
-pub fn refused() -> Outcome {
+pub(crate) fn refused() -> Outcome {
     Err(TransportError::new(
         Fault::Connect,
         Stage::NothingSent,
@@ -223,14 +229,14 @@ pub fn refused() -> Outcome {
     ))
 }
 
-pub fn prompts(count: usize) -> Vec<String> {
+pub(crate) fn prompts(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("prompt {n}")).collect()
 }
 
-pub const fn ms(ms: u64) -> Duration {
+pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub const fn secs(secs: u64) -> Duration {
+pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }

@@ -1,7 +1,7 @@
 //! The gate under a client: what a request reserves, what it turns out to take, and who shares it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use tollgate::{
@@ -154,13 +154,19 @@ fn two_clients_on_one_limiter_keep_within_it_together() {
         .build()
         .unwrap();
     let (monitor, seen) = (Monitor::new(), Arc::new(Mutex::new(Vec::new())));
+    // Time stands still until both have begun.
+    let both = Arc::new(Barrier::new(2));
     let client = |name: &'static str| {
         let (log, clock) = (Arc::clone(&seen), time.clock());
+        let (both, begun) = (Arc::clone(&both), AtomicBool::new(false));
         Client::builder()
             .base_url("http://127.0.0.1:9/v1")
             .api_key(KEY)
             .limiter(limiter.clone())
             .transport(MemoryTransport::new(move |_| {
+                if !begun.swap(true, Ordering::SeqCst) {
+                    both.wait();
+                }
                 log.lock().unwrap().push((clock.now() - start, name));
                 says(name)
             }))

@@ -169,7 +169,7 @@ fn one_failure_in_ten_is_absorbed() {
         };
         let number: u64 = prompt["prompt ".len()..].parse().unwrap();
         let draw = (number * 31 + attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        if draw % 10 == 0 {
+        if draw.is_multiple_of(10) {
             error(500, "server_error", "hiccup")
         } else {
             says("ok")

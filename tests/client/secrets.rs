@@ -1,6 +1,7 @@
 //! The key, and what else must not come out; how much of a server's words does.
 
 use std::error::Error as _;
+use std::fmt::Write as _;
 
 use serde_json::json;
 use tollgate::{Answer, Client, ErrorKind, Fault, Stage, TransportError};
@@ -12,7 +13,7 @@ fn shown(error: &tollgate::Error) -> String {
     let mut all = format!("{error} {error:?} {error:#?} {:?}", error.code());
     let mut cause = error.source();
     while let Some(error) = cause {
-        all += &format!(" {error} {error:?}");
+        write!(all, " {error} {error:?}").unwrap();
         cause = error.source();
     }
     all += &String::from_utf8_lossy(error.body().unwrap_or_default());
