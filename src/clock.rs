@@ -264,6 +264,13 @@ impl VirtualState {
     }
 }
 
+/// Rings a bell, if there is one: news is found out under a lock and told after it.
+pub(crate) fn ring(bell: Option<Arc<Bell>>) {
+    if let Some(bell) = bell {
+        bell.ring();
+    }
+}
+
 /// One thread's doorbell.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {

@@ -19,13 +19,13 @@
 //!    breaker (`retry/breaker.rs`) holds everything back. Pure: no thread, no lock, no clock.
 //! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
 //!    gate.
-//! 7. `limit/limiter.rs`, `acquire_until`: the lock and the queue of tickets. `limit/allowance.rs`
-//!    decides over requests, tokens, places and the pause together, and `limit/bucket.rs` is the
-//!    arithmetic of one of them; `limit/NOTES.md` has the proofs. A thread that must wait lies down
-//!    on a `Bell` (`clock.rs`).
-//! 8. `pool/worker.rs` again: with its permit in hand the thread passes the lead on, to an idle
+//! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
+//!    `limit/allowance.rs` decides over requests, tokens, places and the pause together, and
+//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/NOTES.md` has the proofs. A thread
+//!    that must wait lies down on a `Bell` (`clock.rs`).
+//! 8. `pool/lead.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
-//!    itself: the thread that was admitted is the thread that sends.
+//!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
 //! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
 //!    deadline, and hands a [`Call`](crate::Call) to the transport. All of the API layer meets in
 //!    this file.
@@ -45,7 +45,7 @@
 //!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
 //! 3. `api/job.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
-//! 4. `pool/worker.rs`, `perform`: a wait that was asked for pauses the gate; then the permit is
+//! 4. `pool/attempt.rs`, `perform`: a wait that was asked for pauses the gate; then the permit is
 //!    settled and its place is free, before anybody sees the result.
 //! 5. A success is delivered. A failure goes to `retry/judge.rs`, which knows the policy
 //!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in

@@ -99,18 +99,20 @@
 //! attempts against a server that is down for everybody. So a *breaker* opens at the first attempt
 //! in which nothing could be sent, and when ten or more different items keep failing for passing
 //! reasons with nothing else in between. Then one probe goes at a time, after 1 s, 2 s, 4 s, up to
-//! every 60 s, and everything else stays where it is. A success closes it, and so does any answer
-//! that shows the server at work: the refusal of one item, a plea to wait.
+//! every 60 s, and everything else stays where it is; a probe is not charged to the item that makes
+//! it. A success closes the breaker, and so does any answer that shows the server at work: the
+//! refusal of one item, a plea to wait.
 //!
-//! A run that the server has never answered gives up after two minutes of that. One that it has
-//! waits for as long as it takes; bound it with a deadline.
+//! A run that the server has never answered gives up after two minutes of that, and one that has
+//! had nothing but failures for answers after ten. One that has seen the server work waits for as
+//! long as it takes; bound it with a deadline.
 //!
 //! # When a run stops
 //!
 //! - at an answer that means that nothing can succeed: the rows above that say so;
 //! - at a wait longer than [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless
 //!   set;
-//! - after two minutes of an open breaker without ever an answer;
+//! - after two minutes of an open breaker without ever an answer, or ten without ever a good one;
 //! - at its [deadline](crate::Client::with_deadline), or a [`Cancel`](crate::Cancel).
 //!
 //! What is in flight is finished. Items not sent are `Err` of kind

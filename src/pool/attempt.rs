@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::job::{Attempt, Done, Failure, Job, Panicked};
-use super::lead::{Run, ring};
+use super::lead::Run;
 use super::progress::Ending;
 use super::results::Sink;
 use super::schedule::Task;
 use super::source::panic_message;
+use crate::clock::ring;
 use crate::error::{Error, ErrorKind};
 use crate::limit::Permit;
 use crate::retry::{Decision, Reach, Verdict};

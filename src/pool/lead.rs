@@ -18,7 +18,7 @@ use super::progress::Monitor;
 use super::results::Sink;
 use super::schedule::Schedule;
 use crate::cancel::Cancel;
-use crate::clock::Bell;
+use crate::clock::{Bell, ring};
 use crate::limit::Limiter;
 use crate::retry::Retry;
 use crate::sync::Mutex;
@@ -182,11 +182,5 @@ impl<'env, C: Crew<'env>> Drop for Lead<'env, C> {
             let bell = self.crew.run().core.lock().hand_over();
             ring(bell);
         }
-    }
-}
-
-pub(super) fn ring(bell: Option<Arc<Bell>>) {
-    if let Some(bell) = bell {
-        bell.ring();
     }
 }

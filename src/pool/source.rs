@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::clock::{Bell, Clock};
+use crate::clock::{Bell, Clock, ring};
 use crate::sync::Mutex;
 
 /// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
@@ -267,12 +267,6 @@ impl<I: Send> Source<I> for Arc<Intake<I>> {
     fn is_spent(&self) -> bool {
         let state = self.state.lock();
         state.ready.is_empty() && matches!(state.end, Some(End::Clean | End::Reported))
-    }
-}
-
-fn ring(bell: Option<Arc<Bell>>) {
-    if let Some(bell) = bell {
-        bell.ring();
     }
 }
 

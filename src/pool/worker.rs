@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Finished, out_of_time, run_over};
 use super::job::{Done, Failure, Job, Panicked};
-use super::lead::{Crew, Lead, Leader, Run, ring};
+use super::lead::{Crew, Lead, Leader, Run};
 use super::progress::Ending;
 use super::results::Sink;
 use super::schedule::{Next, Task};
-use crate::clock::Bell;
+use crate::clock::{Bell, ring};
 use crate::limit::{Permit, Refusal};
 
 /// A thread's life: from its first lead to the end of the run.
