@@ -38,8 +38,8 @@ impl Job for Acts {
     type Output = ();
     type Error = Verdict;
 
-    fn cost(&self, _: &&'static Item) -> Cost {
-        Cost::ONE
+    fn cost(&self, _: &&'static Item) -> crate::error::Result<Cost> {
+        Ok(Cost::ONE)
     }
 
     fn attempt(&self, item: &&'static Item, _: &Attempt<'_>) -> Result<(), Verdict> {
