@@ -33,6 +33,9 @@ pub struct Cancel(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Flag,
+    /// Looked at besides the own state: whoever raises it takes a while to get round to all its
+    /// children, and a second call that finds it raised returns before that.
+    parent: Option<Arc<Shared>>,
     listeners: Mutex<Listeners>,
 }
 
@@ -85,12 +88,12 @@ impl Cancel {
 
     /// Whether [`cancel`](Cancel::cancel) or [`abort`](Cancel::abort) has been called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.state.0.load(Ordering::SeqCst) != LIVE
+        self.0.raised_to() != LIVE
     }
 
     /// Whether [`abort`](Cancel::abort) has been called.
     pub fn is_aborted(&self) -> bool {
-        self.0.state.0.load(Ordering::SeqCst) == ABORTED
+        self.0.raised_to() == ABORTED
     }
 
     /// A flag of its own that is also raised whenever this one is.
@@ -106,7 +109,10 @@ impl Cancel {
     /// assert!(other.is_cancelled());
     /// ```
     pub fn child(&self) -> Self {
-        let child = Self::new();
+        let child = Self(Arc::new(Shared {
+            parent: Some(Arc::clone(&self.0)),
+            ..Shared::default()
+        }));
         {
             let mut listeners = self.0.listeners.lock();
             // A long-lived flag outlives the children of many runs.
@@ -116,7 +122,7 @@ impl Cancel {
             listeners.add(Listener::Child(Arc::downgrade(&child.0)));
         }
         // Looked at after joining: whoever raised the flag in between saw this child or is seen here.
-        child.0.raise(self.0.state.0.load(Ordering::SeqCst));
+        child.0.raise(self.0.raised_to());
         child
     }
 
@@ -156,6 +162,14 @@ impl Cancel {
 }
 
 impl Shared {
+    fn raised_to(&self) -> u8 {
+        let own = self.state.0.load(Ordering::SeqCst);
+        match &self.parent {
+            Some(parent) if own < ABORTED => own.max(parent.raised_to()),
+            _ => own,
+        }
+    }
+
     fn raise(&self, to: u8) {
         if self.state.0.fetch_max(to, Ordering::SeqCst) >= to {
             return;
@@ -277,6 +291,23 @@ mod tests {
             CALLS.fetch_add(1, Ordering::SeqCst);
         });
         assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_child_has_fallen_as_soon_as_its_parent_has() {
+        let all = Cancel::new();
+        let child: Arc<Mutex<Option<Cancel>>> = Arc::default();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let (of_hook, log) = (Arc::clone(&child), Arc::clone(&seen));
+        // Called in the middle of the raising, before the child's turn.
+        let hook = all.hook_abort(move || {
+            let fallen = of_hook.lock().as_ref().is_some_and(Cancel::is_aborted);
+            log.store(1 + usize::from(fallen), Ordering::SeqCst);
+        });
+        *child.lock() = Some(all.child());
+        all.abort();
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        drop(hook);
     }
 
     #[test]

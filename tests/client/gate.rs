@@ -83,6 +83,32 @@ fn the_estimate_counts_the_prompt_and_what_may_be_written() {
 }
 
 #[test]
+fn what_sets_no_limit_to_itself_is_reserved_at_what_others_wrote() {
+    let bench = bench_with(
+        |builder| builder.tokens_per_minute(60_000).concurrency(1),
+        |_| says("ok"),
+    );
+    // A thousand at once: of an unknown length only one may begin before its answer is there, and
+    // the first of them says that five is usual.
+    bench.run(|client| client.chat_all("m", &prompts(30)));
+    assert_eq!(bench.time.elapsed(), secs(0));
+
+    let silent = bench_with(
+        |builder| builder.tokens_per_minute(60_000).concurrency(1),
+        |_| Ok(answer(200, &serde_json::json!({"data": []}))),
+    );
+    silent.run(|client| client.chat_all("m", &prompts(3)));
+    assert!(silent.time.elapsed() >= ms(500), "nobody said how much");
+    let before = silent.time.elapsed();
+    let embeddings = [0; 3].map(|_| Request::post("/v1/embeddings", r#"{"input":"word"}"#));
+    silent.run(|client| client.send_all(&embeddings));
+    assert!(
+        silent.time.elapsed() <= before + secs(1),
+        "nothing is written"
+    );
+}
+
+#[test]
 fn a_request_that_never_fits_fails_unsent_and_blocks_nobody() {
     let bench = bench_with(
         |builder| builder.tokens_per_minute(6_000).concurrency(1),

@@ -416,3 +416,19 @@ fn a_call_under_a_raised_flag_sends_nothing() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(bench.count(), 0);
 }
+
+#[test]
+fn a_run_that_was_stopped_stops_no_other() {
+    let bench = bench(|ask| match ask.index {
+        0 => error(401, "invalid_api_key", "not yet active"),
+        _ => says("ok"),
+    });
+    let first = bench.run(|client| client.chat("m", "hi").send());
+    assert!(first.unwrap_err().stopped_run());
+    let second = bench.run(|client| client.chat("m", "hi").send());
+    assert_eq!(second.unwrap().text().as_deref(), Some("ok"));
+    assert!(
+        !bench.cancel.is_cancelled(),
+        "the caller's flag is the caller's"
+    );
+}

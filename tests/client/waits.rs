@@ -1,8 +1,10 @@
 //! Waits: those a server asks for, in every form, and our own where it does not.
 
-use serde_json::json;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tollgate::{ErrorKind, Retry};
+
+use serde_json::json;
+use tollgate::{ErrorKind, Monitor, Retry};
 
 use crate::bench::*;
 
@@ -20,10 +22,22 @@ fn limited() -> Outcome {
 
 #[test]
 fn retry_after_holds_every_worker() {
-    let bench = bench(|ask| match ask.index {
-        0 => with(limited(), &[("retry-after", "2")]),
-        _ => says("ok"),
+    let watched = Arc::new(OnceLock::<Monitor>::new());
+    let monitor = Arc::clone(&watched);
+    let bench = bench(move |ask| {
+        if ask.index == 0 {
+            return with(limited(), &[("retry-after", "2")]);
+        }
+        // As over a wire: whoever is on the way with it comes back after it.
+        while monitor
+            .get()
+            .is_none_or(|monitor| monitor.snapshot().retries == 0)
+        {
+            std::thread::yield_now();
+        }
+        says("ok")
     });
+    watched.set(bench.monitor.clone()).unwrap();
     let replies = bench.run(|client| client.chat_all("m", &prompts(300)));
     let retried: Vec<u32> = replies
         .iter()
@@ -31,9 +45,9 @@ fn retry_after_holds_every_worker() {
         .filter(|attempts| *attempts > 1)
         .collect();
     assert_eq!(retried, [2]);
-    // Whoever was on the way when it came is at 0; nobody else is before its time.
-    let late: Vec<_> = bench.times().into_iter().filter(|at| *at > ms(0)).collect();
-    assert!(!late.is_empty());
+    // Whoever was on the way when it came is at 0, at most all places; the rest in its time.
+    let (early, late): (Vec<_>, Vec<_>) = bench.times().into_iter().partition(|at| at.is_zero());
+    assert!(early.len() <= 20, "{} went on", early.len());
     assert!(late.iter().all(|at| *at >= secs(2)), "{late:?}");
 }
 
