@@ -282,9 +282,49 @@ fn failed_rows_are_in_the_errors_file_until_they_succeed() {
 #[test]
 fn a_left_over_errors_file_is_no_part_of_a_fresh_run() {
     let desk = Desk::new(&rows(2));
-    fs::write(desk.path("out.errors.jsonl"), "anything").unwrap();
+    let old = r#"{"id":"x","custom_id":"id-0","response":null,"error":{"code":"invalid_request_line","message":""}}"#;
+    fs::write(desk.path("out.errors.jsonl"), format!("{old}\n{{\"id\"")).unwrap();
     desk.run(fine);
     assert!(!desk.path("out.errors.jsonl").exists());
+    assert_eq!(desk.sent(), 2);
+}
+
+#[test]
+fn files_that_are_something_else_are_left_alone() {
+    for (name, precious) in [
+        ("out.results.jsonl", r#"{"name":"my config","keep":true}"#),
+        ("out.results.jsonl", "hello world"),
+        ("out.errors.jsonl", "precious notes\n"),
+        ("out.errors.jsonl", "{\"name\":1}"),
+    ] {
+        let desk = Desk::new(&rows(2));
+        fs::write(desk.path(name), precious).unwrap();
+        let error = desk.run_with(fine, |run| run).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{name} {precious}");
+        assert_eq!(desk.sent(), 0);
+        assert_eq!(fs::read_to_string(desk.path(name)).unwrap(), precious);
+    }
+}
+
+#[test]
+fn what_failed_for_good_stays_so_when_nothing_succeeded() {
+    let desk = Desk::new(&rows(3));
+    let invalid: Script = |_, _| (400, r#"{"error":{"message":"no"}}"#.to_owned());
+    desk.run(invalid);
+    let summary = desk.run(fine);
+    assert_eq!((desk.sent(), summary.progress.failed), (3, 3));
+    assert_eq!(desk.errors().len(), 3);
+}
+
+#[test]
+fn an_answer_of_no_use_that_is_asked_for_again_may_be_billed_twice() {
+    let desk = Desk::new(&rows(5));
+    let page: Script = |_, _| (200, "<html>log in</html>".to_owned());
+    let summary = desk.run(page).to_json(1);
+    assert_eq!(summary["attempts"], 15);
+    assert_eq!(summary["retries"], 10);
+    assert_eq!(summary["possibly_billed_twice"], 10);
+    assert_eq!(desk.errors()[0]["error"]["code"], "invalid_response");
 }
 
 #[test]

@@ -53,6 +53,17 @@ fn now(limiter: &Limiter, cost: Cost) -> Permit {
     limiter.try_acquire(cost).unwrap()
 }
 
+/// Waits so long in vain, exactly.
+fn timed_out(time: &VirtualClock, limiter: &Limiter, cost: Cost, timeout: Duration) {
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| limiter.acquire_timeout(cost, timeout).map(drop));
+        time.wait_parked(1);
+        time.advance(timeout);
+        let error = waiter.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline);
+    });
+}
+
 mod pace {
     use super::*;
 
@@ -197,12 +208,11 @@ mod asking {
     fn nothing_is_reserved_by_asking_in_vain() {
         let (time, limiter) = virtual_limiter(|limiter| limiter.requests(Rate::per_second(1)));
         drop(now(&limiter, Cost::ONE));
-        for _ in 0..100 {
-            assert_eq!(opens_in(&limiter, Cost::ONE), SECOND);
-            let refused = limiter.acquire_timeout(Cost::ONE, SECOND / 2).unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::Deadline);
+        for asked in 0..100 {
+            assert_eq!(opens_in(&limiter, Cost::ONE), SECOND - SECOND / 200 * asked);
+            timed_out(&time, &limiter, Cost::ONE, SECOND / 200);
         }
-        assert_eq!(time.elapsed(), Duration::ZERO, "certain, so at once");
+        assert_eq!(opens_in(&limiter, Cost::ONE), SECOND / 2);
         assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
     }
 
@@ -502,13 +512,10 @@ mod tokens {
 
     #[test]
     fn a_usage_beyond_all_bounds_is_a_long_wait_and_no_panic() {
-        let (_, limiter) = limiter();
+        let (time, limiter) = limiter();
         now(&limiter, Cost::tokens(1)).settle(u64::MAX);
         assert!(opens_in(&limiter, Cost::tokens(1)) > SECOND * 60 * 60 * 24 * 365);
-        let error = limiter
-            .acquire_timeout(Cost::tokens(1), SECOND)
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Deadline);
+        timed_out(&time, &limiter, Cost::tokens(1), SECOND);
     }
 }
 
@@ -561,6 +568,28 @@ mod pauses {
         );
         limiter.set_requests(Some(Rate::per_second(2))).unwrap();
         assert_eq!(opens_in(&limiter, Cost::ONE), SECOND * 5 + SECOND / 2);
+    }
+
+    #[test]
+    fn a_refund_or_a_change_of_rate_may_still_come_before_a_deadline() {
+        let (time, limiter) = virtual_limiter(|limiter| limiter.tokens(Rate::per_second(10)));
+        let held = limiter.acquire(Cost::tokens(10)).unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| limiter.acquire_timeout(Cost::tokens(10), SECOND / 2));
+            time.wait_parked(1);
+            held.settle(0);
+            drop(waiter.join().unwrap().unwrap());
+        });
+        let (time, limiter) = virtual_limiter(|limiter| limiter.requests(Rate::per_hour(1)));
+        drop(now(&limiter, Cost::ONE));
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| limiter.acquire_timeout(Cost::ONE, SECOND * 5));
+            time.wait_parked(1);
+            limiter.set_requests(Some(Rate::per_second(1_000))).unwrap();
+            time.wait_parked(1);
+            time.advance(SECOND);
+            drop(waiter.join().unwrap().unwrap());
+        });
     }
 
     #[test]

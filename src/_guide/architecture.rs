@@ -59,7 +59,10 @@
 //!
 //! A lazy input is pulled by a feeder thread into a bounded queue (`Intake` in `pool/source.rs`),
 //! and outcomes come through a bounded channel (`pool/results.rs`). [`Pool`](crate::Pool)'s own
-//! methods are in `pool/closures.rs`: a job made of two closures.
+//! methods are in `pool/closures.rs`: a job made of two closures. Results in order go through the
+//! window of `pool/order.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
+//! `pool/progress.rs`. Who leads, who follows and who is woken is `pool/lead.rs`: the hardest file of
+//! the engine, and the one to read before changing `pool/worker.rs`.
 //!
 //! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
 //! doubled ids, `journal.rs` opens the output and reads back what is done. Then each line goes

@@ -67,7 +67,7 @@
 //! # Waiting
 //!
 //! [`acquire`](crate::Limiter::acquire) waits; [`acquire_timeout`](crate::Limiter::acquire_timeout)
-//! waits so long, and gives up at once when it is certain that it would be in vain;
+//! waits so long, and gives up at once when a pause makes it certain that it would be in vain;
 //! [`acquire_cancellable`](crate::Limiter::acquire_cancellable) waits until a
 //! [`Cancel`](crate::Cancel); [`try_acquire`](crate::Limiter::try_acquire) answers *when*. Whoever
 //! waits holds a numbered ticket, and is served in that order. Only the first in line has a timed

@@ -68,6 +68,10 @@ where
     fn verdict(&self, failed: &Failed) -> Verdict {
         failed.verdict
     }
+
+    fn maybe_paid(&self, failed: &Failed) -> bool {
+        failed.error.maybe_billed()
+    }
 }
 
 impl Client {
@@ -188,9 +192,6 @@ impl Client {
             failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
         if nothing_sent {
             attempt.used.set(Some(0));
-        }
-        if failure.maybe_billed {
-            self.monitor().counters().maybe_billed();
         }
         let mut error = Error::new(failure.kind, failure.message)
             .with_code(failure.code)

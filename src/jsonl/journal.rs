@@ -111,11 +111,18 @@ impl Journal {
     /// [`ErrorKind::Io`].
     pub(super) fn open(places: &Places, opening: Opening) -> Result<(Self, Past)> {
         let mut past = Past::default();
+        // An empty results file is one, too: of a run in which nothing succeeded.
+        let resumed = match &places.output {
+            Place::File(path) => !opening.overwrite && fs::metadata(path).is_ok(),
+            Place::Stream => false,
+        };
+        if let (Place::File(path), false) = (&places.errors, resumed) {
+            refuse_other_files(path)?;
+        }
         let output = match &places.output {
             Place::Stream => Target::Stdout,
             Place::File(path) => open_output(path, opening, &mut past)?,
         };
-        let resumed = matches!(output, Target::File { end: Some(end), .. } if end > 0);
         let mut old_errors = 0;
         let errors = match &places.errors {
             Place::Stream if matches!(output, Target::Stdout) => Target::Shared,
@@ -370,7 +377,14 @@ fn read_back(path: &Path, opening: Opening, past: &mut Past) -> Result<Tail> {
                     return Ok(Tail::Unended(next));
                 }
             }
-            Err(_) if !ended => return Ok(Tail::Torn(at)),
+            // What no record precedes may be a file of another kind that has no newline.
+            Err(_) if !ended && (at > 0 || may_begin_a_record(&line)) => {
+                log::warn!(
+                    "{path:?} ends in a torn record, which is cut off: {} bytes",
+                    line.len()
+                );
+                return Ok(Tail::Torn(at));
+            }
             Err(_) if text.is_empty() => {}
             Err(_) => {
                 return Err(Error::new(
@@ -384,6 +398,37 @@ fn read_back(path: &Path, opening: Opening, past: &mut Past) -> Result<Tail> {
         }
         at = next;
     }
+}
+
+/// Whether a torn line may be what is left of a record, ours or of a tool like us.
+fn may_begin_a_record(line: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 2] = [b"{\"id\":\"", b"{\"custom_id\":"];
+    line.iter().all(|byte| *byte == 0)
+        || BEGINNINGS
+            .iter()
+            .any(|start| line.starts_with(start) || start.starts_with(line))
+}
+
+/// Refuses to replace what is no errors file: a left-over one holds records, or the start of one.
+fn refuse_other_files(path: &Path) -> Result<()> {
+    let unreadable = |error| failed("look into", path, error);
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
+    let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut line = Vec::new();
+    source.read_until(b'\n', &mut line).map_err(unreadable)?;
+    let torn = !line.ends_with(b"\n") && may_begin_a_record(&line);
+    if line.is_empty() || torn || ReadRecord::parse(line.trim_ascii()).is_ok() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!(
+            "errors file {path:?} exists and holds something else than failed rows: name another \
+             with --errors, or move it away"
+        ),
+    ))
 }
 
 /// Notes which rows have failed for good. What is no record here is no reason to refuse a run: it

@@ -81,6 +81,10 @@ impl Job for SendRows {
     fn verdict(&self, failed: &Failed) -> Verdict {
         failed.verdict
     }
+
+    fn maybe_paid(&self, failed: &Failed) -> bool {
+        failed.error.maybe_billed()
+    }
 }
 
 /// What the reading side has to tell while it reads, and in the end.

@@ -231,6 +231,7 @@ impl FileRun<'_> {
             errors: Vec::new(),
             order: self.ordered.then(Reorder::new),
             so_far: Arc::clone(&so_far),
+            ready: (0, 0),
             failed: 0,
             progress: FileProgress {
                 total,
@@ -333,6 +334,8 @@ struct Writer<'p> {
     errors: Vec<u8>,
     order: Option<Reorder<Outcome>>,
     so_far: Arc<ReadSoFar>,
+    /// Successes and failures that are records, and not yet in their files.
+    ready: (u64, u64),
     /// Rows given up by this run.
     failed: u64,
     progress: FileProgress,
@@ -415,7 +418,7 @@ impl Writer<'_> {
             extras,
         };
         self.records.write(&mut self.results, &record);
-        self.progress.succeeded += 1;
+        self.ready.0 += 1;
         self.journal.ended(row.custom_id.as_deref());
     }
 
@@ -427,9 +430,13 @@ impl Writer<'_> {
         }
         let out_of_time = error.kind() == ErrorKind::Deadline && self.has_deadline;
         if out_of_time {
-            self.stopped.get_or_insert_with(|| error.clone());
-            // Whatever comes later is late, too.
-            self.cancel.cancel();
+            self.stopped
+                .get_or_insert_with(|| Error::new(ErrorKind::Deadline, "the run's time is over"));
+            // A row that had another attempt before it says nothing of the others; one that the gate
+            // turned away does, and an input without end must have one.
+            if error.attempts() == 0 {
+                self.cancel.cancel();
+            }
         }
         if error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled {
             return;
@@ -453,7 +460,7 @@ impl Writer<'_> {
             extras,
         };
         self.records.write(&mut self.errors, &record);
-        self.failed += 1;
+        self.ready.1 += 1;
         self.journal.ended(row.custom_id.as_deref());
     }
 
@@ -467,7 +474,11 @@ impl Writer<'_> {
                 .write_results(&self.results)
                 .and_then(|()| self.journal.write_errors(&self.errors));
             match written {
-                Ok(()) => self.last_record = Instant::now(),
+                Ok(()) => {
+                    self.last_record = Instant::now();
+                    self.progress.succeeded += self.ready.0;
+                    self.failed += self.ready.1;
+                }
                 Err(error) => {
                     // Answers that cannot be kept are not worth fetching.
                     self.broken = Some(error);
@@ -477,6 +488,7 @@ impl Writer<'_> {
         }
         self.results.clear();
         self.errors.clear();
+        self.ready = (0, 0);
     }
 
     fn look(&mut self) {

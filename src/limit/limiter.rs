@@ -96,7 +96,7 @@ impl Limiter {
     ///
     /// # Errors
     /// As [`acquire`](Limiter::acquire), and [`ErrorKind::Deadline`] when the time is over, or at
-    /// once when it is certain that it will not do.
+    /// once when a pause makes it certain that it will not do.
     pub fn acquire_timeout(&self, cost: Cost, timeout: Duration) -> Result<Permit> {
         self.acquire_until(cost, self.0.clock.now().checked_add(timeout), None)
     }

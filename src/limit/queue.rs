@@ -132,12 +132,10 @@ impl Ticket<'_> {
                 } else {
                     (None, None)
                 };
-                // An instant beyond the deadline is as good as the deadline itself; a pause is one
-                // for those further back, too.
+                // A pause is never shortened, so one beyond the deadline is certain, for those further
+                // back too. A bucket is not: a refund or a change of rate may bring its instant forward.
                 let paused_until = shared.instant(state.allowance.paused_until());
-                if deadline.is_some_and(|deadline| {
-                    deadline <= instant || deadline < paused_until || until > Some(deadline)
-                }) {
+                if deadline.is_some_and(|deadline| deadline <= instant || deadline < paused_until) {
                     return Err(Error::new(
                         ErrorKind::Deadline,
                         "the gate cannot admit this before its deadline",

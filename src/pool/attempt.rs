@@ -132,7 +132,12 @@ where
             .decide(task.index, &mut task.history, verdict, reach, now);
         if let Decision::RetryAt(at) = decision {
             let wait = at.saturating_duration_since(now);
-            self.monitor.counters().backs_off(wait);
+            self.monitor
+                .counters()
+                .backs_off(wait, reach != Reach::NotSent);
+            if self.job.maybe_paid(&error) {
+                self.monitor.counters().maybe_billed();
+            }
             task.waited += wait;
             task.last = Some(error);
             task.backing_off = true;

@@ -126,6 +126,7 @@ fn run(setting: Setting) {
                 retry,
                 cancel: Cancel::new(),
                 monitor: Monitor::new(),
+                trying: crate::sync::atomic::AtomicUsize::new(0),
                 core: crate::sync::Mutex::new(Core::new(Schedule::new(
                     Box::new(SliceSource::new(items)),
                     retry,

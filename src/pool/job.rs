@@ -29,6 +29,11 @@ pub(crate) trait Job: Sync {
 
     /// What to do about a failed attempt.
     fn verdict(&self, error: &Self::Error) -> Verdict;
+
+    /// Whether a failed attempt may have been paid for all the same.
+    fn maybe_paid(&self, _error: &Self::Error) -> bool {
+        false
+    }
 }
 
 /// The circumstances of one attempt.

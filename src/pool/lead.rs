@@ -22,6 +22,7 @@ use crate::clock::{Bell, ring};
 use crate::limit::Limiter;
 use crate::retry::Retry;
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicUsize;
 
 /// What the threads of one run share.
 pub(crate) struct Run<'env, J: Job, S> {
@@ -31,6 +32,8 @@ pub(crate) struct Run<'env, J: Job, S> {
     pub(super) retry: Retry,
     pub(super) cancel: Cancel,
     pub(super) monitor: Monitor,
+    /// Threads that try the gate while another leads.
+    pub(super) trying: AtomicUsize,
     pub(super) core: Mutex<Core<'env, J>>,
 }
 
@@ -39,8 +42,6 @@ pub(super) struct Core<'env, J: Job> {
     pub(super) leader: Leader,
     /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Bell>)>,
-    /// Threads that try the gate, or attempt what it let through, while another leads.
-    pub(super) trying: usize,
     threads: usize,
     /// The system would not give another thread; those there are must do.
     no_more_threads: bool,
@@ -66,7 +67,6 @@ impl<'env, J: Job> Core<'env, J> {
             schedule,
             leader: Leader::OnTheWay,
             idle: Vec::new(),
-            trying: 0,
             threads: 1,
             no_more_threads: false,
             ended: false,

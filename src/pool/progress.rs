@@ -37,7 +37,7 @@ pub struct Progress {
     pub abandoned: u64,
     /// Requests sent, retries included.
     pub attempts: u64,
-    /// Failed attempts that are tried again.
+    /// Requests that failed and are tried again.
     pub retries: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
@@ -55,7 +55,8 @@ pub struct Progress {
     pub threads_peak: u64,
     /// Model tokens settled, prompt and completion together.
     pub tokens: u64,
-    /// Results whose answer was lost after something had been sent.
+    /// Requests sent again although the one before may have been paid for: its answer was lost on
+    /// the way, or of no use.
     pub maybe_billed_twice: u64,
     /// How long the gate was closed, by reason, in run time (not summed over items).
     pub gate: Waited,
@@ -180,8 +181,9 @@ impl Counters {
         add(&self.wire, took);
     }
 
-    pub(crate) fn backs_off(&self, wait: Duration) {
-        self.retries.fetch_add(1, Relaxed);
+    /// An item waits for another attempt; `sent`: the one that failed was a request sent.
+    pub(crate) fn backs_off(&self, wait: Duration, sent: bool) {
+        self.retries.fetch_add(u64::from(sent), Relaxed);
         self.backing_off.fetch_add(1, Relaxed);
         add(&self.backoff, wait);
     }

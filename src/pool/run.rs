@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Limiter;
 use crate::retry::Retry;
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicUsize;
 
 /// What the stack of a worker may hold. Only what is touched is resident; debug builds and build
 /// scripts touch a good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
@@ -48,6 +49,7 @@ impl Settings {
             retry: self.retry,
             cancel: self.cancel.child(),
             monitor: self.monitor.clone(),
+            trying: AtomicUsize::new(0),
             core: Mutex::new(Core::new(Schedule::new(
                 source,
                 self.retry,

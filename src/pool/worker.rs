@@ -16,6 +16,7 @@ use super::results::Sink;
 use super::schedule::{Next, Task};
 use crate::clock::{Bell, ring};
 use crate::limit::{Permit, Refusal};
+use crate::sync::atomic::Ordering;
 
 /// A thread's life: from its first lead to the end of the run.
 pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
@@ -37,7 +38,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
     let mut finished = None;
     loop {
         finished = match worker.step(finished.take()) {
-            Step::Attempt(task) => match worker.admit(task) {
+            Step::Attempt(task) => match worker.admit_and_stop_trying(task) {
                 Ok(Some((task, permit))) => {
                     if let Some(lead) = worker.lead.take() {
                         lead.pass_on();
@@ -112,9 +113,6 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         let mut core = run.core.lock();
         let now = run.limiter.clock().now();
         let mut news = None;
-        if std::mem::take(&mut self.trying) {
-            core.trying -= 1;
-        }
         if let Some(finished) = finished {
             let held = core.schedule.is_held(now);
             core.schedule.finished(finished.index, finished.succeeded);
@@ -155,9 +153,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                 // that short jobs are not held up by the lead going round; were it everybody, a
                 // thousand answers in one moment would be a thousand threads at two locks.
                 Leader::OnTheWay | Leader::Appointed(_)
-                    if !self.turned_away && core.trying < MOST_TRYING =>
+                    if !self.turned_away && run.trying.load(Ordering::Relaxed) < MOST_TRYING =>
                 {
-                    core.trying += 1;
+                    // Only ever raised under the lock, so never above the bound.
+                    run.trying.fetch_add(1, Ordering::Relaxed);
                     self.trying = true;
                 }
                 Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
@@ -203,7 +202,23 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         step
     }
 
+    fn admit_and_stop_trying(
+        &mut self,
+        task: Task<Input<'env, C>, Fault<'env, C>>,
+    ) -> Admitted<Input<'env, C>, Fault<'env, C>> {
+        let admitted = self.admit(task);
+        self.stop_trying();
+        admitted
+    }
+
+    fn stop_trying(&mut self) {
+        if std::mem::take(&mut self.trying) {
+            self.crew.run().trying.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     fn lie_down(&mut self, idle: &mut Vec<(usize, Arc<Bell>)>) {
+        self.stop_trying();
         self.idle = true;
         self.turned_away = false;
         idle.push((self.number, Arc::clone(&self.bell)));

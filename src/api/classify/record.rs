@@ -19,7 +19,7 @@ use crate::retry::Verdict;
 /// is never asked again.
 pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>) -> bool {
     let Some(status) = status else {
-        return error_code != Some(INVALID_REQUEST_LINE);
+        return !matches!(error_code, Some(INVALID_REQUEST_LINE | REJECTED));
     };
     let seen = Seen {
         status,
@@ -39,20 +39,20 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
+/// The line is fine, and something on this side, or the way the server speaks, is not.
+const REJECTED: &str = "rejected";
 
 /// The `error.code` of a record without an HTTP answer, from the closed list of the results format:
-/// `timeout`, `connection_error`, `cancelled`, `budget_exhausted`, `invalid_request_line` and, from
-/// a provider's own batches, `batch_expired`.
+/// `timeout`, `connection_error`, `invalid_response`, `cancelled`, `budget_exhausted`, `rejected`,
+/// `invalid_request_line` and, from a provider's own batches, `batch_expired`.
 ///
-/// The list has one word for a failure that does not pass, so all of those get it, and
 /// [`passing`] says of every record what [`ErrorKind::is_passing`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
+        ErrorKind::Malformed | ErrorKind::Truncated => "invalid_response",
         ErrorKind::Unreachable
         | ErrorKind::Network
-        | ErrorKind::Truncated
-        | ErrorKind::Malformed
         | ErrorKind::Tls
         | ErrorKind::Auth
         | ErrorKind::Redirect
@@ -67,8 +67,8 @@ pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
         | ErrorKind::NeverFits
         | ErrorKind::Panicked
         | ErrorKind::BodyTooLarge
-        | ErrorKind::Protocol
-        | ErrorKind::Permission
+        | ErrorKind::Protocol => REJECTED,
+        ErrorKind::Permission
         | ErrorKind::NotFound
         | ErrorKind::TooLarge
         | ErrorKind::ContentFilter
