@@ -107,7 +107,7 @@ pub(crate) struct Run {
     pub(crate) progress: ProgressWhen,
 
     /// Say nothing but errors
-    #[arg(short, long, conflicts_with_all = ["verbose", "progress"], help_heading = DISPLAY)]
+    #[arg(short, long, conflicts_with = "verbose", help_heading = DISPLAY)]
     pub(crate) quiet: bool,
 
     /// Say more; twice for every attempt
@@ -121,6 +121,17 @@ const PACE: &str = "Pace";
 const PATIENCE: &str = "Patience";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
+
+/// What says how a real server is reached. Ignoring it would let somebody believe that the trial
+/// had tried it.
+const NOT_SIMULATED: [&str; 6] = [
+    "base_url",
+    "api_key_env",
+    "api_key_file",
+    "no_auth",
+    "allow_insecure_http",
+    "ca_file",
+];
 
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
@@ -160,8 +171,9 @@ pub(crate) struct Server {
 
     /// Let a simulated provider answer, over real sockets on this machine: no key, no network, no
     /// cost; writes INPUT's name with .simulated.jsonl. SPEC is
-    /// latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,seed=7, each optional
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
+    /// latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,faults=0.01,seed=7, each
+    /// optional
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = NOT_SIMULATED, help_heading = SERVER)]
     pub(crate) simulate: Option<String>,
 }
 
@@ -260,8 +272,8 @@ pub(crate) enum ProgressWhen {
 /// prints its base URL.
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
-    /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,seed=7,
-    /// each optional [default: latency=500ms,jitter=0.3, no limits, no errors]
+    /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,
+    /// faults=0.01,seed=7, each optional [default: latency=500ms,jitter=0.3, no limits, no errors]
     #[arg(value_name = "SPEC", default_value = "", hide_default_value = true)]
     pub(crate) spec: String,
 
@@ -351,6 +363,15 @@ mod tests {
             (&["in", "--provider", "other"], "--provider"),
             (&["in", "--api-key", "sk-x"], "--api-key"),
             (&["in", "-q", "-v"], "--quiet"),
+            (&["in", "--simulate", "--base-url=u"], "--base-url"),
+            (&["in", "--simulate", "--api-key-env=K"], "--api-key-env"),
+            (&["in", "--simulate", "--api-key-file=f"], "--api-key-file"),
+            (&["in", "--simulate", "--no-auth"], "--no-auth"),
+            (&["in", "--simulate", "--ca-file=f"], "--ca-file"),
+            (
+                &["in", "--simulate", "--allow-insecure-http"],
+                "--allow-insecure-http",
+            ),
             (&[], "INPUT"),
         ] {
             let error = run(arguments).unwrap_err();

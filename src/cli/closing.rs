@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::iter;
 
 use super::words::{count, counted, rate, time};
 use crate::Summary;
@@ -13,6 +14,7 @@ pub(crate) struct Closing<'a> {
     pub(crate) summary: &'a Summary,
     pub(crate) places: &'a Places,
     pub(crate) concurrency: u32,
+    pub(crate) max_attempts: u32,
     pub(crate) simulated: bool,
     /// The arguments of this run, the program's name first.
     pub(crate) arguments: &'a [OsString],
@@ -79,9 +81,7 @@ impl Closing<'_> {
                 ),
             ));
         }
-        if finished > 0 {
-            facts.push(("held up by", self.held_up_by()));
-        }
+        facts.extend(self.held_up_by().map(|what| ("held up by", what)));
         if progress.succeeded + progress.skipped > 0
             && let Place::File(_) = &self.places.output
         {
@@ -115,10 +115,15 @@ impl Closing<'_> {
         text
     }
 
-    /// The one thing to change for a faster run.
-    fn held_up_by(&self) -> String {
-        let engine = &self.summary.progress.engine;
-        let half = self.summary.wall / 2;
+    /// What took the time, and what to change where that would help. Nothing where the run says
+    /// nothing about it: nothing was sent, or the run ended before anything came of it.
+    fn held_up_by(&self) -> Option<String> {
+        let summary = self.summary;
+        let engine = &summary.progress.engine;
+        let idle = engine.retries == 0 && engine.throttled == 0;
+        if engine.attempts == 0 || (idle && engine.succeeded + engine.failed == 0) {
+            return None;
+        }
         let waits = [
             (engine.gate.requests, "the limit on requests (--rps, --rpm)"),
             (engine.gate.tokens, "the limit on tokens (--tpm)"),
@@ -126,18 +131,35 @@ impl Closing<'_> {
         ];
         let longest = waits.into_iter().max_by_key(|(waited, _)| *waited);
         if let Some((waited, what)) = longest
-            && waited >= half
+            && waited >= summary.wall / 2
             && !waited.is_zero()
         {
-            return format!("{what}: {} of {}", time(waited), time(self.summary.wall));
+            return Some(format!(
+                "{what}: {} of {}",
+                time(waited),
+                time(summary.wall)
+            ));
         }
-        if engine.in_flight_peak >= u64::from(self.concurrency) {
-            return format!(
+        if engine.throttled > 0 && engine.throttled >= engine.attempts.div_ceil(2) {
+            let answers = counted(engine.throttled, "answer", "answers");
+            return Some(format!("the server: {answers} asked for a slower pace"));
+        }
+        // Both are summed over requests. Where nothing succeeded, latency is that of failures.
+        let nothing_came = engine.succeeded == 0 && engine.retries > 0;
+        if nothing_came || (engine.backoff >= engine.wire && !engine.backoff.is_zero()) {
+            return Some("failures and waits between attempts".to_owned());
+        }
+        let smooth = engine.throttled == 0 && engine.retries == 0 && summary.progress.failed == 0;
+        let all_places_taken = engine.in_flight_peak >= u64::from(self.concurrency);
+        Some(match (smooth, all_places_taken) {
+            // More at once is no cure for a server that refuses or fails some already.
+            (false, _) => "mostly the answers' latency".to_owned(),
+            (true, false) => "the answers' latency alone".to_owned(),
+            (true, true) => format!(
                 "the answers' latency, {} at once: more --concurrency is faster",
                 count(engine.in_flight_peak)
-            );
-        }
-        "the answers' latency alone".to_owned()
+            ),
+        })
     }
 
     /// The command that goes on where this run stopped, or repeats what failed; nothing where there
@@ -150,17 +172,31 @@ impl Closing<'_> {
         if !(unfinished || failed) || begins_anew || self.places.output == Place::Stream {
             return Vec::new();
         }
+        let for_good = !unfinished && self.failed_for_good();
         let label = if unfinished { "carry on" } else { "try again" };
-        let mut facts = vec![(label, command(self.arguments))];
+        let has_results = summary.progress.succeeded + summary.progress.skipped > 0;
+        let unordered = has_results && self.arguments.iter().any(|word| word == "--ordered");
+        let mut facts = vec![(label, command(self.arguments, has_results, for_good))];
         // Below the command and not behind it: the line above is for copying.
         if self.places.input == Place::Stream {
             facts.push(("", "with the same input".to_owned()));
         }
-        if failed {
+        if unordered {
+            let why = "without --ordered, which cannot append to results";
+            facts.push(("", why.to_owned()));
+        }
+        if failed && !for_good {
             let more = "with --retry-failed also what was refused for good";
             facts.push(("", more.to_owned()));
         }
         facts
+    }
+
+    /// Whether each failure is one that a plain rerun leaves alone. What may pass is tried again in
+    /// the run itself, if it allows a second attempt: where nothing was, nothing was of that kind.
+    fn failed_for_good(&self) -> bool {
+        let engine = &self.summary.progress.engine;
+        self.max_attempts > 1 && engine.retries == 0 && engine.throttled == 0
     }
 
     fn output_is_default(&self) -> bool {
@@ -177,17 +213,26 @@ fn requests(number: u64) -> String {
     counted(number, "request", "requests")
 }
 
-/// The command line to type again. `--overwrite` would begin anew what is to be gone on with.
-fn command(arguments: &[OsString]) -> String {
-    let words = arguments
+/// The command line to type again. `--overwrite` would begin anew what is to be gone on with, and
+/// `--ordered` refuses an output that has results.
+fn command(arguments: &[OsString], has_results: bool, retry_failed: bool) -> String {
+    const AGAIN: &str = "--retry-failed";
+    // Behind it everything is a file name.
+    let flags_end = arguments.iter().position(|word| word == "--");
+    let flags_end = flags_end.unwrap_or(arguments.len());
+    let (flags, names) = arguments.split_at(flags_end);
+    let adding = retry_failed && !flags.iter().any(|word| word == AGAIN);
+    let kept = flags
         .iter()
-        .enumerate()
-        .filter(|(_, argument)| *argument != "--overwrite")
-        .map(|(at, argument)| match at {
-            0 => "tollgate".to_owned(),
-            _ => quoted(argument),
-        });
-    words.collect::<Vec<_>>().join(" ")
+        .skip(1)
+        .filter(|word| *word != "--overwrite" && !(has_results && *word == "--ordered"))
+        .map(|word| quoted(word));
+    iter::once("tollgate".to_owned())
+        .chain(kept)
+        .chain(adding.then(|| AGAIN.to_owned()))
+        .chain(names.iter().map(|word| quoted(word)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A word as a POSIX shell reads it back.
@@ -212,7 +257,8 @@ mod tests {
             progress: FileProgress {
                 succeeded: 97,
                 engine: Progress {
-                    attempts: 103,
+                    succeeded: 97,
+                    attempts: 97,
                     in_flight_peak: 20,
                     threads_peak: 20,
                     ..Progress::default()
@@ -242,6 +288,7 @@ mod tests {
             summary,
             places,
             concurrency: 20,
+            max_attempts: 6,
             simulated,
             arguments: &arguments,
         };
@@ -254,7 +301,7 @@ mod tests {
         let expected = "\
 succeeded   97 of 100 requests
 time        10.0 s, 9.7 a second
-attempts    103; at most 20 at once, on 20 threads
+attempts    97; at most 20 at once, on 20 threads
 tokens      12,345 in prompts, 6,789 in answers
 held up by  the answers' latency, 20 at once: more --concurrency is faster
 results     \"p.results.jsonl\"
@@ -300,6 +347,96 @@ results     \"p.results.jsonl\"
             let told = text(&summary, &places(), "tollgate run p.jsonl", false);
             assert!(told.contains(word), "{told}");
         }
+    }
+
+    #[test]
+    fn more_at_once_is_advised_only_where_all_went_well() {
+        let told = |engine: Progress| {
+            let mut summary = summary();
+            summary.progress.engine = engine;
+            text(&summary, &places(), "tollgate run p.jsonl", false)
+        };
+        let well = summary().progress.engine;
+        let long = Duration::from_secs(90);
+        for (engine, words) in [
+            (
+                Progress {
+                    succeeded: 0,
+                    throttled: 97,
+                    backoff: long,
+                    ..well
+                },
+                "held up by  the server: 97 answers asked for a slower pace\n",
+            ),
+            (
+                Progress {
+                    retries: 20,
+                    backoff: long,
+                    ..well
+                },
+                "held up by  failures and waits between attempts\n",
+            ),
+            (
+                Progress {
+                    succeeded: 0,
+                    retries: 20,
+                    wire: long,
+                    ..well
+                },
+                "held up by  failures and waits between attempts\n",
+            ),
+            (
+                Progress {
+                    retries: 1,
+                    wire: long,
+                    ..well
+                },
+                "held up by  mostly the answers' latency\n",
+            ),
+            (
+                Progress {
+                    in_flight_peak: 19,
+                    ..well
+                },
+                "held up by  the answers' latency alone\n",
+            ),
+        ] {
+            let told = told(engine);
+            assert!(told.contains(words), "{told}");
+            assert!(!told.contains("--concurrency"), "{told}");
+        }
+        let nothing_sent = told(Progress::default());
+        assert!(!nothing_sent.contains("held up"), "{nothing_sent}");
+    }
+
+    #[test]
+    fn the_command_is_one_that_does_something() {
+        let mut failed = summary();
+        failed.progress.failed = 3;
+        let told = |summary: &Summary, typed| text(summary, &places(), typed, false);
+        for (typed, printed) in [
+            ("tollgate run p.jsonl", "run p.jsonl --retry-failed\n"),
+            (
+                "tollgate run --retry-failed p.jsonl",
+                "run --retry-failed p.jsonl\n",
+            ),
+            (
+                "tollgate run --ordered -- p.jsonl",
+                "run --retry-failed -- p.jsonl\n",
+            ),
+        ] {
+            let told = told(&failed, typed);
+            assert!(told.contains(printed), "{told}");
+            assert!(!told.contains("refused for good"), "{told}");
+        }
+        failed.progress.engine.retries = 5;
+        let some_may_pass = told(&failed, "tollgate run p.jsonl --ordered");
+        assert!(some_may_pass.contains("run p.jsonl\n"), "{some_may_pass}");
+        let more = "with --retry-failed also";
+        assert!(some_may_pass.contains(more), "{some_may_pass}");
+        failed.progress.succeeded = 0;
+        let no_results = told(&failed, "tollgate run p.jsonl --ordered");
+        assert!(no_results.contains("p.jsonl --ordered\n"), "{no_results}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::args::{Provider as Named, Run, Server};
+use super::args::{ProgressWhen, Provider as Named, Run, Server};
 use super::console::Console;
 use super::files;
 use super::pace::Limits;
@@ -53,6 +53,7 @@ pub(crate) struct Plan {
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     check_prompts(run)?;
     check_pace(run)?;
+    check_display(run)?;
     url::check(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
@@ -167,9 +168,22 @@ fn check_pace(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Quiet is what nothing and the default look become; a look that was asked for is a contradiction.
+fn check_display(run: &Run) -> Result<()> {
+    match run.progress {
+        ProgressWhen::Always | ProgressWhen::Json if run.quiet => Err(config(
+            "--quiet shows no progress: leave out either it or --progress",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The summary replaces what is there, so it must not be one of the run's own files.
 fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
+    if summary == Path::new("-") {
+        return refused("is no file: a summary goes to a file of its own");
+    }
     if summary.is_dir() {
         return refused("is a directory");
     }
@@ -202,7 +216,7 @@ fn settled(path: &Path) -> Option<PathBuf> {
     Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// The embedded provider: whatever key and address are given or set, none of them is used.
+/// The embedded provider: whatever key and address are set in the environment, none is used.
 fn simulated_provider(spec: &str, server: &Server) -> Result<(ClientBuilder, SimServer)> {
     if let Some(Named::Anthropic) = server.provider {
         return Err(config(
@@ -433,12 +447,26 @@ mod tests {
                 &["--base-url", "--allow-insecure-http"],
             ),
             (&["--provider=azure"], &["--base-url"]),
-            (&["--simulate=latency=soon"], &["--simulate", "latency"]),
-            (&["--simulate", "--provider=anthropic"], &["--simulate"]),
             (&["--ca-file=/nowhere.pem"], &["/nowhere.pem"]),
+            (&["-q", "--progress=always"], &["--quiet", "--progress"]),
+            (&["-q", "--progress=json"], &["--quiet", "--progress"]),
+            (&["--summary=-"], &["--summary", "\"-\""]),
         ] {
             let flags: Vec<&str> = flags.iter().copied().chain(["--no-auth"]).collect();
             folder.refused("p.jsonl", &flags, words);
+        }
+        for (flags, words) in [
+            (
+                &["--simulate=latency=soon"][..],
+                &["--simulate", "latency"][..],
+            ),
+            (&["--simulate", "--provider=anthropic"], &["--simulate"]),
+        ] {
+            folder.refused("p.jsonl", flags, words);
+        }
+        for when in ["never", "auto"] {
+            let flags = ["-q", "--progress", when, "--no-auth"];
+            folder.resolve("p.jsonl", &flags).expect(when);
         }
         let insecure = ["--base-url=http://a.example/v1", "--allow-insecure-http"];
         let plan = folder.resolve("p.jsonl", &[insecure[0], insecure[1], "--no-auth"]);
@@ -482,8 +510,6 @@ mod tests {
         let simulator = plan.simulator.unwrap();
         assert_eq!(plan.client.base_url(), simulator.base_url());
         assert!(plan.overwrite);
-        let url = "--base-url=nonsense";
-        folder.resolve("p.jsonl", &["--simulate", url]).unwrap();
         let output = format!("--output={}", folder.path("o.jsonl"));
         let plan = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(

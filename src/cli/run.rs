@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         places: plan.places.clone(),
         summary: plan.summary.clone(),
         concurrency: plan.concurrency,
+        max_attempts: args.patience.max_attempts,
         simulated: plan.simulator.is_some(),
         key_from: plan.key_from.clone(),
     };
@@ -60,8 +61,16 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
             let exit = Exit::of_summary(&summary);
             (summary, exit)
         }
-        // Nothing was sent.
-        Err(error) if error.kind() == ErrorKind::Config => return Err(error),
+        // Nothing was sent. Whoever reads the summary's file would find an older run's.
+        Err(error) if error.kind() == ErrorKind::Config => {
+            write_summary(
+                plan.summary.as_deref(),
+                &cut_off(&progress, None),
+                Exit::Usage,
+            )
+            .unwrap_or_else(|unwritten| console.error(&unwritten));
+            return Err(error);
+        }
         Err(error) => {
             let exit = if is_broken_pipe(&error) {
                 Exit::Stopped
@@ -104,6 +113,7 @@ struct Report {
     places: Places,
     summary: Option<PathBuf>,
     concurrency: u32,
+    max_attempts: u32,
     simulated: bool,
     key_from: String,
 }
@@ -132,7 +142,12 @@ impl Report {
             self.console.error(&error);
             exit = exit.and(Exit::LocalIo);
         }
-        if !summary.stopped.as_ref().is_some_and(is_broken_pipe) {
+        if summary.stopped.as_ref().is_some_and(is_broken_pipe) {
+            self.console.say(
+                "stopped, as the output's reader has gone; only a run with its results in a file \
+                 (-o FILE) can be gone on with",
+            );
+        } else {
             self.tell(summary, exit);
         }
         exit
@@ -157,6 +172,7 @@ impl Report {
             summary,
             places: &self.places,
             concurrency: self.concurrency,
+            max_attempts: self.max_attempts,
             simulated: self.simulated,
             arguments: &arguments,
         };
@@ -176,7 +192,7 @@ fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
     }
 }
 
-/// Whether somebody downstream has stopped reading, as `head` does: no error, and nothing to say.
+/// Whether somebody downstream has stopped reading, as `head` does: no error.
 fn is_broken_pipe(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {

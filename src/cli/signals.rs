@@ -109,7 +109,7 @@ mod unix {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::{flag, low_level::pipe};
 
     use super::{Result, Signal, cannot_listen};
@@ -147,6 +147,9 @@ mod unix {
                 flag::register_usize(signal, Arc::clone(&last), meaning as usize)?;
                 pipe::register(signal, handler.try_clone()?)?;
             }
+            // A file at its size limit (`ulimit -f`) kills the process unless this has a handler;
+            // with one the write fails (EFBIG), and is told as a full disk is.
+            flag::register(SIGXFSZ, Arc::default())?;
             Ok(Self { wake, last })
         }
 

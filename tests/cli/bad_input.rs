@@ -144,6 +144,9 @@ fn flags() {
         (&["--endpoint", "https://evil.example/"], &["--endpoint"]),
         (&["--ca-file", "none.pem"], &["none.pem"]),
         (&["--simulate=latency=soon"], &["--simulate", "latency"]),
+        (&["--simulate", "--no-auth"], &["--simulate", "--no-auth"]),
+        (&["--summary", "-"], &["--summary"]),
+        (&["-q", "--progress", "json"], &["--quiet", "--progress"]),
         (&["--summary", "p.jsonl"], &["--summary", "the input"]),
         (&["--summary", "none/s.json"], &["--summary"]),
         (&["--api-key-env", "A", "--no-auth"], &["--no-auth"]),
@@ -207,6 +210,22 @@ fn duplicate_ids_are_named_by_their_lines() {
     let lines = ["a", "b", "a", "c"].map(request).concat();
     refused.folder.write("d.jsonl", lines);
     refused.run(&["run", "d.jsonl"], &[], &["d.jsonl", "lines 1 and 3"]);
+}
+
+#[test]
+fn a_refused_input_leaves_a_summary_that_says_so() {
+    let refused = Refused::new();
+    let lines = ["a", "b", "a"].map(request).concat();
+    refused.folder.write("d.jsonl", lines);
+    let arguments = ["run", "d.jsonl", "--summary", "s.json"];
+    let tool = refused.folder.tool(&arguments).at(&refused.server);
+    tool.run().code(2).says(&["error", "d.jsonl"]);
+    let summary = refused.folder.json("s.json");
+    assert_eq!(
+        (&summary["exit"], &summary["attempts"], &summary["requests"]),
+        (&2.into(), &0.into(), &0.into())
+    );
+    assert_eq!(refused.server.count(), 0);
 }
 
 #[test]

@@ -352,3 +352,35 @@ fn a_disk_that_is_full_is_the_tools_own_kind_of_end() {
     ended.says(&["error: ", "/dev/full"]);
     assert_eq!(folder.json("s.json")["exit"], 4);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let url = format!("{}/v1", server.url());
+    let script = "ulimit -f 4; exec \"$TOLLGATE\" run p.jsonl --summary s.json";
+    let tool = folder.shell(script).env("OPENAI_BASE_URL", &url);
+    let ended = tool.env("OPENAI_API_KEY", KEY).run().code(4);
+    ended.says(&["error: ", "p.results.jsonl"]);
+    assert_eq!(folder.json("s.json")["exit"], 4);
+}
+
+#[test]
+fn rows_refused_for_good_are_repeated_by_the_command_that_is_printed() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let strict = Faultd::replies([
+        Reply::error(400, "invalid_request_error", "bad", "no such parameter"),
+        Reply::ok_chat("hello"),
+    ]);
+    let arguments = ["run", "p.jsonl", "-c", "1", "--ordered"];
+    let ended = folder.tool(&arguments).at(&strict).run().code(1);
+    let ended = ended.says(&["tollgate run p.jsonl -c 1 --retry-failed\n"]);
+    ended.never_says(&["more --concurrency"]);
+    let mild = Faultd::replies([Reply::ok_chat("hello")]);
+    let printed = ["run", "p.jsonl", "-c", "1", "--retry-failed"];
+    folder.tool(&printed).at(&mild).run().code(0);
+    assert_eq!(mild.count(), 1);
+}

@@ -1,9 +1,12 @@
 //! Ctrl-C once, twice, and its kin.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 #[cfg(target_os = "linux")]
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -62,12 +65,28 @@ fn the_first_lets_what_is_in_flight_finish_and_says_how_to_go_on() {
         }
         let folder = Folder::new();
         folder.requests(6);
-        let slow = Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(700)));
+        let heard = Arc::new(AtomicBool::new(false));
+        let slow = Faultd::script({
+            let heard = Arc::clone(&heard);
+            move |_| {
+                until("the signal was heard", || heard.load(Ordering::SeqCst));
+                Reply::ok_chat("hello")
+            }
+        });
         let arguments = ["run", "p.jsonl", "-c", "2", "--summary", "s.json"];
-        let running = folder.tool(&arguments).at(&slow).start();
+        // Into a file, which can be read while it is written.
+        let stderr = File::create(folder.path("stderr")).expect("a writable folder");
+        let tool = folder.tool(&arguments).at(&slow).stderr(stderr);
+        let running = tool.start();
         until_asked(&slow, 2);
         send(&running, signal);
-        let ended: Ended = running.wait().code(code);
+        until("it says so", || folder.read("stderr").contains("stopping"));
+        heard.store(true, Ordering::SeqCst);
+        let ended = running.wait().code(code);
+        let ended = Ended {
+            stderr: folder.read("stderr"),
+            ..ended
+        };
         ended
             .says(&[
                 "stopping",

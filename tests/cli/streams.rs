@@ -12,7 +12,7 @@ fn slow() -> Faultd {
 }
 
 #[test]
-fn a_reader_that_goes_away_stops_the_run_quietly() {
+fn a_reader_that_goes_away_stops_the_run_with_one_line() {
     let folder = Folder::new();
     folder.requests(500);
     let server = slow();
@@ -22,7 +22,10 @@ fn a_reader_that_goes_away_stops_the_run_quietly() {
         .start();
     assert!(running.first_line().starts_with('{'));
     let ended = running.wait().code(3);
-    assert_eq!(ended.stderr, "", "{ended:#?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
+    ended
+        .says(&["reader has gone", "-o FILE"])
+        .never_says(&["error"]);
     assert!(server.count() < 500, "it went on for nobody");
 }
 
@@ -128,6 +131,9 @@ fn quiet_is_quiet_and_never_shows_no_progress() {
         .run()
         .code(0);
     ended.says(&["3 done before"]);
+    let both = ["run", "p.jsonl", "-q", "--progress", "never"];
+    let ended = folder.tool(&both).at(&server).run().code(0);
+    assert_eq!(ended.stderr, "");
 }
 
 #[test]
