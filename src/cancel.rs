@@ -145,28 +145,19 @@ impl Cancel {
     }
 
     /// Has `hook` called on an abort, at once if it has happened already.
-    pub(crate) fn on_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> Listening<'_> {
-        let id = self.add_hook(Arc::new(hook));
-        Listening { cancel: self, id }
-    }
-
-    /// As [`on_abort`](Cancel::on_abort), for a hook that is kept beside the flag: the answer neither
-    /// borrows the flag nor keeps it alive.
+    ///
+    /// For hooks that are kept beside the flag: the answer neither borrows it nor keeps it alive.
     pub(crate) fn hook_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> AbortHook {
-        let id = self.add_hook(Arc::new(hook));
-        AbortHook {
-            flag: Arc::downgrade(&self.0),
-            id,
-        }
-    }
-
-    fn add_hook(&self, hook: Arc<dyn Fn() + Send + Sync>) -> u64 {
+        let hook: Arc<dyn Fn() + Send + Sync> = Arc::new(hook);
         let listener = Listener::Hook(Arc::clone(&hook));
         let id = self.0.listeners.lock().add(listener);
         if self.is_aborted() {
             hook();
         }
-        id
+        AbortHook {
+            flag: Arc::downgrade(&self.0),
+            id,
+        }
     }
 }
 
@@ -228,7 +219,7 @@ pub(crate) struct Listening<'a> {
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
         let gone = self.cancel.0.listeners.lock().by_id.remove(&self.id);
-        // A hook owns what it captured: dropped here, after the lock.
+        // After the lock.
         drop(gone);
     }
 }
@@ -256,6 +247,7 @@ impl Drop for AbortHook {
     fn drop(&mut self) {
         if let Some(flag) = self.flag.upgrade() {
             let gone = flag.listeners.lock().by_id.remove(&self.id);
+            // A hook owns what it captured: dropped here, after the lock.
             drop(gone);
         }
     }
@@ -287,7 +279,7 @@ mod tests {
     fn abort_hooks_run_once_on_abort_and_not_on_cancel() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let cancel = Cancel::new();
-        let _hook = cancel.on_abort(|| {
+        let _hook = cancel.hook_abort(|| {
             CALLS.fetch_add(1, Ordering::SeqCst);
         });
         cancel.cancel();
@@ -295,7 +287,7 @@ mod tests {
         cancel.abort();
         cancel.abort();
         assert_eq!(CALLS.load(Ordering::SeqCst), 1);
-        let _late = cancel.on_abort(|| {
+        let _late = cancel.hook_abort(|| {
             CALLS.fetch_add(1, Ordering::SeqCst);
         });
         assert_eq!(CALLS.load(Ordering::SeqCst), 2);

@@ -70,7 +70,10 @@ impl Clock {
     /// May return for nothing: the caller looks at what it waits for again.
     pub(crate) fn park(&self, bell: &Arc<Bell>, until: Option<Instant>) {
         match &self.0 {
-            Source::System => bell.wait(until),
+            Source::System => {
+                bell.wait(until);
+                bell.clear();
+            }
             Source::Virtual(time) => time.park(bell, until),
         }
     }
@@ -87,6 +90,9 @@ impl fmt::Debug for Clock {
 
 /// 2026-01-01 00:00:00 UTC, in seconds after the Unix epoch.
 const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// Where a virtual clock stops: past every real wait, within the range of every `Instant`.
+const END: Duration = Duration::from_secs(500 * 365 * 86_400);
 
 /// A clock that stands still until it is told to move.
 ///
@@ -132,11 +138,12 @@ impl VirtualClock {
         self.0.state.lock().elapsed
     }
 
-    /// Moves the clock forward and wakes every thread whose time has come.
+    /// Moves the clock forward and wakes every thread whose time has come. It stops for good 500
+    /// years from its origin, which every `Instant` can hold.
     pub fn advance(&self, by: Duration) {
         let due = {
             let mut state = self.0.state.lock();
-            state.elapsed = state.elapsed.saturating_add(by);
+            state.elapsed = state.elapsed.saturating_add(by).min(END);
             let now = self.0.origin + state.elapsed;
             state
                 .sleepers
@@ -170,7 +177,7 @@ impl VirtualClock {
 
     /// How many threads are parked on this clock, not counting those already told to wake.
     pub fn parked(&self) -> usize {
-        self.0.parked_in(&self.0.state.lock())
+        self.0.state.lock().parked()
     }
 
     /// Waits, in real time, until at least `threads` threads are parked on this clock.
@@ -178,7 +185,7 @@ impl VirtualClock {
     /// This is how a test knows that everything that can happen at this instant has happened.
     pub fn wait_parked(&self, threads: usize) {
         let mut state = self.0.state.lock();
-        while self.0.parked_in(&state) < threads {
+        while state.parked() < threads {
             state = self.0.parked.wait(state);
         }
     }
@@ -242,14 +249,25 @@ impl Virtual {
         bell.wait(None);
         let mut state = self.state.lock();
         state.sleepers.retain(|sleeper| sleeper.id != id);
+        // Silenced only here, under the lock of the list: silenced before, this thread would be
+        // counted as parked while it is already up, and a test would move the clock under it.
+        bell.clear();
     }
+}
 
-    fn parked_in(&self, state: &VirtualState) -> usize {
-        state
-            .sleepers
+impl VirtualState {
+    fn parked(&self) -> usize {
+        self.sleepers
             .iter()
             .filter(|sleeper| !sleeper.bell.is_rung())
             .count()
+    }
+}
+
+/// Rings a bell, if there is one: news is found out under a lock and told after it.
+pub(crate) fn ring(bell: Option<Arc<Bell>>) {
+    if let Some(bell) = bell {
+        bell.ring();
     }
 }
 
@@ -282,6 +300,7 @@ impl Bell {
         *self.rung.lock() = false;
     }
 
+    /// Returns once rung or at `until`, and leaves the bell as it is.
     fn wait(&self, until: Option<Instant>) {
         let mut rung = self.rung.lock();
         while !*rung {
@@ -291,7 +310,6 @@ impl Bell {
                 Some(_) => break,
             };
         }
-        *rung = false;
     }
 }
 
@@ -332,6 +350,41 @@ mod tests {
         let past = clock.now();
         time.advance(Duration::from_secs(1));
         clock.park(&Bell::new(), Some(past));
+    }
+
+    /// A thread that was woken and has not got round to saying so is not parked.
+    #[test]
+    fn a_woken_thread_is_never_counted_as_parked() {
+        const TIMES: u64 = 2_000;
+        let time = VirtualClock::new();
+        let clock = time.clock();
+        let start = clock.now();
+        let steps: Vec<_> = thread::scope(|scope| {
+            scope.spawn(|| {
+                for second in 1..=TIMES {
+                    clock.park(&Bell::new(), Some(start + Duration::from_secs(second)));
+                }
+            });
+            let steps = (0..TIMES).map(|_| {
+                time.wait_parked(1);
+                time.advance_to_next()
+            });
+            let steps = steps.collect();
+            // Whatever went wrong, the thread must end.
+            time.advance(Duration::from_secs(TIMES));
+            steps
+        });
+        let second = Some(Duration::from_secs(1));
+        assert!(steps.iter().all(|&step| step == second), "{steps:?}");
+    }
+
+    #[test]
+    fn the_end_of_time_is_reached_without_a_panic() {
+        let time = VirtualClock::new();
+        time.advance(Duration::MAX);
+        time.advance(Duration::MAX);
+        assert_eq!(time.elapsed(), END);
+        assert!(time.clock().wall() > SystemTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -1,10 +1,7 @@
-//! The command-line tool.
+//! The command-line tool: [`tollgate::cli`], which is the crate's top layer, as a program.
 
-mod cli;
+use std::process::ExitCode;
 
-use clap::Parser;
-
-fn main() {
-    let cli = cli::args::Cli::parse();
-    eprintln!("{cli:?}");
+fn main() -> ExitCode {
+    tollgate::cli::main()
 }

@@ -103,3 +103,26 @@ mod imp {
 }
 
 pub(crate) use imp::{Condvar, Mutex, atomic};
+
+/// Runs `model` once for each interleaving, with at most so many switches that loom makes without
+/// need; `None` is all there are.
+///
+/// A model in which nothing interleaves proves nothing and passes quickly, so it fails here.
+#[cfg(all(test, loom))]
+pub(crate) fn explore(switches: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let explored = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&explored);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = switches;
+    builder.max_branches = 10_000;
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let explored = explored.load(Ordering::Relaxed);
+    println!("{explored} interleavings");
+    assert!(explored > 1, "nothing interleaves in this model");
+}

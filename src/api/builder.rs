@@ -76,7 +76,7 @@ impl ClientBuilder {
     pub fn from_env(mut self, provider: Provider) -> Self {
         self.provider = provider;
         if self.base_url.is_none() {
-            self.base_url = provider.base_url_from_env();
+            self.base_url = provider.base_url_from_env().map(|(_, url)| url);
         }
         if let Key::Missing = self.key {
             match provider.key_from_env() {
@@ -312,7 +312,7 @@ fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 /// What can be said of a base URL without asking anybody. The messages do not repeat it: it may
 /// hold a password, and the mistake is in its beginning.
-fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
+pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(config(
             "the base URL has no scheme: write https://host/path, or http://127.0.0.1:port/path",

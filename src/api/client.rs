@@ -200,7 +200,7 @@ impl Client {
         self.settings().for_each(
             Exchange::new(self, |request: &Request| Cow::Borrowed(request)),
             requests,
-            |outcome| done(Completion::of(outcome)),
+            &mut |outcome| done(Completion::of(outcome)),
         )
     }
 

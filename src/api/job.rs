@@ -42,7 +42,7 @@ impl<I, P: Fn(&I) -> Cow<'_, Request>> Exchange<I, P> {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: Error,
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 impl<I, P> Job for Exchange<I, P>
@@ -54,14 +54,11 @@ where
     type Output = Reply;
     type Error = Failed;
 
-    fn cost(&self, input: &I) -> Cost {
+    fn cost(&self, input: &I) -> Result<Cost> {
         if !self.client.limiter().limits_tokens() {
-            return Cost::ONE;
+            return Ok(Cost::ONE);
         }
-        let request = (self.prepare)(input);
-        Cost::tokens(request.tokens.unwrap_or_else(|| {
-            cost::estimate(&request.body, self.client.typical_output(&request.path))
-        }))
+        Ok(self.client.reserve(&(self.prepare)(input)))
     }
 
     fn attempt(&self, input: &I, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
@@ -74,7 +71,34 @@ where
 }
 
 impl Client {
-    fn attempt(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
+    /// What an attempt at `request` reserves at the gate.
+    pub(crate) fn reserve(&self, request: &Request) -> Cost {
+        if !self.limiter().limits_tokens() {
+            return Cost::ONE;
+        }
+        Cost::tokens(
+            request.tokens.unwrap_or_else(|| {
+                cost::estimate(&request.body, self.typical_output(&request.path))
+            }),
+        )
+    }
+
+    /// One attempt, with a permit held.
+    pub(crate) fn attempt(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Reply, Failed> {
+        let outcome = self.try_once(request, attempt);
+        let (path, number) = (&request.path, attempt.number);
+        match &outcome {
+            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
+            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
+        }
+        outcome
+    }
+
+    fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
         let answer = self.exchange(request, attempt)?;
         let clock = self.limiter().clock();
         let wall = clock.wall();

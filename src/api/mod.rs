@@ -36,4 +36,6 @@ pub use transport::{
 };
 pub use usage::Usage;
 
-pub(crate) use job::{Exchange, Failed, into_error};
+#[cfg(feature = "cli")]
+pub(crate) use builder::check_base_url;
+pub(crate) use job::{Failed, into_error};

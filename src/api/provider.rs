@@ -45,13 +45,16 @@ impl Provider {
         }
     }
 
-    pub(crate) fn base_url_from_env(self) -> Option<String> {
+    /// The base URL in the environment, and the variable that holds it.
+    pub(crate) fn base_url_from_env(self) -> Option<(&'static str, String)> {
         let names: &[&str] = match self {
             Self::OpenAi => &["OPENAI_BASE_URL", "OPENAI_API_BASE"],
             Self::Anthropic => &["ANTHROPIC_BASE_URL"],
             Self::Azure => &[],
         };
-        names.iter().find_map(|name| variable(name))
+        names
+            .iter()
+            .find_map(|name| variable(name).map(|url| (*name, url)))
     }
 
     /// The key in the environment, and whether it is a bearer token whatever the provider.

@@ -9,8 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Rate;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use tollgate::Rate;
 
 use super::units;
 use super::units::Bound;
@@ -76,6 +76,10 @@ pub(crate) struct Run {
     /// Begin anew: truncate the results of an earlier run
     #[arg(long, help_heading = FILES)]
     pub(crate) overwrite: bool,
+
+    /// Try again, too, what an earlier run gave up for a reason that will not pass
+    #[arg(long, help_heading = FILES)]
+    pub(crate) retry_failed: bool,
 
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
@@ -187,7 +191,7 @@ pub(crate) struct Pace {
     #[arg(long, value_name = "R", value_parser = units::per_minute, allow_negative_numbers = true, help_heading = PACE)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start together after a pause [default: one second's worth]
+    /// Requests that may start together after an idle spell [default: one second's worth]
     #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PACE)]
     pub(crate) burst: Option<u64>,
 

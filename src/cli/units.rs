@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use tollgate::Rate;
+use crate::Rate;
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);

@@ -1,16 +1,24 @@
 //! Files of requests in, files of results out: one JSON object a line.
 //!
-//! A request travels [`reader`] (lines of bytes, bounded) → [`line`] (one request, its body
-//! untouched) → the client → [`record`] (one result line), which a later run [reads back](readback).
+//! [`run`] puts a run over a file together. A request travels [`reader`] (lines of bytes, bounded)
+//! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
+//! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`names`] decides which files those are, and [`scan`] looks through an input before anything is
-//! sent; all else here is pure.
+//! sent.
 
-pub(crate) mod hash;
-pub(crate) mod line;
+mod hash;
+mod journal;
+mod line;
 pub(crate) mod names;
 mod object;
-pub(crate) mod problem;
-pub(crate) mod readback;
-pub(crate) mod reader;
-pub(crate) mod record;
-pub(crate) mod scan;
+mod problem;
+mod readback;
+mod reader;
+mod record;
+mod rows;
+mod run;
+mod scan;
+mod summary;
+
+pub use run::FileRun;
+pub use summary::{FileProgress, Summary};

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::hash::LineHash;
 use super::object::fields;
 use super::record::is_success;
+use crate::api::classify::passing;
 
 /// What a resume needs to know of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct ReadRecord {
     pub(crate) custom_id: Option<String>,
     /// Answered with success, and nothing wrong with the answer.
     pub(crate) done: bool,
+    /// Failed, for a reason that may pass: worth another attempt.
+    pub(crate) passing: bool,
     pub(crate) status: Option<u16>,
     pub(crate) hash: Option<LineHash>,
     pub(crate) simulated: bool,
@@ -44,6 +47,7 @@ impl ReadRecord {
         let mut read = Self {
             custom_id,
             done: false,
+            passing: false,
             status: status.and_then(number),
             hash: hash
                 .and_then(|hash| serde_json::from_str(hash.get()).ok())
@@ -51,13 +55,29 @@ impl ReadRecord {
             simulated: simulated.is_some_and(|mark| mark.get() == "true"),
         };
         if let Some(result) = result {
-            let [kind] = nested(result, &["type"]);
-            read.done = kind.is_some_and(|kind| kind.get() == "\"succeeded\"");
-        } else if let Some(response) = response {
-            let [status] = nested(response, &["status_code"]);
-            read.status = status.and_then(number);
-            read.done = read.status.is_some_and(is_success)
-                && error.is_none_or(|error| error.get() == "null");
+            let [kind, error] = nested(result, &["type", "error"]);
+            let kind = kind.map_or("", RawValue::get);
+            read.done = kind == "\"succeeded\"";
+            read.passing = match (kind, error) {
+                ("\"errored\"", Some(error)) => errored_passes(read.status, error),
+                _ => !read.done,
+            };
+            return Ok(read);
+        }
+        let [status, body] = match response {
+            Some(response) => nested(response, &["status_code", "body"]),
+            None => [None; 2],
+        };
+        read.status = status.and_then(number);
+        let error = error.filter(|error| error.get() != "null");
+        read.done = read.status.is_some_and(is_success) && error.is_none();
+        if !read.done {
+            let [code] = error.map_or([None], |error| nested(error, &["code"]));
+            let code = code.and_then(|code| serde_json::from_str::<String>(code.get()).ok());
+            let body = body.map_or("", RawValue::get).as_bytes();
+            // A success that is not done is an answer that was of no use; another may be.
+            let status = read.status.filter(|&status| !is_success(status));
+            read.passing = passing(status, body, code.as_deref());
         }
         Ok(read)
     }
@@ -66,6 +86,23 @@ impl ReadRecord {
 /// A line of a results file that is no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotARecord;
+
+/// Anthropic's form of a failed row has no status of its own; ours says it beside the result.
+fn errored_passes(status: Option<u16>, error: &RawValue) -> bool {
+    const FOR_GOOD: [&str; 4] = [
+        "invalid_request_error",
+        "not_found_error",
+        "permission_error",
+        "request_too_large",
+    ];
+    if status.is_some() {
+        return passing(status, error.get().as_bytes(), None);
+    }
+    let [inner] = nested(error, &["error"]);
+    let [kind] = nested(inner.unwrap_or(error), &["type"]);
+    let kind = kind.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
+    !kind.is_some_and(|kind| FOR_GOOD.contains(&kind.as_str()))
+}
 
 /// The fields of a value, none if it is no object.
 fn nested<'a, const N: usize>(
@@ -142,6 +179,52 @@ mod tests {
             b"{\"custom_id\":\"\xff\",\"error\":null}",
         ] {
             assert_eq!(ReadRecord::parse(line), Err(NotARecord));
+        }
+    }
+
+    #[test]
+    fn a_failure_that_may_pass_is_told_from_one_that_will_not() {
+        for (line, passing) in [
+            (
+                r#"{"custom_id":"a","response":{"status_code":503,"body":{}},"error":null}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":429,"body":{}},"error":null}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":400,"body":{}},"error":null}"#,
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":401,"body":{}},"error":null}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":null,"error":{"code":"timeout","message":""}}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":null,"error":{"code":"batch_expired","message":""}}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":null,"error":{"code":"invalid_request_line"}}"#,
+                false,
+            ),
+            (r#"{"custom_id":"a","result":{"type":"expired"}}"#, true),
+            (
+                r#"{"custom_id":"a","result":{"type":"errored","error":{"type":"error","error":{"type":"overloaded_error"}}}}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","result":{"type":"errored","error":{"type":"error","error":{"type":"invalid_request_error"}}}}"#,
+                false,
+            ),
+        ] {
+            let read = ReadRecord::parse(line.as_bytes()).unwrap();
+            assert_eq!((read.done, read.passing), (false, passing), "{line}");
         }
     }
 

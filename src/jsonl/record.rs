@@ -363,6 +363,7 @@ mod tests {
             ReadRecord {
                 custom_id: Some("a\"\n".to_owned()),
                 done: true,
+                passing: false,
                 status: Some(200),
                 hash: Some(hash),
                 simulated: false,

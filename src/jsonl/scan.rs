@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// How much text is held at a time, in bytes; a longer line is held alone.
 const READ_AHEAD: usize = 8 << 20;
 
+/// Below so much text, in bytes, the threads cost more than they save.
+#[cfg(feature = "parallel")]
+const WORTH_THREADS: usize = 1 << 20;
+
 /// Lines a task of the thread pool takes at a time.
 #[cfg(feature = "parallel")]
 const TASK: usize = 64;
@@ -78,7 +82,7 @@ impl Survey {
 /// Those of [`Lines`].
 pub(crate) fn scan<R: Read>(source: R, format: &Format) -> io::Result<Survey> {
     #[cfg(feature = "parallel")]
-    let look = parallel;
+    let look = by_size;
     #[cfg(not(feature = "parallel"))]
     let look = serial;
     scan_with(source, format, READ_AHEAD, look)
@@ -172,6 +176,15 @@ struct Id {
 }
 
 #[cfg(feature = "parallel")]
+fn by_size(format: &Format, batch: &Batch) -> Vec<Part> {
+    if batch.text.len() < WORTH_THREADS {
+        serial(format, batch)
+    } else {
+        parallel(format, batch)
+    }
+}
+
+#[cfg(feature = "parallel")]
 fn parallel(format: &Format, batch: &Batch) -> Vec<Part> {
     use rayon::prelude::*;
 
@@ -182,7 +195,6 @@ fn parallel(format: &Format, batch: &Batch) -> Vec<Part> {
         .collect()
 }
 
-#[cfg(any(test, not(feature = "parallel")))]
 fn serial(format: &Format, batch: &Batch) -> Vec<Part> {
     vec![part(format, &batch.text, &batch.lines)]
 }

@@ -83,12 +83,16 @@ impl Allowance {
 
     /// Sets, changes or (with `None`) lifts the request rate.
     pub(crate) fn set_requests(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
-        set(&mut self.requests, rate, now);
+        let was_limited = self.requests.is_some();
+        set(&mut self.requests, rate, self.paused_until, now);
+        if was_limited && self.requests.is_none() && now < self.paused_until {
+            self.start_gently(now);
+        }
     }
 
     /// Sets, changes or (with `None`) lifts the token rate.
     pub(crate) fn set_tokens(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
-        set(&mut self.tokens, rate, now);
+        set(&mut self.tokens, rate, self.paused_until, now);
     }
 
     /// Refuses a cost that would wait for ever.
@@ -172,24 +176,41 @@ impl Allowance {
             bucket.hold(until, now);
         }
         if self.requests.is_none() {
-            let lasts = RESTART.min(until - now).max(1);
-            let places = self.concurrency as u64;
-            let rate = u64::try_from(u128::from(places) * u128::from(RESTART) / u128::from(lasts));
-            let rate = rate.unwrap_or(u64::MAX).clamp(1, RESTART_MAX);
-            self.restart = Some(Restart {
-                // With its first unit at the end of the pause: a single place would otherwise wait a
-                // second longer than it was told to.
-                bucket: Bucket::full(Rate::per_second(rate), 1, until),
-                until: until.saturating_add(lasts),
-            });
+            self.start_gently(now);
         }
+    }
+
+    /// Until when nothing is admitted; in the past if there is no pause.
+    pub(crate) fn paused_until(&self) -> Nanos {
+        self.paused_until
+    }
+
+    fn start_gently(&mut self, now: Nanos) {
+        let lasts = RESTART.min(self.paused_until.saturating_sub(now)).max(1);
+        let places = self.concurrency as u64;
+        let rate = u64::try_from(u128::from(places) * u128::from(RESTART) / u128::from(lasts));
+        let rate = rate.unwrap_or(u64::MAX).clamp(1, RESTART_MAX);
+        self.restart = Some(Restart {
+            // With its first unit at the end of the pause: a single place would otherwise wait a
+            // second longer than it was told to.
+            bucket: Bucket::full(Rate::per_second(rate), 1, self.paused_until),
+            until: self.paused_until.saturating_add(lasts),
+        });
     }
 }
 
-fn set(bucket: &mut Option<Bucket>, rate: Option<(Rate, u64)>, now: Nanos) {
+/// A limit that is new starts full, unless it starts in a pause, which ends without a burst.
+fn set(bucket: &mut Option<Bucket>, rate: Option<(Rate, u64)>, paused_until: Nanos, now: Nanos) {
     match (bucket.as_mut(), rate) {
         (Some(bucket), Some((rate, capacity))) => bucket.change(rate, capacity, now),
-        (_, rate) => *bucket = rate.map(|(rate, capacity)| Bucket::full(rate, capacity, now)),
+        (_, rate) => {
+            *bucket = rate.map(|(rate, capacity)| Bucket::full(rate, capacity, now));
+            if let Some(bucket) = bucket
+                && now < paused_until
+            {
+                bucket.hold(paused_until, now);
+            }
+        }
     }
 }
 
@@ -262,6 +283,34 @@ mod tests {
         assert_eq!(allowance.check(Cost::ONE, first), Admission::Now);
         allowance.take(Cost::ONE, first);
         assert_ne!(allowance.check(Cost::ONE, first), Admission::Now);
+    }
+
+    #[test]
+    fn a_limit_lifted_or_set_during_a_pause_ends_it_without_a_burst_too() {
+        let mut allowance = both();
+        allowance.pause(5 * SECOND, 0);
+        allowance.set_requests(None, SECOND);
+        allowance.set_tokens(None, SECOND);
+        let end = 5 * SECOND;
+        assert_eq!(
+            allowance.check(Cost::ONE, SECOND),
+            Admission::At(end, Why::Pause)
+        );
+        allowance.take(Cost::ONE, end);
+        assert_eq!(
+            allowance.check(Cost::ONE, end),
+            Admission::At(end + SECOND / 2, Why::Pause),
+            "two places, filled over a second"
+        );
+        allowance.release(Cost::ONE, 0, end);
+        let mut allowance = both();
+        allowance.pause(end, 0);
+        allowance.set_tokens(None, SECOND);
+        allowance.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
+        assert_eq!(
+            allowance.check(Cost::tokens(3), SECOND),
+            Admission::At(8 * SECOND, Why::Tokens)
+        );
     }
 
     #[test]

@@ -275,7 +275,7 @@ mod tests {
                     let period = fastest.period().as_nanos();
                     prop_assert!(
                         (sum - u128::from(largest).min(sum)) * period
-                            <= u128::from(fastest.units()) * window + period - 1,
+                            < u128::from(fastest.units()) * window + period,
                         "{sum} in a window of {window} ns"
                     );
                 }

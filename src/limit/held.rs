@@ -6,9 +6,16 @@
 
 use std::cell::RefCell;
 
+#[cfg(not(loom))]
 thread_local! {
     // A handful at the most: one for each pool whose job encloses the current one.
     static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+// Loom's threads take turns on one of the system's.
+#[cfg(loom)]
+loom::thread_local! {
+    static HELD: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 
 /// Marks the limiter with this identity as held until dropped.
@@ -17,14 +24,15 @@ pub(crate) struct Held(usize);
 
 impl Held {
     pub(super) fn mark(limiter: usize) -> Self {
-        HELD.with_borrow_mut(|held| held.push(limiter));
+        HELD.with(|held| held.borrow_mut().push(limiter));
         Self(limiter)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        HELD.with_borrow_mut(|held| {
+        HELD.with(|held| {
+            let mut held = held.borrow_mut();
             if let Some(last) = held.iter().rposition(|&limiter| limiter == self.0) {
                 held.remove(last);
             }
@@ -33,5 +41,5 @@ impl Drop for Held {
 }
 
 pub(super) fn is_held(limiter: usize) -> bool {
-    HELD.with_borrow(|held| held.contains(&limiter))
+    HELD.with(|held| held.borrow().contains(&limiter))
 }

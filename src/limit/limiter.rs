@@ -1,20 +1,19 @@
-//! The limiter: a mutex around an [`Allowance`], and a queue of tickets in front of it.
-//!
-//! `NOTES.md` beside this file has the states, the wake protocol, and why nobody starves.
+//! The limiter as its users see it: a handle on the [`queue`](super::queue) and what is behind it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::allowance::{Admission, Allowance, Why};
+use super::allowance::{Admission, Allowance};
 use super::bucket::Nanos;
+use super::builder::{LimiterBuilder, checked_concurrency, with_burst};
 use super::held::{self, Held};
+use super::permit::{Permit, Waited};
+use super::queue::{FOREVER, Shared, Ticket, Waiter, cancelled};
 use super::rate::{Cost, Rate};
 use crate::cancel::Cancel;
-use crate::clock::{Bell, Clock};
+use crate::clock::{Bell, Clock, ring};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Mutex;
 
 /// The gate: at most so many requests and model tokens in any time, and so many in flight.
 ///
@@ -52,43 +51,7 @@ use crate::sync::Mutex;
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Limiter(Arc<Shared>);
-
-struct Shared {
-    clock: Clock,
-    epoch: Instant,
-    state: Mutex<State>,
-}
-
-struct State {
-    allowance: Allowance,
-    /// Who waits, by ticket; the first is the head, and only the head looks at the allowance.
-    queue: BTreeMap<u64, Arc<Bell>>,
-    next_ticket: u64,
-    /// What the head lay down for; `None` while it has not looked yet.
-    head_waits_for: Option<Why>,
-}
-
-impl State {
-    /// The head's bell, if news of this kind concerns what it waits for.
-    fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Bell>> {
-        // A head that has not looked yet will see the news when it does.
-        self.head_waits_for
-            .filter(|&why| concerned(why))
-            .and_then(|_| self.queue.values().next().cloned())
-    }
-
-    /// Takes a ticket out; the answer is the bell of the new head, if that changed.
-    fn leave(&mut self, ticket: u64) -> Option<Arc<Bell>> {
-        let was_head = self.queue.keys().next() == Some(&ticket);
-        self.queue.remove(&ticket);
-        if !was_head {
-            return None;
-        }
-        self.head_waits_for = None;
-        self.queue.values().next().cloned()
-    }
-}
+pub struct Limiter(pub(super) Arc<Shared>);
 
 /// Why [`Limiter::try_acquire`] gave no permit.
 #[derive(Clone, Debug)]
@@ -191,7 +154,11 @@ impl Limiter {
             let id = state.next_ticket;
             state.next_ticket += 1;
             let bell = Bell::new();
-            state.queue.insert(id, Arc::clone(&bell));
+            let waiter = Waiter {
+                bell: Arc::clone(&bell),
+                deadline,
+            };
+            state.queue.insert(id, waiter);
             Ticket {
                 limiter: self,
                 id,
@@ -203,12 +170,25 @@ impl Limiter {
     }
 
     /// Admits nothing before `until`, and starts gently from there: the buckets are empty then, so
-    /// there is no burst after a pause. A pause is never shortened by another.
+    /// there is no burst after a pause. A pause is never shortened by another. Whoever waits with a
+    /// deadline before its end is told at once.
     pub fn pause_until(&self, until: Instant) {
-        let mut state = self.0.state.lock();
-        let now = self.0.now();
-        state.allowance.pause(self.0.nanos(until), now);
-        // Nobody is woken: a head that waits for an earlier instant looks again at that instant.
+        let too_late: Vec<_> = {
+            let mut state = self.0.state.lock();
+            let now = self.0.now();
+            state.allowance.pause(self.0.nanos(until), now);
+            let paused_until = self.0.instant(state.allowance.paused_until());
+            // Nobody else is woken: a head that waits for an earlier instant looks again then.
+            state
+                .queue
+                .values()
+                .filter(|waiter| waiter.deadline.is_some_and(|at| at < paused_until))
+                .map(|waiter| Arc::clone(&waiter.bell))
+                .collect()
+        };
+        for bell in too_late {
+            bell.ring();
+        }
     }
 
     /// As [`pause_until`](Limiter::pause_until), counted from now.
@@ -323,385 +303,5 @@ impl fmt::Debug for Limiter {
             .field("allowance", &state.allowance)
             .field("waiting", &state.queue.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A century: as good as for ever, and never beyond what an `Instant` can hold.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-
-impl Shared {
-    fn now(&self) -> Nanos {
-        self.nanos(self.clock.now())
-    }
-
-    fn nanos(&self, at: Instant) -> Nanos {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn instant(&self, at: Nanos) -> Instant {
-        self.epoch
-            .checked_add(Duration::from_nanos(at))
-            .unwrap_or_else(|| self.epoch + FOREVER)
-    }
-}
-
-fn ring(bell: Option<Arc<Bell>>) {
-    if let Some(bell) = bell {
-        bell.ring();
-    }
-}
-
-#[cold]
-fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "cancelled while waiting at the gate")
-}
-
-/// A place in the queue; leaves it on every path that does not end in a permit.
-struct Ticket<'a> {
-    limiter: &'a Limiter,
-    id: u64,
-    bell: Arc<Bell>,
-}
-
-impl Ticket<'_> {
-    fn wait(
-        self,
-        cost: Cost,
-        deadline: Option<Instant>,
-        cancel: Option<&Cancel>,
-    ) -> Result<Waited> {
-        let shared = &self.limiter.0;
-        let _listening = cancel.map(|cancel| cancel.listen(&self.bell));
-        let mut waited = Waited::default();
-        let mut lay_down: Option<(Option<Why>, Instant)> = None;
-        loop {
-            if cancel.is_some_and(Cancel::is_cancelled) {
-                return Err(cancelled());
-            }
-            let (why, until) = {
-                let mut state = shared.state.lock();
-                let instant = shared.clock.now();
-                let now = shared.nanos(instant);
-                if let Some((why, since)) = lay_down {
-                    waited.add(why, instant.saturating_duration_since(since));
-                }
-                lay_down = Some((None, instant));
-                let (why, until) = if state.queue.keys().next() == Some(&self.id) {
-                    match state.allowance.check(cost, now) {
-                        Admission::Now => {
-                            state.allowance.take(cost, now);
-                            let next = state.leave(self.id);
-                            drop(state);
-                            ring(next);
-                            return Ok(waited);
-                        }
-                        Admission::At(at, why) => (Some(why), Some(shared.instant(at))),
-                        Admission::WhenFreed => (Some(Why::InFlight), None),
-                    }
-                } else {
-                    (None, None)
-                };
-                // An instant beyond the deadline is as good as the deadline itself.
-                if deadline.is_some_and(|deadline| instant >= deadline || until > Some(deadline)) {
-                    return Err(Error::new(
-                        ErrorKind::Deadline,
-                        "the gate cannot admit this before its deadline",
-                    ));
-                }
-                if why.is_some() {
-                    state.head_waits_for = why;
-                    lay_down = Some((why, instant));
-                }
-                (why, until)
-            };
-            let wake = match (until, deadline) {
-                (Some(until), Some(deadline)) => Some(until.min(deadline)),
-                (until, deadline) => until.or(deadline),
-            };
-            debug_assert!(why.is_some() || until.is_none());
-            shared.clock.park(&self.bell, wake);
-        }
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        // After a grant the ticket is gone already and this finds nothing.
-        let next = self.limiter.0.state.lock().leave(self.id);
-        ring(next);
-    }
-}
-
-/// How long an admission waited, by what it waited for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Waited {
-    /// For the request rate.
-    pub requests: Duration,
-    /// For the token rate.
-    pub tokens: Duration,
-    /// For a pause to end.
-    pub pause: Duration,
-    /// For a place in flight.
-    pub in_flight: Duration,
-    /// For others that came first.
-    pub turn: Duration,
-}
-
-impl Waited {
-    fn add(&mut self, why: Option<Why>, time: Duration) {
-        *match why {
-            Some(Why::Requests) => &mut self.requests,
-            Some(Why::Tokens) => &mut self.tokens,
-            Some(Why::Pause) => &mut self.pause,
-            Some(Why::InFlight) => &mut self.in_flight,
-            None => &mut self.turn,
-        } += time;
-    }
-}
-
-/// Leave to send one request; the place in flight is free again when it is dropped.
-///
-/// [`settle`](Permit::settle) corrects the token estimate to the real usage. A permit dropped
-/// without it, by a panic too, keeps its estimate. The request itself is never given back.
-#[derive(Debug)]
-#[must_use = "a permit frees its place when it is dropped"]
-pub struct Permit {
-    limiter: Limiter,
-    cost: Cost,
-    used: u64,
-    waited: Waited,
-}
-
-impl Permit {
-    /// Frees the place and counts `tokens` model tokens in place of the estimate: fewer are given
-    /// back, more are a debt that later admissions wait for.
-    pub fn settle(mut self, tokens: u64) {
-        self.used = tokens;
-    }
-
-    /// What was reserved.
-    pub fn cost(&self) -> Cost {
-        self.cost
-    }
-
-    /// How long this permit was waited for.
-    pub fn waited(&self) -> Waited {
-        self.waited
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let head = {
-            let mut state = self.limiter.0.state.lock();
-            let now = self.limiter.0.now();
-            state.allowance.release(self.cost, self.used, now);
-            let refund = self.used < self.cost.model_tokens();
-            state.head_if(|why| match why {
-                Why::InFlight => true,
-                Why::Tokens => refund,
-                Why::Requests | Why::Pause => false,
-            })
-        };
-        ring(head);
-    }
-}
-
-/// Settings of a [`Limiter`]; see [`Limiter::builder`].
-#[derive(Clone, Debug, Default)]
-pub struct LimiterBuilder {
-    requests: Option<Rate>,
-    burst: Option<u64>,
-    tokens: Option<Rate>,
-    token_burst: Option<u64>,
-    concurrency: Option<usize>,
-    clock: Clock,
-}
-
-impl LimiterBuilder {
-    /// At most this many requests in a time. Default: no limit.
-    pub fn requests(mut self, rate: Rate) -> Self {
-        self.requests = Some(rate);
-        self
-    }
-
-    /// How many requests may go at once after an idle spell. Default: one second's worth, at
-    /// least 1, because providers judge windows of one to ten seconds, not whole minutes.
-    pub fn burst(mut self, requests: u64) -> Self {
-        self.burst = Some(requests);
-        self
-    }
-
-    /// At most this many model tokens in a time. Default: no limit.
-    pub fn tokens(mut self, rate: Rate) -> Self {
-        self.tokens = Some(rate);
-        self
-    }
-
-    /// How many model tokens may go at once after an idle spell. Default: one second's worth.
-    pub fn token_burst(mut self, tokens: u64) -> Self {
-        self.token_burst = Some(tokens);
-        self
-    }
-
-    /// How many may be in flight at once. Default: no limit.
-    pub fn concurrency(mut self, places: usize) -> Self {
-        self.concurrency = Some(places);
-        self
-    }
-
-    /// The clock to go by. Default: the machine's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Makes the limiter; its buckets are full.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for an unusable rate, a burst of zero, a burst without its rate, or a
-    /// concurrency of zero.
-    pub fn build(self) -> Result<Limiter> {
-        let mut allowance =
-            Allowance::new(checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?);
-        allowance.set_requests(with_burst(self.requests, self.burst, "request")?, 0);
-        allowance.set_tokens(with_burst(self.tokens, self.token_burst, "token")?, 0);
-        Ok(Limiter(Arc::new(Shared {
-            epoch: self.clock.now(),
-            clock: self.clock,
-            state: Mutex::new(State {
-                allowance,
-                queue: BTreeMap::new(),
-                next_ticket: 0,
-                head_waits_for: None,
-            }),
-        })))
-    }
-}
-
-fn with_burst(rate: Option<Rate>, burst: Option<u64>, what: &str) -> Result<Option<(Rate, u64)>> {
-    match (rate, burst) {
-        (_, Some(0)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("a {what} burst of 0 would admit nothing: give at least 1"),
-        )),
-        (None, Some(_)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("a {what} burst without a {what} rate limits nothing: give the rate too"),
-        )),
-        (None, None) => Ok(None),
-        (Some(rate), burst) => {
-            let rate = rate.checked(what)?;
-            Ok(Some((rate, burst.unwrap_or(rate.second_worth()))))
-        }
-    }
-}
-
-fn checked_concurrency(places: usize) -> Result<usize> {
-    if places == 0 {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "a concurrency of 0 would admit nothing: give at least 1",
-        ));
-    }
-    Ok(places)
-}
-
-#[cfg(all(test, loom))]
-mod model {
-    //! The lock protocol, interleaving by interleaving. `NOTES.md` says what each one covers.
-    use super::*;
-    use crate::clock::VirtualClock;
-    use loom::thread;
-
-    fn limiter(time: &VirtualClock) -> Limiter {
-        Limiter::builder()
-            .concurrency(1)
-            .clock(time.clock())
-            .build()
-            .unwrap()
-    }
-
-    /// Three threads, one place: a lost wake-up would leave one of them parked for ever, which
-    /// loom reports as a deadlock.
-    #[test]
-    fn loom_a_place_that_is_freed_is_taken() {
-        loom::model(|| {
-            let limiter = limiter(&VirtualClock::new());
-            let threads: Vec<_> = (0..2)
-                .map(|_| {
-                    let limiter = limiter.clone();
-                    thread::spawn(move || drop(limiter.acquire(Cost::ONE).unwrap()))
-                })
-                .collect();
-            drop(limiter.acquire(Cost::ONE).unwrap());
-            for thread in threads {
-                thread.join().unwrap();
-            }
-            assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
-        });
-    }
-
-    /// A cancelled head hands its place in the queue to the next.
-    #[test]
-    fn loom_a_cancelled_head_wakes_the_next() {
-        loom::model(|| {
-            let limiter = limiter(&VirtualClock::new());
-            let cancel = Cancel::new();
-            let held = limiter.acquire(Cost::ONE).unwrap();
-            let first = {
-                let (limiter, cancel) = (limiter.clone(), cancel.clone());
-                thread::spawn(move || drop(limiter.acquire_cancellable(Cost::ONE, &cancel)))
-            };
-            let second = {
-                let limiter = limiter.clone();
-                thread::spawn(move || drop(limiter.acquire(Cost::ONE).unwrap()))
-            };
-            cancel.cancel();
-            drop(held);
-            first.join().unwrap();
-            second.join().unwrap();
-            assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
-        });
-    }
-
-    /// Time passes while two threads are on their way to bed: both are admitted in the end.
-    #[test]
-    fn loom_time_that_passes_is_noticed() {
-        loom::model(|| {
-            let time = VirtualClock::new();
-            let limiter = Limiter::builder()
-                .requests(Rate::per_second(1))
-                .clock(time.clock())
-                .build()
-                .unwrap();
-            drop(limiter.acquire(Cost::ONE).unwrap());
-            let waiter = {
-                let limiter = limiter.clone();
-                thread::spawn(move || drop(limiter.acquire(Cost::ONE).unwrap()))
-            };
-            time.advance(Duration::from_secs(1));
-            waiter.join().unwrap();
-        });
-    }
-
-    /// A rate that is raised re-times the head.
-    #[test]
-    fn loom_a_change_of_rate_is_noticed() {
-        loom::model(|| {
-            let limiter = Limiter::builder()
-                .requests(Rate::per_hour(1))
-                .clock(VirtualClock::new().clock())
-                .build()
-                .unwrap();
-            drop(limiter.acquire(Cost::ONE).unwrap());
-            let waiter = {
-                let limiter = limiter.clone();
-                thread::spawn(move || drop(limiter.acquire(Cost::ONE).unwrap()))
-            };
-            limiter.set_requests(None).unwrap();
-            waiter.join().unwrap();
-        });
     }
 }

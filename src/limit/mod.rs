@@ -1,13 +1,21 @@
 //! The gate: how fast, how much, how many at once.
 //!
 //! From the inside out: [`rate`] has the values, [`bucket`] the arithmetic of one limit,
-//! [`allowance`] all limits together, and [`limiter`] the lock and the queue around them.
+//! [`allowance`] all limits together, [`queue`] the lock and the tickets around them, and
+//! [`limiter`] the handle that callers hold; a [`permit`] is what they get.
 
 mod allowance;
 mod bucket;
+mod builder;
 mod held;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod limiter;
+mod permit;
+mod queue;
 mod rate;
 
-pub use limiter::{Limiter, LimiterBuilder, Permit, Refusal, Waited};
+pub use builder::LimiterBuilder;
+pub use limiter::{Limiter, Refusal};
+pub use permit::{Permit, Waited};
 pub use rate::{Cost, Rate};

@@ -209,7 +209,7 @@ impl Pool {
         items: impl IntoIterator<Item = I> + Send,
         work: impl Fn(&I) -> Result<R, E> + Sync,
         verdict: impl Fn(&E) -> Verdict + Sync,
-        done: impl FnMut(Done<I, R, E>),
+        mut done: impl FnMut(Done<I, R, E>),
     ) -> Result<()>
     where
         I: Send,
@@ -217,7 +217,7 @@ impl Pool {
         E: Send,
     {
         self.settings
-            .for_each(Closures::new(work, verdict), items, done)
+            .for_each(Closures::new(work, verdict), items, &mut done)
     }
 
     /// Applies `work` to items pulled lazily, and gives the outcomes as they come.
@@ -298,8 +298,8 @@ where
     type Output = R;
     type Error = E;
 
-    fn cost(&self, _input: &I) -> Cost {
-        Cost::ONE
+    fn cost(&self, _input: &I) -> Result<Cost> {
+        Ok(Cost::ONE)
     }
 
     fn attempt(&self, input: &I, _attempt: &Attempt<'_>) -> Result<R, E> {

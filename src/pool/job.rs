@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -17,8 +17,8 @@ pub(crate) trait Job: Sync {
     type Output: Send;
     type Error: Send;
 
-    /// What an attempt reserves at the gate.
-    fn cost(&self, input: &Self::Input) -> Cost;
+    /// What an attempt reserves at the gate; an error keeps the item from ever getting there.
+    fn cost(&self, input: &Self::Input) -> crate::error::Result<Cost>;
 
     /// One attempt, with a permit held.
     fn attempt(
@@ -61,6 +61,8 @@ pub struct Done<I, T, E> {
     pub result: Result<T, Failure<E>>,
     /// How many attempts it took, not counting those in which nothing was sent.
     pub attempts: u32,
+    /// How long it waited, at the gate and between attempts.
+    pub waited: Duration,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,
 }
@@ -73,7 +75,8 @@ pub enum Failure<E> {
     Job(E),
     /// It panicked.
     Panicked(Panicked),
-    /// It was cut short: by a cancel, the end of the run, a deadline, or a cost that never fits.
+    /// It was cut short: by a cancel, the end of the run or a deadline, or it could never have been
+    /// attempted, as with a cost that never fits.
     Cut {
         /// Which of these.
         reason: Error,

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
+
 use super::job::{Done, Failure, Job};
+use super::lead::{Core, Crew, Lead, Run};
 use super::progress::{Ending, Monitor};
 use super::results::{Outcome, Outcomes, Sink, Slots, channel};
 use super::schedule::Schedule;
 use super::source::{Intake, SliceSource, Source};
-use super::worker::{Core, Crew, Lead, Run, work};
+use super::worker::work;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Limiter;
@@ -91,67 +94,90 @@ impl Settings {
         Ok(run.sink.into_outcomes(broke_off))
     }
 
-    /// Pulls `items` on a thread of its own, and hands each outcome to `consume` on this one.
+    /// Pulls `items` on a thread of its own, and hands each outcome to `consumer` on this one.
     pub(crate) fn for_each<J, I>(
         &self,
         job: J,
         items: I,
-        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
         I: IntoIterator<Item = J::Input> + Send,
     {
-        self.limiter.check_nested()?;
         let intake = self.intake();
-        self.consume(job, &intake, Some(items), &mut consume)?;
+        let feed = || intake.feed(items);
+        self.consume(job, &intake, Some(feed), || {}, consumer)?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in intake.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
-            consume(Done {
+            consumer.take(Done {
                 index,
                 input: Some(input),
                 result: Err(broke_off()),
                 attempts: 0,
+                waited: Duration::ZERO,
                 stopped_run: false,
             });
         }
         Ok(())
     }
 
-    /// As [`for_each`](Self::for_each), but the input is pulled by a thread that is not waited
-    /// for: it may be blocked for ever in a read.
+    /// As [`for_each`](Self::for_each), but the thread that pulls the input is not waited for: it
+    /// may be blocked for ever in a read.
     pub(crate) fn for_each_detached<J, I>(
         &self,
         job: J,
         items: I,
-        mut consume: impl FnMut(Done<J::Input, J::Output, J::Error>),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
         J::Input: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        self.limiter.check_nested()?;
         let intake = self.intake();
         let feeder = Arc::clone(&intake);
         named("tollgate-feed")
             .spawn(move || feeder.feed(items))
             .map_err(no_thread)?;
-        self.consume(job, &intake, None::<I>, &mut consume)
+        self.consume(job, &intake, None::<fn()>, || {}, consumer)
     }
 
-    fn consume<J, I>(
+    /// As [`for_each`](Self::for_each), but the input is pulled on this thread, between outcomes:
+    /// for items that are quickly had, such as the lines of a regular file.
+    pub(crate) fn for_each_here<J, I>(
         &self,
         job: J,
-        intake: &Arc<Intake<J::Input>>,
-        items: Option<I>,
-        consume: &mut impl FnMut(Done<J::Input, J::Output, J::Error>),
+        items: I,
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()>
     where
         J: Job,
-        I: IntoIterator<Item = J::Input> + Send,
+        I: IntoIterator<Item = J::Input>,
     {
+        let intake = self.intake();
+        let mut items = items.into_iter();
+        let mut more = true;
+        let refill = || {
+            if more && intake.runs_low() {
+                more = intake.fill(&mut items);
+            }
+        };
+        self.consume(job, &intake, None::<fn()>, refill, consumer)
+    }
+
+    /// Runs what comes through `intake`: from `feed`, on a thread of its own, or from `refill`,
+    /// called here whenever an outcome has been taken.
+    fn consume<J: Job>(
+        &self,
+        job: J,
+        intake: &Arc<Intake<J::Input>>,
+        feed: Option<impl FnOnce() + Send>,
+        mut refill: impl FnMut(),
+        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
+    ) -> Result<()> {
+        self.limiter.check_nested()?;
         let (sink, outcomes) = channel(self.backlog());
         let run = self.run(job, sink, Box::new(Arc::clone(intake)));
         thread::scope(|scope| {
@@ -163,16 +189,18 @@ impl Settings {
                 intake,
             };
             let outcomes = outcomes;
-            if let Some(items) = items {
+            if let Some(feed) = feed {
                 named("tollgate-feed")
-                    .spawn_scoped(scope, move || intake.feed(items))
+                    .spawn_scoped(scope, feed)
                     .map_err(no_thread)?;
             }
+            refill();
             let crew = Scoped { scope, run: &run };
             crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
-            while let Ok(Some(done)) = outcomes.recv() {
+            while let Some(done) = next_outcome(&outcomes, consumer) {
                 intake.delivered(1);
-                consume(done);
+                consumer.take(done);
+                refill();
             }
             Ok(())
         })
@@ -211,6 +239,46 @@ impl Settings {
 
     fn intake<I: Send>(&self) -> Arc<Intake<I>> {
         Intake::new(self.window(), self.limiter.clock().clone())
+    }
+}
+
+/// Takes the outcomes of a run on the thread that started it.
+pub(crate) trait Consumer<I, T, E> {
+    fn take(&mut self, done: Done<I, T, E>);
+
+    /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
+    /// consumers that have nothing to do between outcomes.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Nothing more is ready at this moment.
+    fn lull(&mut self) {}
+}
+
+impl<I, T, E, F: FnMut(Done<I, T, E>)> Consumer<I, T, E> for F {
+    fn take(&mut self, done: Done<I, T, E>) {
+        self(done);
+    }
+}
+
+fn next_outcome<I, T, E>(
+    outcomes: &Outcomes<I, T, E>,
+    consumer: &mut impl Consumer<I, T, E>,
+) -> Option<Done<I, T, E>> {
+    let Some(patience) = consumer.patience() else {
+        return outcomes.recv().ok().flatten();
+    };
+    if let Ok(next) = outcomes.try_recv() {
+        return next;
+    }
+    loop {
+        consumer.lull();
+        match outcomes.recv_timeout(patience) {
+            Ok(next) => return next,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::source::{Pull, Source};
 use crate::clock::Bell;
@@ -27,6 +27,8 @@ pub(crate) struct Task<I, E> {
     pub(crate) last: Option<E>,
     /// Whether it is counted among those that back off.
     pub(crate) backing_off: bool,
+    /// How long it has waited, at the gate and between attempts.
+    pub(crate) waited: Duration,
 }
 
 /// The answer to "what now?".
@@ -46,6 +48,12 @@ pub(crate) enum Next<I, E> {
     Wait,
     /// Nothing ever again.
     Over,
+}
+
+enum Candidate<I, E> {
+    Task(Task<I, E>),
+    Broken { index: u64, message: String },
+    Nothing,
 }
 
 pub(crate) struct Schedule<'env, I, E> {
@@ -87,16 +95,17 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::WhenProbed => return self.held(None, now, waiter),
             open => open,
         };
-        let candidate = match passage {
-            Passage::Probe => self.least_charged(now).map(Ok),
+        let probe = match passage {
+            Passage::Probe => self.prober(now).map(Candidate::Task),
             _ => None,
         };
-        let Some(task) = candidate.or_else(|| self.candidate(now, waiter)) else {
-            return self.nothing();
-        };
-        let task = match task {
-            Ok(task) => task,
-            Err(broken) => return broken,
+        let task = match probe.unwrap_or_else(|| self.candidate(now, waiter)) {
+            Candidate::Task(task) => task,
+            Candidate::Broken { index, message } => {
+                self.out += 1;
+                return Next::Broken { index, message };
+            }
+            Candidate::Nothing => return self.nothing(),
         };
         self.out += 1;
         if self.stopped {
@@ -117,13 +126,12 @@ impl<'env, I, E> Schedule<'env, I, E> {
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            return match self.candidate(now, waiter) {
-                Some(Ok(task)) => {
-                    self.out += 1;
-                    Next::OutOfTime(task)
-                }
-                Some(Err(broken)) => broken,
-                None => self.nothing(),
+            let candidate = self.candidate(now, waiter);
+            self.out += usize::from(!matches!(candidate, Candidate::Nothing));
+            return match candidate {
+                Candidate::Task(task) => Next::OutOfTime(task),
+                Candidate::Broken { index, message } => Next::Broken { index, message },
+                Candidate::Nothing => self.nothing(),
             };
         }
         let waiting = self.due.iter().map(|due| &due.task).chain(&self.returned);
@@ -153,60 +161,55 @@ impl<'env, I, E> Schedule<'env, I, E> {
         Some(self.returned.remove(at))
     }
 
-    /// Of the retries that are due, the one that has been charged least. A probe most likely fails,
-    /// and an outage is not to be paid by whoever met it first.
-    fn least_charged(&mut self, now: Instant) -> Option<Task<I, E>> {
+    /// Of the retries that are due, the one to probe with.
+    fn prober(&mut self, now: Instant) -> Option<Task<I, E>> {
         if !self.returned.is_empty() {
             return None;
         }
         let mut due = std::mem::take(&mut self.due).into_vec();
-        let least = due
+        let next = due
             .iter()
             .enumerate()
             .filter(|(_, due)| due.at <= now)
-            .min_by_key(|(_, due)| (due.task.history.charged(), due.at, due.task.index))
+            .min_by_key(|(_, due)| (due.task.history.probe_order(), due.at, due.task.index))
             .map(|(place, _)| place);
-        let task = least.map(|place| due.swap_remove(place).task);
+        let task = next.map(|place| due.swap_remove(place).task);
         self.due = due.into();
         task
     }
 
-    fn candidate(
-        &mut self,
-        now: Instant,
-        waiter: &Arc<Bell>,
-    ) -> Option<Result<Task<I, E>, Next<I, E>>> {
+    /// The next task to go, the breaker aside.
+    fn candidate(&mut self, now: Instant, waiter: &Arc<Bell>) -> Candidate<I, E> {
         if let Some(task) = self.returned.pop() {
-            return Some(Ok(task));
+            return Candidate::Task(task);
         }
-        let due = self
-            .due
-            .peek()
-            .is_some_and(|first| self.stopped || first.at <= now);
-        if due {
-            return self.due.pop().map(|due| Ok(due.task));
+        let is_due = |first: &Due<I, E>| self.stopped || first.at <= now;
+        if self.due.peek().is_some_and(is_due)
+            && let Some(due) = self.due.pop()
+        {
+            return Candidate::Task(due.task);
         }
         if self.exhausted {
-            return None;
+            return Candidate::Nothing;
         }
         match self.source.pull(self.stopped, waiter) {
-            Pull::Item(index, input) => Some(Ok(Task {
+            Pull::Item(index, input) => Candidate::Task(Task {
                 index,
                 input,
                 history: self.judge.history(index, now, self.run_deadline),
                 cost: None,
                 last: None,
                 backing_off: false,
-            })),
+                waited: Duration::ZERO,
+            }),
             Pull::Broken(index, message) => {
                 self.exhausted = true;
-                self.out += 1;
-                Some(Err(Next::Broken { index, message }))
+                Candidate::Broken { index, message }
             }
-            Pull::Empty => None,
+            Pull::Empty => Candidate::Nothing,
             Pull::End => {
                 self.exhausted = true;
-                None
+                Candidate::Nothing
             }
         }
     }
@@ -317,7 +320,6 @@ impl<I, E> Eq for Due<I, E> {}
 mod tests {
     use super::super::source::SliceSource;
     use super::*;
-    use std::time::Duration;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];
 
@@ -413,22 +415,33 @@ mod tests {
     }
 
     #[test]
-    fn probes_go_to_those_who_have_been_charged_least() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
+    fn one_item_probes_three_times_unpaid_and_then_another() {
+        let mut now = Instant::now();
         let mut schedule = schedule(&ITEMS[..2]);
-        let mut often = attempt(&mut schedule, start);
-        let mut once = attempt(&mut schedule, start);
+        let mut often = attempt(&mut schedule, now);
+        let mut once = attempt(&mut schedule, now);
         let (retry, reach) = (Verdict::Retry, Reach::Answered);
         for _ in 0..3 {
-            schedule.decide(0, &mut often.history, retry, reach, start);
+            schedule.decide(0, &mut often.history, retry, reach, now);
         }
-        schedule.decide(1, &mut once.history, retry, reach, start);
-        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
-        schedule.decide(1, &mut once.history, verdict, reach, start);
-        schedule.retry_at(often, start);
-        schedule.retry_at(once, start + second / 2);
-        assert_eq!(attempt(&mut schedule, start + second).index, 1);
+        let nothing_sent = (Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(1, &mut once.history, nothing_sent.0, nothing_sent.1, now);
+        schedule.retry_at(often, now);
+        schedule.retry_at(once, now);
+        let mut probes = Vec::new();
+        for _ in 0..7 {
+            let Next::At(at) = schedule.next(now, &Bell::new()) else {
+                panic!("held until the next probe")
+            };
+            now = at;
+            let mut probe = attempt(&mut schedule, now);
+            probes.push(probe.index);
+            // Never out of attempts: a probe is not charged.
+            let decision = schedule.decide(probe.index, &mut probe.history, retry, reach, now);
+            assert_eq!(decision, Decision::RetryAt(now));
+            schedule.retry_at(probe, now);
+        }
+        assert_eq!(probes, [0, 0, 0, 1, 1, 1, 0]);
     }
 
     #[test]

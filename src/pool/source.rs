@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::clock::{Bell, Clock};
+use crate::clock::{Bell, Clock, ring};
 use crate::sync::Mutex;
 
 /// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
@@ -80,6 +80,26 @@ struct Queue<I> {
     leader: Option<Arc<Bell>>,
 }
 
+impl<I> Queue<I> {
+    fn has_room(&self, window: usize) -> bool {
+        !self.closed && self.outstanding < window
+    }
+
+    /// Not at every free place: waking the feeder for a single item each would cost more than the
+    /// item. A short queue is reason enough, or half the window.
+    fn runs_low(&self, window: usize) -> bool {
+        self.has_room(window) && (self.ready.len() <= window / 4 || self.outstanding <= window / 2)
+    }
+
+    fn feeder_if_low(&mut self, window: usize) -> Option<Arc<Bell>> {
+        if self.runs_low(window) {
+            self.feeder.take()
+        } else {
+            None
+        }
+    }
+}
+
 enum End {
     Clean,
     Panicked(String),
@@ -118,13 +138,41 @@ impl<I: Send> Intake<I> {
             // The iterator is the user's too: its drop may panic, and must not hold a lock.
             drop(items);
         }));
-        let mut state = self.state.lock();
-        state.end = Some(match end {
+        self.end(match end {
             Ok(()) => End::Clean,
             Err(panic) => End::Panicked(panic_message(&*panic)),
         });
-        let leader = state.leader.take();
-        drop(state);
+    }
+
+    /// Pulls items on the calling thread, as long as there is room; `false` once that is all.
+    pub(crate) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
+        while self.state.lock().has_room(self.window) {
+            match catch_unwind(AssertUnwindSafe(|| items.next())) {
+                Ok(Some(item)) => self.push(item),
+                Ok(None) => {
+                    self.end(End::Clean);
+                    return false;
+                }
+                Err(panic) => {
+                    self.end(End::Panicked(panic_message(&*panic)));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether it is time to [`fill`](Self::fill) it again.
+    pub(crate) fn runs_low(&self) -> bool {
+        self.state.lock().runs_low(self.window)
+    }
+
+    fn end(&self, end: End) {
+        let leader = {
+            let mut state = self.state.lock();
+            state.end = Some(end);
+            state.leader.take()
+        };
         ring(leader);
     }
 
@@ -135,7 +183,7 @@ impl<I: Send> Intake<I> {
                 if state.closed {
                     return false;
                 }
-                if state.outstanding < self.window {
+                if state.has_room(self.window) {
                     return true;
                 }
                 state.feeder = Some(Arc::clone(bell));
@@ -159,16 +207,7 @@ impl<I: Send> Intake<I> {
         let feeder = {
             let mut state = self.state.lock();
             state.outstanding = state.outstanding.saturating_sub(count);
-            // Not at every free place: waking the feeder for a single item each would cost more
-            // than the item. A short queue is reason enough, or half the window.
-            let room = state.outstanding < self.window;
-            let wanted =
-                state.ready.len() <= self.window / 4 || state.outstanding <= self.window / 2;
-            if room && wanted {
-                state.feeder.take()
-            } else {
-                None
-            }
+            state.feeder_if_low(self.window)
         };
         ring(feeder);
     }
@@ -192,20 +231,6 @@ impl<I: Send> Intake<I> {
         drop(state);
         (first..).zip(rest).collect()
     }
-
-    /// How many items are pulled and wait for their first attempt.
-    pub(crate) fn ready(&self) -> usize {
-        self.state.lock().ready.len()
-    }
-
-    /// How many items have been pulled so far, and whether that is all.
-    pub(crate) fn pulled(&self) -> (u64, bool) {
-        let state = self.state.lock();
-        (
-            state.next_index + state.ready.len() as u64,
-            state.end.is_some(),
-        )
-    }
 }
 
 impl<I: Send> Source<I> for Arc<Intake<I>> {
@@ -215,6 +240,9 @@ impl<I: Send> Source<I> for Arc<Intake<I>> {
         if let Some(item) = state.ready.pop_front() {
             let index = state.next_index;
             state.next_index += 1;
+            let feeder = state.feeder_if_low(self.window);
+            drop(state);
+            ring(feeder);
             return Pull::Item(index, item);
         }
         match state.end.take() {
@@ -239,12 +267,6 @@ impl<I: Send> Source<I> for Arc<Intake<I>> {
     fn is_spent(&self) -> bool {
         let state = self.state.lock();
         state.ready.is_empty() && matches!(state.end, Some(End::Clean | End::Reported))
-    }
-}
-
-fn ring(bell: Option<Arc<Bell>>) {
-    if let Some(bell) = bell {
-        bell.ring();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Without it an outage is paid by the items: each in its turn is tried to the end of its attempts
 //! against a server that is down for everybody. With it a run waits, and the items with it. The
-//! probes are spaced by 1 s, doubling to 60 s; any answer closes the breaker.
+//! probes are spaced by 1 s, doubling to 60 s; any answer that is no failure closes the breaker.
 //!
 //! It opens at the first failure in which nothing could be sent, and when every attempt of at least
 //! ten different items has failed for a passing reason, for two seconds or for a hundred items.
@@ -22,9 +22,11 @@ const FAILING_ITEMS: usize = 10;
 const FAILING_FOR: Duration = Duration::from_secs(2);
 /// or how many of them.
 const MANY_ITEMS: usize = 100;
-/// A run that has never had any answer gives up when the breaker has been open for so long. An
-/// answer that is an error is one: a server that says it is down for five minutes is there.
-const HOPELESS: Duration = Duration::from_secs(120);
+/// A run that has never had any answer gives up when the breaker has been open for so long,
+const NEVER_ANSWERED: Duration = Duration::from_secs(120);
+/// and one that has had nothing but failures for answers, after so long: a server that says it is
+/// down for five minutes will be back.
+const NEVER_WORKED: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
@@ -33,6 +35,16 @@ pub(crate) struct Breaker {
     failing: Vec<u64>,
     failing_since: Option<Instant>,
     ever_answered: bool,
+    ever_worked: bool,
+}
+
+/// What a failure was to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Noted {
+    /// It was the probe's: asked for by the run, so not to be paid by the item.
+    pub(crate) probe: bool,
+    /// There is no more hope.
+    pub(crate) hopeless: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -93,16 +105,14 @@ impl Breaker {
     /// The other side works: a success, a refusal of one item, a plea to wait.
     pub(crate) fn answered(&mut self) {
         self.heard();
+        self.ever_worked = true;
         self.failing.clear();
         self.failing_since = None;
         self.state = State::Closed;
     }
 
     /// `item` failed for a reason that may pass. `unreachable`: nothing could be sent.
-    ///
-    /// The answer says whether there is no more hope.
-    #[must_use]
-    pub(crate) fn failed(&mut self, item: u64, unreachable: bool, now: Instant) -> bool {
+    pub(crate) fn failed(&mut self, item: u64, unreachable: bool, now: Instant) -> Noted {
         match &mut self.state {
             State::Closed => {
                 let since = *self.failing_since.get_or_insert(now);
@@ -121,7 +131,10 @@ impl Breaker {
                         probe: None,
                     };
                 }
-                false
+                Noted {
+                    probe: false,
+                    hopeless: false,
+                }
             }
             State::Open {
                 since,
@@ -130,12 +143,18 @@ impl Breaker {
                 probe,
             } => {
                 // Those that were on their way when it opened say nothing new.
-                if *probe == Some(item) {
+                let is_probe = *probe == Some(item);
+                if is_probe {
                     *probe = None;
                     *spacing = (*spacing * 2).min(LAST_SPACING);
                     *probe_at = now + *spacing;
                 }
-                !self.ever_answered && now.saturating_duration_since(*since) >= HOPELESS
+                let open_for = now.saturating_duration_since(*since);
+                Noted {
+                    probe: is_probe,
+                    hopeless: (!self.ever_answered && open_for >= NEVER_ANSWERED)
+                        || (!self.ever_worked && open_for >= NEVER_WORKED),
+                }
             }
         }
     }
@@ -149,8 +168,11 @@ mod tests {
     fn an_unreachable_server_gets_one_probe_at_a_time_at_growing_distances() {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, true, now));
-        assert!(!breaker.failed(1, true, now), "on its way when it opened");
+        assert!(!breaker.failed(0, true, now).hopeless);
+        assert!(
+            !breaker.failed(1, true, now).hopeless,
+            "on its way when it opened"
+        );
         let mut distances = Vec::new();
         for item in 2..10 {
             let Passage::NotUntil(at) = breaker.passage(now) else {
@@ -172,23 +194,36 @@ mod tests {
     fn a_server_that_never_answered_is_given_up_after_two_minutes() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, true, start));
+        assert!(!breaker.failed(0, true, start).hopeless);
         breaker.probe_sent(1);
-        assert!(!breaker.failed(1, true, start + Duration::from_secs(119)));
+        assert!(
+            !breaker
+                .failed(1, true, start + Duration::from_secs(119))
+                .hopeless
+        );
         breaker.probe_sent(2);
-        assert!(breaker.failed(2, true, start + Duration::from_secs(120)));
+        assert!(
+            breaker
+                .failed(2, true, start + Duration::from_secs(120))
+                .hopeless
+        );
     }
 
     #[test]
-    fn a_server_that_has_been_heard_of_is_waited_for() {
-        for hear in [Breaker::answered, Breaker::heard] {
+    fn a_server_that_has_been_heard_of_is_waited_for_longer_and_one_that_worked_for_ever() {
+        let hopeless_after = |hear: fn(&mut Breaker), seconds: u64| {
             let start = Instant::now();
             let mut breaker = Breaker::default();
             hear(&mut breaker);
-            assert!(!breaker.failed(0, true, start));
+            assert!(!breaker.failed(0, true, start).hopeless);
             breaker.probe_sent(1);
-            assert!(!breaker.failed(1, true, start + Duration::from_secs(7_200)));
-        }
+            breaker
+                .failed(1, true, start + Duration::from_secs(seconds))
+                .hopeless
+        };
+        assert!(!hopeless_after(Breaker::heard, 599));
+        assert!(hopeless_after(Breaker::heard, 600));
+        assert!(!hopeless_after(Breaker::answered, 7_200));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From a verdict to what happens next: the run's side of a retry policy, pure.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use super::breaker::{Breaker, Passage};
+use super::breaker::{Breaker, Noted, Passage};
 use super::policy::{Backoff, Retry};
 use super::verdict::{Reach, Verdict};
 
@@ -14,15 +15,17 @@ pub(crate) struct History {
     pub(crate) attempts: u32,
     charged: u32,
     waits: u32,
+    probes: u32,
     unusable: u32,
     /// When the item as a whole must be done.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl History {
-    /// How many of its attempts were charged to it.
-    pub(crate) fn charged(&self) -> u32 {
-        self.charged
+    /// The order in which items are sent to probe, the least first: whoever has the fewest attempts
+    /// left, since a probe is free; three times, and then somebody else, since it may be the item.
+    pub(crate) fn probe_order(&self) -> impl Ord + use<> {
+        (self.probes / 3, Reverse(self.charged))
     }
 }
 
@@ -50,6 +53,10 @@ pub(crate) struct Judge {
 
 /// Identical failures from the start of a run, with no success, that mean nothing will succeed.
 const ALIKE_TO_STOP: u32 = 10;
+const NOTHING_NEW: Noted = Noted {
+    probe: false,
+    hopeless: false,
+};
 /// How often an unusable answer is worth its price.
 const UNUSABLE_RETRIES: u32 = 2;
 
@@ -78,6 +85,7 @@ impl Judge {
             attempts: 0,
             charged: 0,
             waits: 0,
+            probes: 0,
             unusable: 0,
             deadline: match (own, run_deadline) {
                 (Some(own), Some(run)) => Some(own.min(run)),
@@ -116,20 +124,20 @@ impl Judge {
         if reach == Reach::Answered {
             self.breaker.heard();
         }
-        let hopeless = match (verdict, reach) {
+        let noted = match (verdict, reach) {
             (Verdict::Unreachable, _) => self.breaker.failed(item, true, now),
             (Verdict::Retry, _) => self.breaker.failed(item, false, now),
             // What fails on this side is no news of the other.
             (_, Reach::NotSent) => {
                 self.breaker.probe_withdrawn(item);
-                false
+                NOTHING_NEW
             }
             _ => {
                 self.breaker.answered();
-                false
+                NOTHING_NEW
             }
         };
-        if hopeless {
+        if noted.hopeless {
             return Decision::Stop;
         }
         match verdict {
@@ -149,6 +157,15 @@ impl Judge {
                 } else {
                     Decision::Fail
                 }
+            }
+            // A probe is the run's question: were it charged, an outage would be paid by whoever is
+            // sent to ask.
+            Verdict::Retry if noted.probe => {
+                history.probes += 1;
+                if history.probes > self.policy.allows_waits() {
+                    return Decision::Fail;
+                }
+                at(Duration::ZERO, history, now)
             }
             Verdict::Retry | Verdict::Throttled => {
                 history.charged += 1;

@@ -266,8 +266,8 @@ mod tests {
             let policy = Retry::new().seed(seed).base(base).cap(cap).max_attempts(attempts);
             let waits: Vec<_> = policy.backoff().collect();
             prop_assert_eq!(waits.len(), attempts as usize - 1);
-            for (step, wait) in waits.iter().enumerate() {
-                let bound = base.saturating_mul(2_u32.saturating_pow(step as u32)).min(cap);
+            for (step, wait) in (0..).zip(&waits) {
+                let bound = base.saturating_mul(2_u32.saturating_pow(step)).min(cap);
                 prop_assert!(*wait <= bound);
             }
         }

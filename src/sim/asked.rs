@@ -162,6 +162,7 @@ impl Asked {
         self.fields.get(name).and_then(Value::as_bool) == Some(true)
     }
 
+    /// For the endpoints whose answers are only ever whole.
     pub(super) fn refuse_stream(&self) -> Result<(), Refusal> {
         if self.is_set("stream") {
             let message = "Only chat completions are simulated as a stream.";
@@ -180,10 +181,12 @@ impl Asked {
         texts
     }
 
+    /// An id that equal requests share.
     pub(super) fn id(&self, prefix: &str) -> String {
         format!("{prefix}-sim{:016x}", self.digest.finish())
     }
 
+    /// The usage in the terms of chat and completions.
     pub(super) fn usage(&self) -> Value {
         json!({
             "prompt_tokens": self.prompt_tokens,

@@ -191,7 +191,11 @@ fn completions(asked: &mut Asked) -> Result<Content, Refusal> {
     let prompts = asked.inputs("prompt")?;
     let limit = asked.count("max_tokens", 1, u64::MAX)?.unwrap_or(16);
     let each = asked.count("n", 1, 128)?.unwrap_or(1);
-    let texts = asked.choices(each * prompts.len() as u64, limit);
+    let count = each * prompts.len() as u64;
+    if count > 2048 {
+        return Err(wrong_type("n", "at most 2048 choices over all prompts"));
+    }
+    let texts = asked.choices(count, limit);
     let choices: Vec<Value> = texts
         .iter()
         .enumerate()

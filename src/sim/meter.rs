@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Rate;
+use crate::Rate;
 
 /// Time is counted in ticks of 1/`units` ns, so that one unit drains in exactly `period` ticks.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::endpoints::Draft;
 use super::meter::{Meter, default_burst};
 use super::spec::SimSpec;
 use super::stats::SimStats;
-use crate::limit::Rate;
+use crate::Rate;
 
 /// What becomes of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::Rate;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::Rate;
 
 /// How the simulated provider behaves: latency, limits, errors, seed.
 ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::meter::Meter;
-use crate::limit::Rate;
+use crate::Rate;
 
 /// Counts of what a simulated provider saw and did, from its start to the moment of asking.
 ///

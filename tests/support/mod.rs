@@ -12,5 +12,5 @@
 )]
 
 pub mod faultd;
-mod reply;
+pub mod reply;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! What goes on the wire, and over which connection.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
@@ -34,15 +34,13 @@ fn far_lanes_use_agents_of_their_own_and_wrap_around() {
 }
 
 #[test]
-fn a_request_arrives_byte_for_byte_and_a_small_one_in_one_piece() {
+fn a_request_arrives_byte_for_byte() {
     let (tell, seen) = mpsc::channel();
     let tell = Mutex::new(tell);
     let address = server(move |_, mut stream| {
-        // One read takes what the first segment brought.
-        let mut first = vec![0; 65536];
-        let count = stream.read(&mut first).unwrap();
-        first.truncate(count);
-        tell.lock().unwrap().send(first).unwrap();
+        let (head, body) = read_request(&mut stream).unwrap();
+        let request = [head.into_bytes(), body].concat();
+        tell.lock().unwrap().send(request).unwrap();
         let _ = stream.write_all(OK);
         hold(stream);
     });

@@ -2,13 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    HandshakeKind, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+};
 use tempfile::NamedTempFile;
-use tollgate::{ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
+use tollgate::{
+    Call, Cancel, ErrorKind, Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage, Transport,
+};
 
 use crate::server::*;
 
@@ -19,30 +26,38 @@ struct Identity {
     root: String,
 }
 
-fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(owned(names)).unwrap();
-    params.is_ca = is_ca;
-    let certificate = params.self_signed(&key).unwrap();
-    Identity {
-        chain: vec![certificate.der().clone()],
-        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        root: certificate.pem(),
+impl Identity {
+    fn new(certificate: &Certificate, key: &KeyPair, root: String) -> Self {
+        Self {
+            chain: vec![certificate.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            root,
+        }
     }
 }
 
+fn self_signed(names: &[&str], is_ca: IsCa) -> Identity {
+    let mut params = CertificateParams::new(owned(names)).unwrap();
+    params.is_ca = is_ca;
+    self_signed_as(&params)
+}
+
+fn self_signed_as(params: &CertificateParams) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Identity::new(&certificate, &key, certificate.pem())
+}
+
+const CA: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
+
 fn issued(names: &[&str]) -> Identity {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.is_ca = CA;
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(owned(names)).unwrap();
     let certificate = params.signed_by(&key, &ca).unwrap();
-    Identity {
-        chain: vec![certificate.der().clone()],
-        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        root: ca.pem(),
-    }
+    Identity::new(&certificate, &key, ca.pem())
 }
 
 fn owned(names: &[&str]) -> Vec<String> {
@@ -62,18 +77,38 @@ fn tls_server(
     identity: &Identity,
     serve: impl Fn(usize, Session) + Send + Sync + 'static,
 ) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .unwrap();
-    let config = Arc::new(config);
+    tls_server_of(identity, &rustls::version::TLS13, serve)
+}
+
+fn tls_server_of(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+    serve: impl Fn(usize, Session) + Send + Sync + 'static,
+) -> SocketAddr {
+    let config = server_config(identity, version);
     server(move |number, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
         serve(number, StreamOwned::new(session, stream));
     })
+}
+
+fn server_config(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider
+        .key_provider
+        .load_private_key(identity.key.clone_key())
+        .unwrap();
+    // Without a look at whether the key fits the certificate.
+    let certified = CertifiedKey::new(identity.chain.clone(), key);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    Arc::new(config)
 }
 
 /// Answers every request, and tells how many came, whoever was trusted.
@@ -118,19 +153,64 @@ fn a_self_signed_server_certificate_is_its_own_root() {
 }
 
 #[test]
-fn a_server_certificate_marked_as_a_ca_is_refused_with_the_way_out() {
-    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let identity = self_signed(&["127.0.0.1"], is_ca);
-    let (tell, _seen) = mpsc::channel();
+fn a_server_certificate_marked_as_a_ca_is_trusted_if_the_file_holds_it() {
+    let identity = self_signed(&["127.0.0.1"], CA);
+    let other = self_signed(&["127.0.0.1"], CA);
+    let (tell, seen) = mpsc::channel();
     let address = tls_server(&identity, polite(tell));
-    let error = post(
-        &trusting(&identity.root),
-        &https(address, "127.0.0.1"),
-        b"{}",
-    )
-    .unwrap_err();
-    assert_eq!(error.fault, Fault::Tls, "{error:?}");
-    assert!(error.message.contains("CA:FALSE"), "{error}");
+    let url = https(address, "127.0.0.1");
+    let both = format!("{}{}", other.root, identity.root);
+    for root in [&identity.root, &both] {
+        assert_eq!(post(&trusting(root), &url, b"{}").unwrap().body, b"ok");
+    }
+    assert_eq!(connections(&seen), 2);
+
+    let wrong_name = https(address, "localhost");
+    for (root, url, why) in [
+        (&other.root, &url, "CaUsedAsEndEntity"),
+        (&identity.root, &wrong_name, "not valid for name"),
+    ] {
+        let error = post(&trusting(root), url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains(why), "{error}");
+    }
+    assert_eq!(connections(&seen), 0);
+}
+
+#[test]
+fn the_dates_of_a_certificate_in_the_file_count() {
+    for (from, until, why) in [(2000, 2001, "expired"), (2100, 2101, "not valid yet")] {
+        let mut params = CertificateParams::new(owned(&["127.0.0.1"])).unwrap();
+        params.is_ca = CA;
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let identity = self_signed_as(&params);
+        let (tell, seen) = mpsc::channel();
+        let address = tls_server(&identity, polite(tell));
+        let url = https(address, "127.0.0.1");
+        let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains(why), "{error}");
+        assert_eq!(connections(&seen), 0);
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_worth_nothing() {
+    let identity = self_signed(&["127.0.0.1"], CA);
+    let thief = Identity {
+        chain: identity.chain.clone(),
+        ..self_signed(&["127.0.0.1"], CA)
+    };
+    for version in rustls::ALL_VERSIONS {
+        let (tell, seen) = mpsc::channel();
+        let address = tls_server_of(&thief, version, polite(tell));
+        let url = https(address, "127.0.0.1");
+        let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(error.message.contains("BadSignature"), "{error}");
+        assert_eq!(connections(&seen), 0);
+    }
 }
 
 #[test]
@@ -205,14 +285,23 @@ fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
 }
 
 #[test]
-fn a_head_larger_than_the_buffer_is_a_protocol_fault() {
+fn a_head_may_be_as_large_as_without_tls() {
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |_, mut session| {
-        read_request(&mut session);
-        let long = "y".repeat(40_000);
-        let _ = write!(session, "HTTP/1.1 200 OK\r\nx-long: {long}\r\n\r\n");
+        while let Some((_, body)) = read_request(&mut session) {
+            let long = "y".repeat(std::str::from_utf8(&body).unwrap().parse().unwrap());
+            let _ = write!(
+                session,
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-long: {long}\r\n\r\nok"
+            );
+        }
     });
-    let error = post(&trusting(&identity.root), &https(address, "127.0.0.1"), b"").unwrap_err();
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    for size in [10, 20_000, 60_000] {
+        let answer = post(&transport, &url, size.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.headers.get("x-long").unwrap().len(), size);
+    }
+    let error = post(&transport, &url, b"100000").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
         (Fault::Protocol, Stage::Answering)
@@ -267,6 +356,182 @@ fn tls_runs_through_a_proxy_tunnel() {
         assert_eq!(answer.body, b"ok");
     }
     assert_eq!(connections(&seen), 1);
+}
+
+#[test]
+fn tls_runs_within_the_tls_of_a_proxy() {
+    let identity = issued(&["api.test", "127.0.0.1"]);
+    let target = ServerConnection::new(server_config(&identity, &rustls::version::TLS13)).unwrap();
+    let target = Mutex::new(Some(target));
+    let proxy = tls_server(&identity, move |_, mut outer| {
+        let (head, _) = read_request(&mut outer).unwrap();
+        assert!(head.starts_with("CONNECT api.test:443 "), "{head}");
+        outer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let target = target.lock().unwrap().take().unwrap();
+        let mut inner = StreamOwned::new(target, outer);
+        while let Some((_, body)) = read_request(&mut inner) {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            inner.write_all(head.as_bytes()).unwrap();
+            inner.write_all(&body).unwrap();
+        }
+    });
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(identity.root.as_bytes()).unwrap();
+    let config = HttpConfig::new()
+        .ca_file(file.path())
+        .proxy(ProxyPolicy::Url(format!("https://{proxy}")));
+    let transport = HttpTransport::new(config).unwrap();
+    for size in [2, 100_000] {
+        let body = vec![b'b'; size];
+        let answer = post(&transport, "https://api.test/v1", &body).unwrap();
+        assert!(answer.body == body, "{size}");
+    }
+}
+
+#[test]
+fn the_second_connection_resumes_the_session_of_the_first() {
+    for version in rustls::ALL_VERSIONS {
+        let identity = issued(&["127.0.0.1"]);
+        let (tell, kinds) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server_of(&identity, version, move |_, mut session| {
+            read_request(&mut session);
+            let kind = session.conn.handshake_kind().unwrap();
+            tell.lock().unwrap().send(kind).unwrap();
+            let _ = session
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+        });
+        let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+        for _ in 0..3 {
+            assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+        }
+        let kinds: Vec<_> = kinds.try_iter().collect();
+        let expected = [
+            HandshakeKind::Full,
+            HandshakeKind::Resumed,
+            HandshakeKind::Resumed,
+        ];
+        assert_eq!(kinds, expected, "{version:?}");
+    }
+}
+
+#[test]
+fn a_refused_server_is_told_why() {
+    let identity = issued(&["127.0.0.1"]);
+    for version in rustls::ALL_VERSIONS {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server_of(&identity, version, move |_, mut session| {
+            let ended = session.conn.complete_io(&mut session.sock).unwrap_err();
+            tell.lock().unwrap().send(ended.to_string()).unwrap();
+        });
+        let elsewhere = trusting(&issued(&["127.0.0.1"]).root);
+        let error = post(&elsewhere, &https(address, "127.0.0.1"), b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (Fault::Tls, Stage::NothingSent));
+        assert!(told.recv().unwrap().contains("alert"), "{version:?}");
+    }
+}
+
+#[test]
+fn an_abort_ends_an_exchange_that_waits_under_tls() {
+    let identity = issued(&["127.0.0.1"]);
+    for stage in [Stage::Sent, Stage::Answering] {
+        let (tell, arrived) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = tls_server(&identity, move |_, mut session| {
+            read_request(&mut session);
+            if stage == Stage::Answering {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+                session.write_all(head).unwrap();
+            }
+            tell.lock().unwrap().send(()).unwrap();
+            let _ = session.read(&mut [0]);
+        });
+        let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+        let cancel = Cancel::new();
+        thread::scope(|scope| {
+            let exchange = scope.spawn(|| {
+                let call = Call::new("GET", &url, Instant::now() + AMPLE, &cancel);
+                transport.send(&call)
+            });
+            arrived.recv().unwrap();
+            let started = Instant::now();
+            cancel.abort();
+            let error = exchange.join().unwrap().unwrap_err();
+            assert_eq!(error.fault, Fault::Aborted);
+            // The head may still be on its way.
+            assert!(matches!(error.stage, Stage::Sent | Stage::Answering));
+            assert!(error.stage == Stage::Sent || stage == Stage::Answering);
+            assert!(started.elapsed() < AMPLE / 2);
+        });
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_handshake_that_does_not_come() {
+    let address = server(|_, stream| hold(stream));
+    let url = https(address, "127.0.0.1");
+    let error = post_within(&transport(), &url, b"{}", Duration::from_millis(50)).unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Timeout, Stage::NothingSent)
+    );
+    let quick = HttpTransport::new(direct().connect_timeout(Duration::from_millis(50))).unwrap();
+    let error = post(&quick, &url, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Connect, Stage::NothingSent)
+    );
+}
+
+#[test]
+fn an_early_refusal_of_an_upload_is_read_under_tls() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |_, mut session| {
+        session.read_exact(&mut [0; 1000]).unwrap();
+        let refusal =
+            b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig";
+        session.write_all(refusal).unwrap();
+        // Closed with most of the request unread, which resets the connection.
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    let mut answered = 0;
+    for _ in 0..3 {
+        match post(&transport, &url, &vec![b'x'; 4 << 20]) {
+            Ok(answer) => {
+                assert_eq!((answer.status, &answer.body[..]), (413, &b"big"[..]));
+                answered += 1;
+            }
+            // What a reset leaves of the answer is for the system to say.
+            Err(error) => assert_eq!(error.fault, Fault::Broken, "{error:?}"),
+        }
+    }
+    assert!(answered > 0);
+}
+
+#[test]
+fn many_threads_keep_a_connection_each() {
+    const THREADS: usize = 64;
+    let identity = issued(&["127.0.0.1"]);
+    let together = Barrier::new(THREADS);
+    let (tell, seen) = mpsc::channel();
+    let address = tls_server(&identity, polite(tell));
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    thread::scope(|scope| {
+        for lane in 0..THREADS {
+            let (transport, url, together) = (&transport, &url, &together);
+            scope.spawn(move || {
+                together.wait();
+                let cancel = Cancel::new();
+                for _ in 0..20 {
+                    let mut call = Call::new("POST", url, Instant::now() + AMPLE, &cancel);
+                    (call.lane, call.body) = (lane, b"{}");
+                    assert_eq!(transport.send(&call).unwrap().body, b"ok");
+                }
+            });
+        }
+    });
+    assert!(connections(&seen) <= THREADS);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use ureq::unversioned::transport::Buffers;
 
 use crate::sync::Mutex;
 
-/// A whole response head fits in most cases, and so does a small request.
-const SIZE: usize = 16 * 1024;
+/// A whole TLS record fits, with what it adds to 16 KiB of contents; so does a response head in most
+/// cases, and a small request.
+const SIZE: usize = 16 * 1024 + 512;
 /// A head is read whole before it is parsed, and ureq refuses one above 64 KiB: twice that is
 /// never filled.
 const LARGEST: usize = 128 * 1024;
@@ -94,7 +95,7 @@ impl PooledBuffers {
         self.held = 0;
     }
 
-    /// Gives the output buffer back; nothing may be waiting in it.
+    /// Gives the output buffer back if nothing is waiting in it.
     pub(super) fn release_output(&mut self) {
         if self.held == 0 && !self.output.is_empty() {
             self.pool.give(mem::take(&mut self.output));
@@ -112,6 +113,48 @@ impl PooledBuffers {
             self.pool.give(mem::take(&mut self.input));
             (self.start, self.end) = (0, 0);
         }
+    }
+}
+
+/// For TLS, which opens records where they stand and moves bytes from buffer to buffer.
+#[cfg(feature = "rustls")]
+impl PooledBuffers {
+    /// As [`Buffers::output`], with room for at least `room` bytes.
+    pub(super) fn output_of(&mut self, room: usize) -> &mut [u8] {
+        if self.output().len() < room {
+            self.output.resize(self.held + room, 0);
+        }
+        self.output()
+    }
+
+    /// The bytes waiting to be consumed, to be changed where they stand.
+    pub(super) fn input_mut(&mut self) -> &mut [u8] {
+        &mut self.input[self.start..self.end]
+    }
+
+    /// Adds `bytes` to the input; `false` if there is no room for them.
+    #[must_use]
+    pub(super) fn append_input(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let room = self.input_append_buf();
+            let amount = room.len().min(bytes.len());
+            if amount == 0 {
+                return false;
+            }
+            let (now, later) = bytes.split_at(amount);
+            room[..amount].copy_from_slice(now);
+            self.input_appended(amount);
+            // What has come while nobody waited for it is there to be used.
+            self.progress = true;
+            bytes = later;
+        }
+        true
+    }
+
+    /// Whether no buffer is borrowed.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.output.is_empty() && self.input.is_empty()
     }
 }
 

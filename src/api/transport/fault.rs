@@ -13,7 +13,7 @@ use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
 use super::exchange::Exchange;
-use super::{Fault, Stage, TransportError, tls};
+use super::{Fault, Stage, TransportError};
 
 /// How an exchange failed, as seen from above ureq.
 #[derive(Debug)]
@@ -54,8 +54,6 @@ impl Failure {
         };
         let (fault, message) = if aborted {
             (Fault::Aborted, "aborted".into())
-        } else if is_tls(&error) {
-            (Fault::Tls, tls_message(&error))
         } else if let Some((fault, message)) = noted {
             match fault {
                 Fault::Broken if in_body => (
@@ -101,26 +99,6 @@ fn judge(error: &Error, stage: Stage) -> (Fault, &'static str) {
         Error::TlsRequired => (Fault::Tls, "this build cannot speak https"),
         _ => (Fault::Protocol, "the answer is not HTTP/1.1"),
     }
-}
-
-fn is_tls(error: &Error) -> bool {
-    match error {
-        Error::Io(error) => tls::is_tls(error),
-        Error::Tls(_) => true,
-        #[cfg(feature = "rustls")]
-        Error::Rustls(_) | Error::Pem(_) => true,
-        _ => false,
-    }
-}
-
-fn tls_message(error: &Error) -> String {
-    // What `openssl req -x509` makes unless told otherwise, and what rustls refuses in a server.
-    if error.to_string().contains("CaUsedAsEndEntity") {
-        return "the server's certificate is marked as that of a CA, which a server's must not be: \
-                make it anew with basicConstraints=CA:FALSE"
-            .into();
-    }
-    "the TLS handshake failed".into()
 }
 
 /// The cause, where it says more than the message and can hold neither key nor path.

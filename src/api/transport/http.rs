@@ -7,27 +7,24 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::unversioned::transport::{
-    self as wire, Buffers, ConnectionDetails, Connector, NextTimeout,
-};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
 use super::buffers::BufferPool;
-use super::exchange::{Connecting, Exchange, Running, current, note};
+use super::exchange::{Running, current};
 use super::fault::{Failure, error_at, is_https, port};
+use super::layers::Layers;
 use super::proxy::{Proxies, ProxySetting};
 use super::resolver::CachingResolver;
 use super::sockets::Sockets;
 use super::tcp::TcpConnector;
 use super::tls::Trust;
-use super::{Answer, Call, Fault, ProxyPolicy, Stage, Transport, TransportError, tls};
+use super::{Answer, Call, Fault, HttpConfig, Stage, Transport, TransportError, tls};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Workers that share an agent: few enough that its lists stay short.
@@ -47,86 +44,6 @@ const DRAINED: u64 = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// Memory reserved for a body on the server's word alone.
 const TRUSTED_LENGTH: u64 = 256 * 1024;
-/// Buffers of a TLS connection, kept as long as it lives; a head must fit in the first.
-const TLS_INPUT: usize = 16 * 1024;
-const TLS_OUTPUT: usize = 8 * 1024;
-
-/// How an [`HttpTransport`] connects.
-///
-/// ```
-/// use std::time::Duration;
-/// use tollgate::{HttpConfig, HttpTransport, ProxyPolicy};
-///
-/// let config = HttpConfig::new()
-///     .connect_timeout(Duration::from_secs(5))
-///     .proxy(ProxyPolicy::None);
-/// let transport = HttpTransport::new(config)?;
-/// transport.check_url("http://127.0.0.1:8080/v1")?;
-/// # Ok::<(), tollgate::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct HttpConfig {
-    connect_timeout: Duration,
-    idle_timeout: Option<Duration>,
-    ca_file: Option<PathBuf>,
-    proxy: ProxyPolicy,
-    workers: usize,
-}
-
-impl HttpConfig {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: None,
-            ca_file: None,
-            proxy: ProxyPolicy::default(),
-            workers: 0,
-        }
-    }
-
-    /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
-    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self {
-            connect_timeout,
-            ..self
-        }
-    }
-
-    /// How long a peer may be silent, neither taking nor sending a byte. Default: until the call's
-    /// deadline, for a completion may take minutes to its first byte.
-    pub fn idle_timeout(self, idle_timeout: Option<Duration>) -> Self {
-        Self {
-            idle_timeout,
-            ..self
-        }
-    }
-
-    /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
-    /// server's own self-signed certificate (which must not be marked as a CA's). Default: none.
-    pub fn ca_file(self, ca_file: impl Into<PathBuf>) -> Self {
-        Self {
-            ca_file: Some(ca_file.into()),
-            ..self
-        }
-    }
-
-    /// Where proxies come from. Default: [`ProxyPolicy::FromEnv`].
-    pub fn proxy(self, proxy: ProxyPolicy) -> Self {
-        Self { proxy, ..self }
-    }
-
-    /// The most workers expected to send at once. More may; beyond 2,048 it keeps them quick.
-    pub fn workers(self, workers: usize) -> Self {
-        Self { workers, ..self }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking.
 ///
@@ -155,7 +72,7 @@ impl HttpTransport {
     /// [`ErrorKind::Config`] if the CA file cannot be read or holds no certificate, or if there is
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let trust = tls::trust(config.ca_file.as_deref())?;
+        let trust = Trust::new(config.ca_file.as_deref())?;
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = config.workers.div_ceil(LANES).max(AGENTS);
         let sockets = Arc::new(Sockets::default());
@@ -166,12 +83,12 @@ impl HttpTransport {
         Ok(Self {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
-            http_proxy: Route::through(proxies.http.as_ref(), &trust, agents),
-            https_proxy: Route::through(proxies.https.as_ref(), &trust, agents),
-            direct: Route::through(None, &trust, agents),
+            http_proxy: Route::through(proxies.http.as_ref(), agents),
+            https_proxy: Route::through(proxies.https.as_ref(), agents),
+            direct: Route::through(None, agents),
             proxies,
             sockets,
-            layers: Layers(Arc::new(Outermost(tls::layers(tcp)))),
+            layers: Layers::new(tcp, trust),
             resolver: CachingResolver::system(),
         })
     }
@@ -271,10 +188,10 @@ struct Route {
 }
 
 impl Route {
-    fn through(proxy: Option<&ProxySetting>, trust: &Trust, agents: usize) -> Self {
+    fn through(proxy: Option<&ProxySetting>, agents: usize) -> Self {
         let config = match proxy {
-            None => Ok(configure(trust, None)),
-            Some(setting) => usable(setting).map(|proxy| configure(trust, Some(proxy))),
+            None => Ok(configure(None)),
+            Some(setting) => usable(setting).map(|proxy| configure(Some(proxy))),
         };
         Self {
             config,
@@ -283,19 +200,17 @@ impl Route {
     }
 }
 
-fn configure(trust: &Trust, proxy: Option<Proxy>) -> Config {
-    let config = Agent::config_builder()
+fn configure(proxy: Option<Proxy>) -> Config {
+    Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_idle_connections(IDLE)
         .max_idle_connections_per_host(IDLE)
         .max_idle_age(IDLE_AGE)
-        .input_buffer_size(TLS_INPUT)
-        .output_buffer_size(TLS_OUTPUT)
         .accept_encoding("")
         .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .proxy(proxy);
-    tls::apply(trust, config).build()
+        .proxy(proxy)
+        .build()
 }
 
 /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.
@@ -423,72 +338,4 @@ fn read_start(reader: &mut impl Read) -> std::result::Result<Vec<u8>, Failure> {
         _ => {}
     }
     Ok(body)
-}
-
-/// The layers of a connection, shared by all agents: the state of TLS among them.
-#[derive(Clone, Debug)]
-struct Layers(Arc<dyn Connector<(), Out = Box<dyn wire::Transport>>>);
-
-impl Connector<()> for Layers {
-    type Out = Box<dyn wire::Transport>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<()>,
-    ) -> std::result::Result<Option<Self::Out>, ureq::Error> {
-        self.0.connect(details, chained)
-    }
-}
-
-/// The end of the layers that ureq sees: tells the exchange what is request and answer, and not
-/// handshake.
-#[derive(Debug)]
-struct Outermost<T>(T);
-
-impl<C: Connector<()>> Connector<()> for Outermost<C> {
-    type Out = Box<dyn wire::Transport>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<()>,
-    ) -> std::result::Result<Option<Self::Out>, ureq::Error> {
-        let _connecting = Connecting::begin();
-        let connected = self.0.connect(details, chained)?;
-        Ok(connected.map(|transport| Box::new(Outermost(transport)) as Self::Out))
-    }
-}
-
-impl<T: wire::Transport> wire::Transport for Outermost<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
-    }
-
-    fn transmit_output(
-        &mut self,
-        amount: usize,
-        timeout: NextTimeout,
-    ) -> std::result::Result<(), ureq::Error> {
-        self.0.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> std::result::Result<bool, ureq::Error> {
-        let more = self.0.await_input(timeout)?;
-        if more {
-            current(Exchange::answered);
-        } else if self.0.buffers().input_append_buf().is_empty() {
-            // Under TLS the buffer does not grow, and ureq takes a full one for the end.
-            note(Fault::Protocol, || "the answer's head is too large".into());
-        }
-        Ok(more)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.0.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.0.is_tls()
-    }
 }

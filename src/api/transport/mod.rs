@@ -4,14 +4,17 @@
 //! (this folder is the only place that names it); the in-memory one answers from a closure.
 //!
 //! Under the seam, from top to bottom: `http` configures ureq and turns its answers and errors into
-//! ours; `proxy`, `resolver` and `tls` say through whom, where and whom to trust; `tcp` moves the
-//! bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while bytes move) and
-//! `sockets` (what an abort shuts down). `exchange` is what all of them know of the present call.
+//! ours (`fault`); `proxy` and `resolver` say through whom and where; `layers` is what ureq sees of a
+//! connection: `tls` seals and opens, `tcp` moves the bytes, on `stream` (waiting until a deadline),
+//! `buffers` (borrowed while bytes move) and `sockets` (what an abort shuts down). `exchange` is what
+//! all of them know of the present call.
 
 mod buffers;
+mod config;
 mod exchange;
 mod fault;
 mod http;
+mod layers;
 mod memory;
 mod proxy;
 mod resolver;
@@ -28,7 +31,8 @@ use std::time::Instant;
 use super::headers::Headers;
 use crate::Cancel;
 
-pub use http::{HttpConfig, HttpTransport};
+pub use config::HttpConfig;
+pub use http::HttpTransport;
 pub use memory::MemoryTransport;
 pub use proxy::ProxyPolicy;
 

@@ -159,8 +159,9 @@ impl Transport for TcpTransport {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.occupy()?;
         // Held back until the buffer is full or an answer is waited for: ureq hands over the head
-        // and the body one after the other, and TLS its records.
-        if self.buffers.hold(amount) {
+        // and the body one after the other, and TLS its records. TLS has an alert before it hangs up,
+        // and no answer to wait for: it says so by adding nothing.
+        if self.buffers.hold(amount) || amount == 0 {
             self.flush(timeout)?;
         }
         Ok(())

@@ -1,0 +1,198 @@
+//! Leader and followers against every worker waiting at the gate.
+//!
+//! The alternative is the obvious pool: as many threads as are allowed in flight, each of which
+//! waits for a permit, makes its request, and comes back. It is written out here over the public
+//! [`Limiter`]. It has no retries, results, progress or panics to keep apart, which the pool has at
+//! every request; the load with one at once, where no lead is handed over and nobody contends, shows
+//! how much of the difference is that. A request is a sleep: what matters is what the threads cost beside the network. Run
+//! with `cargo bench --bench threads`; a harness of its own, for it counts threads and CPU; the
+//! figures are medians of three rounds.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+use common::{cpu, median};
+use tollgate::{Cost, Limiter, Monitor, Pool, Rate, Verdict};
+
+const ROUNDS: usize = 3;
+
+struct Load {
+    name: &'static str,
+    concurrency: usize,
+    per_second: Option<u64>,
+    latency: Duration,
+    requests: usize,
+}
+
+impl Load {
+    fn limiter(&self) -> Limiter {
+        let mut limiter = Limiter::builder().concurrency(self.concurrency);
+        if let Some(rate) = self.per_second {
+            limiter = limiter.requests(Rate::per_second(rate));
+        }
+        limiter.build().expect("plain settings")
+    }
+
+    /// One request; `peak` is the most threads this process was seen with, its own among them.
+    fn request(&self, peak: &AtomicUsize) {
+        // Without a latency the look would cost more than the request.
+        if !self.latency.is_zero() {
+            if self.per_second.is_some() {
+                peak.fetch_max(threads(), Ordering::Relaxed);
+            }
+            thread::sleep(self.latency);
+        }
+    }
+}
+
+struct Round {
+    wall: Duration,
+    cpu: Duration,
+    threads: u64,
+    /// Of the whole process; 0 where it was not looked at.
+    in_process: usize,
+}
+
+fn measure(run: impl FnOnce(&AtomicUsize) -> u64) -> Round {
+    let peak = AtomicUsize::new(0);
+    let before = cpu();
+    let started = Instant::now();
+    let threads = run(&peak);
+    Round {
+        wall: started.elapsed(),
+        cpu: cpu().saturating_sub(before),
+        threads,
+        in_process: peak.into_inner(),
+    }
+}
+
+/// Threads of this process now, all of them.
+fn threads() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"));
+    line.and_then(|count| count.trim().parse().ok())
+        .expect("a count")
+}
+
+fn leader_and_followers(load: &Load) -> Round {
+    measure(|peak| {
+        let monitor = Monitor::new();
+        let pool = Pool::from_limiter(load.limiter()).expect("a concurrency is set");
+        let results = pool
+            .with_monitor(&monitor)
+            .map(&vec![(); load.requests], |()| load.request(peak));
+        assert!(results.iter().all(Result::is_ok));
+        monitor.snapshot().threads_peak
+    })
+}
+
+/// The same with an input that is pulled lazily, by a thread of its own.
+fn lazily(load: &Load) -> Round {
+    measure(|peak| {
+        let monitor = Monitor::new();
+        let pool = Pool::from_limiter(load.limiter()).expect("a concurrency is set");
+        let work = |_: &usize| {
+            load.request(peak);
+            Ok::<(), ()>(())
+        };
+        pool.with_monitor(&monitor)
+            .for_each(
+                0..load.requests,
+                work,
+                |()| Verdict::Fail,
+                |done| assert!(done.result.is_ok()),
+            )
+            .expect("not nested, and threads to be had");
+        monitor.snapshot().threads_peak
+    })
+}
+
+fn everyone_at_the_gate(load: &Load) -> Round {
+    measure(|peak| {
+        let limiter = load.limiter();
+        let next = AtomicUsize::new(0);
+        let mut started = 0;
+        thread::scope(|scope| {
+            for _ in 0..load.concurrency {
+                Builder::new()
+                    .stack_size(512 << 10)
+                    .spawn_scoped(scope, || {
+                        while next.fetch_add(1, Ordering::Relaxed) < load.requests {
+                            let permit = limiter.acquire(Cost::ONE);
+                            load.request(peak);
+                            drop(permit);
+                        }
+                    })
+                    .expect("a thread");
+                started += 1;
+            }
+        });
+        started
+    })
+}
+
+fn main() {
+    println!("| load | mechanism | wall | CPU | CPU a request | workers | in the process |");
+    println!("|---|---|---|---|---|---|---|");
+    let loads = [
+        Load {
+            name: "1 at once, 0 ms (1,000,000 requests)",
+            concurrency: 1,
+            per_second: None,
+            latency: Duration::ZERO,
+            requests: 1_000_000,
+        },
+        Load {
+            name: "1,000 allowed, 10/s, 500 ms (200 requests)",
+            concurrency: 1_000,
+            per_second: Some(10),
+            latency: Duration::from_millis(500),
+            requests: 200,
+        },
+        Load {
+            name: "64 at once, 0 ms (1,000,000 requests)",
+            concurrency: 64,
+            per_second: None,
+            latency: Duration::ZERO,
+            requests: 1_000_000,
+        },
+        Load {
+            name: "1,000 at once, 100 ms (100,000 requests)",
+            concurrency: 1_000,
+            per_second: None,
+            latency: Duration::from_millis(100),
+            requests: 100_000,
+        },
+    ];
+    for load in &loads {
+        for (name, mechanism) in [
+            (
+                "leader and followers",
+                leader_and_followers as fn(&Load) -> Round,
+            ),
+            ("the same, lazy input", lazily),
+            ("everyone at the gate", everyone_at_the_gate),
+        ] {
+            let rounds: Vec<_> = (0..ROUNDS).map(|_| mechanism(load)).collect();
+            let cpu = median(rounds.iter().map(|round| round.cpu).collect());
+            println!(
+                "| {} | {name} | {:.3?} | {cpu:.2?} | {:.1?} | {} | {} |",
+                load.name,
+                median(rounds.iter().map(|round| round.wall).collect()),
+                cpu / u32::try_from(load.requests).unwrap_or(u32::MAX),
+                rounds.iter().map(|round| round.threads).max().unwrap_or(0),
+                rounds
+                    .iter()
+                    .map(|round| round.in_process)
+                    .max()
+                    .unwrap_or(0),
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Architecture: one request from the crate's front page to the wire and back, file by file.
+//!
+//! Read the files in this order and nothing on the way is a surprise. The call is
+//! [`Client::chat_all`](crate::Client::chat_all); every other way in differs at its two ends only.
+//!
+//! # There
+//!
+//! 1. `lib.rs` has no logic: it names what is public, and where that is.
+//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job, an `Exchange`, that makes a
+//!    [`Request`](crate::Request) (`api/request.rs`) of a prompt when its turn has come. The client
+//!    itself is a [`Pool`](crate::Pool) with a base URL, headers and a transport, put together and
+//!    checked in `api/builder.rs`.
+//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a slice (`pool/source.rs`), its
+//!    output a slot for each index (`pool/results.rs`), its heart a `Schedule`. The calling thread
+//!    becomes its first worker.
+//! 4. `pool/worker.rs`, `work`: the loop, the only one there is. Under the run's one lock, `step`
+//!    settles what this thread has finished and asks what comes next.
+//! 5. `pool/schedule.rs`, `next`: a retry that is due, else the next of the input, unless the
+//!    breaker (`retry/breaker.rs`) holds everything back. Pure: no thread, no lock, no clock.
+//! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
+//!    gate.
+//! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
+//!    `limit/allowance.rs` decides over requests, tokens, places and the pause together, and
+//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/NOTES.md` has the proofs. A thread
+//!    that must wait lies down on a `Bell` (`clock.rs`).
+//! 8. `pool/lead.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
+//!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
+//!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
+//! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
+//!    deadline, and hands a [`Call`](crate::Call) to the transport. All of the API layer meets in
+//!    this file.
+//! 10. `api/transport/http.rs`, `send`: ureq, configured away from its defaults (`config.rs` has
+//!     what can be set), one agent to every 32 workers. Under it are our own layers (`layers.rs`):
+//!     `proxy.rs` and `resolver.rs` say through whom and where, `tls/` seals and opens on rustls,
+//!     `tcp.rs` moves the bytes, with buffers borrowed for as long as they move (`buffers.rs`),
+//!     until the deadline (`stream.rs`), on a socket that an abort can find (`sockets.rs`).
+//!
+//! # And back
+//!
+//! 1. `api/transport/http.rs`: an [`Answer`](crate::Answer) of any status, or a
+//!    [`TransportError`](crate::TransportError) that says how far the exchange had got
+//!    (`exchange.rs` has kept note of it, `fault.rs` puts it into words).
+//! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges
+//!    in `fault.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
+//!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
+//! 3. `api/job.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
+//!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
+//! 4. `pool/attempt.rs`, `perform`: a wait that was asked for pauses the gate; then the permit is
+//!    settled and its place is free, before anybody sees the result.
+//! 5. A success is delivered. A failure goes to `retry/judge.rs`, which knows the policy
+//!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
+//!    the schedule's heap and holds no thread; given up; or the end of the run.
+//! 6. `pool/results.rs`: the slot of its index. The loop begins anew with step 4 of the way there,
+//!    and the thread tries the gate itself first.
+//! 7. When nothing is left, the last worker wakes the idle ones; all of them end, `collect`
+//!    returns, and `chat_all` makes a `Vec` of the slots.
+//!
+//! # Other ways in
+//!
+//! A lazy input is pulled by a feeder thread into a bounded queue (`Intake` in `pool/source.rs`),
+//! and outcomes come through a bounded channel (`pool/results.rs`). [`Pool`](crate::Pool)'s own
+//! methods are in `pool/closures.rs`: a job made of two closures.
+//!
+//! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
+//! doubled ids, `journal.rs` opens the output and reads back what is done. Then each line goes
+//! through `reader.rs` (bytes), `line.rs` (a request, its body untouched) and `rows.rs` (a job)
+//! into the same engine, and comes back through `record.rs` (a line) to `journal.rs` (one write for
+//! all that is ready). `run.rs` is that, in order; the calling thread is the writer.
+//!
+//! # Layers
+//!
+//! Imports point down only, and `tests/layering.rs` keeps it so.
+//!
+//! | Layer | Modules | Knows |
+//! |---|---|---|
+//! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | files | `jsonl` | lines, ids, what is done |
+//! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
+//! | engine | `pool` | any blocking job; not what it does |
+//! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
+//! | vocabulary | `sync`, `clock`, `error`, `cancel`, `escape` | locks, time, failure, the word to stop |
+//!
+//! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
+//! names ureq. `sim` has its own accounting and never uses the gate's, so that it can catch the
+//! gate cheating.
+//!
+//! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and
+//! worker, judge and worker, table and client, model and server.
+//!
+//! # Where new things go
+//!
+//! | A new | goes into | and needs |
+//! |---|---|---|
+//! | status or error code | `api/classify/table.rs`, `api/problem.rs` | a row in the tests of the table, and in [retries](super::retries) |
+//! | header that announces a limit | `api/hints.rs` | its three names, and what its reset means |
+//! | provider | `api/provider.rs` | how the key travels, and its variables |
+//! | dimension to limit | `limit/allowance.rs` | a bucket beside the others |
+//! | reason to stop or to wait | `retry/verdict.rs`, `retry/judge.rs` | a verdict that says nothing of HTTP |
+//! | way in | `pool/run.rs` | a source and a sink; the loop stays as it is |
+//! | line format | `jsonl/line.rs`, `jsonl/record.rs` | to be told from the others line by line |
+//! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual |

@@ -1,0 +1,113 @@
+//! Batch files: lines in, lines out, and what a rerun does.
+//!
+//! [`Client::jsonl`](crate::Client::jsonl) and `tollgate run` take a file of requests, one JSON
+//! object a line, and write a file of results in the format of the provider's own batch service, so
+//! that whatever reads those reads these.
+//!
+//! ```
+//! # use tollgate::{Answer, Client, MemoryTransport};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let (requests, results) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+//! # let echo = MemoryTransport::new(|_| Ok(Answer {
+//! #     status: 200,
+//! #     body: br#"{"choices":[{"message":{"content":"Hi!"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#.to_vec(),
+//! #     ..Answer::default()
+//! # }));
+//! # let client = Client::builder().no_auth().transport(echo).build()?;
+//! std::fs::write(
+//!     &requests,
+//!     r#"{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[{"role":"user","content":"Say hi"}]}}
+//! {"custom_id":"b","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}
+//! this line is no request
+//! "#,
+//! )?;
+//!
+//! let first = client.jsonl(&requests, &results).run()?;
+//! assert_eq!((first.progress.succeeded, first.progress.failed), (2, 1));
+//!
+//! let again = client.jsonl(&requests, &results).run()?;
+//! assert_eq!((again.progress.succeeded, again.progress.skipped), (0, 2));
+//! # assert_eq!(std::fs::read_to_string(&results)?.lines().count(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Lines in
+//!
+//! Which form a line has is seen line by line:
+//!
+//! | Form | Fields | Sent to |
+//! |---|---|---|
+//! | `OpenAI`'s batch | `custom_id`, `method` (`POST`), `url`, `body` | its `url` |
+//! | the same without `url` | `custom_id`, `body` | [`endpoint`](crate::FileRun::endpoint), `/v1/chat/completions` unless set |
+//! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
+//! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
+//!
+//! The tool takes a file whose name ends in `.txt` for prompts. A prompt's id is `line-N`, by its
+//! line in the file.
+//!
+//! The body is sent byte for byte: numbers, doubled keys, order and spelling are yours. A leading
+//! `/v1` of a `url` stands for the root of the API and is replaced by the base URL's own path where
+//! that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused, and so
+//! is a body that asks for a stream.
+//!
+//! Blank lines are skipped. A line that is no request is one failed row with its line number in the
+//! message; the others are answered. A line may have 64 MiB. An input that is no text at all (gzip,
+//! a spreadsheet, UTF-16) is refused as a whole.
+//!
+//! Ids must be unique: results are matched by nothing else. In a file, doubled ids are refused
+//! before anything is sent, with both lines named. In a stream, which can be read only once, the
+//! later line is a failed row.
+//!
+//! # Lines out
+//!
+//! Results are appended as they finish, whole lines in each write. The results file has successes
+//! only, each id once. Rows are in the order in which they finished, unless
+//! [`ordered`](crate::FileRun::ordered).
+//!
+//! ```json
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! ```
+//!
+//! A row that came in Anthropic's form goes out in it: `custom_id` and a `result` that is
+//! `succeeded` or `errored`. What goes beyond the provider's format stands under the one key
+//! `tollgate`, and [`strict`](crate::FileRun::strict) leaves it out.
+//!
+//! Failures go to a file of their own: `out.jsonl` has `out.errors.jsonl`, `p.results.jsonl` has
+//! `p.errors.jsonl`. They hold the last answer, or where there was none an `error` whose `code` is
+//! `timeout`, `connection_error`, `cancelled`, `budget_exhausted` or `invalid_request_line`. At the
+//! end of a run the errors file holds the rows failed now, and is removed if there are none.
+//!
+//! No record is made of rows that were never attempted, or were cut off by a cancel, the end of the
+//! run or what stopped it.
+//!
+//! `-` stands for standard input and output. Failures then go to standard output, too.
+//!
+//! # A rerun
+//!
+//! The results file is all the state there is. A run over an output that has results already
+//!
+//! - skips the rows whose `custom_id` it answers; files of other tools will do;
+//! - repeats what failed for a reason that may pass, and leaves what failed for good, unless
+//!   [`retry_failed`](crate::FileRun::retry_failed);
+//! - cuts off a last line that a kill has left torn;
+//! - refuses a row that has another request under an id that was answered, by a hash of the line
+//!   which the record carries (records without one are matched by id alone).
+//!
+//! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
+//! output and begins anew. An output whose lines are no results is refused, and so is mixing
+//! simulated answers with paid ones. A rerun cannot be `ordered`, since it can only append.
+//!
+//! If the process is killed, the rows that were in flight are lost to it and sent again by the next
+//! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
+//! each row, so a crash of the *machine* may cost rows that finished shortly before.
+//!
+//! Nothing keeps two runs from writing to one output at the same time: start one.
+//!
+//! # Memory
+//!
+//! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.
+//! What does grow with it are tables of ids, kept as 128-bit hashes: those of the file while it is
+//! looked through for doubled ones (24 bytes a row, twice that for a moment), of the rows done
+//! before in a rerun, and of the rows read so far in a stream.

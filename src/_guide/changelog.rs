@@ -1,0 +1,15 @@
+//! Changelog: one line a change that a user can notice, the newest release first.
+//!
+//! # 0.1.0 (not yet published)
+//!
+//! The first version.
+//!
+//! - [`Limiter`](crate::Limiter): requests, model tokens and places in flight, exact in every
+//!   window, first come first served.
+//! - [`Pool`](crate::Pool): any blocking closure on threads that are started as needed, with
+//!   retries that hold neither a thread nor a place.
+//! - [`Client`](crate::Client): one request, a slice, a lazy input or a file of requests to any
+//!   server that speaks `OpenAI`'s API, and to Anthropic and Azure with their own keys.
+//! - [`VirtualClock`](crate::VirtualClock), [`MemoryTransport`](crate::MemoryTransport) and, with
+//!   the feature `sim`, a simulated provider, for tests without time, key or network.
+//! - The tool: `run`, `simulate`, `demo`.

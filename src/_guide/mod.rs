@@ -1,0 +1,13 @@
+//! The guide: pages about the whole, where the other pages are about one type each.
+//!
+//! It is built by rustdoc alone, so that its examples are compiled and run with the crate's own and
+//! a program that uses the crate never sees it.
+
+pub mod architecture;
+pub mod batch_files;
+pub mod build_scripts;
+pub mod changelog;
+pub mod limits;
+pub mod retries;
+pub mod testing;
+pub mod why;

@@ -1,0 +1,106 @@
+//! Testing: virtual time, answers from memory, a simulated provider.
+//!
+//! The tests of this crate use nothing that yours cannot.
+//!
+//! # Virtual time
+//!
+//! Every wait in this crate is a thread that lies down on a [`Clock`](crate::Clock). On a
+//! [`VirtualClock`](crate::VirtualClock) it gets up when the test moves the time, so a test waits
+//! for nothing and never guesses how long is long enough:
+//! [`wait_parked(n)`](crate::VirtualClock::wait_parked) returns when `n` threads lie, which is when
+//! everything that can happen at this instant has happened.
+//!
+//! # Answers from memory
+//!
+//! A [`MemoryTransport`](crate::MemoryTransport) answers from a closure, and sees each request as
+//! it would go on the wire. Both together test what a program does when a provider says "in half a
+//! minute", in no time:
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//! use std::thread;
+//! use std::time::Duration;
+//! use tollgate::{Answer, Client, MemoryTransport, VirtualClock};
+//!
+//! let calls = AtomicU32::new(0);
+//! let provider = MemoryTransport::new(move |call| {
+//!     assert_eq!(call.url, "http://127.0.0.1/v1/chat/completions");
+//!     Ok(match calls.fetch_add(1, Ordering::Relaxed) {
+//!         0 => Answer {
+//!             status: 429,
+//!             headers: [("retry-after", "30")].into_iter().collect(),
+//!             body: br#"{"error":{"message":"slow down"}}"#.to_vec(),
+//!         },
+//!         _ => Answer {
+//!             status: 200,
+//!             body: br#"{"choices":[{"message":{"content":"Hi!"}}]}"#.to_vec(),
+//!             ..Answer::default()
+//!         },
+//!     })
+//! });
+//!
+//! let time = VirtualClock::new();
+//! let client = Client::builder()
+//!     .base_url("http://127.0.0.1/v1")
+//!     .no_auth()
+//!     .transport(provider)
+//!     .clock(time.clock())
+//!     .build()?;
+//!
+//! let reply = thread::scope(|scope| {
+//!     let sending = scope.spawn(|| client.chat("m", "Say hi").send());
+//!     time.wait_parked(1); // it was told to wait ...
+//!     assert!(time.advance_to_next().unwrap() >= Duration::from_secs(30)); // ... and not for less
+//!     sending.join().unwrap()
+//! })?;
+//! assert_eq!(reply.text().as_deref(), Some("Hi!"));
+//! assert_eq!(reply.attempts(), 2);
+//! # Ok::<(), tollgate::Error>(())
+//! ```
+//!
+//! A transport of your own is one method ([`Transport`](crate::Transport)): a recording, say, or
+//! one that breaks connections as [`TransportError`](crate::TransportError) describes.
+//!
+//! # Jitter
+//!
+//! Waits between attempts are drawn by chance. [`Retry::seed`](crate::Retry::seed) makes them the
+//! same every time, for each item its own. [`Retry::backoff`](crate::Retry::backoff) is an iterator
+//! of durations: a schedule can be looked at without any clock.
+//!
+//! # The simulated provider
+//!
+//! With the feature `sim`, [`SimServer`] is a real HTTP server on 127.0.0.1 that speaks `OpenAI`'s
+//! API: chat completions, completions, responses, embeddings, models. It has latency, limits of
+//! requests and model tokens with an accounting of its own, errors and broken connections, all from
+//! a seed: the same request always has the same answer. It needs no key and takes any.
+//!
+//! It counts what it saw, so a test can ask whether a limit was kept by the one who would refuse:
+//!
+#![cfg_attr(feature = "sim", doc = "```")]
+#![cfg_attr(not(feature = "sim"), doc = "```ignore")]
+//! use tollgate::{Client, Rate};
+//! use tollgate::sim::{SimServer, SimSpec};
+//!
+//! let limit = Rate::per_second(100);
+//! let spec = "latency=5ms,rps=100,seed=11".parse::<SimSpec>()?;
+//! let server = SimServer::builder(spec).record_arrivals(true).start()?;
+//! let client = Client::builder()
+//!     .base_url(server.base_url())
+//!     .no_auth()
+//!     .requests_per_second(50)
+//!     .build()?;
+//!
+//! let prompts: Vec<String> = (1..=60).map(|n| format!("What is {n} squared?")).collect();
+//! let replies = client.chat_all("any-model", &prompts);
+//! assert!(replies.iter().all(Result::is_ok));
+//!
+//! let stats = server.stats();
+//! assert_eq!((stats.answered, stats.limited), (60, 0), "and never asked to slow down");
+//! assert_eq!(stats.excess(limit, 100), 0, "in no window of any length");
+//! # Ok::<(), tollgate::Error>(())
+//! ```
+//!
+//! `tollgate simulate` runs the same server on its own, for tests of other programs.
+//!
+#![cfg_attr(feature = "sim", doc = "[`SimServer`]: crate::sim::SimServer")]
+#![cfg_attr(not(feature = "sim"), doc = "[`SimServer`]: #the-simulated-provider")]

@@ -1,0 +1,92 @@
+//! Why: the design, question by question.
+//!
+//! Figures are from a virtual machine with 2 cores (Linux, x86-64), client and server sharing them.
+//! They show proportions; yours will differ.
+//!
+//! # Why threads, and not async?
+//!
+//! For the programs that have no runtime: tools, build scripts, plugins, services written with
+//! threads. To those, async means a second world with its own mutexes and its own sleep, or a
+//! runtime hidden in a library. Nor is it needed here. A request to a model takes seconds, and a
+//! thread that waits for a socket costs its stack as far as it was touched, and no time. What makes
+//! threads dear in practice is what is kept with them and how they are woken, so that is where this
+//! crate takes trouble: buffers are borrowed only while bytes move, and nobody is woken for
+//! nothing.
+//!
+//! # Why are requests not rayon tasks?
+//!
+//! rayon is for closures that compute: its pool has a thread for each core, and a closure that
+//! blocks takes one of them away from everybody. With a pool made larger, sleeping workers are
+//! expensive to wake: one job for a pool of 1,000 idle workers cost 14.8 ms of CPU, a standard
+//! thread on a channel 25 to 40 µs. And a job that waits for another inside the pool can wait for
+//! itself for ever (rayon-rs/rayon#592). So requests run on threads of their own, and rayon does
+//! what it is best at: looking through a large file on all cores (feature `parallel`).
+//!
+//! # Why is there a leader at the gate?
+//!
+//! The plain way is that every worker takes an item and waits at the gate. Then a run that is
+//! allowed 1,000 requests in flight has 1,000 threads, though at 10 requests a second of half a
+//! second each only five are ever on the wire; all others queue. Here one idle thread of a run
+//! stands at the gate. Admitted, it sends, and another takes its place, started only if nobody is
+//! idle. So threads grow to what is in flight, rate × latency, and not to what is allowed; and runs
+//! that share a gate are served in turn, as each has one place in the line.
+//!
+//! # Why first come, first served?
+//!
+//! A gate that wakes whoever happens to be next admits small costs past large ones, and a large one
+//! may wait for ever. Tickets give everyone a bound. They are cheap, too: only the first in line
+//! has a timed wait, and a grant wakes one thread. With 1,000 threads waiting for 2,000 grants a
+//! second, that cost 12.6 µs of CPU a grant; waking everybody for each grant cost 700 µs, and
+//! reached 1,409 of the 2,000.
+//!
+//! # Why is the burst a second's worth, and not a minute's?
+//!
+//! See [limits](super::limits): a provider that allows 600 a minute does not mean 600 at once.
+//!
+//! # Why is the bucket made of integers?
+//!
+//! A bucket of floats rounds at each refill, and what it rounds away or adds is a matter of how
+//! often it is looked at. In whole nanoseconds times whole units there is nothing to round, so the
+//! promise can be tested as it stands: never one more, in any window.
+//!
+//! # Why does a server's wait hold everyone?
+//!
+//! A limit is the key's, not the request's. If 50 are in flight and one is told to come back in ten
+//! seconds, the other 49 will be told the same, and refusals count against some limits. So the gate
+//! closes for all, and opens gently.
+//!
+//! # Why a thread's stack of 512 KiB?
+//!
+//! A stack's size is only reserved: what is not touched is not there. What is touched can be much:
+//! without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON more, and
+//! your own closure runs on it, too. Less would save nothing and end in a crash.
+//!
+//! # Why ureq, and why under a transport of our own?
+//!
+//! ureq is a blocking HTTP client with nothing hidden behind it: no runtime, no thread. But its
+//! pool of connections is a mutex with work proportional to what it holds (75 µs a request at 1,000
+//! connections, 567 µs at 4,000), and each connection keeps its buffers, those of TLS as well. Its
+//! seams let all of that be replaced: there is an agent to every 32 workers, and below them layers
+//! of our own for TLS (on rustls) and TCP, which borrow their buffers, keep the deadline of a call
+//! without a thread, and can be shut down by an abort. HTTP itself stays ureq's. One trait,
+//! [`Transport`](crate::Transport), stands between all that and the rest, which is also how a test
+//! does without a network.
+//!
+//! # Why `parking_lot`, in version 0.12?
+//!
+//! The gate is a mutex and condition variables. The standard library's are as quick, but a mutex of
+//! theirs is poisoned by a panic under it, and every use would have to say what it does then;
+//! `parking_lot`'s is not. Version 0.13 gained 3 % in this design, gave up the fairness that 0.12
+//! brings in after a while, and asks for a newer Rust than this crate does.
+//!
+//! # Why is no type derived from JSON?
+//!
+//! A request's body is yours and an answer the provider's. A type in between would have to know
+//! every field of every provider of next year, or drop what it does not know. So bodies are bytes;
+//! the few fields that matter (usage, errors) are cut out in one pass. It also saves the derive
+//! macros, six crates of them.
+//!
+//! # Why is the results file the only state?
+//!
+//! Two files that must agree will one day not. A row is done when its record is in the file, and
+//! that is what a rerun reads; nothing can be lost between the two, because there are no two.

@@ -1,0 +1,87 @@
+//! How the real transport connects, as a user says it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ProxyPolicy;
+
+/// How an [`HttpTransport`](super::HttpTransport) connects.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{HttpConfig, HttpTransport, ProxyPolicy};
+///
+/// let config = HttpConfig::new()
+///     .connect_timeout(Duration::from_secs(5))
+///     .proxy(ProxyPolicy::None);
+/// let transport = HttpTransport::new(config)?;
+/// transport.check_url("http://127.0.0.1:8080/v1")?;
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) proxy: ProxyPolicy,
+    pub(super) workers: usize,
+}
+
+impl HttpConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            ca_file: None,
+            proxy: ProxyPolicy::default(),
+            workers: 0,
+        }
+    }
+
+    /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
+    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self {
+            connect_timeout,
+            ..self
+        }
+    }
+
+    /// How long a peer may be silent, neither taking nor sending a byte. Default: until the call's
+    /// deadline, for a completion may take minutes to its first byte.
+    pub fn idle_timeout(self, idle_timeout: Option<Duration>) -> Self {
+        Self {
+            idle_timeout,
+            ..self
+        }
+    }
+
+    /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
+    /// server's own self-signed certificate, as `openssl req -x509` makes it. Default: none.
+    ///
+    /// A server whose certificate is itself in the file, byte for byte, is trusted while that
+    /// certificate's dates allow and for the names it lists as subject alternative names, whoever
+    /// signed it and whether or not it is marked as a CA's. Any other needs a chain to one of them.
+    pub fn ca_file(self, ca_file: impl Into<PathBuf>) -> Self {
+        Self {
+            ca_file: Some(ca_file.into()),
+            ..self
+        }
+    }
+
+    /// Where proxies come from. Default: [`ProxyPolicy::FromEnv`].
+    pub fn proxy(self, proxy: ProxyPolicy) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// The most workers expected to send at once. More may; beyond 2,048 it keeps them quick.
+    pub fn workers(self, workers: usize) -> Self {
+        Self { workers, ..self }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}

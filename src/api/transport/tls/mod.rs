@@ -1,0 +1,46 @@
+//! TLS, on rustls: whom to trust, and the layer that seals and opens what passes through.
+//!
+//! It stands in place of ureq's own for two reasons. ureq's keeps buffers of its own on every
+//! connection for as long as it lives; here records pass through the same borrowed buffers as plain
+//! bytes, and a waiting connection holds keys and nothing else. And a server's own self-signed
+//! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
+//! from a server; here it is taken from the one whose CA file holds that very certificate.
+//!
+//! `trust` says which certificates are good, with `validity` for the dates that webpki does not
+//! tell; `session` is the protocol without a socket; `layer` is the session on a connection.
+//! Without the feature `rustls` only this file is left, and https is refused before anything is sent.
+
+#[cfg(feature = "rustls")]
+mod layer;
+#[cfg(feature = "rustls")]
+mod session;
+#[cfg(feature = "rustls")]
+mod trust;
+#[cfg(feature = "rustls")]
+mod validity;
+
+#[cfg(feature = "rustls")]
+pub(super) use self::{layer::TlsConnector, trust::Trust};
+
+/// Whether https can be spoken at all.
+pub(super) const AVAILABLE: bool = cfg!(feature = "rustls");
+
+/// Without TLS there is nobody to trust.
+#[cfg(not(feature = "rustls"))]
+#[derive(Debug)]
+pub(super) struct Trust;
+
+#[cfg(not(feature = "rustls"))]
+impl Trust {
+    /// Without TLS a CA file is a mistake.
+    pub(super) fn new(ca_file: Option<&std::path::Path>) -> crate::error::Result<Self> {
+        use crate::error::{Error, ErrorKind};
+        match ca_file {
+            None => Ok(Self),
+            Some(_) => Err(Error::new(
+                ErrorKind::Config,
+                "a CA file is of no use without TLS: build with the feature `rustls`",
+            )),
+        }
+    }
+}

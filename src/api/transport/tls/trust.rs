@@ -1,0 +1,186 @@
+//! Whom to trust: the certificates of a file, or the built-in ones.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+
+use super::validity;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Whom to trust, and what follows from it for every connection of a transport.
+#[derive(Debug)]
+pub(in crate::api::transport) struct Trust {
+    provider: Arc<CryptoProvider>,
+    file: Option<Arc<CaFile>>,
+    /// Made at the first handshake: the system's certificates take milliseconds to read, and a
+    /// machine that has none may still speak plain http. Sessions are resumed because it is shared.
+    config: OnceLock<std::result::Result<Arc<ClientConfig>, rustls::Error>>,
+}
+
+impl Trust {
+    /// Trusts those in `ca_file` alone, or the built-in ones.
+    pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> Result<Self> {
+        // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
+        let provider = CryptoProvider::get_default()
+            .cloned()
+            .unwrap_or_else(|| Arc::new(ring::default_provider()));
+        let file = match ca_file {
+            Some(path) => Some(Arc::new(CaFile::read(path, &provider)?)),
+            None => None,
+        };
+        Ok(Self {
+            provider,
+            file,
+            config: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn config(&self) -> std::result::Result<Arc<ClientConfig>, rustls::Error> {
+        self.config
+            .get_or_init(|| {
+                let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
+                    Some(file) => Arc::clone(file) as _,
+                    None => built_in(&self.provider)?,
+                };
+                let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+                    .with_safe_default_protocol_versions()?
+                    // rustls' word for any verifier but its own; what ours does stands with it.
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+                    .with_no_client_auth();
+                Ok(Arc::new(config))
+            })
+            .clone()
+    }
+}
+
+/// Mozilla's roots, as of the release of `webpki-roots`.
+#[cfg(not(feature = "platform-verifier"))]
+fn built_in(
+    provider: &Arc<CryptoProvider>,
+) -> std::result::Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    Ok(webpki(roots, provider)?)
+}
+
+/// What the operating system trusts, in the way it does.
+#[cfg(feature = "platform-verifier")]
+fn built_in(
+    provider: &Arc<CryptoProvider>,
+) -> std::result::Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(provider))?;
+    Ok(Arc::new(verifier))
+}
+
+fn webpki(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> std::result::Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
+}
+
+/// The certificates of a file, trusted in place of all others.
+///
+/// A server is trusted if one of these holds:
+///
+/// 1. webpki finds a chain from its certificate to one in the file, as it would to a built-in root:
+///    signatures, dates, names, constraints and purposes are checked (RFC 5280, section 6).
+/// 2. Its certificate is, byte for byte, one in the file; today lies between its two dates; and it
+///    holds the server's name as a subject alternative name (RFC 9525; the common name does not
+///    count). It is not asked who signed it, what purposes it names, or whether it is marked as a
+///    CA's: whoever put this very certificate into the file has answered for it.
+///
+/// Either way the server then proves, by its signature over the handshake, that it has the key.
+#[derive(Debug)]
+struct CaFile {
+    certificates: Vec<CertificateDer<'static>>,
+    chains: Arc<WebPkiServerVerifier>,
+}
+
+impl CaFile {
+    fn read(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Self> {
+        let unusable = |why: &str| {
+            let shown = path.display();
+            Error::new(ErrorKind::Config, format!("the CA file {shown} {why}"))
+        };
+        let pem =
+            std::fs::read(path).map_err(|error| unusable("cannot be read").with_source(error))?;
+        // Other sections are none of our business, a key beside the certificate for instance.
+        let certificates = CertificateDer::pem_slice_iter(&pem)
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|error| unusable("is not valid PEM").with_source(error))?;
+        if certificates.is_empty() {
+            return Err(unusable(
+                "holds no certificate: it must be PEM, with at least one CERTIFICATE section",
+            ));
+        }
+        let mut roots = RootCertStore::empty();
+        // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        let chains = webpki(roots, provider).map_err(|error| {
+            unusable("holds no certificate that can be understood").with_source(error)
+        })?;
+        Ok(Self {
+            certificates,
+            chains,
+        })
+    }
+}
+
+impl ServerCertVerifier for CaFile {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let chained = self.chains.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        if chained.is_ok() || !self.certificates.contains(end_entity) {
+            return chained;
+        }
+        validity::check(end_entity, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}

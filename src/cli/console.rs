@@ -1,0 +1,138 @@
+//! What is said to whoever started the tool: whole lines on standard error.
+//!
+//! Standard error is for people and may be closed, full or a terminal with a bar on it; none of
+//! that may end a run that costs money. `eprintln!` panics on a write that fails, so nothing here
+//! uses it. Every text is made safe to show, as most of it has come from elsewhere.
+
+use std::error::Error as StdError;
+use std::io::{self, Write};
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::bar;
+use crate::Error;
+use crate::escape::printable;
+
+/// A longer line is cut: nobody reads on.
+const LONGEST: usize = 2_000;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Errors only.
+    Quiet,
+    /// Text.
+    People,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The way to standard error. Cheap to clone, for any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Console {
+    voice: Voice,
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    pub(crate) fn new(voice: Voice, bar: Option<ProgressBar>) -> Self {
+        Self { voice, bar }
+    }
+
+    pub(crate) fn voice(&self) -> Voice {
+        self.voice
+    }
+
+    pub(crate) fn bar(&self) -> Option<&ProgressBar> {
+        self.bar.as_ref()
+    }
+
+    /// Something to know. Kept quiet by `-q`.
+    pub(crate) fn say(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet => {}
+            Voice::People => self.print("", text),
+            Voice::Json => self.json(&json!({ "event": "message", "text": text })),
+        }
+    }
+
+    /// As [`say`](Console::say), in answer to a signal.
+    pub(crate) fn say_interrupted(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar::leave_standing(bar);
+        }
+        self.say(text);
+    }
+
+    /// Something to act on before it is an error.
+    pub(crate) fn warn(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet => {}
+            Voice::People => self.print("warning: ", text),
+            Voice::Json => self.json(&json!({ "event": "warning", "text": text })),
+        }
+    }
+
+    /// What went wrong, with its causes. Never kept quiet.
+    pub(crate) fn error(&self, error: &Error) {
+        let text = with_causes(error);
+        match self.voice {
+            Voice::Quiet | Voice::People => self.print("error: ", &text),
+            Voice::Json => self.json(&json!({ "event": "error", "text": text })),
+        }
+    }
+
+    /// An object of its own kind, for `--progress json`.
+    pub(crate) fn json(&self, value: &Value) {
+        self.write(&value.to_string());
+    }
+
+    fn print(&self, prefix: &str, text: &str) {
+        // Line by line: the newlines are the message's own, foreign ones have been escaped in it.
+        let lines: Vec<String> = text.lines().map(|line| printable(line, LONGEST)).collect();
+        self.write(&format!("{prefix}{}", lines.join("\n")));
+    }
+
+    /// One write a line, so that lines of several threads do not mix.
+    fn write(&self, line: &str) {
+        let line = format!("{line}\n");
+        let write = || {
+            let _nobody_reads_it = io::stderr().write_all(line.as_bytes());
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+/// The message and what caused it, each once: some messages already end in their cause's.
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let full = || io::Error::other("disk full");
+        let told = Error::new(ErrorKind::Io, "cannot write: disk full").with_source(full());
+        assert_eq!(with_causes(&told), "cannot write: disk full");
+        let untold = Error::new(ErrorKind::Io, "cannot write").with_source(full());
+        assert_eq!(with_causes(&untold), "cannot write: disk full");
+    }
+}

@@ -1,0 +1,253 @@
+//! What is shown of a run while it goes on, and how: a bar, lines, JSON, or nothing.
+
+use std::env;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::args::{ProgressWhen, Run};
+use super::bar;
+use super::console::{Console, Voice};
+use super::pace::{Limits, Pace};
+use super::words;
+use crate::FileProgress;
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Bar,
+    Lines,
+    Json,
+    Nothing,
+}
+
+impl Look {
+    /// How often it changes.
+    fn every(self) -> Duration {
+        match self {
+            Self::Bar => Duration::from_millis(100),
+            Self::Lines => Duration::from_secs(5),
+            Self::Json => Duration::from_secs(1),
+            Self::Nothing => Duration::MAX,
+        }
+    }
+}
+
+/// The way to standard error that the arguments and the terminal ask for.
+pub(crate) fn choose(run: &Run) -> (Console, Look) {
+    if run.quiet {
+        return (Console::new(Voice::Quiet, None), Look::Nothing);
+    }
+    let (voice, look, bar) = match run.progress {
+        ProgressWhen::Json => (Voice::Json, Look::Json, None),
+        ProgressWhen::Never => (Voice::People, Look::Nothing, None),
+        ProgressWhen::Always => (Voice::People, Look::Bar, Some(bar::anywhere())),
+        ProgressWhen::Auto => match automatic() {
+            Some(bar) => (Voice::People, Look::Bar, Some(bar)),
+            None => (Voice::People, Look::Lines, None),
+        },
+    };
+    (Console::new(voice, bar), look)
+}
+
+/// A bar where it can be had and nobody has asked for plain text (<https://no-color.org>: a value
+/// that is not empty).
+fn automatic() -> Option<ProgressBar> {
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain { None } else { bar::on_terminal() }
+}
+
+/// Shows one run's progress.
+#[derive(Debug)]
+pub(crate) struct Display {
+    console: Console,
+    look: Look,
+    pace: Pace,
+    /// When it is shown next, in the run's own time.
+    next: Duration,
+}
+
+impl Display {
+    pub(crate) fn new(console: &Console, look: Look, limits: Limits) -> Self {
+        let next = match look {
+            Look::Bar => Duration::ZERO,
+            _ => look.every(),
+        };
+        Self {
+            console: console.clone(),
+            look,
+            pace: Pace::new(limits),
+            next,
+        }
+    }
+
+    /// Takes note of where the run stands, and shows it if it is time to.
+    pub(crate) fn note(&mut self, progress: &FileProgress) {
+        self.pace.note(progress);
+        if progress.elapsed < self.next {
+            return;
+        }
+        self.next = progress.elapsed.saturating_add(self.look.every());
+        self.show(progress);
+    }
+
+    /// The last look, and the end of the bar: what is said from now on stands below nothing.
+    pub(crate) fn close(&mut self, progress: &FileProgress) {
+        if let Some(bar) = self.console.bar() {
+            bar.finish_and_clear();
+        } else if self.look == Look::Json {
+            self.pace.note(progress);
+            self.show(progress);
+        }
+    }
+
+    fn show(&self, progress: &FileProgress) {
+        match (self.look, self.console.bar()) {
+            (Look::Bar, Some(bar)) => bar::draw(bar, &Status::new(progress, &self.pace)),
+            (Look::Bar | Look::Nothing, _) => {}
+            (Look::Lines, _) => self.console.say(&Status::new(progress, &self.pace).line()),
+            (Look::Json, _) => self.console.json(&object(progress, &self.pace)),
+        }
+    }
+}
+
+/// A run's progress in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    /// What everybody looks for: how far, how fast, how long.
+    pub(crate) head: String,
+    /// What explains it.
+    pub(crate) detail: String,
+}
+
+impl Status {
+    pub(crate) fn new(progress: &FileProgress, pace: &Pace) -> Self {
+        let done = progress.done();
+        let rate = words::rate(pace.rows());
+        let head = match progress.total {
+            Some(total) => {
+                let eta = pace.eta(total.saturating_sub(done));
+                let eta = eta.map_or_else(|| "unknown".to_owned(), words::coarse_time);
+                format!(
+                    "{}/{}  {rate}/s  ETA {eta}",
+                    words::count(done),
+                    words::count(total)
+                )
+            }
+            None => format!("{} done  {rate}/s", words::count(done)),
+        };
+        let engine = &progress.engine;
+        let mut detail = vec![
+            format!("{} tokens/s", words::rate(pace.tokens())),
+            format!("{} in flight", words::count(engine.in_flight)),
+        ];
+        let mut also = |number: u64, one: &str, many: &str| {
+            if number > 0 {
+                detail.push(words::counted(number, one, many));
+            }
+        };
+        also(engine.at_gate, "at the gate", "at the gate");
+        also(engine.backing_off, "backing off", "backing off");
+        also(engine.retries, "retry", "retries");
+        also(progress.failed, "failed", "failed");
+        also(progress.skipped, "done before", "done before");
+        Self {
+            done,
+            total: progress.total,
+            head,
+            detail: detail.join(", "),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("{}  {}", self.head, self.detail)
+    }
+}
+
+/// A run's progress for a program. A rate or an estimate that nobody can give is null.
+fn object(progress: &FileProgress, pace: &Pace) -> Value {
+    let engine = &progress.engine;
+    let left = progress
+        .total
+        .map(|total| total.saturating_sub(progress.done()));
+    let eta = left.and_then(|left| pace.eta(left));
+    json!({
+        "event": "progress",
+        "elapsed_s": rounded(progress.elapsed.as_secs_f64()),
+        "done": progress.done(),
+        "total": progress.total,
+        "succeeded": progress.succeeded,
+        "failed": progress.failed,
+        "skipped": progress.skipped,
+        "in_flight": engine.in_flight,
+        "at_gate": engine.at_gate,
+        "backing_off": engine.backing_off,
+        "attempts": engine.attempts,
+        "retries": engine.retries,
+        "throttled": engine.throttled,
+        "prompt_tokens": progress.prompt_tokens,
+        "completion_tokens": progress.completion_tokens,
+        "rps": rounded(pace.rows()),
+        "tokens_per_s": rounded(pace.tokens()),
+        "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
+    })
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Progress;
+
+    fn progress(total: Option<u64>) -> FileProgress {
+        FileProgress {
+            total,
+            skipped: 12,
+            succeeded: 400,
+            failed: 1,
+            completion_tokens: 80_000,
+            elapsed: Duration::from_secs(40),
+            engine: Progress {
+                in_flight: 20,
+                at_gate: 1,
+                retries: 4,
+                ..Progress::default()
+            },
+            ..FileProgress::default()
+        }
+    }
+
+    fn status(progress: &FileProgress) -> Status {
+        let mut pace = Pace::new(Limits::default());
+        pace.note(progress);
+        Status::new(progress, &pace)
+    }
+
+    #[test]
+    fn the_head_says_how_far_and_how_long_and_the_detail_why() {
+        let status = status(&progress(Some(1_415)));
+        assert_eq!(status.head, "413/1,415  10.0/s  ETA 1 min 40 s");
+        assert_eq!(
+            status.detail,
+            "2,000 tokens/s, 20 in flight, 1 at the gate, 4 retries, 1 failed, 12 done before"
+        );
+    }
+
+    #[test]
+    fn there_is_no_estimate_for_what_nobody_knows() {
+        assert_eq!(status(&progress(None)).head, "413 done  10.0/s");
+        let fresh = FileProgress {
+            total: Some(5),
+            ..FileProgress::default()
+        };
+        assert_eq!(status(&fresh).head, "0/5  0.0/s  ETA unknown");
+        let pace = Pace::new(Limits::default());
+        assert_eq!(object(&fresh, &pace)["eta_s"], Value::Null);
+    }
+}

@@ -1,0 +1,73 @@
+//! Room for connections: each request in flight is an open file.
+//!
+//! Systems give a process 1,024 of them to begin with and allow it many more, so the tool asks for
+//! what it needs. Where even the most allowed is too little, it goes on with fewer at once and says
+//! so: failing row by row with "too many open files" helps nobody.
+
+/// What else a run has open: standard streams, the files, the listener, a look-up.
+const OTHERS: u64 = 20;
+
+/// How many requests can be in flight at once, of `wanted`, each with so many `sockets` in this
+/// process; raises the limit where that helps.
+pub(crate) fn make_room(wanted: u32, sockets: u64) -> u32 {
+    let needed = needed(wanted, sockets);
+    let allowed = raise_limit(needed);
+    if allowed >= needed {
+        wanted
+    } else {
+        fitting(allowed, sockets).min(wanted)
+    }
+}
+
+fn needed(wanted: u32, sockets: u64) -> u64 {
+    u64::from(wanted) * sockets + OTHERS
+}
+
+fn fitting(allowed: u64, sockets: u64) -> u32 {
+    let places = allowed.saturating_sub(OTHERS) / sockets.max(1);
+    u32::try_from(places).unwrap_or(u32::MAX).max(1)
+}
+
+/// Raises the soft limit on open files to `needed`, or as near as the hard limit lets it. The
+/// answer is what is allowed now.
+#[cfg(unix)]
+fn raise_limit(needed: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(soft), hard) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else {
+        return u64::MAX;
+    };
+    if soft >= needed {
+        return soft;
+    }
+    let raised = Rlimit {
+        current: Some(needed.min(hard)),
+        ..limit
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => needed.min(hard),
+        Err(_) => soft,
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_limit(_needed: u64) -> u64 {
+    u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_fits_and_no_more() {
+        for (wanted, sockets) in [(1, 1), (20, 1), (4_000, 1), (1_000, 2)] {
+            let enough = needed(wanted, sockets);
+            assert_eq!(fitting(enough, sockets), wanted);
+            assert!(fitting(enough - 1, sockets) < wanted || wanted == 1);
+        }
+        assert_eq!(fitting(0, 2), 1);
+        assert_eq!(fitting(u64::MAX, 1), u32::MAX);
+    }
+}

@@ -1,0 +1,45 @@
+//! The library's log, on standard error: warnings always, more with `-v`.
+//!
+//! Only the library's own records are shown: those of the HTTP client below it may hold whole URLs
+//! and headers.
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use super::console::{Console, Voice};
+
+/// Shows from now on what is at least as grave as `verbose` asks for.
+pub(crate) fn install(console: &Console, verbose: u8) {
+    let level = match (console.voice(), verbose) {
+        (Voice::Quiet, _) => LevelFilter::Error,
+        (_, 0) => LevelFilter::Warn,
+        (_, 1) => LevelFilter::Info,
+        (_, _) => LevelFilter::Debug,
+    };
+    let logger: &'static ToConsole = Box::leak(Box::new(ToConsole(console.clone())));
+    // Only fails where a logger is there already, and then that one is as good.
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+struct ToConsole(Console);
+
+impl Log for ToConsole {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        target == "tollgate" || target.starts_with("tollgate::")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let text = record.args().to_string();
+        match record.level() {
+            log::Level::Error | log::Level::Warn => self.0.warn(&text),
+            log::Level::Info | log::Level::Debug | log::Level::Trace => self.0.say(&text),
+        }
+    }
+
+    fn flush(&self) {}
+}

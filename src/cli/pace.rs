@@ -1,0 +1,217 @@
+//! How fast a run goes at the moment, and when it may be over.
+//!
+//! The average of the whole run lies after a pause, and the last second lies after a burst: rates
+//! are those of a window of recent seconds, longer where rows are rare. Even that one promises too
+//! much at the start of a run under a limit, when the burst goes through at once, so an estimate
+//! never undercuts what the limits allow. Where nothing is known there is no estimate, rather than a
+//! wrong one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::{FileProgress, Rate};
+
+/// How far back the rates look at least,
+const WINDOW: Duration = Duration::from_secs(30);
+/// and over how many rows: one a minute is a rate, too.
+const ROWS: u64 = 5;
+/// How close together the samples are kept: some 60 of them, however often progress is looked at.
+const STEP: Duration = Duration::from_millis(500);
+
+/// What holds a run back, as far as it is known beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) requests: Option<Rate>,
+    pub(crate) tokens: Option<Rate>,
+}
+
+/// The recent past of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    limits: Limits,
+    samples: VecDeque<Sample>,
+    latest: Sample,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    at: Duration,
+    /// Rows this run has dealt with. Skipped ones cost no time.
+    done: u64,
+    tokens: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            samples: VecDeque::from([Sample::default()]),
+            latest: Sample::default(),
+        }
+    }
+
+    /// Takes note of where the run stands.
+    pub(crate) fn note(&mut self, progress: &FileProgress) {
+        self.latest = Sample {
+            at: progress.elapsed,
+            done: progress.succeeded + progress.failed,
+            tokens: progress.prompt_tokens + progress.completion_tokens,
+        };
+        let newest = self.samples.back().copied().unwrap_or_default();
+        // While nothing happens there is nothing to keep, or a night's outage would fill the window.
+        if self.latest.at >= newest.at + STEP && self.latest.done > newest.done {
+            self.samples.push_back(self.latest);
+        }
+        // One sample from before the window stays: it is where the window begins.
+        while let Some(second) = self.samples.get(1)
+            && second.at + WINDOW <= self.latest.at
+            && second.done + ROWS <= self.latest.done
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Rows a second.
+    pub(crate) fn rows(&self) -> f64 {
+        self.rate(|sample| sample.done)
+    }
+
+    /// Model tokens a second.
+    pub(crate) fn tokens(&self) -> f64 {
+        self.rate(|sample| sample.tokens)
+    }
+
+    /// How long `rows` more will take; `None` if nothing has been done to tell it by.
+    pub(crate) fn eta(&self, rows: u64) -> Option<Duration> {
+        if rows == 0 {
+            return Some(Duration::ZERO);
+        }
+        let pace = self.rows();
+        if pace <= 0.0 {
+            return None;
+        }
+        let left = rows as f64;
+        let mut seconds = left / pace;
+        if let Some(limit) = self.limits.requests {
+            seconds = seconds.max(left / limit.units_per_second());
+        }
+        if let Some(limit) = self.limits.tokens
+            && self.latest.done > 0
+        {
+            let each = self.latest.tokens as f64 / self.latest.done as f64;
+            seconds = seconds.max(left * each / limit.units_per_second());
+        }
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    fn rate(&self, of: impl Fn(&Sample) -> u64) -> f64 {
+        let first = self.samples.front().copied().unwrap_or_default();
+        let seconds = self.latest.at.saturating_sub(first.at).as_secs_f64();
+        if seconds > 0.0 {
+            of(&self.latest).saturating_sub(of(&first)) as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64, succeeded: u64) -> FileProgress {
+        FileProgress {
+            succeeded,
+            elapsed: Duration::from_secs_f64(seconds),
+            completion_tokens: succeeded * 100,
+            ..FileProgress::default()
+        }
+    }
+
+    fn pace(limits: Limits, notes: impl IntoIterator<Item = (f64, u64)>) -> Pace {
+        let mut pace = Pace::new(limits);
+        for (seconds, done) in notes {
+            pace.note(&at(seconds, done));
+        }
+        pace
+    }
+
+    fn steady(rate: u64, seconds: u64) -> impl Iterator<Item = (f64, u64)> {
+        (1..=seconds * 10).map(move |tenth| (tenth as f64 / 10.0, tenth * rate / 10))
+    }
+
+    #[test]
+    fn a_steady_run_goes_at_its_rate() {
+        let pace = pace(Limits::default(), steady(10, 100));
+        assert!((pace.rows() - 10.0).abs() < 0.1, "{}", pace.rows());
+        assert!((pace.tokens() - 1000.0).abs() < 10.0, "{}", pace.tokens());
+        let eta = pace.eta(500).unwrap().as_secs_f64();
+        assert!((eta - 50.0).abs() < 0.5, "{eta}");
+        assert!(pace.samples.len() < 70, "{}", pace.samples.len());
+    }
+
+    #[test]
+    fn only_the_recent_past_counts() {
+        let slower =
+            (1..=60_u32).map(|second| (100.0 + f64::from(second), 1000 + u64::from(second)));
+        let pace = pace(Limits::default(), steady(10, 100).chain(slower));
+        assert!((pace.rows() - 1.0).abs() < 0.1, "{}", pace.rows());
+    }
+
+    #[test]
+    fn the_estimate_of_a_stalled_run_grows_and_its_samples_do_not() {
+        let mut stalled = pace(Limits::default(), steady(10, 100));
+        let mut last = stalled.eta(500).unwrap();
+        for minute in 1..=600 {
+            stalled.note(&at(100.0 + 60.0 * f64::from(minute), 1000));
+            let eta = stalled.eta(500).unwrap();
+            assert!(eta > last, "{eta:?} after {last:?}");
+            last = eta;
+        }
+        assert!(stalled.samples.len() < 70, "{}", stalled.samples.len());
+    }
+
+    #[test]
+    fn rows_a_minute_apart_are_a_rate() {
+        let pace = pace(
+            Limits::default(),
+            (1..=20_u32).map(|row| (f64::from(row) * 60.0, u64::from(row))),
+        );
+        assert!((pace.rows() - 1.0 / 60.0).abs() < 1e-3, "{}", pace.rows());
+    }
+
+    #[test]
+    fn a_burst_does_not_promise_what_the_limit_forbids() {
+        let limits = Limits {
+            requests: Some(Rate::per_second(2)),
+            tokens: None,
+        };
+        let pace = pace(limits, [(0.1, 50)]);
+        assert!(pace.eta(100).unwrap() >= Duration::from_secs(50));
+        let limits = Limits {
+            requests: None,
+            tokens: Some(Rate::per_minute(6_000)),
+        };
+        let pace = self::pace(limits, [(0.1, 50)]);
+        // 100 model tokens a row, 100 a second allowed.
+        assert!(pace.eta(100).unwrap() >= Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_run_that_has_done_nothing_has_no_estimate() {
+        let fresh = pace(Limits::default(), []);
+        assert_eq!(fresh.eta(10), None);
+        assert_eq!(fresh.eta(0), Some(Duration::ZERO));
+        let waiting = pace(Limits::default(), [(0.0, 0), (12.0, 0)]);
+        assert_eq!(waiting.eta(10), None);
+    }
+
+    #[test]
+    fn a_process_that_was_halted_recovers() {
+        let halted = steady(10, 20).chain([(110.0, 200)]).collect::<Vec<_>>();
+        let resumed =
+            (1..=600_u32).map(|tenth| (110.0 + f64::from(tenth) / 10.0, 200 + u64::from(tenth)));
+        let pace = pace(Limits::default(), halted.into_iter().chain(resumed));
+        assert!((pace.rows() - 10.0).abs() < 0.5, "{}", pace.rows());
+    }
+}

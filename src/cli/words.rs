@@ -1,0 +1,124 @@
+//! Numbers and times as people read them.
+
+use std::time::Duration;
+
+/// `1,234,567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `3 retries`, `1 retry`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A rate: `0.25`, `9.8`, `1,234`.
+pub(crate) fn rate(number: f64) -> String {
+    if !number.is_finite() {
+        "?".to_owned()
+    } else if number >= 99.95 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates"
+        )]
+        count(number.round() as u64)
+    } else if number >= 0.995 || number <= 0.0 {
+        format!("{number:.1}")
+    } else {
+        format!("{number:.2}")
+    }
+}
+
+/// A time, to two units at most: `0.52 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 9.995 {
+        return format!("{seconds:.2} s");
+    }
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
+    }
+    coarse_time(time)
+}
+
+/// As [`time`], in whole seconds: for what changes while it is read.
+pub(crate) fn coarse_time(time: Duration) -> String {
+    // Rounded to whole seconds before it is taken apart: 59.9 s is a minute, not 60 s.
+    let seconds = time
+        .as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() >= 500_000_000));
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!(
+            "{} d {:02} h",
+            count(seconds / 86_400),
+            seconds / 3_600 % 24
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_commas() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(counted(1, "retry", "retries"), "1 retry");
+        assert_eq!(counted(2_000, "retry", "retries"), "2,000 retries");
+    }
+
+    #[test]
+    fn rates_have_two_digits_or_more() {
+        for (number, text) in [
+            (0.0, "0.0"),
+            (0.25, "0.25"),
+            (0.999, "1.0"),
+            (9.84, "9.8"),
+            (99.96, "100"),
+            (1_234.4, "1,234"),
+            (f64::INFINITY, "?"),
+            (f64::NAN, "?"),
+        ] {
+            assert_eq!(rate(number), text);
+        }
+    }
+
+    #[test]
+    fn times_have_two_units() {
+        for (milliseconds, text) in [
+            (0, "0.00 s"),
+            (520, "0.52 s"),
+            (9_999, "10.0 s"),
+            (42_000, "42.0 s"),
+            (59_990, "1 min 00 s"),
+            (185_000, "3 min 05 s"),
+            (7_620_000, "2 h 07 min"),
+            (273_600_000, "3 d 04 h"),
+        ] {
+            assert_eq!(time(Duration::from_millis(milliseconds)), text);
+        }
+        assert_eq!(coarse_time(Duration::from_millis(42_400)), "42 s");
+        // Nothing overflows.
+        assert!(coarse_time(Duration::MAX).contains(" d "));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a run over a file amounts to: while it goes on, and at its end.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::pool::Progress;
+
+/// A run over a file, as it stands.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct FileProgress {
+    /// Rows in the input, if that is known before its end: it is for a regular file.
+    pub total: Option<u64>,
+    /// Rows that an earlier run has done.
+    pub skipped: u64,
+    /// Rows answered by this run and written.
+    pub succeeded: u64,
+    /// Rows that are failed: given up by this run, or by an earlier one for a reason that does not
+    /// pass.
+    pub failed: u64,
+    /// Model tokens of prompts, as the provider counted them.
+    pub prompt_tokens: u64,
+    /// Model tokens of answers, as the provider counted them.
+    pub completion_tokens: u64,
+    /// Time since the input was opened.
+    pub elapsed: Duration,
+    /// The engine's own counters.
+    pub engine: Progress,
+}
+
+impl FileProgress {
+    /// Rows that need nothing more.
+    pub fn done(&self) -> u64 {
+        self.skipped + self.succeeded + self.failed
+    }
+}
+
+/// What a finished run over a file amounts to.
+///
+/// A run that was stopped early has a summary too: [`stopped`](Summary::stopped) says by what, and
+/// a rerun carries on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The last snapshot.
+    pub progress: FileProgress,
+    /// Rows in the input, as far as it was read: succeeded + failed + skipped + not attempted.
+    pub requests: u64,
+    /// Rows left for a rerun.
+    pub not_attempted: u64,
+    /// Why the run stopped before its end, if it did.
+    pub stopped: Option<Error>,
+    /// From the opening of the input to the last record written.
+    pub wall: Duration,
+}
+
+impl Summary {
+    /// The summary as one JSON object, with the exit code of whoever reports it.
+    ///
+    /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `attempts`,
+    /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
+    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null: no
+    /// prices are known), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// run, `backoff` and `wire` in seconds summed over requests, `possibly_billed_twice`, `exit`.
+    pub fn to_json(&self, exit: u8) -> Value {
+        let progress = &self.progress;
+        let engine = &progress.engine;
+        let finished = progress.succeeded + progress.failed;
+        let wall = self.wall.as_secs_f64();
+        json!({
+            "requests": self.requests,
+            "succeeded": progress.succeeded,
+            "failed": progress.failed,
+            "skipped": progress.skipped,
+            "not_attempted": self.not_attempted,
+            "attempts": engine.attempts,
+            "retries": engine.retries,
+            "throttled": engine.throttled,
+            "wall_s": seconds(self.wall),
+            "rps": if wall > 0.0 { rounded(finished as f64 / wall) } else { 0.0 },
+            "in_flight_peak": engine.in_flight_peak,
+            "threads_peak": engine.threads_peak,
+            "prompt_tokens": progress.prompt_tokens,
+            "completion_tokens": progress.completion_tokens,
+            "cost_usd": Value::Null,
+            "wait_s": {
+                "gate_requests": seconds(engine.gate.requests),
+                "gate_tokens": seconds(engine.gate.tokens),
+                "pause": seconds(engine.gate.pause),
+                "backoff": seconds(engine.backoff),
+                "wire": seconds(engine.wire),
+            },
+            "possibly_billed_twice": engine.maybe_billed_twice,
+            "exit": exit,
+        })
+    }
+}
+
+/// Seconds to the millisecond: more would be noise.
+fn seconds(time: Duration) -> f64 {
+    rounded(time.as_secs_f64())
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}

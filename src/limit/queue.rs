@@ -1,0 +1,168 @@
+//! The queue at the gate: a mutex around an [`Allowance`], and tickets in front of it.
+//!
+//! `NOTES.md` beside this file has the states, the wake protocol, and why nobody starves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::allowance::{Admission, Allowance, Why};
+use super::bucket::Nanos;
+use super::limiter::Limiter;
+use super::permit::Waited;
+use super::rate::Cost;
+use crate::cancel::Cancel;
+use crate::clock::{Bell, Clock, ring};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
+
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) epoch: Instant,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) allowance: Allowance,
+    /// Who waits, by ticket; the first is the head, and only the head looks at the allowance.
+    pub(super) queue: BTreeMap<u64, Waiter>,
+    pub(super) next_ticket: u64,
+    /// What the head lay down for; `None` while it has not looked yet.
+    pub(super) head_waits_for: Option<Why>,
+}
+
+pub(super) struct Waiter {
+    pub(super) bell: Arc<Bell>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl State {
+    /// The bell of whoever is first.
+    pub(super) fn head(&self) -> Option<Arc<Bell>> {
+        let head = self.queue.values().next()?;
+        Some(Arc::clone(&head.bell))
+    }
+
+    /// The head's bell, if news of this kind concerns what it waits for.
+    pub(super) fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Bell>> {
+        // A head that has not looked yet will see the news when it does.
+        self.head_waits_for
+            .filter(|&why| concerned(why))
+            .and_then(|_| self.head())
+    }
+
+    /// Takes a ticket out; the answer is the bell of the new head, if that changed.
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<Arc<Bell>> {
+        let was_head = self.queue.keys().next() == Some(&ticket);
+        self.queue.remove(&ticket);
+        if !was_head {
+            return None;
+        }
+        self.head_waits_for = None;
+        self.head()
+    }
+}
+
+/// A century: as good as for ever, and never beyond what an `Instant` can hold.
+pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl Shared {
+    pub(super) fn now(&self) -> Nanos {
+        self.nanos(self.clock.now())
+    }
+
+    pub(super) fn nanos(&self, at: Instant) -> Nanos {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn instant(&self, at: Nanos) -> Instant {
+        self.epoch
+            .checked_add(Duration::from_nanos(at))
+            .unwrap_or_else(|| self.epoch + FOREVER)
+    }
+}
+
+#[cold]
+pub(super) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "cancelled while waiting at the gate")
+}
+
+/// A place in the queue; leaves it on every path that does not end in a permit.
+pub(super) struct Ticket<'a> {
+    pub(super) limiter: &'a Limiter,
+    pub(super) id: u64,
+    pub(super) bell: Arc<Bell>,
+}
+
+impl Ticket<'_> {
+    pub(super) fn wait(
+        self,
+        cost: Cost,
+        deadline: Option<Instant>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Waited> {
+        let shared = &self.limiter.0;
+        let _listening = cancel.map(|cancel| cancel.listen(&self.bell));
+        let mut waited = Waited::default();
+        let mut lay_down: Option<(Option<Why>, Instant)> = None;
+        loop {
+            if cancel.is_some_and(Cancel::is_cancelled) {
+                return Err(cancelled());
+            }
+            let (why, until) = {
+                let mut state = shared.state.lock();
+                let instant = shared.clock.now();
+                let now = shared.nanos(instant);
+                if let Some((why, since)) = lay_down {
+                    waited.add(why, instant.saturating_duration_since(since));
+                }
+                lay_down = Some((None, instant));
+                let (why, until) = if state.queue.keys().next() == Some(&self.id) {
+                    match state.allowance.check(cost, now) {
+                        Admission::Now => {
+                            state.allowance.take(cost, now);
+                            let next = state.leave(self.id);
+                            drop(state);
+                            ring(next);
+                            return Ok(waited);
+                        }
+                        Admission::At(at, why) => (Some(why), Some(shared.instant(at))),
+                        Admission::WhenFreed => (Some(Why::InFlight), None),
+                    }
+                } else {
+                    (None, None)
+                };
+                // An instant beyond the deadline is as good as the deadline itself; a pause is one
+                // for those further back, too.
+                let paused_until = shared.instant(state.allowance.paused_until());
+                if deadline.is_some_and(|deadline| {
+                    deadline <= instant || deadline < paused_until || until > Some(deadline)
+                }) {
+                    return Err(Error::new(
+                        ErrorKind::Deadline,
+                        "the gate cannot admit this before its deadline",
+                    ));
+                }
+                if why.is_some() {
+                    state.head_waits_for = why;
+                    lay_down = Some((why, instant));
+                }
+                (why, until)
+            };
+            let wake = match (until, deadline) {
+                (Some(until), Some(deadline)) => Some(until.min(deadline)),
+                (until, deadline) => until.or(deadline),
+            };
+            debug_assert!(why.is_some() || until.is_none());
+            shared.clock.park(&self.bell, wake);
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        // After a grant the ticket is gone already and this finds nothing.
+        let next = self.limiter.0.state.lock().leave(self.id);
+        ring(next);
+    }
+}

@@ -1,0 +1,250 @@
+//! One attempt at one item, and what follows from it.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::job::{Attempt, Done, Failure, Job, Panicked};
+use super::lead::Run;
+use super::progress::Ending;
+use super::results::Sink;
+use super::schedule::Task;
+use super::source::panic_message;
+use crate::clock::ring;
+use crate::error::{Error, ErrorKind};
+use crate::limit::Permit;
+use crate::retry::{Decision, Reach, Verdict};
+
+/// An item that is through.
+pub(super) struct Finished {
+    pub(super) index: u64,
+    pub(super) succeeded: bool,
+}
+
+impl<J, S> Run<'_, J, S>
+where
+    J: Job,
+    S: Sink<J::Input, J::Output, J::Error>,
+{
+    /// One attempt, and what follows from it; `None` if it will be tried again.
+    pub(super) fn perform(
+        &self,
+        mut task: Task<J::Input, J::Error>,
+        permit: Permit,
+        lane: usize,
+    ) -> Option<Finished> {
+        let counters = self.monitor.counters();
+        let clock = self.limiter.clock();
+        let attempt = Attempt {
+            number: task.history.attempts + 1,
+            lane,
+            cost: permit.cost(),
+            deadline: task.history.deadline,
+            cancel: &self.cancel,
+            used: Cell::new(None),
+            reach: Cell::new(Reach::Answered),
+        };
+        let began = clock.now();
+        let outcome = {
+            let _in_flight = counters.attempt();
+            let _held = self.limiter.mark_held();
+            catch_unwind(AssertUnwindSafe(|| {
+                let result = self.job.attempt(&task.input, &attempt);
+                let verdict = result.as_ref().err().map(|error| self.job.verdict(error));
+                (result, verdict)
+            }))
+        };
+        let now = clock.now();
+        let used = attempt.used.get();
+        let reach = match outcome {
+            Ok((_, Some(Verdict::Unreachable))) => Reach::NotSent,
+            _ => attempt.reach.get(),
+        };
+        let sent = reach != Reach::NotSent;
+        task.history.attempts += u32::from(sent);
+        counters.attempted(now.saturating_duration_since(began), sent);
+        if let Ok((_, Some(verdict))) = &outcome {
+            self.hold_others(*verdict);
+        }
+        // Before the result goes anywhere: a consumer may take its time.
+        match used {
+            Some(tokens) => {
+                counters.used(tokens);
+                permit.settle(tokens);
+            }
+            None => drop(permit),
+        }
+        match outcome {
+            Err(panic) => Some(self.panicked(task, &*panic)),
+            Ok((Ok(output), _)) => Some(self.deliver(
+                Done {
+                    index: task.index,
+                    input: Some(task.input),
+                    result: Ok(output),
+                    attempts: task.history.attempts,
+                    waited: task.waited,
+                    stopped_run: false,
+                },
+                Ending::Succeeded,
+            )),
+            Ok((Err(error), verdict)) => {
+                self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), reach, now)
+            }
+        }
+    }
+
+    /// Counts a task out of its backoff.
+    pub(super) fn taken_up(&self, mut task: Task<J::Input, J::Error>) -> Task<J::Input, J::Error> {
+        if std::mem::take(&mut task.backing_off) {
+            self.monitor.counters().backed_off();
+        }
+        task
+    }
+
+    /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
+    fn hold_others(&self, verdict: Verdict) {
+        if let Verdict::Throttled | Verdict::Wait(_) | Verdict::WaitAlone(_) = verdict {
+            self.monitor.counters().throttled();
+        }
+        match verdict {
+            Verdict::Stop => self.cancel.cancel(),
+            Verdict::Wait(hint) | Verdict::WaitAlone(hint) if !self.retry.obeys(hint) => {
+                self.cancel.cancel();
+            }
+            Verdict::Wait(hint) => self.limiter.pause_for(hint),
+            _ => {}
+        }
+    }
+
+    fn after_failure(
+        &self,
+        mut task: Task<J::Input, J::Error>,
+        error: J::Error,
+        verdict: Verdict,
+        reach: Reach,
+        now: Instant,
+    ) -> Option<Finished> {
+        let mut core = self.core.lock();
+        let held = core.schedule.is_held(now);
+        let decision = core
+            .schedule
+            .decide(task.index, &mut task.history, verdict, reach, now);
+        if let Decision::RetryAt(at) = decision {
+            let wait = at.saturating_duration_since(now);
+            self.monitor.counters().backs_off(wait);
+            task.waited += wait;
+            task.last = Some(error);
+            task.backing_off = true;
+            core.schedule.retry_at(task, at);
+            let resting = core.resting();
+            drop(core);
+            ring(resting);
+            return None;
+        }
+        let news = if held { core.resting() } else { None };
+        drop(core);
+        ring(news);
+        match decision {
+            Decision::OutOfTime => {
+                task.last = Some(error);
+                Some(self.cut(task, out_of_time()))
+            }
+            Decision::RetryAt(_) | Decision::Fail | Decision::Stop => {
+                let stopped_run = decision == Decision::Stop;
+                if stopped_run {
+                    // Wakes the leader, at the gate or resting.
+                    self.cancel.cancel();
+                }
+                // An answer that came in the same moment is a failure of its own.
+                let called_off = reach != Reach::Answered && self.cancel.is_aborted();
+                Some(self.deliver(
+                    Done {
+                        index: task.index,
+                        input: Some(task.input),
+                        result: Err(Failure::Job(error)),
+                        attempts: task.history.attempts,
+                        waited: task.waited,
+                        stopped_run,
+                    },
+                    if called_off {
+                        Ending::Abandoned
+                    } else {
+                        Ending::Failed
+                    },
+                ))
+            }
+        }
+    }
+
+    pub(super) fn panicked(
+        &self,
+        task: Task<J::Input, J::Error>,
+        panic: &(dyn Any + Send),
+    ) -> Finished {
+        self.deliver(
+            Done {
+                index: task.index,
+                input: Some(task.input),
+                result: Err(Failure::Panicked(Panicked::new(panic_message(panic)))),
+                attempts: task.history.attempts,
+                waited: task.waited,
+                stopped_run: false,
+            },
+            Ending::Failed,
+        )
+    }
+
+    pub(super) fn cut(&self, task: Task<J::Input, J::Error>, reason: Error) -> Finished {
+        let ending = match reason.kind() {
+            ErrorKind::Cancelled => Ending::Abandoned,
+            _ => Ending::Failed,
+        };
+        self.deliver(
+            Done {
+                index: task.index,
+                input: Some(task.input),
+                result: Err(Failure::Cut {
+                    reason,
+                    last: task.last,
+                }),
+                attempts: task.history.attempts,
+                waited: task.waited,
+                stopped_run: false,
+            },
+            ending,
+        )
+    }
+
+    pub(super) fn deliver(
+        &self,
+        done: Done<J::Input, J::Output, J::Error>,
+        how: Ending,
+    ) -> Finished {
+        let finished = Finished {
+            index: done.index,
+            succeeded: how == Ending::Succeeded,
+        };
+        self.monitor.counters().ended(how);
+        if !self.sink.deliver(done) {
+            self.cancel.cancel();
+        }
+        finished
+    }
+}
+
+#[cold]
+pub(super) fn run_over() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "the run was stopped before this was done",
+    )
+}
+
+#[cold]
+pub(super) fn out_of_time() -> Error {
+    Error::new(
+        ErrorKind::Deadline,
+        "the deadline comes before the next attempt could",
+    )
+}

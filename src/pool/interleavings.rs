@@ -1,0 +1,227 @@
+//! The leadership of a run, interleaving by interleaving: whatever fails, every item has exactly
+//! one outcome, every thread goes home, and no permit stays out.
+//!
+//! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
+//! lock that loom would have to explore. Bounded to so many switches without need that each takes
+//! seconds.
+
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex};
+
+use super::job::{Attempt, Done, Job};
+use super::lead::{Core, Crew, Lead, Run};
+use super::progress::Monitor;
+use super::results::Sink;
+use super::schedule::Schedule;
+use super::source::SliceSource;
+use super::worker::work;
+use crate::cancel::Cancel;
+use crate::limit::{Cost, Limiter};
+use crate::retry::{Retry, Verdict};
+use crate::sync::explore;
+use loom::thread::{self, JoinHandle};
+
+/// What an item's attempt does.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Works,
+    Fails,
+    Panics,
+    StopsTheRun,
+}
+
+struct Acts;
+
+impl Job for Acts {
+    type Input = &'static Item;
+    type Output = ();
+    type Error = Verdict;
+
+    fn cost(&self, _: &&'static Item) -> crate::error::Result<Cost> {
+        Ok(Cost::ONE)
+    }
+
+    fn attempt(&self, item: &&'static Item, _: &Attempt<'_>) -> Result<(), Verdict> {
+        match item {
+            Item::Works => Ok(()),
+            Item::Fails => Err(Verdict::Fail),
+            Item::StopsTheRun => Err(Verdict::Stop),
+            // Not `panic!`: its message would be printed once an interleaving.
+            Item::Panics => resume_unwind(Box::new("as told")),
+        }
+    }
+
+    fn verdict(&self, error: &Verdict) -> Verdict {
+        *error
+    }
+}
+
+/// Never held across anything loom knows of, so that a real lock cannot be contended.
+#[derive(Default)]
+struct Tally(Mutex<Vec<u64>>);
+
+impl Sink<&'static Item, (), Verdict> for Tally {
+    fn deliver(&self, done: Done<&'static Item, (), Verdict>) -> bool {
+        self.0.lock().unwrap().push(done.index);
+        true
+    }
+
+    fn end(&self) {}
+}
+
+#[derive(Clone)]
+struct Modelled {
+    run: Arc<Run<'static, Acts, Tally>>,
+    threads: Arc<Mutex<Vec<Option<JoinHandle<()>>>>>,
+    /// How many threads the system has to give.
+    available: usize,
+}
+
+impl Crew<'static> for Modelled {
+    type Job = Acts;
+    type Sink = Tally;
+
+    fn run(&self) -> &Run<'static, Acts, Tally> {
+        &self.run
+    }
+
+    fn start(&self, lead: Lead<'static, Self>, number: usize) -> io::Result<()> {
+        let mut threads = self.threads.lock().unwrap();
+        if threads.len() == self.available {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        threads.push(Some(thread::spawn(move || work(lead, number))));
+        Ok(())
+    }
+}
+
+/// A run on a limiter with so many places.
+struct Setting {
+    switches: usize,
+    places: usize,
+    /// Threads that the system gives, besides the one that begins.
+    available: usize,
+    /// Whether somebody outside the run holds a place at its start, and leaves.
+    outsider: bool,
+    items: &'static [Item],
+}
+
+fn run(setting: Setting) {
+    let Setting {
+        switches,
+        places,
+        available,
+        outsider,
+        items,
+    } = setting;
+    explore(Some(switches), move || {
+        let limiter = Limiter::builder().concurrency(places).build().unwrap();
+        let retry = Retry::new().seed(1);
+        let crew = Modelled {
+            run: Arc::new(Run {
+                job: Acts,
+                sink: Tally::default(),
+                limiter: limiter.clone(),
+                retry,
+                cancel: Cancel::new(),
+                monitor: Monitor::new(),
+                core: crate::sync::Mutex::new(Core::new(Schedule::new(
+                    Box::new(SliceSource::new(items)),
+                    retry,
+                    None,
+                ))),
+            }),
+            threads: Arc::default(),
+            available,
+        };
+        let outsider = outsider.then(|| {
+            let permit = limiter.try_acquire(Cost::ONE).unwrap();
+            thread::spawn(move || drop(permit))
+        });
+        work(Lead::taken(crew.clone()), 0);
+        // Those that were started, and those that these started: all before the first is through.
+        let mut joined = 0;
+        loop {
+            let next = crew
+                .threads
+                .lock()
+                .unwrap()
+                .get_mut(joined)
+                .map(Option::take);
+            match next {
+                Some(thread) => thread.unwrap().join().unwrap(),
+                None => break,
+            }
+            joined += 1;
+        }
+        if let Some(outsider) = outsider {
+            outsider.join().unwrap();
+        }
+        let mut outcomes = crew.run.sink.0.lock().unwrap().clone();
+        outcomes.sort_unstable();
+        assert!(
+            outcomes.iter().copied().eq(0..items.len() as u64),
+            "{outcomes:?}"
+        );
+        assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
+    });
+}
+
+/// The place that the outsider holds makes a thread that has finished find the gate shut: it gives
+/// its item back and lies down, and somebody must take that item up.
+#[test]
+fn loom_an_item_that_is_given_back_is_taken_up() {
+    run(Setting {
+        switches: 3,
+        places: 2,
+        available: 1,
+        outsider: true,
+        items: &[Item::Works; 3],
+    });
+}
+
+#[test]
+fn loom_the_lead_outlives_a_panic_and_a_failure() {
+    run(Setting {
+        switches: 4,
+        places: 2,
+        available: 1,
+        outsider: false,
+        items: &[Item::Panics, Item::Fails, Item::Works],
+    });
+}
+
+#[test]
+fn loom_three_threads_hand_the_lead_round() {
+    run(Setting {
+        switches: 3,
+        places: 3,
+        available: 2,
+        outsider: false,
+        items: &[Item::Works; 4],
+    });
+}
+
+#[test]
+fn loom_a_stop_reaches_every_thread() {
+    run(Setting {
+        switches: 4,
+        places: 2,
+        available: 1,
+        outsider: false,
+        items: &[Item::StopsTheRun, Item::Works, Item::Works],
+    });
+}
+
+/// The second thread asks for a third and gets none.
+#[test]
+fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
+    run(Setting {
+        switches: 3,
+        places: 3,
+        available: 1,
+        outsider: false,
+        items: &[Item::Panics, Item::Works, Item::Works, Item::Works],
+    });
+}

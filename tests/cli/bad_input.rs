@@ -1,0 +1,247 @@
+//! Bad input is refused before anything is sent: exit 2, by name, with nothing lost.
+
+use std::fs;
+
+use crate::support::faultd::Faultd;
+use crate::support::reply::Reply;
+use crate::tool::{Ended, Folder, KEY, request};
+
+/// A folder with two requests and a server that must not hear of them.
+struct Refused {
+    folder: Folder,
+    server: Faultd,
+}
+
+impl Refused {
+    fn new() -> Self {
+        let folder = Folder::new();
+        folder.requests(2);
+        let server = Faultd::replies([Reply::ok_chat("hello")]);
+        Self { folder, server }
+    }
+
+    /// Runs it, and sees that nothing was sent, written or changed.
+    #[track_caller]
+    fn run(&self, arguments: &[&str], env: &[(&str, &str)], words: &[&str]) -> Ended {
+        let before: Vec<_> = self.contents();
+        let mut tool = self.folder.tool(arguments).at(&self.server);
+        for (name, value) in env {
+            tool = tool.env(name, value);
+        }
+        let ended = tool.run().code(2).says(&["error"]).says(words);
+        assert_eq!(ended.stdout, "");
+        assert_eq!(
+            self.server.count(),
+            0,
+            "sent before it was refused: {ended:#?}"
+        );
+        assert_eq!(self.contents(), before, "{ended:#?}");
+        ended
+    }
+
+    fn contents(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let names = self.folder.names().into_iter();
+        names
+            .map(|name| {
+                let bytes = fs::read(self.folder.path(&name)).ok();
+                (name, bytes)
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn keys() {
+    let refused = Refused::new();
+    for key in ["", "sk-one\nsk-two", "sk-one\r\nx-evil: 1"] {
+        refused
+            .run(
+                &["run", "p.jsonl"],
+                &[("OPENAI_API_KEY", key)],
+                &["OPENAI_API_KEY"],
+            )
+            .never_says(&["sk-one", "x-evil"]);
+    }
+    let missing = refused.run(
+        &["run", "p.jsonl"],
+        &[("OPENAI_API_KEY", "")],
+        &["OPENAI_API_KEY", "--api-key-file", "--no-auth"],
+    );
+    assert!(missing.stderr.lines().count() == 1, "{missing:#?}");
+    refused.run(
+        &["run", "p.jsonl", "--api-key-env", "NOT_SET"],
+        &[],
+        &["--api-key-env NOT_SET"],
+    );
+    refused
+        .run(
+            &["run", "p.jsonl", "--api-key-env", KEY],
+            &[],
+            &["--api-key-env"],
+        )
+        .never_says(&[KEY]);
+    for text in ["", "\n", "sk-one\nsk-two\n"] {
+        refused.folder.write("key", text);
+        refused
+            .run(
+                &["run", "p.jsonl", "--api-key-file", "key"],
+                &[],
+                &["--api-key-file \"key\""],
+            )
+            .never_says(&["sk-one"]);
+    }
+    refused.run(
+        &["run", "p.jsonl", "--api-key-file", "none"],
+        &[],
+        &["--api-key-file \"none\""],
+    );
+}
+
+#[test]
+fn base_urls() {
+    let refused = Refused::new();
+    for (url, word) in [
+        ("api.example.com/v1", "scheme"),
+        ("http://api.example.com/v1", "--allow-insecure-http"),
+        ("ftp://127.0.0.1/", "https://"),
+        ("https://", "host"),
+        ("https://me:secret@127.0.0.1/v1", "password"),
+    ] {
+        refused
+            .run(
+                &["run", "p.jsonl", "--base-url", url],
+                &[],
+                &["--base-url", word],
+            )
+            .never_says(&["secret"]);
+        refused.run(
+            &["run", "p.jsonl"],
+            &[("OPENAI_BASE_URL", url)],
+            &["OPENAI_BASE_URL", word],
+        );
+    }
+}
+
+#[test]
+fn flags() {
+    let refused = Refused::new();
+    for (arguments, words) in [
+        (&["--frobnicate"][..], &["--frobnicate"][..]),
+        (&["--concurrency", "0"], &["--concurrency"]),
+        (&["-c", "-1"], &["-1"]),
+        (&["--rps", "0"], &["--rps"]),
+        (&["--rps", "-1"], &["--rps"]),
+        (&["--rps", "NaN"], &["--rps"]),
+        (&["--rps", "1e12"], &["--rps"]),
+        (&["--rpm", "0"], &["--rpm"]),
+        (&["--rps", "1", "--rpm", "1"], &["--rps", "--rpm"]),
+        (&["--tpm", "0"], &["--tpm"]),
+        (&["--burst", "5"], &["--burst", "--rps"]),
+        (&["--timeout", "0"], &["--timeout"]),
+        (&["--deadline", "soon"], &["--deadline"]),
+        (&["--max-attempts", "0"], &["--max-attempts"]),
+        (&["--model", "m"], &["--model", ".txt"]),
+        (&["--endpoint", "https://evil.example/"], &["--endpoint"]),
+        (&["--ca-file", "none.pem"], &["none.pem"]),
+        (&["--simulate=latency=soon"], &["--simulate", "latency"]),
+        (&["--summary", "p.jsonl"], &["--summary", "the input"]),
+        (&["--summary", "none/s.json"], &["--summary"]),
+        (&["--api-key-env", "A", "--no-auth"], &["--no-auth"]),
+    ] {
+        let arguments = [&["run", "p.jsonl"], arguments].concat();
+        refused.run(&arguments, &[], words);
+    }
+    refused.folder.write("p.txt", "hello\n");
+    refused.run(&["run", "p.txt"], &[], &["--model"]);
+    let anthropic = ["run", "p.txt", "--model", "m", "--provider", "anthropic"];
+    refused.run(&anthropic, &[], &["--provider"]);
+}
+
+#[test]
+fn files() {
+    let refused = Refused::new();
+    refused.run(
+        &["run", "none.jsonl"],
+        &[],
+        &["none.jsonl", "does not exist"],
+    );
+    refused.run(&["run", "."], &[], &["directory"]);
+    for output in ["p.jsonl", "./p.jsonl"] {
+        refused.run(&["run", "p.jsonl", "-o", output], &[], &["is the input"]);
+    }
+    refused.run(&["run", "p.jsonl", "-o", "none/o.jsonl"], &[], &["none"]);
+    refused.run(
+        &["run", "p.jsonl", "-o", "o.jsonl", "--errors", "o.jsonl"],
+        &[],
+        &["o.jsonl"],
+    );
+    #[cfg(unix)]
+    {
+        fs::hard_link(
+            refused.folder.path("p.jsonl"),
+            refused.folder.path("same.jsonl"),
+        )
+        .unwrap();
+        refused.run(
+            &["run", "p.jsonl", "-o", "same.jsonl"],
+            &[],
+            &["is the input"],
+        );
+    }
+}
+
+#[test]
+fn an_output_that_holds_something_else_is_not_touched() {
+    let refused = Refused::new();
+    refused.folder.write("o.jsonl", "my diary\n");
+    refused.run(
+        &["run", "p.jsonl", "-o", "o.jsonl"],
+        &[],
+        &["o.jsonl", "line 1", "--overwrite"],
+    );
+}
+
+#[test]
+fn duplicate_ids_are_named_by_their_lines() {
+    let refused = Refused::new();
+    let lines = ["a", "b", "a", "c"].map(request).concat();
+    refused.folder.write("d.jsonl", lines);
+    refused.run(&["run", "d.jsonl"], &[], &["d.jsonl", "lines 1 and 3"]);
+}
+
+#[test]
+fn what_is_no_text_is_refused_as_a_whole() {
+    let refused = Refused::new();
+    let utf_16: Vec<u8> = request("a")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (name, bytes, word) in [
+        (
+            "gzip.jsonl",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03rest".to_vec(),
+            "gzip",
+        ),
+        (
+            "utf16.jsonl",
+            [&b"\xff\xfe"[..], &utf_16].concat(),
+            "UTF-16",
+        ),
+        (
+            "binary.jsonl",
+            b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+            "binary",
+        ),
+    ] {
+        refused.folder.write(name, bytes);
+        refused.run(&["run", name], &[], &[name, word]);
+    }
+}
+
+#[test]
+fn a_name_that_a_terminal_would_obey_is_shown_escaped() {
+    let refused = Refused::new();
+    refused
+        .run(&["run", "\u{1b}[31mred.jsonl"], &[], &["red.jsonl"])
+        .never_says(&["\u{1b}"]);
+}

@@ -1,0 +1,14 @@
+//! The tool as a person meets it: the real program, spawned, against servers on this machine.
+
+#![cfg(feature = "cli")]
+
+#[path = "../support/mod.rs"]
+pub mod support;
+pub mod tool;
+
+mod bad_input;
+mod others;
+mod runs;
+#[cfg(unix)]
+mod signals;
+mod streams;

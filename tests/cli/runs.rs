@@ -1,0 +1,354 @@
+//! Runs that end: what is written, what is said, with which exit code.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::faultd::{Faultd, Seen, refused_addr};
+use crate::support::reply::Reply;
+use crate::tool::{Folder, KEY, holds, records, request};
+
+#[test]
+fn a_trial_needs_no_key_and_answers_every_row() {
+    let folder = Folder::new();
+    folder.requests(30);
+    let tool = folder.tool(&[
+        "run",
+        "p.jsonl",
+        "--simulate=latency=5ms",
+        "--summary",
+        "s.json",
+    ]);
+    tool.run()
+        .code(0)
+        .says(&["30 of 30 requests", "p.simulated.jsonl", "(simulated)"])
+        .never_says(&["carry on", "error"]);
+    assert_eq!(folder.names(), ["p.jsonl", "p.simulated.jsonl", "s.json"]);
+
+    let mut ids: Vec<String> = Vec::new();
+    for record in folder.records("p.simulated.jsonl") {
+        assert_eq!(record["response"]["status_code"], 200);
+        let text = &record["response"]["body"]["choices"][0]["message"]["content"];
+        assert!(text.as_str().unwrap().starts_with("Simulated"), "{record}");
+        ids.push(record["custom_id"].as_str().unwrap().to_owned());
+    }
+    ids.sort();
+    let mut expected: Vec<String> = (0..30).map(|row| format!("r{row}")).collect();
+    expected.sort();
+    assert_eq!(ids, expected);
+
+    let summary = folder.json("s.json");
+    let keys: Vec<&str> = summary
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "attempts",
+            "completion_tokens",
+            "cost_usd",
+            "exit",
+            "failed",
+            "in_flight_peak",
+            "not_attempted",
+            "possibly_billed_twice",
+            "prompt_tokens",
+            "requests",
+            "retries",
+            "rps",
+            "skipped",
+            "succeeded",
+            "threads_peak",
+            "throttled",
+            "wait_s",
+            "wall_s",
+        ]
+    );
+    let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        waits,
+        ["backoff", "gate_requests", "gate_tokens", "pause", "wire"]
+    );
+    assert_eq!(summary["requests"], 30);
+    assert_eq!(summary["succeeded"], 30);
+    assert_eq!(summary["attempts"], 30);
+    assert_eq!(summary["exit"], 0);
+
+    // Anew each time, not carried on with.
+    let again = folder.tool(&["run", "p.jsonl", "--simulate=latency=5ms"]);
+    again.run().code(0).says(&["30 of 30 requests"]);
+    assert_eq!(folder.records("p.simulated.jsonl").len(), 30);
+}
+
+#[test]
+fn results_go_beside_the_input_and_a_rerun_asks_nothing_twice() {
+    let folder = Folder::new();
+    folder.requests(10);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let run = || folder.tool(&["run", "p.jsonl"]).at(&server).run();
+    run()
+        .code(0)
+        .says(&["10 of 10 requests", "p.results.jsonl"]);
+    assert_eq!(folder.names(), ["p.jsonl", "p.results.jsonl"]);
+    let bearer = format!("Bearer {KEY}");
+    for seen in server.requests() {
+        assert_eq!(seen.path, "/v1/chat/completions");
+        assert_eq!(seen.header("authorization"), Some(bearer.as_str()));
+    }
+    run().code(0).says(&["10 done before"]);
+    assert_eq!(server.count(), 10);
+    assert_eq!(folder.records("p.results.jsonl").len(), 10);
+}
+
+#[test]
+fn a_bad_line_among_good_ones_is_one_failed_row() {
+    let folder = Folder::new();
+    let lines = [
+        &request("a"),
+        "not json\n",
+        &request("b"),
+        "{\"body\":{}}\n",
+    ]
+    .concat();
+    folder.write("p.jsonl", lines);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder
+        .tool(&["run", "p.jsonl", "--summary", "s.json"])
+        .at(&server);
+    tool.run().code(1).says(&[
+        "2 of 4 requests",
+        "p.errors.jsonl",
+        "try again",
+        "tollgate run p.jsonl",
+    ]);
+    assert_eq!(server.count(), 2);
+    assert_eq!(folder.records("p.results.jsonl").len(), 2);
+    let errors = folder.records("p.errors.jsonl");
+    let lines: Vec<&Value> = errors
+        .iter()
+        .map(|error| &error["tollgate"]["line"])
+        .collect();
+    assert_eq!(lines, [2, 4]);
+    for error in &errors {
+        assert_eq!(error["error"]["code"], "invalid_request_line");
+        assert_eq!(error["custom_id"], Value::Null);
+    }
+    assert_eq!(folder.json("s.json")["exit"], 1);
+}
+
+#[test]
+fn an_empty_input_is_said_to_be_and_is_no_failure() {
+    for text in ["", "\n\n  \r\n"] {
+        let folder = Folder::new();
+        folder.write("p.jsonl", text);
+        let server = Faultd::replies([Reply::ok_chat("hello")]);
+        let ended = folder.tool(&["run", "p.jsonl"]).at(&server).run();
+        ended.code(0).says(&["p.jsonl", "is empty"]);
+        assert_eq!(server.count(), 0);
+    }
+}
+
+#[test]
+fn prompts_are_sent_as_chats_to_the_model_that_was_named() {
+    let folder = Folder::new();
+    folder.write("p.txt", "first\n\nsecond\n");
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let arguments = [
+        "run",
+        "p.txt",
+        "--model",
+        "m",
+        "--max-tokens",
+        "7",
+        "--system",
+        "be brief",
+    ];
+    folder.tool(&arguments).at(&server).run().code(0);
+    let mut asked: Vec<Value> = server.requests().iter().map(Seen::json).collect();
+    asked.sort_by_key(|body| body["messages"][1]["content"].to_string());
+    assert_eq!(asked.len(), 2);
+    for (body, prompt) in asked.iter().zip(["first", "second"]) {
+        assert_eq!(body["model"], "m");
+        assert_eq!(body["max_tokens"], 7);
+        assert_eq!(body["messages"][0]["content"], "be brief");
+        assert_eq!(body["messages"][1]["content"], prompt);
+    }
+    let mut ids: Vec<Value> = folder.records("p.results.jsonl");
+    ids.sort_by_key(|record| record["custom_id"].to_string());
+    let ids: Vec<&Value> = ids.iter().map(|record| &record["custom_id"]).collect();
+    assert_eq!(ids, ["line-1", "line-3"]);
+}
+
+#[test]
+fn a_refused_key_stops_the_run_and_is_shown_nowhere() {
+    let folder = Folder::new();
+    folder.requests(50);
+    let echo = format!("Incorrect API key provided: {KEY}.");
+    let server = Faultd::replies([Reply::error(
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+        &echo,
+    )]);
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "4", "-vv", "--summary", "s.json"]);
+    tool.at(&server).run().code(3).says(&[
+        "error: ",
+        "OPENAI_API_KEY",
+        "50 not done yet",
+        "tollgate run p.jsonl",
+    ]);
+    assert!(server.count() <= 4, "{}", server.count());
+    assert!(!holds(&folder.path("."), KEY));
+    let summary = folder.json("s.json");
+    assert_eq!(
+        (&summary["exit"], &summary["not_attempted"]),
+        (&3.into(), &50.into())
+    );
+}
+
+#[test]
+fn a_failed_request_is_repeated_by_the_command_that_is_printed() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let bad = Faultd::replies([
+        Reply::error(500, "server_error", "oops", "\u{1b}[31mhostile\u{202e}"),
+        Reply::ok_chat("hello"),
+    ]);
+    let arguments = ["run", "p.jsonl", "-c", "1", "--max-attempts", "1"];
+    let ended = folder.tool(&arguments).at(&bad).run().code(1);
+    let ended = ended.says(&["2 of 3 requests", "try again", "tollgate run p.jsonl -c 1"]);
+    ended.never_says(&["\u{1b}", "\u{202e}"]);
+    assert_eq!(folder.records("p.errors.jsonl").len(), 1);
+    let good = Faultd::replies([Reply::ok_chat("hello")]);
+    folder.tool(&arguments).at(&good).run().code(0);
+    assert_eq!(good.count(), 1);
+    assert_eq!(folder.names(), ["p.jsonl", "p.results.jsonl"]);
+}
+
+#[test]
+fn what_was_refused_for_good_is_repeated_only_when_asked() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let strict = Faultd::replies([
+        Reply::error(400, "invalid_request_error", "bad", "no such parameter"),
+        Reply::ok_chat("hello"),
+    ]);
+    let run = |server: &Faultd, flags: &[&str]| {
+        let arguments = [&["run", "p.jsonl", "-c", "1"], flags].concat();
+        folder.tool(&arguments).at(server).run()
+    };
+    run(&strict, &[]).code(1).says(&["--retry-failed"]);
+    let mild = Faultd::replies([Reply::ok_chat("hello")]);
+    run(&mild, &[]).code(1);
+    assert_eq!(mild.count(), 0);
+    run(&mild, &["--retry-failed"]).code(0);
+    assert_eq!(mild.count(), 1);
+}
+
+#[test]
+fn a_run_out_of_time_stops_and_can_be_gone_on_with() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let server = Faultd::script(|_| Reply::stall());
+    let address = refused_addr();
+    for tool in [
+        folder
+            .tool(&["run", "p.jsonl", "--deadline", "300ms"])
+            .at(&server),
+        folder
+            .tool(&["run", "p.jsonl", "--deadline", "300ms"])
+            .env("OPENAI_BASE_URL", &format!("http://{address}/v1"))
+            .env("OPENAI_API_KEY", KEY),
+    ] {
+        tool.run()
+            .code(3)
+            .says(&["3 not done yet", "tollgate run p.jsonl"]);
+    }
+}
+
+#[test]
+fn the_base_url_that_is_typed_goes_before_the_one_that_is_set() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let (typed, set) = (
+        Faultd::replies([Reply::ok_chat("typed")]),
+        Faultd::replies([Reply::ok_chat("set")]),
+    );
+    let url = format!("{}/v1", typed.url());
+    let tool = folder.tool(&["run", "p.jsonl", "--base-url", &url, "--no-auth"]);
+    tool.at(&set).run().code(0);
+    assert_eq!((typed.count(), set.count()), (1, 0));
+    assert_eq!(typed.requests()[0].header("authorization"), None);
+}
+
+#[test]
+fn a_key_from_a_file_is_sent_and_never_an_argument() {
+    let folder = Folder::new();
+    folder.requests(1).write("key", format!("{KEY}\r\n"));
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder.tool(&["run", "p.jsonl", "--api-key-file", "key"]);
+    tool.at(&server)
+        .env("OPENAI_API_KEY", "another")
+        .run()
+        .code(0);
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(
+        server.requests()[0].header("authorization"),
+        Some(bearer.as_str())
+    );
+}
+
+#[test]
+fn a_limit_on_requests_is_kept_and_named_as_what_held_the_run_up() {
+    let folder = Folder::new();
+    folder.requests(6);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder
+        .tool(&["run", "p.jsonl", "--rps", "5", "--burst", "1"])
+        .at(&server);
+    tool.run().code(0).says(&["held up by", "--rps"]);
+    let seen = server.requests();
+    // Never early; 10 ms for the way to the server.
+    assert!(seen[5].at - seen[0].at >= Duration::from_millis(1000 - 10));
+}
+
+#[test]
+fn results_on_standard_output_are_nothing_but_records() {
+    let folder = Folder::new();
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let lines = [&request("a"), "not json\n", &request("b")].concat();
+    let ended = folder
+        .tool(&["run", "-"])
+        .at(&server)
+        .fed(lines.as_bytes())
+        .code(1);
+    assert_eq!(records(&ended.stdout).len(), 3);
+    assert_eq!(folder.names(), [""; 0]);
+    ended.never_says(&["carry on"]);
+}
+
+#[test]
+fn a_disk_that_is_full_is_the_tools_own_kind_of_end() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.requests(3);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let arguments = [
+        "run",
+        "p.jsonl",
+        "-o",
+        "/dev/full",
+        "--errors",
+        "e.jsonl",
+        "--summary",
+        "s.json",
+    ];
+    let ended = folder.tool(&arguments).at(&server).run().code(4);
+    ended.says(&["error: ", "/dev/full"]);
+    assert_eq!(folder.json("s.json")["exit"], 4);
+}

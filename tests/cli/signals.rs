@@ -1,0 +1,224 @@
+//! Ctrl-C once, twice, and its kin.
+
+use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Socket, Type};
+
+use crate::support::faultd::Faultd;
+use crate::support::reply::Reply;
+use crate::tool::{Ended, Folder, KEY, Running, request};
+
+/// Less than the grace of 30 s, and more than any machine takes to end a process.
+const SOON: Duration = Duration::from_secs(20);
+
+fn send(running: &Running, signal: Signal) {
+    let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), signal).expect("it is running");
+}
+
+/// Whether this process, and so every one it starts, ignores the signal.
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+fn until(what: &str, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < SOON, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Until the server has heard of so many requests.
+fn until_asked(server: &Faultd, requests: usize) {
+    until("so many requests", || server.count() >= requests);
+}
+
+/// Until the tool has said that it is stopping; what it said before is lost.
+fn until_it_says_so(running: &mut Running) {
+    let stderr = running.child().stderr.take().expect("a pipe");
+    let mut lines = BufReader::new(stderr).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("stopping"))));
+}
+
+#[test]
+fn the_first_lets_what_is_in_flight_finish_and_says_how_to_go_on() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 143)] {
+        if is_ignored(signal) {
+            // As under nohup, which the tool respects and this test may itself have been started by.
+            eprintln!("{signal:?} is ignored here and was not tried");
+            continue;
+        }
+        let folder = Folder::new();
+        folder.requests(6);
+        let slow = Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(700)));
+        let arguments = ["run", "p.jsonl", "-c", "2", "--summary", "s.json"];
+        let running = folder.tool(&arguments).at(&slow).start();
+        until_asked(&slow, 2);
+        send(&running, signal);
+        let ended: Ended = running.wait().code(code);
+        ended
+            .says(&[
+                "stopping",
+                "2 of 6 requests",
+                "4 not done yet",
+                "tollgate run p.jsonl -c 2",
+            ])
+            .never_says(&["error"]);
+        assert_eq!(slow.count(), 2, "sent after the signal");
+        assert_eq!(folder.records("p.results.jsonl").len(), 2);
+        assert_eq!(folder.json("s.json")["exit"], code);
+
+        let fast = Faultd::replies([Reply::ok_chat("hello")]);
+        folder.tool(&["run", "p.jsonl"]).at(&fast).run().code(0);
+        assert_eq!(fast.count(), 4);
+        assert_eq!(folder.records("p.results.jsonl").len(), 6);
+    }
+}
+
+#[test]
+fn the_second_ends_it_at_once() {
+    for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let folder = Folder::new();
+        folder.requests(6);
+        let server = Faultd::script(|seen| match seen.index {
+            0 => Reply::ok_chat("hello"),
+            _ => Reply::stall(),
+        });
+        let mut running = folder
+            .tool(&["run", "p.jsonl", "-c", "2"])
+            .at(&server)
+            .start();
+        until_asked(&server, 3);
+        until("the first answer is on file", || {
+            folder.has("p.results.jsonl") && folder.read("p.results.jsonl").ends_with('\n')
+        });
+        send(&running, Signal::INT);
+        until_it_says_so(&mut running);
+        let start = Instant::now();
+        send(&running, second);
+        running.wait().code(code);
+        assert!(start.elapsed() < SOON);
+        assert_eq!(folder.records("p.results.jsonl").len(), 1);
+    }
+}
+
+#[test]
+fn when_the_grace_is_over_connections_are_closed() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let server = Faultd::script(|_| Reply::stall());
+    let arguments = ["run", "p.jsonl", "--grace", "100ms", "--summary", "s.json"];
+    let running = folder.tool(&arguments).at(&server).start();
+    until_asked(&server, 2);
+    send(&running, Signal::INT);
+    running
+        .wait()
+        .code(130)
+        .says(&["closing the connections", "2 not done yet"]);
+    let summary = folder.json("s.json");
+    assert_eq!(
+        (&summary["exit"], &summary["not_attempted"]),
+        (&130.into(), &2.into())
+    );
+}
+
+/// A port on this machine where a connect neither succeeds nor fails: the backlog is full, and
+/// Linux then drops every SYN.
+#[cfg(target_os = "linux")]
+fn deaf() -> (Socket, Vec<TcpStream>, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).expect("a free port");
+    socket.listen(0).expect("a listening socket");
+    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+    let addr = addr.expect("an address");
+    let brief = Duration::from_millis(200);
+    let queue = std::iter::from_fn(|| TcpStream::connect_timeout(&addr, brief).ok());
+    let queue = queue.collect();
+    (socket, queue, addr)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connect_that_never_ends_is_left_behind() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let (_socket, _queue, addr) = deaf();
+    let url = format!("http://{addr}/v1");
+    let arguments = [
+        "run",
+        "p.jsonl",
+        "--base-url",
+        &url,
+        "--no-auth",
+        "--connect-timeout",
+        "1h",
+        "--timeout",
+        "1h",
+        "--grace",
+        "100ms",
+        "--progress",
+        "json",
+        "--summary",
+        "s.json",
+    ];
+    let mut running = folder.tool(&arguments).start();
+    let mut stderr = BufReader::new(running.child().stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    assert!(line.contains("\"progress\""), "{line}");
+    send(&running, Signal::INT);
+    running.wait().code(130);
+    let rest: Vec<String> = stderr.lines().map_while(Result::ok).collect();
+    assert!(
+        rest.last().is_some_and(|line| line.contains("\"summary\"")),
+        "{rest:#?}"
+    );
+    let summary = folder.json("s.json");
+    assert_eq!(
+        (&summary["exit"], &summary["not_attempted"]),
+        (&130.into(), &2.into())
+    );
+}
+
+#[test]
+fn a_standard_input_that_says_nothing_holds_nothing_up() {
+    let folder = Folder::new();
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder.tool(&["run", "-"]).at(&server).stdin(Stdio::piped());
+    let mut running = tool.start();
+    let mut stdin = running.child().stdin.take().expect("a pipe");
+    stdin.write_all(request("a").as_bytes()).expect("it reads");
+    stdin.flush().expect("it reads");
+    // Answered while the input is open and silent.
+    assert!(running.first_line().contains("\"a\""));
+    send(&running, Signal::INT);
+    running.wait().code(130);
+    drop(stdin);
+}
+
+#[test]
+fn nohup_is_respected() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let server = Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(700)));
+    let url = format!("{}/v1", server.url());
+    let script = "trap '' HUP; exec \"$TOLLGATE\" run p.jsonl -c 1";
+    let tool = folder.shell(script).env("OPENAI_BASE_URL", &url);
+    let running = tool.env("OPENAI_API_KEY", KEY).start();
+    until_asked(&server, 1);
+    send(&running, Signal::HUP);
+    running.wait().code(0).says(&["2 of 2 requests"]);
+}

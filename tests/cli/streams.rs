@@ -1,0 +1,152 @@
+//! Standard streams that are slow, closed, or no terminal.
+
+use std::io::{self, BufRead, BufReader};
+use std::time::Duration;
+
+use crate::support::faultd::Faultd;
+use crate::support::reply::Reply;
+use crate::tool::{Folder, KEY, records};
+
+fn slow() -> Faultd {
+    Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(20)))
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_the_run_quietly() {
+    let folder = Folder::new();
+    folder.requests(500);
+    let server = slow();
+    let mut running = folder
+        .tool(&["run", "p.jsonl", "-o", "-", "-c", "2"])
+        .at(&server)
+        .start();
+    assert!(running.first_line().starts_with('{'));
+    let ended = running.wait().code(3);
+    assert_eq!(ended.stderr, "", "{ended:#?}");
+    assert!(server.count() < 500, "it went on for nobody");
+}
+
+#[test]
+fn standard_error_may_be_closed_or_broken() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let folder = Folder::new();
+    folder.requests(5);
+    let server = slow();
+    let tool = folder
+        .tool(&["run", "p.jsonl", "--progress", "always", "-vv"])
+        .at(&server);
+    tool.stderr(writer).run().code(0);
+    assert_eq!(folder.records("p.results.jsonl").len(), 5);
+}
+
+#[cfg(unix)]
+#[test]
+fn streams_may_not_be_there_at_all() {
+    let server = slow();
+    let url = format!("{}/v1", server.url());
+    for closed in ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"] {
+        let folder = Folder::new();
+        folder.requests(5);
+        let script = format!("exec \"$TOLLGATE\" run p.jsonl {closed}");
+        let tool = folder.shell(&script).env("OPENAI_BASE_URL", &url);
+        tool.env("OPENAI_API_KEY", KEY).run().code(0);
+        assert_eq!(folder.records("p.results.jsonl").len(), 5, "{closed}");
+    }
+}
+
+#[test]
+fn no_terminal_gets_plain_lines_now_and_then_and_no_escapes() {
+    let folder = Folder::new();
+    folder.requests(4);
+    let server = Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(1_500)));
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "1"]).at(&server);
+    let ended = tool.env("TERM", "xterm").env("COLUMNS", "1").run().code(0);
+    let lines: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("ETA"))
+        .collect();
+    assert!(!lines.is_empty() && lines.len() <= 4, "{ended:#?}");
+    assert!(lines[0].contains("/4  "), "{ended:#?}");
+    ended.never_says(&["\u{1b}", "\r"]);
+}
+
+#[test]
+fn the_bar_can_be_asked_for_without_a_terminal_however_narrow() {
+    for columns in ["0", "1", "80", "65535", "wide"] {
+        let folder = Folder::new();
+        folder.requests(3);
+        let server = slow();
+        let tool = folder
+            .tool(&["run", "p.jsonl", "--progress", "always"])
+            .at(&server);
+        let ended = tool.env("COLUMNS", columns).run().code(0);
+        ended.says(&["\u{1b}[", "3 of 3 requests"]);
+    }
+}
+
+#[test]
+fn json_progress_is_json_to_the_last_line() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let server = Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(600)));
+    let arguments = ["run", "p.jsonl", "--progress", "json", "-c", "1"];
+    let ended = folder.tool(&arguments).at(&server).run().code(0);
+    let events = records(&ended.stderr);
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert!(kinds.len() >= 3, "{ended:#?}");
+    assert_eq!(kinds.last(), Some(&"summary"));
+    assert!(
+        kinds[..kinds.len() - 1]
+            .iter()
+            .all(|kind| *kind == "progress"),
+        "{ended:#?}"
+    );
+    let last = &events[events.len() - 2];
+    assert_eq!((&last["done"], &last["total"]), (&3.into(), &3.into()));
+    assert_eq!(events[events.len() - 1]["summary"]["succeeded"], 3);
+}
+
+#[test]
+fn quiet_is_quiet_and_never_shows_no_progress() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let server = slow();
+    let ended = folder
+        .tool(&["run", "p.jsonl", "-q"])
+        .at(&server)
+        .run()
+        .code(0);
+    assert_eq!(ended.stderr, "");
+    let ended = folder
+        .tool(&["run", "p.jsonl", "--progress", "never"])
+        .at(&server)
+        .run()
+        .code(0);
+    ended.says(&["3 done before"]);
+}
+
+#[test]
+fn rows_are_answered_as_they_come_in() {
+    let folder = Folder::new();
+    let server = slow();
+    let tool = folder
+        .tool(&["run", "-"])
+        .at(&server)
+        .stdin(std::process::Stdio::piped());
+    let mut running = tool.start();
+    let mut stdin = running.child().stdin.take().unwrap();
+    let mut stdout = BufReader::new(running.child().stdout.take().unwrap());
+    for id in ["a", "b", "c"] {
+        io::Write::write_all(&mut stdin, crate::tool::request(id).as_bytes()).unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("\"{id}\"")), "{line}");
+    }
+    drop(stdin);
+    running.wait().code(0).says(&["3 of 3 requests"]);
+}
