@@ -152,6 +152,16 @@ pub(crate) fn drive<T: Send>(
     monitor: &Monitor,
     work: impl FnOnce() -> T + Send,
 ) -> T {
+    drive_when(time, monitor, || true, work)
+}
+
+/// As [`drive`], and the clock moves only when `ready` as well.
+pub(crate) fn drive_when<T: Send>(
+    time: &VirtualClock,
+    monitor: &Monitor,
+    ready: impl Fn() -> bool,
+    work: impl FnOnce() -> T + Send,
+) -> T {
     let began = Instant::now();
     thread::scope(|scope| {
         let run = scope.spawn(work);
@@ -159,10 +169,10 @@ pub(crate) fn drive<T: Send>(
             // In this order: a thread that starts in between is then one too many, not one too few.
             let parked = time.parked() as u64;
             let now = monitor.snapshot();
-            if now.threads > 0 && parked >= now.threads && now.in_flight == 0 {
+            if now.threads > 0 && parked >= now.threads && now.in_flight == 0 && ready() {
                 time.advance_to_next();
             }
-            if began.elapsed() > Duration::from_secs(120) {
+            if began.elapsed() > Duration::from_secs(60) {
                 // A panic here would wait for the stuck threads, and never be seen.
                 let _ = writeln!(std::io::stderr(), "stuck: {time:?} {monitor:?}");
                 abort();

@@ -1,7 +1,7 @@
 //! The gate under a client: what a request reserves, what it turns out to take, and who shares it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use tollgate::{
@@ -180,19 +180,13 @@ fn two_clients_on_one_limiter_keep_within_it_together() {
         .build()
         .unwrap();
     let (monitor, seen) = (Monitor::new(), Arc::new(Mutex::new(Vec::new())));
-    // Time stands still until both have begun.
-    let both = Arc::new(Barrier::new(2));
     let client = |name: &'static str| {
         let (log, clock) = (Arc::clone(&seen), time.clock());
-        let (both, begun) = (Arc::clone(&both), AtomicBool::new(false));
         Client::builder()
             .base_url("http://127.0.0.1:9/v1")
             .api_key(KEY)
             .limiter(limiter.clone())
             .transport(MemoryTransport::new(move |_| {
-                if !begun.swap(true, Ordering::SeqCst) {
-                    both.wait();
-                }
                 log.lock().unwrap().push((clock.now() - start, name));
                 says(name)
             }))
@@ -201,10 +195,18 @@ fn two_clients_on_one_limiter_keep_within_it_together() {
             .with_monitor(&monitor)
     };
     let (one, other) = (client("one"), client("other"));
-    let (left, right) = drive(&time, &monitor, || {
+    // Time stands still until every run that is not through stands at the gate.
+    let going = AtomicUsize::new(2);
+    let all = |client: &Client| {
+        let replies = client.chat_all("m", &prompts(50));
+        going.fetch_sub(1, Ordering::SeqCst);
+        replies
+    };
+    let ready = || limiter.waiting() >= going.load(Ordering::SeqCst);
+    let (left, right) = drive_when(&time, &monitor, ready, || {
         thread::scope(|scope| {
-            let left = scope.spawn(|| one.chat_all("m", &prompts(50)));
-            let right = other.chat_all("m", &prompts(50));
+            let left = scope.spawn(|| all(&one));
+            let right = all(&other);
             (left.join().unwrap(), right)
         })
     });

@@ -46,7 +46,7 @@ fn retry_after_holds_every_worker() {
         .collect();
     assert_eq!(retried, [2]);
     // Whoever was on the way when it came is at 0, at most all places; the rest in its time.
-    let (early, late): (Vec<_>, Vec<_>) = bench.times().into_iter().partition(|at| at.is_zero());
+    let (early, late): (Vec<_>, Vec<_>) = bench.times().into_iter().partition(Duration::is_zero);
     assert!(early.len() <= 20, "{} went on", early.len());
     assert!(late.iter().all(|at| *at >= secs(2)), "{late:?}");
 }
