@@ -109,7 +109,7 @@ fn a_server_that_comes_late_gets_every_row() {
         .with_monitor(&monitor);
     let results = thread::scope(|scope| {
         let run = scope.spawn(|| client.chat_all("m", &prompts(3)));
-        while monitor.snapshot().retries == 0 {
+        while monitor.snapshot().backing_off == 0 {
             thread::yield_now();
         }
         socket.listen(16).unwrap();
