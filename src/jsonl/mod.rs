@@ -19,6 +19,7 @@ mod rows;
 mod run;
 mod scan;
 mod summary;
+mod writer;
 
 pub use run::FileRun;
 pub use summary::{FileProgress, Summary};

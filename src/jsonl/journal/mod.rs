@@ -1,0 +1,154 @@
+//! The results and errors files: appended to as rows finish, and read back by the next run.
+//!
+//! The results file is its own resume record: it holds successes only, each id once, and what it
+//! holds is done. A record is whole when its newline is there; a run that was killed leaves at most
+//! one torn line, which the next one cuts off. The errors file holds the rows failed now: it grows
+//! during a run and is cleaned of rows that have since succeeded at its end.
+
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+)]
+
+mod look_back;
+mod past;
+mod rewrite;
+mod target;
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use self::rewrite::clean_errors;
+use self::target::{Target, failed};
+use super::hash::LineHash;
+use super::names::{Place, Places};
+use crate::error::Result;
+
+pub(super) use self::look_back::{Found, Traces};
+pub(super) use self::past::{Past, Standing};
+
+/// How a run treats what it finds in its output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// Begin anew, whatever is there.
+    pub(super) overwrite: bool,
+    /// What is there must have been simulated, or must not.
+    pub(super) simulated: bool,
+    /// Results are written in the input's order, which an append cannot keep.
+    pub(super) ordered: bool,
+    /// Rows that failed for a reason that will not pass are tried again all the same.
+    pub(super) retry_failed: bool,
+}
+
+/// Both files of a run, open.
+pub(super) struct Journal {
+    output: Target,
+    errors: Target,
+    /// The length of what earlier runs left in the errors file.
+    old_errors: u64,
+    /// Ids that this run has finished, kept while there are old errors to be cleaned.
+    ended_now: HashSet<LineHash>,
+}
+
+impl Journal {
+    /// Opens the files, and mends what a run that was killed has left torn.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(super) fn open(places: &Places, opening: Opening, traces: &Traces) -> Result<Self> {
+        let output = match &places.output {
+            Place::Stream => Target::Stdout,
+            Place::File(path) => {
+                if opening.overwrite {
+                    empty(path)?;
+                }
+                let mut output = Target::open(path)?;
+                if let Some(tail) = traces.tail {
+                    output.mend(tail)?;
+                }
+                output
+            }
+        };
+        let errors = match &places.errors {
+            Place::Stream if matches!(output, Target::Stdout) => Target::Shared,
+            Place::Stream => Target::Stdout,
+            Place::File(path) => {
+                // A fresh run: what is left of an older one says nothing about this.
+                if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+                    remove(path)?;
+                }
+                Target::Unopened(path.clone())
+            }
+        };
+        Ok(Self {
+            output,
+            errors,
+            old_errors: traces.old_errors,
+            ended_now: HashSet::new(),
+        })
+    }
+
+    /// Appends whole records of successes.
+    pub(super) fn write_results(&mut self, records: &[u8]) -> Result<()> {
+        self.output.append(records)
+    }
+
+    /// Appends whole records of failures.
+    pub(super) fn write_errors(&mut self, records: &[u8]) -> Result<()> {
+        match self.errors {
+            Target::Shared => self.output.append(records),
+            _ => self.errors.append(records),
+        }
+    }
+
+    /// Notes that this run has finished a row, well or not.
+    pub(super) fn ended(&mut self, custom_id: Option<&str>) {
+        if let Some(id) = custom_id
+            && self.old_errors > 0
+        {
+            self.ended_now.insert(LineHash::of(id.as_bytes()));
+        }
+    }
+
+    /// Brings both files to the disk, and the errors file to exactly the rows failed now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; the records themselves are written by then.
+    pub(super) fn close(mut self, past: &Past) -> Result<()> {
+        if self.old_errors > 0
+            && let Target::Unopened(path) | Target::File { path, .. } = &self.errors
+        {
+            let path = path.clone();
+            let stands = |id| !self.ended_now.contains(&id) && !past.done.contains_key(&id);
+            clean_errors(&path, self.old_errors, stands)
+                .map_err(|error| failed("rewrite the errors file", &path, error))?;
+            self.errors = Target::Shared;
+        }
+        self.errors.sync()?;
+        self.output.sync()
+    }
+}
+
+fn empty(path: &Path) -> Result<()> {
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
+    OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|error| failed("empty", path, error))?;
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove the old", path, error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,265 @@
+//! Turns outcomes into records, and records into writes of what is ready.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::journal::{Journal, Past};
+use super::record::{Extras, Failure, Record, RecordWriter, Response};
+use super::rows::{ReadSoFar, Row};
+use super::summary::{FileProgress, Summary};
+use crate::api::classify::record_code;
+use crate::api::{Client, Failed, Reply, into_error};
+use crate::cancel::Cancel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::{Consumer, Done, Reorder};
+
+/// How long the writing thread waits for an outcome before it looks up.
+///
+/// Short enough for a program that looks for its signals in `on_progress`.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How much may be ready to be written before it is, with outcomes coming in without a pause.
+const READY: usize = 256 << 10;
+
+/// What a writer works with.
+pub(super) struct Writing<'p> {
+    pub(super) client: Client,
+    /// Ends this run, and no other of the client.
+    pub(super) cancel: Cancel,
+    pub(super) has_deadline: bool,
+    pub(super) journal: Journal,
+    pub(super) records: RecordWriter,
+    /// Of a run whose results are written in the order of the input.
+    pub(super) order: Option<Reorder<Outcome>>,
+    pub(super) so_far: Arc<ReadSoFar>,
+    /// Rows in the input, where that is known.
+    pub(super) total: Option<u64>,
+    pub(super) opened: Instant,
+    pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
+}
+
+pub(super) type Outcome = Done<Row, Reply, Failed>;
+
+/// The one thread that writes.
+pub(super) struct Writer<'p> {
+    with: Writing<'p>,
+    results: Vec<u8>,
+    errors: Vec<u8>,
+    /// Successes and failures that are records, and not yet in their files.
+    ready: (u64, u64),
+    /// Rows given up by this run.
+    failed: u64,
+    progress: FileProgress,
+    last_record: Instant,
+    stopped: Option<Error>,
+    broken: Option<Error>,
+}
+
+impl Consumer<Row, Reply, Failed> for Writer<'_> {
+    fn take(&mut self, done: Outcome) {
+        let Some(order) = &mut self.with.order else {
+            self.record(done);
+            return;
+        };
+        order.insert(done.index, done);
+        while let Some(done) = self.with.order.as_mut().and_then(Reorder::pop) {
+            self.record(done);
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(PATIENCE)
+    }
+
+    fn lull(&mut self) {
+        self.flush();
+        self.look();
+    }
+}
+
+impl<'p> Writer<'p> {
+    pub(super) fn new(with: Writing<'p>) -> Self {
+        Self {
+            progress: FileProgress {
+                total: with.total,
+                ..FileProgress::default()
+            },
+            last_record: with.opened,
+            with,
+            results: Vec::new(),
+            errors: Vec::new(),
+            ready: (0, 0),
+            failed: 0,
+            stopped: None,
+            broken: None,
+        }
+    }
+
+    fn record(&mut self, done: Outcome) {
+        let Some(row) = done.input else {
+            // The reading side panicked: a fault of our own, and the input's end for this run.
+            if let Err(failure) = done.result {
+                self.broken = Some(into_error(failure, 0, false));
+            }
+            return;
+        };
+        let extras = Extras {
+            line: Some(row.number),
+            hash: row.hash,
+            attempts: done.attempts,
+            wait: done.waited,
+            ..Extras::default()
+        };
+        match done.result {
+            Ok(reply) => self.success(&row, &reply, extras),
+            Err(failure) => {
+                let error = into_error(failure, done.attempts, done.stopped_run);
+                self.failure(&row, &error, extras);
+            }
+        }
+        if self.results.len() + self.errors.len() >= READY {
+            self.flush();
+            self.look();
+        }
+    }
+
+    fn success(&mut self, row: &Row, reply: &Reply, mut extras: Extras<'_>) {
+        if let Some(usage) = reply.usage() {
+            self.progress.prompt_tokens += usage.prompt_tokens;
+            self.progress.completion_tokens += usage.completion_tokens;
+            extras.prompt_tokens = Some(usage.prompt_tokens);
+            extras.completion_tokens = Some(usage.completion_tokens);
+        }
+        let record = Record {
+            dialect: row.dialect,
+            custom_id: row.custom_id.as_deref(),
+            response: Some(Response {
+                status: reply.status(),
+                request_id: reply.request_id(),
+                body: reply.body(),
+            }),
+            failure: None,
+            extras,
+        };
+        self.with.records.write(&mut self.results, &record);
+        self.ready.0 += 1;
+        self.with.journal.ended(row.custom_id.as_deref());
+    }
+
+    /// Records a failed row, unless it is left for a rerun: one that was never attempted, cancelled,
+    /// cut by the end of the run, or answered by what stopped it.
+    fn failure<'a>(&mut self, row: &Row, error: &'a Error, mut extras: Extras<'a>) {
+        if error.stopped_run() {
+            self.stopped.get_or_insert_with(|| error.clone());
+        }
+        let out_of_time = error.kind() == ErrorKind::Deadline && self.with.has_deadline;
+        if out_of_time {
+            self.stopped
+                .get_or_insert_with(|| Error::new(ErrorKind::Deadline, "the run's time is over"));
+            // A row that had another attempt before it says nothing of the others; one that the gate
+            // turned away does, and an input without end must have one.
+            if error.attempts() == 0 {
+                self.with.cancel.cancel();
+            }
+        }
+        if error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled {
+            return;
+        }
+        let message = error.to_string();
+        extras.code = error.code();
+        // A status of success with nothing to use in it needs its reason beside it.
+        let answered = error.status().filter(|status| !(200..300).contains(status));
+        let record = Record {
+            dialect: row.dialect,
+            custom_id: row.custom_id.as_deref(),
+            response: error.status().map(|status| Response {
+                status,
+                request_id: error.request_id(),
+                body: error.body().unwrap_or_default(),
+            }),
+            failure: answered.is_none().then(|| Failure {
+                code: record_code(error.kind()),
+                message: &message,
+            }),
+            extras,
+        };
+        self.with.records.write(&mut self.errors, &record);
+        self.ready.1 += 1;
+        self.with.journal.ended(row.custom_id.as_deref());
+    }
+
+    fn flush(&mut self) {
+        if self.results.is_empty() && self.errors.is_empty() {
+            return;
+        }
+        if self.broken.is_none() {
+            let written = self
+                .with
+                .journal
+                .write_results(&self.results)
+                .and_then(|()| self.with.journal.write_errors(&self.errors));
+            match written {
+                Ok(()) => {
+                    self.last_record = Instant::now();
+                    self.progress.succeeded += self.ready.0;
+                    self.failed += self.ready.1;
+                }
+                Err(error) => {
+                    // Answers that cannot be kept are not worth fetching.
+                    self.broken = Some(error);
+                    self.with.cancel.cancel();
+                }
+            }
+        }
+        self.results.clear();
+        self.errors.clear();
+        self.ready = (0, 0);
+    }
+
+    fn look(&mut self) {
+        self.progress.elapsed = self.with.opened.elapsed();
+        self.progress.skipped = self.with.so_far.skipped();
+        self.progress.failed = self.failed + self.with.so_far.failed();
+        self.progress.engine = self.with.client.monitor().snapshot();
+        (self.with.on_progress)(&self.progress);
+    }
+
+    pub(super) fn finish(mut self, past: &Past, cancelled: &Cancel) -> Result<Summary> {
+        if let Some(order) = self.with.order.take() {
+            for done in order.into_rest() {
+                self.record(done);
+            }
+        }
+        self.flush();
+        self.look();
+        let Self {
+            with:
+                Writing {
+                    journal,
+                    so_far,
+                    opened,
+                    ..
+                },
+            progress,
+            broken,
+            last_record,
+            mut stopped,
+            ..
+        } = self;
+        let closed = journal.close(past);
+        if let Some(error) = broken.or(so_far.failure()) {
+            return Err(error);
+        }
+        closed?;
+        if stopped.is_none() && cancelled.is_cancelled() {
+            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
+        }
+        let requests = progress.total.unwrap_or(0).max(so_far.rows());
+        Ok(Summary {
+            requests,
+            not_attempted: requests.saturating_sub(progress.done()),
+            stopped,
+            wall: last_record.duration_since(opened),
+            progress,
+        })
+    }
+}
