@@ -84,6 +84,18 @@ fn the_other_endpoints_answer_with_and_without_the_version() {
         let body = r#"{"model":"m","input":"a"}"#;
         let made = wire.post(&format!("{root}/responses"), body).json();
         assert_eq!(made["output"][0]["content"][0]["type"], "output_text");
+        let made = wire
+            .post(&format!("{root}/moderations"), r#"{"input":["a","b"]}"#)
+            .json();
+        assert_eq!(made["results"][1]["flagged"], false);
+        assert_eq!(made["model"], "omni-moderation-latest");
+        let body = r#"{"model":"c","max_tokens":3,"system":"Be brief.",
+            "messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}"#;
+        let made = wire.post(&format!("{root}/messages"), body).json();
+        let text = made["content"][0]["text"].as_str().unwrap();
+        assert!(text.starts_with("Simulated answer"), "{text}");
+        assert_eq!(made["stop_reason"], "max_tokens");
+        assert_eq!(made["usage"]["output_tokens"], 3);
     }
     assert_eq!(server.stats().connections, 1);
 }
@@ -140,7 +152,7 @@ fn wrong_requests_are_refused_in_the_shape_of_the_api() {
             400,
             json!("input"),
         ),
-        ("POST", "/v1/moderations", "{}", 404, Value::Null),
+        ("POST", "/v1/images/generations", "{}", 404, Value::Null),
         ("GET", CHAT, "", 405, Value::Null),
         ("DELETE", "/v1/models", "", 405, Value::Null),
     ] {

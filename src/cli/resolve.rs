@@ -69,7 +69,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
 
     let (builder, simulator) = match &run.server.simulate {
         Some(spec) => {
-            let (builder, simulator) = simulated_provider(spec, &run.server)?;
+            let (builder, simulator) = simulated_provider(spec)?;
             (builder, Some(simulator))
         }
         None => (provider(&run.server)?, None),
@@ -217,12 +217,7 @@ fn settled(path: &Path) -> Option<PathBuf> {
 }
 
 /// The embedded provider: whatever key and address are set in the environment, none is used.
-fn simulated_provider(spec: &str, server: &Server) -> Result<(ClientBuilder, SimServer)> {
-    if let Some(Named::Anthropic) = server.provider {
-        return Err(config(
-            "--simulate answers as OpenAI does: leave out --provider anthropic",
-        ));
-    }
+fn simulated_provider(spec: &str) -> Result<(ClientBuilder, SimServer)> {
     let spec: SimSpec = spec.parse().map_err(|error| named("--simulate", &error))?;
     let simulator = SimServer::start(spec).map_err(|error| match error.kind() {
         ErrorKind::Config => named("--simulate", &error),
@@ -455,15 +450,8 @@ mod tests {
             let flags: Vec<&str> = flags.iter().copied().chain(["--no-auth"]).collect();
             folder.refused("p.jsonl", &flags, words);
         }
-        for (flags, words) in [
-            (
-                &["--simulate=latency=soon"][..],
-                &["--simulate", "latency"][..],
-            ),
-            (&["--simulate", "--provider=anthropic"], &["--simulate"]),
-        ] {
-            folder.refused("p.jsonl", flags, words);
-        }
+        let flags = &["--simulate=latency=soon"];
+        folder.refused("p.jsonl", flags, &["--simulate", "latency"]);
         for when in ["never", "auto"] {
             let flags = ["-q", "--progress", when, "--no-auth"];
             folder.resolve("p.jsonl", &flags).expect(when);

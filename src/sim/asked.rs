@@ -28,8 +28,13 @@ impl Asked {
         }
     }
 
-    /// Reads the body and the one field that every endpoint needs.
-    pub(super) fn read(&mut self, body: &[u8]) -> Result<(), Refusal> {
+    /// Reads the body and the one field that every endpoint has; `default` is for those that do not
+    /// ask for it.
+    pub(super) fn read(
+        &mut self,
+        body: &[u8],
+        default: Option<&'static str>,
+    ) -> Result<(), Refusal> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => self.fields = fields,
             Ok(_) => return Err(Refusal::invalid("The body must be a JSON object.")),
@@ -43,7 +48,10 @@ impl Asked {
         }
         match self.fields.remove("model") {
             Some(Value::String(model)) if !model.is_empty() => self.model = model,
-            None | Some(Value::Null) => return Err(Refusal::missing("model")),
+            None | Some(Value::Null) => match default {
+                Some(model) => model.clone_into(&mut self.model),
+                None => return Err(Refusal::missing("model")),
+            },
             Some(_) => return Err(wrong_type("model", "a name")),
         }
         self.digest.part(self.model.as_bytes());
@@ -57,7 +65,11 @@ impl Asked {
     }
 
     /// A message's content: text, parts of text and media, or nothing (a tool call's message).
-    fn content(&mut self, content: Option<&Value>, param: &'static str) -> Result<(), Refusal> {
+    pub(super) fn content(
+        &mut self,
+        content: Option<&Value>,
+        param: &'static str,
+    ) -> Result<(), Refusal> {
         match content {
             None | Some(Value::Null) => Ok(()),
             Some(Value::String(text)) => {

@@ -47,6 +47,23 @@ const CREATED: u64 = 1_767_225_600;
 /// The models that the list names; any other name is taken as well.
 const LISTED: [&str; 3] = ["gpt-4o-mini", "gpt-4o", "text-embedding-3-small"];
 
+/// What OpenAI's moderation judges by (`omni-moderation`).
+const CATEGORIES: [&str; 13] = [
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+];
+
 /// What would be answered to `request`.
 pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
     let path = request.path.split('?').next().unwrap_or_default();
@@ -56,6 +73,8 @@ pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
         "/completions" => completions,
         "/embeddings" => embeddings,
         "/responses" => responses,
+        "/moderations" => moderations,
+        "/messages" => messages,
         _ => return free(models(request, path)),
     };
     if request.method != "POST" {
@@ -64,7 +83,9 @@ pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
     let mut digest = Digest::new(seed);
     digest.part(path.as_bytes());
     let mut asked = Asked::new(digest);
-    let outcome = asked.read(request.body).and_then(|()| endpoint(&mut asked));
+    let outcome = asked
+        .read(request.body, default_model(path))
+        .and_then(|()| endpoint(&mut asked));
     let (prompt_tokens, completion_tokens) = match outcome {
         Ok(_) => (asked.prompt_tokens, asked.completion_tokens),
         Err(_) => (0, 0),
@@ -76,6 +97,11 @@ pub(super) fn draft(seed: u64, request: &Request<'_>) -> Draft {
         completion_tokens,
         identity: asked.digest.finish(),
     }
+}
+
+/// The model of a request that may leave it out.
+fn default_model(path: &str) -> Option<&'static str> {
+    (path == "/moderations").then_some("omni-moderation-latest")
 }
 
 fn free(outcome: Result<Content, Refusal>) -> Draft {
@@ -263,10 +289,7 @@ fn responses(asked: &mut Asked) -> Result<Content, Refusal> {
     }
     let limit = asked.count("max_output_tokens", 1, u64::MAX)?;
     let texts = asked.choices(1, limit.unwrap_or(u64::MAX));
-    let (words, cut) = match texts.first() {
-        Some(text) => (text.words.as_str(), text.cut),
-        None => ("", false),
-    };
+    let (words, cut) = only(&texts);
     let status = if cut { "incomplete" } else { "completed" };
     Ok(body(&json!({
         "id": asked.id("resp"),
@@ -301,6 +324,61 @@ fn responses(asked: &mut Asked) -> Result<Content, Refusal> {
     })))
 }
 
+/// Nothing is ever flagged: what is simulated is a judge without an opinion. There is no usage, as
+/// OpenAI counts none for it.
+fn moderations(asked: &mut Asked) -> Result<Content, Refusal> {
+    let inputs = asked.inputs("input")?;
+    let each = |value: &Value| -> Value {
+        let named = CATEGORIES.map(|category| (category.to_owned(), value.clone()));
+        Value::Object(named.into_iter().collect())
+    };
+    let result = json!({
+        "flagged": false,
+        "categories": each(&json!(false)),
+        "category_scores": each(&json!(0.0)),
+        "category_applied_input_types": each(&json!(["text"])),
+    });
+    Ok(body(&json!({
+        "id": asked.id("modr"),
+        "model": asked.model,
+        "results": vec![result; inputs.len()],
+    })))
+}
+
+/// Anthropic's messages.
+fn messages(asked: &mut Asked) -> Result<Content, Refusal> {
+    asked.refuse_stream()?;
+    match asked.fields.remove("system") {
+        None | Some(Value::Null) => {}
+        system => asked.content(system.as_ref(), "system")?,
+    }
+    match asked.fields.remove("messages") {
+        Some(Value::Array(messages)) => asked.messages(&messages, "messages")?,
+        None | Some(Value::Null) => return Err(Refusal::missing("messages")),
+        Some(_) => return Err(wrong_type("messages", "an array")),
+    }
+    let Some(limit) = asked.count("max_tokens", 1, u64::MAX)? else {
+        return Err(Refusal::missing("max_tokens"));
+    };
+    let texts = asked.choices(1, limit);
+    let (words, cut) = only(&texts);
+    Ok(body(&json!({
+        "id": asked.id("msg"),
+        "type": "message",
+        "role": "assistant",
+        "model": asked.model,
+        "content": [{"type": "text", "text": words}],
+        "stop_reason": if cut { "max_tokens" } else { "end_turn" },
+        "stop_sequence": null,
+        "usage": {
+            "input_tokens": asked.prompt_tokens,
+            "output_tokens": asked.completion_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+        },
+    })))
+}
+
 /// The list of models, one model, or no such path.
 fn models(request: &Request<'_>, path: &str) -> Result<Content, Refusal> {
     let model =
@@ -320,6 +398,13 @@ fn models(request: &Request<'_>, path: &str) -> Result<Content, Refusal> {
             "data": LISTED.map(model),
         }),
     }))
+}
+
+/// The text of an answer that has one, and whether it was cut.
+fn only(texts: &[Text]) -> (&str, bool) {
+    texts
+        .first()
+        .map_or(("", false), |text| (&text.words, text.cut))
 }
 
 fn finish_reason(text: &Text) -> &'static str {

@@ -11,10 +11,13 @@
 //! | `POST /v1/completions` | one prompt or several, `n`, `max_tokens` (16 unless given) |
 //! | `POST /v1/embeddings` | text or tokens, one or many, `encoding_format` float or base64, `dimensions` |
 //! | `POST /v1/responses` | text or messages, `instructions`, `max_output_tokens` |
+//! | `POST /v1/moderations` | one input or several; nothing is ever flagged |
+//! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | any id exists |
 //!
 //! Any key is taken, or none, and any model name. Everything else a request may hold is accepted
-//! and ignored. Errors have OpenAI's shapes. Texts start with "Simulated answer".
+//! and ignored. Errors have OpenAI's shapes,
+//! also where the question had Anthropic's. Texts start with "Simulated answer".
 //!
 //! ```
 //! use std::io::{Read, Write};
