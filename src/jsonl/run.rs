@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Found, Journal, Opening, Past};
+use super::journal::{Found, Journal, Locks, Opening, Past};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -200,6 +200,7 @@ impl FileRun<'_> {
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
         let places = self.places()?;
+        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
         let format = self.format();
         let input = places.input.open_input()?;
         let opening = Opening {
@@ -219,6 +220,13 @@ impl FileRun<'_> {
             refuse_changed(&places.input, &format, &past)?;
         }
         let journal = Journal::open(&places, opening, &found.traces)?;
+        locks.begin();
+        if let Some(rows) = locks.left_in_flight() {
+            log::warn!(
+                "a run over this output was killed: up to {rows} rows that it had in flight may \
+                 have been billed, and are sent again"
+            );
+        }
         let source: Box<dyn std::io::Read + Send> = match input {
             Input::Regular(file) => Box::new(file),
             Input::Stream(stream) => stream,

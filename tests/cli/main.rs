@@ -7,6 +7,7 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod locks;
 mod others;
 mod runs;
 #[cfg(unix)]

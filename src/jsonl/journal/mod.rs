@@ -10,6 +10,8 @@
     reason = "a name may hold what a terminal obeys: messages quote and escape it"
 )]
 
+mod identity;
+mod lock;
 mod look_back;
 mod past;
 mod rewrite;
@@ -26,6 +28,7 @@ use super::hash::LineHash;
 use super::names::{Place, Places};
 use crate::error::Result;
 
+pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Found, Traces};
 pub(super) use self::past::{Past, Standing};
 
