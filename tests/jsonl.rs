@@ -545,7 +545,7 @@ fn progress_is_told_on_the_calling_thread_and_adds_up_at_the_end() {
         .jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"))
         .on_progress(|now| {
             assert_eq!(std::thread::current().id(), here);
-            last = Some(*now);
+            last = Some(now.clone());
         })
         .run()
         .unwrap();
