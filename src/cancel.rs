@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Bell;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU8, Ordering};
 
@@ -94,6 +95,17 @@ impl Cancel {
     /// Whether [`abort`](Cancel::abort) has been called.
     pub fn is_aborted(&self) -> bool {
         self.0.raised_to() == ABORTED
+    }
+
+    /// For work between whose steps nothing is lost by stopping.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] once the flag is raised.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
+        }
+        Ok(())
     }
 
     /// A flag of its own that is also raised whenever this one is.

@@ -557,6 +557,22 @@ fn progress_is_told_on_the_calling_thread_and_adds_up_at_the_end() {
 }
 
 #[test]
+fn a_run_cancelled_before_it_begins_has_a_summary_and_touches_nothing() {
+    let desk = Desk::new(&rows(1));
+    fs::write(desk.path("out.jsonl"), "not even results").unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let client = desk.client(fine).with_cancel(&cancel);
+    let run = client.jsonl(desk.path("in.jsonl"), desk.path("out.jsonl"));
+    let summary = run.overwrite(true).run().unwrap();
+    let stopped = summary.stopped.expect("a reason");
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
+    assert_eq!((summary.requests, summary.progress.done()), (0, 0));
+    let left = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(left, "not even results");
+}
+
+#[test]
 fn a_cancelled_run_keeps_what_it_has_and_the_next_one_carries_on() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
     let desk = Desk::new(&rows(1_000));

@@ -238,6 +238,8 @@ mod tests {
         }
         .parse(Line {
             number: 7,
+            offset: 0,
+            ended: true,
             text: Text::Whole(text.as_ref()),
         })
     }
@@ -357,6 +359,8 @@ mod tests {
             Format::Prompts(prompts)
                 .parse(Line {
                     number: 3,
+                    offset: 0,
+                    ended: true,
                     text: Text::Whole("Say \\ \"hé\"\u{2028}".as_bytes()),
                 })
                 .unwrap()

@@ -4,8 +4,9 @@
 //! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`names`] decides which files those are, and [`scan`] looks through an input before anything is
-//! sent.
+//! sent, in a [`sweep`] on all [`cores`].
 
+mod cores;
 mod hash;
 mod journal;
 mod line;
@@ -19,6 +20,7 @@ mod rows;
 mod run;
 mod scan;
 mod summary;
+mod sweep;
 mod writer;
 
 pub use run::FileRun;

@@ -21,6 +21,10 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct Line<'a> {
     /// Its place in the file, blank lines counted, from 1.
     pub(crate) number: u64,
+    /// Where it starts, in bytes from the very first one, a byte order mark included.
+    pub(crate) offset: u64,
+    /// Whether its end is there: of the last line of a stream it may be missing.
+    pub(crate) ended: bool,
     pub(crate) text: Text<'a>,
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
     line: Vec<u8>,
     number: u64,
+    /// Bytes read so far.
+    offset: u64,
     cap: usize,
 }
 
@@ -70,13 +76,17 @@ impl<R: Read> Lines<R> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, not_text));
         }
         let mut start = Cursor::new(start);
-        if start.get_ref().starts_with(BOM) {
-            start.set_position(BOM.len() as u64);
-        }
+        let mark = if start.get_ref().starts_with(BOM) {
+            BOM.len() as u64
+        } else {
+            0
+        };
+        start.set_position(mark);
         Ok(Self {
             source: BufReader::with_capacity(BLOCK, start.chain(source)),
             line: Vec::new(),
             number: 0,
+            offset: mark,
             cap,
         })
     }
@@ -90,34 +100,53 @@ impl<R: Read> Lines<R> {
             self.line.clear();
             // Room for the line's end: a line of just the cap is accepted with CR and LF.
             let most = (self.cap as u64).saturating_add(2);
-            if self
+            let read = self
                 .source
                 .by_ref()
                 .take(most)
-                .read_until(b'\n', &mut self.line)?
-                == 0
-            {
+                .read_until(b'\n', &mut self.line)?;
+            if read == 0 {
                 return Ok(None);
             }
+            let offset = self.offset;
             self.number += 1;
-            let ended = self.line.last() == Some(&b'\n');
+            self.offset += read as u64;
+            let mut ended = self.line.ends_with(b"\n");
             let length = trimmed(&self.line).len();
             if length > self.cap {
                 // The memory of a monster is given back, not kept for the rest of the run.
                 self.line = Vec::new();
                 if !ended {
-                    self.source.skip_until(b'\n')?;
+                    ended = self.skip_rest()?;
                 }
                 return Ok(Some(Line {
                     number: self.number,
+                    offset,
+                    ended,
                     text: Text::TooLong { cap: self.cap },
                 }));
             }
             if !self.line[..length].trim_ascii().is_empty() {
                 return Ok(Some(Line {
                     number: self.number,
+                    offset,
+                    ended,
                     text: Text::Whole(&self.line[..length]),
                 }));
+            }
+        }
+    }
+
+    /// Passes over the rest of a line, in bounded memory; whether its end was there.
+    fn skip_rest(&mut self) -> io::Result<bool> {
+        let mut part = Vec::new();
+        loop {
+            part.clear();
+            let mut source = self.source.by_ref().take(BLOCK as u64);
+            let read = source.read_until(b'\n', &mut part)?;
+            self.offset += read as u64;
+            if read == 0 || part.ends_with(b"\n") {
+                return Ok(read > 0);
             }
         }
     }
@@ -240,6 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn each_line_knows_where_it_starts_and_whether_it_has_ended() {
+        let places = |input: &[u8]| {
+            let mut lines = Lines::with_cap(input, 4).unwrap();
+            let mut seen = Vec::new();
+            while let Some(line) = lines.next().unwrap() {
+                seen.push((line.offset, line.ended));
+            }
+            seen
+        };
+        let monster = "a".repeat(3 * BLOCK);
+        for (input, expected) in [
+            ("{1}\n{2}\n".to_owned(), &[(0, true), (4, true)][..]),
+            (
+                "\u{feff}{1}\r\n\n\r\n{2}".to_owned(),
+                &[(3, true), (11, false)],
+            ),
+            (
+                format!("{monster}\n{{2}}"),
+                &[(0, true), (3 * BLOCK as u64 + 1, false)],
+            ),
+            (format!("\n{monster}"), &[(1, false)]),
+            ("abcde\n{2}\n".to_owned(), &[(0, true), (6, true)]),
+            ("abcdef\n".to_owned(), &[(0, true)]),
+        ] {
+            let start = input.get(..8).unwrap_or(&input);
+            assert_eq!(places(input.as_bytes()), expected, "{start:?}");
+        }
+    }
+
+    #[test]
     fn a_line_of_half_a_gigabyte_costs_no_memory() {
         let monster = io::repeat(b'a').take(512 << 20);
         let mut lines = Lines::with_cap(monster.chain(&b"\n{}"[..]), 1 << 20).unwrap();
@@ -322,6 +381,28 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(all(&input, cap), expected);
+        }
+
+        #[test]
+        fn what_stands_at_a_lines_offset_is_the_line(
+            input in proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b' '), 1_u8..=255],
+                0..400,
+            ),
+            cap in 0_usize..20,
+        ) {
+            prop_assume!(sniff(&input).is_none());
+            let mut lines = Lines::with_cap(&input[..], cap).unwrap();
+            while let Some(line) = lines.next().unwrap() {
+                let rest = &input[usize::try_from(line.offset).unwrap()..];
+                let end = rest.iter().position(|byte| *byte == b'\n');
+                prop_assert_eq!(line.ended, end.is_some());
+                let there = trimmed(&rest[..end.unwrap_or(rest.len())]);
+                match line.text {
+                    Text::Whole(text) => prop_assert_eq!(text, there),
+                    Text::TooLong { .. } => prop_assert!(there.len() > cap),
+                }
+            }
         }
     }
 }

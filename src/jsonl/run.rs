@@ -14,7 +14,7 @@ use super::scan::scan;
 use super::summary::{FileProgress, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::Client;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
@@ -185,6 +185,20 @@ impl FileRun<'_> {
     /// [`ErrorKind::Io`] for a file that cannot be read or written, or no thread to be had.
     pub fn run(self) -> Result<Summary> {
         let opened = Instant::now();
+        match self.run_opened(opened) {
+            // Heard before there was anything to write.
+            Err(error) if error.kind() == ErrorKind::Cancelled => Ok(Summary {
+                progress: FileProgress::default(),
+                requests: 0,
+                not_attempted: 0,
+                stopped: Some(error),
+                wall: opened.elapsed(),
+            }),
+            outcome => outcome,
+        }
+    }
+
+    fn run_opened(self, opened: Instant) -> Result<Summary> {
         let places = self.places()?;
         let format = self.format();
         let input = places.input.open_input()?;
@@ -197,7 +211,7 @@ impl FileRun<'_> {
         // Nothing is touched before everything has been looked at.
         let found = Found::look_back(&places, opening)?;
         let total = match &input {
-            Input::Regular(_) => Some(look_through(&places.input, &format)?),
+            Input::Regular(_) => Some(self.look_through(&places.input, &format)?),
             Input::Stream(_) => None,
         };
         let past = Arc::new(found.past);
@@ -259,6 +273,16 @@ impl FileRun<'_> {
         }
     }
 
+    /// Counts the rows of a file, and refuses duplicate ids before anything is sent.
+    fn look_through(&self, place: &Place, format: &Format) -> Result<u64> {
+        let Input::Regular(file) = place.open_input()? else {
+            return Ok(0);
+        };
+        let survey = scan(file, place, format, &self.client.settings().cancel)?;
+        survey.refuse_duplicates(&place.to_string())?;
+        Ok(survey.rows + survey.bad)
+    }
+
     fn format(&self) -> Format {
         match &self.choices.prompts {
             Some((model, max_tokens, system)) => Format::Prompts(Prompts::new(
@@ -281,16 +305,6 @@ impl fmt::Debug for FileRun<'_> {
             .field("ordered", &self.choices.ordered)
             .finish_non_exhaustive()
     }
-}
-
-/// Counts the rows of a file, and refuses duplicate ids before anything is sent.
-fn look_through(place: &Place, format: &Format) -> Result<u64> {
-    let Input::Regular(file) = place.open_input()? else {
-        return Ok(0);
-    };
-    let survey = scan(file, format).map_err(|error| place.unreadable(error))?;
-    survey.refuse_duplicates(&place.to_string())?;
-    Ok(survey.rows + survey.bad)
 }
 
 /// Looks for rows that have been answered as another request, before anything is sent.

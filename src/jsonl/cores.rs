@@ -1,0 +1,80 @@
+//! All cores, for work that only computes; one core without the feature `parallel`, for little work,
+//! and where the system gives no threads.
+//!
+//! The threads live as long as a pass over a file and not longer: a run that goes on for a night
+//! must not keep a thread a core beside those that are on the wire.
+
+#[cfg(feature = "parallel")]
+use std::cell::OnceCell;
+
+/// Below so many bytes of text the threads cost more than they save.
+#[cfg(feature = "parallel")]
+const WORTH_THREADS: usize = 1 << 20;
+
+/// Items a thread takes at a time.
+#[cfg(feature = "parallel")]
+const TASK: usize = 64;
+
+/// A pool of threads, one a core (or as `RAYON_NUM_THREADS` says), started when there is work that
+/// is worth them.
+#[derive(Debug, Default)]
+pub(super) struct Cores {
+    #[cfg(feature = "parallel")]
+    pool: OnceCell<Option<rayon::ThreadPool>>,
+}
+
+#[cfg(feature = "parallel")]
+impl Cores {
+    /// Applies `part` to stretches of `items` that together are all of them; the answers are in
+    /// their order. `bytes` is how much text the items stand for.
+    pub(super) fn map<T: Sync, U: Send>(
+        &self,
+        items: &[T],
+        bytes: usize,
+        part: impl Fn(&[T]) -> U + Sync,
+    ) -> Vec<U> {
+        use rayon::prelude::*;
+
+        if bytes < WORTH_THREADS {
+            return vec![part(items)];
+        }
+        match self.pool.get_or_init(start) {
+            Some(pool) => pool.install(|| items.par_chunks(TASK).map(&part).collect()),
+            None => vec![part(items)],
+        }
+    }
+
+    /// Sorts, on the threads there are: it starts none.
+    pub(super) fn sort<T: Ord + Send>(&self, items: &mut [T]) {
+        use rayon::prelude::*;
+
+        match self.pool.get() {
+            Some(Some(pool)) => pool.install(|| items.par_sort_unstable()),
+            _ => items.sort_unstable(),
+        }
+    }
+}
+
+/// `None` where the system has no threads to give (`ulimit -u`): one core will do.
+#[cfg(feature = "parallel")]
+fn start() -> Option<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .thread_name(|number| format!("tollgate-core-{number}"))
+        .build()
+        .inspect_err(|error| log::warn!("one core looks through the file: {error}"))
+        .ok()
+}
+
+#[cfg(not(feature = "parallel"))]
+#[expect(clippy::unused_self, reason = "called as where there are threads")]
+impl Cores {
+    /// Applies `part` to all of `items`.
+    pub(super) fn map<T, U>(&self, items: &[T], _bytes: usize, part: impl Fn(&[T]) -> U) -> Vec<U> {
+        vec![part(items)]
+    }
+
+    /// Sorts.
+    pub(super) fn sort<T: Ord>(&self, items: &mut [T]) {
+        items.sort_unstable();
+    }
+}
