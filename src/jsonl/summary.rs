@@ -30,8 +30,8 @@ pub struct FileProgress {
     pub outage: Option<Outage>,
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
-    /// been paid for: those cut off on the wire by the end of the run, and those whose answers could
-    /// not be written.
+    /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
+    /// that may pass, and those whose answers could not be written.
     pub engine: Progress,
 }
 
