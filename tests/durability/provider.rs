@@ -59,7 +59,11 @@ impl Provider {
 
     /// The tool, told to come here.
     pub(crate) fn tool(&self, folder: &Folder, arguments: &[&str]) -> Tool {
-        let tool = folder.tool(arguments);
+        self.told(folder.tool(arguments))
+    }
+
+    /// The same for one that is ready but for that.
+    pub(crate) fn told(&self, tool: Tool) -> Tool {
         tool.env("OPENAI_BASE_URL", &self.server.base_url())
             .env("OPENAI_API_KEY", KEY)
     }
