@@ -210,5 +210,5 @@ pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{FileProgress, FileRun, Found, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
-pub use pool::{Completed, Done, Failure, Monitor, Panicked, Pool, Progress};
+pub use pool::{Completed, Done, Failure, Monitor, Outage, Panicked, Pool, Progress};
 pub use retry::{Backoff, Retry, Verdict};

@@ -72,6 +72,10 @@ where
     fn maybe_paid(&self, failed: &Failed) -> bool {
         failed.error.maybe_billed()
     }
+
+    fn shown(&self, failed: &Failed) -> Option<Error> {
+        Some(failed.error.clone())
+    }
 }
 
 impl Client {

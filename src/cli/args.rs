@@ -78,7 +78,7 @@ pub(crate) struct Run {
     pub(crate) overwrite: bool,
 
     /// Try again, too, what an earlier run gave up for a reason that will not pass
-    #[arg(long, help_heading = FILES)]
+    #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
     /// Keep the answers of requests that have changed since, instead of refusing the input
@@ -367,6 +367,7 @@ mod tests {
             (&["in", "--provider", "other"], "--provider"),
             (&["in", "--api-key", "sk-x"], "--api-key"),
             (&["in", "-q", "-v"], "--quiet"),
+            (&["in", "--overwrite", "--retry-failed"], "--retry-failed"),
             (&["in", "--simulate", "--base-url=u"], "--base-url"),
             (&["in", "--simulate", "--api-key-env=K"], "--api-key-env"),
             (&["in", "--simulate", "--api-key-file=f"], "--api-key-file"),

@@ -108,7 +108,7 @@ impl Console {
 }
 
 /// The message and what caused it, each once: some messages already end in their cause's.
-fn with_causes(error: &Error) -> String {
+pub(crate) fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

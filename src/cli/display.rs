@@ -8,10 +8,14 @@ use serde_json::{Value, json};
 
 use super::args::{ProgressWhen, Run};
 use super::bar;
-use super::console::{Console, Voice};
+use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
-use crate::{FileProgress, Found};
+use crate::escape::printable;
+use crate::{FileProgress, Found, Outage};
+
+/// Of the reason why a run is held, so much is shown, in characters.
+const LONGEST_REASON: usize = 200;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +154,10 @@ impl Status {
             None => format!("{} done  {rate}/s", words::count(done)),
         };
         let engine = &progress.engine;
-        let mut detail = vec![
-            format!("{} tokens/s", words::rate(pace.tokens())),
-            format!("{} in flight", words::count(engine.in_flight)),
-        ];
+        // First of all: it explains the rest, and a narrow bar shows the beginning only.
+        let mut detail: Vec<String> = progress.outage.iter().map(held).collect();
+        detail.push(format!("{} tokens/s", words::rate(pace.tokens())));
+        detail.push(format!("{} in flight", words::count(engine.in_flight)));
         let mut also = |number: u64, one: &str, many: &str| {
             if number > 0 {
                 detail.push(words::counted(number, one, many));
@@ -177,6 +181,22 @@ impl Status {
     }
 }
 
+/// What a run that sends nothing waits for.
+fn held(outage: &Outage) -> String {
+    let when = if outage.next_try.is_zero() {
+        "trying now".to_owned()
+    } else {
+        format!("next try in {}", words::coarse_time(outage.next_try))
+    };
+    match &outage.error {
+        Some(error) => format!(
+            "held, {when} ({})",
+            printable(&with_causes(error), LONGEST_REASON)
+        ),
+        None => format!("held, {when}"),
+    }
+}
+
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
 fn object(progress: &FileProgress, pace: &Pace) -> Value {
     let engine = &progress.engine;
@@ -195,6 +215,10 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
         "in_flight": engine.in_flight,
         "at_gate": engine.at_gate,
         "backing_off": engine.backing_off,
+        "held": progress.outage.as_ref().map(|outage| json!({
+            "error": outage.error.as_ref().map(with_causes),
+            "next_try_s": rounded(outage.next_try.as_secs_f64()),
+        })),
         "attempts": engine.attempts,
         "retries": engine.retries,
         "throttled": engine.throttled,
@@ -243,7 +267,7 @@ fn rounded(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Progress;
+    use crate::{Error, ErrorKind, Progress};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -296,6 +320,27 @@ mod tests {
         };
         assert_eq!(carrying_on(&stream), "carrying on: 7 done");
         assert_eq!(resume(&stream)["to_do"], Value::Null);
+    }
+
+    #[test]
+    fn a_run_that_is_held_says_first_by_what_and_for_how_long() {
+        let outage = |seconds| Outage {
+            error: Some(Error::new(ErrorKind::Unreachable, "refused\u{1b}[2J")),
+            next_try: Duration::from_secs(seconds),
+        };
+        for (seconds, words) in [
+            (12, "held, next try in 12 s (refused\\u{1b}[2J), "),
+            (0, "held, trying now (refused\\u{1b}[2J), "),
+        ] {
+            let mut progress = progress(Some(5));
+            progress.outage = Some(outage(seconds));
+            let detail = status(&progress).detail;
+            assert!(detail.starts_with(words), "{detail}");
+            let object = object(&progress, &Pace::new(Limits::default()));
+            assert_eq!(object["held"]["next_try_s"], seconds as f64);
+        }
+        let object = object(&progress(None), &Pace::new(Limits::default()));
+        assert_eq!(object["held"], Value::Null);
     }
 
     #[test]

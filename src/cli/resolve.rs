@@ -57,12 +57,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     url::check(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
-    let places = Places::resolve(&names::Named {
-        input: &run.input,
-        output: run.output.as_deref(),
-        errors: run.errors.as_deref(),
-        simulate: simulated,
-    })?;
+    let places = Places::resolve(&named_files(run))?;
     if let Some(summary) = &run.summary {
         check_summary(summary, &places)?;
     }
@@ -99,6 +94,24 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
         key_from: key_from(&run.server),
         simulator,
     })
+}
+
+fn named_files(run: &Run) -> names::Named<'_> {
+    names::Named {
+        input: &run.input,
+        output: run.output.as_deref(),
+        errors: run.errors.as_deref(),
+        simulate: run.server.simulate.is_some(),
+    }
+}
+
+/// Where the summary goes of a run that is refused, maybe before its files were looked at: nowhere,
+/// if that is one of them.
+pub(crate) fn refused_summary(run: &Run) -> Option<&Path> {
+    let places = Places::complete(&named_files(run));
+    let summary = run.summary.as_deref()?;
+    check_summary(summary, &places).ok()?;
+    Some(summary)
 }
 
 fn key_from(server: &Server) -> String {

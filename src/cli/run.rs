@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Result, Summary};
 /// # Errors
 /// What could not be begun, or could not be kept on file.
 pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
-    let plan = resolve::resolve(args, console)?;
+    let plan = resolve::resolve(args, console)
+        .inspect_err(|error| refused(resolve::refused_summary(args), error, console))?;
     let report = Report {
         console: console.clone(),
         places: plan.places.clone(),
@@ -42,18 +44,18 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
     let caught = signals::stop_gently(&cancel, args.patience.grace, console, {
         let (latest, report) = (Arc::clone(&latest), report.clone());
         move |exit| {
-            let progress = *latest.lock();
+            let progress = latest.lock().clone();
             report.close(&cut_off(&progress, None), exit);
         }
     })?;
     let mut display = Display::new(console, look, plan.limits);
     let outcome = file_run(args, &plan, &cancel)
         .on_progress(|progress| {
-            *latest.lock() = *progress;
+            let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
         })
         .run();
-    let progress = *latest.lock();
+    let progress = latest.lock().clone();
     display.close(&progress);
 
     let (summary, exit) = match outcome {
@@ -61,14 +63,8 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
             let exit = Exit::of_summary(&summary);
             (summary, exit)
         }
-        // Nothing was sent. Whoever reads the summary's file would find an older run's.
         Err(error) if error.kind() == ErrorKind::Config => {
-            write_summary(
-                plan.summary.as_deref(),
-                &cut_off(&progress, None),
-                Exit::Usage,
-            )
-            .unwrap_or_else(|unwritten| console.error(&unwritten));
+            refused(plan.summary.as_deref(), &error, console);
             return Err(error);
         }
         Err(error) => {
@@ -83,6 +79,13 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
     let exit = caught.get().map_or(exit, |signal| exit.and(signal.exit()));
     report.explain(&summary, caught.get());
     Ok(report.close(&summary, exit))
+}
+
+/// Nothing was sent. Whoever reads the summary's file would find an older run's.
+fn refused(summary: Option<&Path>, error: &Error, console: &Console) {
+    let nothing = cut_off(&FileProgress::default(), None);
+    write_summary(summary, &nothing, Exit::of_error(error))
+        .unwrap_or_else(|unwritten| console.error(&unwritten));
 }
 
 fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
@@ -189,7 +192,7 @@ fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
         not_attempted: requests - progress.done(),
         stopped,
         wall: progress.elapsed,
-        progress: *progress,
+        progress: progress.clone(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::words;
 use crate::Rate;
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
@@ -88,11 +89,11 @@ pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
 
 /// Model tokens a minute, a whole number.
 pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
-    let tokens = count::<u64>(text)?;
-    if tokens > 60 * Rate::MAX_PER_SECOND {
-        return Err("too large".to_owned());
+    const MOST: u64 = 60 * Rate::MAX_PER_SECOND;
+    match count(text)? {
+        tokens if tokens > MOST => Err(format!("give at most {}", words::count(MOST))),
+        tokens => Ok(Rate::per_minute(tokens)),
     }
-    Ok(Rate::per_minute(tokens))
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -161,5 +162,7 @@ mod tests {
         for text in ["0", "-5", "1.5", "99999999999999"] {
             assert!(tokens_per_minute(text).is_err(), "{text}");
         }
+        let error = tokens_per_minute("60000000001").unwrap_err();
+        assert_eq!(error, "give at most 60,000,000,000");
     }
 }

@@ -86,6 +86,13 @@ impl Places {
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads nowhere but to itself, a folder is missing, two are the same file.
     pub(crate) fn resolve(named: &Named<'_>) -> Result<Self> {
+        let places = Self::complete(named);
+        places.check()?;
+        Ok(places)
+    }
+
+    /// Completes the names and looks at no file.
+    pub(crate) fn complete(named: &Named<'_>) -> Self {
         let input = Place::new(named.input);
         let output = match (named.output, &input) {
             (Some(output), _) => Place::new(output),
@@ -104,13 +111,11 @@ impl Places {
             (None, Place::Stream) => Place::Stream,
             (None, Place::File(output)) => Place::File(errors_beside(output)),
         };
-        let places = Self {
+        Self {
             input,
             output,
             errors,
-        };
-        places.check()?;
-        Ok(places)
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -98,6 +98,10 @@ impl Job for SendRows {
     fn maybe_paid(&self, failed: &Failed) -> bool {
         failed.error.maybe_billed()
     }
+
+    fn shown(&self, failed: &Failed) -> Option<Error> {
+        Some(failed.error.clone())
+    }
 }
 
 /// What the reading side has to tell while it reads, and in the end.

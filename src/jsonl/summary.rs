@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::journal::{Past, Traces};
 use super::scan::Survey;
 use crate::error::Error;
-use crate::pool::Progress;
+use crate::pool::{Outage, Progress};
 
 /// What a run found of earlier ones in its files, before it sent anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Found {
 }
 
 /// A run over a file, as it stands.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct FileProgress {
     /// Rows in the input, if that is known before its end: it is for a regular file.
@@ -70,7 +70,12 @@ pub struct FileProgress {
     pub completion_tokens: u64,
     /// Time since the input was opened.
     pub elapsed: Duration,
-    /// The engine's own counters.
+    /// The outage that keeps the run waiting now, if one does.
+    pub outage: Option<Outage>,
+    /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
+    /// here, too, the rows that a rerun asks for again although the last request for them may have
+    /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
+    /// that may pass, and those whose answers could not be written.
     pub engine: Progress,
 }
 
@@ -112,7 +117,9 @@ impl Summary {
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
     /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null: no
     /// prices are known), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
-    /// run, `backoff` and `wire` in seconds summed over requests, `possibly_billed_twice`, `exit`.
+    /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
+    /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
+    /// a rerun), `exit`.
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
         let engine = &progress.engine;

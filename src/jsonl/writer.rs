@@ -50,6 +50,8 @@ pub(super) struct Writer<'p> {
     ready: (u64, u64),
     /// Rows given up by this run.
     failed: u64,
+    /// Rows that a rerun asks for again, although they may have been paid for.
+    paid_again: u64,
     progress: FileProgress,
     last_record: Instant,
     stopped: Option<Error>,
@@ -92,6 +94,7 @@ impl<'p> Writer<'p> {
             errors: Vec::new(),
             ready: (0, 0),
             failed: 0,
+            paid_again: 0,
             stopped: None,
             broken: None,
         }
@@ -164,7 +167,11 @@ impl<'p> Writer<'p> {
                 self.with.cancel.cancel();
             }
         }
-        if error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled {
+        let left = error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled;
+        if error.maybe_billed() && (left || error.kind().is_passing()) {
+            self.paid_again += 1;
+        }
+        if left {
             return;
         }
         let message = error.to_string();
@@ -213,6 +220,9 @@ impl<'p> Writer<'p> {
                 }
             }
         }
+        if self.broken.is_some() {
+            self.paid_again += self.ready.0;
+        }
         self.results.clear();
         self.errors.clear();
         self.ready = (0, 0);
@@ -223,7 +233,10 @@ impl<'p> Writer<'p> {
         self.progress.skipped = self.with.so_far.skipped();
         self.progress.failed_before = self.with.so_far.failed();
         self.progress.failed = self.failed + self.progress.failed_before;
-        self.progress.engine = self.with.client.monitor().snapshot();
+        let monitor = self.with.client.monitor();
+        self.progress.engine = monitor.snapshot();
+        self.progress.engine.maybe_billed_twice += self.paid_again;
+        self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
 
@@ -259,6 +272,16 @@ impl<'p> Writer<'p> {
         closed?;
         if stopped.is_none() && cancelled.is_cancelled() {
             stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
+        }
+        // Where the time went is the better half of the news.
+        if let Some(error) = &mut stopped
+            && error.kind() == ErrorKind::Deadline
+            && let Some(cause) = progress
+                .outage
+                .as_ref()
+                .and_then(|outage| outage.error.clone())
+        {
+            *error = error.clone().with_source(cause);
         }
         let requests = progress.total.unwrap_or(0).max(so_far.rows());
         Ok(Summary {

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::job::{Attempt, Done, Failure, Job, Panicked};
 use super::lead::Run;
-use super::progress::Ending;
+use super::progress::{Down, Ending};
 use super::results::Sink;
-use super::schedule::Task;
+use super::schedule::{Schedule, Task};
 use super::source::panic_message;
 use crate::clock::ring;
 use crate::error::{Error, ErrorKind};
@@ -36,6 +36,11 @@ where
     ) -> Option<Finished> {
         let counters = self.monitor.counters();
         let clock = self.limiter.clock();
+        if let Some(last) = &task.last
+            && self.job.maybe_paid(last)
+        {
+            counters.maybe_billed();
+        }
         let attempt = Attempt {
             number: task.history.attempts + 1,
             lane,
@@ -95,11 +100,36 @@ where
     }
 
     /// Counts a task out of its backoff.
-    pub(super) fn taken_up(&self, mut task: Task<J::Input, J::Error>) -> Task<J::Input, J::Error> {
-        if std::mem::take(&mut task.backing_off) {
-            self.monitor.counters().backed_off();
+    pub(super) fn taken_up(
+        &self,
+        mut task: Task<J::Input, J::Error>,
+        now: Instant,
+    ) -> Task<J::Input, J::Error> {
+        if let Some(since) = task.backing_off.take() {
+            let waited = now.saturating_duration_since(since);
+            self.monitor.counters().backed_off(waited);
+            task.waited += waited;
         }
         task
+    }
+
+    /// Tells those who watch whether the breaker keeps attempts back. The answer is what they were
+    /// told before, to be dropped outside the lock.
+    pub(super) fn note_outage(
+        &self,
+        schedule: &Schedule<'_, J::Input, J::Error>,
+        error: Option<Error>,
+        now: Instant,
+    ) -> Option<Down> {
+        let counters = self.monitor.counters();
+        match schedule.next_probe(now) {
+            None => counters.outage(None),
+            Some(next_probe) if error.is_some() => {
+                counters.outage(Some(Down { error, next_probe }))
+            }
+            // No news of why: what was told stands.
+            Some(_) => None,
+        }
     }
 
     /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
@@ -125,22 +155,21 @@ where
         reach: Reach,
         now: Instant,
     ) -> Option<Finished> {
+        let shown = self.job.shown(&error);
+        // Dropped after the lock.
+        let mut _old_news = None;
         let mut core = self.core.lock();
-        let held = core.schedule.is_held(now);
+        let held = core.schedule.next_probe(now).is_some();
         let decision = core
             .schedule
             .decide(task.index, &mut task.history, verdict, reach, now);
+        if held || core.schedule.next_probe(now).is_some() {
+            _old_news = self.note_outage(&core.schedule, shown, now);
+        }
         if let Decision::RetryAt(at) = decision {
-            let wait = at.saturating_duration_since(now);
-            self.monitor
-                .counters()
-                .backs_off(wait, reach != Reach::NotSent);
-            if self.job.maybe_paid(&error) {
-                self.monitor.counters().maybe_billed();
-            }
-            task.waited += wait;
+            self.monitor.counters().backs_off(reach != Reach::NotSent);
             task.last = Some(error);
-            task.backing_off = true;
+            task.backing_off = Some(now);
             core.schedule.retry_at(task, at);
             let resting = core.resting();
             drop(core);

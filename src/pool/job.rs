@@ -34,6 +34,11 @@ pub(crate) trait Job: Sync {
     fn maybe_paid(&self, _error: &Self::Error) -> bool {
         false
     }
+
+    /// The failure in the crate's own terms, to be shown while it keeps the whole run waiting.
+    fn shown(&self, _error: &Self::Error) -> Option<Error> {
+        None
+    }
 }
 
 /// The circumstances of one attempt.

@@ -20,7 +20,7 @@ mod worker;
 
 pub use closures::{Completed, Pool};
 pub use job::{Done, Failure, Panicked};
-pub use progress::{Monitor, Progress};
+pub use progress::{Monitor, Outage, Progress};
 
 pub(crate) use job::{Attempt, Job};
 pub(crate) use order::Reorder;

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::error::Error;
 use crate::limit::Waited;
+use crate::sync::Mutex;
 
 /// Watches the runs it is given to, from any thread, at any time.
 ///
@@ -55,15 +57,25 @@ pub struct Progress {
     pub threads_peak: u64,
     /// Model tokens settled, prompt and completion together.
     pub tokens: u64,
-    /// Requests sent again although the one before may have been paid for: its answer was lost on
+    /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
     pub maybe_billed_twice: u64,
     /// How long the gate was closed, by reason, in run time (not summed over items).
     pub gate: Waited,
-    /// Time between attempts, summed over items.
+    /// Time between attempts, in an outage too, summed over items; each wait is added at its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
+}
+
+/// Why a run sends nothing: the other side is down, and is asked now and then by one request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outage {
+    /// How the last attempt failed, as far as that can be told.
+    pub error: Option<Error>,
+    /// How long until the next request asks; zero while one does.
+    pub next_try: Duration,
 }
 
 impl Progress {
@@ -111,6 +123,15 @@ impl Monitor {
         }
     }
 
+    /// The outage that keeps the run waiting now, if one does.
+    pub(crate) fn outage(&self, now: Instant) -> Option<Outage> {
+        let down = self.0.down.lock().clone()?;
+        Some(Outage {
+            error: down.error,
+            next_try: down.next_probe.saturating_duration_since(now),
+        })
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.0
     }
@@ -146,6 +167,14 @@ pub(crate) struct Counters {
     gate_turn: AtomicU64,
     backoff: AtomicU64,
     wire: AtomicU64,
+    down: Mutex<Option<Down>>,
+}
+
+/// The other side is down.
+#[derive(Clone, Debug)]
+pub(crate) struct Down {
+    pub(crate) error: Option<Error>,
+    pub(crate) next_probe: Instant,
 }
 
 /// How an item ended, for the counters.
@@ -182,14 +211,21 @@ impl Counters {
     }
 
     /// An item waits for another attempt; `sent`: the one that failed was a request sent.
-    pub(crate) fn backs_off(&self, wait: Duration, sent: bool) {
+    pub(crate) fn backs_off(&self, sent: bool) {
         self.retries.fetch_add(u64::from(sent), Relaxed);
         self.backing_off.fetch_add(1, Relaxed);
-        add(&self.backoff, wait);
     }
 
-    pub(crate) fn backed_off(&self) {
+    pub(crate) fn backed_off(&self, waited: Duration) {
         self.backing_off.fetch_sub(1, Relaxed);
+        add(&self.backoff, waited);
+    }
+
+    /// The other side is down, or no longer is. The answer is what was known before, to be dropped
+    /// outside every lock.
+    #[must_use]
+    pub(crate) fn outage(&self, outage: Option<Down>) -> Option<Down> {
+        std::mem::replace(&mut *self.down.lock(), outage)
     }
 
     pub(crate) fn throttled(&self) {

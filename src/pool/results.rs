@@ -67,23 +67,55 @@ impl<I, T: Send, E: Send> Sink<I, T, E> for Slots<T, E> {
 
 /// The sending side of a run whose consumer takes outcomes as they come.
 #[derive(Debug)]
-pub(crate) struct Channel<I, T, E>(Sender<Option<Done<I, T, E>>>);
+pub(crate) struct Channel<I, T, E> {
+    sender: Sender<Option<Delivery<I, T, E>>>,
+    /// Whether a thread waits until its outcome is settled.
+    held: bool,
+}
+
+/// An outcome on its way to the consumer.
+#[derive(Debug)]
+pub(crate) struct Delivery<I, T, E> {
+    pub(crate) done: Done<I, T, E>,
+    pub(crate) hold: Option<Hold>,
+}
+
+/// Holds the thread that delivered an outcome, until this is dropped: what has finished and is not
+/// settled then never is more than there are threads, and a consumer that writes it down loses no
+/// more than that when the process is killed.
+#[derive(Debug)]
+pub(crate) struct Hold(#[expect(dead_code, reason = "its drop is the news")] Sender<()>);
 
 /// The receiving side: `None` is the end.
-pub(crate) type Outcomes<I, T, E> = Receiver<Option<Done<I, T, E>>>;
+pub(crate) type Outcomes<I, T, E> = Receiver<Option<Delivery<I, T, E>>>;
 
-pub(crate) fn channel<I, T, E>(capacity: usize) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
+/// With `held`, each delivery comes with a [`Hold`].
+pub(crate) fn channel<I, T, E>(
+    capacity: usize,
+    held: bool,
+) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
     let (sender, receiver) = bounded(capacity);
-    (Channel(sender), receiver)
+    (Channel { sender, held }, receiver)
 }
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
     fn deliver(&self, done: Done<I, T, E>) -> bool {
-        self.0.send(Some(done)).is_ok()
+        if !self.held {
+            return self
+                .sender
+                .send(Some(Delivery { done, hold: None }))
+                .is_ok();
+        }
+        let (hold, released) = bounded(0);
+        let hold = Some(Hold(hold));
+        let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
+        // Nothing is ever sent: its end is waited for.
+        let _released = released.recv();
+        wanted
     }
 
     fn end(&self) {
         // A consumer that has gone needs no word of the end.
-        let _gone = self.0.send(None);
+        let _gone = self.sender.send(None);
     }
 }

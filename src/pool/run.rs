@@ -10,7 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::job::{Done, Failure, Job};
 use super::lead::{Core, Crew, Lead, Run};
 use super::progress::{Ending, Monitor};
-use super::results::{Outcome, Outcomes, Sink, Slots, channel};
+use super::results::{Delivery, Outcome, Outcomes, Sink, Slots, channel};
 use super::schedule::Schedule;
 use super::source::{Intake, SliceSource, Source};
 use super::worker::work;
@@ -180,7 +180,7 @@ impl Settings {
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
         self.limiter.check_nested()?;
-        let (sink, outcomes) = channel(self.backlog());
+        let (sink, outcomes) = channel(self.backlog(), consumer.patience().is_some());
         let run = self.run(job, sink, Box::new(Arc::clone(intake)));
         thread::scope(|scope| {
             // Whatever way this scope is left, its threads must find the end: a consumer that
@@ -199,7 +199,11 @@ impl Settings {
             refill();
             let crew = Scoped { scope, run: &run };
             crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
-            while let Some(done) = next_outcome(&outcomes, consumer) {
+            let mut holds = Vec::new();
+            while let Some(Delivery { done, hold }) =
+                next_outcome(&outcomes, consumer, || holds.clear())
+            {
+                holds.extend(hold);
                 intake.delivered(1);
                 consumer.take(done);
                 refill();
@@ -219,7 +223,7 @@ impl Settings {
     {
         self.limiter.check_nested()?;
         let intake = self.intake();
-        let (sink, outcomes) = channel(self.backlog());
+        let (sink, outcomes) = channel(self.backlog(), false);
         let run = Arc::new(self.run::<J, _>(job, sink, Box::new(Arc::clone(&intake))));
         let cancel = run.cancel.clone();
         let feeder = Arc::clone(&intake);
@@ -249,7 +253,8 @@ pub(crate) trait Consumer<I, T, E> {
     fn take(&mut self, done: Done<I, T, E>);
 
     /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
-    /// consumers that have nothing to do between outcomes.
+    /// consumers that have nothing to do between outcomes. Where there is a lull, the threads whose
+    /// outcomes have been taken are held until it is over.
     fn patience(&self) -> Option<Duration> {
         None
     }
@@ -267,7 +272,8 @@ impl<I, T, E, F: FnMut(Done<I, T, E>)> Consumer<I, T, E> for F {
 fn next_outcome<I, T, E>(
     outcomes: &Outcomes<I, T, E>,
     consumer: &mut impl Consumer<I, T, E>,
-) -> Option<Done<I, T, E>> {
+    mut settled: impl FnMut(),
+) -> Option<Delivery<I, T, E>> {
     let Some(patience) = consumer.patience() else {
         return outcomes.recv().ok().flatten();
     };
@@ -276,6 +282,7 @@ fn next_outcome<I, T, E>(
     }
     loop {
         consumer.lull();
+        settled();
         match outcomes.recv_timeout(patience) {
             Ok(next) => return next,
             Err(RecvTimeoutError::Timeout) => {}
@@ -299,7 +306,7 @@ impl<J: Job> Iterator for Stream<J> {
         if self.ended {
             return None;
         }
-        if let Ok(Some(done)) = self.outcomes.recv() {
+        if let Ok(Some(Delivery { done, .. })) = self.outcomes.recv() {
             self.intake.delivered(1);
             return Some(done);
         }

@@ -25,8 +25,8 @@ pub(crate) struct Task<I, E> {
     pub(crate) cost: Option<Cost>,
     /// How the last attempt failed.
     pub(crate) last: Option<E>,
-    /// Whether it is counted among those that back off.
-    pub(crate) backing_off: bool,
+    /// Since when it is counted among those that back off, if it is.
+    pub(crate) backing_off: Option<Instant>,
     /// How long it has waited, at the gate and between attempts.
     pub(crate) waited: Duration,
 }
@@ -199,7 +199,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
                 history: self.judge.history(index, now, self.run_deadline),
                 cost: None,
                 last: None,
-                backing_off: false,
+                backing_off: None,
                 waited: Duration::ZERO,
             }),
             Pull::Broken(index, message) => {
@@ -283,9 +283,13 @@ impl<'env, I, E> Schedule<'env, I, E> {
         self.out == 0 && !self.expects_more()
     }
 
-    /// Whether the breaker keeps attempts back.
-    pub(crate) fn is_held(&self, now: Instant) -> bool {
-        self.judge.passage(now) != Passage::Free
+    /// While the breaker keeps attempts back: when the next probe may go.
+    pub(crate) fn next_probe(&self, now: Instant) -> Option<Instant> {
+        match self.judge.passage(now) {
+            Passage::Free => None,
+            Passage::NotUntil(at) => Some(at),
+            Passage::Probe | Passage::WhenProbed => Some(now),
+        }
     }
 }
 

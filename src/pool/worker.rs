@@ -110,14 +110,17 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     /// Settles what was finished, and finds the next thing to do, under one lock.
     fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
         let run = self.crew.run();
+        // Dropped after the lock.
+        let mut _old_news = None;
         let mut core = run.core.lock();
         let now = run.limiter.clock().now();
         let mut news = None;
         if let Some(finished) = finished {
-            let held = core.schedule.is_held(now);
+            let held = core.schedule.next_probe(now).is_some();
             core.schedule.finished(finished.index, finished.succeeded);
             if held {
                 news = core.resting();
+                _old_news = run.note_outage(&core.schedule, None, now);
             }
         }
         if run.cancel.is_cancelled() && !core.schedule.is_stopped() {
@@ -172,9 +175,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             core.leader = Leader::OnTheWay;
         }
         let step = match core.schedule.next(now, &self.bell) {
-            Next::Attempt(task) => Step::Attempt(run.taken_up(task)),
-            Next::Abandon(task) => Step::Abandon(run.taken_up(task)),
-            Next::OutOfTime(task) => Step::OutOfTime(run.taken_up(task)),
+            Next::Attempt(task) => Step::Attempt(run.taken_up(task, now)),
+            Next::Abandon(task) => Step::Abandon(run.taken_up(task, now)),
+            Next::OutOfTime(task) => Step::OutOfTime(run.taken_up(task, now)),
             Next::Broken { index, message } => Step::Broken { index, message },
             Next::At(at) => Step::Park(Some(at)),
             Next::Wait | Next::Over => Step::Park(None),

@@ -264,3 +264,28 @@ fn a_name_that_a_terminal_would_obey_is_shown_escaped() {
         .run(&["run", "\u{1b}[31mred.jsonl"], &[], &["red.jsonl"])
         .never_says(&["\u{1b}"]);
 }
+
+#[test]
+fn a_run_that_is_refused_leaves_a_summary_and_never_in_a_file_of_its_own() {
+    let folder = Folder::new();
+    let lines = request("a");
+    folder
+        .write("p.jsonl", &lines)
+        .write("p.results.jsonl", "paid for\n");
+    let summary = |input: &str, flags: &[&str]| {
+        let arguments = [&["run", input], flags].concat();
+        folder.tool(&arguments).run().code(2)
+    };
+    for (input, word) in [("p.jsonl", "OPENAI_API_KEY"), ("gone.jsonl", "gone.jsonl")] {
+        folder.write("s.json", "an older run's");
+        summary(input, &["--summary", "s.json"]).says(&[word]);
+        let summary = folder.json("s.json");
+        assert_eq!(
+            (&summary["exit"], &summary["requests"]),
+            (&2.into(), &0.into())
+        );
+    }
+    fs::remove_file(folder.path("p.jsonl")).expect("a file");
+    summary("p.jsonl", &["--summary", "p.results.jsonl"]);
+    assert_eq!(folder.read("p.results.jsonl"), "paid for\n");
+}

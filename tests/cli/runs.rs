@@ -253,19 +253,23 @@ fn a_run_out_of_time_stops_and_can_be_gone_on_with() {
     let folder = Folder::new();
     folder.requests(3);
     let server = Faultd::script(|_| Reply::stall());
-    let address = refused_addr();
-    for tool in [
-        folder
-            .tool(&["run", "p.jsonl", "--deadline", "300ms"])
-            .at(&server),
-        folder
-            .tool(&["run", "p.jsonl", "--deadline", "300ms"])
-            .env("OPENAI_BASE_URL", &format!("http://{address}/v1"))
-            .env("OPENAI_API_KEY", KEY),
-    ] {
-        tool.run()
-            .code(3)
-            .says(&["3 not done yet", "tollgate run p.jsonl"]);
+    let nobody = format!("http://{}/v1", refused_addr());
+    let there = format!("{}/v1", server.url());
+    // What was sent and never answered may have been paid for; what nobody took was not.
+    for (url, sent, why) in [(&there, 3, "time is over"), (&nobody, 0, "cannot connect")] {
+        let arguments = [
+            "run",
+            "p.jsonl",
+            "--deadline",
+            "300ms",
+            "--summary",
+            "s.json",
+        ];
+        let tool = folder.tool(&arguments).env("OPENAI_BASE_URL", url);
+        let ended = tool.env("OPENAI_API_KEY", KEY).run().code(3);
+        ended.says(&["3 not done yet", "tollgate run p.jsonl", why]);
+        let summary = folder.json("s.json");
+        assert_eq!(summary["possibly_billed_twice"], sent, "{summary}");
     }
 }
 
@@ -350,7 +354,13 @@ fn a_disk_that_is_full_is_the_tools_own_kind_of_end() {
     ];
     let ended = folder.tool(&arguments).at(&server).run().code(4);
     ended.says(&["error: ", "/dev/full"]);
-    assert_eq!(folder.json("s.json")["exit"], 4);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["exit"], 4);
+    // Answered, paid for, not kept, and asked for again by a rerun.
+    assert!(
+        summary["possibly_billed_twice"].as_u64() >= Some(1),
+        "{summary}"
+    );
 }
 
 #[cfg(unix)]
@@ -383,4 +393,40 @@ fn rows_refused_for_good_are_repeated_by_the_command_that_is_printed() {
     let printed = ["run", "p.jsonl", "-c", "1", "--retry-failed"];
     folder.tool(&printed).at(&mild).run().code(0);
     assert_eq!(mild.count(), 1);
+}
+
+#[test]
+fn a_run_that_an_outage_holds_up_says_what_it_waits_for() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let address = refused_addr();
+    let tool = folder
+        .tool(&[
+            "run",
+            "p.jsonl",
+            "--deadline",
+            "3s",
+            "--progress",
+            "json",
+            "--summary",
+            "s.json",
+        ])
+        .env("OPENAI_BASE_URL", &format!("http://{address}/v1"))
+        .env("OPENAI_API_KEY", KEY);
+    let ended = tool.run().code(3);
+    let held: Vec<Value> = records(&ended.stderr)
+        .into_iter()
+        .map(|event| event["held"].clone())
+        .filter(Value::is_object)
+        .collect();
+    let first = held.first().expect("it says so");
+    let error = first["error"].as_str().unwrap();
+    assert!(error.contains(&address.to_string()), "{error}");
+    assert!(first["next_try_s"].as_f64().unwrap() <= 60.0, "{first}");
+    // The second of waiting before the first probe is in the account.
+    let summary = folder.json("s.json");
+    assert!(
+        summary["wait_s"]["backoff"].as_f64().unwrap() >= 1.0,
+        "{summary}"
+    );
 }

@@ -151,6 +151,10 @@ fn when_the_grace_is_over_connections_are_closed() {
         (&summary["exit"], &summary["not_attempted"]),
         (&130.into(), &2.into())
     );
+    assert_eq!(
+        summary["possibly_billed_twice"], 2,
+        "sent, and sent again by a rerun"
+    );
 }
 
 /// A port on this machine where a connect neither succeeds nor fails: the backlog is full, and

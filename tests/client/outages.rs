@@ -65,6 +65,12 @@ fn a_server_that_starts_twenty_seconds_late_costs_nothing() {
         assert_eq!(reply.as_ref().unwrap().attempts(), 1, "what was sent");
     }
     assert_eq!(bench.progress().attempts, 500);
+    // The row that probes has waited for seconds: the breaker's waits are in the account.
+    assert!(
+        bench.progress().backoff >= secs(15),
+        "{:?}",
+        bench.progress()
+    );
     // What was on its way when it was noticed, and probes at 1, 3, 7 and 15 s.
     let refusals = bench.count() - 500;
     assert!((5..=20 + 4).contains(&refusals), "{refusals}");

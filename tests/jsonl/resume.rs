@@ -261,7 +261,7 @@ fn what_was_found_is_told_before_anything_is_sent() {
     desk.client(fine)
         .jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"))
         .on_progress(|now| {
-            first.get_or_insert((*now, desk.sent()));
+            first.get_or_insert((now.clone(), desk.sent()));
         })
         .run()
         .unwrap();

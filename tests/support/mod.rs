@@ -12,5 +12,6 @@
 )]
 
 pub mod faultd;
+pub mod quick;
 pub mod reply;
 pub mod wire;

@@ -1,0 +1,237 @@
+//! SIGKILL at any moment, again and again.
+//!
+//! `TOLLGATE_KILLS` sets how many times (default 12), `TOLLGATE_SEED` repeats a loop that failed.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::provider::{Provider, answer, id, requests, row_in};
+use crate::support::quick::Quick;
+use crate::tool::{Folder, Running};
+
+const ROWS: usize = 3_000;
+const IN_FLIGHT: usize = 64;
+const SIGKILL: i32 = 9;
+
+#[test]
+fn killed_at_any_moment_nothing_is_lost_and_nothing_recorded_is_sent_again() {
+    kill_again_and_again(kills(), "-c 64", |_| false);
+}
+
+#[test]
+fn killed_at_any_moment_the_rows_that_failed_are_the_errors_file() {
+    kill_again_and_again(kills() / 2, "-c 64", |row| row % 40 == 7);
+}
+
+#[test]
+fn no_more_is_ever_paid_for_and_not_on_file_than_may_be_in_flight() {
+    const AT_ONCE: usize = 4;
+    let folder = Folder::new();
+    folder.write("p.jsonl", requests(400));
+    let results = folder.path("p.results.jsonl");
+    let worst = Arc::new(AtomicUsize::new(0));
+    let provider = Provider::with({
+        let worst = Arc::clone(&worst);
+        move |row, before| {
+            let text = fs::read_to_string(&results).unwrap_or_default();
+            let recorded = text.matches('\n').count();
+            worst.fetch_max((before + 1).saturating_sub(recorded), Ordering::Relaxed);
+            Quick::json(200, &answer(row))
+        }
+    });
+    let at_once = AT_ONCE.to_string();
+    let arguments = ["run", "p.jsonl", "-c", &at_once];
+    provider.tool(&folder, &arguments).run().code(0);
+    let worst = worst.load(Ordering::Relaxed);
+    assert!(worst <= AT_ONCE, "{worst} rows sent and not on file");
+}
+
+fn kills() -> usize {
+    number("TOLLGATE_KILLS").unwrap_or(12)
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().ok().expect("a number"))
+}
+
+fn kill_again_and_again(kills: usize, options: &str, refuses: fn(usize) -> bool) {
+    let seed = number("TOLLGATE_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("TOLLGATE_SEED={seed}");
+    let mut chance = Rng::with_seed(seed);
+    let mut work = Work::new(options, refuses);
+    let (mut killed, mut requests, mut rows) = (0, 0, 0);
+    while killed < kills {
+        let moment = Moment::any(&mut chance);
+        if work.killed_at(moment) {
+            killed += 1;
+        } else {
+            work.ended();
+            requests += work.provider.count();
+            rows += ROWS;
+            work = Work::new(options, refuses);
+        }
+    }
+    work.finish();
+    requests += work.provider.count();
+    rows += ROWS;
+    println!("{killed} kills, {rows} rows, {requests} requests");
+}
+
+/// When a run is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after its start: while it reads back, opens, sends its first.
+    Time(Duration),
+    /// So many requests, and a little, after its start.
+    Requests(usize, Duration),
+}
+
+impl Moment {
+    fn any(chance: &mut Rng) -> Self {
+        let little = Duration::from_micros(chance.u64(..3_000));
+        match chance.u8(..3) {
+            0 => Self::Time(Duration::from_micros(chance.u64(..150_000))),
+            _ => Self::Requests(chance.usize(1..ROWS / 4), little),
+        }
+    }
+
+    /// Waits for it, or for the run to end before.
+    fn wait(self, run: &mut Running, requests: impl Fn() -> usize) {
+        match self {
+            Self::Time(time) => thread::sleep(time),
+            Self::Requests(count, little) => {
+                while requests() < count && run.child().try_wait().is_ok_and(|end| end.is_none()) {
+                    thread::sleep(Duration::from_micros(100));
+                }
+                thread::sleep(little);
+            }
+        }
+    }
+}
+
+/// One input on its way to being done, however often it is killed.
+struct Work {
+    folder: Folder,
+    provider: Provider,
+    arguments: Vec<String>,
+    refuses: fn(usize) -> bool,
+    kills: usize,
+    /// The whole lines of the results file.
+    results: String,
+    /// The rows in it.
+    done: HashSet<usize>,
+}
+
+impl Work {
+    fn new(options: &str, refuses: fn(usize) -> bool) -> Self {
+        let folder = Folder::new();
+        folder.write("p.jsonl", requests(ROWS));
+        let arguments = ["run", "p.jsonl", "-q"]
+            .into_iter()
+            .chain(options.split(' '));
+        Self {
+            folder,
+            provider: Provider::start(refuses),
+            arguments: arguments.map(str::to_owned).collect(),
+            refuses,
+            kills: 0,
+            results: String::new(),
+            done: HashSet::new(),
+        }
+    }
+
+    fn start(&self) -> Running {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.provider.tool(&self.folder, &arguments).start()
+    }
+
+    /// Runs it and kills it; false if it had ended before.
+    fn killed_at(&mut self, moment: Moment) -> bool {
+        let before = self.provider.count();
+        let recorded: HashSet<usize> = self.done.union(&self.failed()).copied().collect();
+        let mut run = self.start();
+        moment.wait(&mut run, || self.provider.count() - before);
+        run.child().kill().expect("it is ours");
+        let status = run.child().wait().expect("it ends");
+        let killed = status.signal() == Some(SIGKILL);
+        if !killed {
+            run.wait().code(self.exit());
+        }
+        self.look_at_results();
+        self.kills += usize::from(killed);
+        for row in self.provider.asked(before) {
+            assert!(!recorded.contains(&row), "{moment:?}: {} again", id(row));
+        }
+        println!("{moment:?}: {} of {ROWS}", self.done.len());
+        killed
+    }
+
+    /// What was whole is as it was, and what is new is whole and new.
+    fn look_at_results(&mut self) {
+        let whole = whole_lines(&self.folder, "p.results.jsonl");
+        let new = whole.strip_prefix(&self.results);
+        for line in new.expect("what was recorded stays").lines() {
+            let row = row_in(line);
+            assert!(self.done.insert(row), "{} twice", id(row));
+            assert!(!(self.refuses)(row));
+        }
+        self.results = whole;
+    }
+
+    /// The rows that are recorded as failed.
+    fn failed(&self) -> HashSet<usize> {
+        let whole = whole_lines(&self.folder, "p.errors.jsonl");
+        let rows: HashSet<usize> = whole.lines().map(row_in).collect();
+        assert!(rows.iter().all(|&row| (self.refuses)(row)));
+        rows
+    }
+
+    fn finish(&mut self) {
+        self.start().wait().code(self.exit());
+        self.look_at_results();
+        self.ended();
+    }
+
+    /// Every row is on file once, and no more was asked for than kills can have cost.
+    fn ended(&self) {
+        let errors = self
+            .folder
+            .has("p.errors.jsonl")
+            .then(|| self.folder.read("p.errors.jsonl"));
+        let errors = errors.unwrap_or_default();
+        let mut failed: Vec<usize> = errors.lines().map(row_in).collect();
+        failed.sort_unstable();
+        let expected: Vec<usize> = (0..ROWS).filter(|&row| (self.refuses)(row)).collect();
+        assert_eq!(failed, expected);
+        assert_eq!(
+            self.folder.read("p.results.jsonl"),
+            self.results,
+            "a torn end"
+        );
+        assert_eq!(self.done.len(), ROWS - failed.len());
+        let beyond = self.provider.count() - ROWS;
+        let bound = IN_FLIGHT * self.kills;
+        println!("{} kills, {beyond} requests beyond the ideal", self.kills);
+        assert!(beyond <= bound, "{beyond} requests too many, for {bound}");
+    }
+
+    fn exit(&self) -> i32 {
+        i32::from((0..ROWS).any(self.refuses))
+    }
+}
+
+/// A file up to its last newline, which must be UTF-8.
+fn whole_lines(folder: &Folder, name: &str) -> String {
+    let mut bytes = fs::read(folder.path(name)).unwrap_or_default();
+    let end = bytes.iter().rposition(|&byte| byte == b'\n');
+    bytes.truncate(end.map_or(0, |end| end + 1));
+    String::from_utf8(bytes).expect("whole records")
+}
