@@ -8,6 +8,7 @@ pub mod tool;
 
 mod bad_input;
 mod others;
+mod parsers;
 mod runs;
 #[cfg(unix)]
 mod signals;
