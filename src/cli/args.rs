@@ -81,6 +81,10 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
+    /// Keep the answers of requests that have changed since, instead of refusing the input
+    #[arg(long, help_heading = FILES)]
+    pub(crate) force_resume: bool,
+
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,

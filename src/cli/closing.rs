@@ -62,7 +62,7 @@ impl Closing<'_> {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });
 
-        let finished = progress.succeeded + progress.failed;
+        let finished = progress.finished();
         let wall = summary.wall.as_secs_f64();
         if finished > 0 && wall > 0.0 {
             let pace = rate(finished as f64 / wall);

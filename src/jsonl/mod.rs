@@ -24,4 +24,4 @@ mod sweep;
 mod writer;
 
 pub use run::FileRun;
-pub use summary::{FileProgress, Summary};
+pub use summary::{FileProgress, Found, Summary};

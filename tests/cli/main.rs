@@ -9,6 +9,7 @@ pub mod tool;
 mod bad_input;
 mod others;
 mod parsers;
+mod resume;
 mod runs;
 #[cfg(unix)]
 mod signals;
