@@ -105,6 +105,12 @@ impl<R: Read> Lines<R> {
         })
     }
 
+    /// How many lines, blank ones included, and how many bytes have been read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.number, self.offset)
+    }
+
     /// The next line that is not blank; `None` at the end.
     ///
     /// # Errors

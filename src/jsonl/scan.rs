@@ -3,14 +3,13 @@
 //! Two rows of one id cannot be told apart in the results, and the answer of a row that has changed
 //! since is not its own: finding out after a night of paid requests is too late.
 //!
-//! What grows with the file is the table of ids, 24 bytes a row (twice that while it is being
-//! extended): ids are kept as 128-bit hashes and sorted at the end, which takes less than half of
-//! what a hash set does. It is freed before the run begins.
+//! What grows with the file is the table of [ids](super::ids), which is freed before the run begins.
 
 use std::io::Read;
 
 use super::cores::Cores;
 use super::hash::LineHash;
+use super::ids::{Duplicate, Ids};
 use super::journal::{Past, Standing};
 use super::line::Format;
 use super::names::Place;
@@ -87,14 +86,6 @@ fn list(named: impl Iterator<Item = String>, all: u64) -> String {
     lines.join("\n  ")
 }
 
-/// Two physical lines with one `custom_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Duplicate {
-    /// Where the id stands for the first time.
-    pub(crate) first: u64,
-    pub(crate) again: u64,
-}
-
 impl Survey {
     /// All rows, those included that are no requests.
     pub(crate) fn total(&self) -> u64 {
@@ -144,7 +135,7 @@ pub(crate) fn scan<R: Read>(
         whole.add(part.map_err(unreadable)?);
     }
     Ok(Survey {
-        duplicates: duplicates(whole.ids, &cores),
+        duplicates: whole.ids.duplicates(&cores),
         ..whole.survey
     })
 }
@@ -153,14 +144,7 @@ pub(crate) fn scan<R: Read>(
 #[derive(Default)]
 struct Part {
     survey: Survey,
-    ids: Vec<Id>,
-}
-
-/// Sorts by id, then by line.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Id {
-    hash: (u64, u64),
-    line: u64,
+    ids: Ids,
 }
 
 impl Part {
@@ -190,10 +174,7 @@ impl Part {
                 Standing::Failed => survey.failed += 1,
                 Standing::Changed => survey.changed.note(number, &custom_id),
             }
-            found.ids.push(Id {
-                hash: id.halves(),
-                line: number,
-            });
+            found.ids.note(id, number);
         }
         found
     }
@@ -205,23 +186,8 @@ impl Part {
         survey.done += more.done;
         survey.failed += more.failed;
         survey.changed.add(more.changed);
-        self.ids.extend(later.ids);
+        self.ids.append(later.ids);
     }
-}
-
-fn duplicates(mut ids: Vec<Id>, cores: &Cores) -> Vec<Duplicate> {
-    cores.sort(&mut ids);
-    let mut duplicates: Vec<_> = ids
-        .chunk_by(|one, other| one.hash == other.hash)
-        .flat_map(|same| {
-            same[1..].iter().map(|id| Duplicate {
-                first: same[0].line,
-                again: id.line,
-            })
-        })
-        .collect();
-    duplicates.sort_unstable_by_key(|duplicate| duplicate.again);
-    duplicates
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod check;
 mod others;
 mod parsers;
 mod resume;
