@@ -1,6 +1,6 @@
 //! One file that whole records are appended to, or the standard output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,17 @@ impl Target {
                 format!("cannot open {path:?} for writing: {error}"),
             )
             .with_source(error)),
+        }
+    }
+
+    /// The path of a regular file, or of one to be made.
+    pub(super) fn regular(&self) -> Option<&Path> {
+        match self {
+            Self::File {
+                path, end: Some(_), ..
+            } => Some(path),
+            Self::Unopened(path) if !is_special(path) => Some(path),
+            _ => None,
         }
     }
 
@@ -135,6 +146,11 @@ pub(super) fn sync_folder(path: &Path) {
     if let Ok(folder) = File::open(folder(path)) {
         let _where_possible = folder.sync_all();
     }
+}
+
+/// A device or a pipe: a file that was put in its place would be a loss.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
 }
 
 #[cold]
