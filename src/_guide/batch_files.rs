@@ -124,7 +124,10 @@
 //! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
 //! each row, so a crash of the *machine* may cost rows that finished shortly before.
 //!
-//! Nothing keeps two runs from writing to one output at the same time: start one.
+//! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
+//! process id stands; a second run is refused and names that process. The lock is the system's: it
+//! ends with its holder, and one that a killed run has left is taken over. Where the file system has
+//! no locks, a warning says so.
 //!
 //! # A look before the run
 //!

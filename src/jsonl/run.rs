@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Earlier, Journal, Opening, Past, Taking};
+use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -213,6 +213,7 @@ impl FileRun<'_> {
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
         let places = self.places()?;
+        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
         let format = self.format();
         let input = places.input.open_input()?;
         let opening = Opening {
@@ -231,6 +232,13 @@ impl FileRun<'_> {
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;
+        locks.begin();
+        if let Some(rows) = locks.left_in_flight() {
+            log::warn!(
+                "a run over this output was killed: up to {rows} rows that it had in flight may \
+                 have been billed, and are sent again"
+            );
+        }
         let past = Arc::new(past);
         let reading = Reading {
             place: places.input,
