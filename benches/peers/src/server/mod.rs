@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use peers::{Result, chat, figures};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection};
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,10 @@ fn listen(doors: &[Door], tls: Option<&Arc<ServerConfig>>, round_trip: Duration)
 fn certificate(ca_file: &Path) -> Result<ServerConfig> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // By default both would have one name, and OpenSSL would take the server's for self-signed.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "the authority of the bench");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
