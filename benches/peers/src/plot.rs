@@ -71,7 +71,7 @@ fn draw(svg: &mut String, table: &Table, top: f64) {
     for (index, panel) in PANELS.iter().enumerate() {
         let left = MARGIN + LABELS + index as f64 * (PANEL + GAP);
         text(svg, left, top + 44.0, "fill=\"#555555\"", panel.title);
-        let most = table.lines.iter().map(panel.figure).fold(0.0, scale_end);
+        let most = scale_end(table.lines.iter().map(panel.figure));
         for (place, line) in table.lines.iter().enumerate() {
             let y = top + HEAD + BAR * place as f64;
             let value = (panel.figure)(line);
@@ -90,7 +90,7 @@ fn draw(svg: &mut String, table: &Table, top: f64) {
                 BAR - 5.0,
                 colour(&line.client),
             );
-            // A bar that would dwarf all others is cut, and its figure says so.
+            // A bar that is cut says so.
             let cut = if value > most { "≫ " } else { "" };
             let figure = format!("{cut}{value:.*}", panel.decimals);
             text(
@@ -104,14 +104,10 @@ fn draw(svg: &mut String, table: &Table, top: f64) {
     }
 }
 
-/// The end of a panel's scale, one value after the other: what is over ten times the rest so far
-/// does not stretch it.
-fn scale_end(most: f64, value: f64) -> f64 {
-    if most > 0.0 && value > 10.0 * most {
-        most
-    } else {
-        most.max(value)
-    }
+/// The end of a panel's scale: the most, unless it would dwarf the first, who is compared with all.
+fn scale_end(mut values: impl Iterator<Item = f64>) -> f64 {
+    let first = values.next().unwrap_or(0.0);
+    values.fold(first, f64::max).min(4.0 * first)
 }
 
 fn colour(client: &str) -> &'static str {
@@ -130,4 +126,18 @@ fn text(svg: &mut String, x: f64, y: f64, style: &str, words: &str) {
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scale_end;
+
+    #[test]
+    fn a_giant_does_not_dwarf_the_first() {
+        let ends = [vec![2.0, 3.0], vec![2.0, 900.0], vec![]];
+        assert_eq!(
+            ends.map(|values| scale_end(values.into_iter())),
+            [3.0, 8.0, 0.0]
+        );
+    }
 }
