@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
+use super::journal::{Earlier, Fsync, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -38,6 +38,7 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    fsync: Fsync,
 }
 
 impl Default for Choices {
@@ -51,6 +52,7 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            fsync: Fsync::default(),
         }
     }
 }
@@ -177,6 +179,23 @@ impl FileRun<'_> {
         self
     }
 
+    /// When results are brought to the disk. Default: what has waited for a second, and all of it
+    /// at the end.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Fsync};
+    ///
+    /// let run = Client::from_env()?.jsonl("in.jsonl", "out.jsonl");
+    /// run.fsync(Fsync::Always).run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fsync(mut self, fsync: Fsync) -> Self {
+        self.choices.fsync = fsync;
+        self
+    }
+
     /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
     /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -223,6 +242,7 @@ impl FileRun<'_> {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,
             },
+            fsync: self.choices.fsync,
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
