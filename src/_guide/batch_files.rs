@@ -106,6 +106,39 @@
 //!
 //! Nothing keeps two runs from writing to one output at the same time: start one.
 //!
+//! # A look before the run
+//!
+//! `tollgate check INPUT` reads a file as a run would, on all cores, sends nothing and says what it
+//! holds: requests, models, endpoints, about how many model tokens the prompts have (by the
+//! estimate that a limit on tokens reserves with) and how many the answers may have at most. It
+//! names what a run would refuse or make a failed row of: lines that are no requests, with line and
+//! column (in bytes, from 1), ids that stand twice, with both lines, and bodies that ask for a
+//! stream. The exit code is 0 where nothing is wrong, 1 where something is, and 2 for a file that
+//! cannot be read.
+//!
+//! With `--provider` it also says what keeps the file from that provider's own batch service, whose
+//! rules a run does not need:
+//!
+//! | | `openai` | `anthropic` | `azure` |
+//! |---|---|---|---|
+//! | form | `method` and `url` in each line | `custom_id` and `params` | `method` and `url` in each line |
+//! | requests | 50,000 | 100,000 | 100,000 |
+//! | bytes | 200 million | 256 million | 200 million |
+//! | endpoints, models | one of each; the endpoint is a known one | | one of each |
+//! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
+//!
+//! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
+//! `lines`), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
+//! (1,000 at most, names cut to 200 bytes), with the requests of all others in
+//! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
+//! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
+//! `findings_by_kind` (counts) and `findings`, the first 1,000 of each kind: `kind`, `line`,
+//! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
+//! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
+//! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
+//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
+//! `batch_`.
+//!
 //! # Memory
 //!
 //! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.

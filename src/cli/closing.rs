@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::iter;
 
-use super::words::{count, counted, rate, time};
+use super::words::{aligned, count, counted, rate, time};
 use crate::Summary;
 use crate::jsonl::names::{Place, Places};
 
@@ -23,15 +23,7 @@ pub(crate) struct Closing<'a> {
 impl Closing<'_> {
     /// The closing summary: a label and a fact a line.
     pub(crate) fn text(&self) -> String {
-        let facts = self.facts();
-        let width = facts.iter().map(|(label, _)| label.len()).max();
-        let width = width.unwrap_or_default() + 2;
-        let mut text = String::new();
-        for (label, fact) in facts {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{label:width$}{fact}");
-        }
-        text
+        aligned(&self.facts())
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -62,7 +54,7 @@ impl Closing<'_> {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });
 
-        let finished = progress.succeeded + progress.failed;
+        let finished = progress.finished();
         let wall = summary.wall.as_secs_f64();
         if finished > 0 && wall > 0.0 {
             let pace = rate(finished as f64 / wall);

@@ -127,11 +127,7 @@ fn key_from(server: &Server) -> String {
 }
 
 fn convention(server: &Server) -> Provider {
-    match server.provider {
-        None | Some(Named::Openai) => Provider::OpenAi,
-        Some(Named::Anthropic) => Provider::Anthropic,
-        Some(Named::Azure) => Provider::Azure,
-    }
+    server.provider.map(Provider::from).unwrap_or_default()
 }
 
 /// Whether the input is one prompt a line.

@@ -99,6 +99,7 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .strict(args.strict)
         .overwrite(plan.overwrite)
         .retry_failed(args.retry_failed)
+        .force_resume(args.force_resume)
         .simulated(plan.simulator.is_some());
     match &args.prompts.model {
         Some(model) => {

@@ -25,7 +25,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         if path == Path::new("-") {
             Self::Stream
         } else {

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Found, Journal, Opening, Past};
+use super::journal::{Earlier, Journal, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
-use super::rows::{Rows, SendRows};
-use super::scan::scan;
-use super::summary::{FileProgress, Summary};
+use super::rows::{Reading, Rows, SendRows};
+use super::scan::{Survey, scan};
+use super::summary::{FileProgress, Found, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::Client;
+use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
@@ -35,6 +36,7 @@ struct Choices {
     strict: bool,
     overwrite: bool,
     retry_failed: bool,
+    force_resume: bool,
     simulated: bool,
 }
 
@@ -47,6 +49,7 @@ impl Default for Choices {
             strict: false,
             overwrite: false,
             retry_failed: false,
+            force_resume: false,
             simulated: false,
         }
     }
@@ -158,6 +161,13 @@ impl FileRun<'_> {
         self
     }
 
+    /// Keeps the answers of rows whose request has changed since. Default: no; an input with such
+    /// rows is refused, as the answer on file is not that of the request.
+    pub fn force_resume(mut self, force: bool) -> Self {
+        self.choices.force_resume = force;
+        self
+    }
+
     /// Marks the records as simulated; they are never mixed with others in one file. Default: no.
     pub fn simulated(mut self, simulated: bool) -> Self {
         self.choices.simulated = simulated;
@@ -205,35 +215,33 @@ impl FileRun<'_> {
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
-            ordered: self.choices.ordered,
-            retry_failed: self.choices.retry_failed,
+            taking: Taking {
+                retry_failed: self.choices.retry_failed,
+                force_resume: self.choices.force_resume,
+            },
         };
         // Nothing is touched before everything has been looked at.
-        let found = Found::look_back(&places, opening)?;
-        let total = match &input {
-            Input::Regular(_) => Some(self.look_through(&places.input, &format)?),
-            Input::Stream(_) => None,
-        };
-        let past = Arc::new(found.past);
-        if !past.is_empty() && total.is_some() {
-            refuse_changed(&places.input, &format, &past)?;
-        }
-        let journal = Journal::open(&places, opening, &found.traces)?;
-        let source: Box<dyn std::io::Read + Send> = match input {
-            Input::Regular(file) => Box::new(file),
-            Input::Stream(stream) => stream,
-        };
-        let (rows, so_far) = Rows::new(
-            places.input,
-            source,
+        let outside = self.client.settings().cancel.clone();
+        let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
+        let survey = look_through(&places.input, &format, &past, &outside)?;
+        let found = Found::new(&past, &traces, survey.as_ref());
+        let journal = Journal::open(&places, opening, &traces)?;
+        let past = Arc::new(past);
+        let reading = Reading {
+            place: places.input,
+            source: Some(match input {
+                Input::Regular(file) => Box::new(file),
+                Input::Stream(stream) => stream,
+            }),
             format,
-            Arc::clone(&past),
-            total.is_some(),
-        );
+            past: Arc::clone(&past),
+            cancel: outside.clone(),
+        };
+        let total = survey.as_ref().map(Survey::total);
+        let (rows, so_far) = Rows::new(reading, survey.as_ref());
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
-        let outside = settings.cancel.clone();
         settings.cancel = outside.child();
         let mut writer = Writer::new(Writing {
             client: client.clone(),
@@ -242,18 +250,22 @@ impl FileRun<'_> {
             journal,
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
-            so_far: Arc::clone(&so_far),
+            so_far,
+            past,
             total,
+            found,
             opened,
             on_progress: self.on_progress,
         });
+        // Whoever looks on learns what there is to do before any of it is done.
+        writer.look();
         let job = SendRows(client);
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {
             settings.for_each_detached(job, rows, &mut writer)?;
         }
-        writer.finish(&past, &outside)
+        writer.finish(&outside)
     }
 
     fn places(&self) -> Result<Places> {
@@ -271,16 +283,6 @@ impl FileRun<'_> {
                 simulate: self.choices.simulated,
             }),
         }
-    }
-
-    /// Counts the rows of a file, and refuses duplicate ids before anything is sent.
-    fn look_through(&self, place: &Place, format: &Format) -> Result<u64> {
-        let Input::Regular(file) = place.open_input()? else {
-            return Ok(0);
-        };
-        let survey = scan(file, place, format, &self.client.settings().cancel)?;
-        survey.refuse_duplicates(&place.to_string())?;
-        Ok(survey.rows + survey.bad)
     }
 
     fn format(&self) -> Format {
@@ -307,22 +309,17 @@ impl fmt::Debug for FileRun<'_> {
     }
 }
 
-/// Looks for rows that have been answered as another request, before anything is sent.
-fn refuse_changed(place: &Place, format: &Format, past: &Arc<Past>) -> Result<()> {
+/// Looks through an input that can be read twice, before anything is sent.
+fn look_through(
+    place: &Place,
+    format: &Format,
+    past: &Past,
+    cancel: &Cancel,
+) -> Result<Option<Survey>> {
     let Input::Regular(file) = place.open_input()? else {
-        return Ok(());
+        return Ok(None);
     };
-    let (rows, so_far) = Rows::new(
-        place.clone(),
-        Box::new(file),
-        format.clone(),
-        Arc::clone(past),
-        true,
-    );
-    // Rows are only looked at, as they will be again.
-    let _looked_at = rows.count();
-    match so_far.failure() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    let survey = scan(file, place, format, past, cancel)?;
+    survey.check(place)?;
+    Ok(Some(survey))
 }

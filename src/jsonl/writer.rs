@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::journal::{Journal, Past};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
-use super::summary::{FileProgress, Summary};
+use super::summary::{FileProgress, Found, Summary};
 use crate::api::classify::record_code;
 use crate::api::{Client, Failed, Reply, into_error};
 use crate::cancel::Cancel;
@@ -31,8 +31,10 @@ pub(super) struct Writing<'p> {
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
+    pub(super) past: Arc<Past>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
+    pub(super) found: Option<Found>,
     pub(super) opened: Instant,
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
@@ -83,6 +85,7 @@ impl<'p> Writer<'p> {
         Self {
             progress: FileProgress {
                 total: with.total,
+                found: with.found,
                 ..FileProgress::default()
             },
             last_record: with.opened,
@@ -145,7 +148,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.results, &record);
         self.ready.0 += 1;
-        self.with.journal.ended(row.custom_id.as_deref());
+        self.with.past.ended(row.custom_id.as_deref());
     }
 
     /// Records a failed row, unless it is left for a rerun: one that was never attempted, cancelled,
@@ -191,7 +194,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.errors, &record);
         self.ready.1 += 1;
-        self.with.journal.ended(row.custom_id.as_deref());
+        self.with.past.ended(row.custom_id.as_deref());
     }
 
     fn flush(&mut self) {
@@ -225,10 +228,11 @@ impl<'p> Writer<'p> {
         self.ready = (0, 0);
     }
 
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.progress.elapsed = self.with.opened.elapsed();
         self.progress.skipped = self.with.so_far.skipped();
-        self.progress.failed = self.failed + self.with.so_far.failed();
+        self.progress.failed_before = self.with.so_far.failed();
+        self.progress.failed = self.failed + self.progress.failed_before;
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
         self.progress.engine.maybe_billed_twice += self.paid_again;
@@ -236,7 +240,7 @@ impl<'p> Writer<'p> {
         (self.with.on_progress)(&self.progress);
     }
 
-    pub(super) fn finish(mut self, past: &Past, cancelled: &Cancel) -> Result<Summary> {
+    pub(super) fn finish(mut self, cancelled: &Cancel) -> Result<Summary> {
         if let Some(order) = self.with.order.take() {
             for done in order.into_rest() {
                 self.record(done);
@@ -249,6 +253,7 @@ impl<'p> Writer<'p> {
                 Writing {
                     journal,
                     so_far,
+                    past,
                     opened,
                     ..
                 },
@@ -258,7 +263,9 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
-        let closed = journal.close(past);
+        // A file has been looked through to its end beforehand.
+        let whole_input = progress.total.is_some() || so_far.reached_end();
+        let closed = journal.close(&past, whole_input);
         if let Some(error) = broken.or(so_far.failure()) {
             return Err(error);
         }

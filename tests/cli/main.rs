@@ -7,8 +7,10 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod check;
 mod others;
 mod parsers;
+mod resume;
 mod runs;
 #[cfg(unix)]
 mod signals;

@@ -13,21 +13,21 @@
 mod look_back;
 mod past;
 mod rewrite;
+mod table;
 mod target;
 
-use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use self::past::Book;
 use self::rewrite::clean_errors;
 use self::target::{Target, failed};
-use super::hash::LineHash;
 use super::names::{Place, Places};
 use crate::error::Result;
 
-pub(super) use self::look_back::{Found, Traces};
-pub(super) use self::past::{Past, Standing};
+pub(super) use self::look_back::{Earlier, Traces};
+pub(super) use self::past::{Past, Standing, Taking};
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +36,7 @@ pub(super) struct Opening {
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
-    /// Results are written in the input's order, which an append cannot keep.
-    pub(super) ordered: bool,
-    /// Rows that failed for a reason that will not pass are tried again all the same.
-    pub(super) retry_failed: bool,
+    pub(super) taking: Taking,
 }
 
 /// Both files of a run, open.
@@ -48,8 +45,6 @@ pub(super) struct Journal {
     errors: Target,
     /// The length of what earlier runs left in the errors file.
     old_errors: u64,
-    /// Ids that this run has finished, kept while there are old errors to be cleaned.
-    ended_now: HashSet<LineHash>,
 }
 
 impl Journal {
@@ -87,7 +82,6 @@ impl Journal {
             output,
             errors,
             old_errors: traces.old_errors,
-            ended_now: HashSet::new(),
         })
     }
 
@@ -104,25 +98,17 @@ impl Journal {
         }
     }
 
-    /// Notes that this run has finished a row, well or not.
-    pub(super) fn ended(&mut self, custom_id: Option<&str>) {
-        if let Some(id) = custom_id
-            && self.old_errors > 0
-        {
-            self.ended_now.insert(LineHash::of(id.as_bytes()));
-        }
-    }
-
-    /// Brings both files to the disk, and the errors file to exactly the rows failed now.
+    /// Brings both files to the disk, and the errors file to exactly the rows failed now;
+    /// `whole_input` says that all rows of the input have been met.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(mut self, past: &Past) -> Result<()> {
+    pub(super) fn close(mut self, past: &Past, whole_input: bool) -> Result<()> {
         if self.old_errors > 0
             && let Target::Unopened(path) | Target::File { path, .. } = &self.errors
         {
             let path = path.clone();
-            let stands = |id| !self.ended_now.contains(&id) && !past.done.contains_key(&id);
+            let stands = |id, offset| past.stands(id, Book::Errors, offset, whole_input);
             clean_errors(&path, self.old_errors, stands)
                 .map_err(|error| failed("rewrite the errors file", &path, error))?;
             self.errors = Target::Shared;

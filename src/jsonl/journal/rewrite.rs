@@ -10,11 +10,11 @@ use super::super::readback::ReadRecord;
 use super::target::sync_folder;
 
 /// Leaves in the errors file what this run has written behind its first `old_errors` bytes, and of
-/// the rest the rows that still stand.
+/// the rest the records that still stand, by their id and their offset.
 pub(super) fn clean_errors(
     path: &Path,
     old_errors: u64,
-    stands: impl Fn(LineHash) -> bool,
+    stands: impl Fn(LineHash, u64) -> bool,
 ) -> io::Result<()> {
     let mut source = BufReader::new(File::open(path)?);
     let fresh = beside(path);
@@ -34,14 +34,15 @@ pub(super) fn clean_errors(
     let mut at = 0;
     let mut kept = false;
     while source.read_until(b'\n', &mut line)? > 0 {
-        let old = at < old_errors;
+        let offset = at;
+        let old = offset < old_errors;
         at += line.len() as u64;
         // A torn line, or one without an id, was read again by this run if it read so far.
         let id = ReadRecord::parse(line.trim_ascii_end())
             .ok()
             .and_then(|record| record.custom_id)
             .map(|id| LineHash::of(id.as_bytes()));
-        if line.ends_with(b"\n") && (!old || id.is_some_and(&stands)) {
+        if line.ends_with(b"\n") && (!old || id.is_some_and(|id| stands(id, offset))) {
             target.write_all(&line)?;
             kept = true;
         }

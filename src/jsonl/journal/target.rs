@@ -66,9 +66,9 @@ impl Target {
             return Ok(());
         };
         let mended = match tail {
-            Tail::Whole(end) => Ok(end),
-            Tail::Unended(end) => file.write_all(b"\n").map(|()| end + 1),
-            Tail::Torn(end) => file.set_len(end).map(|()| end),
+            Tail::Whole => Ok(*end),
+            Tail::Unended => file.write_all(b"\n").map(|()| *end + 1),
+            Tail::Torn(whole) => file.set_len(whole).map(|()| whole),
         };
         *end = mended.map_err(|error| failed("repair the end of", path, error))?;
         Ok(())
