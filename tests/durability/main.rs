@@ -14,5 +14,6 @@ pub mod tool;
 mod desk;
 mod disk;
 mod kills;
+mod limits;
 mod provider;
 mod torn;
