@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::hash::LineHash;
-use super::journal::{Past, Standing};
+use super::journal::{Entry, Past, Standing, Table};
 use super::line::{Dialect, Format, RequestLine};
 use super::names::Place;
 use super::problem::{BadLine, Problem};
@@ -111,6 +111,8 @@ pub(super) struct ReadSoFar {
     skipped: AtomicU64,
     failed: AtomicU64,
     reached_end: AtomicBool,
+    /// The places of the rows in the input, by their ids, once all are known.
+    order: Mutex<Option<Table<u64>>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -135,6 +137,11 @@ impl ReadSoFar {
         self.failed.load(Relaxed)
     }
 
+    /// The places of all rows in the input, if they were asked for and the end was reached.
+    pub(super) fn take_order(&self) -> Option<Table<u64>> {
+        self.order.lock().take()
+    }
+
     /// Why reading ended before the input did.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
@@ -148,6 +155,8 @@ pub(super) struct Rows {
     lines: Option<Lines<Box<dyn Read + Send>>>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
+    /// The rows' places so far, where they are asked for.
+    order: Option<Vec<Entry<u64>>>,
     so_far: Arc<ReadSoFar>,
 }
 
@@ -159,6 +168,8 @@ pub(super) struct Reading {
     pub(super) past: Arc<Past>,
     /// Asked a line: a million rows that are done are passed over in one pull.
     pub(super) cancel: Cancel,
+    /// Remember the order of all rows.
+    pub(super) note_order: bool,
 }
 
 impl Rows {
@@ -170,6 +181,7 @@ impl Rows {
             so_far.failed.store(survey.failed, Relaxed);
         }
         let rows = Self {
+            order: with.note_order.then(Vec::new),
             with,
             lines: None,
             seen: survey.is_none().then(HashSet::new),
@@ -189,6 +201,8 @@ impl Rows {
         };
         while !with.cancel.is_cancelled() {
             let Some(line) = lines.next().map_err(unreadable)? else {
+                let order = self.order.take().map(Table::new);
+                *self.so_far.order.lock() = order;
                 self.so_far.reached_end.store(true, Relaxed);
                 return Ok(None);
             };
@@ -205,6 +219,9 @@ impl Rows {
                 && !seen.insert(id)
             {
                 return Ok(Some(row.again()));
+            }
+            if let Some(order) = &mut self.order {
+                order.push(Entry::new(id, row.number));
             }
             let passed_over = match with.past.standing(id, row.hash) {
                 Standing::ToDo => return Ok(Some(row)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Journal, Past};
+use super::journal::{Ending, Journal, Past};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, Found, Summary};
@@ -263,9 +263,16 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
-        // A file has been looked through to its end beforehand.
-        let whole_input = progress.total.is_some() || so_far.reached_end();
-        let closed = journal.close(&past, whole_input);
+        let stopped_early = stopped.is_some() || cancelled.is_cancelled();
+        let closed = journal.close(
+            &past,
+            &Ending {
+                // A file has been looked through to its end beforehand.
+                whole_input: progress.total.is_some() || so_far.reached_end(),
+                // The next run will put right what is not complete.
+                order: so_far.take_order().filter(|_| !stopped_early),
+            },
+        );
         if let Some(error) = broken.or(so_far.failure()) {
             return Err(error);
         }

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::job::{Done, Failure};
 use crate::clock::{Bell, Clock};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Takes outcomes from a run's threads. May block: the thread then holds no permit.
 pub(crate) trait Sink<I, T, E>: Sync {
@@ -74,6 +75,7 @@ pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
     /// Whether a thread waits until its outcome is settled.
     held: bool,
+    gone: Arc<AtomicBool>,
 }
 
 /// An outcome on its way to the consumer.
@@ -95,8 +97,23 @@ impl Drop for Hold {
     }
 }
 
-/// The receiving side: `None` is the end.
-pub(crate) type Outcomes<I, T, E> = Receiver<Option<Delivery<I, T, E>>>;
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Outcomes<I, T, E> {
+    /// `None` is the end.
+    pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// What nobody takes any more stays in a channel for as long as somebody may send, and with it the
+/// holds: whoever leaves lets go of them.
+impl<I, T, E> Drop for Outcomes<I, T, E> {
+    fn drop(&mut self) {
+        // First: a thread that sends after the last look must not begin to wait.
+        self.gone.store(true, Ordering::SeqCst);
+        self.receiver.try_iter().for_each(drop);
+    }
+}
 
 /// With `held`, each delivery comes with a [`Hold`].
 pub(crate) fn channel<I, T, E>(
@@ -104,7 +121,13 @@ pub(crate) fn channel<I, T, E>(
     held: bool,
 ) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
     let (sender, receiver) = bounded(capacity);
-    (Channel { sender, held }, receiver)
+    let gone = Arc::new(AtomicBool::new(false));
+    let channel = Channel {
+        sender,
+        held,
+        gone: Arc::clone(&gone),
+    };
+    (channel, Outcomes { receiver, gone })
 }
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
@@ -118,8 +141,10 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
         let bell = Bell::new();
         let hold = Some(Hold(Arc::clone(&bell)));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
-        // Not for a time to come, so whatever clock the run goes by.
-        Clock::system().park(&bell, None);
+        if wanted && !self.gone.load(Ordering::SeqCst) {
+            // Not for a time to come, so whatever clock the run goes by.
+            Clock::system().park(&bell, None);
+        }
         wanted
     }
 

@@ -8,6 +8,7 @@ pub mod tool;
 
 mod bad_input;
 mod check;
+mod locks;
 mod others;
 mod parsers;
 mod resume;

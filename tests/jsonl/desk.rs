@@ -127,3 +127,18 @@ pub(crate) fn answered(body: &Value) -> (u16, String) {
 pub(crate) fn fine(body: &Value, _: usize) -> (u16, String) {
     answered(body)
 }
+
+/// A failed row's record, as the provider would have it.
+pub(crate) fn failure(id: &str, status: u16) -> String {
+    format!(
+        "{{\"id\":\"batch_req_1\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\
+         \"request_id\":\"r\",\"body\":{{}}}},\"error\":null}}\n"
+    )
+}
+
+pub(crate) fn success(id: &str, text: &str) -> String {
+    format!(
+        "{{\"id\":\"batch_req_1\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\
+         \"request_id\":\"r\",\"body\":{{\"text\":\"{text}\"}}}},\"error\":null}}\n"
+    )
+}

@@ -1,7 +1,9 @@
 //! Runs over files: what goes in, what comes out, and what the next run makes of it.
 
 mod desk;
+mod providers;
 mod resume;
+mod settled;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 use tollgate::{Cancel, ErrorKind};
 
-use crate::desk::{Desk, Script, answered, fine, ids, prompt, row, rows};
+use crate::desk::{Desk, Script, answered, failure, fine, ids, prompt, row, rows, success};
 
 #[test]
 fn a_rerun_sends_nothing_that_is_done() {
@@ -201,21 +201,6 @@ fn a_cancelled_run_keeps_what_it_has_and_the_next_one_carries_on() {
     let summary = desk.run(fine);
     assert_eq!(summary.progress.skipped, done as u64);
     assert_eq!(desk.sent(), 1_000);
-}
-
-/// A failed row's record, as the provider would have it.
-fn failure(id: &str, status: u16) -> String {
-    format!(
-        "{{\"id\":\"batch_req_1\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\
-         \"request_id\":\"r\",\"body\":{{}}}},\"error\":null}}\n"
-    )
-}
-
-fn success(id: &str, text: &str) -> String {
-    format!(
-        "{{\"id\":\"batch_req_1\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\
-         \"request_id\":\"r\",\"body\":{{\"text\":\"{text}\"}}}},\"error\":null}}\n"
-    )
 }
 
 #[test]

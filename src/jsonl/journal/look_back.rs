@@ -212,7 +212,9 @@ impl Records {
     /// Reads the output.
     fn read_results(&mut self, path: &Path, opening: Opening, cancel: &Cancel) -> Result<Tail> {
         let simulated = Some(opening.simulated);
-        sweep(path, Book::Output, simulated, cancel, |part| {
+        let look = |lines: Stretch<'_>| Self::of(Book::Output, simulated, lines);
+        sweep(path, look, |part| {
+            cancel.check()?;
             if let Some(fault) = part.faults.first() {
                 return Err(fault.refuse(path));
             }
@@ -237,7 +239,9 @@ impl Records {
     /// rewritten at its end, but a file that holds no record at all is not ours to rewrite.
     fn read_errors(&mut self, path: &Path, resumed: bool, cancel: &Cancel) -> Result<()> {
         let (mut is_ours, mut is_other) = (false, false);
-        sweep(path, Book::Errors, None, cancel, |mut part| {
+        let look = |lines: Stretch<'_>| Self::of(Book::Errors, None, lines);
+        sweep(path, look, |mut part| {
+            cancel.check()?;
             let last = part.tail.take().map(|last| last.state);
             is_ours |= part.all > 0 || matches!(last, Some(State::Rest));
             is_other |= !part.faults.is_empty() || matches!(last, Some(State::Other));
@@ -253,21 +257,18 @@ impl Records {
     }
 }
 
-/// Reads a file on all cores, and gives what its parts hold to `take`, in order, for as long as that
-/// answers `true`.
-fn sweep(
+/// Has `look` see a file on all cores, and gives what its parts hold to `take`, in order, for as
+/// long as that answers `true`.
+pub(super) fn sweep<T: Send>(
     path: &Path,
-    file: Book,
-    simulated: Option<bool>,
-    cancel: &Cancel,
-    mut take: impl FnMut(Records) -> Result<bool>,
+    look: impl Fn(Stretch<'_>) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<bool>,
 ) -> Result<()> {
     let unreadable = |error| failed("read back", path, error);
     let source = File::open(path).map_err(unreadable)?;
     let lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
     let cores = Cores::default();
-    for part in Sweep::new(lines, &cores, |lines| Records::of(file, simulated, lines)) {
-        cancel.check()?;
+    for part in Sweep::new(lines, &cores, look) {
         if !take(part.map_err(unreadable)?)? {
             break;
         }

@@ -87,7 +87,7 @@ impl Past {
     ) -> Self {
         let done = Table::new(done);
         let mut failed = Table::new(failed);
-        failed.retain(|row| !done.has(row));
+        failed.retain(|row| done.value_of(row).is_none());
         let seen = (0..failed.len()).map(|_| AtomicU8::new(0)).collect();
         Self {
             done,

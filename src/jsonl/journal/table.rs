@@ -61,8 +61,14 @@ impl<V: Copy> Table<V> {
         self.0.is_empty()
     }
 
-    pub(super) fn has(&self, entry: &Entry<impl Copy>) -> bool {
-        self.place(entry.id).is_some()
+    /// In the order of the hashes.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<V>> {
+        self.0.into_iter()
+    }
+
+    /// What this table has for the id of another's entry.
+    pub(super) fn value_of(&self, entry: &Entry<impl Copy>) -> Option<V> {
+        self.place(entry.id).map(|place| self.0[place].value)
     }
 
     pub(super) fn get(&self, id: LineHash) -> Option<V> {
