@@ -192,7 +192,7 @@ fn requests_and_answers_that_nest_for_ever_are_taken_as_they_are_or_failed_and_n
         let records = |name: &str| -> Vec<Value> {
             let text = fs::read_to_string(folder.path(name)).unwrap_or_default();
             // As text: serde_json's own reader stops at a depth of 128.
-            text.lines().map(|line| Value::from(line)).collect()
+            text.lines().map(Value::from).collect()
         };
         let rows = records("p.results.jsonl").len() + records("p.errors.jsonl").len();
         assert_eq!(rows, 3, "{depth}: {first:#?}");
