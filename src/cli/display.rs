@@ -1,6 +1,7 @@
 //! What is shown of a run while it goes on, and how: a bar, lines, JSON, or nothing.
 
 use std::env;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -239,14 +240,33 @@ fn carrying_on(found: &Found) -> String {
     if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
         facts.push(format!("{} failed for good", words::count(failed)));
     }
-    let facts = facts.join(", ");
-    match found.torn_bytes {
-        0 => format!("carrying on: {facts}"),
-        bytes => format!(
-            "carrying on: {facts}; cut off a torn record of {}",
-            words::counted(bytes, "byte", "bytes")
+    let mut told = format!("carrying on: {}", facts.join(", "));
+    for (number, one, many, what) in [
+        (
+            found.torn_bytes,
+            "byte",
+            "bytes",
+            "of a torn record cut off",
         ),
+        (
+            found.rejected,
+            "line",
+            "lines",
+            "moved aside, being no records",
+        ),
+        (
+            found.left_in_flight,
+            "row",
+            "rows",
+            "possibly billed twice: in flight at most when the last run was killed",
+        ),
+    ] {
+        if number > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(told, "; {} {what}", words::counted(number, one, many));
+        }
     }
+    told
 }
 
 /// The same for a program. What nobody can know of a stream is null.
@@ -257,6 +277,8 @@ fn resume(found: &Found) -> Value {
         "to_do": found.to_do,
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
+        "rejected": found.rejected,
+        "left_in_flight": found.left_in_flight,
     })
 }
 
@@ -310,9 +332,12 @@ mod tests {
             failed: Some(3),
             to_do: Some(500),
             torn_bytes: 1,
+            rejected: 2,
+            left_in_flight: 64,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte";
+                    1 byte of a torn record cut off; 2 lines moved aside, being no records; \
+                    64 rows possibly billed twice: in flight at most when the last run was killed";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {
             done: 7,

@@ -38,6 +38,7 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    repair: bool,
 }
 
 impl Default for Choices {
@@ -51,6 +52,7 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            repair: false,
         }
     }
 }
@@ -177,6 +179,15 @@ impl FileRun<'_> {
         self
     }
 
+    /// Moves lines of the output that are no records to a file beside it, with `.rejected` behind
+    /// its name, and asks for their rows again. Default: such a line, other than a torn one at the
+    /// end, is an error that names it; so is a file without a single record, whatever is chosen
+    /// here.
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.choices.repair = repair;
+        self
+    }
+
     /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
     /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -219,6 +230,7 @@ impl FileRun<'_> {
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
+            repair: self.choices.repair,
             taking: Taking {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,
@@ -228,17 +240,11 @@ impl FileRun<'_> {
         let outside = self.client.settings().cancel.clone();
         let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
         let survey = look_through(&places.input, &format, &past, &outside)?;
-        let found = Found::new(&past, &traces, survey.as_ref());
+        let found = Found::new(&past, &traces, locks.left_in_flight(), survey.as_ref());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;
         locks.begin();
-        if let Some(rows) = locks.left_in_flight() {
-            log::warn!(
-                "a run over this output was killed: up to {rows} rows that it had in flight may \
-                 have been billed, and are sent again"
-            );
-        }
         let past = Arc::new(past);
         let reading = Reading {
             place: places.input,

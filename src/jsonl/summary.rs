@@ -21,26 +21,46 @@ pub struct Found {
     pub to_do: Option<u64>,
     /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
     pub torn_bytes: u64,
+    /// Lines of the output that were no records, and were
+    /// [moved aside](crate::FileRun::repair).
+    pub rejected: u64,
+    /// Rows of the input that the last run over the output may have had in flight when it was
+    /// killed, at most: they are asked for again and possibly billed twice.
+    pub left_in_flight: u64,
 }
 
 impl Found {
     /// Nothing, if this is no run that carries on.
-    pub(super) fn new(past: &Past, traces: &Traces, survey: Option<&Survey>) -> Option<Self> {
-        if past.is_empty() && traces.torn_bytes == 0 {
+    pub(super) fn new(
+        past: &Past,
+        traces: &Traces,
+        left_in_flight: Option<u64>,
+        survey: Option<&Survey>,
+    ) -> Option<Self> {
+        let left_in_flight = left_in_flight.filter(|_| traces.resumed).unwrap_or(0);
+        let found = Self {
+            torn_bytes: traces.torn_bytes,
+            rejected: traces.rejected,
+            left_in_flight,
+            ..Self::default()
+        };
+        if past.is_empty() && found == Self::default() {
             return None;
         }
-        let torn_bytes = traces.torn_bytes;
         Some(match survey {
-            Some(survey) => Self {
-                done: survey.done,
-                failed: Some(survey.failed),
-                to_do: Some(survey.total() - survey.done - survey.failed),
-                torn_bytes,
-            },
+            Some(survey) => {
+                let to_do = survey.total() - survey.done - survey.failed;
+                Self {
+                    done: survey.done,
+                    failed: Some(survey.failed),
+                    to_do: Some(to_do),
+                    left_in_flight: left_in_flight.min(to_do),
+                    ..found
+                }
+            }
             None => Self {
                 done: past.done(),
-                torn_bytes,
-                ..Self::default()
+                ..found
             },
         })
     }
@@ -75,7 +95,8 @@ pub struct FileProgress {
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, and those whose answers could not be written.
+    /// that may pass, those whose answers could not be written, and at most as many as a killed run
+    /// [left in flight](Found::left_in_flight).
     pub engine: Progress,
 }
 

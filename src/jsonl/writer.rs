@@ -235,7 +235,8 @@ impl<'p> Writer<'p> {
         self.progress.failed = self.failed + self.progress.failed_before;
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        self.progress.engine.maybe_billed_twice += self.paid_again;
+        let left_in_flight = self.progress.found.map_or(0, |found| found.left_in_flight);
+        self.progress.engine.maybe_billed_twice += self.paid_again + left_in_flight;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
