@@ -6,6 +6,7 @@
 //! [`names`] decides which files those are, and [`scan`] looks through an input before anything is
 //! sent, in a [`sweep`] on all [`cores`].
 
+mod budget;
 mod cores;
 mod hash;
 mod journal;

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::budget::Budget;
 use super::hash::LineHash;
 use super::journal::{Past, Standing};
 use super::line::{Dialect, Format, RequestLine};
@@ -54,7 +55,10 @@ impl Row {
 }
 
 /// Sends rows; those that are none never get to the gate.
-pub(super) struct SendRows(pub(super) Client);
+pub(super) struct SendRows {
+    pub(super) client: Client,
+    pub(super) budget: Arc<Budget>,
+}
 
 impl Job for SendRows {
     type Input = Row;
@@ -63,19 +67,28 @@ impl Job for SendRows {
 
     fn cost(&self, row: &Row) -> Result<Cost> {
         match &row.request {
-            Ok(request) => Ok(self.0.reserve(request)),
+            Ok(request) => Ok(self.client.reserve(request)),
             Err(error) => Err(error.clone()),
         }
     }
 
     fn attempt(&self, row: &Row, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
-        match &row.request {
-            Ok(request) => self.0.attempt(request, attempt),
-            Err(error) => Err(Failed {
-                error: error.clone(),
-                verdict: Verdict::Fail,
-            }),
+        let request = row.request.as_ref().map_err(|error| Failed {
+            error: error.clone(),
+            verdict: Verdict::Fail,
+            usage: None,
+        })?;
+        let outcome = self.client.attempt(request, attempt);
+        let usage = match &outcome {
+            Ok(reply) => reply.usage(),
+            Err(failed) => failed.usage,
+        };
+        // Here and not where it is written down, while the place at the gate is still taken: nobody
+        // is let through in between.
+        if usage.is_some_and(|usage| self.budget.spend(&usage)) {
+            attempt.cancel.cancel();
         }
+        outcome
     }
 
     fn verdict(&self, failed: &Failed) -> Verdict {
@@ -97,6 +110,7 @@ pub(super) struct ReadSoFar {
     rows: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
+    ended: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
 
@@ -114,6 +128,11 @@ impl ReadSoFar {
     /// Rows that an earlier run has given up for good.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
+    }
+
+    /// Whether there are no more rows.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
     /// Why reading ended before the input did.
@@ -202,7 +221,12 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Row> {
         match self.pull() {
-            Ok(row) => row,
+            Ok(row) => {
+                if row.is_none() {
+                    self.so_far.ended.store(true, Relaxed);
+                }
+                row
+            }
             Err(error) => {
                 // The rows read so far are answered; the run says in the end why there were no more.
                 *self.so_far.failure.lock() = Some(error);

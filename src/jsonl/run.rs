@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::budget::{Budget, Terms};
 use super::journal::{Found, Journal, Opening, Past};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
@@ -13,7 +14,7 @@ use super::rows::{Rows, SendRows};
 use super::scan::scan;
 use super::summary::{FileProgress, Summary};
 use super::writer::{Writer, Writing};
-use crate::api::Client;
+use crate::api::{Client, Price, Usd};
 use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
@@ -36,6 +37,7 @@ struct Choices {
     overwrite: bool,
     retry_failed: bool,
     simulated: bool,
+    terms: Terms,
 }
 
 impl Default for Choices {
@@ -48,6 +50,7 @@ impl Default for Choices {
             overwrite: false,
             retry_failed: false,
             simulated: false,
+            terms: Terms::default(),
         }
     }
 }
@@ -164,6 +167,47 @@ impl FileRun<'_> {
         self
     }
 
+    /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
+    /// Default: unknown.
+    pub fn price(mut self, price: Price) -> Self {
+        self.choices.terms.price = Some(price);
+        self
+    }
+
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Default: no bound.
+    ///
+    /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
+    /// written down, and may cost more than was left. [`Summary::stopped`] is of kind
+    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget), and a rerun carries on, with as much again.
+    ///
+    /// What was spent is what the provider's answers say: those without a usage count nothing, and
+    /// neither does an answer that was lost on the way.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// # let client = tollgate::Client::from_env()?;
+    /// let summary = client
+    ///     .jsonl("in.jsonl", "out.jsonl")
+    ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
+    ///     .max_cost("2.50".parse()?)
+    ///     .run()?;
+    /// println!("{} USD", summary.progress.cost.unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_cost(mut self, most: Usd) -> Self {
+        self.choices.terms.max_cost = Some(most);
+        self
+    }
+
+    /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
+    /// Default: no bound.
+    pub fn token_budget(mut self, tokens: u64) -> Self {
+        self.choices.terms.max_tokens = Some(tokens);
+        self
+    }
+
     /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
     /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -199,6 +243,7 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
+        self.choices.terms.check()?;
         let places = self.places()?;
         let format = self.format();
         let input = places.input.open_input()?;
@@ -235,6 +280,7 @@ impl FileRun<'_> {
         let mut settings = client.settings().clone();
         let outside = settings.cancel.clone();
         settings.cancel = outside.child();
+        let budget = Arc::new(Budget::new(self.choices.terms));
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
@@ -243,11 +289,12 @@ impl FileRun<'_> {
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
             so_far: Arc::clone(&so_far),
+            budget: Arc::clone(&budget),
             total,
             opened,
             on_progress: self.on_progress,
         });
-        let job = SendRows(client);
+        let job = SendRows { client, budget };
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {

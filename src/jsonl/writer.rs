@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::Budget;
 use super::journal::{Journal, Past};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
@@ -31,6 +32,7 @@ pub(super) struct Writing<'p> {
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
+    pub(super) budget: Arc<Budget>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
     pub(super) opened: Instant,
@@ -127,10 +129,9 @@ impl<'p> Writer<'p> {
 
     fn success(&mut self, row: &Row, reply: &Reply, mut extras: Extras<'_>) {
         if let Some(usage) = reply.usage() {
-            self.progress.prompt_tokens += usage.prompt_tokens;
-            self.progress.completion_tokens += usage.completion_tokens;
             extras.prompt_tokens = Some(usage.prompt_tokens);
             extras.completion_tokens = Some(usage.completion_tokens);
+            extras.cost = self.with.budget.cost_of_one(&usage);
         }
         let record = Record {
             dialect: row.dialect,
@@ -229,6 +230,10 @@ impl<'p> Writer<'p> {
         self.progress.elapsed = self.with.opened.elapsed();
         self.progress.skipped = self.with.so_far.skipped();
         self.progress.failed = self.failed + self.with.so_far.failed();
+        let spent = self.with.budget.spent();
+        self.progress.prompt_tokens = spent.prompt_tokens;
+        self.progress.completion_tokens = spent.completion_tokens;
+        self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
         self.progress.engine.maybe_billed_twice += self.paid_again;
@@ -249,6 +254,7 @@ impl<'p> Writer<'p> {
                 Writing {
                     journal,
                     so_far,
+                    budget,
                     opened,
                     ..
                 },
@@ -277,9 +283,15 @@ impl<'p> Writer<'p> {
             *error = error.clone().with_source(cause);
         }
         let requests = progress.total.unwrap_or(0).max(so_far.rows());
+        let not_attempted = requests.saturating_sub(progress.done());
+        // A budget that was spent by the last row has stopped nothing.
+        let unread = progress.total.is_none() && !so_far.ended();
+        if stopped.is_none() && (not_attempted > 0 || unread) {
+            stopped = budget.exhausted();
+        }
         Ok(Summary {
             requests,
-            not_attempted: requests.saturating_sub(progress.done()),
+            not_attempted,
             stopped,
             wall: last_record.duration_since(opened),
             progress,

@@ -7,6 +7,7 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod money;
 mod others;
 mod runs;
 #[cfg(unix)]
