@@ -72,6 +72,8 @@ assert [choice.finish_reason for choice in completion.choices] == ["length", "le
 response = client.responses.create(model="m", input="Say hello.", max_output_tokens=30)
 assert response.output_text.startswith("Simulated answer")
 assert response.usage.input_tokens > 0
+judged = client.moderations.create(input=["x", "y"])
+assert [result.flagged for result in judged.results] == [False, False]
 
 # Errors become the package's own, with their codes.
 try:
@@ -80,7 +82,7 @@ try:
 except openai.BadRequestError as error:
     assert error.param == "messages", error
 try:
-    client.moderations.create(input="x")
+    client.batches.list()
     raise AssertionError("an unknown path was answered")
 except openai.NotFoundError as error:
     assert error.type == "invalid_request_error", error

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use super::line::Dialect;
+use super::object::fields;
 use crate::api::Usd;
 
 /// The most of a body that is no JSON to keep, in bytes.
@@ -115,7 +116,7 @@ impl RecordWriter {
             if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
                 object.number("status", response.status.into());
             }
-            if let Some(code) = extras.code {
+            if let Some(code) = extras.code.or(untold(record)) {
                 object.string("code", code);
             }
             if let Some(tokens) = extras.prompt_tokens {
@@ -196,27 +197,69 @@ fn anthropic(out: &mut Vec<u8>, record: &Record<'_>) {
         (_, Some(failure), _) if failure.code == "batch_expired" => {
             out.extend_from_slice(b"{\"type\":\"expired\"");
         }
-        // The provider's own error object, where it is one.
-        (Some(_), None, Some(body)) if body.starts_with('{') => {
+        (Some(_), None, Some(body)) if is_anthropics_error(body) => {
             out.extend_from_slice(b"{\"type\":\"errored\",\"error\":");
             one_line(out, body);
         }
         (response, failure, _) => {
-            let (code, message) = match (failure, response) {
-                (Some(failure), _) => (failure.code, failure.message.to_owned()),
-                (None, Some(response)) => ("api_error", snippet(response.body)),
-                (None, None) => ("api_error", String::new()),
+            let (kind, message) = match (failure, response) {
+                (Some(failure), _) => (kind_of_code(failure.code), failure.message.to_owned()),
+                (None, Some(response)) => (kind_of_status(response.status), snippet(response.body)),
+                (None, None) => (API_ERROR, String::new()),
             };
             out.extend_from_slice(
                 b"{\"type\":\"errored\",\"error\":{\"type\":\"error\",\"error\":{",
             );
             let mut inner = Object { out, empty: true };
-            inner.string("type", code);
+            inner.string("type", kind);
             inner.string("message", &message);
             inner.out.extend_from_slice(b"}}");
         }
     }
     out.push(b'}');
+}
+
+/// The code of a failure, where the form of the record has no place for it.
+fn untold<'a>(record: &Record<'a>) -> Option<&'a str> {
+    match (record.dialect, record.failure) {
+        (Dialect::Anthropic, Some(failure)) => Some(failure.code),
+        _ => None,
+    }
+}
+
+fn is_anthropics_error(body: &str) -> bool {
+    fields(body, &["type", "error"]).is_ok_and(|found| {
+        let [kind, error] = found.values;
+        let is_object = |error: &RawValue| error.get().starts_with('{');
+        kind.is_some_and(|kind| kind.get() == "\"error\"") && error.is_some_and(is_object)
+    })
+}
+
+const API_ERROR: &str = "api_error";
+const INVALID_REQUEST_ERROR: &str = "invalid_request_error";
+
+/// Anthropic's types of errors are a closed list, and typed readers refuse any other.
+fn kind_of_code(code: &str) -> &'static str {
+    match code {
+        "timeout" => "timeout_error",
+        "budget_exhausted" => "billing_error",
+        "invalid_request_line" | "rejected" => INVALID_REQUEST_ERROR,
+        _ => API_ERROR,
+    }
+}
+
+fn kind_of_status(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        408 | 504 => "timeout_error",
+        400..500 => INVALID_REQUEST_ERROR,
+        _ => API_ERROR,
+    }
 }
 
 pub(super) fn is_success(status: u16) -> bool {
@@ -457,6 +500,27 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_passes_in_anthropics_form_as_it_does_in_openais() {
+        for code in [
+            "timeout",
+            "connection_error",
+            "invalid_response",
+            "budget_exhausted",
+            "rejected",
+            "invalid_request_line",
+        ] {
+            for strict in [false, true] {
+                let failed = failed(code, "x");
+                let (_, openai) = written(strict, &failed);
+                let dialect = Dialect::Anthropic;
+                let (value, anthropic) = written(strict, &Record { dialect, ..failed });
+                assert_eq!(anthropic.passing, openai.passing, "{code}");
+                assert_eq!(strict, value["tollgate"]["code"] != code);
+            }
+        }
+    }
+
+    #[test]
     fn anthropic_rows_get_anthropics_lines() {
         let error: &[u8] = br#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
         let made = |kind: &str, message: &str| json!({"type": "errored", "error": {"type": "error", "error": {"type": kind, "message": message}}});
@@ -476,7 +540,16 @@ mod tests {
                 made("api_error", "<html>"),
                 false,
             ),
-            (failed("timeout", "late"), made("timeout", "late"), false),
+            (
+                record("a", 404, br#"{"detail":"no"}"#),
+                made("not_found_error", r#"{"detail":"no"}"#),
+                false,
+            ),
+            (
+                failed("timeout", "late"),
+                made("timeout_error", "late"),
+                false,
+            ),
             (failed("cancelled", "x"), json!({"type": "canceled"}), false),
             (
                 failed("batch_expired", "x"),

@@ -9,6 +9,7 @@ pub mod tool;
 mod bad_input;
 mod money;
 mod others;
+mod parsers;
 mod runs;
 #[cfg(unix)]
 mod signals;
