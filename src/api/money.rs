@@ -31,9 +31,10 @@ pub struct Usd {
 
 /// Digits behind the point that an amount has,
 const DIGITS: usize = 12;
-const PARTS: u128 = 10_u128.pow(DIGITS as u32);
+const PARTS: u128 = 1_000_000_000_000;
 /// and a price for a million tokens: what is left of them for a single token is a part.
 const PRICE_DIGITS: usize = 6;
+const MILLION: u128 = 1_000_000;
 /// The largest amount and price that can be given, in dollars. Costs may grow beyond it, to sums that
 /// nobody has; they would have to be a million times that before the arithmetic saturates.
 const MOST: u128 = 1_000_000_000_000;
@@ -52,8 +53,11 @@ impl Usd {
     /// The amount rounded up to the cent, or below a dollar to a hundredth of a cent: for people.
     #[cfg(feature = "cli")]
     pub(crate) fn rounded(self) -> String {
-        let digits = if self.parts < PARTS { 4 } else { 2 };
-        let step = 10_u128.pow((DIGITS - digits) as u32);
+        let (digits, step) = if self.parts < PARTS {
+            (4, PARTS / 10_000)
+        } else {
+            (2, PARTS / 100)
+        };
         let parts = self.parts.div_ceil(step).saturating_mul(step);
         let (dollars, rest) = (parts / PARTS, parts % PARTS);
         format!("${dollars}.{:0digits$}", rest / step)
@@ -179,7 +183,7 @@ impl FromStr for Price {
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let million = |parts: u128| Usd {
-            parts: parts * 1_000_000,
+            parts: parts * MILLION,
         };
         write!(f, "{},{}", million(self.input), million(self.output))
     }
@@ -187,7 +191,7 @@ impl fmt::Display for Price {
 
 fn price(text: &str) -> Result<u128> {
     match decimal(text, PRICE_DIGITS) {
-        Some(parts) if parts <= DEAREST * 10_u128.pow(PRICE_DIGITS as u32) => Ok(parts),
+        Some(parts) if parts <= DEAREST * MILLION => Ok(parts),
         _ => Err(Error::new(
             ErrorKind::Config,
             "give each price as a plain number of US dollars for a million tokens, from 0 to 1000000 \
@@ -314,7 +318,7 @@ mod tests {
         assert_eq!(each.to_string(), "0.00000015");
         let sum = (0..1_000_000).fold(Usd::ZERO, |sum, _| sum + each);
         assert_eq!(sum, usd("0.15"));
-        assert_eq!(sum.as_f64(), 0.15);
+        assert_eq!(sum.as_f64().to_bits(), 0.15_f64.to_bits());
     }
 
     #[test]
@@ -342,7 +346,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=DEAREST * 1_000_000, output in 0..=DEAREST * 1_000_000) {
+        fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=DEAREST * MILLION, output in 0..=DEAREST * MILLION) {
             let amount = Usd { parts };
             prop_assert_eq!(amount.to_string().parse::<Usd>().unwrap(), amount);
             let price = Price { input, output };
@@ -351,8 +355,8 @@ mod tests {
 
         #[test]
         fn the_cost_of_a_sum_is_the_sum_of_the_costs(
-            input in 0..=DEAREST * 1_000_000,
-            output in 0..=DEAREST * 1_000_000,
+            input in 0..=DEAREST * MILLION,
+            output in 0..=DEAREST * MILLION,
             usages in prop::collection::vec((0..=1_000_000_000_000_u64, 0..=1_000_000_000_000_u64), 0..20),
         ) {
             let price = Price { input, output };

@@ -127,10 +127,11 @@ mod tests {
     use super::*;
 
     fn usage(prompt_tokens: u64, completion_tokens: u64) -> Usage {
-        let mut usage = Usage::default();
-        usage.prompt_tokens = prompt_tokens;
-        usage.completion_tokens = completion_tokens;
-        usage
+        Usage {
+            prompt_tokens,
+            completion_tokens,
+            ..Usage::default()
+        }
     }
 
     fn terms(price: &str, max_cost: &str, max_tokens: Option<u64>) -> Terms {

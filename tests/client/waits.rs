@@ -328,7 +328,7 @@ fn an_attempt_has_its_timeout_or_what_the_deadline_leaves_of_it() {
     let bench = bench_with(
         |builder| builder.timeout(secs(10)),
         |ask| {
-            assert_eq!(ask.left, secs(10).min(secs(30) - ask.at));
+            assert_eq!(ask.left, secs(10).min(secs(30).saturating_sub(ask.at)));
             with(limited(), &[("retry-after", "8")])
         },
     );
