@@ -93,18 +93,74 @@
 //! - repeats what failed for a reason that may pass, and leaves what failed for good, unless
 //!   [`retry_failed`](crate::FileRun::retry_failed);
 //! - cuts off a last line that a kill has left torn;
-//! - refuses a row that has another request under an id that was answered, by a hash of the line
-//!   which the record carries (records without one are matched by id alone).
+//! - refuses rows that have another request under an id that was answered, by a hash of the line
+//!   which the record carries (records without one are matched by id alone), unless
+//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers.
 //!
 //! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
 //! output and begins anew. An output whose lines are no results is refused, and so is mixing
-//! simulated answers with paid ones. A rerun cannot be `ordered`, since it can only append.
+//! simulated answers with paid ones.
+//!
+//! What was found is told before anything is sent: by the tool in a line, in
+//! [`FileProgress::found`](crate::FileProgress::found) by the library.
+//!
+//! An [`ordered`](crate::FileRun::ordered) rerun appends, and when it has come to the end of the
+//! input, it puts the whole output into the input's order; records of rows that are not in the input
+//! any more stand at the end. One that is stopped before leaves a whole file in another order, which
+//! the next puts right.
+//!
+//! # Files of other tools
+//!
+//! The output and the error file of `OpenAI`'s own Batch API, Anthropic's results file and what vLLM
+//! writes are taken as what is done: name them as the output and with
+//! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are to do.
+//!
+//! An output may hold failures, too, and an id more than once, as several files put together do. A
+//! row once answered stays answered. At the end of the run the output holds the last success of each
+//! row, and the errors file the rows failed now, each once; both are written anew beside themselves
+//! and then put in place, so that there is a whole file at every moment.
 //!
 //! If the process is killed, the rows that were in flight are lost to it and sent again by the next
 //! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
 //! each row, so a crash of the *machine* may cost rows that finished shortly before.
 //!
-//! Nothing keeps two runs from writing to one output at the same time: start one.
+//! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
+//! process id stands; a second run is refused and names that process. The lock is the system's: it
+//! ends with its holder, and one that a killed run has left is taken over. Where the file system has
+//! no locks, a warning says so.
+//!
+//! # A look before the run
+//!
+//! `tollgate check INPUT` reads a file as a run would, on all cores, sends nothing and says what it
+//! holds: requests, models, endpoints, about how many model tokens the prompts have (by the
+//! estimate that a limit on tokens reserves with) and how many the answers may have at most. It
+//! names what a run would refuse or make a failed row of: lines that are no requests, with line and
+//! column (in bytes, from 1), ids that stand twice, with both lines, and bodies that ask for a
+//! stream. The exit code is 0 where nothing is wrong, 1 where something is, and 2 for a file that
+//! cannot be read.
+//!
+//! With `--provider` it also says what keeps the file from that provider's own batch service, whose
+//! rules a run does not need:
+//!
+//! | | `openai` | `anthropic` | `azure` |
+//! |---|---|---|---|
+//! | form | `method` and `url` in each line | `custom_id` and `params` | `method` and `url` in each line |
+//! | requests | 50,000 | 100,000 | 100,000 |
+//! | bytes | 200 million | 256 million | 200 million |
+//! | endpoints, models | one of each; the endpoint is a known one | | one of each |
+//! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
+//!
+//! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
+//! `lines`), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
+//! (1,000 at most, names cut to 200 bytes), with the requests of all others in
+//! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
+//! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
+//! `findings_by_kind` (counts) and `findings`, the first 1,000 of each kind: `kind`, `line`,
+//! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
+//! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
+//! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
+//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
+//! `batch_`.
 //!
 //! # Money and time
 //!
@@ -135,4 +191,6 @@
 //! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.
 //! What does grow with it are tables of ids, kept as 128-bit hashes: those of the file while it is
 //! looked through for doubled ones (24 bytes a row, twice that for a moment), of the rows done
-//! before in a rerun, and of the rows read so far in a stream.
+//! before in a rerun (24 bytes a row that is answered and 41 a row that failed, for all of the run),
+//! and of the rows read so far in a stream. An output that is put in order or cleaned of repeats
+//! takes 32 bytes a line at the end, and 24 a row of the input for the order.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::ClientBuilder;
-use super::cost::TypicalOutput;
+use super::cost::{self, TypicalOutput};
 use super::job::{Exchange, Failed, into_error};
 use super::key::ApiKey;
 use super::provider::Provider;
@@ -255,10 +255,7 @@ impl Client {
 
     /// What a request without a limit of its own is likely to write.
     pub(super) fn typical_output(&self, path: &str) -> u64 {
-        let writes = !["/embeddings", "/moderations"]
-            .iter()
-            .any(|silent| path.ends_with(silent));
-        if writes {
+        if cost::writes(path) {
             self.inner.typical.lock().mean()
         } else {
             0

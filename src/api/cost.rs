@@ -20,22 +20,56 @@ const PER_REPLY: u64 = 2;
 const PER_ATTACHMENT: u64 = 85;
 const PER_ANTHROPIC_SOURCE: u64 = 1_200;
 
+/// What a request says of its size, in model tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// About what its prompt has.
+    pub(crate) prompt: u64,
+    /// The most that each reply may have, where the body sets a limit.
+    pub(crate) max_output: Option<u64>,
+    /// How many it asks for; 1 unless the body says otherwise.
+    pub(crate) replies: u64,
+}
+
+impl Size {
+    /// Reads it off a body. One in no known format is taken for text.
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let mut request = Request::default();
+        let is_read =
+            std::str::from_utf8(body).is_ok_and(|text| walk::read(text, &mut request).is_ok());
+        Self {
+            prompt: if is_read && request.prompt > 0 {
+                request.prompt
+            } else {
+                text_tokens(body.len())
+            },
+            max_output: request.max_output,
+            replies: request.n.max(request.best_of).unwrap_or(1).max(1),
+        }
+    }
+
+    /// The output of all replies together, each as long as it may be or, where it has no limit,
+    /// `typical`.
+    pub(crate) fn output(self, typical: u64) -> u64 {
+        let each = self.max_output.unwrap_or(typical);
+        each.saturating_mul(self.replies)
+    }
+}
+
 /// The tokens to reserve for a request with this body.
 ///
 /// `typical_output` stands in where the body sets no limit to its output; for an endpoint that
-/// writes nothing (embeddings, moderations) pass 0. A body in no known format is taken for text.
+/// [writes](writes) nothing pass 0.
 pub(crate) fn estimate(body: &[u8], typical_output: u64) -> u64 {
-    let mut request = Request::default();
-    let is_read =
-        std::str::from_utf8(body).is_ok_and(|text| walk::read(text, &mut request).is_ok());
-    let prompt = if is_read && request.prompt > 0 {
-        request.prompt
-    } else {
-        text_tokens(body.len())
-    };
-    let replies = request.n.max(request.best_of).unwrap_or(1).max(1);
-    let output = request.max_output.unwrap_or(typical_output);
-    prompt.saturating_add(output.saturating_mul(replies))
+    let size = Size::of(body);
+    size.prompt.saturating_add(size.output(typical_output))
+}
+
+/// Whether an endpoint's answer is text that a model writes: not of numbers, nor of verdicts.
+pub(crate) fn writes(path: &str) -> bool {
+    !["/embeddings", "/moderations"]
+        .iter()
+        .any(|silent| path.ends_with(silent))
 }
 
 fn text_tokens(bytes: usize) -> u64 {

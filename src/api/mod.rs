@@ -40,4 +40,6 @@ pub use usage::Usage;
 
 #[cfg(feature = "cli")]
 pub(crate) use builder::check_base_url;
+#[cfg(feature = "cli")]
+pub(crate) use cost::{Size, writes};
 pub(crate) use job::{Failed, into_error};

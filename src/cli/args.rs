@@ -34,6 +34,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Check(Check),
     Simulate(Simulate),
     Demo(Demo),
 }
@@ -82,6 +83,10 @@ pub(crate) struct Run {
     /// Try again, too, what an earlier run gave up for a reason that will not pass
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
+
+    /// Keep the answers of requests that have changed since, instead of refusing the input
+    #[arg(long, help_heading = FILES)]
+    pub(crate) force_resume: bool,
 
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
@@ -194,6 +199,16 @@ pub(crate) enum Provider {
     Azure,
 }
 
+impl From<Provider> for crate::Provider {
+    fn from(named: Provider) -> Self {
+        match named {
+            Provider::Openai => Self::OpenAi,
+            Provider::Anthropic => Self::Anthropic,
+            Provider::Azure => Self::Azure,
+        }
+    }
+}
+
 /// How fast, and how many at once.
 #[derive(Debug, Args)]
 pub(crate) struct Pace {
@@ -288,6 +303,34 @@ pub(crate) enum ProgressWhen {
     Always,
     Never,
     Json,
+}
+
+/// Say what a file of requests holds and what is wrong with it. Sends nothing.
+///
+/// Looks at every line, on all cores: lines that are no requests, with line and column, ids that
+/// stand twice, bodies that ask for a stream; and counts requests, models, endpoints and model
+/// tokens. Findings are what `run` would refuse or make failed rows of.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate check prompts.jsonl
+  tollgate check prompts.jsonl --provider openai     would OpenAI's own batch service take it?
+  tollgate check prompts.jsonl --json | jq .prompt_tokens
+
+Exit codes: 0 nothing is wrong, 1 something is, 2 the file cannot be read.")]
+pub(crate) struct Check {
+    /// The requests, one a line, or, in a .txt file, one prompt a line; - reads standard input
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Hold it against the rules of this provider's own batch service, too: openai, anthropic or
+    /// azure. `run` needs none of them
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
+    pub(crate) provider: Option<Provider>,
 }
 
 /// Run the simulated provider on its own, for tests of other programs.

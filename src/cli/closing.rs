@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::iter;
 
-use super::words::{count, counted, rate, time};
+use super::words::{aligned, count, counted, rate, time};
 use crate::Summary;
 use crate::jsonl::names::{Place, Places};
 
@@ -23,15 +23,7 @@ pub(crate) struct Closing<'a> {
 impl Closing<'_> {
     /// The closing summary: a label and a fact a line.
     pub(crate) fn text(&self) -> String {
-        let facts = self.facts();
-        let width = facts.iter().map(|(label, _)| label.len()).max();
-        let width = width.unwrap_or_default() + 2;
-        let mut text = String::new();
-        for (label, fact) in facts {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{label:width$}{fact}");
-        }
-        text
+        aligned(&self.facts())
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -62,7 +54,7 @@ impl Closing<'_> {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });
 
-        let finished = progress.succeeded + progress.failed;
+        let finished = progress.finished();
         let wall = summary.wall.as_secs_f64();
         if finished > 0 && wall > 0.0 {
             let pace = rate(finished as f64 / wall);
@@ -175,16 +167,10 @@ impl Closing<'_> {
         }
         let for_good = !unfinished && self.failed_for_good();
         let label = if unfinished { "carry on" } else { "try again" };
-        let has_results = summary.progress.succeeded + summary.progress.skipped > 0;
-        let unordered = has_results && self.arguments.iter().any(|word| word == "--ordered");
-        let mut facts = vec![(label, command(self.arguments, has_results, for_good))];
+        let mut facts = vec![(label, command(self.arguments, for_good))];
         // Below the command and not behind it: the line above is for copying.
         if self.places.input == Place::Stream {
             facts.push(("", "with the same input".to_owned()));
-        }
-        if unordered {
-            let why = "without --ordered, which cannot append to results";
-            facts.push(("", why.to_owned()));
         }
         if failed && !for_good {
             let more = "with --retry-failed also what was refused for good";
@@ -214,9 +200,8 @@ fn requests(number: u64) -> String {
     counted(number, "request", "requests")
 }
 
-/// The command line to type again. `--overwrite` would begin anew what is to be gone on with, and
-/// `--ordered` refuses an output that has results.
-fn command(arguments: &[OsString], has_results: bool, retry_failed: bool) -> String {
+/// The command line to type again. `--overwrite` would begin anew what is to be gone on with.
+fn command(arguments: &[OsString], retry_failed: bool) -> String {
     const AGAIN: &str = "--retry-failed";
     // Behind it everything is a file name.
     let flags_end = arguments.iter().position(|word| word == "--");
@@ -226,7 +211,7 @@ fn command(arguments: &[OsString], has_results: bool, retry_failed: bool) -> Str
     let kept = flags
         .iter()
         .skip(1)
-        .filter(|word| *word != "--overwrite" && !(has_results && *word == "--ordered"))
+        .filter(|word| *word != "--overwrite")
         .map(|word| quoted(word));
     iter::once("tollgate".to_owned())
         .chain(kept)
@@ -423,7 +408,7 @@ results     \"p.results.jsonl\"
             ),
             (
                 "tollgate run --ordered -- p.jsonl",
-                "run --retry-failed -- p.jsonl\n",
+                "run --ordered --retry-failed -- p.jsonl\n",
             ),
         ] {
             let told = told(&failed, typed);
@@ -432,12 +417,10 @@ results     \"p.results.jsonl\"
         }
         failed.progress.engine.retries = 5;
         let some_may_pass = told(&failed, "tollgate run p.jsonl --ordered");
-        assert!(some_may_pass.contains("run p.jsonl\n"), "{some_may_pass}");
+        let printed = "run p.jsonl --ordered\n";
+        assert!(some_may_pass.contains(printed), "{some_may_pass}");
         let more = "with --retry-failed also";
         assert!(some_may_pass.contains(more), "{some_may_pass}");
-        failed.progress.succeeded = 0;
-        let no_results = told(&failed, "tollgate run p.jsonl --ordered");
-        assert!(no_results.contains("p.jsonl --ordered\n"), "{no_results}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
 use crate::escape::printable;
-use crate::{FileProgress, Outage, Usd};
+use crate::{FileProgress, Found, Outage, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -70,6 +70,8 @@ pub(crate) struct Display {
     pace: Pace,
     /// When it is shown next, in the run's own time.
     next: Duration,
+    /// Whether it has been said what earlier runs left.
+    introduced: bool,
 }
 
 impl Display {
@@ -83,12 +85,20 @@ impl Display {
             look,
             pace: Pace::new(limits),
             next,
+            introduced: false,
         }
     }
 
     /// Takes note of where the run stands, and shows it if it is time to.
     pub(crate) fn note(&mut self, progress: &FileProgress) {
         self.pace.note(progress);
+        if let (Some(found), false) = (&progress.found, self.introduced) {
+            self.introduced = true;
+            match self.console.voice() {
+                Voice::Json => self.console.json(&resume(found)),
+                _ => self.console.say(&carrying_on(found)),
+            }
+        }
         if progress.elapsed < self.next {
             return;
         }
@@ -222,6 +232,36 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
     })
 }
 
+/// What a run carries on with, in words.
+fn carrying_on(found: &Found) -> String {
+    let mut facts = vec![format!("{} done", words::count(found.done))];
+    if let Some(to_do) = found.to_do {
+        facts.push(format!("{} to do", words::count(to_do)));
+    }
+    if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
+        facts.push(format!("{} failed for good", words::count(failed)));
+    }
+    let facts = facts.join(", ");
+    match found.torn_bytes {
+        0 => format!("carrying on: {facts}"),
+        bytes => format!(
+            "carrying on: {facts}; cut off a torn record of {}",
+            words::counted(bytes, "byte", "bytes")
+        ),
+    }
+}
+
+/// The same for a program. What nobody can know of a stream is null.
+fn resume(found: &Found) -> Value {
+    json!({
+        "event": "resume",
+        "done": found.done,
+        "to_do": found.to_do,
+        "failed": found.failed,
+        "torn_bytes": found.torn_bytes,
+    })
+}
+
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
@@ -263,6 +303,25 @@ mod tests {
             status.detail,
             "2,000 tokens/s, 20 in flight, 1 at the gate, 4 retries, 1 failed, 12 done before"
         );
+    }
+
+    #[test]
+    fn a_run_that_carries_on_says_with_what() {
+        let found = Found {
+            done: 12_000,
+            failed: Some(3),
+            to_do: Some(500),
+            torn_bytes: 1,
+        };
+        let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
+                    cut off a torn record of 1 byte";
+        assert_eq!(carrying_on(&found), told);
+        let stream = Found {
+            done: 7,
+            ..Found::default()
+        };
+        assert_eq!(carrying_on(&stream), "carrying on: 7 done");
+        assert_eq!(resume(&stream)["to_do"], Value::Null);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Everything here is for one program, `tollgate`; it lives in the library so that it may use what
 //! is not public, and is none of its API. `args` is what can be typed (and its manual),
 //! `resolve` what is made of it, `run` the main job; `display` shows its progress and
-//! `closing` what it came to, all through `console`.
+//! `closing` what it came to, all through `console`. The other commands have a file each.
 
 mod args;
 mod bar;
+mod check;
 mod closing;
 mod console;
 mod demo;
@@ -37,6 +38,11 @@ pub fn main() -> ExitCode {
             let (console, look) = display::choose(&args);
             logger::install(&console, args.verbose);
             let outcome = run::run(&args, &console, look);
+            (console, outcome)
+        }
+        Command::Check(args) => {
+            let console = Console::new(Voice::People, None);
+            let outcome = check::check(&args, &console);
             (console, outcome)
         }
         Command::Simulate(args) => {

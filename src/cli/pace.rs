@@ -54,7 +54,7 @@ impl Pace {
     pub(crate) fn note(&mut self, progress: &FileProgress) {
         self.latest = Sample {
             at: progress.elapsed,
-            done: progress.succeeded + progress.failed,
+            done: progress.finished(),
             tokens: progress.prompt_tokens + progress.completion_tokens,
         };
         let newest = self.samples.back().copied().unwrap_or_default();

@@ -83,6 +83,16 @@ pub(crate) fn stop_gently(
     Ok(caught)
 }
 
+/// Ends the process at the first signal, for a command that has nothing to lose.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if signals cannot be heard.
+pub(crate) fn stop_at_once() -> Result<()> {
+    #[cfg(unix)]
+    unix::stop_at_once().map_err(cannot_listen)?;
+    Ok(())
+}
+
 fn wait(time: Duration) {
     let clock = Clock::system();
     let bell = Bell::new();
@@ -131,15 +141,7 @@ mod unix {
         fn try_install() -> io::Result<Self> {
             let (wake, handler) = UnixStream::pair()?;
             let (second, last) = (Arc::new(AtomicBool::new(false)), Arc::default());
-            for (signal, meaning) in [
-                (SIGINT, Signal::Interrupt),
-                (SIGTERM, Signal::Terminate),
-                (SIGHUP, Signal::Terminate),
-            ] {
-                // `nohup` asks for this one to stay ignored.
-                if signal == SIGHUP && is_ignored(signal) {
-                    continue;
-                }
+            for (signal, meaning) in heard() {
                 let code = meaning.exit().code().into();
                 // A handler's actions run in this order.
                 flag::register_conditional_shutdown(signal, code, Arc::clone(&second))?;
@@ -164,6 +166,26 @@ mod unix {
                 Signal::Terminate
             }
         }
+    }
+
+    pub(super) fn stop_at_once() -> io::Result<()> {
+        for (signal, meaning) in heard() {
+            let code = meaning.exit().code().into();
+            flag::register_conditional_shutdown(signal, code, Arc::new(AtomicBool::new(true)))?;
+        }
+        Ok(())
+    }
+
+    /// The signals that ask for an end, and what each means.
+    fn heard() -> impl Iterator<Item = (i32, Signal)> {
+        [
+            (SIGINT, Signal::Interrupt),
+            (SIGTERM, Signal::Terminate),
+            (SIGHUP, Signal::Terminate),
+        ]
+        .into_iter()
+        // `nohup` asks for this one to stay ignored.
+        .filter(|&(signal, _)| signal != SIGHUP || !is_ignored(signal))
     }
 
     fn is_ignored(signal: i32) -> bool {

@@ -1,5 +1,6 @@
 //! Numbers and times as people read them.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// `1,234,567`.
@@ -18,6 +19,18 @@ pub(crate) fn count(number: u64) -> String {
 /// `3 retries`, `1 retry`.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A label and a fact a line, the facts below each other.
+pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(label, _)| label.len()).max();
+    let width = width.unwrap_or_default() + 2;
+    let mut text = String::new();
+    for (label, fact) in facts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{label:width$}{fact}");
+    }
+    text
 }
 
 /// A rate: `0.25`, `9.8`, `1,234`.

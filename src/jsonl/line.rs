@@ -69,15 +69,17 @@ impl Format {
             Text::TooLong { cap } => Err(Problem::TooLong(cap)),
             Text::Whole(text) => {
                 // Blanks around the object are not part of the request.
+                let indent = text.len() - text.trim_ascii_start().len();
                 let text = text.trim_ascii();
                 bad.hash = Some(LineHash::of(text));
-                match (str::from_utf8(text), self) {
+                let parsed = match (str::from_utf8(text), self) {
                     (Err(error), _) => Err(Problem::NotUtf8 {
                         column: error.valid_up_to() + 1,
                     }),
                     (Ok(text), Self::Requests { endpoint }) => request(text, endpoint, &mut bad),
                     (Ok(text), Self::Prompts(prompts)) => Ok(prompts.request(text, line.number)),
-                }
+                };
+                parsed.map_err(|problem| problem.indented(indent))
             }
         };
         parsed.map_err(|problem| Box::new(BadLine { problem, ..bad }))
@@ -333,6 +335,19 @@ mod tests {
         }
         let bad = parse(b"{\"custom_id\":\"\xc0\xaf\",\"body\":{}}").unwrap_err();
         assert_eq!(bad.problem, Problem::NotUtf8 { column: 15 });
+    }
+
+    #[test]
+    fn columns_are_those_of_the_line_as_it_stands_in_the_file() {
+        for text in [
+            &b"{\"custom_id\":\"\xff\",\"body\":{}}"[..],
+            b"{\"custom_id\":\"a\" \"body\":{}}",
+            b"{\"custom_id\":\"a\",\"body\":{\"x\":\"\\ud800\"}}",
+        ] {
+            let column = |text: &[u8]| parse(text).unwrap_err().problem.column().unwrap();
+            let indented = [b"\t  ", text, b" "].concat();
+            assert_eq!(column(&indented), column(text) + 3);
+        }
     }
 
     #[test]

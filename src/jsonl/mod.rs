@@ -4,11 +4,15 @@
 //! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`names`] decides which files those are, and [`scan`] looks through an input before anything is
-//! sent, in a [`sweep`] on all [`cores`].
+//! sent, in a [`sweep`] on all [`cores`]. `check` is that look for its own sake, with all there is to
+//! say.
 
 mod budget;
+#[cfg(feature = "cli")]
+pub(crate) mod check;
 mod cores;
 mod hash;
+mod ids;
 mod journal;
 mod line;
 pub(crate) mod names;
@@ -25,4 +29,4 @@ mod sweep;
 mod writer;
 
 pub use run::FileRun;
-pub use summary::{FileProgress, Summary};
+pub use summary::{FileProgress, Found, Summary};

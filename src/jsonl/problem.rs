@@ -53,6 +53,32 @@ pub(crate) enum Problem {
     Stream,
 }
 
+impl Problem {
+    /// Where it is, if it is in one place of the line.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) fn column(&self) -> Option<usize> {
+        match self {
+            Self::NotUtf8 { column }
+            | Self::NotJson { column, .. }
+            | Self::TooDeep { column }
+            | Self::LoneSurrogate { column } => Some(*column),
+            _ => None,
+        }
+    }
+
+    /// The same, in a line that begins with so many bytes more.
+    pub(super) fn indented(mut self, bytes: usize) -> Self {
+        if let Self::NotUtf8 { column }
+        | Self::NotJson { column, .. }
+        | Self::TooDeep { column }
+        | Self::LoneSurrogate { column } = &mut self
+        {
+            *column += bytes;
+        }
+        self
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

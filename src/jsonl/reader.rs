@@ -60,7 +60,21 @@ impl<R: Read> Lines<R> {
     }
 
     /// As [`open`](Self::open), with lines of at most `cap` bytes.
-    pub(crate) fn with_cap(mut source: R, cap: usize) -> io::Result<Self> {
+    pub(crate) fn with_cap(source: R, cap: usize) -> io::Result<Self> {
+        Self::start(source, cap, sniff)
+    }
+
+    /// As [`with_cap`](Self::with_cap), whatever the stream looks like: of a results file a power
+    /// cut may have left nothing but zeros.
+    pub(crate) fn of_anything(source: R, cap: usize) -> io::Result<Self> {
+        Self::start(source, cap, |_| None)
+    }
+
+    fn start(
+        mut source: R,
+        cap: usize,
+        refused: impl FnOnce(&[u8]) -> Option<NotText>,
+    ) -> io::Result<Self> {
         let mut start = vec![0; BLOCK];
         let mut filled = 0;
         while filled < 4 {
@@ -72,7 +86,7 @@ impl<R: Read> Lines<R> {
             }
         }
         start.truncate(filled);
-        if let Some(not_text) = sniff(&start) {
+        if let Some(not_text) = refused(&start) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, not_text));
         }
         let mut start = Cursor::new(start);
@@ -89,6 +103,12 @@ impl<R: Read> Lines<R> {
             offset: mark,
             cap,
         })
+    }
+
+    /// How many lines, blank ones included, and how many bytes have been read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.number, self.offset)
     }
 
     /// The next line that is not blank; `None` at the end.

@@ -1,18 +1,20 @@
 //! The rows of a run: read lazily from the input, and the job that each of them is.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::budget::Budget;
 use super::hash::LineHash;
-use super::journal::{Past, Standing};
+use super::journal::{Entry, Past, Standing, Table};
 use super::line::{Dialect, Format, RequestLine};
 use super::names::Place;
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
+use super::scan::{Changes, Survey};
 use crate::api::{Client, Failed, Reply, Request};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Cost;
 use crate::pool::{Attempt, Job};
@@ -51,6 +53,17 @@ impl Row {
             hash: line.hash,
             request: Err(error),
         }
+    }
+
+    /// The same row with an id that another has.
+    fn again(self) -> Self {
+        Self::bad(BadLine {
+            number: self.number,
+            custom_id: self.custom_id,
+            dialect: self.dialect,
+            hash: self.hash,
+            problem: Problem::CustomId("stands in an earlier line, too"),
+        })
     }
 }
 
@@ -110,7 +123,9 @@ pub(super) struct ReadSoFar {
     rows: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
-    ended: AtomicBool,
+    reached_end: AtomicBool,
+    /// The places of the rows in the input, by their ids, once all are known.
+    order: Mutex<Option<Table<u64>>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -118,6 +133,11 @@ impl ReadSoFar {
     /// Rows read, those skipped included.
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Relaxed)
+    }
+
+    /// Whether those are all.
+    pub(super) fn reached_end(&self) -> bool {
+        self.reached_end.load(Relaxed)
     }
 
     /// Rows that an earlier run has done.
@@ -130,9 +150,9 @@ impl ReadSoFar {
         self.failed.load(Relaxed)
     }
 
-    /// Whether there are no more rows.
-    pub(super) fn ended(&self) -> bool {
-        self.ended.load(Relaxed)
+    /// The places of all rows in the input, if they were asked for and the end was reached.
+    pub(super) fn take_order(&self) -> Option<Table<u64>> {
+        self.order.lock().take()
     }
 
     /// Why reading ended before the input did.
@@ -144,75 +164,94 @@ impl ReadSoFar {
 /// The input as an iterator of rows, for the thread that pulls it: opened at the first pull, since
 /// a stream may block before it gives its first bytes.
 pub(super) struct Rows {
-    place: Place,
-    source: Option<Box<dyn Read + Send>>,
+    with: Reading,
     lines: Option<Lines<Box<dyn Read + Send>>>,
-    format: Format,
-    past: Arc<Past>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
+    /// The rows' places so far, where they are asked for.
+    order: Option<Vec<Entry<u64>>>,
     so_far: Arc<ReadSoFar>,
 }
 
+/// What an input is read with.
+pub(super) struct Reading {
+    pub(super) place: Place,
+    pub(super) source: Option<Box<dyn Read + Send>>,
+    pub(super) format: Format,
+    pub(super) past: Arc<Past>,
+    /// Asked a line: a million rows that are done are passed over in one pull.
+    pub(super) cancel: Cancel,
+    /// Remember the order of all rows.
+    pub(super) note_order: bool,
+}
+
 impl Rows {
-    pub(super) fn new(
-        place: Place,
-        source: Box<dyn Read + Send>,
-        format: Format,
-        past: Arc<Past>,
-        looked_through: bool,
-    ) -> (Self, Arc<ReadSoFar>) {
+    /// `survey`: what a look through the whole input has found, if it can be read twice.
+    pub(super) fn new(with: Reading, survey: Option<&Survey>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
+        if let Some(survey) = survey {
+            so_far.skipped.store(survey.done, Relaxed);
+            so_far.failed.store(survey.failed, Relaxed);
+        }
         let rows = Self {
-            place,
-            source: Some(source),
+            order: with.note_order.then(Vec::new),
+            with,
             lines: None,
-            format,
-            past,
-            seen: (!looked_through).then(HashSet::new),
+            seen: survey.is_none().then(HashSet::new),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
     }
 
     fn pull(&mut self) -> Result<Option<Row>> {
-        let unreadable = |error: io::Error, place: &Place| place.unreadable(error);
-        if let Some(source) = self.source.take() {
-            self.lines = Some(Lines::open(source).map_err(|error| unreadable(error, &self.place))?);
+        let with = &mut self.with;
+        let unreadable = |error| with.place.unreadable(error);
+        if let Some(source) = with.source.take() {
+            self.lines = Some(Lines::open(source).map_err(unreadable)?);
         }
         let Some(lines) = &mut self.lines else {
             return Ok(None);
         };
-        loop {
-            let line = match lines.next() {
-                Ok(Some(line)) => line,
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(unreadable(error, &self.place)),
+        while !with.cancel.is_cancelled() {
+            let Some(line) = lines.next().map_err(unreadable)? else {
+                let order = self.order.take().map(Table::new);
+                *self.so_far.order.lock() = order;
+                self.so_far.reached_end.store(true, Relaxed);
+                return Ok(None);
             };
             self.so_far.rows.fetch_add(1, Relaxed);
-            let line = match self.format.parse(line) {
-                Ok(line) => line,
-                Err(bad) => return Ok(Some(Row::bad(*bad))),
+            let row = match with.format.parse(line) {
+                Ok(line) => Row::of(line),
+                Err(bad) => Row::bad(*bad),
             };
-            let id = LineHash::of(line.custom_id.as_bytes());
+            let Some(custom_id) = &row.custom_id else {
+                return Ok(Some(row));
+            };
+            let id = LineHash::of(custom_id.as_bytes());
             if let Some(seen) = &mut self.seen
                 && !seen.insert(id)
             {
-                return Ok(Some(Row::bad(BadLine {
-                    number: line.number,
-                    custom_id: Some(line.custom_id),
-                    dialect: line.dialect,
-                    hash: Some(line.hash),
-                    problem: Problem::CustomId("stands in an earlier line, too"),
-                })));
+                return Ok(Some(row.again()));
             }
-            match self.past.standing(id, &line)? {
-                Standing::ToDo => return Ok(Some(Row::of(line))),
+            if let Some(order) = &mut self.order {
+                order.push(Entry::new(id, row.number));
+            }
+            let passed_over = match with.past.standing(id, row.hash) {
+                Standing::ToDo => return Ok(Some(row)),
                 Standing::Done => &self.so_far.skipped,
                 Standing::Failed => &self.so_far.failed,
+                Standing::Changed => {
+                    let mut changes = Changes::default();
+                    changes.note(row.number, custom_id);
+                    return Err(changes.refusal(&with.place));
+                }
+            };
+            // After a look through the input they are counted already.
+            if self.seen.is_some() {
+                passed_over.fetch_add(1, Relaxed);
             }
-            .fetch_add(1, Relaxed);
         }
+        Ok(None)
     }
 }
 
@@ -221,12 +260,7 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Row> {
         match self.pull() {
-            Ok(row) => {
-                if row.is_none() {
-                    self.so_far.ended.store(true, Relaxed);
-                }
-                row
-            }
+            Ok(row) => row,
             Err(error) => {
                 // The rows read so far are answered; the run says in the end why there were no more.
                 *self.so_far.failure.lock() = Some(error);

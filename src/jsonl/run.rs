@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::{Budget, Terms};
-use super::journal::{Found, Journal, Opening, Past};
+use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
-use super::rows::{Rows, SendRows};
-use super::scan::scan;
-use super::summary::{FileProgress, Summary};
+use super::rows::{Reading, Rows, SendRows};
+use super::scan::{Survey, scan};
+use super::summary::{FileProgress, Found, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
+use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
@@ -36,6 +37,7 @@ struct Choices {
     strict: bool,
     overwrite: bool,
     retry_failed: bool,
+    force_resume: bool,
     simulated: bool,
     terms: Terms,
 }
@@ -49,6 +51,7 @@ impl Default for Choices {
             strict: false,
             overwrite: false,
             retry_failed: false,
+            force_resume: false,
             simulated: false,
             terms: Terms::default(),
         }
@@ -136,6 +139,9 @@ impl FileRun<'_> {
     }
 
     /// Writes results in the order of the input. Default: as they finish.
+    ///
+    /// A run that carries on appends, and puts the whole output in order when it has come to the end
+    /// of the input: it is written anew beside itself and takes 56 bytes of memory a row.
     pub fn ordered(mut self, ordered: bool) -> Self {
         self.choices.ordered = ordered;
         self
@@ -158,6 +164,13 @@ impl FileRun<'_> {
     /// are repeated.
     pub fn retry_failed(mut self, retry: bool) -> Self {
         self.choices.retry_failed = retry;
+        self
+    }
+
+    /// Keeps the answers of rows whose request has changed since. Default: no; an input with such
+    /// rows is refused, as the answer on file is not that of the request.
+    pub fn force_resume(mut self, force: bool) -> Self {
+        self.choices.force_resume = force;
         self
     }
 
@@ -245,40 +258,49 @@ impl FileRun<'_> {
     fn run_opened(self, opened: Instant) -> Result<Summary> {
         self.choices.terms.check()?;
         let places = self.places()?;
+        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
         let format = self.format();
         let input = places.input.open_input()?;
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
-            ordered: self.choices.ordered,
-            retry_failed: self.choices.retry_failed,
+            taking: Taking {
+                retry_failed: self.choices.retry_failed,
+                force_resume: self.choices.force_resume,
+            },
         };
         // Nothing is touched before everything has been looked at.
-        let found = Found::look_back(&places, opening)?;
-        let total = match &input {
-            Input::Regular(_) => Some(self.look_through(&places.input, &format)?),
-            Input::Stream(_) => None,
-        };
-        let past = Arc::new(found.past);
-        if !past.is_empty() && total.is_some() {
-            refuse_changed(&places.input, &format, &past)?;
+        let outside = self.client.settings().cancel.clone();
+        let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
+        let survey = look_through(&places.input, &format, &past, &outside)?;
+        let found = Found::new(&past, &traces, survey.as_ref());
+        // What is there already is not where it belongs among the rows to come.
+        let note_order = self.choices.ordered && past.done() > 0;
+        let journal = Journal::open(&places, opening, &traces)?;
+        locks.begin();
+        if let Some(rows) = locks.left_in_flight() {
+            log::warn!(
+                "a run over this output was killed: up to {rows} rows that it had in flight may \
+                 have been billed, and are sent again"
+            );
         }
-        let journal = Journal::open(&places, opening, &found.traces)?;
-        let source: Box<dyn std::io::Read + Send> = match input {
-            Input::Regular(file) => Box::new(file),
-            Input::Stream(stream) => stream,
-        };
-        let (rows, so_far) = Rows::new(
-            places.input,
-            source,
+        let past = Arc::new(past);
+        let reading = Reading {
+            place: places.input,
+            source: Some(match input {
+                Input::Regular(file) => Box::new(file),
+                Input::Stream(stream) => stream,
+            }),
             format,
-            Arc::clone(&past),
-            total.is_some(),
-        );
+            past: Arc::clone(&past),
+            cancel: outside.clone(),
+            note_order,
+        };
+        let total = survey.as_ref().map(Survey::total);
+        let (rows, so_far) = Rows::new(reading, survey.as_ref());
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
-        let outside = settings.cancel.clone();
         settings.cancel = outside.child();
         let budget = Arc::new(Budget::new(self.choices.terms));
         let mut writer = Writer::new(Writing {
@@ -288,19 +310,23 @@ impl FileRun<'_> {
             journal,
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
-            so_far: Arc::clone(&so_far),
+            so_far,
             budget: Arc::clone(&budget),
+            past,
             total,
+            found,
             opened,
             on_progress: self.on_progress,
         });
+        // Whoever looks on learns what there is to do before any of it is done.
+        writer.look();
         let job = SendRows { client, budget };
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {
             settings.for_each_detached(job, rows, &mut writer)?;
         }
-        writer.finish(&past, &outside)
+        writer.finish(&outside)
     }
 
     fn places(&self) -> Result<Places> {
@@ -318,16 +344,6 @@ impl FileRun<'_> {
                 simulate: self.choices.simulated,
             }),
         }
-    }
-
-    /// Counts the rows of a file, and refuses duplicate ids before anything is sent.
-    fn look_through(&self, place: &Place, format: &Format) -> Result<u64> {
-        let Input::Regular(file) = place.open_input()? else {
-            return Ok(0);
-        };
-        let survey = scan(file, place, format, &self.client.settings().cancel)?;
-        survey.refuse_duplicates(&place.to_string())?;
-        Ok(survey.rows + survey.bad)
     }
 
     fn format(&self) -> Format {
@@ -354,22 +370,17 @@ impl fmt::Debug for FileRun<'_> {
     }
 }
 
-/// Looks for rows that have been answered as another request, before anything is sent.
-fn refuse_changed(place: &Place, format: &Format, past: &Arc<Past>) -> Result<()> {
+/// Looks through an input that can be read twice, before anything is sent.
+fn look_through(
+    place: &Place,
+    format: &Format,
+    past: &Past,
+    cancel: &Cancel,
+) -> Result<Option<Survey>> {
     let Input::Regular(file) = place.open_input()? else {
-        return Ok(());
+        return Ok(None);
     };
-    let (rows, so_far) = Rows::new(
-        place.clone(),
-        Box::new(file),
-        format.clone(),
-        Arc::clone(past),
-        true,
-    );
-    // Rows are only looked at, as they will be again.
-    let _looked_at = rows.count();
-    match so_far.failure() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    let survey = scan(file, place, format, past, cancel)?;
+    survey.check(place)?;
+    Ok(Some(survey))
 }

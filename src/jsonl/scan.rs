@@ -1,16 +1,16 @@
-//! The look through a file before anything is sent: duplicate ids, and how many rows there are.
+//! The look through a file before anything is sent: what is to do, and what must not be done.
 //!
-//! Two rows of one id cannot be told apart in the results, and finding out after a night of paid
-//! requests is too late.
+//! Two rows of one id cannot be told apart in the results, and the answer of a row that has changed
+//! since is not its own: finding out after a night of paid requests is too late.
 //!
-//! What grows with the file is the table of ids, 24 bytes a row (twice that while it is being
-//! extended): ids are kept as 128-bit hashes and sorted at the end, which takes less than half of
-//! what a hash set does. It is freed before the run begins.
+//! What grows with the file is the table of [ids](super::ids), which is freed before the run begins.
 
 use std::io::Read;
 
 use super::cores::Cores;
 use super::hash::LineHash;
+use super::ids::{Duplicate, Ids};
+use super::journal::{Past, Standing};
 use super::line::Format;
 use super::names::Place;
 use super::reader::Lines;
@@ -18,7 +18,7 @@ use super::sweep::{Stretch, Sweep};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many duplicates a message names.
+/// How many lines a message names.
 const NAMED: usize = 20;
 
 /// What a file holds.
@@ -28,46 +28,94 @@ pub(crate) struct Survey {
     pub(crate) rows: u64,
     /// Lines that are none, blank ones not counted.
     pub(crate) bad: u64,
+    /// Of all these, those that are answered.
+    pub(crate) done: u64,
+    /// Of all these, those that have failed for good.
+    pub(crate) failed: u64,
+    pub(crate) changed: Changes,
     /// Every line whose id an earlier line has, in the order of the file.
     pub(crate) duplicates: Vec<Duplicate>,
 }
 
-/// Two physical lines with one `custom_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Duplicate {
-    /// Where the id stands for the first time.
-    pub(crate) first: u64,
-    pub(crate) again: u64,
+/// Lines that have been answered as another request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    all: u64,
+    /// The first of them.
+    named: Vec<(u64, String)>,
+}
+
+impl Changes {
+    pub(crate) fn note(&mut self, line: u64, custom_id: &str) {
+        self.all += 1;
+        if self.named.len() < NAMED {
+            self.named.push((line, custom_id.to_owned()));
+        }
+    }
+
+    fn add(&mut self, later: Self) {
+        self.all += later.all;
+        let room = NAMED - self.named.len();
+        self.named.extend(later.named.into_iter().take(room));
+    }
+
+    /// Why an input with changes is refused; `name` is the input's.
+    #[cold]
+    pub(crate) fn refusal(&self, name: &Place) -> Error {
+        let named = self.named.iter();
+        let lines = named.map(|(line, id)| format!("line {line}: {id:?}"));
+        Error::new(
+            ErrorKind::Config,
+            format!(
+                "input {name}: these requests have changed since they were answered:\n  {}\ngive them \
+                 other ids, keep their old answers with --force-resume, or start anew with \
+                 --overwrite",
+                list(lines, self.all)
+            ),
+        )
+    }
+}
+
+/// One below the other, and how many there are besides.
+fn list(named: impl Iterator<Item = String>, all: u64) -> String {
+    let mut lines: Vec<String> = named.take(NAMED).collect();
+    let more = all - lines.len() as u64;
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n  ")
 }
 
 impl Survey {
-    /// Refuses a file with duplicate ids.
+    /// All rows, those included that are no requests.
+    pub(crate) fn total(&self) -> u64 {
+        self.rows + self.bad
+    }
+
+    /// Refuses a file with duplicate ids, or with rows that have changed since they were answered.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the lines; `name` is the file's.
-    pub(crate) fn refuse_duplicates(&self, name: &str) -> Result<()> {
+    pub(crate) fn check(&self, name: &Place) -> Result<()> {
         if self.duplicates.is_empty() {
-            return Ok(());
+            return match self.changed.all {
+                0 => Ok(()),
+                _ => Err(self.changed.refusal(name)),
+            };
         }
-        let named = self.duplicates.iter().take(NAMED);
-        let mut lines: Vec<String> = named
-            .map(|Duplicate { first, again }| format!("lines {first} and {again}"))
-            .collect();
-        let more = self.duplicates.len().saturating_sub(NAMED);
-        if more > 0 {
-            lines.push(format!("and {more} more"));
-        }
+        let lines = self.duplicates.iter();
+        let lines = lines.map(|Duplicate { first, again }| format!("lines {first} and {again}"));
         Err(Error::new(
             ErrorKind::Config,
             format!(
-                "{name}: each custom_id may stand in one line only; the same one is in\n  {}",
-                lines.join("\n  ")
+                "input {name}: each custom_id may stand in one line only; the same one is in\n  {}",
+                list(lines, self.duplicates.len() as u64)
             ),
         ))
     }
 }
 
-/// Looks through a whole input, which `place` is the name of.
+/// Looks through a whole input, which `place` is the name of, for what `past` leaves to do.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`], and those of [`Place::unreadable`].
@@ -75,81 +123,71 @@ pub(crate) fn scan<R: Read>(
     source: R,
     place: &Place,
     format: &Format,
+    past: &Past,
     cancel: &Cancel,
 ) -> Result<Survey> {
     let unreadable = |error| place.unreadable(error);
     let lines = Lines::open(source).map_err(unreadable)?;
     let cores = Cores::default();
     let mut whole = Part::default();
-    for part in Sweep::new(lines, &cores, |lines| Part::of(format, lines)) {
+    for part in Sweep::new(lines, &cores, |lines| Part::of(format, past, lines)) {
         cancel.check()?;
-        let part = part.map_err(unreadable)?;
-        whole.rows += part.rows;
-        whole.bad += part.bad;
-        whole.ids.extend(part.ids);
+        whole.add(part.map_err(unreadable)?);
     }
     Ok(Survey {
-        rows: whole.rows,
-        bad: whole.bad,
-        duplicates: duplicates(whole.ids, &cores),
+        duplicates: whole.ids.duplicates(&cores),
+        ..whole.survey
     })
 }
 
 /// What some lines hold.
 #[derive(Default)]
 struct Part {
-    rows: u64,
-    bad: u64,
-    ids: Vec<Id>,
-}
-
-/// Sorts by id, then by line.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Id {
-    hash: (u64, u64),
-    line: u64,
+    survey: Survey,
+    ids: Ids,
 }
 
 impl Part {
-    fn of(format: &Format, lines: Stretch<'_>) -> Self {
-        let mut part = Self::default();
+    fn of(format: &Format, past: &Past, lines: Stretch<'_>) -> Self {
+        let mut found = Self::default();
+        let survey = &mut found.survey;
         for line in lines {
             let number = line.number;
-            let custom_id = match format.parse(line) {
+            let (custom_id, hash) = match format.parse(line) {
                 Ok(request) => {
-                    part.rows += 1;
-                    Some(request.custom_id)
+                    survey.rows += 1;
+                    (Some(request.custom_id), Some(request.hash))
                 }
                 // Its failure will be told under the id it has, so that must be the only one, too.
                 Err(bad) => {
-                    part.bad += 1;
-                    bad.custom_id
+                    survey.bad += 1;
+                    (bad.custom_id, bad.hash)
                 }
             };
-            if let Some(id) = custom_id {
-                part.ids.push(Id {
-                    hash: LineHash::of(id.as_bytes()).halves(),
-                    line: number,
-                });
+            let Some(custom_id) = custom_id else {
+                continue;
+            };
+            let id = LineHash::of(custom_id.as_bytes());
+            match past.standing(id, hash) {
+                Standing::ToDo => {}
+                Standing::Done => survey.done += 1,
+                Standing::Failed => survey.failed += 1,
+                Standing::Changed => survey.changed.note(number, &custom_id),
             }
+            found.ids.note(id, number);
         }
-        part
+        found
     }
-}
 
-fn duplicates(mut ids: Vec<Id>, cores: &Cores) -> Vec<Duplicate> {
-    cores.sort(&mut ids);
-    let mut duplicates: Vec<_> = ids
-        .chunk_by(|one, other| one.hash == other.hash)
-        .flat_map(|same| {
-            same[1..].iter().map(|id| Duplicate {
-                first: same[0].line,
-                again: id.line,
-            })
-        })
-        .collect();
-    duplicates.sort_unstable_by_key(|duplicate| duplicate.again);
-    duplicates
+    fn add(&mut self, later: Self) {
+        let (survey, more) = (&mut self.survey, later.survey);
+        survey.rows += more.rows;
+        survey.bad += more.bad;
+        survey.done += more.done;
+        survey.failed += more.failed;
+        survey.changed.add(more.changed);
+        self.ids.append(later.ids);
+    }
 }
 
 #[cfg(test)]
@@ -163,9 +201,20 @@ mod tests {
         }
     }
 
+    fn place() -> Place {
+        Place::File("p.jsonl".into())
+    }
+
     fn look(file: &str) -> Survey {
-        let place = Place::File("p.jsonl".into());
-        scan(file.as_bytes(), &place, &requests(), &Cancel::new()).unwrap()
+        let past = Past::default();
+        scan(
+            file.as_bytes(),
+            &place(),
+            &requests(),
+            &past,
+            &Cancel::new(),
+        )
+        .unwrap()
     }
 
     fn row(id: &str) -> String {
@@ -184,7 +233,7 @@ mod tests {
             .map(|duplicate| (duplicate.first, duplicate.again))
             .collect();
         assert_eq!(pairs, [(1, 3), (2, 5), (1, 6)]);
-        let error = survey.refuse_duplicates("p.jsonl").unwrap_err();
+        let error = survey.check(&place()).unwrap_err();
         let told = error.to_string();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(
@@ -205,10 +254,10 @@ mod tests {
     fn a_clean_file_passes_and_a_message_stays_readable() {
         let survey = look("\n\n");
         assert_eq!(survey, Survey::default());
-        survey.refuse_duplicates("p").unwrap();
+        survey.check(&place()).unwrap();
         let file = row("a").repeat(1_000);
         let survey = look(&file);
-        let told = survey.refuse_duplicates("p").unwrap_err().to_string();
+        let told = survey.check(&place()).unwrap_err().to_string();
         assert!(
             told.lines().count() < 30 && told.ends_with("and 979 more"),
             "{told}"
@@ -244,7 +293,8 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let file = row("a").repeat(2);
-        let ended = scan(file.as_bytes(), &Place::Stream, &requests(), &cancel);
+        let past = Past::default();
+        let ended = scan(file.as_bytes(), &Place::Stream, &requests(), &past, &cancel);
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }

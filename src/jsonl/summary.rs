@@ -4,9 +4,48 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::journal::{Past, Traces};
+use super::scan::Survey;
 use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
+
+/// What a run found of earlier ones in its files, before it sent anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// Rows that are answered: those of the input, or where that is a stream, of the output.
+    pub done: u64,
+    /// Rows of the input that were given up for a reason that does not pass, unless it is a stream.
+    pub failed: Option<u64>,
+    /// Rows of the input that are left, unless it is a stream.
+    pub to_do: Option<u64>,
+    /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
+    pub torn_bytes: u64,
+}
+
+impl Found {
+    /// Nothing, if this is no run that carries on.
+    pub(super) fn new(past: &Past, traces: &Traces, survey: Option<&Survey>) -> Option<Self> {
+        if past.is_empty() && traces.torn_bytes == 0 {
+            return None;
+        }
+        let torn_bytes = traces.torn_bytes;
+        Some(match survey {
+            Some(survey) => Self {
+                done: survey.done,
+                failed: Some(survey.failed),
+                to_do: Some(survey.total() - survey.done - survey.failed),
+                torn_bytes,
+            },
+            None => Self {
+                done: past.done(),
+                torn_bytes,
+                ..Self::default()
+            },
+        })
+    }
+}
 
 /// A run over a file, as it stands.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +60,11 @@ pub struct FileProgress {
     /// Rows that are failed: given up by this run, or by an earlier one for a reason that does not
     /// pass.
     pub failed: u64,
+    /// Of these, the rows given up by an earlier run.
+    pub failed_before: u64,
+    /// What earlier runs left, if this one carries on; known from the first call of
+    /// [`on_progress`](crate::FileRun::on_progress) on.
+    pub found: Option<Found>,
     /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
     /// use are in it where they say what they took.
     pub prompt_tokens: u64,
@@ -43,6 +87,11 @@ impl FileProgress {
     /// Rows that need nothing more.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
+    }
+
+    /// Rows that this run has dealt with.
+    pub fn finished(&self) -> u64 {
+        self.succeeded + self.failed - self.failed_before
     }
 }
 
@@ -78,7 +127,7 @@ impl Summary {
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
         let engine = &progress.engine;
-        let finished = progress.succeeded + progress.failed;
+        let finished = progress.finished();
         let wall = self.wall.as_secs_f64();
         json!({
             "requests": self.requests,

@@ -49,6 +49,12 @@ where
         }
     }
 
+    /// How many lines, blank ones included, and how many bytes have been read.
+    #[cfg(feature = "cli")]
+    pub(super) fn read_so_far(&self) -> (u64, u64) {
+        self.lines.so_far()
+    }
+
     /// As [`new`](Self::new), with another read-ahead.
     #[cfg(test)]
     pub(super) fn reading_ahead(self, read_ahead: usize) -> Self {

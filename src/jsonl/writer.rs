@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::journal::{Journal, Past};
+use super::journal::{Ending, Journal, Past};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
-use super::summary::{FileProgress, Summary};
+use super::summary::{FileProgress, Found, Summary};
 use crate::api::classify::record_code;
 use crate::api::{Client, Failed, Reply, into_error};
 use crate::cancel::Cancel;
@@ -33,8 +33,10 @@ pub(super) struct Writing<'p> {
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
     pub(super) budget: Arc<Budget>,
+    pub(super) past: Arc<Past>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
+    pub(super) found: Option<Found>,
     pub(super) opened: Instant,
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
@@ -85,6 +87,7 @@ impl<'p> Writer<'p> {
         Self {
             progress: FileProgress {
                 total: with.total,
+                found: with.found,
                 ..FileProgress::default()
             },
             last_record: with.opened,
@@ -146,7 +149,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.results, &record);
         self.ready.0 += 1;
-        self.with.journal.ended(row.custom_id.as_deref());
+        self.with.past.ended(row.custom_id.as_deref());
     }
 
     /// Records a failed row, unless it is left for a rerun: one that was never attempted, cancelled,
@@ -192,7 +195,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.errors, &record);
         self.ready.1 += 1;
-        self.with.journal.ended(row.custom_id.as_deref());
+        self.with.past.ended(row.custom_id.as_deref());
     }
 
     fn flush(&mut self) {
@@ -226,10 +229,11 @@ impl<'p> Writer<'p> {
         self.ready = (0, 0);
     }
 
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.progress.elapsed = self.with.opened.elapsed();
         self.progress.skipped = self.with.so_far.skipped();
-        self.progress.failed = self.failed + self.with.so_far.failed();
+        self.progress.failed_before = self.with.so_far.failed();
+        self.progress.failed = self.failed + self.progress.failed_before;
         let spent = self.with.budget.spent();
         self.progress.prompt_tokens = spent.prompt_tokens;
         self.progress.completion_tokens = spent.completion_tokens;
@@ -241,7 +245,7 @@ impl<'p> Writer<'p> {
         (self.with.on_progress)(&self.progress);
     }
 
-    pub(super) fn finish(mut self, past: &Past, cancelled: &Cancel) -> Result<Summary> {
+    pub(super) fn finish(mut self, cancelled: &Cancel) -> Result<Summary> {
         if let Some(order) = self.with.order.take() {
             for done in order.into_rest() {
                 self.record(done);
@@ -255,6 +259,7 @@ impl<'p> Writer<'p> {
                     journal,
                     so_far,
                     budget,
+                    past,
                     opened,
                     ..
                 },
@@ -264,14 +269,29 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
-        let closed = journal.close(past);
+        if stopped.is_none() && cancelled.is_cancelled() {
+            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
+        }
+        // A file has been looked through to its end beforehand.
+        let whole_input = progress.total.is_some() || so_far.reached_end();
+        let requests = progress.total.unwrap_or(0).max(so_far.rows());
+        let not_attempted = requests.saturating_sub(progress.done());
+        // A budget that was spent by the last row has stopped nothing.
+        if stopped.is_none() && (not_attempted > 0 || !whole_input) {
+            stopped = budget.exhausted();
+        }
+        let closed = journal.close(
+            &past,
+            &Ending {
+                whole_input,
+                // The next run will put right what is not complete.
+                order: so_far.take_order().filter(|_| stopped.is_none()),
+            },
+        );
         if let Some(error) = broken.or(so_far.failure()) {
             return Err(error);
         }
         closed?;
-        if stopped.is_none() && cancelled.is_cancelled() {
-            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
-        }
         // Where the time went is the better half of the news.
         if let Some(error) = &mut stopped
             && error.kind() == ErrorKind::Deadline
@@ -281,13 +301,6 @@ impl<'p> Writer<'p> {
                 .and_then(|outage| outage.error.clone())
         {
             *error = error.clone().with_source(cause);
-        }
-        let requests = progress.total.unwrap_or(0).max(so_far.rows());
-        let not_attempted = requests.saturating_sub(progress.done());
-        // A budget that was spent by the last row has stopped nothing.
-        let unread = progress.total.is_none() && !so_far.ended();
-        if stopped.is_none() && (not_attempted > 0 || unread) {
-            stopped = budget.exhausted();
         }
         Ok(Summary {
             requests,

@@ -1,9 +1,12 @@
 //! Where outcomes go: into the slots of a vector, or through a bounded channel.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::job::{Done, Failure};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Takes outcomes from a run's threads. May block: the thread then holds no permit.
 pub(crate) trait Sink<I, T, E>: Sync {
@@ -71,6 +74,7 @@ pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
     /// Whether a thread waits until its outcome is settled.
     held: bool,
+    gone: Arc<AtomicBool>,
 }
 
 /// An outcome on its way to the consumer.
@@ -86,8 +90,23 @@ pub(crate) struct Delivery<I, T, E> {
 #[derive(Debug)]
 pub(crate) struct Hold(#[expect(dead_code, reason = "its drop is the news")] Sender<()>);
 
-/// The receiving side: `None` is the end.
-pub(crate) type Outcomes<I, T, E> = Receiver<Option<Delivery<I, T, E>>>;
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Outcomes<I, T, E> {
+    /// `None` is the end.
+    pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// What nobody takes any more stays in a channel for as long as somebody may send, and with it the
+/// holds: whoever leaves lets go of them.
+impl<I, T, E> Drop for Outcomes<I, T, E> {
+    fn drop(&mut self) {
+        // First: a thread that sends after the last look must not begin to wait.
+        self.gone.store(true, Ordering::SeqCst);
+        self.receiver.try_iter().for_each(drop);
+    }
+}
 
 /// With `held`, each delivery comes with a [`Hold`].
 pub(crate) fn channel<I, T, E>(
@@ -95,7 +114,13 @@ pub(crate) fn channel<I, T, E>(
     held: bool,
 ) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
     let (sender, receiver) = bounded(capacity);
-    (Channel { sender, held }, receiver)
+    let gone = Arc::new(AtomicBool::new(false));
+    let channel = Channel {
+        sender,
+        held,
+        gone: Arc::clone(&gone),
+    };
+    (channel, Outcomes { receiver, gone })
 }
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
@@ -109,8 +134,10 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
         let (hold, released) = bounded(0);
         let hold = Some(Hold(hold));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
-        // Nothing is ever sent: its end is waited for.
-        let _released = released.recv();
+        if wanted && !self.gone.load(Ordering::SeqCst) {
+            // Nothing is ever sent: its end is waited for.
+            let _released = released.recv();
+        }
         wanted
     }
 

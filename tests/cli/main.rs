@@ -7,9 +7,12 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod check;
+mod locks;
 mod money;
 mod others;
 mod parsers;
+mod resume;
 mod runs;
 #[cfg(unix)]
 mod signals;

@@ -11,7 +11,7 @@ fn help_and_version_are_on_standard_output() {
         concat!("tollgate ", env!("CARGO_PKG_VERSION"), "\n")
     );
     let ended = folder.tool(&["--help"]).run().code(0);
-    for word in ["run", "simulate", "demo", "Exit codes"] {
+    for word in ["run", "check", "simulate", "demo", "Exit codes"] {
         assert!(ended.stdout.contains(word), "{ended:#?}");
     }
     for columns in ["0", "1", "80"] {

@@ -387,12 +387,15 @@ fn rows_refused_for_good_are_repeated_by_the_command_that_is_printed() {
     ]);
     let arguments = ["run", "p.jsonl", "-c", "1", "--ordered"];
     let ended = folder.tool(&arguments).at(&strict).run().code(1);
-    let ended = ended.says(&["tollgate run p.jsonl -c 1 --retry-failed\n"]);
+    let ended = ended.says(&["tollgate run p.jsonl -c 1 --ordered --retry-failed\n"]);
     ended.never_says(&["more --concurrency"]);
     let mild = Faultd::replies([Reply::ok_chat("hello")]);
-    let printed = ["run", "p.jsonl", "-c", "1", "--retry-failed"];
+    let printed = [&arguments[..], &["--retry-failed"]].concat();
     folder.tool(&printed).at(&mild).run().code(0);
     assert_eq!(mild.count(), 1);
+    let records = folder.records("p.results.jsonl");
+    let ids = records.iter().map(|record| &record["custom_id"]);
+    assert!(ids.eq(["r0", "r1", "r2"]), "in the order of the input");
 }
 
 #[test]

@@ -15,10 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
-use crate::tool::{Ended, Folder, KEY, Running, request};
-
-/// Less than the grace of 30 s, and more than any machine takes to end a process.
-const SOON: Duration = Duration::from_secs(20);
+use crate::tool::{Ended, Folder, KEY, Running, SOON, request, until};
 
 fn send(running: &Running, signal: Signal) {
     let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
@@ -33,14 +30,6 @@ fn is_ignored(signal: Signal) -> bool {
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     ignored.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
-}
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < SOON, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Until the server has heard of so many requests.

@@ -1,125 +1,279 @@
 //! Reading back what earlier runs left, before anything is touched.
+//!
+//! On all cores, as far as they go a stretch of lines at a time: what is kept of a line is its entry
+//! in a [table](super::table). The files may be ours or a provider's own, with failures among the
+//! results, ids more than once, and a tail that a kill has torn.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, Metadata};
 use std::path::Path;
 
+use super::super::cores::Cores;
 use super::super::hash::LineHash;
 use super::super::names::{Place, Places};
 use super::super::readback::ReadRecord;
+use super::super::reader::{Lines, Text};
+use super::super::sweep::{Stretch, Sweep};
+use super::Opening;
+use super::past::{Book, Failed, Past, Request};
+use super::table::Entry;
 use super::target::failed;
-use super::{Opening, Past};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+
+/// The longest record, in bytes: an answer and an id of 64 MiB each, and what stands around them.
+/// What is longer is no record of ours.
+pub(super) const MAX_RECORD: usize = 130 << 20;
 
 /// What earlier runs left in the files of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct Earlier {
     pub(crate) past: Past,
     pub(crate) traces: Traces,
 }
 
 /// What a run must know of the files themselves to go on with them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Traces {
     /// Whether there is an output to carry on with, if only an empty one: of a run in which nothing
     /// succeeded.
-    pub(super) resumed: bool,
+    pub(crate) resumed: bool,
     /// How the output ends.
     pub(super) tail: Option<Tail>,
+    /// Bytes of a torn record at its end.
+    pub(crate) torn_bytes: u64,
+    /// Whether it holds more than one success an id: failures, or an id again.
+    pub(super) untidy: bool,
     /// The length of the errors file.
     pub(super) old_errors: u64,
 }
 
-impl Found {
+/// How a results file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    Whole,
+    /// The last record is whole but for its newline.
+    Unended,
+    /// The last whole record ends here.
+    Torn(u64),
+}
+
+impl Earlier {
     /// Looks into the files, and leaves them as they are.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where the output must not be appended to, naming the line, and
-    /// [`ErrorKind::Io`].
-    pub(crate) fn look_back(places: &Places, opening: Opening) -> Result<Self> {
-        let mut found = Self::default();
+    /// [`ErrorKind::Config`] where the output must not be appended to or the errors file not be
+    /// replaced, naming the line, [`ErrorKind::Io`] and [`ErrorKind::Cancelled`].
+    pub(crate) fn look_back(places: &Places, opening: Opening, cancel: &Cancel) -> Result<Self> {
+        let mut traces = Traces::default();
+        let mut all = Records::default();
         if let Place::File(path) = &places.output
             && let Ok(metadata) = fs::metadata(path)
             && !opening.overwrite
         {
-            found.traces.resumed = true;
-            if metadata.is_file() && metadata.len() > 0 {
-                found.traces.tail = Some(read_back(path, opening, &mut found.past)?);
-                if opening.ordered && !found.past.done.is_empty() {
-                    return Err(unordered(path));
-                }
+            traces.resumed = true;
+            if holds_something(&metadata) {
+                let tail = all.read_results(path, opening, cancel)?;
+                traces.torn_bytes = match tail {
+                    Tail::Torn(end) => metadata.len() - end,
+                    Tail::Whole | Tail::Unended => 0,
+                };
+                traces.tail = Some(tail);
             }
         }
-        if let Place::File(path) = &places.errors {
-            if !found.traces.resumed {
-                refuse_other_files(path)?;
-                return Ok(found);
-            }
-            found.traces.old_errors = fs::metadata(path).map_or(0, |metadata| metadata.len());
-            if found.traces.old_errors > 0 && !opening.retry_failed {
-                read_failed(path, &mut found.past)?;
+        let (successes, failures) = (all.done.len() as u64, all.failures);
+        if let Place::File(path) = &places.errors
+            && let Ok(metadata) = fs::metadata(path)
+            && holds_something(&metadata)
+        {
+            all.read_errors(path, traces.resumed, cancel)?;
+            if traces.resumed {
+                traces.old_errors = metadata.len();
             }
         }
-        Ok(found)
+        let past = Past::new(all.done, all.failed, opening.taking);
+        traces.untidy = failures > 0 || past.done() < successes;
+        Ok(Self { past, traces })
     }
 }
 
-/// How a results file ends; where its last whole record does.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Tail {
-    Whole(u64),
-    /// The last record is whole but for its newline.
-    Unended(u64),
-    Torn(u64),
+fn holds_something(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.len() > 0
 }
 
-fn read_back(path: &Path, opening: Opening, past: &mut Past) -> Result<Tail> {
+/// What the records of a file say, in its order.
+#[derive(Default)]
+struct Records {
+    all: u64,
+    /// Of these the failures.
+    failures: u64,
+    done: Vec<Entry<Request>>,
+    failed: Vec<Entry<Failed>>,
+    faults: Vec<Fault>,
+    tail: Option<Unended>,
+}
+
+/// A line that is not to be there.
+struct Fault {
+    number: u64,
+    what: What,
+}
+
+enum What {
+    /// It is no record.
+    Other,
+    /// A record, simulated or not, among those that must be the contrary.
+    Mixed { simulated: bool },
+}
+
+/// A last line without its end.
+struct Unended {
+    number: u64,
+    offset: u64,
+    state: State,
+}
+
+enum State {
+    Record,
+    /// It may be what is left of one.
+    Rest,
+    Other,
+}
+
+impl Records {
+    /// What one stretch of a file holds.
+    fn of(file: Book, simulated: Option<bool>, lines: Stretch<'_>) -> Self {
+        let mut found = Self::default();
+        for line in lines {
+            let number = line.number;
+            let text = match line.text {
+                Text::Whole(text) => Some(text),
+                Text::TooLong { .. } => None,
+            };
+            let record = text.and_then(|text| ReadRecord::parse(text.trim_ascii()).ok());
+            if !line.ended {
+                let state = match (&record, text) {
+                    (Some(_), _) => State::Record,
+                    (None, Some(text)) if may_begin_a_record(text) => State::Rest,
+                    (None, _) => State::Other,
+                };
+                let offset = line.offset;
+                found.tail = Some(Unended {
+                    number,
+                    offset,
+                    state,
+                });
+            }
+            match record {
+                Some(record) if simulated.is_some_and(|now| now != record.simulated) => {
+                    let simulated = record.simulated;
+                    let what = What::Mixed { simulated };
+                    found.faults.push(Fault { number, what });
+                }
+                Some(record) => found.note(file, line.offset, &record),
+                None if line.ended => {
+                    let what = What::Other;
+                    found.faults.push(Fault { number, what });
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn note(&mut self, file: Book, offset: u64, record: &ReadRecord) {
+        self.all += 1;
+        self.failures += u64::from(!record.done);
+        let Some(id) = &record.custom_id else {
+            return;
+        };
+        let id = LineHash::of(id.as_bytes());
+        let request = Request::of(record.hash);
+        if !record.done {
+            let failed = Failed {
+                request,
+                for_good: !record.passing,
+                file,
+                offset,
+            };
+            self.failed.push(Entry::new(id, failed));
+        } else if file == Book::Output {
+            self.done.push(Entry::new(id, request));
+        }
+    }
+
+    fn add(&mut self, next: Self) {
+        self.all += next.all;
+        self.failures += next.failures;
+        self.done.extend(next.done);
+        self.failed.extend(next.failed);
+        self.tail = next.tail;
+    }
+
+    /// Reads the output.
+    fn read_results(&mut self, path: &Path, opening: Opening, cancel: &Cancel) -> Result<Tail> {
+        let simulated = Some(opening.simulated);
+        let look = |lines: Stretch<'_>| Self::of(Book::Output, simulated, lines);
+        sweep(path, look, |part| {
+            cancel.check()?;
+            if let Some(fault) = part.faults.first() {
+                return Err(fault.refuse(path));
+            }
+            self.add(part);
+            Ok(true)
+        })?;
+        match &self.tail {
+            None => Ok(Tail::Whole),
+            Some(last) => match last.state {
+                State::Record => Ok(Tail::Unended),
+                // What no record precedes may be a file of another kind that has no newline.
+                State::Other if self.all == 0 => {
+                    let (number, what) = (last.number, What::Other);
+                    Err(Fault { number, what }.refuse(path))
+                }
+                State::Rest | State::Other => Ok(Tail::Torn(last.offset)),
+            },
+        }
+    }
+
+    /// Reads the errors file. What is no record in it is no reason to refuse a run, since it is
+    /// rewritten at its end, but a file that holds no record at all is not ours to rewrite.
+    fn read_errors(&mut self, path: &Path, resumed: bool, cancel: &Cancel) -> Result<()> {
+        let (mut is_ours, mut is_other) = (false, false);
+        let look = |lines: Stretch<'_>| Self::of(Book::Errors, None, lines);
+        sweep(path, look, |mut part| {
+            cancel.check()?;
+            let last = part.tail.take().map(|last| last.state);
+            is_ours |= part.all > 0 || matches!(last, Some(State::Rest));
+            is_other |= !part.faults.is_empty() || matches!(last, Some(State::Other));
+            if resumed {
+                self.failed.append(&mut part.failed);
+            }
+            Ok(resumed || !is_ours)
+        })?;
+        if is_other && !is_ours {
+            return Err(other_errors(path));
+        }
+        Ok(())
+    }
+}
+
+/// Has `look` see a file on all cores, and gives what its parts hold to `take`, in order, for as
+/// long as that answers `true`.
+pub(super) fn sweep<T: Send>(
+    path: &Path,
+    look: impl Fn(Stretch<'_>) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<bool>,
+) -> Result<()> {
     let unreadable = |error| failed("read back", path, error);
-    let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut line = Vec::new();
-    let (mut at, mut number) = (0_u64, 0_u64);
-    loop {
-        line.clear();
-        if source.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-            return Ok(Tail::Whole(at));
+    let source = File::open(path).map_err(unreadable)?;
+    let lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
+    let cores = Cores::default();
+    for part in Sweep::new(lines, &cores, look) {
+        if !take(part.map_err(unreadable)?)? {
+            break;
         }
-        number += 1;
-        let ended = line.ends_with(b"\n");
-        let text = line.trim_ascii();
-        let next = at + line.len() as u64;
-        match ReadRecord::parse(text) {
-            Ok(record) => {
-                if record.simulated != opening.simulated {
-                    return Err(mixed(path, number, record.simulated));
-                }
-                if let (true, Some(id)) = (record.done, record.custom_id) {
-                    past.done.insert(LineHash::of(id.as_bytes()), record.hash);
-                }
-                if !ended {
-                    return Ok(Tail::Unended(next));
-                }
-            }
-            // What no record precedes may be a file of another kind that has no newline.
-            Err(_) if !ended && (at > 0 || may_begin_a_record(&line)) => {
-                log::warn!(
-                    "{path:?} ends in a torn record, which is cut off: {} bytes",
-                    line.len()
-                );
-                return Ok(Tail::Torn(at));
-            }
-            Err(_) if text.is_empty() => {}
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!(
-                        "output {path:?}, line {number}: not a result record, so this may not be a \
-                         results file: name another with -o, or start anew with --overwrite"
-                    ),
-                ));
-            }
-        }
-        at = next;
     }
+    Ok(())
 }
 
 /// Whether a torn line may be what is left of a record, ours or of a tool like us.
@@ -131,74 +285,38 @@ fn may_begin_a_record(line: &[u8]) -> bool {
             .any(|start| line.starts_with(start) || start.starts_with(line))
 }
 
-/// Refuses to replace what is no errors file: a left-over one holds records, or the start of one.
-fn refuse_other_files(path: &Path) -> Result<()> {
-    let unreadable = |error| failed("look into", path, error);
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        return Ok(());
+impl Fault {
+    #[cold]
+    fn refuse(&self, path: &Path) -> Error {
+        let number = self.number;
+        let message = match self.what {
+            What::Other => format!(
+                "output {path:?}, line {number}: not a result record, so this may not be a results \
+                 file: name another with -o, or start anew with --overwrite"
+            ),
+            What::Mixed { simulated } => {
+                let (there, now) = if simulated {
+                    ("a simulated", "paid")
+                } else {
+                    ("a paid", "simulated")
+                };
+                format!(
+                    "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed \
+                     with those: name another output with -o, or start anew with --overwrite"
+                )
+            }
+        };
+        Error::new(ErrorKind::Config, message)
     }
-    let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut line = Vec::new();
-    source.read_until(b'\n', &mut line).map_err(unreadable)?;
-    let torn = !line.ends_with(b"\n") && may_begin_a_record(&line);
-    if line.is_empty() || torn || ReadRecord::parse(line.trim_ascii()).is_ok() {
-        return Ok(());
-    }
-    Err(Error::new(
+}
+
+#[cold]
+fn other_errors(path: &Path) -> Error {
+    Error::new(
         ErrorKind::Config,
         format!(
             "errors file {path:?} exists and holds something else than failed rows: name another \
              with --errors, or move it away"
-        ),
-    ))
-}
-
-/// Notes which rows have failed for good. What is no record here is no reason to refuse a run: it
-/// is rewritten at its end.
-fn read_failed(path: &Path, past: &mut Past) -> Result<()> {
-    let unreadable = |error| failed("read back", path, error);
-    let mut source = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut line = Vec::new();
-    while source.read_until(b'\n', &mut line).map_err(unreadable)? > 0 {
-        if let Ok(record) = ReadRecord::parse(line.trim_ascii())
-            && let Some(id) = record.custom_id
-        {
-            let id = LineHash::of(id.as_bytes());
-            // The last record of a row is the one that holds.
-            if record.passing || record.done || past.done.contains_key(&id) {
-                past.failed.remove(&id);
-            } else {
-                past.failed.insert(id, record.hash);
-            }
-        }
-        line.clear();
-    }
-    Ok(())
-}
-
-#[cold]
-fn mixed(path: &Path, number: u64, simulated: bool) -> Error {
-    let (there, now) = if simulated {
-        ("a simulated", "paid")
-    } else {
-        ("a paid", "simulated")
-    };
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed with \
-             those: name another output with -o, or start anew with --overwrite"
-        ),
-    )
-}
-
-#[cold]
-fn unordered(path: &Path) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "output {path:?} has results already, and --ordered cannot append to them in order: \
-             name another with -o, or start anew with --overwrite"
         ),
     )
 }

@@ -3,31 +3,36 @@
 //! The results file is its own resume record: it holds successes only, each id once, and what it
 //! holds is done. A record is whole when its newline is there; a run that was killed leaves at most
 //! one torn line, which the next one cuts off. The errors file holds the rows failed now: it grows
-//! during a run and is cleaned of rows that have since succeeded at its end.
+//! during a run and at its end is [settled](settle), as is an output that was not of our making or
+//! is to be in the input's order.
 
 #![expect(
     clippy::unnecessary_debug_formatting,
     reason = "a name may hold what a terminal obeys: messages quote and escape it"
 )]
 
+mod identity;
+mod lock;
 mod look_back;
 mod past;
 mod rewrite;
+mod settle;
+mod table;
 mod target;
 
-use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use self::rewrite::clean_errors;
+use self::settle::{StillFailed, settle_errors, settle_output};
 use self::target::{Target, failed};
-use super::hash::LineHash;
 use super::names::{Place, Places};
 use crate::error::Result;
 
-pub(super) use self::look_back::{Found, Traces};
-pub(super) use self::past::{Past, Standing};
+pub(super) use self::lock::Locks;
+pub(super) use self::look_back::{Earlier, Traces};
+pub(super) use self::past::{Past, Standing, Taking};
+pub(super) use self::table::{Entry, Table};
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +41,7 @@ pub(super) struct Opening {
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
-    /// Results are written in the input's order, which an append cannot keep.
-    pub(super) ordered: bool,
-    /// Rows that failed for a reason that will not pass are tried again all the same.
-    pub(super) retry_failed: bool,
+    pub(super) taking: Taking,
 }
 
 /// Both files of a run, open.
@@ -48,8 +50,17 @@ pub(super) struct Journal {
     errors: Target,
     /// The length of what earlier runs left in the errors file.
     old_errors: u64,
-    /// Ids that this run has finished, kept while there are old errors to be cleaned.
-    ended_now: HashSet<LineHash>,
+    /// What they left in the output is more than one success an id.
+    untidy: bool,
+}
+
+/// How a run ends, as far as its files go.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// All rows of the input have been met: what failed and is none of them is forgotten.
+    pub(super) whole_input: bool,
+    /// The rows' places in the input, for an output that is to be in its order.
+    pub(super) order: Option<Table<u64>>,
 }
 
 impl Journal {
@@ -87,7 +98,7 @@ impl Journal {
             output,
             errors,
             old_errors: traces.old_errors,
-            ended_now: HashSet::new(),
+            untidy: traces.untidy,
         })
     }
 
@@ -104,31 +115,35 @@ impl Journal {
         }
     }
 
-    /// Notes that this run has finished a row, well or not.
-    pub(super) fn ended(&mut self, custom_id: Option<&str>) {
-        if let Some(id) = custom_id
-            && self.old_errors > 0
-        {
-            self.ended_now.insert(LineHash::of(id.as_bytes()));
-        }
-    }
-
-    /// Brings both files to the disk, and the errors file to exactly the rows failed now.
+    /// Brings both files to the disk: the output to the successes, each once, and the errors file
+    /// to exactly the rows failed now.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(mut self, past: &Past) -> Result<()> {
-        if self.old_errors > 0
-            && let Target::Unopened(path) | Target::File { path, .. } = &self.errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io); the records themselves are written by then.
+    pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
+        self.output.sync()?;
+        let still = StillFailed {
+            past,
+            whole_input: ending.whole_input,
+        };
+        let output = self.output.regular().map(Path::to_owned);
+        let errors = self.errors.regular().map(Path::to_owned);
+        if let Some(errors) = &errors
+            && (self.old_errors > 0 || self.untidy)
         {
-            let path = path.clone();
-            let stands = |id| !self.ended_now.contains(&id) && !past.done.contains_key(&id);
-            clean_errors(&path, self.old_errors, stands)
-                .map_err(|error| failed("rewrite the errors file", &path, error))?;
+            let untidy = output.as_deref().filter(|_| self.untidy);
+            settle_errors(errors, self.old_errors, untidy, still)?;
             self.errors = Target::Shared;
         }
         self.errors.sync()?;
-        self.output.sync()
+        if let Some(output) = output
+            && (self.untidy || ending.order.is_some())
+        {
+            // By now each failure that stands has its record in the errors file, if there is one.
+            let staying = errors.is_none().then_some(still);
+            settle_output(&output, ending.order.as_ref(), staying)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,51 +1,259 @@
 //! What is known of the rows before a run begins.
+//!
+//! It is kept for the whole run, in [tables](super::table): 24 bytes a row that is answered, 41 a
+//! row that has failed.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::super::hash::LineHash;
-use super::super::line::RequestLine;
-use crate::error::{Error, ErrorKind, Result};
+use super::table::{Entry, Table};
 
-/// What earlier runs made of the rows, by the hash of their id, with the hash of the request line
-/// where the record has it.
+/// What earlier runs made of the rows, and how this one takes it.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    pub(super) done: HashMap<LineHash, Option<LineHash>>,
-    /// Failed for a reason that will not pass.
-    pub(super) failed: HashMap<LineHash, Option<LineHash>>,
+    done: Table<Request>,
+    failed: Table<Failed>,
+    /// What this run has seen of each failed row.
+    seen: Vec<AtomicU8>,
+    taking: Taking,
 }
+
+/// How a run takes what earlier ones left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taking {
+    /// Rows that failed for a reason that will not pass are tried again all the same.
+    pub(crate) retry_failed: bool,
+    /// An answer counts even if its row asks something else by now.
+    pub(crate) force_resume: bool,
+}
+
+/// Tells a row's request from another under the same id: half of its line's hash, or zero where the
+/// record has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request(u64);
+
+impl Request {
+    pub(super) fn of(hash: Option<LineHash>) -> Self {
+        Self(hash.map_or(0, |hash| hash.halves().1))
+    }
+
+    /// Where one is unknown, the id decides.
+    fn is(self, other: Self) -> bool {
+        self == other || self.0 == 0 || other.0 == 0
+    }
+}
+
+/// A row that is not answered, by its last record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    pub(super) request: Request,
+    /// For a reason that will not pass.
+    pub(super) for_good: bool,
+    /// Where the record stands.
+    pub(super) file: Book,
+    pub(super) offset: u64,
+}
+
+/// A file that holds records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Book {
+    Output,
+    Errors,
+}
+
+/// The row is in the input.
+const MET: u8 = 1;
+/// This run has answered it, or given it up anew.
+const ENDED: u8 = 2;
 
 /// Where a row stands when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     ToDo,
     Done,
+    /// For good.
     Failed,
+    /// Answered as another request: the answer on file is not its own.
+    Changed,
 }
 
 impl Past {
+    /// Puts records in the order in which they were written together. A row once answered stays so,
+    /// whatever was tried later; of several failures the last holds.
+    pub(super) fn new(
+        done: Vec<Entry<Request>>,
+        failed: Vec<Entry<Failed>>,
+        taking: Taking,
+    ) -> Self {
+        let done = Table::new(done);
+        let mut failed = Table::new(failed);
+        failed.retain(|row| done.value_of(row).is_none());
+        let seen = (0..failed.len()).map(|_| AtomicU8::new(0)).collect();
+        Self {
+            done,
+            failed,
+            seen,
+            taking,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.done.is_empty() && self.failed.is_empty()
     }
 
-    /// Where the row stands. One that has failed as another request stands anew.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] if it is done as another request: the answer on file is not its own.
-    pub(crate) fn standing(&self, id: LineHash, line: &RequestLine) -> Result<Standing> {
-        let same = |hash: &Option<LineHash>| hash.is_none_or(|hash| hash == line.hash);
-        match self.done.get(&id) {
-            None if self.failed.get(&id).is_some_and(same) => Ok(Standing::Failed),
-            None => Ok(Standing::ToDo),
-            Some(hash) if same(hash) => Ok(Standing::Done),
-            Some(_) => Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "line {}: the request {:?} has changed since it was answered: give it another \
-                     custom_id, or start anew with --overwrite",
-                    line.number, line.custom_id
-                ),
-            )),
+    /// Answered rows.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.len() as u64
+    }
+
+    /// Where a row of the input stands. One that has failed as another request stands anew.
+    pub(crate) fn standing(&self, id: LineHash, line: Option<LineHash>) -> Standing {
+        let now = Request::of(line);
+        if let Some(answered) = self.done.get(id) {
+            return if answered.is(now) || self.taking.force_resume {
+                Standing::Done
+            } else {
+                Standing::Changed
+            };
         }
+        let Some((place, failed)) = self.failed.find(id) else {
+            return Standing::ToDo;
+        };
+        self.seen[place].fetch_or(MET, Relaxed);
+        if failed.for_good && failed.request.is(now) && !self.taking.retry_failed {
+            Standing::Failed
+        } else {
+            Standing::ToDo
+        }
+    }
+
+    /// Notes that this run has answered a row, or given it up.
+    pub(crate) fn ended(&self, custom_id: Option<&str>) {
+        if !self.failed.is_empty()
+            && let Some(id) = custom_id
+            && let Some((place, _)) = self.failed.find(LineHash::of(id.as_bytes()))
+        {
+            self.seen[place].fetch_or(ENDED, Relaxed);
+        }
+    }
+
+    /// Whether the record of a failure at this place still says how its row stands; `whole_input`
+    /// says that a row this run has not met is none any more.
+    pub(super) fn stands(&self, id: LineHash, file: Book, offset: u64, whole_input: bool) -> bool {
+        self.failed.find(id).is_some_and(|(place, failed)| {
+            let seen = self.seen[place].load(Relaxed);
+            let is_last = failed.file == file && failed.offset == offset;
+            is_last && seen & ENDED == 0 && (seen & MET != 0 || !whole_input)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(text: &str) -> LineHash {
+        LineHash::of(text.as_bytes())
+    }
+
+    fn done(id: &str, line: Option<&str>) -> Entry<Request> {
+        Entry::new(hash(id), Request::of(line.map(hash)))
+    }
+
+    fn failed(id: &str, for_good: bool, at: u64) -> Entry<Failed> {
+        let failed = Failed {
+            request: Request::of(Some(hash("line"))),
+            for_good,
+            file: Book::Errors,
+            offset: at,
+        };
+        Entry::new(hash(id), failed)
+    }
+
+    fn standing(past: &Past, id: &str) -> Standing {
+        past.standing(hash(id), Some(hash("line")))
+    }
+
+    #[test]
+    fn the_sizes_are_those_that_are_stated() {
+        assert_eq!(size_of::<Entry<Request>>(), 24);
+        assert_eq!(size_of::<Entry<Failed>>(), 40);
+    }
+
+    #[test]
+    fn a_row_once_answered_stays_so_and_of_failures_the_last_holds() {
+        let past = Past::new(
+            vec![done("both", Some("line"))],
+            vec![
+                failed("both", true, 0),
+                failed("passed", true, 1),
+                failed("passed", false, 2),
+                failed("did not", false, 3),
+                failed("did not", true, 4),
+            ],
+            Taking::default(),
+        );
+        assert_eq!(past.done(), 1);
+        for (id, expected) in [
+            ("both", Standing::Done),
+            ("passed", Standing::ToDo),
+            ("did not", Standing::Failed),
+            ("new", Standing::ToDo),
+        ] {
+            assert_eq!(standing(&past, id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_changed_request_is_told_unless_there_is_nothing_to_tell_it_by() {
+        let rows = || vec![done("a", Some("another")), done("b", None)];
+        let past = Past::new(rows(), vec![failed("c", true, 0)], Taking::default());
+        assert_eq!(standing(&past, "a"), Standing::Changed);
+        assert_eq!(standing(&past, "b"), Standing::Done);
+        assert_eq!(past.standing(hash("a"), None), Standing::Done);
+        // An answer is lost with a change; a failure is not worth keeping.
+        let changed = past.standing(hash("c"), Some(hash("another")));
+        assert_eq!(changed, Standing::ToDo);
+        let forced = Taking {
+            force_resume: true,
+            ..Taking::default()
+        };
+        let past = Past::new(rows(), Vec::new(), forced);
+        assert_eq!(standing(&past, "a"), Standing::Done);
+    }
+
+    #[test]
+    fn failures_are_repeated_if_that_is_asked_for() {
+        let again = Taking {
+            retry_failed: true,
+            ..Taking::default()
+        };
+        let past = Past::new(Vec::new(), vec![failed("a", true, 0)], again);
+        assert_eq!(standing(&past, "a"), Standing::ToDo);
+        assert!(past.stands(hash("a"), Book::Errors, 0, true));
+    }
+
+    #[test]
+    fn the_record_that_stands_is_the_last_of_a_row_of_the_input_that_was_not_tried_again() {
+        let rows = vec![
+            failed("old", true, 0),
+            failed("old", true, 7),
+            failed("tried", false, 14),
+            failed("gone", true, 21),
+        ];
+        let past = Past::new(Vec::new(), rows, Taking::default());
+        standing(&past, "old");
+        standing(&past, "tried");
+        past.ended(Some("tried"));
+        past.ended(Some("never heard of"));
+        past.ended(None);
+        for (id, at, stands) in [("old", 0, false), ("old", 7, true), ("tried", 14, false)] {
+            let found = past.stands(hash(id), Book::Errors, at, true);
+            assert_eq!(found, stands, "{id} {at}");
+        }
+        assert!(!past.stands(hash("old"), Book::Output, 7, true));
+        // What was not met may stand in the part of the input that was not read.
+        assert!(!past.stands(hash("gone"), Book::Errors, 21, true));
+        assert!(past.stands(hash("gone"), Book::Errors, 21, false));
     }
 }

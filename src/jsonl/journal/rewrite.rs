@@ -1,65 +1,141 @@
-//! Files written anew: beside themselves, brought to the disk, and put in their own place, so that
-//! at every moment there is a whole one.
+//! A file written anew: beside itself, brought to the disk, and put in its own place, so that at
+//! every moment there is a whole one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::hash::LineHash;
-use super::super::readback::ReadRecord;
 use super::target::sync_folder;
 
-/// Leaves in the errors file what this run has written behind its first `old_errors` bytes, and of
-/// the rest the rows that still stand.
-pub(super) fn clean_errors(
-    path: &Path,
-    old_errors: u64,
-    stands: impl Fn(LineHash) -> bool,
-) -> io::Result<()> {
-    let mut source = BufReader::new(File::open(path)?);
-    let fresh = beside(path);
-    let mut target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&fresh)
-        .or_else(|error| match error.kind() {
+/// What is to be in a file's place. Dropped before it is [put](Self::put) there, it leaves the file
+/// as it was.
+pub(super) struct Rewrite {
+    path: PathBuf,
+    beside: PathBuf,
+    file: BufWriter<File>,
+    /// Nothing stands beside the file any more.
+    put: bool,
+}
+
+impl Rewrite {
+    /// Begins with nothing, for a file that may not be there.
+    pub(super) fn begin(path: &Path) -> io::Result<Self> {
+        // Of a link it is the file that is replaced, not the link.
+        let path = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            path => path?,
+        };
+        let beside = beside(&path);
+        let file = match File::create_new(&beside) {
             // Of a run that was killed here.
-            io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&fresh)?;
-                File::create_new(&fresh)
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                File::create_new(&beside)?
             }
-            _ => Err(error),
-        })?;
-    let mut line = Vec::new();
-    let mut at = 0;
-    let mut kept = false;
-    while source.read_until(b'\n', &mut line)? > 0 {
-        let old = at < old_errors;
-        at += line.len() as u64;
-        // A torn line, or one without an id, was read again by this run if it read so far.
-        let id = ReadRecord::parse(line.trim_ascii_end())
-            .ok()
-            .and_then(|record| record.custom_id)
-            .map(|id| LineHash::of(id.as_bytes()));
-        if line.ends_with(b"\n") && (!old || id.is_some_and(&stands)) {
-            target.write_all(&line)?;
-            kept = true;
+            file => file?,
+        };
+        let fresh = Self {
+            path,
+            beside,
+            file: BufWriter::new(file),
+            put: false,
+        };
+        // Before there is anything in it to read.
+        if let Ok(metadata) = fs::metadata(&fresh.path) {
+            fresh
+                .file
+                .get_ref()
+                .set_permissions(metadata.permissions())?;
         }
-        line.clear();
+        Ok(fresh)
     }
-    target.sync_all()?;
-    if kept {
-        fs::rename(&fresh, path)?;
-    } else {
-        fs::remove_file(&fresh)?;
-        fs::remove_file(path)?;
+
+    /// Puts it in the file's place.
+    pub(super) fn put(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        fs::rename(&self.beside, &self.path)?;
+        self.put = true;
+        sync_folder(&self.path);
+        Ok(())
     }
-    sync_folder(path);
-    Ok(())
+}
+
+impl Write for Rewrite {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Rewrite {
+    fn drop(&mut self) {
+        if !self.put {
+            let _already_gone = fs::remove_file(&self.beside);
+        }
+    }
 }
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn names(folder: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_file_is_the_old_one_until_it_is_the_new_one() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "old").unwrap();
+        // Left by a run that was killed.
+        fs::write(folder.path().join("f.new"), "half").unwrap();
+
+        let mut given_up = Rewrite::begin(&path).unwrap();
+        given_up.write_all(b"never").unwrap();
+        drop(given_up);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(&folder), ["f"]);
+
+        let mut fresh = Rewrite::begin(&path).unwrap();
+        fresh.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        fresh.put().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(&folder), ["f"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_stay_and_a_link_stays_one() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = TempDir::new().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("file", &link).unwrap();
+        let mut fresh = Rewrite::begin(&link).unwrap();
+        fresh.write_all(b"new").unwrap();
+        fresh.put().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

@@ -1,9 +1,10 @@
 //! One file that whole records are appended to, or the standard output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::super::names::folder;
 use super::look_back::Tail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -55,6 +56,17 @@ impl Target {
         }
     }
 
+    /// The path of a regular file, or of one to be made.
+    pub(super) fn regular(&self) -> Option<&Path> {
+        match self {
+            Self::File {
+                path, end: Some(_), ..
+            } => Some(path),
+            Self::Unopened(path) if !is_special(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Makes the file end where its last whole record does.
     pub(super) fn mend(&mut self, tail: Tail) -> Result<()> {
         let Self::File {
@@ -66,9 +78,9 @@ impl Target {
             return Ok(());
         };
         let mended = match tail {
-            Tail::Whole(end) => Ok(end),
-            Tail::Unended(end) => file.write_all(b"\n").map(|()| end + 1),
-            Tail::Torn(end) => file.set_len(end).map(|()| end),
+            Tail::Whole => Ok(*end),
+            Tail::Unended => file.write_all(b"\n").map(|()| *end + 1),
+            Tail::Torn(whole) => file.set_len(whole).map(|()| whole),
         };
         *end = mended.map_err(|error| failed("repair the end of", path, error))?;
         Ok(())
@@ -131,13 +143,14 @@ impl Target {
 /// A rename or a new file is on the disk when its folder is. Not every system lets a folder be
 /// opened for it; the records themselves are safe either way.
 pub(super) fn sync_folder(path: &Path) {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if let Ok(folder) = File::open(folder) {
+    if let Ok(folder) = File::open(folder(path)) {
         let _where_possible = folder.sync_all();
     }
+}
+
+/// A device or a pipe: a file that was put in its place would be a loss.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
 }
 
 #[cold]

@@ -1,0 +1,231 @@
+//! `tollgate check`: what a file holds and what is wrong with it, on standard output.
+//!
+//! The report is the command's product, so it goes where a pipe takes it, in one write. Names and
+//! messages come from the file and are made safe to show; as JSON they are what they are.
+
+use std::io::{self, Read, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::args;
+use super::console::Console;
+use super::exit::Exit;
+use super::resolve::is_prompts;
+use super::signals;
+use super::words::{aligned, count, counted};
+use crate::escape::printable;
+use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
+use crate::jsonl::names::{Input, Place};
+use crate::{Error, ErrorKind, Result};
+
+/// How many findings of a kind are shown; `--json` has more.
+const SHOWN: usize = 20;
+
+/// How many models, or endpoints, are named.
+const NAMED: usize = 5;
+
+/// How much of a name, or of a message, is shown, in characters.
+const LONGEST_NAME: usize = 60;
+const LONGEST_MESSAGE: usize = 300;
+
+/// Checks a file; the answer says whether anything is wrong.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for arguments that do not go together, [`ErrorKind::Io`] if the report
+/// cannot be written.
+pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
+    signals::stop_at_once()?;
+    let prompts = is_prompts(&args.input);
+    if prompts && args.provider.is_some() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "--provider is for files of requests: INPUT is a .txt file of prompts, which no batch \
+             service takes",
+        ));
+    }
+    let check = if prompts {
+        Check::of_prompts()
+    } else {
+        Check::of_requests(args.provider.map(Into::into))
+    };
+    let place = Place::new(&args.input);
+    let report = match look_through(&check, &place) {
+        Ok(report) => report,
+        // Whatever it was that kept it from being read: the file has not been found good.
+        Err(error) => {
+            console.error(&error);
+            return Ok(Exit::Usage);
+        }
+    };
+    let text = if args.json {
+        format!("{}\n", to_json(&report))
+    } else {
+        to_text(&report)
+    };
+    print(&text)?;
+    Ok(if report.findings.total() == 0 {
+        Exit::Success
+    } else {
+        Exit::SomeFailed
+    })
+}
+
+fn look_through(check: &Check, place: &Place) -> Result<Report> {
+    let source: Box<dyn Read> = match place.open_input()? {
+        Input::Regular(file) => Box::new(file),
+        Input::Stream(stream) => stream,
+    };
+    check.look_through(source, place)
+}
+
+/// A reader that has gone, as `head` does, has seen what it wanted.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The findings, and below them, where a terminal is left, the totals.
+fn to_text(report: &Report) -> String {
+    let mut lines = Vec::new();
+    for of_a_kind in report.findings.by_kind() {
+        lines.extend(of_a_kind.kept.iter().take(SHOWN).map(told));
+        let more = of_a_kind.total.saturating_sub(SHOWN as u64);
+        if more > 0 {
+            lines.push(format!("and {} more like these", count(more)));
+        }
+    }
+    if !lines.is_empty() {
+        lines.push("\n".to_owned());
+    }
+    lines.join("\n") + &aligned(&facts(report))
+}
+
+fn told(finding: &Finding) -> String {
+    let message = printable(&finding.message, LONGEST_MESSAGE);
+    match finding.line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    }
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let mut facts = vec![(
+        "requests",
+        format!(
+            "{} in {} of {}",
+            count(report.requests),
+            counted(report.lines, "line", "lines"),
+            counted(report.bytes, "byte", "bytes")
+        ),
+    )];
+    for (label, lines) in [
+        ("bad lines", report.bad_lines),
+        ("blank lines", report.blank_lines()),
+    ] {
+        if lines > 0 {
+            facts.push((label, count(lines)));
+        }
+    }
+    for (label, names) in [("models", &report.models), ("endpoints", &report.endpoints)] {
+        facts.extend(most_used(names).map(|names| (label, names)));
+    }
+    if report.requests > 0 {
+        let prompts = format!("about {}", count(report.prompt_tokens));
+        facts.push(("prompt tokens", prompts));
+        facts.extend(output_tokens(report).map(|tokens| ("output tokens", tokens)));
+    }
+    facts.push((
+        "findings",
+        match report.findings.total() {
+            0 => "none".to_owned(),
+            total => count(total),
+        },
+    ));
+    facts
+}
+
+fn most_used(names: &Names) -> Option<String> {
+    let by_requests = names.by_requests();
+    let (first, rest) = by_requests.split_at(by_requests.len().min(NAMED));
+    let mut told: Vec<String> = first
+        .iter()
+        .map(|(name, used)| {
+            let name = printable(name, LONGEST_NAME);
+            format!("{name} ({})", count(used.requests))
+        })
+        .collect();
+    let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
+    let rest = rest + names.others();
+    if rest > 0 {
+        told.push(format!("others ({})", count(rest)));
+    }
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+fn output_tokens(report: &Report) -> Option<String> {
+    let limited = (report.output_tokens > 0).then(|| {
+        let tokens = count(report.output_tokens);
+        format!("at most {tokens}")
+    });
+    let unlimited = (report.unlimited > 0).then(|| {
+        let requests = counted(report.unlimited, "request sets", "requests set");
+        format!("{requests} no limit")
+    });
+    match (limited, unlimited) {
+        (Some(limited), Some(unlimited)) => Some(format!("{limited}; {unlimited}")),
+        (limited, unlimited) => limited.or(unlimited),
+    }
+}
+
+/// The keys are documented in the guide, and stay.
+fn to_json(report: &Report) -> Value {
+    let names = |names: &Names| -> Vec<Value> {
+        let used = names.by_requests().into_iter();
+        used.map(|(name, used)| json!({ "name": name, "requests": used.requests }))
+            .collect()
+    };
+    let kinds = report.findings.by_kind();
+    let by_kind: Map<String, Value> = kinds
+        .iter()
+        .map(|of_a_kind| (of_a_kind.kind.to_owned(), of_a_kind.total.into()))
+        .collect();
+    let findings: Vec<Value> = kinds.iter().flat_map(to_json_each).collect();
+    json!({
+        "requests": report.requests,
+        "bad_lines": report.bad_lines,
+        "blank_lines": report.blank_lines(),
+        "lines": report.lines,
+        "bytes": report.bytes,
+        "models": names(&report.models),
+        "other_models_requests": report.models.others(),
+        "endpoints": names(&report.endpoints),
+        "other_endpoints_requests": report.endpoints.others(),
+        "prompt_tokens": report.prompt_tokens,
+        "output_tokens": report.output_tokens,
+        "requests_without_limit": report.unlimited,
+        "findings_total": report.findings.total(),
+        "findings_by_kind": by_kind,
+        "findings": findings,
+    })
+}
+
+fn to_json_each(of_a_kind: &OfAKind) -> impl Iterator<Item = Value> {
+    let kind = of_a_kind.kind;
+    of_a_kind.kept.iter().map(move |finding| {
+        json!({
+            "kind": kind,
+            "line": finding.line,
+            "column": finding.column,
+            "first_line": finding.first_line,
+            "message": finding.message,
+        })
+    })
+}

@@ -1,0 +1,374 @@
+//! What a provider's own batch service asks of a file, beyond what a run does.
+//!
+//! The figures are the providers' own, as their documents had them in 2026: `OpenAI`'s from its API
+//! description (`CreateBatchRequest`) and its batch guide, Anthropic's from the reference of
+//! `/v1/messages/batches` and its guide to batch processing, Azure's from its batch limits at
+//! learn.microsoft.com. Where they say MB, a million bytes is meant: a file within that is within
+//! either reading.
+
+use serde_json::value::RawValue;
+
+use super::super::line::{Dialect, RequestLine};
+use super::super::object::fields;
+use super::super::reader::{Line, Text};
+use super::report::{Names, Report};
+use super::{Asked, Finding};
+use crate::api::Provider;
+
+const MB: u64 = 1_000_000;
+
+/// The rules of one provider.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Whose they are, as a message says it.
+    whose: &'static str,
+    dialect: Dialect,
+    requests: u64,
+    bytes: u64,
+    /// Blank lines are not skipped.
+    no_blank_lines: bool,
+    /// All requests go to one endpoint, and name one model.
+    all_alike: bool,
+    embedding_inputs: Option<u64>,
+    /// Those that requests may go to, where they are listed.
+    endpoints: Option<&'static [&'static str]>,
+}
+
+const OPENAI: Rules = Rules {
+    whose: "OpenAI's batches",
+    dialect: Dialect::OpenAi,
+    requests: 50_000,
+    bytes: 200 * MB,
+    no_blank_lines: true,
+    all_alike: true,
+    embedding_inputs: Some(50_000),
+    endpoints: Some(&[
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/videos",
+    ]),
+};
+
+const ANTHROPIC: Rules = Rules {
+    whose: "Anthropic's batches",
+    dialect: Dialect::Anthropic,
+    requests: 100_000,
+    bytes: 256 * MB,
+    no_blank_lines: false,
+    all_alike: false,
+    embedding_inputs: None,
+    endpoints: None,
+};
+
+const AZURE: Rules = Rules {
+    whose: "Azure's batches",
+    dialect: Dialect::OpenAi,
+    requests: 100_000,
+    bytes: 200 * MB,
+    no_blank_lines: false,
+    all_alike: true,
+    embedding_inputs: None,
+    endpoints: None,
+};
+
+impl Rules {
+    pub(super) fn of(provider: Provider) -> Self {
+        match provider {
+            Provider::OpenAi => OPENAI,
+            Provider::Anthropic => ANTHROPIC,
+            Provider::Azure => AZURE,
+        }
+    }
+
+    /// Judges one request by itself, and counts what is judged in the end.
+    pub(super) fn note(
+        self,
+        line: Line<'_>,
+        request: &RequestLine,
+        asked: &Asked<'_>,
+        report: &mut Report,
+    ) {
+        let mut wrong = |kind, message| {
+            let finding = Finding::in_line(line.number, message);
+            report.findings.note(kind, finding);
+        };
+        let whose = self.whose;
+        if request.dialect != self.dialect {
+            wrong(
+                "batch_form",
+                match self.dialect {
+                    Dialect::Anthropic => format!("{whose} take \"custom_id\" and \"params\" only"),
+                    Dialect::OpenAi => format!("{whose} take no \"params\", but a \"body\""),
+                },
+            );
+            return;
+        }
+        match self.dialect {
+            Dialect::Anthropic => {
+                if !is_plain_id(&request.custom_id) {
+                    let rule = "1 to 64 letters, digits, _ or -";
+                    wrong(
+                        "batch_custom_id",
+                        format!("\"custom_id\" must be {rule} in {whose}"),
+                    );
+                }
+                if asked.size.max_output.is_none_or(|tokens| tokens == 0) {
+                    let message = format!("{whose} need a \"max_tokens\" of 1 or more");
+                    wrong("batch_max_tokens", message);
+                }
+            }
+            Dialect::OpenAi => {
+                if let Some(field) = missing_field(line) {
+                    wrong("batch_form", format!("no \"{field}\", which {whose} need"));
+                }
+                let path = request.path.as_str();
+                if self.endpoints.is_some_and(|known| !known.contains(&path)) {
+                    let message = format!("\"url\" is not among those that {whose} take");
+                    wrong("batch_endpoint", message);
+                }
+            }
+        }
+        if request.path.ends_with("/embeddings") {
+            let inputs = asked.input.map_or(0, inputs);
+            report.embedding_inputs = report.embedding_inputs.saturating_add(inputs);
+        }
+    }
+
+    /// Judges the file as a whole.
+    pub(super) fn judge(self, report: &mut Report) {
+        let whose = self.whose;
+        let mut wrong = Vec::new();
+        let rows = report.requests + report.bad_lines;
+        if rows == 0 {
+            wrong.push((
+                "batch_empty",
+                format!("no requests; {whose} have at least one"),
+            ));
+        }
+        let blank_lines = report.blank_lines();
+        if self.no_blank_lines && blank_lines > 0 {
+            let message = format!("blank lines: {blank_lines}; {whose} have none");
+            wrong.push(("batch_blank_lines", message));
+        }
+        for (kind, number, cap, what) in [
+            ("batch_requests", rows, Some(self.requests), "requests"),
+            ("batch_bytes", report.bytes, Some(self.bytes), "bytes"),
+            (
+                "batch_embedding_inputs",
+                report.embedding_inputs,
+                self.embedding_inputs,
+                "embedding inputs",
+            ),
+        ] {
+            if let Some(cap) = cap
+                && number > cap
+            {
+                let message = format!("{what}: {number}; {whose} have at most {cap}");
+                wrong.push((kind, message));
+            }
+        }
+        let mut findings: Vec<_> = wrong
+            .into_iter()
+            .map(|(kind, message)| (kind, Finding::of_file(message)))
+            .collect();
+        if self.all_alike {
+            findings.extend(
+                [
+                    ("batch_endpoints", &report.endpoints, "endpoint"),
+                    ("batch_models", &report.models, "model"),
+                ]
+                .into_iter()
+                .filter_map(|(kind, names, what)| Some((kind, other(names, what, whose)?))),
+            );
+        }
+        for (kind, finding) in findings {
+            report.findings.note(kind, finding);
+        }
+    }
+}
+
+/// A file's second endpoint or model.
+fn other(names: &Names, what: &str, whose: &str) -> Option<Finding> {
+    let (name, line) = names.second()?;
+    let message = format!("{name:?} is another {what}: {whose} have one for all requests");
+    Some(Finding::in_line(line, message))
+}
+
+/// A field that a run can do without.
+fn missing_field(line: Line<'_>) -> Option<&'static str> {
+    const NAMES: [&str; 2] = ["method", "url"];
+    let Text::Whole(text) = line.text else {
+        return None;
+    };
+    let found = fields(str::from_utf8(text).ok()?, &NAMES).ok()?;
+    let missing = found.values.iter().position(Option::is_none)?;
+    Some(NAMES[missing])
+}
+
+fn is_plain_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=64).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// How many texts are to be embedded: a list has many, unless its items are the tokens of one.
+fn inputs(input: &RawValue) -> u64 {
+    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(input.get()) else {
+        return 1;
+    };
+    let is_text = |item: &&RawValue| item.get().starts_with(['"', '[']);
+    match items.first() {
+        Some(first) if !is_text(first) => 1,
+        _ => items.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::names::Place;
+    use super::super::Check;
+    use super::*;
+
+    /// The kinds of what is found in a file, with the line of the first of each.
+    fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
+        let check = Check::of_requests(Some(provider));
+        let report = check.look_through(file.as_bytes(), &Place::Stream).unwrap();
+        let kinds = report.findings.by_kind().iter();
+        kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
+    }
+
+    fn row(id: u32, path: &str, body: &str) -> String {
+        format!(
+            "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"{path}\",\"body\":{body}}}\n"
+        )
+    }
+
+    const CHAT: &str = "/v1/chat/completions";
+    const EMBEDDINGS: &str = "/v1/embeddings";
+
+    #[test]
+    fn a_plain_file_of_its_own_form_is_fine_for_each_provider() {
+        let chat = row(1, CHAT, r#"{"model":"m"}"#) + &row(2, CHAT, r#"{"model":"m"}"#);
+        for provider in [Provider::OpenAi, Provider::Azure] {
+            assert_eq!(found(provider, &chat), []);
+            assert_eq!(found(provider, ""), [("batch_empty", None)]);
+        }
+        let messages = r#"{"custom_id":"a_-9","params":{"model":"m","max_tokens":1}}"#;
+        assert_eq!(found(Provider::Anthropic, messages), []);
+        assert_eq!(found(Provider::Anthropic, ""), [("batch_empty", None)]);
+    }
+
+    #[test]
+    fn the_form_is_the_providers_own() {
+        let chat = row(1, CHAT, r#"{"max_tokens":1}"#);
+        let messages = "{\"custom_id\":\"2\",\"params\":{\"max_tokens\":1}}\n";
+        let bare = "{\"custom_id\":\"3\",\"url\":\"/v1/chat/completions\",\"body\":{}}\n";
+        let all = [&chat, messages, bare].concat();
+        let endpoints = ("batch_endpoints", Some(2));
+        for provider in [Provider::OpenAi, Provider::Azure] {
+            assert_eq!(found(provider, &all), [("batch_form", Some(2)), endpoints]);
+            let alike = [&chat, bare].concat();
+            assert_eq!(found(provider, &alike), [("batch_form", Some(2))]);
+        }
+        assert_eq!(found(Provider::Anthropic, &all), [("batch_form", Some(1))]);
+    }
+
+    #[test]
+    fn openais_files_are_of_one_kind_without_blanks() {
+        let first = row(1, CHAT, r#"{"model":"m"}"#);
+        for (second, finding) in [
+            (row(2, CHAT, r#"{"model":"n"}"#), ("batch_models", Some(2))),
+            (
+                row(2, EMBEDDINGS, r#"{"model":"m"}"#),
+                ("batch_endpoints", Some(2)),
+            ),
+            ("\n".to_owned(), ("batch_blank_lines", None)),
+        ] {
+            assert_eq!(
+                found(Provider::OpenAi, &(first.clone() + &second)),
+                [finding]
+            );
+        }
+        let unknown = row(1, "/v1/rerank", r#"{"model":"m"}"#);
+        assert_eq!(
+            found(Provider::OpenAi, &unknown),
+            [("batch_endpoint", Some(1))]
+        );
+        assert_eq!(found(Provider::Azure, &unknown), []);
+        assert_eq!(found(Provider::Azure, &(first + "\n")), []);
+    }
+
+    #[test]
+    fn anthropics_ids_are_plain_and_its_answers_limited() {
+        for (id, tokens, finding) in [
+            ("a.b", "1", "batch_custom_id"),
+            ("\u{e9}", "1", "batch_custom_id"),
+            (&"x".repeat(65), "1", "batch_custom_id"),
+            ("a", "0", "batch_max_tokens"),
+            ("a", "null", "batch_max_tokens"),
+        ] {
+            let line = format!("{{\"custom_id\":\"{id}\",\"params\":{{\"max_tokens\":{tokens}}}}}");
+            assert_eq!(
+                found(Provider::Anthropic, &line),
+                [(finding, Some(1))],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn embedding_inputs_are_counted_over_all_lines() {
+        let texts = |count: usize| {
+            let body = format!(r#"{{"input":[{}"a"]}}"#, "\"a\",".repeat(count - 2));
+            row(1, EMBEDDINGS, r#"{"input":"a"}"#) + &row(2, EMBEDDINGS, &body)
+        };
+        assert_eq!(found(Provider::OpenAi, &texts(50_000)), []);
+        let over = [("batch_embedding_inputs", None)];
+        assert_eq!(found(Provider::OpenAi, &texts(50_001)), over);
+        assert_eq!(found(Provider::Azure, &texts(50_001)), []);
+    }
+
+    #[test]
+    fn caps_are_kept_to_the_last_one_allowed() {
+        for (rules, requests, bytes) in [
+            (OPENAI, 50_000, 200_000_000),
+            (AZURE, 100_000, 200_000_000),
+            (ANTHROPIC, 100_000, 256_000_000),
+        ] {
+            let kinds = |requests, bad_lines, bytes| {
+                let mut report = Report {
+                    requests,
+                    bad_lines,
+                    lines: requests + bad_lines,
+                    bytes,
+                    ..Report::default()
+                };
+                rules.judge(&mut report);
+                let kinds = report.findings.by_kind().iter();
+                kinds.map(|of_a_kind| of_a_kind.kind).collect::<Vec<_>>()
+            };
+            assert!(kinds(requests, 0, bytes).is_empty());
+            assert_eq!(kinds(requests, 1, bytes), ["batch_requests"]);
+            assert_eq!(kinds(requests, 0, bytes + 1), ["batch_bytes"]);
+        }
+    }
+
+    #[test]
+    fn a_list_of_token_numbers_is_one_input() {
+        for (input, expected) in [
+            ("\"a\"", 1),
+            ("[\"a\", \"b\"]", 2),
+            ("[1,2,3]", 1),
+            ("[[1,2],[3]]", 2),
+            ("[]", 0),
+            ("{}", 1),
+        ] {
+            let input: &RawValue = serde_json::from_str(input).unwrap();
+            assert_eq!(inputs(input), expected, "{input}");
+        }
+    }
+}

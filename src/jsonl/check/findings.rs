@@ -1,0 +1,155 @@
+//! What is wrong with a file, by kind: all of it counted, and enough of it kept to be shown.
+
+use super::super::ids::Duplicate;
+use super::super::problem::{BadLine, Problem};
+
+/// How many findings of a kind are kept; more are only counted.
+pub(crate) const KEPT: usize = 1_000;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The physical line, from 1; `None` for the file as a whole.
+    pub(crate) line: Option<u64>,
+    /// In bytes, from 1, where it is one place in the line.
+    pub(crate) column: Option<usize>,
+    /// The earlier line that it collides with.
+    pub(crate) first_line: Option<u64>,
+    /// What it is, for people.
+    pub(crate) message: String,
+}
+
+impl Finding {
+    pub(super) fn of_file(message: String) -> Self {
+        Self {
+            line: None,
+            column: None,
+            first_line: None,
+            message,
+        }
+    }
+
+    pub(super) fn in_line(line: u64, message: String) -> Self {
+        Self {
+            line: Some(line),
+            ..Self::of_file(message)
+        }
+    }
+
+    pub(super) fn of_duplicate(duplicate: Duplicate) -> Self {
+        let Duplicate { first, again } = duplicate;
+        Self {
+            first_line: Some(first),
+            ..Self::in_line(again, format!("has the \"custom_id\" of line {first}"))
+        }
+    }
+}
+
+/// Findings by kind, in the order in which the kinds first came up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings(Vec<OfAKind>);
+
+/// Findings of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfAKind {
+    /// A word for programs, such as `not_json`.
+    pub(crate) kind: &'static str,
+    /// How many there are.
+    pub(crate) total: u64,
+    /// The first [`KEPT`] of them.
+    pub(crate) kept: Vec<Finding>,
+}
+
+impl Findings {
+    pub(super) fn note(&mut self, kind: &'static str, finding: Finding) {
+        let of_a_kind = self.of_a_kind(kind);
+        of_a_kind.total += 1;
+        if of_a_kind.kept.len() < KEPT {
+            of_a_kind.kept.push(finding);
+        }
+    }
+
+    /// Takes the findings of later lines.
+    pub(super) fn append(&mut self, later: Self) {
+        for OfAKind { kind, total, kept } in later.0 {
+            let of_a_kind = self.of_a_kind(kind);
+            of_a_kind.total += total;
+            let room = KEPT - of_a_kind.kept.len();
+            of_a_kind.kept.extend(kept.into_iter().take(room));
+        }
+    }
+
+    fn of_a_kind(&mut self, kind: &'static str) -> &mut OfAKind {
+        let known = self.0.iter().position(|known| known.kind == kind);
+        let at = known.unwrap_or_else(|| {
+            self.0.push(OfAKind {
+                kind,
+                total: 0,
+                kept: Vec::new(),
+            });
+            self.0.len() - 1
+        });
+        &mut self.0[at]
+    }
+
+    /// How many there are, of all kinds.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|of_a_kind| of_a_kind.total).sum()
+    }
+
+    pub(crate) fn by_kind(&self) -> &[OfAKind] {
+        &self.0
+    }
+}
+
+/// A line that a run would make a failed row of.
+pub(super) fn of_bad_line(bad: &BadLine) -> (&'static str, Finding) {
+    let kind = match bad.problem {
+        Problem::TooLong(_) => "too_long",
+        Problem::NotUtf8 { .. } => "not_utf8",
+        Problem::NotJson { .. } => "not_json",
+        Problem::NotAnObject => "not_an_object",
+        Problem::TooDeep { .. } => "too_deep",
+        Problem::LoneSurrogate { .. } => "lone_surrogate",
+        Problem::Missing(_) => "missing_field",
+        Problem::Twice(_) => "field_twice",
+        Problem::CustomId(_) => "custom_id",
+        Problem::Method => "method",
+        Problem::Url(_) => "url",
+        Problem::BodyNotAnObject(_) => "body_not_an_object",
+        Problem::TwoForms => "two_forms",
+        Problem::Stream => "stream",
+    };
+    let finding = Finding {
+        column: bad.problem.column(),
+        ..Finding::in_line(bad.number, bad.problem.to_string())
+    };
+    (kind, finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_lines(lines: std::ops::Range<u64>) -> Findings {
+        let mut findings = Findings::default();
+        for line in lines {
+            findings.note("a", Finding::in_line(line, String::new()));
+        }
+        findings
+    }
+
+    #[test]
+    fn all_are_counted_and_the_first_of_each_kind_are_kept() {
+        let mut findings = in_lines(1..601);
+        findings.append(in_lines(601..5_001));
+        findings.note("b", Finding::of_file("late".to_owned()));
+        assert_eq!(findings.total(), 5_001);
+        let [a, b] = findings.by_kind() else {
+            panic!("{findings:?}");
+        };
+        let kept: Vec<_> = a.kept.iter().filter_map(|finding| finding.line).collect();
+        assert_eq!(kept, (1..=1_000).collect::<Vec<_>>());
+        assert_eq!((a.total, b.kind, b.total, b.kept.len()), (5_000, "b", 1, 1));
+    }
+}

@@ -1,0 +1,284 @@
+//! What a file of requests holds and what is wrong with it, found without sending anything.
+//!
+//! Each line is read as a run reads it, so that what is fine here is sent there, and what is not is
+//! what a run would refuse or make a failed row of. The rules of a provider's own [batch](batch)
+//! service come on top where they are asked for; a run needs none of them.
+//!
+//! One [sweep](super::sweep) on all cores finds it: each stretch of lines makes a [`Report`] of its
+//! own, and those are put together in the order of the file. Memory grows by the table of
+//! [ids](super::ids) alone; [findings] and names are kept up to a number, and counted beyond.
+
+mod batch;
+mod findings;
+mod report;
+
+use std::io::Read;
+
+use serde_json::value::RawValue;
+
+use super::cores::Cores;
+use super::hash::LineHash;
+use super::ids::Ids;
+use super::line::{DEFAULT_ENDPOINT, Format, Prompts, RequestLine};
+use super::names::Place;
+use super::object::fields;
+use super::reader::{Line, Lines};
+use super::sweep::{Stretch, Sweep};
+use crate::api::{Provider, Size};
+use crate::error::Result;
+
+pub(crate) use findings::{Finding, Findings, OfAKind};
+pub(crate) use report::{Names, Report};
+
+use batch::Rules;
+
+/// What a file is looked through for.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    format: Format,
+    /// Whose batch service is to take the file as it is.
+    provider: Option<Provider>,
+}
+
+impl Check {
+    /// The check of a file of requests, for a provider's own batch service if there is one.
+    pub(crate) fn of_requests(provider: Option<Provider>) -> Self {
+        Self {
+            format: Format::Requests {
+                endpoint: DEFAULT_ENDPOINT.to_owned(),
+            },
+            provider,
+        }
+    }
+
+    /// The check of a file of prompts, whose requests are yet to be made.
+    pub(crate) fn of_prompts() -> Self {
+        Self {
+            format: Format::Prompts(Prompts::new("", None, None, DEFAULT_ENDPOINT)),
+            provider: None,
+        }
+    }
+
+    /// Looks through a whole input, which `place` is the name of.
+    ///
+    /// # Errors
+    /// Those of [`Place::unreadable`].
+    pub(crate) fn look_through<R: Read>(&self, source: R, place: &Place) -> Result<Report> {
+        let unreadable = |error| place.unreadable(error);
+        let rules = self.provider.map(Rules::of);
+        let cores = Cores::default();
+        let lines = Lines::open(source).map_err(unreadable)?;
+        let look = |lines: Stretch<'_>| {
+            let mut part = Part::default();
+            lines.for_each(|line| part.note(line, &self.format, rules));
+            part
+        };
+        let mut sweep = Sweep::new(lines, &cores, look);
+        let mut whole = Part::default();
+        for part in &mut sweep {
+            let part = part.map_err(unreadable)?;
+            whole.report.append(part.report);
+            whole.ids.append(part.ids);
+        }
+        let Part { mut report, ids } = whole;
+        (report.lines, report.bytes) = sweep.read_so_far();
+        for duplicate in ids.duplicates(&cores) {
+            report
+                .findings
+                .note("duplicate_id", Finding::of_duplicate(duplicate));
+        }
+        if let Some(rules) = rules {
+            rules.judge(&mut report);
+        }
+        Ok(report)
+    }
+}
+
+/// What some lines hold.
+#[derive(Default)]
+struct Part {
+    report: Report,
+    ids: Ids,
+}
+
+impl Part {
+    fn note(&mut self, line: Line<'_>, format: &Format, rules: Option<Rules>) {
+        let report = &mut self.report;
+        let number = line.number;
+        let custom_id = match format.parse(line) {
+            Ok(request) => {
+                let asked = Asked::of(&request);
+                report.requests += 1;
+                report.note_tokens(&request.path, asked.size);
+                // A prompt says neither: where it goes is settled when it is sent.
+                if let Format::Requests { .. } = format {
+                    report.endpoints.note(&request.path, number);
+                    if let Some(model) = &asked.model {
+                        report.models.note(model, number);
+                    }
+                }
+                if let Some(rules) = rules {
+                    rules.note(line, &request, &asked, report);
+                }
+                Some(request.custom_id)
+            }
+            // Its failure will be told under the id it has, so that must be the only one, too.
+            Err(bad) => {
+                report.bad_lines += 1;
+                let (kind, finding) = findings::of_bad_line(&bad);
+                report.findings.note(kind, finding);
+                bad.custom_id
+            }
+        };
+        if let Some(id) = custom_id {
+            self.ids.note(LineHash::of(id.as_bytes()), number);
+        }
+    }
+}
+
+/// What is read off a body.
+struct Asked<'a> {
+    model: Option<String>,
+    input: Option<&'a RawValue>,
+    size: Size,
+}
+
+impl<'a> Asked<'a> {
+    fn of(request: &'a RequestLine) -> Self {
+        let body = request.body.get();
+        let [model, input] =
+            fields(body, &["model", "input"]).map_or([None; 2], |found| found.values);
+        Self {
+            model: model.and_then(|model| serde_json::from_str(model.get()).ok()),
+            input,
+            size: Size::of(body.as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::Text;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn look(check: &Check, file: &str) -> Report {
+        check.look_through(file.as_bytes(), &Place::Stream).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_counted_and_what_is_wrong_has_its_place() {
+        let file = concat!(
+            r#"{"custom_id":"a","url":"/v1/completions","body":{"model":"m","prompt":"1234","max_tokens":10,"n":2}}"#,
+            "\n\r\n",
+            r#"  {"custom_id":"b" "body":{}}"#,
+            "\n",
+            r#"{"custom_id":"c","body":{"model":"n","messages":[{"role":"user","content":"1234"}]}}"#,
+            "\n",
+            r#"{"custom_id":"a","url":"/v1/embeddings","body":{"model":"m","input":"1234"}}"#,
+            "\n",
+            r#"{"custom_id":"d","body":{"stream":true}}"#,
+        );
+        let report = look(&Check::of_requests(None), file);
+        assert_eq!((report.requests, report.bad_lines), (3, 2));
+        assert_eq!((report.lines, report.blank_lines()), (6, 1));
+        assert_eq!(report.bytes, file.len() as u64);
+        // 1 + (2 + 4 + 1) + 1, and twice 10; the chat alone has no limit.
+        assert_eq!((report.prompt_tokens, report.output_tokens), (9, 20));
+        assert_eq!(report.unlimited, 1);
+        let models = report.models.by_requests();
+        assert_eq!(
+            models.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["m", "n"]
+        );
+        assert_eq!(report.endpoints.by_requests().len(), 3);
+        let found: Vec<_> = report
+            .findings
+            .by_kind()
+            .iter()
+            .flat_map(|of| {
+                of.kept
+                    .iter()
+                    .map(|it| (of.kind, it.line, it.column, it.first_line))
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("not_json", Some(3), Some(20), None),
+                ("stream", Some(6), None, None),
+                ("duplicate_id", Some(5), None, Some(1)),
+            ]
+        );
+    }
+
+    #[test]
+    fn tokens_are_those_that_the_gate_reserves() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"What is this?"}],"max_tokens":70,"n":3}"#;
+        let report = look(
+            &Check::of_requests(None),
+            &format!("{{\"custom_id\":\"a\",\"body\":{body}}}"),
+        );
+        let size = Size::of(body.as_bytes());
+        assert_eq!(report.prompt_tokens, size.prompt);
+        assert_eq!(report.output_tokens, size.output(500));
+    }
+
+    #[test]
+    fn prompts_are_counted_without_models_or_endpoints() {
+        let report = look(&Check::of_prompts(), "12345678\n\n12345678\n");
+        assert_eq!((report.requests, report.prompt_tokens), (2, 16));
+        assert!(report.models.by_requests().is_empty());
+        assert!(report.endpoints.by_requests().is_empty());
+        assert_eq!(report.findings.total(), 0);
+    }
+
+    #[test]
+    fn all_cores_and_one_find_the_same() {
+        let line = |n: u32| match n % 97 {
+            13 => "no request\n".to_owned(),
+            14 => "\n".to_owned(),
+            _ => format!(
+                "{{\"custom_id\":\"{}\",\"body\":{{\"model\":\"m{}\",\"stream\":{}}}}}\n",
+                n % 29_000,
+                n % 1_500,
+                n.is_multiple_of(50),
+            ),
+        };
+        let lines: Vec<String> = (0..30_000).map(line).collect();
+        let check = Check::of_requests(Some(Provider::OpenAi));
+        let all = look(&check, &lines.concat());
+        assert!(all.bytes > 1 << 20, "too little for threads");
+        let mut one = Part::default();
+        let mut number = 0;
+        for line in &lines {
+            number += 1;
+            let text = line.trim_end();
+            if !text.is_empty() {
+                let line = Line {
+                    number,
+                    offset: 0,
+                    ended: true,
+                    text: Text::Whole(text.as_bytes()),
+                };
+                one.note(line, &check.format, Some(Rules::of(Provider::OpenAi)));
+            }
+        }
+        one.report.lines = number;
+        one.report.bytes = all.bytes;
+        for duplicate in one.ids.duplicates(&Cores::default()) {
+            let finding = Finding::of_duplicate(duplicate);
+            one.report.findings.note("duplicate_id", finding);
+        }
+        Rules::of(Provider::OpenAi).judge(&mut one.report);
+        assert_eq!(one.report, all);
+        assert!(all.models.others() > 1_000);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let check = Check::of_requests(None);
+        let refused = check.look_through(&b"\x1f\x8b\x08"[..], &Place::Stream);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
+    }
+}

@@ -1,0 +1,167 @@
+//! A table of ids, as small as can be: sorted once, then only asked.
+//!
+//! An entry is 16 bytes of hash and its value, so 24 bytes for a number; a hash map of the same
+//! takes twice that or more, and is slower to fill. The hash of the id stands for the id: among
+//! n ids, two share one by chance with a probability of n² / 2¹²⁹: for ten million, once in some
+//! 10²⁴ files.
+
+use super::super::hash::LineHash;
+
+/// An id and what there is to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Entry<V> {
+    id: (u64, u64),
+    pub(super) value: V,
+}
+
+impl<V> Entry<V> {
+    pub(in super::super) fn new(id: LineHash, value: V) -> Self {
+        Self {
+            id: id.halves(),
+            value,
+        }
+    }
+}
+
+/// Entries by their id, each once.
+#[derive(Debug)]
+pub(in super::super) struct Table<V>(Vec<Entry<V>>);
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V: Copy> Table<V> {
+    /// Of several entries with one id the last holds.
+    pub(in super::super) fn new(mut entries: Vec<Entry<V>>) -> Self {
+        // Stable: what comes later stays behind.
+        entries.sort_by_key(|entry| entry.id);
+        entries.dedup_by(|later, kept| {
+            let same = later.id == kept.id;
+            if same {
+                *kept = *later;
+            }
+            same
+        });
+        Self(entries)
+    }
+
+    /// Keeps the entries that `keep` holds for.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry<V>) -> bool) {
+        self.0.retain(|entry| keep(entry));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In the order of the hashes.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<V>> {
+        self.0.into_iter()
+    }
+
+    /// What this table has for the id of another's entry.
+    pub(super) fn value_of(&self, entry: &Entry<impl Copy>) -> Option<V> {
+        self.place(entry.id).map(|place| self.0[place].value)
+    }
+
+    pub(super) fn get(&self, id: LineHash) -> Option<V> {
+        self.find(id).map(|(_, value)| value)
+    }
+
+    /// The value, and its place among all.
+    pub(super) fn find(&self, id: LineHash) -> Option<(usize, V)> {
+        let place = self.place(id.halves())?;
+        Some((place, self.0[place].value))
+    }
+
+    /// Hashes are uniform, so the place is known but for a few times the square root of the number
+    /// of entries. A search of all would touch memory far apart, which is what costs time.
+    fn place(&self, id: (u64, u64)) -> Option<usize> {
+        let entries = &self.0;
+        let guess = (u128::from(id.0) * entries.len() as u128) >> 64;
+        let guess = usize::try_from(guess).unwrap_or_default();
+        let mut reach = 1 + entries.len().isqrt();
+        loop {
+            let from = guess.saturating_sub(reach);
+            let to = guess.saturating_add(reach).min(entries.len());
+            let not_below = from == 0 || entries[from].id <= id;
+            let not_above = to == entries.len() || entries[to].id > id;
+            if not_below && not_above {
+                let within = entries[from..to].binary_search_by_key(&id, |entry| entry.id);
+                return within.ok().map(|place| from + place);
+            }
+            reach = reach.saturating_mul(4);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn id(number: u64) -> LineHash {
+        LineHash::of(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn an_entry_of_a_number_takes_24_bytes() {
+        assert_eq!(size_of::<Entry<u64>>(), 24);
+    }
+
+    #[test]
+    fn all_of_many_are_found_and_no_others() {
+        for count in [0, 1, 2, 3, 1_000, 50_000] {
+            let entries = (0..count).map(|number| Entry::new(id(number), number));
+            let table = Table::new(entries.collect());
+            assert_eq!(table.len() as u64, count);
+            for number in 0..count {
+                assert_eq!(table.get(id(number)), Some(number), "of {count}");
+            }
+            for number in count..count + 1_000 {
+                assert_eq!(table.get(id(number)), None, "of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_are_not_spread_evenly_are_found_too() {
+        // As somebody might choose them who knows the hash: all at one end.
+        for high in [0, u64::MAX] {
+            let entries: Vec<_> = (0..10_000)
+                .map(|low| Entry {
+                    id: (high, low),
+                    value: low,
+                })
+                .collect();
+            let table = Table::new(entries);
+            for low in 0..10_000 {
+                let place = table.place((high, low)).map(|place| place as u64);
+                assert_eq!(place, Some(low));
+            }
+            assert_eq!(table.place((high, 10_000)), None);
+            assert_eq!(table.place((5, 5)), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_answers_as_a_map_does(entries in prop::collection::vec((0..50_u64, any::<u64>()), 0..200)) {
+            let map: HashMap<u64, u64> = entries.iter().copied().collect();
+            let table = entries.iter().map(|(key, value)| Entry::new(id(*key), *value));
+            let table = Table::new(table.collect());
+            prop_assert_eq!(table.len(), map.len());
+            for key in 0..60 {
+                prop_assert_eq!(table.get(id(key)), map.get(&key).copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a run says that carries on where another stopped.
+
+use crate::support::faultd::Faultd;
+use crate::support::reply::Reply;
+use crate::tool::{Folder, records, request};
+
+/// A folder in which two of five requests are answered and a third is torn.
+fn begun(server: &Faultd) -> Folder {
+    let folder = Folder::new();
+    folder.requests(2);
+    folder.tool(&["run", "p.jsonl"]).at(server).run().code(0);
+    folder.requests(5);
+    let torn = folder.read("p.results.jsonl") + "{\"id\":\"x\",\"cu";
+    folder.write("p.results.jsonl", torn);
+    folder
+}
+
+#[test]
+fn what_was_found_is_said_in_a_line() {
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let folder = begun(&server);
+    let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
+    tool.run().code(0).says(&[
+        "carrying on: 2 done, 3 to do; cut off a torn record of 13 bytes\n",
+        "3 of 5 requests",
+    ]);
+    assert_eq!(server.count(), 5);
+    let again = folder.tool(&["run", "p.jsonl"]).at(&server);
+    again
+        .run()
+        .code(0)
+        .says(&["carrying on: 5 done, 0 to do\n"]);
+}
+
+#[test]
+fn a_program_is_told_as_an_object_and_the_quiet_nothing() {
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let folder = begun(&server);
+    let tool = folder.tool(&["run", "p.jsonl", "-q"]).at(&server);
+    assert_eq!(tool.run().code(0).stderr, "");
+
+    let folder = begun(&server);
+    let tool = folder.tool(&["run", "p.jsonl", "--progress", "json"]);
+    let told = records(&tool.at(&server).run().code(0).stderr);
+    let resume = told.iter().filter(|told| told["event"] == "resume");
+    let resume: Vec<_> = resume.collect();
+    assert_eq!(resume.len(), 1);
+    assert_eq!(
+        (&resume[0]["done"], &resume[0]["to_do"]),
+        (&2.into(), &3.into())
+    );
+    assert_eq!(resume[0]["torn_bytes"], 13);
+}
+
+#[test]
+fn a_fresh_run_carries_nothing_on() {
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let folder = Folder::new();
+    folder.requests(1);
+    let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
+    tool.run().code(0).never_says(&["carrying on"]);
+}
+
+#[test]
+fn a_changed_request_is_refused_on_a_stream_too_unless_forced() {
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let folder = Folder::new();
+    let arguments = ["run", "-", "-o", "out.jsonl"];
+    let tool = folder.tool(&arguments).at(&server);
+    tool.fed(request("a").as_bytes()).code(0);
+    let changed = request("b") + &request("a").replace("hi", "ho");
+    let tool = folder.tool(&arguments).at(&server);
+    let refused = tool.fed(changed.as_bytes()).code(2);
+    refused.says(&["line 2: \"a\"", "--force-resume"]);
+    let tool = folder.tool(&[&arguments[..], &["--force-resume"]].concat());
+    tool.at(&server).fed(changed.as_bytes()).code(0);
+    assert_eq!(server.count(), 2);
+    assert_eq!(folder.records("out.jsonl").len(), 2);
+}
