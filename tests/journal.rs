@@ -156,22 +156,3 @@ fn a_file_of_another_kind_is_not_repaired() {
     assert_eq!(notes, "my notes\nand more\n");
     assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
 }
-
-#[test]
-fn a_killed_run_may_have_paid_for_what_it_had_in_flight() {
-    let desk = Desk::new(5);
-    desk.run().run().unwrap();
-    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
-    let whole = out.lines().take(2).map(|line| format!("{line}\n"));
-    fs::write(desk.path("out.jsonl"), whole.collect::<String>()).unwrap();
-    fs::write(
-        desk.path("out.jsonl.lock"),
-        "4294967295\n64 in flight at most\n",
-    )
-    .unwrap();
-    let summary = desk.run().run().unwrap();
-    let found = summary.progress.found.unwrap();
-    assert_eq!((found.to_do, found.left_in_flight), (Some(3), 3));
-    assert_eq!(summary.progress.engine.maybe_billed_twice, 3);
-    assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
-}

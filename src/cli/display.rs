@@ -1,7 +1,6 @@
 //! What is shown of a run while it goes on, and how: a bar, lines, JSON, or nothing.
 
 use std::env;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -13,7 +12,7 @@ use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
 use crate::escape::printable;
-use crate::{FileProgress, Found, Outage};
+use crate::{FileProgress, Found, Outage, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -169,6 +168,7 @@ impl Status {
         also(engine.retries, "retry", "retries");
         also(progress.failed, "failed", "failed");
         also(progress.skipped, "done before", "done before");
+        detail.extend(progress.cost.map(Usd::rounded));
         Self {
             done,
             total: progress.total,
@@ -225,6 +225,7 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
         "throttled": engine.throttled,
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
+        "cost_usd": progress.cost.map(Usd::as_f64),
         "rps": rounded(pace.rows()),
         "tokens_per_s": rounded(pace.tokens()),
         "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
@@ -240,33 +241,16 @@ fn carrying_on(found: &Found) -> String {
     if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
         facts.push(format!("{} failed for good", words::count(failed)));
     }
-    let mut told = format!("carrying on: {}", facts.join(", "));
-    for (number, one, many, what) in [
-        (
-            found.torn_bytes,
-            "byte",
-            "bytes",
-            "of a torn record cut off",
-        ),
-        (
-            found.rejected,
-            "line",
-            "lines",
-            "moved aside, being no records",
-        ),
-        (
-            found.left_in_flight,
-            "row",
-            "rows",
-            "possibly billed twice: in flight at most when the last run was killed",
-        ),
-    ] {
-        if number > 0 {
-            // Writing to a String cannot fail.
-            let _ = write!(told, "; {} {what}", words::counted(number, one, many));
-        }
+    let mut parts = vec![format!("carrying on: {}", facts.join(", "))];
+    if found.torn_bytes > 0 {
+        let bytes = words::counted(found.torn_bytes, "byte", "bytes");
+        parts.push(format!("cut off a torn record of {bytes}"));
     }
-    told
+    if found.rejected > 0 {
+        let lines = words::counted(found.rejected, "line", "lines");
+        parts.push(format!("moved {lines} aside, being no records"));
+    }
+    parts.join("; ")
 }
 
 /// The same for a program. What nobody can know of a stream is null.
@@ -278,7 +262,6 @@ fn resume(found: &Found) -> Value {
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
         "rejected": found.rejected,
-        "left_in_flight": found.left_in_flight,
     })
 }
 
@@ -333,11 +316,9 @@ mod tests {
             to_do: Some(500),
             torn_bytes: 1,
             rejected: 2,
-            left_in_flight: 64,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    1 byte of a torn record cut off; 2 lines moved aside, being no records; \
-                    64 rows possibly billed twice: in flight at most when the last run was killed";
+                    cut off a torn record of 1 byte; moved 2 lines aside, being no records";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {
             done: 7,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::journal::{Past, Traces};
 use super::scan::Survey;
+use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
 
@@ -24,43 +25,28 @@ pub struct Found {
     /// Lines of the output that were no records, and were
     /// [moved aside](crate::FileRun::repair).
     pub rejected: u64,
-    /// Rows of the input that the last run over the output may have had in flight when it was
-    /// killed, at most: they are asked for again and possibly billed twice.
-    pub left_in_flight: u64,
 }
 
 impl Found {
     /// Nothing, if this is no run that carries on.
-    pub(super) fn new(
-        past: &Past,
-        traces: &Traces,
-        left_in_flight: Option<u64>,
-        survey: Option<&Survey>,
-    ) -> Option<Self> {
-        let left_in_flight = left_in_flight.filter(|_| traces.resumed).unwrap_or(0);
-        let found = Self {
-            torn_bytes: traces.torn_bytes,
-            rejected: traces.rejected,
-            left_in_flight,
-            ..Self::default()
-        };
-        if past.is_empty() && found == Self::default() {
+    pub(super) fn new(past: &Past, traces: &Traces, survey: Option<&Survey>) -> Option<Self> {
+        if past.is_empty() && traces.torn_bytes == 0 && traces.rejected == 0 {
             return None;
         }
+        let (torn_bytes, rejected) = (traces.torn_bytes, traces.rejected);
         Some(match survey {
-            Some(survey) => {
-                let to_do = survey.total() - survey.done - survey.failed;
-                Self {
-                    done: survey.done,
-                    failed: Some(survey.failed),
-                    to_do: Some(to_do),
-                    left_in_flight: left_in_flight.min(to_do),
-                    ..found
-                }
-            }
+            Some(survey) => Self {
+                done: survey.done,
+                failed: Some(survey.failed),
+                to_do: Some(survey.total() - survey.done - survey.failed),
+                torn_bytes,
+                rejected,
+            },
             None => Self {
                 done: past.done(),
-                ..found
+                torn_bytes,
+                rejected,
+                ..Self::default()
             },
         })
     }
@@ -84,10 +70,13 @@ pub struct FileProgress {
     /// What earlier runs left, if this one carries on; known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress) on.
     pub found: Option<Found>,
-    /// Model tokens of prompts, as the provider counted them.
+    /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
+    /// use are in it where they say what they took.
     pub prompt_tokens: u64,
-    /// Model tokens of answers, as the provider counted them.
+    /// Model tokens of answers, in the same way.
     pub completion_tokens: u64,
+    /// What those cost, if there is a [`price`](crate::FileRun::price).
+    pub cost: Option<Usd>,
     /// Time since the input was opened.
     pub elapsed: Duration,
     /// The outage that keeps the run waiting now, if one does.
@@ -95,8 +84,7 @@ pub struct FileProgress {
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, those whose answers could not be written, and at most as many as a killed run
-    /// [left in flight](Found::left_in_flight).
+    /// that may pass, and those whose answers could not be written.
     pub engine: Progress,
 }
 
@@ -136,8 +124,8 @@ impl Summary {
     ///
     /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
-    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null: no
-    /// prices are known), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
+    /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
     /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
@@ -161,7 +149,7 @@ impl Summary {
             "threads_peak": engine.threads_peak,
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
-            "cost_usd": Value::Null,
+            "cost_usd": progress.cost.map(Usd::as_f64),
             "wait_s": {
                 "gate_requests": seconds(engine.gate.requests),
                 "gate_tokens": seconds(engine.gate.tokens),
