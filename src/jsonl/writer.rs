@@ -59,15 +59,18 @@ pub(super) struct Writer<'p> {
 }
 
 impl Consumer<Row, Reply, Failed> for Writer<'_> {
-    fn take(&mut self, done: Outcome) {
+    fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
-            return;
+            return 1;
         };
         order.insert(done.index, done);
+        let mut recorded = 0;
         while let Some(done) = self.with.order.as_mut().and_then(Reorder::pop) {
             self.record(done);
+            recorded += 1;
         }
+        recorded
     }
 
     fn patience(&self) -> Option<Duration> {
