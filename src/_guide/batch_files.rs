@@ -124,7 +124,10 @@
 //! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
 //! each row, so a crash of the *machine* may cost rows that finished shortly before.
 //!
-//! Nothing keeps two runs from writing to one output at the same time: start one.
+//! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
+//! process id stands; a second run is refused and names that process. The lock is the system's: it
+//! ends with its holder, and one that a killed run has left is taken over. Where the file system has
+//! no locks, a warning says so.
 //!
 //! # A look before the run
 //!
@@ -158,6 +161,30 @@
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
 //! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
 //! `batch_`.
+//!
+//! # Money and time
+//!
+//! With a [`price`](crate::FileRun::price) (`--price IN,OUT`, US dollars for 1,000,000 model tokens of
+//! prompts and of answers) each record has its answer's `cost_usd`, and
+//! [`FileProgress`](crate::FileProgress) and the summary have the run's. Sums are exact. The count of
+//! tokens is the provider's own, answers of no use included where they say what they took; tokens
+//! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
+//! the way counts nothing here but may be on the bill (`possibly_billed_twice` says how many).
+//!
+//! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
+//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when what it has
+//! spent reaches so much. An answer is counted in the moment in which it comes, before its place at
+//! the gate is free, and from then on nothing is sent, no retry either. What is in flight by then is
+//! finished and written down, so at most that goes over: at most as many requests as may be in flight,
+//! less one. The run ends early with an error of kind [`Budget`](crate::ErrorKind::Budget), the tool
+//! with exit 3. Rows not sent have no record, and a rerun carries on with them; it has a budget of its
+//! own, as large again. A budget that the last row spends has stopped nothing.
+//!
+//! An account that is empty ([`Quota`](crate::ErrorKind::Quota)) stops a run in the same way.
+//!
+//! [`ClientBuilder::timeout`](crate::ClientBuilder::timeout) (`--timeout`) is the time of one attempt,
+//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) that of the run: an attempt
+//! has what is left of either. What the deadline cuts off is left for a rerun.
 //!
 //! # Memory
 //!

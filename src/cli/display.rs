@@ -12,7 +12,7 @@ use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
 use crate::escape::printable;
-use crate::{FileProgress, Found, Outage};
+use crate::{FileProgress, Found, Outage, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -168,6 +168,7 @@ impl Status {
         also(engine.retries, "retry", "retries");
         also(progress.failed, "failed", "failed");
         also(progress.skipped, "done before", "done before");
+        detail.extend(progress.cost.map(Usd::rounded));
         Self {
             done,
             total: progress.total,
@@ -224,6 +225,7 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
         "throttled": engine.throttled,
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
+        "cost_usd": progress.cost.map(Usd::as_f64),
         "rps": rounded(pace.rows()),
         "tokens_per_s": rounded(pace.tokens()),
         "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),

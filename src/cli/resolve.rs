@@ -196,7 +196,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     if summary.is_dir() {
         return refused("is a directory");
     }
-    let Some(settled) = settled(summary) else {
+    let Some(settled) = names::settled(summary) else {
         return refused("cannot be written: there is no such folder");
     };
     for (place, role) in [
@@ -205,24 +205,12 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
         (&places.errors, "the errors file"),
     ] {
         if let Place::File(path) = place
-            && self::settled(path).as_ref() == Some(&settled)
+            && names::settled(path).as_ref() == Some(&settled)
         {
             return refused(&format!("is {role}"));
         }
     }
     Ok(())
-}
-
-/// The path without symlinks, whether or not there is a file yet.
-fn settled(path: &Path) -> Option<PathBuf> {
-    if let Ok(path) = path.canonicalize() {
-        return Some(path);
-    }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The embedded provider: whatever key and address are set in the environment, none is used.

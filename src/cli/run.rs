@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::Run;
+use super::args::{Money, Run};
 use super::closing::Closing;
 use super::console::{Console, Voice};
 use super::display::{Display, Look};
@@ -101,6 +101,7 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
         .simulated(plan.simulator.is_some());
+    let run = with_terms(run, &args.money);
     match &args.prompts.model {
         Some(model) => {
             let prompts = &args.prompts;
@@ -108,6 +109,19 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         }
         None => run,
     }
+}
+
+fn with_terms<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
+    if let Some(price) = money.price {
+        run = run.price(price);
+    }
+    if let Some(most) = money.max_cost {
+        run = run.max_cost(most);
+    }
+    if let Some(tokens) = money.token_budget {
+        run = run.token_budget(tokens);
+    }
+    run
 }
 
 /// Tells what a run came to, on whichever thread finds that it is over.

@@ -144,6 +144,34 @@ impl Places {
                 self.errors
             )));
         }
+        self.check_companions()
+    }
+
+    /// What a run makes beside its files it also takes away, or writes over.
+    fn check_companions(&self) -> Result<()> {
+        let all = [
+            ("input", &self.input),
+            ("output", &self.output),
+            ("errors file", &self.errors),
+        ];
+        for ((role, owner), flag) in all[1..].iter().zip(["-o", "--errors"]) {
+            let Place::File(owner_path) = owner else {
+                continue;
+            };
+            for suffix in [LOCK, NEW, REJECTED] {
+                let taken = companion(owner_path, suffix);
+                for (other_role, other) in all {
+                    if let Place::File(path) = other
+                        && settled(path).is_some_and(|path| path == taken)
+                    {
+                        return Err(config(format!(
+                            "{other_role} {other} has the name of a file that a run makes beside \
+                             {role} {owner}: name another {role} with {flag}"
+                        )));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -198,6 +226,49 @@ fn errors_beside(output: &Path) -> PathBuf {
     beside(output, stem, "errors")
 }
 
+/// What is added to a file's name: while a run holds it.
+pub(crate) const LOCK: &str = ".lock";
+/// While it is written anew.
+pub(crate) const NEW: &str = ".new";
+/// For lines moved out of it, being no records.
+pub(crate) const REJECTED: &str = ".rejected";
+
+/// The file that a run makes beside one of its own, by whatever name that was given.
+pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = settled(path)
+        .unwrap_or_else(|| path.to_owned())
+        .into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+/// The path without links, whether or not there is a file yet. `None` if its folder is not there.
+pub(crate) fn settled(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().or_else(|_| settled_new(path)).ok()
+}
+
+fn settled_new(path: &Path) -> io::Result<PathBuf> {
+    // As many links as systems follow themselves.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = folder(&path).join(target);
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    Ok(folder(&path).canonicalize()?.join(name))
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Stream {
     In,
@@ -233,18 +304,14 @@ fn identity(role: &str, place: &Place, stream: Stream) -> Result<Identity> {
         }
         Ok(_) => Ok(Identity::Other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(name) = path.file_name() else {
+            if path.file_name().is_none() {
                 return Err(config(format!("{role} {path:?} is not the name of a file")));
-            };
-            let folder = match path.parent() {
-                Some(folder) if folder != Path::new("") => folder,
-                _ => Path::new("."),
-            };
-            let folder = folder.canonicalize().map_err(|error| {
-                let message = format!("{role} {path:?}: no folder {folder:?}: {error}");
+            }
+            let settled = settled_new(path).map_err(|error| {
+                let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
                 config(message).with_source(error)
             })?;
-            Ok(Identity::Missing(folder.join(name)))
+            Ok(Identity::Missing(settled))
         }
         Err(error) => Err(unusable(role, path, error)),
     }
@@ -401,6 +468,32 @@ mod tests {
             symlink(folder.path("d"), folder.path("e")).unwrap();
             folder.refused("p.jsonl", "d/o.jsonl", "e/o.jsonl", "successes only");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_run_would_take_away_is_none_of_its_own() {
+        let folder = Folder::new();
+        for name in ["o.jsonl.lock", "o.jsonl.new", "o.jsonl.rejected"] {
+            fs::write(folder.path(name), "").unwrap();
+            folder.refused(name, "o.jsonl", "e.jsonl", "name another output with -o");
+            folder.refused(name, "x.jsonl", "o.jsonl", "name another errors file with");
+            folder.refused("p.jsonl", "o.jsonl", name, "name another output with -o");
+            folder.refused("p.jsonl", name, "o.jsonl", "name another errors file with");
+            folder.resolve("p.jsonl", name, "e.jsonl").unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_a_file_that_is_yet_to_be_made_are_that_file() {
+        use std::os::unix::fs::symlink;
+        let folder = Folder::new();
+        symlink("two", folder.path("one")).unwrap();
+        symlink("o.jsonl", folder.path("two")).unwrap();
+        folder.refused("p.jsonl", "one", "o.jsonl", "successes only");
+        let lock = companion(&folder.path("one"), LOCK);
+        assert_eq!(lock, companion(&folder.path("o.jsonl"), LOCK));
+        assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::budget::Budget;
 use super::hash::LineHash;
 use super::journal::{Entry, Past, Standing, Table};
 use super::line::{Dialect, Format, RequestLine};
@@ -67,7 +68,10 @@ impl Row {
 }
 
 /// Sends rows; those that are none never get to the gate.
-pub(super) struct SendRows(pub(super) Client);
+pub(super) struct SendRows {
+    pub(super) client: Client,
+    pub(super) budget: Arc<Budget>,
+}
 
 impl Job for SendRows {
     type Input = Row;
@@ -76,19 +80,28 @@ impl Job for SendRows {
 
     fn cost(&self, row: &Row) -> Result<Cost> {
         match &row.request {
-            Ok(request) => Ok(self.0.reserve(request)),
+            Ok(request) => Ok(self.client.reserve(request)),
             Err(error) => Err(error.clone()),
         }
     }
 
     fn attempt(&self, row: &Row, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
-        match &row.request {
-            Ok(request) => self.0.attempt(request, attempt),
-            Err(error) => Err(Failed {
-                error: error.clone(),
-                verdict: Verdict::Fail,
-            }),
+        let request = row.request.as_ref().map_err(|error| Failed {
+            error: error.clone(),
+            verdict: Verdict::Fail,
+            usage: None,
+        })?;
+        let outcome = self.client.attempt(request, attempt);
+        let usage = match &outcome {
+            Ok(reply) => reply.usage(),
+            Err(failed) => failed.usage,
+        };
+        // Here and not where it is written down, while the place at the gate is still taken: nobody
+        // is let through in between.
+        if usage.is_some_and(|usage| self.budget.spend(&usage)) {
+            attempt.cancel.cancel();
         }
+        outcome
     }
 
     fn verdict(&self, failed: &Failed) -> Verdict {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Earlier, Journal, Opening, Past, Taking};
+use super::budget::{Budget, Terms};
+use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -13,7 +14,7 @@ use super::rows::{Reading, Rows, SendRows};
 use super::scan::{Survey, scan};
 use super::summary::{FileProgress, Found, Summary};
 use super::writer::{Writer, Writing};
-use crate::api::Client;
+use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
@@ -38,6 +39,7 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    terms: Terms,
 }
 
 impl Default for Choices {
@@ -51,6 +53,7 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            terms: Terms::default(),
         }
     }
 }
@@ -177,6 +180,47 @@ impl FileRun<'_> {
         self
     }
 
+    /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
+    /// Default: unknown.
+    pub fn price(mut self, price: Price) -> Self {
+        self.choices.terms.price = Some(price);
+        self
+    }
+
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Default: no bound.
+    ///
+    /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
+    /// written down, and may cost more than was left. [`Summary::stopped`] is of kind
+    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget), and a rerun carries on, with as much again.
+    ///
+    /// What was spent is what the provider's answers say: those without a usage count nothing, and
+    /// neither does an answer that was lost on the way.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// # let client = tollgate::Client::from_env()?;
+    /// let summary = client
+    ///     .jsonl("in.jsonl", "out.jsonl")
+    ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
+    ///     .max_cost("2.50".parse()?)
+    ///     .run()?;
+    /// println!("{} USD", summary.progress.cost.unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_cost(mut self, most: Usd) -> Self {
+        self.choices.terms.max_cost = Some(most);
+        self
+    }
+
+    /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
+    /// Default: no bound.
+    pub fn token_budget(mut self, tokens: u64) -> Self {
+        self.choices.terms.max_tokens = Some(tokens);
+        self
+    }
+
     /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
     /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -212,7 +256,9 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
+        self.choices.terms.check()?;
         let places = self.places()?;
+        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
         let format = self.format();
         let input = places.input.open_input()?;
         let opening = Opening {
@@ -231,6 +277,13 @@ impl FileRun<'_> {
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;
+        locks.begin();
+        if let Some(rows) = locks.left_in_flight() {
+            log::warn!(
+                "a run over this output was killed: up to {rows} rows that it had in flight may \
+                 have been billed, and are sent again"
+            );
+        }
         let past = Arc::new(past);
         let reading = Reading {
             place: places.input,
@@ -249,6 +302,7 @@ impl FileRun<'_> {
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
+        let budget = Arc::new(Budget::new(self.choices.terms));
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
@@ -257,6 +311,7 @@ impl FileRun<'_> {
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
             so_far,
+            budget: Arc::clone(&budget),
             past,
             total,
             found,
@@ -265,7 +320,7 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.look();
-        let job = SendRows(client);
+        let job = SendRows { client, budget };
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {

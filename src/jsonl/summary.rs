@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::journal::{Past, Traces};
 use super::scan::Survey;
+use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
 
@@ -64,10 +65,13 @@ pub struct FileProgress {
     /// What earlier runs left, if this one carries on; known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress) on.
     pub found: Option<Found>,
-    /// Model tokens of prompts, as the provider counted them.
+    /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
+    /// use are in it where they say what they took.
     pub prompt_tokens: u64,
-    /// Model tokens of answers, as the provider counted them.
+    /// Model tokens of answers, in the same way.
     pub completion_tokens: u64,
+    /// What those cost, if there is a [`price`](crate::FileRun::price).
+    pub cost: Option<Usd>,
     /// Time since the input was opened.
     pub elapsed: Duration,
     /// The outage that keeps the run waiting now, if one does.
@@ -115,8 +119,8 @@ impl Summary {
     ///
     /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
-    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null: no
-    /// prices are known), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
+    /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
     /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
@@ -140,7 +144,7 @@ impl Summary {
             "threads_peak": engine.threads_peak,
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
-            "cost_usd": Value::Null,
+            "cost_usd": progress.cost.map(Usd::as_f64),
             "wait_s": {
                 "gate_requests": seconds(engine.gate.requests),
                 "gate_tokens": seconds(engine.gate.tokens),

@@ -1,9 +1,13 @@
 //! Where outcomes go: into the slots of a vector, or through a bounded channel.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::job::{Done, Failure};
+use crate::clock::{Bell, Clock};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Takes outcomes from a run's threads. May block: the thread then holds no permit.
 pub(crate) trait Sink<I, T, E>: Sync {
@@ -71,6 +75,7 @@ pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
     /// Whether a thread waits until its outcome is settled.
     held: bool,
+    gone: Arc<AtomicBool>,
 }
 
 /// An outcome on its way to the consumer.
@@ -84,10 +89,31 @@ pub(crate) struct Delivery<I, T, E> {
 /// settled then never is more than there are threads, and a consumer that writes it down loses no
 /// more than that when the process is killed.
 #[derive(Debug)]
-pub(crate) struct Hold(#[expect(dead_code, reason = "its drop is the news")] Sender<()>);
+pub(crate) struct Hold(Arc<Bell>);
 
-/// The receiving side: `None` is the end.
-pub(crate) type Outcomes<I, T, E> = Receiver<Option<Delivery<I, T, E>>>;
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Outcomes<I, T, E> {
+    /// `None` is the end.
+    pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// What nobody takes any more stays in a channel for as long as somebody may send, and with it the
+/// holds: whoever leaves lets go of them.
+impl<I, T, E> Drop for Outcomes<I, T, E> {
+    fn drop(&mut self) {
+        // First: a thread that sends after the last look must not begin to wait.
+        self.gone.store(true, Ordering::SeqCst);
+        self.receiver.try_iter().for_each(drop);
+    }
+}
 
 /// With `held`, each delivery comes with a [`Hold`].
 pub(crate) fn channel<I, T, E>(
@@ -95,7 +121,13 @@ pub(crate) fn channel<I, T, E>(
     held: bool,
 ) -> (Channel<I, T, E>, Outcomes<I, T, E>) {
     let (sender, receiver) = bounded(capacity);
-    (Channel { sender, held }, receiver)
+    let gone = Arc::new(AtomicBool::new(false));
+    let channel = Channel {
+        sender,
+        held,
+        gone: Arc::clone(&gone),
+    };
+    (channel, Outcomes { receiver, gone })
 }
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
@@ -106,11 +138,13 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
                 .send(Some(Delivery { done, hold: None }))
                 .is_ok();
         }
-        let (hold, released) = bounded(0);
-        let hold = Some(Hold(hold));
+        let bell = Bell::new();
+        let hold = Some(Hold(Arc::clone(&bell)));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
-        // Nothing is ever sent: its end is waited for.
-        let _released = released.recv();
+        if wanted && !self.gone.load(Ordering::SeqCst) {
+            // Not for a time to come, so whatever clock the run goes by.
+            Clock::system().park(&bell, None);
+        }
         wanted
     }
 

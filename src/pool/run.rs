@@ -277,15 +277,15 @@ fn next_outcome<I, T, E>(
     mut settled: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {
     let Some(patience) = consumer.patience() else {
-        return outcomes.recv().ok().flatten();
+        return outcomes.receiver.recv().ok().flatten();
     };
-    if let Ok(next) = outcomes.try_recv() {
+    if let Ok(next) = outcomes.receiver.try_recv() {
         return next;
     }
     loop {
         consumer.lull();
         settled();
-        match outcomes.recv_timeout(patience) {
+        match outcomes.receiver.recv_timeout(patience) {
             Ok(next) => return next,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -308,7 +308,7 @@ impl<J: Job> Iterator for Stream<J> {
         if self.ended {
             return None;
         }
-        if let Ok(Some(Delivery { done, .. })) = self.outcomes.recv() {
+        if let Ok(Some(Delivery { done, .. })) = self.outcomes.receiver.recv() {
             self.intake.delivered(1);
             return Some(done);
         }

@@ -8,6 +8,8 @@ pub mod tool;
 
 mod bad_input;
 mod check;
+mod locks;
+mod money;
 mod others;
 mod parsers;
 mod resume;

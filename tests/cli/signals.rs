@@ -15,10 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
-use crate::tool::{Ended, Folder, KEY, Running, request};
-
-/// Less than the grace of 30 s, and more than any machine takes to end a process.
-const SOON: Duration = Duration::from_secs(20);
+use crate::tool::{Ended, Folder, KEY, Running, SOON, request, until};
 
 fn send(running: &Running, signal: Signal) {
     let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
@@ -33,14 +30,6 @@ fn is_ignored(signal: Signal) -> bool {
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     ignored.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
-}
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < SOON, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Until the server has heard of so many requests.
@@ -131,6 +120,49 @@ fn the_second_ends_it_at_once() {
         assert!(start.elapsed() < SOON);
         assert_eq!(folder.records("p.results.jsonl").len(), 1);
     }
+}
+
+#[test]
+fn what_waits_at_the_gate_or_out_a_pause_is_not_sent_after_the_first() {
+    // Both wait for longer than any machine takes to hear a signal.
+    let slow: &[&str] = &["--rpm", "2", "--burst", "2"];
+    for (pace, reply) in [
+        (slow, Reply::ok_chat("hello")),
+        (&[], Reply::status(503).header("retry-after", "60")),
+    ] {
+        let folder = Folder::new();
+        folder.requests(6);
+        let server = Faultd::replies([Reply::ok_chat("hello"), reply]);
+        let run = ["run", "p.jsonl", "-c", "1", "--summary", "s.json"];
+        let tool = folder.tool(&[&run[..], pace].concat()).at(&server);
+        let running = tool.start();
+        until_asked(&server, 2);
+        send(&running, Signal::INT);
+        running.wait().code(130).says(&["stopping"]);
+        assert_eq!(server.count(), 2, "{pace:?}");
+        let left = 6 - folder.records("p.results.jsonl").len();
+        assert_eq!(folder.json("s.json")["not_attempted"], left, "{pace:?}");
+    }
+}
+
+#[test]
+fn quit_ends_it_at_once_and_what_is_on_file_stays() {
+    let folder = Folder::new();
+    folder.requests(6);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::ok_chat("hello"),
+        _ => Reply::stall(),
+    });
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "2"]).at(&server);
+    let running = tool.start();
+    until_asked(&server, 3);
+    send(&running, Signal::QUIT);
+    let ended = running.wait();
+    assert_eq!(ended.code, None, "{ended:#?}");
+    assert_eq!(folder.records("p.results.jsonl").len(), 1);
+    let fast = Faultd::replies([Reply::ok_chat("hello")]);
+    folder.tool(&["run", "p.jsonl"]).at(&fast).run().code(0);
+    assert_eq!(fast.count(), 5);
 }
 
 #[test]

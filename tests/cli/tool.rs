@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,6 +20,21 @@ use tempfile::TempDir;
 use crate::support::faultd::Faultd;
 
 pub const KEY: &str = "sk-very-secret-0123456789";
+
+/// Less than the grace of 30 s, and more than any machine takes to end a process.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until it is `so`.
+///
+/// # Panics
+/// When that is not [`SOON`].
+pub fn until(what: &str, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < SOON, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// A folder to run the tool in.
 pub struct Folder(TempDir);

@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::provider::{Provider, answer, id, requests, row_in};
 use crate::support::quick::Quick;
@@ -51,6 +52,35 @@ fn no_more_is_ever_paid_for_and_not_on_file_than_may_be_in_flight() {
     provider.tool(&folder, &arguments).run().code(0);
     let worst = worst.load(Ordering::Relaxed);
     assert!(worst <= AT_ONCE, "{worst} rows sent and not on file");
+}
+
+/// The provider has answered and been paid, and nobody is left to write it down.
+#[test]
+fn a_row_whose_answer_died_with_the_run_is_asked_again() {
+    let folder = Folder::new();
+    folder.write("p.jsonl", requests(10));
+    let victim = Arc::new(AtomicI32::new(0));
+    let provider = Provider::with({
+        let victim = Arc::clone(&victim);
+        move |row, before| {
+            if before == 5 {
+                let pid = || Pid::from_raw(victim.load(Ordering::SeqCst));
+                let pid = std::iter::repeat_with(pid)
+                    .find_map(|pid| pid)
+                    .expect("forever");
+                kill_process(pid, Signal::KILL).expect("it is ours");
+            }
+            Quick::json(200, &answer(row))
+        }
+    });
+    let arguments = ["run", "p.jsonl", "-c", "1"];
+    let mut run = provider.tool(&folder, &arguments).start();
+    victim.store(run.id().try_into().expect("a process id"), Ordering::SeqCst);
+    let status = run.child().wait().expect("it ends");
+    assert_eq!(status.signal(), Some(SIGKILL));
+    assert_eq!(whole_lines(&folder, "p.results.jsonl").lines().count(), 5);
+    provider.tool(&folder, &arguments).run().code(0);
+    assert_eq!(provider.asked(5), [5, 5, 6, 7, 8, 9]);
 }
 
 fn kills() -> usize {

@@ -1,6 +1,7 @@
 //! Runs over files: what goes in, what comes out, and what the next run makes of it.
 
 mod desk;
+mod money;
 mod providers;
 mod resume;
 mod settled;

@@ -11,6 +11,8 @@
     reason = "a name may hold what a terminal obeys: messages quote and escape it"
 )]
 
+mod identity;
+mod lock;
 mod look_back;
 mod past;
 mod rewrite;
@@ -27,6 +29,7 @@ use self::target::{Target, failed};
 use super::names::{Place, Places};
 use crate::error::Result;
 
+pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Earlier, Traces};
 pub(super) use self::past::{Past, Standing, Taking};
 pub(super) use self::table::{Entry, Table};

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::super::names::folder;
 use super::look_back::Tail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -142,11 +143,7 @@ impl Target {
 /// A rename or a new file is on the disk when its folder is. Not every system lets a folder be
 /// opened for it; the records themselves are safe either way.
 pub(super) fn sync_folder(path: &Path) {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if let Ok(folder) = File::open(folder) {
+    if let Ok(folder) = File::open(folder(path)) {
         let _where_possible = folder.sync_all();
     }
 }

@@ -1,0 +1,86 @@
+//! The files that a run over a file keeps, and what else it makes beside them.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use tollgate::{Answer, Client, ErrorKind, FileRun, MemoryTransport};
+
+const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
+
+/// A folder with an input.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new(rows: usize) -> Self {
+        let desk = Self(TempDir::new().unwrap());
+        let row = |n| {
+            format!(
+                r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m"}}}}"#
+            ) + "\n"
+        };
+        let input: String = (0..rows).map(row).collect();
+        fs::write(desk.path("in.jsonl"), input).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self) -> FileRun<'static> {
+        let transport = MemoryTransport::new(|_| {
+            Ok(Answer {
+                status: 200,
+                body: ANSWER.to_vec(),
+                ..Answer::default()
+            })
+        });
+        let builder = Client::builder().no_auth().concurrency(4);
+        let client = builder.transport(transport).build().unwrap();
+        client.jsonl(self.path("in.jsonl"), self.path("out.jsonl"))
+    }
+
+    /// The names of all files, in order.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_second_run_of_the_same_program_is_refused_as_any_other() {
+    let desk = Desk::new(3);
+    let mut second = None;
+    let first = desk.run().on_progress(|_| {
+        second.get_or_insert_with(|| desk.run().run().unwrap_err());
+    });
+    assert_eq!(first.run().unwrap().progress.succeeded, 3);
+    let second = second.unwrap();
+    assert_eq!(second.kind(), ErrorKind::Config);
+    assert!(second.to_string().contains("out.jsonl.lock"), "{second}");
+    assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+}
+
+#[test]
+fn a_callback_that_panics_leaves_whole_records_and_no_lock() {
+    let desk = Desk::new(50);
+    // In the midst of it: the threads have outcomes in hand that nobody takes any more.
+    let run = desk
+        .run()
+        .on_progress(|now| assert!(now.succeeded == 0, "no more"));
+    let message = catch_unwind(AssertUnwindSafe(|| run.run())).unwrap_err();
+    assert_eq!(message.downcast_ref::<&str>(), Some(&"no more"));
+    assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+    let written = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert!(written.is_empty() || written.ends_with("}\n"));
+    let summary = desk.run().run().unwrap();
+    let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 50);
+    assert_eq!(summary.progress.done(), 50);
+}
