@@ -243,7 +243,8 @@ impl<'p> Writer<'p> {
         self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        self.progress.engine.maybe_billed_twice += self.paid_again;
+        let before = self.with.found.unwrap_or_default().possibly_billed_twice;
+        self.progress.engine.maybe_billed_twice += self.paid_again + before;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
