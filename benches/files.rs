@@ -1,5 +1,5 @@
 //! Files of a million lines through the tool as it is built: lines a second, peak memory, and how
-//! long a resume takes over what is done.
+//! long a resume takes over what is done, and a check over what is not.
 //!
 //! The provider is a thread a connection in this process, and answers at once. Run with
 //! `cargo bench --features cli --bench files`; `TOLLGATE_BENCH_LINES=1000,20000` sets other sizes.
@@ -43,6 +43,8 @@ fn main() {
         bench.run("run", &["-o", "o.jsonl"]);
         bench.run("resume, all done", &["-o", "o.jsonl"]);
         bench.run("run --ordered", &["-o", "ordered.jsonl", "--ordered"]);
+        bench.check("check, one thread", "1");
+        bench.check("check, two threads", "2");
     }
 }
 
@@ -64,18 +66,28 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// One run of the tool, as a line of the table.
     fn run(&self, what: &str, arguments: &[&str]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command
-            .args(["run", "p.jsonl", "-q", "--no-auth", "-c", AT_ONCE])
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        tool.args(["run", "p.jsonl", "-q", "--no-auth", "-c", AT_ONCE])
             .args(["--base-url", &self.server.base_url()])
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+            .args(arguments);
+        self.measure(what, tool);
+    }
+
+    fn check(&self, what: &str, threads: &str) {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        tool.args(["check", "p.jsonl"])
+            .env("RAYON_NUM_THREADS", threads)
+            .stdout(Stdio::null());
+        self.measure(what, tool);
+    }
+
+    /// The tool's work, as a line of the table.
+    fn measure(&self, what: &str, mut tool: Command) {
+        tool.current_dir(self.folder.path()).stdin(Stdio::null());
         let before = children_cpu();
         let started = Instant::now();
-        let mut child = command.spawn().expect("the tool starts");
+        let mut child = tool.spawn().expect("the tool starts");
         let peak = peak_until_the_end(&mut child);
         let wall = started.elapsed();
         let status = child.wait().expect("it has ended");
