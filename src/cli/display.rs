@@ -241,14 +241,18 @@ fn carrying_on(found: &Found) -> String {
     if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
         facts.push(format!("{} failed for good", words::count(failed)));
     }
-    let facts = facts.join(", ");
-    match found.torn_bytes {
-        0 => format!("carrying on: {facts}"),
-        bytes => format!(
-            "carrying on: {facts}; cut off a torn record of {}",
-            words::counted(bytes, "byte", "bytes")
-        ),
+    let mut parts = vec![format!("carrying on: {}", facts.join(", "))];
+    if found.torn_bytes > 0 {
+        let bytes = words::counted(found.torn_bytes, "byte", "bytes");
+        parts.push(format!("cut off a torn record of {bytes}"));
     }
+    if found.possibly_billed_twice > 0 {
+        let rows = words::count(found.possibly_billed_twice);
+        parts.push(format!(
+            "the last run was killed: at most {rows} possibly billed twice"
+        ));
+    }
+    parts.join("; ")
 }
 
 /// The same for a program. What nobody can know of a stream is null.
@@ -259,6 +263,7 @@ fn resume(found: &Found) -> Value {
         "to_do": found.to_do,
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
+        "possibly_billed_twice": found.possibly_billed_twice,
     })
 }
 
@@ -312,9 +317,11 @@ mod tests {
             failed: Some(3),
             to_do: Some(500),
             torn_bytes: 1,
+            possibly_billed_twice: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte";
+                    cut off a torn record of 1 byte; \
+                    the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {
             done: 7,
