@@ -250,6 +250,12 @@ fn carrying_on(found: &Found) -> String {
         let lines = words::counted(found.rejected, "line", "lines");
         parts.push(format!("moved {lines} aside, being no records"));
     }
+    if found.possibly_billed_twice > 0 {
+        let rows = words::count(found.possibly_billed_twice);
+        parts.push(format!(
+            "the last run was killed: at most {rows} possibly billed twice"
+        ));
+    }
     parts.join("; ")
 }
 
@@ -262,6 +268,7 @@ fn resume(found: &Found) -> Value {
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
         "rejected": found.rejected,
+        "possibly_billed_twice": found.possibly_billed_twice,
     })
 }
 
@@ -316,9 +323,11 @@ mod tests {
             to_do: Some(500),
             torn_bytes: 1,
             rejected: 2,
+            possibly_billed_twice: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte; moved 2 lines aside, being no records";
+                    cut off a torn record of 1 byte; moved 2 lines aside, being no records; \
+                    the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {
             done: 7,

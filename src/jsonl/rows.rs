@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::vec;
 
 use super::budget::Budget;
 use super::hash::LineHash;
@@ -168,6 +171,8 @@ pub(super) struct Rows {
     lines: Option<Lines<Box<dyn Read + Send>>>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
+    /// Lines that need not be read, as somebody has.
+    passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
     order: Option<Vec<Entry<u64>>>,
     so_far: Arc<ReadSoFar>,
@@ -187,17 +192,18 @@ pub(super) struct Reading {
 
 impl Rows {
     /// `survey`: what a look through the whole input has found, if it can be read twice.
-    pub(super) fn new(with: Reading, survey: Option<&Survey>) -> (Self, Arc<ReadSoFar>) {
+    pub(super) fn new(with: Reading, survey: Option<Survey>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
-        if let Some(survey) = survey {
-            so_far.skipped.store(survey.done, Relaxed);
-            so_far.failed.store(survey.failed, Relaxed);
-        }
+        let seen = survey.is_none().then(HashSet::new);
+        let survey = survey.unwrap_or_default();
+        so_far.skipped.store(survey.done, Relaxed);
+        so_far.failed.store(survey.failed, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
-            seen: survey.is_none().then(HashSet::new),
+            seen,
+            passed_over: survey.passed_over.into_iter().peekable(),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
@@ -220,6 +226,13 @@ impl Rows {
                 return Ok(None);
             };
             self.so_far.rows.fetch_add(1, Relaxed);
+            let number = line.number;
+            let passed = &mut self.passed_over;
+            while passed.next_if(|lines| lines.end <= number).is_some() {}
+            // Its id is wanted for the order, if for nothing else.
+            if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
+                continue;
+            }
             let row = match with.format.parse(line) {
                 Ok(line) => Row::of(line),
                 Err(bad) => Row::bad(*bad),

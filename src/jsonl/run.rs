@@ -1,6 +1,7 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
 use std::fmt;
+use std::io::Seek;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -269,9 +270,15 @@ impl FileRun<'_> {
     fn run_opened(self, opened: Instant) -> Result<Summary> {
         self.choices.terms.check()?;
         let places = self.places()?;
-        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
+        // Answered rows may wait for their turn, so a kill loses those, too.
+        let unwritten = if self.choices.ordered {
+            self.client.settings().window()
+        } else {
+            self.client.settings().limiter.concurrency()
+        };
+        let mut locks = Locks::take(&places, unwritten)?;
         let format = self.format();
-        let input = places.input.open_input()?;
+        let mut input = places.input.open_input()?;
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
@@ -284,18 +291,12 @@ impl FileRun<'_> {
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
         let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
-        let survey = look_through(&places.input, &format, &past, &outside)?;
-        let found = Found::new(&past, &traces, survey.as_ref());
+        let survey = look_through(&mut input, &places.input, &format, &past, &outside)?;
+        let found = Found::new(&past, &traces, survey.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;
         locks.begin();
-        if let Some(rows) = locks.left_in_flight() {
-            log::warn!(
-                "a run over this output was killed: up to {rows} rows that it had in flight may \
-                 have been billed, and are sent again"
-            );
-        }
         let past = Arc::new(past);
         let reading = Reading {
             place: places.input,
@@ -309,7 +310,7 @@ impl FileRun<'_> {
             note_order,
         };
         let total = survey.as_ref().map(Survey::total);
-        let (rows, so_far) = Rows::new(reading, survey.as_ref());
+        let (rows, so_far) = Rows::new(reading, survey);
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -384,15 +385,17 @@ impl fmt::Debug for FileRun<'_> {
 
 /// Looks through an input that can be read twice, before anything is sent.
 fn look_through(
+    input: &mut Input,
     place: &Place,
     format: &Format,
     past: &Past,
     cancel: &Cancel,
 ) -> Result<Option<Survey>> {
-    let Input::Regular(file) = place.open_input()? else {
+    let Input::Regular(file) = input else {
         return Ok(None);
     };
-    let survey = scan(file, place, format, past, cancel)?;
+    let survey = scan(&*file, place, format, past, cancel)?;
     survey.check(place)?;
+    file.rewind().map_err(|error| place.unreadable(error))?;
     Ok(Some(survey))
 }

@@ -25,29 +25,30 @@ pub struct Found {
     /// Lines of the output that were no records, and were
     /// [moved aside](crate::FileRun::repair).
     pub rejected: u64,
+    /// Rows that a run which was killed may have paid for without a record, at most: those it had in
+    /// flight are sent again.
+    pub possibly_billed_twice: u64,
 }
 
 impl Found {
     /// Nothing, if this is no run that carries on.
-    pub(super) fn new(past: &Past, traces: &Traces, survey: Option<&Survey>) -> Option<Self> {
-        if past.is_empty() && traces.torn_bytes == 0 && traces.rejected == 0 {
+    pub(super) fn new(
+        past: &Past,
+        traces: &Traces,
+        survey: Option<&Survey>,
+        left_in_flight: Option<u64>,
+    ) -> Option<Self> {
+        if past.is_empty() && traces.torn_bytes + traces.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
-        let (torn_bytes, rejected) = (traces.torn_bytes, traces.rejected);
-        Some(match survey {
-            Some(survey) => Self {
-                done: survey.done,
-                failed: Some(survey.failed),
-                to_do: Some(survey.total() - survey.done - survey.failed),
-                torn_bytes,
-                rejected,
-            },
-            None => Self {
-                done: past.done(),
-                torn_bytes,
-                rejected,
-                ..Self::default()
-            },
+        let to_do = survey.map(|survey| survey.total() - survey.done - survey.failed);
+        Some(Self {
+            done: survey.map_or_else(|| past.done(), |survey| survey.done),
+            failed: survey.map(|survey| survey.failed),
+            to_do,
+            torn_bytes: traces.torn_bytes,
+            rejected: traces.rejected,
+            possibly_billed_twice: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }
 }
@@ -84,7 +85,8 @@ pub struct FileProgress {
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, and those whose answers could not be written.
+    /// that may pass, those whose answers could not be written, and those that a run which was
+    /// killed may have had in flight ([`Found::possibly_billed_twice`]).
     pub engine: Progress,
 }
 

@@ -61,15 +61,18 @@ pub(super) struct Writer<'p> {
 }
 
 impl Consumer<Row, Reply, Failed> for Writer<'_> {
-    fn take(&mut self, done: Outcome) {
+    fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
-            return;
+            return 1;
         };
         order.insert(done.index, done);
+        let mut recorded = 0;
         while let Some(done) = self.with.order.as_mut().and_then(Reorder::pop) {
             self.record(done);
+            recorded += 1;
         }
+        recorded
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -240,7 +243,8 @@ impl<'p> Writer<'p> {
         self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        self.progress.engine.maybe_billed_twice += self.paid_again;
+        let before = self.with.found.unwrap_or_default().possibly_billed_twice;
+        self.progress.engine.maybe_billed_twice += self.paid_again + before;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
