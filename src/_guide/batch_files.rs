@@ -95,7 +95,9 @@
 //! - cuts off a last line that a kill has left torn;
 //! - refuses rows that have another request under an id that was answered, by a hash of the line
 //!   which the record carries (records without one are matched by id alone), unless
-//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers.
+//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers;
+//! - refuses an output with a line in its midst that is no record, and names it, unless
+//!   [`repair`](crate::FileRun::repair) moves such lines to a file with `.rejected` behind its name.
 //!
 //! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
 //! output and begins anew. An output whose lines are no results is refused, and so is mixing

@@ -88,6 +88,11 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) force_resume: bool,
 
+    /// Move lines of the results that are no records to a file with .rejected behind its name, and
+    /// ask for their rows again
+    #[arg(long, help_heading = FILES)]
+    pub(crate) repair: bool,
+
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,

@@ -246,6 +246,10 @@ fn carrying_on(found: &Found) -> String {
         let bytes = words::counted(found.torn_bytes, "byte", "bytes");
         parts.push(format!("cut off a torn record of {bytes}"));
     }
+    if found.rejected > 0 {
+        let lines = words::counted(found.rejected, "line", "lines");
+        parts.push(format!("moved {lines} aside, being no records"));
+    }
     if found.possibly_billed_twice > 0 {
         let rows = words::count(found.possibly_billed_twice);
         parts.push(format!(
@@ -263,6 +267,7 @@ fn resume(found: &Found) -> Value {
         "to_do": found.to_do,
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
+        "rejected": found.rejected,
         "possibly_billed_twice": found.possibly_billed_twice,
     })
 }
@@ -317,10 +322,11 @@ mod tests {
             failed: Some(3),
             to_do: Some(500),
             torn_bytes: 1,
+            rejected: 2,
             possibly_billed_twice: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte; \
+                    cut off a torn record of 1 byte; moved 2 lines aside, being no records; \
                     the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {

@@ -100,6 +100,7 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .overwrite(plan.overwrite)
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
+        .repair(args.repair)
         .simulated(plan.simulator.is_some());
     let run = with_terms(run, &args.money);
     match &args.prompts.model {

@@ -40,6 +40,7 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    repair: bool,
     terms: Terms,
 }
 
@@ -54,6 +55,7 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            repair: false,
             terms: Terms::default(),
         }
     }
@@ -181,6 +183,15 @@ impl FileRun<'_> {
         self
     }
 
+    /// Moves lines of the output that are no records to a file beside it, with `.rejected` behind
+    /// its name, and asks for their rows again. Default: such a line, other than a torn one at the
+    /// end, is an error that names it; so is a file without a single record, whatever is chosen
+    /// here.
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.choices.repair = repair;
+        self
+    }
+
     /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
     /// Default: unknown.
     pub fn price(mut self, price: Price) -> Self {
@@ -271,6 +282,7 @@ impl FileRun<'_> {
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
+            repair: self.choices.repair,
             taking: Taking {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,

@@ -22,6 +22,9 @@ pub struct Found {
     pub to_do: Option<u64>,
     /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
     pub torn_bytes: u64,
+    /// Lines of the output that were no records, and were
+    /// [moved aside](crate::FileRun::repair).
+    pub rejected: u64,
     /// Rows that a run which was killed may have paid for without a record, at most: those it had in
     /// flight are sent again.
     pub possibly_billed_twice: u64,
@@ -35,7 +38,7 @@ impl Found {
         survey: Option<&Survey>,
         left_in_flight: Option<u64>,
     ) -> Option<Self> {
-        if past.is_empty() && traces.torn_bytes == 0 && left_in_flight.is_none() {
+        if past.is_empty() && traces.torn_bytes + traces.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
         let to_do = survey.map(|survey| survey.total() - survey.done - survey.failed);
@@ -44,6 +47,7 @@ impl Found {
             failed: survey.map(|survey| survey.failed),
             to_do,
             torn_bytes: traces.torn_bytes,
+            rejected: traces.rejected,
             possibly_billed_twice: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }
