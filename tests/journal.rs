@@ -119,3 +119,75 @@ fn the_files_are_the_same_however_they_are_brought_to_the_disk() {
         assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
     }
 }
+
+#[test]
+fn a_line_that_is_no_record_is_refused_by_number_or_moved_aside_and_its_row_asked_for_again() {
+    let desk = Desk::new(5);
+    desk.run().run().unwrap();
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    let mut lines: Vec<&str> = out.lines().collect();
+    // A byte has gone wrong in one, and another is from somewhere else.
+    let broken = lines[1].replacen(':', ";", 1);
+    lines[1] = &broken;
+    lines.insert(3, "hello");
+    fs::write(desk.path("out.jsonl"), lines.join("\n") + "\n").unwrap();
+
+    let error = desk.run().run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let told = error.to_string();
+    assert!(
+        told.contains("line 2") && told.contains("--repair"),
+        "{told}"
+    );
+
+    let summary = desk.run().repair(true).run().unwrap();
+    let found = summary.progress.found.unwrap();
+    assert_eq!((found.done, found.rejected, found.to_do), (4, 2, Some(1)));
+    assert_eq!(summary.progress.succeeded, 1);
+    assert_eq!(
+        fs::read_to_string(desk.path("out.jsonl.rejected")).unwrap(),
+        format!("{broken}\nhello\n")
+    );
+    assert_eq!(
+        desk.names(),
+        ["in.jsonl", "out.jsonl", "out.jsonl.rejected"]
+    );
+    let summary = desk.run().run().unwrap();
+    assert_eq!(
+        (summary.progress.skipped, summary.progress.succeeded),
+        (5, 0)
+    );
+}
+
+#[test]
+fn a_torn_end_is_cut_off_in_a_repair_too() {
+    let desk = Desk::new(4);
+    desk.run().run().unwrap();
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    let whole = out
+        .lines()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join("\nno record\n");
+    fs::write(desk.path("out.jsonl"), whole + "\n{\"id\":\"batch").unwrap();
+    let summary = desk.run().repair(true).run().unwrap();
+    let found = summary.progress.found.unwrap();
+    assert_eq!((found.done, found.rejected, found.torn_bytes), (2, 1, 12));
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(out.lines().count(), 4);
+    assert!(
+        out.lines()
+            .all(|line| line.starts_with("{\"id\":") && line.ends_with('}'))
+    );
+}
+
+#[test]
+fn a_file_of_another_kind_is_not_repaired() {
+    let desk = Desk::new(2);
+    fs::write(desk.path("out.jsonl"), "my notes\nand more\n").unwrap();
+    let error = desk.run().repair(true).run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let notes = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(notes, "my notes\nand more\n");
+    assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+}

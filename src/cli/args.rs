@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Rate;
+use crate::{Price, Rate, Usd};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::units;
@@ -50,6 +50,8 @@ pub(crate) enum Command {
 Examples:
   tollgate run prompts.jsonl --simulate              try it: no key, no network, no cost
   tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
+  tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
+                                                     spend no more than about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
 
@@ -86,6 +88,11 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) force_resume: bool,
 
+    /// Move lines of the results that are no records to a file with .rejected behind its name, and
+    /// ask for their rows again
+    #[arg(long, help_heading = FILES)]
+    pub(crate) repair: bool,
+
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,
@@ -110,6 +117,9 @@ pub(crate) struct Run {
     pub(crate) patience: Patience,
 
     #[command(flatten)]
+    pub(crate) money: Money,
+
+    #[command(flatten)]
     pub(crate) prompts: PromptArgs,
 
     /// Show progress: a bar on a terminal and a line every 5 s elsewhere (auto), the bar (always),
@@ -130,6 +140,7 @@ const FILES: &str = "Files";
 const SERVER: &str = "Server";
 const PACE: &str = "Pace";
 const PATIENCE: &str = "Patience";
+const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
 
@@ -259,6 +270,24 @@ pub(crate) struct Patience {
     /// Time that requests in flight have to finish after Ctrl-C; a second Ctrl-C stops at once
     #[arg(long, value_name = "T", default_value = "30s", value_parser = units::duration, help_heading = PATIENCE)]
     pub(crate) grace: Duration,
+}
+
+/// What it costs, and how much it may.
+#[derive(Debug, Args)]
+pub(crate) struct Money {
+    /// What model tokens cost: US dollars for 1,000,000 of prompts and of answers, such as 0.15,0.60
+    #[arg(long, value_name = "IN,OUT", value_parser = units::price, help_heading = MONEY)]
+    pub(crate) price: Option<Price>,
+
+    /// Stop when this run has spent so many US dollars by --price. What is in flight is finished and
+    /// may go over; a rerun carries on, with as much again. Answers that do not say what they took
+    /// count nothing
+    #[arg(long, value_name = "USD", requires = "price", value_parser = units::dollars, allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) max_cost: Option<Usd>,
+
+    /// Stop in the same way when this run has taken so many model tokens, prompts and answers together
+    #[arg(long, value_name = "N", value_parser = units::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) token_budget: Option<u64>,
 }
 
 /// What plain prompts are sent with.
@@ -410,6 +439,13 @@ mod tests {
             (&["in", "--rps", "1", "--rpm", "60"], "--rpm"),
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
+            (&["in", "--price", "1"], "--price"),
+            (&["in", "--price", "NaN,1"], "--price"),
+            (&["in", "--price=-1,1"], "--price"),
+            (&["in", "--max-cost", "1"], "--price"),
+            (&["in", "--price", "1,1", "--max-cost", "0"], "--max-cost"),
+            (&["in", "--price", "1,1", "--max-cost", "-1"], "--max-cost"),
+            (&["in", "--token-budget", "0"], "--token-budget"),
             (&["in", "--timeout", "0"], "--timeout"),
             (&["in", "--deadline", "soon"], "--deadline"),
             (&["in", "--max-server-delay", "never"], "--max-server-delay"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::{FsyncWhen, Run};
+use super::args::{FsyncWhen, Money, Run};
 use super::closing::Closing;
 use super::console::{Console, Voice};
 use super::display::{Display, Look};
@@ -105,7 +105,9 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
             FsyncWhen::Interval => Fsync::default(),
             FsyncWhen::Always => Fsync::Always,
         })
+        .repair(args.repair)
         .simulated(plan.simulator.is_some());
+    let run = with_terms(run, &args.money);
     match &args.prompts.model {
         Some(model) => {
             let prompts = &args.prompts;
@@ -113,6 +115,19 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         }
         None => run,
     }
+}
+
+fn with_terms<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
+    if let Some(price) = money.price {
+        run = run.price(price);
+    }
+    if let Some(most) = money.max_cost {
+        run = run.max_cost(most);
+    }
+    if let Some(tokens) = money.token_budget {
+        run = run.token_budget(tokens);
+    }
+    run
 }
 
 /// Tells what a run came to, on whichever thread finds that it is over.

@@ -7,6 +7,7 @@
 //! sent, in a [`sweep`] on all [`cores`]. `check` is that look for its own sake, with all there is to
 //! say.
 
+mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod cores;

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::Budget;
 use super::journal::{Ending, Journal, Past};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
@@ -32,6 +33,7 @@ pub(super) struct Writing<'p> {
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
+    pub(super) budget: Arc<Budget>,
     pub(super) past: Arc<Past>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
@@ -60,15 +62,18 @@ pub(super) struct Writer<'p> {
 }
 
 impl Consumer<Row, Reply, Failed> for Writer<'_> {
-    fn take(&mut self, done: Outcome) {
+    fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
-            return;
+            return 1;
         };
         order.insert(done.index, done);
+        let mut recorded = 0;
         while let Some(done) = self.with.order.as_mut().and_then(Reorder::pop) {
             self.record(done);
+            recorded += 1;
         }
+        recorded
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -131,10 +136,9 @@ impl<'p> Writer<'p> {
 
     fn success(&mut self, row: &Row, reply: &Reply, mut extras: Extras<'_>) {
         if let Some(usage) = reply.usage() {
-            self.progress.prompt_tokens += usage.prompt_tokens;
-            self.progress.completion_tokens += usage.completion_tokens;
             extras.prompt_tokens = Some(usage.prompt_tokens);
             extras.completion_tokens = Some(usage.completion_tokens);
+            extras.cost = self.with.budget.cost_of_one(&usage);
         }
         let record = Record {
             dialect: row.dialect,
@@ -232,9 +236,14 @@ impl<'p> Writer<'p> {
         self.progress.skipped = self.with.so_far.skipped();
         self.progress.failed_before = self.with.so_far.failed();
         self.progress.failed = self.failed + self.progress.failed_before;
+        let spent = self.with.budget.spent();
+        self.progress.prompt_tokens = spent.prompt_tokens;
+        self.progress.completion_tokens = spent.completion_tokens;
+        self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        self.progress.engine.maybe_billed_twice += self.paid_again;
+        let before = self.with.found.unwrap_or_default().possibly_billed_twice;
+        self.progress.engine.maybe_billed_twice += self.paid_again + before;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
@@ -252,6 +261,7 @@ impl<'p> Writer<'p> {
                 Writing {
                     journal,
                     so_far,
+                    budget,
                     past,
                     opened,
                     ..
@@ -262,23 +272,29 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
-        let stopped_early = stopped.is_some() || cancelled.is_cancelled();
+        if stopped.is_none() && cancelled.is_cancelled() {
+            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
+        }
+        // A file has been looked through to its end beforehand.
+        let whole_input = progress.total.is_some() || so_far.reached_end();
+        let requests = progress.total.unwrap_or(0).max(so_far.rows());
+        let not_attempted = requests.saturating_sub(progress.done());
+        // A budget that was spent by the last row has stopped nothing.
+        if stopped.is_none() && (not_attempted > 0 || !whole_input) {
+            stopped = budget.exhausted();
+        }
         let closed = journal.close(
             &past,
             &Ending {
-                // A file has been looked through to its end beforehand.
-                whole_input: progress.total.is_some() || so_far.reached_end(),
+                whole_input,
                 // The next run will put right what is not complete.
-                order: so_far.take_order().filter(|_| !stopped_early),
+                order: so_far.take_order().filter(|_| stopped.is_none()),
             },
         );
         if let Some(error) = broken.or(so_far.failure()) {
             return Err(error);
         }
         closed?;
-        if stopped.is_none() && cancelled.is_cancelled() {
-            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
-        }
         // Where the time went is the better half of the news.
         if let Some(error) = &mut stopped
             && error.kind() == ErrorKind::Deadline
@@ -289,10 +305,9 @@ impl<'p> Writer<'p> {
         {
             *error = error.clone().with_source(cause);
         }
-        let requests = progress.total.unwrap_or(0).max(so_far.rows());
         Ok(Summary {
             requests,
-            not_attempted: requests.saturating_sub(progress.done()),
+            not_attempted,
             stopped,
             wall: last_record.duration_since(opened),
             progress,

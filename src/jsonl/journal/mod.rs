@@ -16,6 +16,7 @@ mod identity;
 mod lock;
 mod look_back;
 mod past;
+mod repair;
 mod rewrite;
 mod settle;
 mod table;
@@ -44,6 +45,8 @@ pub(super) struct Opening {
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
+    /// Lines that are no records are moved aside.
+    pub(super) repair: bool,
     pub(super) taking: Taking,
     pub(super) fsync: Fsync,
 }
