@@ -18,6 +18,7 @@ use super::args::{ProgressWhen, Provider as Named, Run, Server};
 use super::console::Console;
 use super::files;
 use super::pace::Limits;
+use super::stdout;
 use super::units::Bound;
 use super::words;
 use crate::api::{check_base_url, url};
@@ -58,6 +59,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
     let places = Places::resolve(&named_files(run))?;
+    check_stdout(&places)?;
     if let Some(summary) = &run.summary {
         check_summary(summary, &places)?;
     }
@@ -185,6 +187,17 @@ fn check_display(run: &Run) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Answers that go nowhere are paid for all the same.
+fn check_stdout(places: &Places) -> Result<()> {
+    if [&places.output, &places.errors].contains(&&Place::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed: results would be lost; name a file with -o, and for \
+             failures with --errors (/dev/null throws them away)",
+        ));
+    }
+    Ok(())
 }
 
 /// The summary replaces what is there, so it must not be one of the run's own files.

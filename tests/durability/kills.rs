@@ -95,7 +95,7 @@ fn no_more_is_ever_paid_for_and_not_on_file_than_may_be_in_flight() {
 
 /// The provider has answered and been paid, and nobody is left to write it down.
 #[test]
-fn a_row_whose_answer_died_with_the_run_is_asked_again() {
+fn a_row_whose_answer_died_with_the_run_is_asked_again_and_may_have_been_billed_twice() {
     let folder = Folder::new();
     folder.write("p.jsonl", requests(10));
     let victim = Arc::new(AtomicI32::new(0));
@@ -112,14 +112,16 @@ fn a_row_whose_answer_died_with_the_run_is_asked_again() {
             Quick::json(200, &answer(row))
         }
     });
-    let arguments = ["run", "p.jsonl", "-c", "1"];
+    let arguments = ["run", "p.jsonl", "-c", "1", "--summary", "s.json"];
     let mut run = provider.tool(&folder, &arguments).start();
     victim.store(run.id().try_into().expect("a process id"), Ordering::SeqCst);
     let status = run.child().wait().expect("it ends");
     assert_eq!(status.signal(), Some(SIGKILL));
     assert_eq!(whole_lines(&folder, "p.results.jsonl").lines().count(), 5);
-    provider.tool(&folder, &arguments).run().code(0);
+    let tool = provider.tool(&folder, &arguments);
+    tool.run().code(0).says(&["billed twice"]);
     assert_eq!(provider.asked(5), [5, 5, 6, 7, 8, 9]);
+    assert_eq!(folder.json("s.json")["possibly_billed_twice"], 1);
 }
 
 fn kills() -> usize {
