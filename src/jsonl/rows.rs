@@ -158,6 +158,11 @@ impl ReadSoFar {
         self.order.lock().take()
     }
 
+    /// The rows read so far are answered; the run says in the end why there were no more.
+    pub(super) fn fail(&self, why: Error) {
+        *self.failure.lock() = Some(why);
+    }
+
     /// Why reading ended before the input did.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
@@ -275,8 +280,7 @@ impl Iterator for Rows {
         match self.pull() {
             Ok(row) => row,
             Err(error) => {
-                // The rows read so far are answered; the run says in the end why there were no more.
-                *self.so_far.failure.lock() = Some(error);
+                self.so_far.fail(error);
                 self.lines = None;
                 None
             }
