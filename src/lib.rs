@@ -210,7 +210,7 @@ pub use api::{
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
-pub use jsonl::{FileProgress, FileRun, Found, Summary};
+pub use jsonl::{FileProgress, FileRun, Found, Fsync, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{Completed, Done, Failure, Monitor, Outage, Panicked, Pool, Progress};
 pub use retry::{Backoff, Retry, Verdict};

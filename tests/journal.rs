@@ -3,9 +3,10 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::{Answer, Client, ErrorKind, FileRun, MemoryTransport};
+use tollgate::{Answer, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
 
 const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
 
@@ -83,6 +84,40 @@ fn a_callback_that_panics_leaves_whole_records_and_no_lock() {
     let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 50);
     assert_eq!(summary.progress.done(), 50);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_removed_in_the_midst_of_it_is_an_error_and_the_next_run_sends_it_all() {
+    let desk = Desk::new(200);
+    let mut removed = false;
+    let run = desk.run().on_progress(|now| {
+        if now.succeeded > 0 && !removed {
+            fs::remove_file(desk.path("out.jsonl")).unwrap();
+            removed = true;
+        }
+    });
+    let error = run.run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("was removed"), "{error}");
+    assert_eq!(desk.names(), ["in.jsonl"]);
+    assert_eq!(desk.run().run().unwrap().progress.succeeded, 200);
+}
+
+#[test]
+fn the_files_are_the_same_however_they_are_brought_to_the_disk() {
+    for fsync in [
+        Fsync::None,
+        Fsync::Interval(Duration::ZERO),
+        Fsync::default(),
+        Fsync::Always,
+    ] {
+        let desk = Desk::new(20);
+        desk.run().fsync(fsync).ordered(true).run().unwrap();
+        let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+        assert_eq!(lines.lines().count(), 20, "{fsync:?}");
+        assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+    }
 }
 
 #[test]

@@ -97,6 +97,12 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,
 
+    /// When results are brought to the disk (fsync): when the system sees fit (none), within a
+    /// second (interval), or before they count as done (always, at the cost of a disk's round trip
+    /// for all that finish in the meantime)
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = FILES)]
+    pub(crate) fsync: FsyncWhen,
+
     /// Write the closing summary to FILE as JSON, too
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
@@ -300,6 +306,15 @@ pub(crate) struct PromptArgs {
     pub(crate) system: Option<String>,
 }
 
+/// When what was written is on the disk for sure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FsyncWhen {
+    None,
+    #[default]
+    Interval,
+    Always,
+}
+
 /// When progress is shown, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressWhen {
@@ -392,6 +407,7 @@ mod tests {
         assert_eq!(run.patience.max_server_delay, ten_minutes);
         assert_eq!(run.server.endpoint, "/v1/chat/completions");
         assert_eq!(run.progress, ProgressWhen::Auto);
+        assert_eq!(run.fsync, FsyncWhen::Interval);
         assert!(run.pace.rps.is_none() && run.server.simulate.is_none());
     }
 
@@ -440,6 +456,7 @@ mod tests {
                 "--api-key-file",
             ),
             (&["in", "--provider", "other"], "--provider"),
+            (&["in", "--fsync", "sometimes"], "--fsync"),
             (&["in", "--api-key", "sk-x"], "--api-key"),
             (&["in", "-q", "-v"], "--quiet"),
             (&["in", "--overwrite", "--retry-failed"], "--retry-failed"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::{Money, Run};
+use super::args::{FsyncWhen, Money, Run};
 use super::closing::Closing;
 use super::console::{Console, Voice};
 use super::display::{Display, Look};
@@ -20,7 +20,7 @@ use super::resolve::{self, Plan};
 use super::signals::{self, Signal};
 use crate::jsonl::names::{Place, Places};
 use crate::sync::Mutex;
-use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Result, Summary};
+use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Fsync, Result, Summary};
 
 /// Runs it; the answer says how it went.
 ///
@@ -100,6 +100,11 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .overwrite(plan.overwrite)
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
+        .fsync(match args.fsync {
+            FsyncWhen::None => Fsync::None,
+            FsyncWhen::Interval => Fsync::default(),
+            FsyncWhen::Always => Fsync::Always,
+        })
         .repair(args.repair)
         .simulated(plan.simulator.is_some());
     let run = with_terms(run, &args.money);

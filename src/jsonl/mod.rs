@@ -28,5 +28,6 @@ mod summary;
 mod sweep;
 mod writer;
 
+pub use journal::Fsync;
 pub use run::FileRun;
 pub use summary::{FileProgress, Found, Summary};

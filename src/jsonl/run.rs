@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::{Budget, Terms};
-use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
+use super::journal::{Earlier, Fsync, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -40,6 +40,7 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    fsync: Fsync,
     repair: bool,
     terms: Terms,
 }
@@ -55,6 +56,7 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            fsync: Fsync::default(),
             repair: false,
             terms: Terms::default(),
         }
@@ -183,6 +185,23 @@ impl FileRun<'_> {
         self
     }
 
+    /// When results are brought to the disk. Default: what has waited for a second, and all of it
+    /// at the end.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Fsync};
+    ///
+    /// let run = Client::from_env()?.jsonl("in.jsonl", "out.jsonl");
+    /// run.fsync(Fsync::Always).run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fsync(mut self, fsync: Fsync) -> Self {
+        self.choices.fsync = fsync;
+        self
+    }
+
     /// Moves lines of the output that are no records to a file beside it, with `.rejected` behind
     /// its name, and asks for their rows again. Default: such a line, other than a torn one at the
     /// end, is an error that names it; so is a file without a single record, whatever is chosen
@@ -287,6 +306,7 @@ impl FileRun<'_> {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,
             },
+            fsync: self.choices.fsync,
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();

@@ -1,5 +1,6 @@
 //! Turns outcomes into records, and records into writes of what is ready.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -201,28 +202,14 @@ impl<'p> Writer<'p> {
         self.with.past.ended(row.custom_id.as_deref());
     }
 
+    /// Writes what is ready, and sees to the files.
     fn flush(&mut self) {
-        if self.results.is_empty() && self.errors.is_empty() {
-            return;
-        }
-        if self.broken.is_none() {
-            let written = self
-                .with
-                .journal
-                .write_results(&self.results)
-                .and_then(|()| self.with.journal.write_errors(&self.errors));
-            match written {
-                Ok(()) => {
-                    self.last_record = Instant::now();
-                    self.progress.succeeded += self.ready.0;
-                    self.failed += self.ready.1;
-                }
-                Err(error) => {
-                    // Answers that cannot be kept are not worth fetching.
-                    self.broken = Some(error);
-                    self.with.cancel.cancel();
-                }
-            }
+        if self.broken.is_none()
+            && let Err(error) = self.write()
+        {
+            // Answers that cannot be kept are not worth fetching.
+            self.broken = Some(error);
+            self.with.cancel.cancel();
         }
         if self.broken.is_some() {
             self.paid_again += self.ready.0;
@@ -230,6 +217,18 @@ impl<'p> Writer<'p> {
         self.results.clear();
         self.errors.clear();
         self.ready = (0, 0);
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let (journal, now) = (&mut self.with.journal, Instant::now());
+        if self.ready != (0, 0) {
+            journal.write_results(&self.results, now)?;
+            self.progress.succeeded += mem::take(&mut self.ready.0);
+            journal.write_errors(&self.errors, now)?;
+            self.failed += mem::take(&mut self.ready.1);
+            self.last_record = now;
+        }
+        journal.tick(now)
     }
 
     pub(super) fn look(&mut self) {

@@ -11,6 +11,7 @@
     reason = "a name may hold what a terminal obeys: messages quote and escape it"
 )]
 
+mod append;
 mod identity;
 mod lock;
 mod look_back;
@@ -24,12 +25,14 @@ mod target;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use self::settle::{StillFailed, settle_errors, settle_output};
-use self::target::{Target, failed};
+use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
 use crate::error::Result;
 
+pub use self::append::Fsync;
 pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Earlier, Traces};
 pub(super) use self::past::{Past, Standing, Taking};
@@ -45,6 +48,7 @@ pub(super) struct Opening {
     /// Lines that are no records are moved aside.
     pub(super) repair: bool,
     pub(super) taking: Taking,
+    pub(super) fsync: Fsync,
 }
 
 /// Both files of a run, open.
@@ -73,17 +77,23 @@ impl Journal {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub(super) fn open(places: &Places, opening: Opening, traces: &Traces) -> Result<Self> {
+        let now = Instant::now();
+        let named = |path: &Path, role| Named {
+            path: path.to_owned(),
+            role,
+            fsync: opening.fsync,
+        };
         let output = match &places.output {
             Place::Stream => Target::Stdout,
             Place::File(path) => {
                 if opening.overwrite {
                     empty(path)?;
                 }
-                let mut output = Target::open(path)?;
+                let mut output = Opened::open(named(path, "output"), now)?;
                 if let Some(tail) = traces.tail {
-                    output.mend(tail)?;
+                    output.mend(tail, now)?;
                 }
-                output
+                Target::File(output)
             }
         };
         let errors = match &places.errors {
@@ -94,7 +104,7 @@ impl Journal {
                 if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
                     remove(path)?;
                 }
-                Target::Unopened(path.clone())
+                Target::Unopened(named(path, "errors file"))
             }
         };
         Ok(Self {
@@ -106,16 +116,32 @@ impl Journal {
     }
 
     /// Appends whole records of successes.
-    pub(super) fn write_results(&mut self, records: &[u8]) -> Result<()> {
-        self.output.append(records)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<()> {
+        self.output.append(records, now)
     }
 
     /// Appends whole records of failures.
-    pub(super) fn write_errors(&mut self, records: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<()> {
         match self.errors {
-            Target::Shared => self.output.append(records),
-            _ => self.errors.append(records),
+            Target::Shared => self.output.append(records, now),
+            _ => self.errors.append(records, now),
         }
+    }
+
+    /// What is due now and then: to bring what was written to the disk, and to look whether the
+    /// files are where they were.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
+        self.output.tick(now)?;
+        self.errors.tick(now)
     }
 
     /// Brings both files to the disk: the output to the successes, each once, and the errors file
@@ -124,7 +150,12 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io); the records themselves are written by then.
     pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
-        self.output.sync()?;
+        // What the disk did not take once is for the next run to put right.
+        if self.output.is_broken() || self.errors.is_broken() {
+            return Ok(());
+        }
+        self.output.finish()?;
+        self.errors.finish()?;
         let still = StillFailed {
             past,
             whole_input: ending.whole_input,
@@ -136,9 +167,7 @@ impl Journal {
         {
             let untidy = output.as_deref().filter(|_| self.untidy);
             settle_errors(errors, self.old_errors, untidy, still)?;
-            self.errors = Target::Shared;
         }
-        self.errors.sync()?;
         if let Some(output) = output
             && (self.untidy || ending.order.is_some())
         {
