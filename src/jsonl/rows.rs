@@ -158,6 +158,11 @@ impl ReadSoFar {
         self.order.lock().take()
     }
 
+    /// The rows read so far are answered; the run says in the end why there were no more.
+    pub(super) fn fail(&self, why: Error) {
+        *self.failure.lock() = Some(why);
+    }
+
     /// Why reading ended before the input did.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
@@ -275,11 +280,68 @@ impl Iterator for Rows {
         match self.pull() {
             Ok(row) => row,
             Err(error) => {
-                // The rows read so far are answered; the run says in the end why there were no more.
-                *self.so_far.failure.lock() = Some(error);
+                self.so_far.fail(error);
                 self.lines = None;
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonl::line::DEFAULT_ENDPOINT;
+
+    fn rows(
+        input: &'static str,
+        cancel: &Cancel,
+        survey: Option<Survey>,
+    ) -> (Rows, Arc<ReadSoFar>) {
+        let with = Reading {
+            place: Place::Stream,
+            source: Some(Box::new(input.as_bytes())),
+            format: Format::Requests {
+                endpoint: DEFAULT_ENDPOINT.to_owned(),
+            },
+            past: Arc::new(Past::default()),
+            cancel: cancel.clone(),
+            note_order: false,
+        };
+        Rows::new(with, survey)
+    }
+
+    const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
+
+    #[test]
+    fn no_line_is_read_after_a_cancel() {
+        let cancel = Cancel::new();
+        let (mut rows, so_far) = rows(THREE, &cancel, None);
+        assert!(rows.next().is_some());
+        cancel.cancel();
+        assert!(rows.next().is_none());
+        assert_eq!((so_far.rows(), so_far.reached_end()), (1, false));
+        assert!(so_far.failure().is_none());
+    }
+
+    #[test]
+    fn lines_that_somebody_has_looked_at_are_counted_and_not_read_again() {
+        let survey = Survey {
+            done: 2,
+            passed_over: vec![1..2, 4..5],
+            ..Survey::default()
+        };
+        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(survey));
+        let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
+        assert_eq!(ids, ["b"]);
+        assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));
+        assert!(so_far.reached_end());
+    }
+
+    #[test]
+    fn on_a_stream_the_later_line_of_an_id_is_no_request() {
+        let (rows, _) = rows(THREE, &Cancel::new(), None);
+        let wrong: Vec<_> = rows.map(|row| row.request.is_err()).collect();
+        assert_eq!(wrong, [false, false, true]);
     }
 }

@@ -110,7 +110,7 @@ impl<'p> Writer<'p> {
         let Some(row) = done.input else {
             // The reading side panicked: a fault of our own, and the input's end for this run.
             if let Err(failure) = done.result {
-                self.broken = Some(into_error(failure, 0, false));
+                self.with.so_far.fail(into_error(failure, 0, false));
             }
             return;
         };
@@ -272,6 +272,10 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
+        if let Some(error) = broken {
+            // What is on file is whole, and no write can be trusted any more to keep it so.
+            return Err(error);
+        }
         if stopped.is_none() && cancelled.is_cancelled() {
             stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
@@ -291,7 +295,7 @@ impl<'p> Writer<'p> {
                 order: so_far.take_order().filter(|_| stopped.is_none()),
             },
         );
-        if let Some(error) = broken.or(so_far.failure()) {
+        if let Some(error) = so_far.failure() {
             return Err(error);
         }
         closed?;

@@ -224,3 +224,37 @@ fn bringing_a_file_to_the_disk_is_not_tried_again_once_it_has_failed() {
         disk.rerun();
     }
 }
+
+#[test]
+fn results_are_brought_to_the_disk_as_often_as_asked() {
+    for when in ["always", "interval", "none"] {
+        let disk = Disk::new();
+        let Some(ended) = disk.shimmed("p.results.jsonl", "", &["--fsync", when]) else {
+            return;
+        };
+        ended.code(1);
+        let log = disk.folder.read("shim.log");
+        match when {
+            "always" => assert!(!log.contains("write\nwrite\n"), "{log}"),
+            // At its end, and at most once a second before.
+            "interval" => assert!(log.ends_with("sync\n"), "{log}"),
+            _ => assert_eq!(disk.calls("sync"), 0),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_behind_what_could_not_be_brought_to_the_disk() {
+    for number in [2, 5] {
+        let disk = Disk::new();
+        let fault = format!("sync={number}");
+        let always = ["--fsync", "always"];
+        let Some(ended) = disk.shimmed("p.results.jsonl", &fault, &always) else {
+            return;
+        };
+        ended.code(4).says(&["error: ", "p.results.jsonl"]);
+        assert_eq!(disk.calls("sync"), number);
+        assert!(disk.folder.read("shim.log").ends_with("sync\n"));
+        disk.rerun();
+    }
+}
