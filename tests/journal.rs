@@ -6,9 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::{Answer, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
+use tollgate::{Answer, Call, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
 
 const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
+
+fn answer() -> Answer {
+    Answer {
+        status: 200,
+        body: ANSWER.to_vec(),
+        ..Answer::default()
+    }
+}
 
 /// A folder with an input.
 struct Desk(TempDir);
@@ -18,7 +26,7 @@ impl Desk {
         let desk = Self(TempDir::new().unwrap());
         let row = |n| {
             format!(
-                r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m"}}}}"#
+                r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m","user":"id-{n}"}}}}"#
             ) + "\n"
         };
         let input: String = (0..rows).map(row).collect();
@@ -31,13 +39,11 @@ impl Desk {
     }
 
     fn run(&self) -> FileRun<'static> {
-        let transport = MemoryTransport::new(|_| {
-            Ok(Answer {
-                status: 200,
-                body: ANSWER.to_vec(),
-                ..Answer::default()
-            })
-        });
+        self.run_with(|_| answer())
+    }
+
+    fn run_with(&self, script: fn(&Call<'_>) -> Answer) -> FileRun<'static> {
+        let transport = MemoryTransport::new(move |call: &Call<'_>| Ok(script(call)));
         let builder = Client::builder().no_auth().concurrency(4);
         let client = builder.transport(transport).build().unwrap();
         client.jsonl(self.path("in.jsonl"), self.path("out.jsonl"))
@@ -84,6 +90,23 @@ fn a_callback_that_panics_leaves_whole_records_and_no_lock() {
     let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 50);
     assert_eq!(summary.progress.done(), 50);
+}
+
+#[test]
+fn a_transport_that_panics_fails_its_row_and_no_other() {
+    let desk = Desk::new(9);
+    let run = desk.run_with(|call| {
+        assert!(!call.body.ends_with(b"\"id-4\"}"), "not this one");
+        answer()
+    });
+    let summary = run.run().unwrap();
+    assert_eq!(
+        (summary.progress.succeeded, summary.progress.failed),
+        (8, 1)
+    );
+    assert_eq!(desk.names(), ["in.jsonl", "out.errors.jsonl", "out.jsonl"]);
+    let failed = fs::read_to_string(desk.path("out.errors.jsonl")).unwrap();
+    assert!(failed.contains("\"id-4\""), "{failed}");
 }
 
 #[cfg(unix)]

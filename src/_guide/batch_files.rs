@@ -122,14 +122,25 @@
 //! row, and the errors file the rows failed now, each once; both are written anew beside themselves
 //! and then put in place, so that there is a whole file at every moment.
 //!
+//! # What may go wrong
+//!
 //! If the process is killed, the rows that were in flight are lost to it and sent again by the next
-//! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
-//! each row, so a crash of the *machine* may cost rows that finished shortly before.
+//! run, which says so and how many that may be; what was written stays. What was written and not yet
+//! brought to the disk is lost if the *machine* goes down: [`fsync`](crate::FileRun::fsync)
+//! (`--fsync`) says how much that may be, a second's worth unless set. With
+//! [`Always`](crate::Fsync::Always) a row is done when it is on the disk, and each disk's round trip
+//! is shared by all rows that finished in the meantime.
+//!
+//! A write that fails, or a sync, is not tried again: nothing more is sent or written, and the run
+//! ends with an error that says what to do ([`Io`](crate::ErrorKind::Io), exit 4). What was written
+//! of a record is cut off, so a full disk leaves a file of whole records, and a rerun carries on.
 //!
 //! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
 //! process id stands; a second run is refused and names that process. The lock is the system's: it
 //! ends with its holder, and one that a killed run has left is taken over. Where the file system has
-//! no locks, a warning says so.
+//! no locks, a warning says so. Other programs may read the files at any time, and must not write
+//! to them: an output or errors file that was removed, replaced, cut or added to ends the run with an
+//! error, within a second or so (on systems other than Unix, only one whose length has changed).
 //!
 //! # A look before the run
 //!

@@ -30,7 +30,7 @@ use std::time::Instant;
 use self::settle::{StillFailed, settle_errors, settle_output};
 use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 pub use self::append::Fsync;
 pub(super) use self::lock::Locks;
@@ -74,8 +74,8 @@ impl Journal {
     /// Opens the files, and mends what a run that was killed has left torn.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Config`] for a file that cannot be opened, and
+    /// [`ErrorKind::Io`].
     pub(super) fn open(places: &Places, opening: Opening, traces: &Traces) -> Result<Self> {
         let now = Instant::now();
         let named = |path: &Path, role| Named {
@@ -89,7 +89,7 @@ impl Journal {
                 if opening.overwrite {
                     empty(path)?;
                 }
-                let mut output = Opened::open(named(path, "output"), now)?;
+                let mut output = Opened::open(named(path, "output"), now, ErrorKind::Config)?;
                 if let Some(tail) = traces.tail {
                     output.mend(tail, now)?;
                 }
@@ -99,6 +99,12 @@ impl Journal {
         let errors = match &places.errors {
             Place::Stream if matches!(output, Target::Stdout) => Target::Shared,
             Place::Stream => Target::Stdout,
+            Place::File(path) if traces.old_errors > 0 => {
+                let named = named(path, "errors file");
+                let mut errors = Opened::open(named, now, ErrorKind::Config)?;
+                errors.end_last_line(now)?;
+                Target::File(errors)
+            }
             Place::File(path) => {
                 // A fresh run: what is left of an older one says nothing about this.
                 if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
@@ -118,7 +124,7 @@ impl Journal {
     /// Appends whole records of successes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    /// [`ErrorKind::Io`], once and for all.
     pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<()> {
         self.output.append(records, now)
     }
@@ -126,7 +132,7 @@ impl Journal {
     /// Appends whole records of failures.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    /// [`ErrorKind::Io`], once and for all.
     pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<()> {
         match self.errors {
             Target::Shared => self.output.append(records, now),
@@ -138,7 +144,7 @@ impl Journal {
     /// files are where they were.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), once and for all.
+    /// [`ErrorKind::Io`], once and for all.
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
         self.output.tick(now)?;
         self.errors.tick(now)
@@ -148,7 +154,7 @@ impl Journal {
     /// to exactly the rows failed now.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io); the records themselves are written by then.
+    /// [`ErrorKind::Io`]; the records themselves are written by then.
     pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
         // What the disk did not take once is for the next run to put right.
         if self.output.is_broken() || self.errors.is_broken() {

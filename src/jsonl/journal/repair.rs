@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::super::names::{REJECTED, companion};
 use super::rewrite::Rewrite;
-use super::target::{failed, sync_folder};
+use super::target::{ends_a_line, failed, sync_folder};
 use crate::error::Result;
 
 /// Moves the lines that start at `offsets`, in their order, to the file's `.rejected`.
@@ -30,13 +30,9 @@ fn set_aside(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
         .create(true)
         .open(rejected)?;
     // A repair that was killed may have left its last line torn.
-    if target.seek(SeekFrom::End(0))? > 0 {
-        let mut last = [0];
-        target.seek(SeekFrom::End(-1))?;
-        target.read_exact(&mut last)?;
-        if last != *b"\n" {
-            target.write_all(b"\n")?;
-        }
+    let end = target.seek(SeekFrom::End(0))?;
+    if end > 0 && !ends_a_line(&mut target, end - 1)? {
+        target.write_all(b"\n")?;
     }
     let mut target = BufWriter::new(target);
     let mut at = 0;

@@ -59,8 +59,7 @@ impl Target {
             return Ok(());
         }
         if let Self::Unopened(named) = self {
-            let mut opened = Opened::open(named.clone(), now)?;
-            opened.end_last_line(now)?;
+            let opened = Opened::open(named.clone(), now, ErrorKind::Io)?;
             *self = Self::File(opened);
         }
         match self {
@@ -110,8 +109,9 @@ impl Opened {
     /// Opens a file to append to; it is made if there is none.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: found out before anything is sent, it is a matter of what was asked for.
-    pub(super) fn open(named: Named, now: Instant) -> Result<Self> {
+    /// Of this kind: [`ErrorKind::Config`] before anything is sent, when it is a matter of what was
+    /// asked for.
+    pub(super) fn open(named: Named, now: Instant, kind: ErrorKind) -> Result<Self> {
         let opened = OpenOptions::new()
             .append(true)
             .create(true)
@@ -136,11 +136,13 @@ impl Opened {
                     looked: now,
                 })
             }
-            Err(error) => Err(Error::new(
-                ErrorKind::Config,
-                format!("cannot open {:?} for writing: {error}", named.path),
-            )
-            .with_source(error)),
+            Err(error) => {
+                let message = format!(
+                    "cannot open {} {:?} for writing: {error}",
+                    named.role, named.path
+                );
+                Err(Error::new(kind, message).with_source(error))
+            }
         }
     }
 
@@ -157,22 +159,16 @@ impl Opened {
     }
 
     /// Makes the next record begin on a line of its own, whatever is there.
-    fn end_last_line(&mut self, now: Instant) -> Result<()> {
+    pub(super) fn end_last_line(&mut self, now: Instant) -> Result<()> {
         let Some(Some(last)) = self.file.end().map(|end| end.checked_sub(1)) else {
             return Ok(());
         };
         let path = &self.named.path;
-        let mut byte = [0];
-        File::open(path)
-            .and_then(|mut file| {
-                file.seek(SeekFrom::Start(last))?;
-                file.read_exact(&mut byte)
-            })
-            .map_err(|error| failed("read the end of", path, error))?;
-        match byte {
-            [b'\n'] => Ok(()),
-            _ => self.append(b"\n", now),
+        let ends = File::open(path).and_then(|mut file| ends_a_line(&mut file, last));
+        if ends.map_err(|error| failed("read the end of", path, error))? {
+            return Ok(());
         }
+        self.append(b"\n", now)
     }
 
     fn append(&mut self, records: &[u8], now: Instant) -> Result<()> {
@@ -250,6 +246,14 @@ pub(super) fn sync_folder(path: &Path) {
     }
 }
 
+/// Whether a line ends with the byte at `last`.
+pub(super) fn ends_a_line(file: &mut File, last: u64) -> io::Result<bool> {
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut byte)?;
+    Ok(byte == *b"\n")
+}
+
 /// A device or a pipe: a file that was put in its place would be a loss.
 fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
@@ -285,13 +289,33 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let named = named(&folder);
             fs::write(&named.path, there).unwrap();
-            let mut target = Target::Unopened(named.clone());
-            target.append(b"", Instant::now()).unwrap();
-            assert_eq!(fs::read_to_string(&named.path).unwrap(), there);
-            target.append(b"new\n", Instant::now()).unwrap();
+            let now = Instant::now();
+            let mut opened = Opened::open(named.clone(), now, ErrorKind::Config).unwrap();
+            opened.end_last_line(now).unwrap();
+            let mut target = Target::File(opened);
+            target.append(b"new\n", now).unwrap();
             target.finish().unwrap();
             assert_eq!(fs::read_to_string(&named.path).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_file_is_made_for_the_first_record_and_a_run_that_sends_is_past_settings() {
+        let folder = TempDir::new().unwrap();
+        let now = Instant::now();
+        let mut target = Target::Unopened(named(&folder));
+        target.append(b"", now).unwrap();
+        target.tick(now + LOOK).unwrap();
+        target.finish().unwrap();
+        assert!(!named(&folder).path.exists());
+        fs::create_dir(named(&folder).path).unwrap();
+        let error = target.append(b"new\n", now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        let told = error.to_string();
+        assert!(
+            told.contains("errors file") && told.contains("/f\""),
+            "{told}"
+        );
     }
 
     #[cfg(unix)]
