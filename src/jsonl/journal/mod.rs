@@ -12,6 +12,7 @@
 )]
 
 mod append;
+mod fsync;
 mod identity;
 mod lock;
 mod look_back;
@@ -32,7 +33,7 @@ use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
 use crate::error::{ErrorKind, Result};
 
-pub use self::append::Fsync;
+pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Earlier, Traces};
 pub(super) use self::past::{Past, Standing, Taking};

@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::names::folder;
-use super::append::{Appender, Fault, Fsync};
+use super::super::paths::folder;
+use super::append::{Appender, Fault};
+use super::fsync::Fsync;
 use super::identity::same_file;
 use super::look_back::Tail;
 use crate::error::{Error, ErrorKind, Result};
