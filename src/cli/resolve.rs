@@ -23,6 +23,7 @@ use super::units::Bound;
 use super::words;
 use crate::api::{check_base_url, url};
 use crate::jsonl::names::{self, Place, Places};
+use crate::jsonl::paths;
 use crate::sim::{SimServer, SimSpec};
 use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Provider, Result, Retry};
 
@@ -209,7 +210,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     if summary.is_dir() {
         return refused("is a directory");
     }
-    let Some(settled) = names::settled(summary) else {
+    let Some(settled) = paths::settled(summary) else {
         return refused("cannot be written: there is no such folder");
     };
     for (place, role) in [
@@ -218,7 +219,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
         (&places.errors, "the errors file"),
     ] {
         if let Place::File(path) = place
-            && names::settled(path).as_ref() == Some(&settled)
+            && paths::settled(path).as_ref() == Some(&settled)
         {
             return refused(&format!("is {role}"));
         }

@@ -15,6 +15,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::paths::{LOCK, NEW, REJECTED, companion, folder, settled, settled_new};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file, or the standard stream that `-` stands for.
@@ -224,49 +225,6 @@ fn errors_beside(output: &Path) -> PathBuf {
         _ => stem.as_os_str(),
     });
     beside(output, stem, "errors")
-}
-
-/// What is added to a file's name: while a run holds it.
-pub(crate) const LOCK: &str = ".lock";
-/// While it is written anew.
-pub(crate) const NEW: &str = ".new";
-/// For lines moved out of it, being no records.
-pub(crate) const REJECTED: &str = ".rejected";
-
-/// The file that a run makes beside one of its own, by whatever name that was given.
-pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = settled(path)
-        .unwrap_or_else(|| path.to_owned())
-        .into_os_string();
-    name.push(suffix);
-    name.into()
-}
-
-/// The path without links, whether or not there is a file yet. `None` if its folder is not there.
-pub(crate) fn settled(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().or_else(|_| settled_new(path)).ok()
-}
-
-fn settled_new(path: &Path) -> io::Result<PathBuf> {
-    // As many links as systems follow themselves.
-    const LINKS: usize = 40;
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let Ok(target) = fs::read_link(&path) else {
-            break;
-        };
-        path = folder(&path).join(target);
-    }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    Ok(folder(&path).canonicalize()?.join(name))
-}
-
-/// The folder that a file is in.
-pub(crate) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -491,9 +449,6 @@ mod tests {
         symlink("two", folder.path("one")).unwrap();
         symlink("o.jsonl", folder.path("two")).unwrap();
         folder.refused("p.jsonl", "one", "o.jsonl", "successes only");
-        let lock = companion(&folder.path("one"), LOCK);
-        assert_eq!(lock, companion(&folder.path("o.jsonl"), LOCK));
-        assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Turns outcomes into records, and records into writes of what is ready.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::journal::{Ending, Journal, Past};
+use super::journal::{Ending, Journal, Past, Unwritten};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, Found, Summary};
@@ -222,10 +221,12 @@ impl<'p> Writer<'p> {
     fn write(&mut self) -> Result<()> {
         let (journal, now) = (&mut self.with.journal, Instant::now());
         if self.ready != (0, 0) {
-            journal.write_results(&self.results, now)?;
-            self.progress.succeeded += mem::take(&mut self.ready.0);
-            journal.write_errors(&self.errors, now)?;
-            self.failed += mem::take(&mut self.ready.1);
+            let results = journal.write_results(&self.results, now);
+            self.progress.succeeded += count(&mut self.ready.0, &self.results, &results);
+            results?;
+            let errors = journal.write_errors(&self.errors, now);
+            self.failed += count(&mut self.ready.1, &self.errors, &errors);
+            errors?;
             self.last_record = now;
         }
         journal.tick(now)
@@ -317,4 +318,18 @@ impl<'p> Writer<'p> {
             progress,
         })
     }
+}
+
+/// Takes from `ready` the records that are in their file now: all of them, or if the write failed
+/// the lines that it kept.
+fn count(ready: &mut u64, records: &[u8], written: &Result<(), Unwritten>) -> u64 {
+    let count = match written {
+        Ok(()) => *ready,
+        Err(unwritten) => {
+            let kept = &records[..unwritten.kept];
+            kept.split_inclusive(|byte| *byte == b'\n').count() as u64
+        }
+    };
+    *ready -= count;
+    count
 }

@@ -62,9 +62,13 @@ impl Disk {
 fn a_file_that_may_grow_no_more_is_cut_to_whole_records_and_carried_on_with() {
     for blocks in [1, 2, 3, 5, 8, 13, 21] {
         let disk = Disk::new();
-        let script = format!("ulimit -f {blocks}; exec \"$TOLLGATE\" run p.jsonl -c 4");
+        let run = "exec \"$TOLLGATE\" run p.jsonl -c 4 --summary s.json";
+        let script = format!("ulimit -f {blocks}; {run}");
         let tool = disk.provider.told(disk.folder.shell(&script));
-        tool.run().code(4).says(&["error: ", ".jsonl"]);
+        tool.run().code(4).says(&["error: ", ".jsonl", "make room"]);
+        // Whole records of a write that failed half-way are kept, and they count.
+        let kept = disk.folder.records("p.results.jsonl").len();
+        assert_eq!(disk.folder.json("s.json")["succeeded"], kept);
         disk.rerun();
     }
 }

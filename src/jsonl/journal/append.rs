@@ -7,39 +7,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// When results are brought to the disk (`fdatasync`).
-///
-/// A process that is killed loses nothing that it has written: the system has it. What is lost in a
-/// power failure or a crash of the machine is what was not on the disk, and those rows are sent and
-/// paid for again.
-///
-/// ```
-/// use std::time::Duration;
-/// use tollgate::Fsync;
-///
-/// assert_eq!(Fsync::default(), Fsync::Interval(Duration::from_secs(1)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fsync {
-    /// When the system sees fit: within half a minute or so.
-    None,
-    /// When something that was written has waited for so long, and at the end of the run. The
-    /// default is a second.
-    Interval(Duration),
-    /// After each write, before its rows count as done. Each takes 0.1 to 10 ms on an SSD and more
-    /// on other disks, and rows that finish meanwhile share the next one, so runs of seconds a row
-    /// do not feel it and those of thousands of rows a second do.
-    Always,
-}
-
-impl Default for Fsync {
-    fn default() -> Self {
-        Self::Interval(Duration::from_secs(1))
-    }
-}
+use super::fsync::Fsync;
 
 /// What records are appended to.
 pub(super) trait Medium: Write {
@@ -79,7 +49,9 @@ pub(super) struct Appender<M> {
 pub(super) enum Fault {
     Write {
         error: io::Error,
-        /// What was written of the record could not be cut off.
+        /// How many bytes of whole records are in the file all the same.
+        kept: usize,
+        /// What was written of the next one could not be cut off.
         torn: bool,
     },
     Sync(io::Error),
@@ -126,13 +98,20 @@ impl<M: Medium> Appender<M> {
     /// between tears no record but the last.
     pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Fault> {
         if self.broken {
-            let error = io::Error::other("it could not be written to before");
-            return Err(Fault::Write { error, torn: false });
+            return Err(Fault::Write {
+                error: io::Error::other("it could not be written to before"),
+                kept: 0,
+                torn: false,
+            });
         }
         if let Err(error) = self.medium.write_all(records) {
             self.broken = true;
-            let torn = self.cut_back().is_err();
-            return Err(Fault::Write { error, torn });
+            let kept = self.cut_back(records);
+            return Err(Fault::Write {
+                error,
+                torn: kept.is_err(),
+                kept: kept.unwrap_or_default(),
+            });
         }
         if let Some(end) = &mut self.end {
             *end += records.len() as u64;
@@ -144,13 +123,23 @@ impl<M: Medium> Appender<M> {
         }
     }
 
-    /// The file stays whole, and the rows are repeated.
-    fn cut_back(&self) -> io::Result<()> {
-        match self.end {
-            // If somebody else has made it shorter, this would fill it up with zeros.
-            Some(end) if self.medium.len()? > end => self.medium.set_len(end),
-            _ => Ok(()),
-        }
+    /// Leaves of what was written the whole records: they are paid for. The rows of the others are
+    /// repeated.
+    fn cut_back(&mut self, records: &[u8]) -> io::Result<usize> {
+        let Some(end) = self.end else {
+            return Ok(0);
+        };
+        // If somebody else has made it shorter, setting its length would fill it up with zeros.
+        let Some(written) = self.medium.len()?.checked_sub(end) else {
+            return Ok(0);
+        };
+        let written = usize::try_from(written).map_or(records.len(), |n| n.min(records.len()));
+        let last = records[..written].iter().rposition(|byte| *byte == b'\n');
+        let whole = last.map_or(0, |last| last + 1);
+        let end = end + whole as u64;
+        self.medium.set_len(end)?;
+        self.end = Some(end);
+        Ok(whole)
     }
 
     /// Brings to the disk what has waited for long enough.
@@ -189,6 +178,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::io::ErrorKind;
+    use std::time::Duration;
 
     /// A file whose writes go as told: so many bytes at most, or an error.
     #[derive(Default)]
@@ -273,7 +263,12 @@ mod tests {
             let mut file = on(disk, Fsync::Always);
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
-            let Err(Fault::Write { error, torn: false }) = file.append(b"second\n", now) else {
+            let Err(Fault::Write {
+                error,
+                kept: 0,
+                torn: false,
+            }) = file.append(b"second\n", now)
+            else {
                 panic!("it was told to fail")
             };
             assert_eq!(error.kind(), kind);
@@ -284,6 +279,27 @@ mod tests {
             file.finish().unwrap();
             assert_eq!(held(&file), "first\n");
             assert_eq!(*file.medium.syncs.borrow(), 1, "of the first record");
+        }
+    }
+
+    #[test]
+    fn whole_records_of_a_write_that_failed_are_kept() {
+        for (taken, kept) in [(0, 0), (4, 0), (5, 5), (6, 5), (11, 11), (13, 11)] {
+            let disk = Disk {
+                writes: [Ok(6), Ok(taken), Err(ErrorKind::StorageFull)].into(),
+                ..Disk::default()
+            };
+            let mut file = on(disk, Fsync::None);
+            let now = Instant::now();
+            file.append(b"first\n", now).unwrap();
+            let fault = file.append(b"next\nthird\nlast\n", now).unwrap_err();
+            let Fault::Write { kept: told, .. } = fault else {
+                panic!("{fault:?}")
+            };
+            assert_eq!(told, kept, "{taken}");
+            let expected = &"first\nnext\nthird\n"[..6 + kept];
+            assert_eq!(held(&file), expected);
+            assert_eq!(file.end(), Some(expected.len() as u64));
         }
     }
 

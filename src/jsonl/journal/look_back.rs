@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::super::cores::Cores;
 use super::super::hash::LineHash;
-use super::super::names::{Place, Places, REJECTED, companion};
+use super::super::names::{Place, Places};
+use super::super::paths::{REJECTED, companion};
 use super::super::readback::ReadRecord;
 use super::super::reader::{Lines, Text};
 use super::super::sweep::{Stretch, Sweep};

@@ -12,6 +12,7 @@
 )]
 
 mod append;
+mod fsync;
 mod identity;
 mod lock;
 mod look_back;
@@ -32,11 +33,12 @@ use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
 use crate::error::{ErrorKind, Result};
 
-pub use self::append::Fsync;
+pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Earlier, Traces};
 pub(super) use self::past::{Past, Standing, Taking};
 pub(super) use self::table::{Entry, Table};
+pub(super) use self::target::Unwritten;
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +127,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Io`], once and for all.
-    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<()> {
+    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
         self.output.append(records, now)
     }
 
@@ -133,7 +135,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Io`], once and for all.
-    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<()> {
+    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
         match self.errors {
             Target::Shared => self.output.append(records, now),
             _ => self.errors.append(records, now),

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::super::names::{REJECTED, companion};
+use super::super::paths::{REJECTED, companion};
 use super::rewrite::Rewrite;
 use super::target::{ends_a_line, failed, sync_folder};
 use crate::error::Result;

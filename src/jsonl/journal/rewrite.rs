@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::names::{NEW, companion, settled};
+use super::super::paths::{NEW, companion, settled};
 use super::target::sync_folder;
 
 /// What is to be in a file's place. Dropped before it is [put](Self::put) there, it leaves the file

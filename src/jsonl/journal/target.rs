@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::names::folder;
-use super::append::{Appender, Fault, Fsync};
+use super::super::paths::folder;
+use super::append::{Appender, Fault};
+use super::fsync::Fsync;
 use super::identity::same_file;
 use super::look_back::Tail;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,25 @@ pub(super) struct Opened {
     looked: Instant,
 }
 
+/// A write that failed, behind so many bytes of whole records that are in the file.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) kept: usize,
+    pub(crate) error: Error,
+}
+
+impl From<Error> for Unwritten {
+    fn from(error: Error) -> Self {
+        Self { kept: 0, error }
+    }
+}
+
+impl From<Unwritten> for Error {
+    fn from(unwritten: Unwritten) -> Self {
+        unwritten.error
+    }
+}
+
 impl Target {
     /// The path of a regular file, or of one to be made.
     pub(super) fn regular(&self) -> Option<&Path> {
@@ -54,7 +74,7 @@ impl Target {
     }
 
     /// Appends whole records; none is no news.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<()> {
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
         if records.is_empty() {
             return Ok(());
         }
@@ -71,6 +91,7 @@ impl Target {
                     .map_err(|error| {
                         Error::new(ErrorKind::Io, "cannot write to standard output")
                             .with_source(error)
+                            .into()
                     })
             }
             Self::File(opened) => opened.append(records, now),
@@ -150,7 +171,7 @@ impl Opened {
     pub(super) fn mend(&mut self, tail: Tail, now: Instant) -> Result<()> {
         match tail {
             Tail::Whole => Ok(()),
-            Tail::Unended => self.append(b"\n", now),
+            Tail::Unended => Ok(self.append(b"\n", now)?),
             Tail::Torn(whole) => self
                 .file
                 .cut(whole, now)
@@ -168,12 +189,18 @@ impl Opened {
         if ends.map_err(|error| failed("read the end of", path, error))? {
             return Ok(());
         }
-        self.append(b"\n", now)
+        Ok(self.append(b"\n", now)?)
     }
 
-    fn append(&mut self, records: &[u8], now: Instant) -> Result<()> {
-        let appended = self.file.append(records, now);
-        appended.map_err(|fault| self.named.failed(fault))
+    fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+        self.file.append(records, now).map_err(|fault| {
+            let kept = match fault {
+                Fault::Write { kept, .. } => kept,
+                Fault::Sync(_) => 0,
+            };
+            let error = self.named.failed(fault);
+            Unwritten { kept, error }
+        })
     }
 
     /// Looks whether the file is where it was opened, and as long as it was made.
@@ -216,7 +243,7 @@ impl Named {
     fn failed(&self, fault: Fault) -> Error {
         let Self { path, role, .. } = self;
         let (what, error, torn) = match fault {
-            Fault::Write { error, torn } => ("write to", error, torn),
+            Fault::Write { error, torn, .. } => ("write to", error, torn),
             Fault::Sync(error) => ("bring to the disk", error, false),
         };
         let todo = match error.kind() {
@@ -310,8 +337,8 @@ mod tests {
         assert!(!named(&folder).path.exists());
         fs::create_dir(named(&folder).path).unwrap();
         let error = target.append(b"new\n", now).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io);
-        let told = error.to_string();
+        assert_eq!(error.error.kind(), ErrorKind::Io);
+        let told = error.error.to_string();
         assert!(
             told.contains("errors file") && told.contains("/f\""),
             "{told}"
