@@ -92,7 +92,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Completes the names and looks at no file.
+    /// Completes the names, and refuses none.
     pub(crate) fn complete(named: &Named<'_>) -> Self {
         let input = Place::new(named.input);
         let output = match (named.output, &input) {
@@ -110,6 +110,11 @@ impl Places {
         let errors = match (named.errors, &output) {
             (Some(errors), _) => Place::new(errors),
             (None, Place::Stream) => Place::Stream,
+            // Beside a device is no place for files.
+            (None, Place::File(output)) if is_device(output) => match &input {
+                Place::Stream => Place::Stream,
+                Place::File(input) => Place::File(beside(input, input.file_stem(), "errors")),
+            },
             (None, Place::File(output)) => Place::File(errors_beside(output)),
         };
         Self {
@@ -206,6 +211,11 @@ impl Place {
         }
         Error::new(ErrorKind::Io, format!("cannot read input {self}: {error}")).with_source(error)
     }
+}
+
+/// A device, a pipe or a terminal.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 /// `p.jsonl` → `p.KIND.jsonl` in the same folder.
@@ -431,7 +441,7 @@ mod tests {
     #[test]
     fn a_file_that_a_run_would_take_away_is_none_of_its_own() {
         let folder = Folder::new();
-        for name in ["o.jsonl.lock", "o.jsonl.new", "o.jsonl.rejected"] {
+        for name in ["o.jsonl.lock", "o.jsonl.tollgate-new", "o.jsonl.rejected"] {
             fs::write(folder.path(name), "").unwrap();
             folder.refused(name, "o.jsonl", "e.jsonl", "name another output with -o");
             folder.refused(name, "x.jsonl", "o.jsonl", "name another errors file with");
@@ -483,6 +493,13 @@ mod tests {
             simulate: false,
         })
         .unwrap();
+        let alone = Places::resolve(&Named {
+            input: &folder.path("p.jsonl"),
+            output: Some(null),
+            errors: None,
+            simulate: false,
+        });
+        assert_eq!(alone.unwrap().errors, folder.file("p.errors.jsonl"));
         let error = folder.resolve("\u{1b}[31m", "", "").unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'), "{error}");
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// What is added to a file's name: while a run holds it.
 pub(crate) const LOCK: &str = ".lock";
-/// While it is written anew.
-pub(crate) const NEW: &str = ".new";
+/// While it is written anew. What a run that was killed left there is replaced, so it is a name that
+/// nobody else has for a file.
+pub(crate) const NEW: &str = ".tollgate-new";
 /// For lines moved out of it, being no records.
 pub(crate) const REJECTED: &str = ".rejected";
 

@@ -97,7 +97,7 @@ mod tests {
         let path = folder.path().join("f");
         fs::write(&path, "old").unwrap();
         // Left by a run that was killed.
-        fs::write(folder.path().join("f.new"), "half").unwrap();
+        fs::write(folder.path().join("f.tollgate-new"), "half").unwrap();
 
         let mut given_up = Rewrite::begin(&path).unwrap();
         given_up.write_all(b"never").unwrap();
