@@ -5,7 +5,7 @@
 //! Run with `cargo bench --bench gate`; the figures are medians of three rounds.
 
 #[path = "common/mod.rs"]
-mod common;
+pub mod common;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

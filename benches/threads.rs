@@ -9,7 +9,7 @@
 //! figures are medians of three rounds.
 
 #[path = "common/mod.rs"]
-mod common;
+pub mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Builder};

@@ -84,6 +84,8 @@ pub enum ErrorKind {
     Auth,
     /// The money is out: quota, credit or a spend limit. Never retried.
     Quota,
+    /// The budget of the run is spent (see [`FileRun::max_cost`](crate::FileRun::max_cost)).
+    Budget,
     /// The server asks for a wait longer than the policy allows.
     ServerDelay,
     /// The server answered with a redirect, which is never followed.
@@ -121,6 +123,7 @@ impl ErrorKind {
             | Self::Tls
             | Self::Auth
             | Self::Quota
+            | Self::Budget
             | Self::ServerDelay
             | Self::Redirect
             | Self::Io => true,

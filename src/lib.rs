@@ -82,6 +82,8 @@
 //!   requests for jobs. See [architecture](_guide::architecture).
 //! - [`Transport`] carries one exchange; [`HttpTransport`] is the real one and [`MemoryTransport`]
 //!   a closure.
+//! - [`Price`] and [`Usd`] say exactly what a [`Usage`] costs; a run over a file stops at a
+//!   [`max_cost`](FileRun::max_cost).
 //! - [`Monitor`] watches runs while they go on: done, in flight, at the gate, retries, tokens, and
 //!   where the time went, as a [`Progress`] snapshot from any thread.
 //!
@@ -202,13 +204,13 @@ mod sync;
 
 pub use api::{
     Answer, ApiKey, Call, Chat, Client, ClientBuilder, Completion, Completions, Fault, Headers,
-    HttpConfig, HttpTransport, MemoryTransport, Provider, ProxyPolicy, Reply, Request, Stage,
-    Transport, TransportError, Usage,
+    HttpConfig, HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request,
+    Stage, Transport, TransportError, Usage, Usd,
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
-pub use jsonl::{FileProgress, FileRun, Found, Summary};
+pub use jsonl::{FileProgress, FileRun, Found, Fsync, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{Completed, Done, Failure, Monitor, Outage, Panicked, Pool, Progress};
 pub use retry::{Backoff, Retry, Verdict};

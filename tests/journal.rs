@@ -3,11 +3,20 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::{Answer, Client, ErrorKind, FileRun, MemoryTransport};
+use tollgate::{Answer, Call, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
 
 const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
+
+fn answer() -> Answer {
+    Answer {
+        status: 200,
+        body: ANSWER.to_vec(),
+        ..Answer::default()
+    }
+}
 
 /// A folder with an input.
 struct Desk(TempDir);
@@ -17,7 +26,7 @@ impl Desk {
         let desk = Self(TempDir::new().unwrap());
         let row = |n| {
             format!(
-                r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m"}}}}"#
+                r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m","user":"id-{n}"}}}}"#
             ) + "\n"
         };
         let input: String = (0..rows).map(row).collect();
@@ -30,13 +39,11 @@ impl Desk {
     }
 
     fn run(&self) -> FileRun<'static> {
-        let transport = MemoryTransport::new(|_| {
-            Ok(Answer {
-                status: 200,
-                body: ANSWER.to_vec(),
-                ..Answer::default()
-            })
-        });
+        self.run_with(|_| answer())
+    }
+
+    fn run_with(&self, script: fn(&Call<'_>) -> Answer) -> FileRun<'static> {
+        let transport = MemoryTransport::new(move |call: &Call<'_>| Ok(script(call)));
         let builder = Client::builder().no_auth().concurrency(4);
         let client = builder.transport(transport).build().unwrap();
         client.jsonl(self.path("in.jsonl"), self.path("out.jsonl"))
@@ -83,4 +90,127 @@ fn a_callback_that_panics_leaves_whole_records_and_no_lock() {
     let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 50);
     assert_eq!(summary.progress.done(), 50);
+}
+
+#[test]
+fn a_transport_that_panics_fails_its_row_and_no_other() {
+    let desk = Desk::new(9);
+    let run = desk.run_with(|call| {
+        assert!(!call.body.ends_with(b"\"id-4\"}"), "not this one");
+        answer()
+    });
+    let summary = run.run().unwrap();
+    assert_eq!(
+        (summary.progress.succeeded, summary.progress.failed),
+        (8, 1)
+    );
+    assert_eq!(desk.names(), ["in.jsonl", "out.errors.jsonl", "out.jsonl"]);
+    let failed = fs::read_to_string(desk.path("out.errors.jsonl")).unwrap();
+    assert!(failed.contains("\"id-4\""), "{failed}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_removed_in_the_midst_of_it_is_an_error_and_the_next_run_sends_it_all() {
+    let desk = Desk::new(200);
+    let mut removed = false;
+    let run = desk.run().on_progress(|now| {
+        if now.succeeded > 0 && !removed {
+            fs::remove_file(desk.path("out.jsonl")).unwrap();
+            removed = true;
+        }
+    });
+    let error = run.run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("was removed"), "{error}");
+    assert_eq!(desk.names(), ["in.jsonl"]);
+    assert_eq!(desk.run().run().unwrap().progress.succeeded, 200);
+}
+
+#[test]
+fn the_files_are_the_same_however_they_are_brought_to_the_disk() {
+    for fsync in [
+        Fsync::None,
+        Fsync::Interval(Duration::ZERO),
+        Fsync::default(),
+        Fsync::Always,
+    ] {
+        let desk = Desk::new(20);
+        desk.run().fsync(fsync).ordered(true).run().unwrap();
+        let lines = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+        assert_eq!(lines.lines().count(), 20, "{fsync:?}");
+        assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+    }
+}
+
+#[test]
+fn a_line_that_is_no_record_is_refused_by_number_or_moved_aside_and_its_row_asked_for_again() {
+    let desk = Desk::new(5);
+    desk.run().run().unwrap();
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    let mut lines: Vec<&str> = out.lines().collect();
+    // A byte has gone wrong in one, and another is from somewhere else.
+    let broken = lines[1].replacen(':', ";", 1);
+    lines[1] = &broken;
+    lines.insert(3, "hello");
+    fs::write(desk.path("out.jsonl"), lines.join("\n") + "\n").unwrap();
+
+    let error = desk.run().run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let told = error.to_string();
+    assert!(
+        told.contains("line 2") && told.contains("--repair"),
+        "{told}"
+    );
+
+    let summary = desk.run().repair(true).run().unwrap();
+    let found = summary.progress.found.unwrap();
+    assert_eq!((found.done, found.rejected, found.to_do), (4, 2, Some(1)));
+    assert_eq!(summary.progress.succeeded, 1);
+    assert_eq!(
+        fs::read_to_string(desk.path("out.jsonl.rejected")).unwrap(),
+        format!("{broken}\nhello\n")
+    );
+    assert_eq!(
+        desk.names(),
+        ["in.jsonl", "out.jsonl", "out.jsonl.rejected"]
+    );
+    let summary = desk.run().run().unwrap();
+    assert_eq!(
+        (summary.progress.skipped, summary.progress.succeeded),
+        (5, 0)
+    );
+}
+
+#[test]
+fn a_torn_end_is_cut_off_in_a_repair_too() {
+    let desk = Desk::new(4);
+    desk.run().run().unwrap();
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    let whole = out
+        .lines()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join("\nno record\n");
+    fs::write(desk.path("out.jsonl"), whole + "\n{\"id\":\"batch").unwrap();
+    let summary = desk.run().repair(true).run().unwrap();
+    let found = summary.progress.found.unwrap();
+    assert_eq!((found.done, found.rejected, found.torn_bytes), (2, 1, 12));
+    let out = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(out.lines().count(), 4);
+    assert!(
+        out.lines()
+            .all(|line| line.starts_with("{\"id\":") && line.ends_with('}'))
+    );
+}
+
+#[test]
+fn a_file_of_another_kind_is_not_repaired() {
+    let desk = Desk::new(2);
+    fs::write(desk.path("out.jsonl"), "my notes\nand more\n").unwrap();
+    let error = desk.run().repair(true).run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let notes = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    assert_eq!(notes, "my notes\nand more\n");
+    assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
 }

@@ -1,17 +1,31 @@
-//! What the benches share: CPU and thread counts of this process, and medians.
+//! What the benches share: the CPU of this process and of those it has started, and medians.
+//!
+//! Declared as `pub mod common;`, so that what one bench leaves unused is not dead code.
+
+#![allow(clippy::missing_panics_doc, reason = "nobody's API")]
 
 use std::fs;
 use std::time::Duration;
 
 /// CPU time of this process so far, ended threads included, in user and system mode. It comes in
 /// ticks of 10 ms, so what is measured should take seconds.
-pub(crate) fn cpu() -> Duration {
-    // Fields 14 and 15, counted after the command's name, which may hold anything but ")".
+pub fn cpu() -> Duration {
+    ticks(14)
+}
+
+/// The same for the processes that it has started and waited for.
+pub fn children_cpu() -> Duration {
+    ticks(16)
+}
+
+/// Two fields of the process's own line, counted from 1, user and system.
+fn ticks(field: usize) -> Duration {
+    // They come after the command's name, the second, which may hold anything but ")".
     let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(')').expect("pid (name) state ...");
     let ticks: u64 = fields
         .split_whitespace()
-        .skip(11)
+        .skip(field - 3)
         .take(2)
         .map(|field| field.parse::<u64>().expect("a number"))
         .sum();
@@ -19,12 +33,14 @@ pub(crate) fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-pub(crate) fn sorted<T: PartialOrd>(mut values: Vec<T>) -> Vec<T> {
+/// In order, the least first.
+pub fn sorted<T: PartialOrd>(mut values: Vec<T>) -> Vec<T> {
     values.sort_by(|a, b| a.partial_cmp(b).expect("no NaN here"));
     values
 }
 
-pub(crate) fn median<T: PartialOrd + Copy>(values: Vec<T>) -> T {
+/// The middle one.
+pub fn median<T: PartialOrd + Copy>(values: Vec<T>) -> T {
     let values = sorted(values);
     values[values.len() / 2]
 }

@@ -65,10 +65,12 @@
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
 //! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
-//! doubled ids (in a `sweep.rs` on all cores, as `check/` does for its own sake), `journal.rs` opens the output and reads back what is done. Then each line goes
-//! through `reader.rs` (bytes), `line.rs` (a request, its body untouched) and `rows.rs` (a job)
-//! into the same engine, and comes back through `record.rs` (a line) to `journal.rs` (one write for
-//! all that is ready). `run.rs` is that, in order; the calling thread is the writer.
+//! doubled ids (in a `sweep.rs` on all cores, as `check/` does for its own sake), `journal` opens the
+//! output and reads back what is done. Then each line goes through `reader.rs` (bytes), `line.rs` (a
+//! request, its body untouched) and `rows.rs` (a job) into the same engine, and comes back through
+//! `record.rs` (a line) and `writer.rs` to `journal` (one write for all that is ready). `run.rs` is
+//! that, in order; the calling thread is the writer, and a thread of the engine waits until its
+//! outcome is written (`Hold` in `pool/results.rs`): what a kill can cost is what was in flight.
 //!
 //! # Layers
 //!

@@ -95,7 +95,9 @@
 //! - cuts off a last line that a kill has left torn;
 //! - refuses rows that have another request under an id that was answered, by a hash of the line
 //!   which the record carries (records without one are matched by id alone), unless
-//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers.
+//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers;
+//! - refuses an output with a line in its midst that is no record, and names it, unless
+//!   [`repair`](crate::FileRun::repair) moves such lines to a file with `.rejected` behind its name.
 //!
 //! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
 //! output and begins anew. An output whose lines are no results is refused, and so is mixing
@@ -120,14 +122,25 @@
 //! row, and the errors file the rows failed now, each once; both are written anew beside themselves
 //! and then put in place, so that there is a whole file at every moment.
 //!
+//! # What may go wrong
+//!
 //! If the process is killed, the rows that were in flight are lost to it and sent again by the next
-//! run; what was written stays. A run brings its files to the disk (`fsync`) at its end, not after
-//! each row, so a crash of the *machine* may cost rows that finished shortly before.
+//! run, which says so and how many that may be; what was written stays. What was written and not yet
+//! brought to the disk is lost if the *machine* goes down: [`fsync`](crate::FileRun::fsync)
+//! (`--fsync`) says how much that may be, a second's worth unless set. With
+//! [`Always`](crate::Fsync::Always) a row is done when it is on the disk, and each disk's round trip
+//! is shared by all rows that finished in the meantime.
+//!
+//! A write that fails, or a sync, is not tried again: nothing more is sent or written, and the run
+//! ends with an error that says what to do ([`Io`](crate::ErrorKind::Io), exit 4). What was written
+//! of a record is cut off, so a full disk leaves a file of whole records, and a rerun carries on.
 //!
 //! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
 //! process id stands; a second run is refused and names that process. The lock is the system's: it
 //! ends with its holder, and one that a killed run has left is taken over. Where the file system has
-//! no locks, a warning says so.
+//! no locks, a warning says so. Other programs may read the files at any time, and must not write
+//! to them: an output or errors file that was removed, replaced, cut or added to ends the run with an
+//! error, within a second or so (on systems other than Unix, only one whose length has changed).
 //!
 //! # A look before the run
 //!
@@ -161,6 +174,30 @@
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
 //! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
 //! `batch_`.
+//!
+//! # Money and time
+//!
+//! With a [`price`](crate::FileRun::price) (`--price IN,OUT`, US dollars for 1,000,000 model tokens of
+//! prompts and of answers) each record has its answer's `cost_usd`, and
+//! [`FileProgress`](crate::FileProgress) and the summary have the run's. Sums are exact. The count of
+//! tokens is the provider's own, answers of no use included where they say what they took; tokens
+//! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
+//! the way counts nothing here but may be on the bill (`possibly_billed_twice` says how many).
+//!
+//! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
+//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when what it has
+//! spent reaches so much. An answer is counted in the moment in which it comes, before its place at
+//! the gate is free, and from then on nothing is sent, no retry either. What is in flight by then is
+//! finished and written down, so at most that goes over: at most as many requests as may be in flight,
+//! less one. The run ends early with an error of kind [`Budget`](crate::ErrorKind::Budget), the tool
+//! with exit 3. Rows not sent have no record, and a rerun carries on with them; it has a budget of its
+//! own, as large again. A budget that the last row spends has stopped nothing.
+//!
+//! An account that is empty ([`Quota`](crate::ErrorKind::Quota)) stops a run in the same way.
+//!
+//! [`ClientBuilder::timeout`](crate::ClientBuilder::timeout) (`--timeout`) is the time of one attempt,
+//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) that of the run: an attempt
+//! has what is left of either. What the deadline cuts off is left for a rerun.
 //!
 //! # Memory
 //!

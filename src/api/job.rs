@@ -13,6 +13,7 @@ use super::reply::Reply;
 use super::request::Request;
 use super::transport::{Answer, Call, Fault, Stage, TransportError};
 use super::url;
+use super::usage::{self, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Cost;
 use crate::pool::{Attempt, Failure, Job};
@@ -43,6 +44,8 @@ impl<I, P: Fn(&I) -> Cow<'_, Request>> Exchange<I, P> {
 pub(crate) struct Failed {
     pub(crate) error: Error,
     pub(crate) verdict: Verdict,
+    /// What it took all the same, as far as the answer says.
+    pub(crate) usage: Option<Usage>,
 }
 
 impl<I, P> Job for Exchange<I, P>
@@ -153,6 +156,7 @@ impl Client {
                 error: Error::new(ErrorKind::Invalid, format!("the request's path {what}"))
                     .with_attempts(attempt.number - 1),
                 verdict: Verdict::Fail,
+                usage: None,
             }
         })?;
         let url = url::join(self.base_url(), &request.path);
@@ -194,8 +198,14 @@ impl Client {
     ) -> Failed {
         let nothing_sent =
             failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
+        // A model that began to answer and failed has been paid for, and may say so.
+        let usage = answer
+            .as_ref()
+            .and_then(|answer| usage::inspect(&answer.body).ok()?.usage);
         if nothing_sent {
             attempt.used.set(Some(0));
+        } else if let Some(usage) = usage {
+            attempt.used.set(Some(usage.total_tokens));
         }
         let mut error = Error::new(failure.kind, failure.message)
             .with_code(failure.code)
@@ -211,6 +221,7 @@ impl Client {
         Failed {
             error,
             verdict: failure.verdict,
+            usage,
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`client`] is the way in, [`request`] and [`reply`] what goes through, and [`job`] one attempt:
 //! the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
 //! else is pure: [`classify`] judges outcomes, [`hints`] reads the waits that servers ask for,
-//! [`cost`] estimates model tokens and [`usage`] reads what they were.
+//! [`cost`] estimates model tokens, [`usage`] reads what they were and [`money`] says what they cost.
 
 mod builder;
 pub(crate) mod classify;
@@ -13,6 +13,7 @@ pub(crate) mod headers;
 mod hints;
 mod job;
 mod key;
+mod money;
 mod problem;
 mod provider;
 mod reply;
@@ -27,6 +28,7 @@ pub use builder::ClientBuilder;
 pub use client::{Client, Completion, Completions};
 pub use headers::Headers;
 pub use key::ApiKey;
+pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;
 pub use request::{Chat, Request};

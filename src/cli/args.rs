@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Rate;
+use crate::{Price, Rate, Usd};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::units;
@@ -50,6 +50,8 @@ pub(crate) enum Command {
 Examples:
   tollgate run prompts.jsonl --simulate              try it: no key, no network, no cost
   tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
+  tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
+                                                     spend no more than about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
 
@@ -86,9 +88,20 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) force_resume: bool,
 
+    /// Move lines of the results that are no records to a file with .rejected behind its name, and
+    /// ask for their rows again
+    #[arg(long, help_heading = FILES)]
+    pub(crate) repair: bool,
+
     /// Write the provider's own fields only, without attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,
+
+    /// When results are brought to the disk (fsync): when the system sees fit (none), within a
+    /// second (interval), or before they count as done (always, at the cost of a disk's round trip
+    /// for all that finish in the meantime)
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = FILES)]
+    pub(crate) fsync: FsyncWhen,
 
     /// Write the closing summary to FILE as JSON, too
     #[arg(long, value_name = "FILE", help_heading = FILES)]
@@ -102,6 +115,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) patience: Patience,
+
+    #[command(flatten)]
+    pub(crate) money: Money,
 
     #[command(flatten)]
     pub(crate) prompts: PromptArgs,
@@ -124,6 +140,7 @@ const FILES: &str = "Files";
 const SERVER: &str = "Server";
 const PACE: &str = "Pace";
 const PATIENCE: &str = "Patience";
+const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
 
@@ -255,6 +272,24 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
 }
 
+/// What it costs, and how much it may.
+#[derive(Debug, Args)]
+pub(crate) struct Money {
+    /// What model tokens cost: US dollars for 1,000,000 of prompts and of answers, such as 0.15,0.60
+    #[arg(long, value_name = "IN,OUT", value_parser = units::price, help_heading = MONEY)]
+    pub(crate) price: Option<Price>,
+
+    /// Stop when this run has spent so many US dollars by --price. What is in flight is finished and
+    /// may go over; a rerun carries on, with as much again. Answers that do not say what they took
+    /// count nothing
+    #[arg(long, value_name = "USD", requires = "price", value_parser = units::dollars, allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) max_cost: Option<Usd>,
+
+    /// Stop in the same way when this run has taken so many model tokens, prompts and answers together
+    #[arg(long, value_name = "N", value_parser = units::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) token_budget: Option<u64>,
+}
+
 /// What plain prompts are sent with.
 #[derive(Debug, Args)]
 pub(crate) struct PromptArgs {
@@ -269,6 +304,15 @@ pub(crate) struct PromptArgs {
     /// A system message put before each prompt
     #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
     pub(crate) system: Option<String>,
+}
+
+/// When what was written is on the disk for sure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FsyncWhen {
+    None,
+    #[default]
+    Interval,
+    Always,
 }
 
 /// When progress is shown, and how.
@@ -363,6 +407,7 @@ mod tests {
         assert_eq!(run.patience.max_server_delay, ten_minutes);
         assert_eq!(run.server.endpoint, "/v1/chat/completions");
         assert_eq!(run.progress, ProgressWhen::Auto);
+        assert_eq!(run.fsync, FsyncWhen::Interval);
         assert!(run.pace.rps.is_none() && run.server.simulate.is_none());
     }
 
@@ -394,6 +439,13 @@ mod tests {
             (&["in", "--rps", "1", "--rpm", "60"], "--rpm"),
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
+            (&["in", "--price", "1"], "--price"),
+            (&["in", "--price", "NaN,1"], "--price"),
+            (&["in", "--price=-1,1"], "--price"),
+            (&["in", "--max-cost", "1"], "--price"),
+            (&["in", "--price", "1,1", "--max-cost", "0"], "--max-cost"),
+            (&["in", "--price", "1,1", "--max-cost", "-1"], "--max-cost"),
+            (&["in", "--token-budget", "0"], "--token-budget"),
             (&["in", "--timeout", "0"], "--timeout"),
             (&["in", "--deadline", "soon"], "--deadline"),
             (&["in", "--max-server-delay", "never"], "--max-server-delay"),
@@ -404,6 +456,7 @@ mod tests {
                 "--api-key-file",
             ),
             (&["in", "--provider", "other"], "--provider"),
+            (&["in", "--fsync", "sometimes"], "--fsync"),
             (&["in", "--api-key", "sk-x"], "--api-key"),
             (&["in", "-q", "-v"], "--quiet"),
             (&["in", "--overwrite", "--retry-failed"], "--retry-failed"),

@@ -73,6 +73,7 @@ impl Closing<'_> {
                 ),
             ));
         }
+        facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
         facts.extend(self.held_up_by().map(|what| ("held up by", what)));
         if progress.succeeded + progress.skipped > 0
             && let Place::File(_) = &self.places.output

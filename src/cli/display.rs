@@ -12,7 +12,7 @@ use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
 use crate::escape::printable;
-use crate::{FileProgress, Found, Outage};
+use crate::{FileProgress, Found, Outage, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -168,6 +168,7 @@ impl Status {
         also(engine.retries, "retry", "retries");
         also(progress.failed, "failed", "failed");
         also(progress.skipped, "done before", "done before");
+        detail.extend(progress.cost.map(Usd::rounded));
         Self {
             done,
             total: progress.total,
@@ -224,6 +225,7 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
         "throttled": engine.throttled,
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
+        "cost_usd": progress.cost.map(Usd::as_f64),
         "rps": rounded(pace.rows()),
         "tokens_per_s": rounded(pace.tokens()),
         "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
@@ -239,14 +241,22 @@ fn carrying_on(found: &Found) -> String {
     if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
         facts.push(format!("{} failed for good", words::count(failed)));
     }
-    let facts = facts.join(", ");
-    match found.torn_bytes {
-        0 => format!("carrying on: {facts}"),
-        bytes => format!(
-            "carrying on: {facts}; cut off a torn record of {}",
-            words::counted(bytes, "byte", "bytes")
-        ),
+    let mut parts = vec![format!("carrying on: {}", facts.join(", "))];
+    if found.torn_bytes > 0 {
+        let bytes = words::counted(found.torn_bytes, "byte", "bytes");
+        parts.push(format!("cut off a torn record of {bytes}"));
     }
+    if found.rejected > 0 {
+        let lines = words::counted(found.rejected, "line", "lines");
+        parts.push(format!("moved {lines} aside, being no records"));
+    }
+    if found.possibly_billed_twice > 0 {
+        let rows = words::count(found.possibly_billed_twice);
+        parts.push(format!(
+            "the last run was killed: at most {rows} possibly billed twice"
+        ));
+    }
+    parts.join("; ")
 }
 
 /// The same for a program. What nobody can know of a stream is null.
@@ -257,6 +267,8 @@ fn resume(found: &Found) -> Value {
         "to_do": found.to_do,
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
+        "rejected": found.rejected,
+        "possibly_billed_twice": found.possibly_billed_twice,
     })
 }
 
@@ -310,9 +322,12 @@ mod tests {
             failed: Some(3),
             to_do: Some(500),
             torn_bytes: 1,
+            rejected: 2,
+            possibly_billed_twice: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte";
+                    cut off a torn record of 1 byte; moved 2 lines aside, being no records; \
+                    the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {
             done: 7,

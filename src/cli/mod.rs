@@ -20,6 +20,7 @@ mod resolve;
 mod run;
 mod signals;
 mod simulate;
+mod stdout;
 mod units;
 mod words;
 

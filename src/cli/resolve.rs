@@ -18,10 +18,12 @@ use super::args::{ProgressWhen, Provider as Named, Run, Server};
 use super::console::Console;
 use super::files;
 use super::pace::Limits;
+use super::stdout;
 use super::units::Bound;
 use super::words;
 use crate::api::{check_base_url, url};
 use crate::jsonl::names::{self, Place, Places};
+use crate::jsonl::paths;
 use crate::sim::{SimServer, SimSpec};
 use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Provider, Result, Retry};
 
@@ -58,6 +60,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
     let places = Places::resolve(&named_files(run))?;
+    check_stdout(&places)?;
     if let Some(summary) = &run.summary {
         check_summary(summary, &places)?;
     }
@@ -187,6 +190,17 @@ fn check_display(run: &Run) -> Result<()> {
     }
 }
 
+/// Answers that go nowhere are paid for all the same.
+fn check_stdout(places: &Places) -> Result<()> {
+    if [&places.output, &places.errors].contains(&&Place::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed: results would be lost; name a file with -o, and for \
+             failures with --errors (/dev/null throws them away)",
+        ));
+    }
+    Ok(())
+}
+
 /// The summary replaces what is there, so it must not be one of the run's own files.
 fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
@@ -196,7 +210,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     if summary.is_dir() {
         return refused("is a directory");
     }
-    let Some(settled) = names::settled(summary) else {
+    let Some(settled) = paths::settled(summary) else {
         return refused("cannot be written: there is no such folder");
     };
     for (place, role) in [
@@ -205,7 +219,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
         (&places.errors, "the errors file"),
     ] {
         if let Place::File(path) = place
-            && names::settled(path).as_ref() == Some(&settled)
+            && paths::settled(path).as_ref() == Some(&settled)
         {
             return refused(&format!("is {role}"));
         }

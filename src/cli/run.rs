@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::Run;
+use super::args::{FsyncWhen, Money, Run};
 use super::closing::Closing;
 use super::console::{Console, Voice};
 use super::display::{Display, Look};
@@ -20,7 +20,7 @@ use super::resolve::{self, Plan};
 use super::signals::{self, Signal};
 use crate::jsonl::names::{Place, Places};
 use crate::sync::Mutex;
-use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Result, Summary};
+use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Fsync, Result, Summary};
 
 /// Runs it; the answer says how it went.
 ///
@@ -100,7 +100,14 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         .overwrite(plan.overwrite)
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
+        .fsync(match args.fsync {
+            FsyncWhen::None => Fsync::None,
+            FsyncWhen::Interval => Fsync::default(),
+            FsyncWhen::Always => Fsync::Always,
+        })
+        .repair(args.repair)
         .simulated(plan.simulator.is_some());
+    let run = with_terms(run, &args.money);
     match &args.prompts.model {
         Some(model) => {
             let prompts = &args.prompts;
@@ -108,6 +115,19 @@ fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
         }
         None => run,
     }
+}
+
+fn with_terms<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
+    if let Some(price) = money.price {
+        run = run.price(price);
+    }
+    if let Some(most) = money.max_cost {
+        run = run.max_cost(most);
+    }
+    if let Some(tokens) = money.token_budget {
+        run = run.token_budget(tokens);
+    }
+    run
 }
 
 /// Tells what a run came to, on whichever thread finds that it is over.

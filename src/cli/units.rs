@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::words;
-use crate::Rate;
+use crate::{Error, Price, Rate, Usd};
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -93,6 +93,19 @@ pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
     match count(text)? {
         tokens if tokens > MOST => Err(format!("give at most {}", words::count(MOST))),
         tokens => Ok(Rate::per_minute(tokens)),
+    }
+}
+
+/// Prices for a million tokens of prompts and of answers; free ones are, too.
+pub(crate) fn price(text: &str) -> Result<Price, String> {
+    text.parse().map_err(|error: Error| error.to_string())
+}
+
+/// US dollars, some.
+pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
+    match text.parse() {
+        Ok(Usd::ZERO) => Err("must be above zero".to_owned()),
+        amount => amount.map_err(|error: Error| error.to_string()),
     }
 }
 

@@ -3,10 +3,11 @@
 //! [`run`] puts a run over a file together. A request travels [`reader`] (lines of bytes, bounded)
 //! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
-//! [`names`] decides which files those are, and [`scan`] looks through an input before anything is
-//! sent, in a [`sweep`] on all [`cores`]. `check` is that look for its own sake, with all there is to
-//! say.
+//! [`names`] decides which files those are (and [`paths`] where they are), and [`scan`] looks through
+//! an input before anything is sent, in a [`sweep`] on all [`cores`]. `check` is that look for its
+//! own sake, with all there is to say.
 
+mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod cores;
@@ -16,6 +17,7 @@ mod journal;
 mod line;
 pub(crate) mod names;
 mod object;
+pub(crate) mod paths;
 mod problem;
 mod readback;
 mod reader;
@@ -27,5 +29,6 @@ mod summary;
 mod sweep;
 mod writer;
 
+pub use journal::Fsync;
 pub use run::FileRun;
 pub use summary::{FileProgress, Found, Summary};

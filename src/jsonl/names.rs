@@ -15,6 +15,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::paths::{LOCK, NEW, REJECTED, companion, folder, settled, settled_new};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file, or the standard stream that `-` stands for.
@@ -91,7 +92,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Completes the names and looks at no file.
+    /// Completes the names, and refuses none.
     pub(crate) fn complete(named: &Named<'_>) -> Self {
         let input = Place::new(named.input);
         let output = match (named.output, &input) {
@@ -109,6 +110,11 @@ impl Places {
         let errors = match (named.errors, &output) {
             (Some(errors), _) => Place::new(errors),
             (None, Place::Stream) => Place::Stream,
+            // Beside a device is no place for files.
+            (None, Place::File(output)) if is_device(output) => match &input {
+                Place::Stream => Place::Stream,
+                Place::File(input) => Place::File(beside(input, input.file_stem(), "errors")),
+            },
             (None, Place::File(output)) => Place::File(errors_beside(output)),
         };
         Self {
@@ -207,6 +213,11 @@ impl Place {
     }
 }
 
+/// A device, a pipe or a terminal.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
 /// `p.jsonl` → `p.KIND.jsonl` in the same folder.
 fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
     let mut name = stem.unwrap_or_default().to_owned();
@@ -224,49 +235,6 @@ fn errors_beside(output: &Path) -> PathBuf {
         _ => stem.as_os_str(),
     });
     beside(output, stem, "errors")
-}
-
-/// What is added to a file's name: while a run holds it.
-pub(crate) const LOCK: &str = ".lock";
-/// While it is written anew.
-pub(crate) const NEW: &str = ".new";
-/// For lines moved out of it, being no records.
-pub(crate) const REJECTED: &str = ".rejected";
-
-/// The file that a run makes beside one of its own, by whatever name that was given.
-pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = settled(path)
-        .unwrap_or_else(|| path.to_owned())
-        .into_os_string();
-    name.push(suffix);
-    name.into()
-}
-
-/// The path without links, whether or not there is a file yet. `None` if its folder is not there.
-pub(crate) fn settled(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().or_else(|_| settled_new(path)).ok()
-}
-
-fn settled_new(path: &Path) -> io::Result<PathBuf> {
-    // As many links as systems follow themselves.
-    const LINKS: usize = 40;
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let Ok(target) = fs::read_link(&path) else {
-            break;
-        };
-        path = folder(&path).join(target);
-    }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    Ok(folder(&path).canonicalize()?.join(name))
-}
-
-/// The folder that a file is in.
-pub(crate) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -473,7 +441,7 @@ mod tests {
     #[test]
     fn a_file_that_a_run_would_take_away_is_none_of_its_own() {
         let folder = Folder::new();
-        for name in ["o.jsonl.lock", "o.jsonl.new", "o.jsonl.rejected"] {
+        for name in ["o.jsonl.lock", "o.jsonl.tollgate-new", "o.jsonl.rejected"] {
             fs::write(folder.path(name), "").unwrap();
             folder.refused(name, "o.jsonl", "e.jsonl", "name another output with -o");
             folder.refused(name, "x.jsonl", "o.jsonl", "name another errors file with");
@@ -491,9 +459,6 @@ mod tests {
         symlink("two", folder.path("one")).unwrap();
         symlink("o.jsonl", folder.path("two")).unwrap();
         folder.refused("p.jsonl", "one", "o.jsonl", "successes only");
-        let lock = companion(&folder.path("one"), LOCK);
-        assert_eq!(lock, companion(&folder.path("o.jsonl"), LOCK));
-        assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
     }
 
     #[test]
@@ -528,6 +493,13 @@ mod tests {
             simulate: false,
         })
         .unwrap();
+        let alone = Places::resolve(&Named {
+            input: &folder.path("p.jsonl"),
+            output: Some(null),
+            errors: None,
+            simulate: false,
+        });
+        assert_eq!(alone.unwrap().errors, folder.file("p.errors.jsonl"));
         let error = folder.resolve("\u{1b}[31m", "", "").unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'), "{error}");
     }

@@ -65,6 +65,50 @@ impl<'de, const N: usize> Visitor<'de> for FieldsVisitor<'_, N> {
     }
 }
 
+/// As [`fields`], but stops where all of them have been found: what stands behind them, maybe an
+/// answer as long as a book, is not gone over. So `json` must be known to be JSON.
+pub(crate) fn first_fields<'a, const N: usize>(
+    json: &'a str,
+    names: &[&'static str; N],
+) -> [Option<&'a RawValue>; N] {
+    let mut values = [None; N];
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let first = FirstFields {
+        names,
+        values: &mut values,
+    };
+    // An error at most says that there is more of it.
+    let _more = deserializer.deserialize_map(first);
+    values
+}
+
+struct FirstFields<'n, 'a, const N: usize> {
+    names: &'n [&'static str; N],
+    values: &'n mut [Option<&'a RawValue>; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for FirstFields<'_, 'de, N> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while self.values.iter().any(Option::is_none)
+            && let Some(known) = map.next_key_seed(Name { names: self.names })?
+        {
+            match known {
+                Some(index) => self.values[index] = Some(map.next_value::<&RawValue>()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A key, as its place among the names asked for.
 struct Name<'n, const N: usize> {
     names: &'n [&'static str; N],
@@ -158,6 +202,21 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use super::*;
     use serde_json::error::Category;
+
+    #[test]
+    fn the_first_of_many_fields_are_found_without_what_follows() {
+        let [status] = first_fields(
+            r#"{"a":{"status":1},"status": 200 ,"rest":..."#,
+            &["status"],
+        );
+        assert_eq!(status.map(RawValue::get), Some("200"));
+        let [a, b] = first_fields(r#"{"b":[1],"c":"x","a":"y"}"#, &["a", "b"]);
+        assert_eq!(a.map(RawValue::get), Some("\"y\""));
+        assert_eq!(b.map(RawValue::get), Some("[1]"));
+        for json in ["null", "[]", "\"status\"", "{}", r#"{"x":1}"#] {
+            assert!(first_fields(json, &["status"])[0].is_none(), "{json}");
+        }
+    }
 
     #[test]
     fn fields_are_cut_out_byte_for_byte() {

@@ -6,7 +6,7 @@
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use super::object::fields;
+use super::object::{fields, first_fields};
 use super::record::is_success;
 use crate::api::classify::passing;
 
@@ -55,18 +55,19 @@ impl ReadRecord {
             simulated: simulated.is_some_and(|mark| mark.get() == "true"),
         };
         if let Some(result) = result {
-            let [kind, error] = nested(result, &["type", "error"]);
+            let [kind] = first_fields(result.get(), &["type"]);
             let kind = kind.map_or("", RawValue::get);
             read.done = kind == "\"succeeded\"";
-            read.passing = match (kind, error) {
-                ("\"errored\"", Some(error)) => errored_passes(read.status, error),
-                _ => !read.done,
-            };
+            read.passing = !read.done
+                && match nested(result, &["error"]) {
+                    [Some(error)] if kind == "\"errored\"" => errored_passes(read.status, error),
+                    _ => true,
+                };
             return Ok(read);
         }
-        let [status, body] = match response {
-            Some(response) => nested(response, &["status_code", "body"]),
-            None => [None; 2],
+        let [status] = match response {
+            Some(response) => first_fields(response.get(), &["status_code"]),
+            None => [None],
         };
         read.status = status.and_then(number);
         let error = error.filter(|error| error.get() != "null");
@@ -74,6 +75,7 @@ impl ReadRecord {
         if !read.done {
             let [code] = error.map_or([None], |error| nested(error, &["code"]));
             let code = code.and_then(|code| serde_json::from_str::<String>(code.get()).ok());
+            let [body] = response.map_or([None], |response| nested(response, &["body"]));
             let body = body.map_or("", RawValue::get).as_bytes();
             // A success that is not done is an answer that was of no use; another may be.
             let status = read.status.filter(|&status| !is_success(status));

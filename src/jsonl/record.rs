@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::hash::LineHash;
 use super::line::Dialect;
 use super::object::fields;
+use crate::api::Usd;
 
 /// The most of a body that is no JSON to keep, in bytes.
 const SNIPPET: usize = 2 << 10;
@@ -57,6 +58,8 @@ pub(crate) struct Extras<'a> {
     pub(crate) wait: Duration,
     pub(crate) prompt_tokens: Option<u64>,
     pub(crate) completion_tokens: Option<u64>,
+    /// Of the answer, where there is a price.
+    pub(crate) cost: Option<Usd>,
     /// The provider's finer reason for a failed row, such as `rate_limit_exceeded`.
     pub(crate) code: Option<&'a str>,
 }
@@ -121,6 +124,9 @@ impl RecordWriter {
             }
             if let Some(tokens) = extras.completion_tokens {
                 object.number("completion_tokens", tokens);
+            }
+            if let Some(cost) = extras.cost {
+                object.raw("cost_usd", &cost.to_string());
             }
             if let Some(line) = extras.line {
                 object.number("line", line);
@@ -354,6 +360,7 @@ mod tests {
                 wait: Duration::from_millis(1250),
                 prompt_tokens: Some(5),
                 completion_tokens: Some(7),
+                cost: Some("0.0000125".parse().unwrap()),
                 code: None,
             },
         }
@@ -397,7 +404,7 @@ mod tests {
             "error": null,
             "tollgate": {
                 "attempts": 2, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
-                "line": 3, "hash": hash.to_string(),
+                "cost_usd": 0.000_012_5, "line": 3, "hash": hash.to_string(),
             },
         });
         assert_eq!(value, expected);

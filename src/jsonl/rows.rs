@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::vec;
 
+use super::budget::Budget;
 use super::hash::LineHash;
 use super::journal::{Entry, Past, Standing, Table};
 use super::line::{Dialect, Format, RequestLine};
@@ -67,7 +71,10 @@ impl Row {
 }
 
 /// Sends rows; those that are none never get to the gate.
-pub(super) struct SendRows(pub(super) Client);
+pub(super) struct SendRows {
+    pub(super) client: Client,
+    pub(super) budget: Arc<Budget>,
+}
 
 impl Job for SendRows {
     type Input = Row;
@@ -76,19 +83,28 @@ impl Job for SendRows {
 
     fn cost(&self, row: &Row) -> Result<Cost> {
         match &row.request {
-            Ok(request) => Ok(self.0.reserve(request)),
+            Ok(request) => Ok(self.client.reserve(request)),
             Err(error) => Err(error.clone()),
         }
     }
 
     fn attempt(&self, row: &Row, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
-        match &row.request {
-            Ok(request) => self.0.attempt(request, attempt),
-            Err(error) => Err(Failed {
-                error: error.clone(),
-                verdict: Verdict::Fail,
-            }),
+        let request = row.request.as_ref().map_err(|error| Failed {
+            error: error.clone(),
+            verdict: Verdict::Fail,
+            usage: None,
+        })?;
+        let outcome = self.client.attempt(request, attempt);
+        let usage = match &outcome {
+            Ok(reply) => reply.usage(),
+            Err(failed) => failed.usage,
+        };
+        // Here and not where it is written down, while the place at the gate is still taken: nobody
+        // is let through in between.
+        if usage.is_some_and(|usage| self.budget.spend(&usage)) {
+            attempt.cancel.cancel();
         }
+        outcome
     }
 
     fn verdict(&self, failed: &Failed) -> Verdict {
@@ -142,6 +158,11 @@ impl ReadSoFar {
         self.order.lock().take()
     }
 
+    /// The rows read so far are answered; the run says in the end why there were no more.
+    pub(super) fn fail(&self, why: Error) {
+        *self.failure.lock() = Some(why);
+    }
+
     /// Why reading ended before the input did.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
@@ -155,6 +176,8 @@ pub(super) struct Rows {
     lines: Option<Lines<Box<dyn Read + Send>>>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
+    /// Lines that need not be read, as somebody has.
+    passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
     order: Option<Vec<Entry<u64>>>,
     so_far: Arc<ReadSoFar>,
@@ -174,17 +197,18 @@ pub(super) struct Reading {
 
 impl Rows {
     /// `survey`: what a look through the whole input has found, if it can be read twice.
-    pub(super) fn new(with: Reading, survey: Option<&Survey>) -> (Self, Arc<ReadSoFar>) {
+    pub(super) fn new(with: Reading, survey: Option<Survey>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
-        if let Some(survey) = survey {
-            so_far.skipped.store(survey.done, Relaxed);
-            so_far.failed.store(survey.failed, Relaxed);
-        }
+        let seen = survey.is_none().then(HashSet::new);
+        let survey = survey.unwrap_or_default();
+        so_far.skipped.store(survey.done, Relaxed);
+        so_far.failed.store(survey.failed, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
-            seen: survey.is_none().then(HashSet::new),
+            seen,
+            passed_over: survey.passed_over.into_iter().peekable(),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
@@ -207,6 +231,13 @@ impl Rows {
                 return Ok(None);
             };
             self.so_far.rows.fetch_add(1, Relaxed);
+            let number = line.number;
+            let passed = &mut self.passed_over;
+            while passed.next_if(|lines| lines.end <= number).is_some() {}
+            // Its id is wanted for the order, if for nothing else.
+            if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
+                continue;
+            }
             let row = match with.format.parse(line) {
                 Ok(line) => Row::of(line),
                 Err(bad) => Row::bad(*bad),
@@ -249,11 +280,68 @@ impl Iterator for Rows {
         match self.pull() {
             Ok(row) => row,
             Err(error) => {
-                // The rows read so far are answered; the run says in the end why there were no more.
-                *self.so_far.failure.lock() = Some(error);
+                self.so_far.fail(error);
                 self.lines = None;
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonl::line::DEFAULT_ENDPOINT;
+
+    fn rows(
+        input: &'static str,
+        cancel: &Cancel,
+        survey: Option<Survey>,
+    ) -> (Rows, Arc<ReadSoFar>) {
+        let with = Reading {
+            place: Place::Stream,
+            source: Some(Box::new(input.as_bytes())),
+            format: Format::Requests {
+                endpoint: DEFAULT_ENDPOINT.to_owned(),
+            },
+            past: Arc::new(Past::default()),
+            cancel: cancel.clone(),
+            note_order: false,
+        };
+        Rows::new(with, survey)
+    }
+
+    const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
+
+    #[test]
+    fn no_line_is_read_after_a_cancel() {
+        let cancel = Cancel::new();
+        let (mut rows, so_far) = rows(THREE, &cancel, None);
+        assert!(rows.next().is_some());
+        cancel.cancel();
+        assert!(rows.next().is_none());
+        assert_eq!((so_far.rows(), so_far.reached_end()), (1, false));
+        assert!(so_far.failure().is_none());
+    }
+
+    #[test]
+    fn lines_that_somebody_has_looked_at_are_counted_and_not_read_again() {
+        let survey = Survey {
+            done: 2,
+            passed_over: vec![1..2, 4..5],
+            ..Survey::default()
+        };
+        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(survey));
+        let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
+        assert_eq!(ids, ["b"]);
+        assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));
+        assert!(so_far.reached_end());
+    }
+
+    #[test]
+    fn on_a_stream_the_later_line_of_an_id_is_no_request() {
+        let (rows, _) = rows(THREE, &Cancel::new(), None);
+        let wrong: Vec<_> = rows.map(|row| row.request.is_err()).collect();
+        assert_eq!(wrong, [false, false, true]);
     }
 }

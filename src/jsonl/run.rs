@@ -1,11 +1,13 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
 use std::fmt;
+use std::io::Seek;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Earlier, Journal, Locks, Opening, Past, Taking};
+use super::budget::{Budget, Terms};
+use super::journal::{Earlier, Fsync, Journal, Locks, Opening, Past, Taking};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
@@ -13,7 +15,7 @@ use super::rows::{Reading, Rows, SendRows};
 use super::scan::{Survey, scan};
 use super::summary::{FileProgress, Found, Summary};
 use super::writer::{Writer, Writing};
-use crate::api::Client;
+use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
@@ -38,6 +40,9 @@ struct Choices {
     retry_failed: bool,
     force_resume: bool,
     simulated: bool,
+    fsync: Fsync,
+    repair: bool,
+    terms: Terms,
 }
 
 impl Default for Choices {
@@ -51,6 +56,9 @@ impl Default for Choices {
             retry_failed: false,
             force_resume: false,
             simulated: false,
+            fsync: Fsync::default(),
+            repair: false,
+            terms: Terms::default(),
         }
     }
 }
@@ -177,6 +185,73 @@ impl FileRun<'_> {
         self
     }
 
+    /// When results are brought to the disk. Default: what has waited for a second, and all of it
+    /// at the end.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Fsync};
+    ///
+    /// let run = Client::from_env()?.jsonl("in.jsonl", "out.jsonl");
+    /// run.fsync(Fsync::Always).run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fsync(mut self, fsync: Fsync) -> Self {
+        self.choices.fsync = fsync;
+        self
+    }
+
+    /// Moves lines of the output that are no records to a file beside it, with `.rejected` behind
+    /// its name, and asks for their rows again. Default: such a line, other than a torn one at the
+    /// end, is an error that names it; so is a file without a single record, whatever is chosen
+    /// here.
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.choices.repair = repair;
+        self
+    }
+
+    /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
+    /// Default: unknown.
+    pub fn price(mut self, price: Price) -> Self {
+        self.choices.terms.price = Some(price);
+        self
+    }
+
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Default: no bound.
+    ///
+    /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
+    /// written down, and may cost more than was left. [`Summary::stopped`] is of kind
+    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget), and a rerun carries on, with as much again.
+    ///
+    /// What was spent is what the provider's answers say: those without a usage count nothing, and
+    /// neither does an answer that was lost on the way.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// # let client = tollgate::Client::from_env()?;
+    /// let summary = client
+    ///     .jsonl("in.jsonl", "out.jsonl")
+    ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
+    ///     .max_cost("2.50".parse()?)
+    ///     .run()?;
+    /// println!("{} USD", summary.progress.cost.unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_cost(mut self, most: Usd) -> Self {
+        self.choices.terms.max_cost = Some(most);
+        self
+    }
+
+    /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
+    /// Default: no bound.
+    pub fn token_budget(mut self, tokens: u64) -> Self {
+        self.choices.terms.max_tokens = Some(tokens);
+        self
+    }
+
     /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
     /// end.
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -212,33 +287,36 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
+        self.choices.terms.check()?;
         let places = self.places()?;
-        let mut locks = Locks::take(&places, self.client.settings().limiter.concurrency())?;
+        // Answered rows may wait for their turn, so a kill loses those, too.
+        let unwritten = if self.choices.ordered {
+            self.client.settings().window()
+        } else {
+            self.client.settings().limiter.concurrency()
+        };
+        let mut locks = Locks::take(&places, unwritten)?;
         let format = self.format();
-        let input = places.input.open_input()?;
+        let mut input = places.input.open_input()?;
         let opening = Opening {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
+            repair: self.choices.repair,
             taking: Taking {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,
             },
+            fsync: self.choices.fsync,
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
         let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
-        let survey = look_through(&places.input, &format, &past, &outside)?;
-        let found = Found::new(&past, &traces, survey.as_ref());
+        let survey = look_through(&mut input, &places.input, &format, &past, &outside)?;
+        let found = Found::new(&past, &traces, survey.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;
         locks.begin();
-        if let Some(rows) = locks.left_in_flight() {
-            log::warn!(
-                "a run over this output was killed: up to {rows} rows that it had in flight may \
-                 have been billed, and are sent again"
-            );
-        }
         let past = Arc::new(past);
         let reading = Reading {
             place: places.input,
@@ -252,11 +330,12 @@ impl FileRun<'_> {
             note_order,
         };
         let total = survey.as_ref().map(Survey::total);
-        let (rows, so_far) = Rows::new(reading, survey.as_ref());
+        let (rows, so_far) = Rows::new(reading, survey);
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
+        let budget = Arc::new(Budget::new(self.choices.terms));
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
@@ -265,6 +344,7 @@ impl FileRun<'_> {
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
             so_far,
+            budget: Arc::clone(&budget),
             past,
             total,
             found,
@@ -273,7 +353,7 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.look();
-        let job = SendRows(client);
+        let job = SendRows { client, budget };
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {
@@ -325,15 +405,17 @@ impl fmt::Debug for FileRun<'_> {
 
 /// Looks through an input that can be read twice, before anything is sent.
 fn look_through(
+    input: &mut Input,
     place: &Place,
     format: &Format,
     past: &Past,
     cancel: &Cancel,
 ) -> Result<Option<Survey>> {
-    let Input::Regular(file) = place.open_input()? else {
+    let Input::Regular(file) = input else {
         return Ok(None);
     };
-    let survey = scan(file, place, format, past, cancel)?;
+    let survey = scan(&*file, place, format, past, cancel)?;
     survey.check(place)?;
+    file.rewind().map_err(|error| place.unreadable(error))?;
     Ok(Some(survey))
 }

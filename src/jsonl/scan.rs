@@ -6,6 +6,7 @@
 //! What grows with the file is the table of [ids](super::ids), which is freed before the run begins.
 
 use std::io::Read;
+use std::ops::Range;
 
 use super::cores::Cores;
 use super::hash::LineHash;
@@ -33,6 +34,8 @@ pub(crate) struct Survey {
     /// Of all these, those that have failed for good.
     pub(crate) failed: u64,
     pub(crate) changed: Changes,
+    /// The numbers of the lines that are done or have failed for good, in stretches and in order.
+    pub(crate) passed_over: Vec<Range<u64>>,
     /// Every line whose id an earlier line has, in the order of the file.
     pub(crate) duplicates: Vec<Duplicate>,
 }
@@ -87,6 +90,13 @@ fn list(named: impl Iterator<Item = String>, all: u64) -> String {
 }
 
 impl Survey {
+    fn pass_over(&mut self, lines: Range<u64>) {
+        match self.passed_over.last_mut() {
+            Some(last) if last.end == lines.start => last.end = lines.end,
+            _ => self.passed_over.push(lines),
+        }
+    }
+
     /// All rows, those included that are no requests.
     pub(crate) fn total(&self) -> u64 {
         self.rows + self.bad
@@ -170,8 +180,14 @@ impl Part {
             let id = LineHash::of(custom_id.as_bytes());
             match past.standing(id, hash) {
                 Standing::ToDo => {}
-                Standing::Done => survey.done += 1,
-                Standing::Failed => survey.failed += 1,
+                Standing::Done => {
+                    survey.done += 1;
+                    survey.pass_over(number..number + 1);
+                }
+                Standing::Failed => {
+                    survey.failed += 1;
+                    survey.pass_over(number..number + 1);
+                }
                 Standing::Changed => survey.changed.note(number, &custom_id),
             }
             found.ids.note(id, number);
@@ -186,6 +202,9 @@ impl Part {
         survey.done += more.done;
         survey.failed += more.failed;
         survey.changed.add(more.changed);
+        for lines in more.passed_over {
+            survey.pass_over(lines);
+        }
         self.ids.append(later.ids);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::journal::{Past, Traces};
 use super::scan::Survey;
+use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
 
@@ -21,27 +22,33 @@ pub struct Found {
     pub to_do: Option<u64>,
     /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
     pub torn_bytes: u64,
+    /// Lines of the output that were no records, and were
+    /// [moved aside](crate::FileRun::repair).
+    pub rejected: u64,
+    /// Rows that a run which was killed may have paid for without a record, at most: those it had in
+    /// flight are sent again.
+    pub possibly_billed_twice: u64,
 }
 
 impl Found {
     /// Nothing, if this is no run that carries on.
-    pub(super) fn new(past: &Past, traces: &Traces, survey: Option<&Survey>) -> Option<Self> {
-        if past.is_empty() && traces.torn_bytes == 0 {
+    pub(super) fn new(
+        past: &Past,
+        traces: &Traces,
+        survey: Option<&Survey>,
+        left_in_flight: Option<u64>,
+    ) -> Option<Self> {
+        if past.is_empty() && traces.torn_bytes + traces.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
-        let torn_bytes = traces.torn_bytes;
-        Some(match survey {
-            Some(survey) => Self {
-                done: survey.done,
-                failed: Some(survey.failed),
-                to_do: Some(survey.total() - survey.done - survey.failed),
-                torn_bytes,
-            },
-            None => Self {
-                done: past.done(),
-                torn_bytes,
-                ..Self::default()
-            },
+        let to_do = survey.map(|survey| survey.total() - survey.done - survey.failed);
+        Some(Self {
+            done: survey.map_or_else(|| past.done(), |survey| survey.done),
+            failed: survey.map(|survey| survey.failed),
+            to_do,
+            torn_bytes: traces.torn_bytes,
+            rejected: traces.rejected,
+            possibly_billed_twice: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }
 }
@@ -64,10 +71,13 @@ pub struct FileProgress {
     /// What earlier runs left, if this one carries on; known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress) on.
     pub found: Option<Found>,
-    /// Model tokens of prompts, as the provider counted them.
+    /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
+    /// use are in it where they say what they took.
     pub prompt_tokens: u64,
-    /// Model tokens of answers, as the provider counted them.
+    /// Model tokens of answers, in the same way.
     pub completion_tokens: u64,
+    /// What those cost, if there is a [`price`](crate::FileRun::price).
+    pub cost: Option<Usd>,
     /// Time since the input was opened.
     pub elapsed: Duration,
     /// The outage that keeps the run waiting now, if one does.
@@ -75,7 +85,8 @@ pub struct FileProgress {
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, and those whose answers could not be written.
+    /// that may pass, those whose answers could not be written, and those that a run which was
+    /// killed may have had in flight ([`Found::possibly_billed_twice`]).
     pub engine: Progress,
 }
 
@@ -115,8 +126,8 @@ impl Summary {
     ///
     /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
-    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null: no
-    /// prices are known), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
+    /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
     /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
@@ -140,7 +151,7 @@ impl Summary {
             "threads_peak": engine.threads_peak,
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
-            "cost_usd": Value::Null,
+            "cost_usd": progress.cost.map(Usd::as_f64),
             "wait_s": {
                 "gate_requests": seconds(engine.gate.requests),
                 "gate_tokens": seconds(engine.gate.tokens),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, Past};
+use super::budget::Budget;
+use super::journal::{Ending, Journal, Past, Unwritten};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, Found, Summary};
@@ -31,6 +32,7 @@ pub(super) struct Writing<'p> {
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
+    pub(super) budget: Arc<Budget>,
     pub(super) past: Arc<Past>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
@@ -59,15 +61,18 @@ pub(super) struct Writer<'p> {
 }
 
 impl Consumer<Row, Reply, Failed> for Writer<'_> {
-    fn take(&mut self, done: Outcome) {
+    fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
-            return;
+            return 1;
         };
         order.insert(done.index, done);
+        let mut recorded = 0;
         while let Some(done) = self.with.order.as_mut().and_then(Reorder::pop) {
             self.record(done);
+            recorded += 1;
         }
+        recorded
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -104,7 +109,7 @@ impl<'p> Writer<'p> {
         let Some(row) = done.input else {
             // The reading side panicked: a fault of our own, and the input's end for this run.
             if let Err(failure) = done.result {
-                self.broken = Some(into_error(failure, 0, false));
+                self.with.so_far.fail(into_error(failure, 0, false));
             }
             return;
         };
@@ -130,10 +135,9 @@ impl<'p> Writer<'p> {
 
     fn success(&mut self, row: &Row, reply: &Reply, mut extras: Extras<'_>) {
         if let Some(usage) = reply.usage() {
-            self.progress.prompt_tokens += usage.prompt_tokens;
-            self.progress.completion_tokens += usage.completion_tokens;
             extras.prompt_tokens = Some(usage.prompt_tokens);
             extras.completion_tokens = Some(usage.completion_tokens);
+            extras.cost = self.with.budget.cost_of_one(&usage);
         }
         let record = Record {
             dialect: row.dialect,
@@ -197,28 +201,14 @@ impl<'p> Writer<'p> {
         self.with.past.ended(row.custom_id.as_deref());
     }
 
+    /// Writes what is ready, and sees to the files.
     fn flush(&mut self) {
-        if self.results.is_empty() && self.errors.is_empty() {
-            return;
-        }
-        if self.broken.is_none() {
-            let written = self
-                .with
-                .journal
-                .write_results(&self.results)
-                .and_then(|()| self.with.journal.write_errors(&self.errors));
-            match written {
-                Ok(()) => {
-                    self.last_record = Instant::now();
-                    self.progress.succeeded += self.ready.0;
-                    self.failed += self.ready.1;
-                }
-                Err(error) => {
-                    // Answers that cannot be kept are not worth fetching.
-                    self.broken = Some(error);
-                    self.with.cancel.cancel();
-                }
-            }
+        if self.broken.is_none()
+            && let Err(error) = self.write()
+        {
+            // Answers that cannot be kept are not worth fetching.
+            self.broken = Some(error);
+            self.with.cancel.cancel();
         }
         if self.broken.is_some() {
             self.paid_again += self.ready.0;
@@ -228,14 +218,33 @@ impl<'p> Writer<'p> {
         self.ready = (0, 0);
     }
 
+    fn write(&mut self) -> Result<()> {
+        let (journal, now) = (&mut self.with.journal, Instant::now());
+        if self.ready != (0, 0) {
+            let results = journal.write_results(&self.results, now);
+            self.progress.succeeded += count(&mut self.ready.0, &self.results, &results);
+            results?;
+            let errors = journal.write_errors(&self.errors, now);
+            self.failed += count(&mut self.ready.1, &self.errors, &errors);
+            errors?;
+            self.last_record = now;
+        }
+        journal.tick(now)
+    }
+
     pub(super) fn look(&mut self) {
         self.progress.elapsed = self.with.opened.elapsed();
         self.progress.skipped = self.with.so_far.skipped();
         self.progress.failed_before = self.with.so_far.failed();
         self.progress.failed = self.failed + self.progress.failed_before;
+        let spent = self.with.budget.spent();
+        self.progress.prompt_tokens = spent.prompt_tokens;
+        self.progress.completion_tokens = spent.completion_tokens;
+        self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        self.progress.engine.maybe_billed_twice += self.paid_again;
+        let before = self.with.found.unwrap_or_default().possibly_billed_twice;
+        self.progress.engine.maybe_billed_twice += self.paid_again + before;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }
@@ -253,6 +262,7 @@ impl<'p> Writer<'p> {
                 Writing {
                     journal,
                     so_far,
+                    budget,
                     past,
                     opened,
                     ..
@@ -263,23 +273,33 @@ impl<'p> Writer<'p> {
             mut stopped,
             ..
         } = self;
-        let stopped_early = stopped.is_some() || cancelled.is_cancelled();
-        let closed = journal.close(
-            &past,
-            &Ending {
-                // A file has been looked through to its end beforehand.
-                whole_input: progress.total.is_some() || so_far.reached_end(),
-                // The next run will put right what is not complete.
-                order: so_far.take_order().filter(|_| !stopped_early),
-            },
-        );
-        if let Some(error) = broken.or(so_far.failure()) {
+        if let Some(error) = broken {
+            // What is on file is whole, and no write can be trusted any more to keep it so.
             return Err(error);
         }
-        closed?;
         if stopped.is_none() && cancelled.is_cancelled() {
             stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
+        // A file has been looked through to its end beforehand.
+        let whole_input = progress.total.is_some() || so_far.reached_end();
+        let requests = progress.total.unwrap_or(0).max(so_far.rows());
+        let not_attempted = requests.saturating_sub(progress.done());
+        // A budget that was spent by the last row has stopped nothing.
+        if stopped.is_none() && (not_attempted > 0 || !whole_input) {
+            stopped = budget.exhausted();
+        }
+        let closed = journal.close(
+            &past,
+            &Ending {
+                whole_input,
+                // The next run will put right what is not complete.
+                order: so_far.take_order().filter(|_| stopped.is_none()),
+            },
+        );
+        if let Some(error) = so_far.failure() {
+            return Err(error);
+        }
+        closed?;
         // Where the time went is the better half of the news.
         if let Some(error) = &mut stopped
             && error.kind() == ErrorKind::Deadline
@@ -290,13 +310,26 @@ impl<'p> Writer<'p> {
         {
             *error = error.clone().with_source(cause);
         }
-        let requests = progress.total.unwrap_or(0).max(so_far.rows());
         Ok(Summary {
             requests,
-            not_attempted: requests.saturating_sub(progress.done()),
+            not_attempted,
             stopped,
             wall: last_record.duration_since(opened),
             progress,
         })
     }
+}
+
+/// Takes from `ready` the records that are in their file now: all of them, or if the write failed
+/// the lines that it kept.
+fn count(ready: &mut u64, records: &[u8], written: &Result<(), Unwritten>) -> u64 {
+    let count = match written {
+        Ok(()) => *ready,
+        Err(unwritten) => {
+            let kept = &records[..unwritten.kept];
+            kept.split_inclusive(|byte| *byte == b'\n').count() as u64
+        }
+    };
+    *ready -= count;
+    count
 }

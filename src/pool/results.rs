@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::job::{Done, Failure};
+use crate::clock::{Bell, Clock};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +89,13 @@ pub(crate) struct Delivery<I, T, E> {
 /// settled then never is more than there are threads, and a consumer that writes it down loses no
 /// more than that when the process is killed.
 #[derive(Debug)]
-pub(crate) struct Hold(#[expect(dead_code, reason = "its drop is the news")] Sender<()>);
+pub(crate) struct Hold(Arc<Bell>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
 
 /// The receiving side.
 #[derive(Debug)]
@@ -131,12 +138,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
                 .send(Some(Delivery { done, hold: None }))
                 .is_ok();
         }
-        let (hold, released) = bounded(0);
-        let hold = Some(Hold(hold));
+        let bell = Bell::new();
+        let hold = Some(Hold(Arc::clone(&bell)));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
         if wanted && !self.gone.load(Ordering::SeqCst) {
-            // Nothing is ever sent: its end is waited for.
-            let _released = released.recv();
+            // Not for a time to come, so whatever clock the run goes by.
+            Clock::system().park(&bell, None);
         }
         wanted
     }

@@ -204,8 +204,7 @@ impl Settings {
                 next_outcome(&outcomes, consumer, || holds.clear())
             {
                 holds.extend(hold);
-                intake.delivered(1);
-                consumer.take(done);
+                intake.delivered(consumer.take(done));
                 refill();
             }
             Ok(())
@@ -250,7 +249,9 @@ impl Settings {
 
 /// Takes the outcomes of a run on the thread that started it.
 pub(crate) trait Consumer<I, T, E> {
-    fn take(&mut self, done: Done<I, T, E>);
+    /// Takes an outcome; the answer is how many it has let go of. One that it holds back, for those
+    /// before it, stays in the window of the input until then: memory is bounded by that.
+    fn take(&mut self, done: Done<I, T, E>) -> usize;
 
     /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
     /// consumers that have nothing to do between outcomes. Where there is a lull, the threads whose
@@ -264,8 +265,9 @@ pub(crate) trait Consumer<I, T, E> {
 }
 
 impl<I, T, E, F: FnMut(Done<I, T, E>)> Consumer<I, T, E> for F {
-    fn take(&mut self, done: Done<I, T, E>) {
+    fn take(&mut self, done: Done<I, T, E>) -> usize {
         self(done);
+        1
     }
 }
 

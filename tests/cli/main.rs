@@ -9,6 +9,7 @@ pub mod tool;
 mod bad_input;
 mod check;
 mod locks;
+mod money;
 mod others;
 mod parsers;
 mod resume;

@@ -62,6 +62,23 @@ fn a_fresh_run_carries_nothing_on() {
 }
 
 #[test]
+fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    for (in_flight, lost) in [(2, 2), (64, 3)] {
+        let folder = begun(&server);
+        let left = format!("4194304\n{in_flight} in flight at most\n");
+        folder.write("p.results.jsonl.lock", left);
+        let arguments = ["run", "p.jsonl", "--summary", "s.json"];
+        let told = folder.tool(&arguments).at(&server).run().code(0);
+        let found = format!("the last run was killed: at most {lost} possibly billed twice\n");
+        told.says(&[&found, &format!("{lost} possibly billed twice:")]);
+        assert_eq!(folder.json("s.json")["possibly_billed_twice"], lost);
+        let told = folder.tool(&arguments).at(&server).run().code(0);
+        told.never_says(&["billed"]);
+    }
+}
+
+#[test]
 fn a_changed_request_is_refused_on_a_stream_too_unless_forced() {
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let folder = Folder::new();

@@ -433,3 +433,24 @@ fn a_run_that_an_outage_holds_up_says_what_it_waits_for() {
         "{summary}"
     );
 }
+
+#[test]
+fn a_try_has_its_time_and_no_more() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::stall(),
+        _ => Reply::ok_chat("hello"),
+    });
+    let arguments = ["run", "p.jsonl", "-c", "1", "--timeout", "300ms"];
+    let once = [&arguments[..], &["--max-attempts", "1"]].concat();
+    folder.tool(&once).at(&server).run().code(1);
+    let seen = server.requests();
+    // Never early; 10 ms for the way to the server.
+    assert!(seen[1].at - seen[0].at >= Duration::from_millis(300 - 10));
+    assert_eq!(
+        folder.records("p.errors.jsonl")[0]["error"]["code"],
+        "timeout"
+    );
+    folder.tool(&arguments).at(&server).run().code(0);
+}

@@ -123,6 +123,49 @@ fn the_second_ends_it_at_once() {
 }
 
 #[test]
+fn what_waits_at_the_gate_or_out_a_pause_is_not_sent_after_the_first() {
+    // Both wait for longer than any machine takes to hear a signal.
+    let slow: &[&str] = &["--rpm", "2", "--burst", "2"];
+    for (pace, reply) in [
+        (slow, Reply::ok_chat("hello")),
+        (&[], Reply::status(503).header("retry-after", "60")),
+    ] {
+        let folder = Folder::new();
+        folder.requests(6);
+        let server = Faultd::replies([Reply::ok_chat("hello"), reply]);
+        let run = ["run", "p.jsonl", "-c", "1", "--summary", "s.json"];
+        let tool = folder.tool(&[&run[..], pace].concat()).at(&server);
+        let running = tool.start();
+        until_asked(&server, 2);
+        send(&running, Signal::INT);
+        running.wait().code(130).says(&["stopping"]);
+        assert_eq!(server.count(), 2, "{pace:?}");
+        let left = 6 - folder.records("p.results.jsonl").len();
+        assert_eq!(folder.json("s.json")["not_attempted"], left, "{pace:?}");
+    }
+}
+
+#[test]
+fn quit_ends_it_at_once_and_what_is_on_file_stays() {
+    let folder = Folder::new();
+    folder.requests(6);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::ok_chat("hello"),
+        _ => Reply::stall(),
+    });
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "2"]).at(&server);
+    let running = tool.start();
+    until_asked(&server, 3);
+    send(&running, Signal::QUIT);
+    let ended = running.wait();
+    assert_eq!(ended.code, None, "{ended:#?}");
+    assert_eq!(folder.records("p.results.jsonl").len(), 1);
+    let fast = Faultd::replies([Reply::ok_chat("hello")]);
+    folder.tool(&["run", "p.jsonl"]).at(&fast).run().code(0);
+    assert_eq!(fast.count(), 5);
+}
+
+#[test]
 fn when_the_grace_is_over_connections_are_closed() {
     let folder = Folder::new();
     folder.requests(2);

@@ -58,6 +58,27 @@ fn streams_may_not_be_there_at_all() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn results_for_a_closed_standard_output_are_not_paid_for() {
+    let server = slow();
+    let url = format!("{}/v1", server.url());
+    let run = |redirected: &str| {
+        let folder = Folder::new();
+        folder.requests(5);
+        let script = format!("exec \"$TOLLGATE\" run p.jsonl -o - {redirected}");
+        let tool = folder.shell(&script).env("OPENAI_BASE_URL", &url);
+        tool.env("OPENAI_API_KEY", KEY).run()
+    };
+    run(">&-")
+        .code(2)
+        .says(&["standard output is closed", "-o"]);
+    assert_eq!(server.count(), 0);
+    // Somebody who says so may throw them away.
+    run("> /dev/null").code(0);
+    assert_eq!(server.count(), 5);
+}
+
 #[test]
 fn no_terminal_gets_plain_lines_now_and_then_and_no_escapes() {
     let folder = Folder::new();

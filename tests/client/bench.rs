@@ -21,6 +21,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) index: usize,
     /// When it came, on the virtual clock, after the start.
     pub(crate) at: Duration,
+    /// How much time it has.
+    pub(crate) left: Duration,
     pub(crate) call: &'a Call<'a>,
 }
 
@@ -80,7 +82,13 @@ pub(crate) fn bench_with(
             });
             log.len() - 1
         };
-        answer(&Ask { index, at, call })
+        let left = call.deadline - clock.now();
+        answer(&Ask {
+            index,
+            at,
+            left,
+            call,
+        })
     });
     let builder = Client::builder()
         .base_url("http://127.0.0.1:9/v1")

@@ -322,3 +322,25 @@ fn an_error_inside_a_success_is_none() {
     let times = times_after(move || Ok(answer(200, &body)));
     assert_eq!(times.len(), 2);
 }
+
+#[test]
+fn an_attempt_has_its_timeout_or_what_the_deadline_leaves_of_it() {
+    let bench = bench_with(
+        |builder| builder.timeout(secs(10)),
+        |ask| {
+            assert_eq!(ask.left, secs(10).min(secs(30).saturating_sub(ask.at)));
+            with(limited(), &[("retry-after", "8")])
+        },
+    );
+    let client = bench.client.clone().with_deadline(secs(30));
+    let error = bench
+        .run_on(&client, |client| client.chat("m", "hi").send())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+    // The last of them had less than its timeout.
+    assert!(
+        bench.times().iter().any(|at| *at > secs(20)),
+        "{:?}",
+        bench.times()
+    );
+}

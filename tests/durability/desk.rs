@@ -15,18 +15,24 @@ use crate::provider::row_of;
 pub(crate) struct Desk {
     folder: TempDir,
     sent: Arc<Mutex<Vec<usize>>>,
-    script: fn(usize) -> (u16, String),
+    script: Script,
 }
+
+/// What a row is answered with: a status and a body.
+pub(crate) type Script = Arc<dyn Fn(usize) -> (u16, String) + Send + Sync>;
 
 impl Desk {
     /// With this input, and a provider that answers each row as `script` says.
-    pub(crate) fn new(input: &str, script: fn(usize) -> (u16, String)) -> Self {
+    pub(crate) fn new(
+        input: &str,
+        script: impl Fn(usize) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         // Every run brings its files to the disk, which a folder in memory spares a thousand times.
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
         let desk = Self {
             folder: folder.expect("a temporary folder"),
             sent: Arc::default(),
-            script,
+            script: Arc::new(script),
         };
         desk.write("p.jsonl", input);
         desk
@@ -58,7 +64,7 @@ impl Desk {
         &self,
         set: impl FnOnce(FileRun<'static>) -> FileRun<'static>,
     ) -> Result<Summary> {
-        let (log, script) = (Arc::clone(&self.sent), self.script);
+        let (log, script) = (Arc::clone(&self.sent), Arc::clone(&self.script));
         let transport = MemoryTransport::new(move |call: &Call<'_>| {
             let row = row_of(call.body);
             log.lock().unwrap_or_else(PoisonError::into_inner).push(row);

@@ -62,9 +62,13 @@ impl Disk {
 fn a_file_that_may_grow_no_more_is_cut_to_whole_records_and_carried_on_with() {
     for blocks in [1, 2, 3, 5, 8, 13, 21] {
         let disk = Disk::new();
-        let script = format!("ulimit -f {blocks}; exec \"$TOLLGATE\" run p.jsonl -c 4");
+        let run = "exec \"$TOLLGATE\" run p.jsonl -c 4 --summary s.json";
+        let script = format!("ulimit -f {blocks}; {run}");
         let tool = disk.provider.told(disk.folder.shell(&script));
-        tool.run().code(4).says(&["error: ", ".jsonl"]);
+        tool.run().code(4).says(&["error: ", ".jsonl", "make room"]);
+        // Whole records of a write that failed half-way are kept, and they count.
+        let kept = disk.folder.records("p.results.jsonl").len();
+        assert_eq!(disk.folder.json("s.json")["succeeded"], kept);
         disk.rerun();
     }
 }
@@ -221,6 +225,40 @@ fn bringing_a_file_to_the_disk_is_not_tried_again_once_it_has_failed() {
         };
         ended.code(4).says(&["error: ", file]);
         assert_eq!(disk.calls("sync"), 1, "{file}");
+        disk.rerun();
+    }
+}
+
+#[test]
+fn results_are_brought_to_the_disk_as_often_as_asked() {
+    for when in ["always", "interval", "none"] {
+        let disk = Disk::new();
+        let Some(ended) = disk.shimmed("p.results.jsonl", "", &["--fsync", when]) else {
+            return;
+        };
+        ended.code(1);
+        let log = disk.folder.read("shim.log");
+        match when {
+            "always" => assert!(!log.contains("write\nwrite\n"), "{log}"),
+            // At its end, and at most once a second before.
+            "interval" => assert!(log.ends_with("sync\n"), "{log}"),
+            _ => assert_eq!(disk.calls("sync"), 0),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_behind_what_could_not_be_brought_to_the_disk() {
+    for number in [2, 5] {
+        let disk = Disk::new();
+        let fault = format!("sync={number}");
+        let always = ["--fsync", "always"];
+        let Some(ended) = disk.shimmed("p.results.jsonl", &fault, &always) else {
+            return;
+        };
+        ended.code(4).says(&["error: ", "p.results.jsonl"]);
+        assert_eq!(disk.calls("sync"), number);
+        assert!(disk.folder.read("shim.log").ends_with("sync\n"));
         disk.rerun();
     }
 }

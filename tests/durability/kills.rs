@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::provider::{Provider, answer, id, requests, row_in};
 use crate::support::quick::Quick;
@@ -22,12 +23,51 @@ const SIGKILL: i32 = 9;
 
 #[test]
 fn killed_at_any_moment_nothing_is_lost_and_nothing_recorded_is_sent_again() {
-    kill_again_and_again(kills(), "-c 64", |_| false);
+    kill_again_and_again(kills(), &Plan::default());
 }
 
 #[test]
 fn killed_at_any_moment_the_rows_that_failed_are_the_errors_file() {
-    kill_again_and_again(kills() / 2, "-c 64", |row| row % 40 == 7);
+    let refuses = |row| row % 40 == 7;
+    kill_again_and_again(
+        kills() / 2,
+        &Plan {
+            refuses,
+            ..Plan::default()
+        },
+    );
+}
+
+#[test]
+fn killed_at_any_moment_an_ordered_run_ends_in_order() {
+    let plan = Plan {
+        options: &["--ordered"],
+        ordered: true,
+        // Answers behind a slower one wait for it, as many as may be pulled ahead.
+        unrecorded: 1024,
+        ..Plan::default()
+    };
+    kill_again_and_again(kills() / 3, &plan);
+}
+
+/// What is run, and what is promised of it.
+struct Plan {
+    options: &'static [&'static str],
+    refuses: fn(usize) -> bool,
+    ordered: bool,
+    /// Rows that a kill may cost.
+    unrecorded: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            options: &[],
+            refuses: |_| false,
+            ordered: false,
+            unrecorded: IN_FLIGHT,
+        }
+    }
 }
 
 #[test]
@@ -53,6 +93,37 @@ fn no_more_is_ever_paid_for_and_not_on_file_than_may_be_in_flight() {
     assert!(worst <= AT_ONCE, "{worst} rows sent and not on file");
 }
 
+/// The provider has answered and been paid, and nobody is left to write it down.
+#[test]
+fn a_row_whose_answer_died_with_the_run_is_asked_again_and_may_have_been_billed_twice() {
+    let folder = Folder::new();
+    folder.write("p.jsonl", requests(10));
+    let victim = Arc::new(AtomicI32::new(0));
+    let provider = Provider::with({
+        let victim = Arc::clone(&victim);
+        move |row, before| {
+            if before == 5 {
+                let pid = || Pid::from_raw(victim.load(Ordering::SeqCst));
+                let pid = std::iter::repeat_with(pid)
+                    .find_map(|pid| pid)
+                    .expect("forever");
+                kill_process(pid, Signal::KILL).expect("it is ours");
+            }
+            Quick::json(200, &answer(row))
+        }
+    });
+    let arguments = ["run", "p.jsonl", "-c", "1", "--summary", "s.json"];
+    let mut run = provider.tool(&folder, &arguments).start();
+    victim.store(run.id().try_into().expect("a process id"), Ordering::SeqCst);
+    let status = run.child().wait().expect("it ends");
+    assert_eq!(status.signal(), Some(SIGKILL));
+    assert_eq!(whole_lines(&folder, "p.results.jsonl").lines().count(), 5);
+    let tool = provider.tool(&folder, &arguments);
+    tool.run().code(0).says(&["billed twice"]);
+    assert_eq!(provider.asked(5), [5, 5, 6, 7, 8, 9]);
+    assert_eq!(folder.json("s.json")["possibly_billed_twice"], 1);
+}
+
 fn kills() -> usize {
     number("TOLLGATE_KILLS").unwrap_or(12)
 }
@@ -62,21 +133,21 @@ fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().ok().expect("a number"))
 }
 
-fn kill_again_and_again(kills: usize, options: &str, refuses: fn(usize) -> bool) {
+fn kill_again_and_again(kills: usize, plan: &Plan) {
     let seed = number("TOLLGATE_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("TOLLGATE_SEED={seed}");
     let mut chance = Rng::with_seed(seed);
-    let mut work = Work::new(options, refuses);
+    let mut work = Work::new(plan);
     let (mut killed, mut requests, mut rows) = (0, 0, 0);
     while killed < kills {
-        let moment = Moment::any(&mut chance);
+        let moment = Moment::any(&mut chance, work.left());
         if work.killed_at(moment) {
             killed += 1;
         } else {
             work.ended();
             requests += work.provider.count();
             rows += ROWS;
-            work = Work::new(options, refuses);
+            work = Work::new(plan);
         }
     }
     work.finish();
@@ -95,10 +166,12 @@ enum Moment {
 }
 
 impl Moment {
-    fn any(chance: &mut Rng) -> Self {
+    /// A third of them at the start, and some at the end of what is `left` to do.
+    fn any(chance: &mut Rng, left: usize) -> Self {
         let little = Duration::from_micros(chance.u64(..3_000));
-        match chance.u8(..3) {
-            0 => Self::Time(Duration::from_micros(chance.u64(..150_000))),
+        match chance.u8(..6) {
+            0 | 1 => Self::Time(Duration::from_micros(chance.u64(..150_000))),
+            2 => Self::Requests(left, 5 * little),
             _ => Self::Requests(chance.usize(1..ROWS / 4), little),
         }
     }
@@ -118,11 +191,10 @@ impl Moment {
 }
 
 /// One input on its way to being done, however often it is killed.
-struct Work {
+struct Work<'p> {
+    plan: &'p Plan,
     folder: Folder,
     provider: Provider,
-    arguments: Vec<String>,
-    refuses: fn(usize) -> bool,
     kills: usize,
     /// The whole lines of the results file.
     results: String,
@@ -130,18 +202,14 @@ struct Work {
     done: HashSet<usize>,
 }
 
-impl Work {
-    fn new(options: &str, refuses: fn(usize) -> bool) -> Self {
+impl<'p> Work<'p> {
+    fn new(plan: &'p Plan) -> Self {
         let folder = Folder::new();
         folder.write("p.jsonl", requests(ROWS));
-        let arguments = ["run", "p.jsonl", "-q"]
-            .into_iter()
-            .chain(options.split(' '));
         Self {
+            plan,
             folder,
-            provider: Provider::start(refuses),
-            arguments: arguments.map(str::to_owned).collect(),
-            refuses,
+            provider: Provider::start(plan.refuses),
             kills: 0,
             results: String::new(),
             done: HashSet::new(),
@@ -149,8 +217,13 @@ impl Work {
     }
 
     fn start(&self) -> Running {
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let run = ["run", "p.jsonl", "-q", "-c", "64"];
+        let arguments = [&run, self.plan.options].concat();
         self.provider.tool(&self.folder, &arguments).start()
+    }
+
+    fn left(&self) -> usize {
+        ROWS - self.done.len() - self.failed().len()
     }
 
     /// Runs it and kills it; false if it had ended before.
@@ -177,11 +250,13 @@ impl Work {
     /// What was whole is as it was, and what is new is whole and new.
     fn look_at_results(&mut self) {
         let whole = whole_lines(&self.folder, "p.results.jsonl");
-        let new = whole.strip_prefix(&self.results);
-        for line in new.expect("what was recorded stays").lines() {
+        let before: HashSet<&str> = self.results.lines().collect();
+        let (kept, new): (Vec<_>, Vec<_>) = whole.lines().partition(|line| before.contains(line));
+        assert_eq!(kept.len(), before.len(), "what was recorded stays");
+        for line in new {
             let row = row_in(line);
             assert!(self.done.insert(row), "{} twice", id(row));
-            assert!(!(self.refuses)(row));
+            assert!(!(self.plan.refuses)(row));
         }
         self.results = whole;
     }
@@ -190,7 +265,7 @@ impl Work {
     fn failed(&self) -> HashSet<usize> {
         let whole = whole_lines(&self.folder, "p.errors.jsonl");
         let rows: HashSet<usize> = whole.lines().map(row_in).collect();
-        assert!(rows.iter().all(|&row| (self.refuses)(row)));
+        assert!(rows.iter().all(|&row| (self.plan.refuses)(row)));
         rows
     }
 
@@ -209,7 +284,7 @@ impl Work {
         let errors = errors.unwrap_or_default();
         let mut failed: Vec<usize> = errors.lines().map(row_in).collect();
         failed.sort_unstable();
-        let expected: Vec<usize> = (0..ROWS).filter(|&row| (self.refuses)(row)).collect();
+        let expected: Vec<usize> = (0..ROWS).filter(|&row| (self.plan.refuses)(row)).collect();
         assert_eq!(failed, expected);
         assert_eq!(
             self.folder.read("p.results.jsonl"),
@@ -217,14 +292,16 @@ impl Work {
             "a torn end"
         );
         assert_eq!(self.done.len(), ROWS - failed.len());
+        let rows = self.results.lines().map(row_in);
+        assert!(!self.plan.ordered || rows.is_sorted(), "out of order");
         let beyond = self.provider.count() - ROWS;
-        let bound = IN_FLIGHT * self.kills;
+        let bound = self.plan.unrecorded * self.kills;
         println!("{} kills, {beyond} requests beyond the ideal", self.kills);
         assert!(beyond <= bound, "{beyond} requests too many, for {bound}");
     }
 
     fn exit(&self) -> i32 {
-        i32::from((0..ROWS).any(self.refuses))
+        i32::from((0..ROWS).any(self.plan.refuses))
     }
 }
 

@@ -3,7 +3,7 @@
 use tollgate::FileRun;
 
 use crate::desk::{Desk, ids};
-use crate::provider::{id, request};
+use crate::provider::{answer, id, request};
 
 const ROWS: usize = 4;
 
@@ -127,4 +127,47 @@ fn a_tail_of_nuls_is_cut_off() {
             assert_eq!(desk.ids("p.results.jsonl"), named(0..ROWS), "{what}");
         }
     }
+}
+/// Of four rows the last two are refused, for good.
+fn refuses_two(row: usize) -> (u16, String) {
+    match row {
+        0 | 1 => (200, answer(row)),
+        _ => (
+            400,
+            r#"{"error":{"message":"né 漢 🦀","code":"bad"}}"#.to_owned(),
+        ),
+    }
+}
+
+#[test]
+fn an_errors_file_cut_at_any_byte_ends_as_the_rows_that_failed() {
+    let desk = Desk::new(&openai(ROWS), refuses_two);
+    desk.run();
+    let results = desk.read("p.results.jsonl");
+    let whole = desk.read("p.errors.jsonl");
+    assert_eq!(ids(&whole), named([2, 3]));
+    let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    for cut in 0..=whole.len() {
+        desk.sent();
+        desk.write("p.errors.jsonl", &whole[..cut]);
+        desk.run();
+        let mut failed = desk.ids("p.errors.jsonl");
+        failed.sort_unstable();
+        assert_eq!(failed, named([2, 3]), "cut at {cut}");
+        // Whole but for its newline: kept or asked for again, either is right.
+        let sent = desk.sent();
+        let expected: &[&[usize]] = match cut {
+            _ if cut + 1 < first => &[&[2, 3]],
+            _ if cut + 1 == first => &[&[2, 3], &[3]],
+            _ if cut + 1 < whole.len() => &[&[3]],
+            _ if cut + 1 == whole.len() => &[&[3], &[]],
+            _ => &[&[]],
+        };
+        assert!(expected.contains(&&sent[..]), "cut at {cut}: {sent:?}");
+        assert_eq!(desk.read("p.results.jsonl"), results);
+    }
+    assert!(
+        desk.path(".").read_dir().unwrap().count() <= 3,
+        "something is left over"
+    );
 }

@@ -1,18 +1,20 @@
 //! Runs over files: what goes in, what comes out, and what the next run makes of it.
 
 mod desk;
+mod money;
 mod providers;
 mod resume;
 mod settled;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate::{Cancel, ErrorKind};
 
-use desk::{Desk, Script, answered, fine, ids, row, rows};
+use desk::{Desk, Script, answered, fine, ids, prompt, row, rows};
 
 #[test]
 fn every_row_is_answered_once_and_the_sums_are_right() {
@@ -69,6 +71,31 @@ fn an_answer_of_no_use_that_is_asked_for_again_may_be_billed_twice() {
     // Ten were asked for again here, and the last of each row is by a rerun.
     assert_eq!(summary["possibly_billed_twice"], 15);
     assert_eq!(desk.errors()[0]["error"]["code"], "invalid_response");
+}
+
+#[test]
+fn an_ordered_run_behind_a_slow_row_holds_no_more_than_its_window() {
+    const WINDOW: usize = 1_024;
+    static SENT: AtomicUsize = AtomicUsize::new(0);
+    static SENT_BEHIND: AtomicUsize = AtomicUsize::new(0);
+    let desk = Desk::new(&rows(5_000));
+    let first_is_slow: Script = |body, _| {
+        SENT.fetch_add(1, Ordering::SeqCst);
+        if prompt(body) == "prompt 0" {
+            while SENT.load(Ordering::SeqCst) < WINDOW {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Time enough to go too far.
+            std::thread::sleep(Duration::from_millis(200));
+            SENT_BEHIND.store(SENT.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        answered(body)
+    };
+    desk.run_with(first_is_slow, |run| run.ordered(true))
+        .unwrap();
+    assert_eq!(SENT_BEHIND.load(Ordering::SeqCst), WINDOW);
+    let expected: Vec<String> = (0..5_000).map(|n| format!("id-{n}")).collect();
+    assert_eq!(ids(&desk.results()), expected);
 }
 
 #[test]

@@ -285,6 +285,48 @@ fn a_cancel_is_heard_before_anything_is_touched() {
 }
 
 #[test]
+fn a_cancel_is_heard_while_lines_are_passed_over() {
+    // All of them in one pull, if nobody asked.
+    let desk = Desk::new(&rows(50));
+    let cancel = Cancel::new();
+    let client = desk.client(fine).with_cancel(&cancel);
+    let run = client.jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"));
+    let summary = run.on_progress(|_| cancel.cancel()).run().unwrap();
+    assert_eq!((desk.sent(), summary.not_attempted), (0, 50));
+    assert_eq!(summary.stopped.unwrap().kind(), ErrorKind::Cancelled);
+}
+
+#[test]
+fn rows_are_passed_over_wherever_they_stand() {
+    let desk = Desk::new("");
+    let mut input = String::new();
+    let mut results = String::new();
+    for n in 0..300 {
+        let id = format!("id-{n}");
+        match n % 7 {
+            0 => input.push('\n'),
+            1 => input.push_str("no request\n"),
+            2 | 3 | 6 => results.push_str(&success(&id, "x")),
+            _ => {}
+        }
+        input.push_str(&row(&id, "x"));
+    }
+    fs::write(desk.path("in.jsonl"), input).unwrap();
+    fs::write(desk.path("out.results.jsonl"), results).unwrap();
+    let done = (0..300).filter(|n| [2, 3, 6].contains(&(n % 7))).count();
+    let bad = (0..300).filter(|n| n % 7 == 1).count();
+    let summary = desk.run(fine);
+    assert_eq!(desk.sent(), 300 - done);
+    assert_eq!(summary.progress.skipped, done as u64);
+    assert_eq!(summary.progress.failed, bad as u64);
+    assert_eq!(
+        (summary.requests, summary.not_attempted),
+        (300 + bad as u64, 0)
+    );
+    assert_eq!(desk.results().len(), 300);
+}
+
+#[test]
 fn the_errors_file_holds_each_row_that_is_failed_now_and_no_other() {
     let desk = Desk::new(&rows(3));
     fs::write(desk.path("out.results.jsonl"), success("id-0", "x")).unwrap();

@@ -61,7 +61,7 @@ pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
         | ErrorKind::Server
         | ErrorKind::ServerDelay => "connection_error",
         ErrorKind::Cancelled | ErrorKind::Io => "cancelled",
-        ErrorKind::Quota => "budget_exhausted",
+        ErrorKind::Quota | ErrorKind::Budget => "budget_exhausted",
         ErrorKind::Config
         | ErrorKind::Nested
         | ErrorKind::NeverFits
@@ -106,6 +106,7 @@ mod tests {
             K::Tls,
             K::Auth,
             K::Quota,
+            K::Budget,
             K::ServerDelay,
             K::Redirect,
             K::Permission,

@@ -12,7 +12,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::super::names::{LOCK, Place, Places, companion};
+use super::super::names::{Place, Places};
+use super::super::paths::{LOCK, companion};
 use super::identity::{is_still, same_file};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -10,11 +10,13 @@ use std::path::Path;
 use super::super::cores::Cores;
 use super::super::hash::LineHash;
 use super::super::names::{Place, Places};
+use super::super::paths::{REJECTED, companion};
 use super::super::readback::ReadRecord;
 use super::super::reader::{Lines, Text};
 use super::super::sweep::{Stretch, Sweep};
 use super::Opening;
 use super::past::{Book, Failed, Past, Request};
+use super::repair::move_aside;
 use super::table::Entry;
 use super::target::failed;
 use crate::cancel::Cancel;
@@ -23,6 +25,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest record, in bytes: an answer and an id of 64 MiB each, and what stands around them.
 /// What is longer is no record of ours.
 pub(super) const MAX_RECORD: usize = 130 << 20;
+
+/// How many lines that are moved aside are named.
+const NAMED: usize = 20;
 
 /// What earlier runs left in the files of a run.
 #[derive(Debug, Default)]
@@ -41,6 +46,8 @@ pub(crate) struct Traces {
     pub(super) tail: Option<Tail>,
     /// Bytes of a torn record at its end.
     pub(crate) torn_bytes: u64,
+    /// Lines that were no records, moved aside.
+    pub(crate) rejected: u64,
     /// Whether it holds more than one success an id: failures, or an id again.
     pub(super) untidy: bool,
     /// The length of the errors file.
@@ -58,7 +65,8 @@ pub(super) enum Tail {
 }
 
 impl Earlier {
-    /// Looks into the files, and leaves them as they are.
+    /// Looks into the files, and leaves them as they are, unless lines that are no records are to
+    /// be moved out of the output.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] where the output must not be appended to or the errors file not be
@@ -72,9 +80,15 @@ impl Earlier {
         {
             traces.resumed = true;
             if holds_something(&metadata) {
-                let tail = all.read_results(path, opening, cancel)?;
+                let mut tail = all.read_results(path, opening, cancel)?;
+                if !all.faults.is_empty() {
+                    traces.rejected = all.move_faults(path)?;
+                    // Everything behind them is at another place now.
+                    all = Records::default();
+                    tail = all.read_results(path, opening, cancel)?;
+                }
                 traces.torn_bytes = match tail {
-                    Tail::Torn(end) => metadata.len() - end,
+                    Tail::Torn(end) => length(path)?.saturating_sub(end),
                     Tail::Whole | Tail::Unended => 0,
                 };
                 traces.tail = Some(tail);
@@ -96,6 +110,11 @@ impl Earlier {
     }
 }
 
+fn length(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|error| failed("read back", path, error))?;
+    Ok(metadata.len())
+}
+
 fn holds_something(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.len() > 0
 }
@@ -115,6 +134,7 @@ struct Records {
 /// A line that is not to be there.
 struct Fault {
     number: u64,
+    offset: u64,
     what: What,
 }
 
@@ -167,12 +187,19 @@ impl Records {
                 Some(record) if simulated.is_some_and(|now| now != record.simulated) => {
                     let simulated = record.simulated;
                     let what = What::Mixed { simulated };
-                    found.faults.push(Fault { number, what });
+                    found.faults.push(Fault {
+                        number,
+                        offset: line.offset,
+                        what,
+                    });
                 }
                 Some(record) => found.note(file, line.offset, &record),
                 None if line.ended => {
-                    let what = What::Other;
-                    found.faults.push(Fault { number, what });
+                    found.faults.push(Fault {
+                        number,
+                        offset: line.offset,
+                        what: What::Other,
+                    });
                 }
                 None => {}
             }
@@ -206,6 +233,7 @@ impl Records {
         self.failures += next.failures;
         self.done.extend(next.done);
         self.failed.extend(next.failed);
+        self.faults.extend(next.faults);
         self.tail = next.tail;
     }
 
@@ -215,7 +243,8 @@ impl Records {
         let look = |lines: Stretch<'_>| Self::of(Book::Output, simulated, lines);
         sweep(path, look, |part| {
             cancel.check()?;
-            if let Some(fault) = part.faults.first() {
+            let stays = |fault: &&Fault| !(opening.repair && matches!(fault.what, What::Other));
+            if let Some(fault) = part.faults.iter().find(stays) {
                 return Err(fault.refuse(path));
             }
             self.add(part);
@@ -227,12 +256,31 @@ impl Records {
                 State::Record => Ok(Tail::Unended),
                 // What no record precedes may be a file of another kind that has no newline.
                 State::Other if self.all == 0 => {
-                    let (number, what) = (last.number, What::Other);
-                    Err(Fault { number, what }.refuse(path))
+                    let fault = Fault {
+                        number: last.number,
+                        offset: last.offset,
+                        what: What::Other,
+                    };
+                    Err(fault.refuse(path))
                 }
                 State::Rest | State::Other => Ok(Tail::Torn(last.offset)),
             },
         }
+    }
+
+    /// Moves out of the output what is no record; how many lines. They are told by their numbers,
+    /// which are soon those of others.
+    fn move_faults(&self, path: &Path) -> Result<u64> {
+        if let (0, Some(fault)) = (self.all, self.faults.first()) {
+            // A file of another kind altogether.
+            return Err(fault.refuse(path));
+        }
+        for fault in self.faults.iter().take(NAMED) {
+            log::warn!("output {path:?}, line {}: no record", fault.number);
+        }
+        let offsets: Vec<u64> = self.faults.iter().map(|fault| fault.offset).collect();
+        move_aside(path, &offsets)?;
+        Ok(offsets.len() as u64)
     }
 
     /// Reads the errors file. What is no record in it is no reason to refuse a run, since it is
@@ -291,8 +339,10 @@ impl Fault {
         let number = self.number;
         let message = match self.what {
             What::Other => format!(
-                "output {path:?}, line {number}: not a result record, so this may not be a results \
-                 file: name another with -o, or start anew with --overwrite"
+                "output {path:?}, line {number}: not a result record. If this is a results file all \
+                 the same, --repair moves such lines to {:?} and asks for their rows again; else \
+                 name another with -o, or start anew with --overwrite",
+                companion(path, REJECTED)
             ),
             What::Mixed { simulated } => {
                 let (there, now) = if simulated {

@@ -11,10 +11,13 @@
     reason = "a name may hold what a terminal obeys: messages quote and escape it"
 )]
 
+mod append;
+mod fsync;
 mod identity;
 mod lock;
 mod look_back;
 mod past;
+mod repair;
 mod rewrite;
 mod settle;
 mod table;
@@ -23,16 +26,19 @@ mod target;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use self::settle::{StillFailed, settle_errors, settle_output};
-use self::target::{Target, failed};
+use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
+pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 pub(super) use self::look_back::{Earlier, Traces};
 pub(super) use self::past::{Past, Standing, Taking};
 pub(super) use self::table::{Entry, Table};
+pub(super) use self::target::Unwritten;
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +47,10 @@ pub(super) struct Opening {
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
+    /// Lines that are no records are moved aside.
+    pub(super) repair: bool,
     pub(super) taking: Taking,
+    pub(super) fsync: Fsync,
 }
 
 /// Both files of a run, open.
@@ -67,31 +76,43 @@ impl Journal {
     /// Opens the files, and mends what a run that was killed has left torn.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Config`] for a file that cannot be opened, and
+    /// [`ErrorKind::Io`].
     pub(super) fn open(places: &Places, opening: Opening, traces: &Traces) -> Result<Self> {
+        let now = Instant::now();
+        let named = |path: &Path, role| Named {
+            path: path.to_owned(),
+            role,
+            fsync: opening.fsync,
+        };
         let output = match &places.output {
             Place::Stream => Target::Stdout,
             Place::File(path) => {
                 if opening.overwrite {
                     empty(path)?;
                 }
-                let mut output = Target::open(path)?;
+                let mut output = Opened::open(named(path, "output"), now, ErrorKind::Config)?;
                 if let Some(tail) = traces.tail {
-                    output.mend(tail)?;
+                    output.mend(tail, now)?;
                 }
-                output
+                Target::File(output)
             }
         };
         let errors = match &places.errors {
             Place::Stream if matches!(output, Target::Stdout) => Target::Shared,
             Place::Stream => Target::Stdout,
+            Place::File(path) if traces.old_errors > 0 => {
+                let named = named(path, "errors file");
+                let mut errors = Opened::open(named, now, ErrorKind::Config)?;
+                errors.end_last_line(now)?;
+                Target::File(errors)
+            }
             Place::File(path) => {
                 // A fresh run: what is left of an older one says nothing about this.
                 if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
                     remove(path)?;
                 }
-                Target::Unopened(path.clone())
+                Target::Unopened(named(path, "errors file"))
             }
         };
         Ok(Self {
@@ -103,25 +124,46 @@ impl Journal {
     }
 
     /// Appends whole records of successes.
-    pub(super) fn write_results(&mut self, records: &[u8]) -> Result<()> {
-        self.output.append(records)
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], once and for all.
+    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+        self.output.append(records, now)
     }
 
     /// Appends whole records of failures.
-    pub(super) fn write_errors(&mut self, records: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], once and for all.
+    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
         match self.errors {
-            Target::Shared => self.output.append(records),
-            _ => self.errors.append(records),
+            Target::Shared => self.output.append(records, now),
+            _ => self.errors.append(records, now),
         }
+    }
+
+    /// What is due now and then: to bring what was written to the disk, and to look whether the
+    /// files are where they were.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], once and for all.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
+        self.output.tick(now)?;
+        self.errors.tick(now)
     }
 
     /// Brings both files to the disk: the output to the successes, each once, and the errors file
     /// to exactly the rows failed now.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io); the records themselves are written by then.
+    /// [`ErrorKind::Io`]; the records themselves are written by then.
     pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
-        self.output.sync()?;
+        // What the disk did not take once is for the next run to put right.
+        if self.output.is_broken() || self.errors.is_broken() {
+            return Ok(());
+        }
+        self.output.finish()?;
+        self.errors.finish()?;
         let still = StillFailed {
             past,
             whole_input: ending.whole_input,
@@ -133,9 +175,7 @@ impl Journal {
         {
             let untidy = output.as_deref().filter(|_| self.untidy);
             settle_errors(errors, self.old_errors, untidy, still)?;
-            self.errors = Target::Shared;
         }
-        self.errors.sync()?;
         if let Some(output) = output
             && (self.untidy || ending.order.is_some())
         {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::super::paths::{NEW, companion, settled};
 use super::target::sync_folder;
 
 /// What is to be in a file's place. Dropped before it is [put](Self::put) there, it leaves the file
@@ -21,11 +22,8 @@ impl Rewrite {
     /// Begins with nothing, for a file that may not be there.
     pub(super) fn begin(path: &Path) -> io::Result<Self> {
         // Of a link it is the file that is replaced, not the link.
-        let path = match fs::canonicalize(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            path => path?,
-        };
-        let beside = beside(&path);
+        let path = settled(path).unwrap_or_else(|| path.to_owned());
+        let beside = companion(&path, NEW);
         let file = match File::create_new(&beside) {
             // Of a run that was killed here.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -79,12 +77,6 @@ impl Drop for Rewrite {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    path.with_file_name(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +97,7 @@ mod tests {
         let path = folder.path().join("f");
         fs::write(&path, "old").unwrap();
         // Left by a run that was killed.
-        fs::write(folder.path().join("f.new"), "half").unwrap();
+        fs::write(folder.path().join("f.tollgate-new"), "half").unwrap();
 
         let mut given_up = Rewrite::begin(&path).unwrap();
         given_up.write_all(b"never").unwrap();

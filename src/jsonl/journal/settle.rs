@@ -87,8 +87,13 @@ fn copy_failures(
             continue;
         };
         let stands = |record: ReadRecord| !record.done && still.holds(&record, file, line.offset);
-        let is_left = line.offset >= old || ReadRecord::parse(text.trim_ascii()).is_ok_and(stands);
-        if line.ended && is_left {
+        // An old record that lacks nothing but its newline has counted as one.
+        let is_left = if line.offset >= old {
+            line.ended
+        } else {
+            ReadRecord::parse(text.trim_ascii()).is_ok_and(stands)
+        };
+        if is_left {
             to.write_all(text)?;
             to.write_all(b"\n")?;
             kept = true;

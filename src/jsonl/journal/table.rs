@@ -81,16 +81,31 @@ impl<V: Copy> Table<V> {
         Some((place, self.0[place].value))
     }
 
-    /// Hashes are uniform, so the place is known but for a few times the square root of the number
-    /// of entries. A search of all would touch memory far apart, which is what costs time.
+    /// Hashes are uniform, so a place is known from the hash alone, give or take the square root of
+    /// the number of entries, and from a neighbour the better the nearer it is: after a few steps
+    /// there is little left to search. A search of all would touch memory far apart, which is what
+    /// costs time.
     fn place(&self, id: (u64, u64)) -> Option<usize> {
         let entries = &self.0;
-        let guess = (u128::from(id.0) * entries.len() as u128) >> 64;
-        let guess = usize::try_from(guess).unwrap_or_default();
-        let mut reach = 1 + entries.len().isqrt();
+        let last = entries.len().checked_sub(1)?;
+        let spread = |hashes: u64| {
+            let entries = (u128::from(hashes) * entries.len() as u128) >> 64;
+            usize::try_from(entries).unwrap_or(usize::MAX)
+        };
+        let mut at = spread(id.0);
+        for _ in 0..4 {
+            let here = entries[at].id.0;
+            let away = spread(id.0.abs_diff(here));
+            at = if here < id.0 {
+                at.saturating_add(away).min(last)
+            } else {
+                at.saturating_sub(away)
+            };
+        }
+        let mut reach = 4;
         loop {
-            let from = guess.saturating_sub(reach);
-            let to = guess.saturating_add(reach).min(entries.len());
+            let from = at.saturating_sub(reach);
+            let to = at.saturating_add(reach).min(entries.len());
             let not_below = from == 0 || entries[from].id <= id;
             let not_above = to == entries.len() || entries[to].id > id;
             if not_below && not_above {

@@ -1,0 +1,376 @@
+//! What answers cost, exactly.
+//!
+//! Prices are decimals and counts are whole, so a cost is a whole number of millionths of a millionth
+//! of a dollar: nothing is rounded before it is shown, however many costs are added up.
+
+use std::fmt;
+use std::ops::Add;
+use std::str::FromStr;
+
+use super::usage::Usage;
+use crate::error::{Error, ErrorKind, Result};
+
+/// An amount of US dollars, exact to a millionth of a millionth.
+///
+/// Shown and read as a plain decimal number.
+///
+/// ```
+/// use tollgate::Usd;
+///
+/// let budget: Usd = "2.50".parse()?;
+/// assert!(budget > Usd::ZERO);
+/// assert_eq!(budget.to_string(), "2.5");
+/// assert_eq!((budget + budget).as_f64(), 5.0);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Usd {
+    /// The millionths of a millionth.
+    parts: u128,
+}
+
+/// Digits behind the point that an amount has,
+const DIGITS: usize = 12;
+const PARTS: u128 = 1_000_000_000_000;
+/// and a price for a million tokens: what is left of them for a single token is a part.
+const PRICE_DIGITS: usize = 6;
+const MILLION: u128 = 1_000_000;
+/// The largest amount and price that can be given, in dollars. Costs may grow beyond it, to sums that
+/// nobody has; they would have to be a million times that before the arithmetic saturates.
+const MOST: u128 = 1_000_000_000_000;
+const DEAREST: u128 = 1_000_000;
+
+impl Usd {
+    /// Nothing.
+    pub const ZERO: Self = Self { parts: 0 };
+
+    /// The amount as the nearest floating-point number.
+    pub fn as_f64(self) -> f64 {
+        // The nearest of all, which a division of a rounded dividend need not be.
+        self.to_string().parse().unwrap_or(f64::INFINITY)
+    }
+
+    /// The amount rounded up to the cent, or below a dollar to a hundredth of a cent: for people.
+    #[cfg(feature = "cli")]
+    pub(crate) fn rounded(self) -> String {
+        let (digits, step) = if self.parts < PARTS {
+            (4, PARTS / 10_000)
+        } else {
+            (2, PARTS / 100)
+        };
+        let parts = self.parts.div_ceil(step).saturating_mul(step);
+        let (dollars, rest) = (parts / PARTS, parts % PARTS);
+        format!("${dollars}.{:0digits$}", rest / step)
+    }
+}
+
+impl Add for Usd {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            parts: self.parts.saturating_add(other.parts),
+        }
+    }
+}
+
+/// A plain decimal number, without zeros at its end.
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dollars, rest) = (self.parts / PARTS, self.parts % PARTS);
+        if rest == 0 {
+            return write!(f, "{dollars}");
+        }
+        let digits = format!("{rest:0DIGITS$}");
+        write!(f, "{dollars}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+impl FromStr for Usd {
+    type Err = Error;
+
+    /// Reads a plain decimal number with at most 12 digits behind the point.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for anything else, and above a million million.
+    fn from_str(text: &str) -> Result<Self> {
+        match decimal(text, DIGITS) {
+            Some(parts) if parts <= MOST * PARTS => Ok(Self { parts }),
+            _ => Err(Error::new(
+                ErrorKind::Config,
+                "give US dollars as a plain number such as 5 or 0.25, at most 1000000000000 and \
+                 with at most 12 digits behind the point",
+            )),
+        }
+    }
+}
+
+/// What a provider takes for its model tokens, in US dollars for a million of them.
+///
+/// ```
+/// use tollgate::{Price, Usage, Usd};
+///
+/// let price = Price::per_million(0.15, 0.60)?;
+/// assert_eq!(price, "0.15,0.60".parse()?);
+///
+/// let mut usage = Usage::default();
+/// usage.prompt_tokens = 1_000;
+/// usage.completion_tokens = 500;
+/// assert_eq!(price.cost(&usage), "0.00045".parse()?);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Price {
+    /// For one token, in the parts of an [`Usd`].
+    input: u128,
+    output: u128,
+}
+
+impl Price {
+    /// So many US dollars for a million tokens of prompts and of answers, to the nearest millionth.
+    /// Both may be 0: a server of one's own.
+    ///
+    /// Tokens that the provider has cached are counted as all others, so the cost may be less.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a price below 0, above 1,000,000 or not a number.
+    pub fn per_million(input: f64, output: f64) -> Result<Self> {
+        let exact = |dollars: f64| price(&format!("{dollars:.PRICE_DIGITS$}"));
+        Ok(Self {
+            input: exact(input)?,
+            output: exact(output)?,
+        })
+    }
+
+    /// What this usage costs.
+    pub fn cost(&self, usage: &Usage) -> Usd {
+        self.of(usage.prompt_tokens, usage.completion_tokens)
+    }
+
+    pub(crate) fn of(&self, prompt_tokens: u64, completion_tokens: u64) -> Usd {
+        // At most 10^12 times 2^64, twice: far within the type.
+        Usd {
+            parts: self.input * u128::from(prompt_tokens)
+                + self.output * u128::from(completion_tokens),
+        }
+    }
+}
+
+impl FromStr for Price {
+    type Err = Error;
+
+    /// Reads `IN,OUT`, such as `0.15,0.60`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless both are plain numbers from 0 to 1,000,000 with at most 6 digits
+    /// behind the point.
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((input, output)) = text.split_once(',') else {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "give two prices, IN,OUT: US dollars for a million tokens of prompts and of answers, \
+                 such as 0.15,0.60",
+            ));
+        };
+        Ok(Self {
+            input: price(input)?,
+            output: price(output)?,
+        })
+    }
+}
+
+/// `0.15,0.6`, as it is read.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let million = |parts: u128| Usd {
+            parts: parts * MILLION,
+        };
+        write!(f, "{},{}", million(self.input), million(self.output))
+    }
+}
+
+fn price(text: &str) -> Result<u128> {
+    match decimal(text, PRICE_DIGITS) {
+        Some(parts) if parts <= DEAREST * MILLION => Ok(parts),
+        _ => Err(Error::new(
+            ErrorKind::Config,
+            "give each price as a plain number of US dollars for a million tokens, from 0 to 1000000 \
+             and with at most 6 digits behind the point",
+        )),
+    }
+}
+
+/// A plain decimal number, in units of its last possible digit.
+fn decimal(text: &str, digits: usize) -> Option<u128> {
+    let text = text.trim();
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && rest.is_empty()) || !plain(whole) || !plain(rest) || rest.len() > digits
+    {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    // Enough for the largest amount there is, and few enough not to overflow.
+    if whole.len() > 13 {
+        return None;
+    }
+    format!("0{whole}{rest:0<digits$}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usd(text: &str) -> Usd {
+        text.parse().unwrap()
+    }
+
+    fn usage(prompt_tokens: u64, completion_tokens: u64) -> Usage {
+        Usage {
+            prompt_tokens,
+            completion_tokens,
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_and_shown_as_plain_numbers() {
+        for (text, shown) in [
+            ("0", "0"),
+            ("5", "5"),
+            ("007.50", "7.5"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            (" 0.25 ", "0.25"),
+            ("0.000000000001", "0.000000000001"),
+            ("1000000000000", "1000000000000"),
+        ] {
+            assert_eq!(usd(text).to_string(), shown);
+        }
+        for text in [
+            "",
+            ".",
+            "-1",
+            "+1",
+            "1e3",
+            "NaN",
+            "inf",
+            "1,5",
+            "$5",
+            "0.0000000000001",
+            "1 0",
+            "٣",
+            "1000000000000.1",
+            "10000000000000",
+            "99999999999999999999999999999999999999999",
+        ] {
+            assert!(text.parse::<Usd>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn prices_that_nobody_can_mean_are_refused() {
+        for text in [
+            "1",
+            "",
+            ",",
+            "1,",
+            ",1",
+            "-1,2",
+            "1,-2",
+            "NaN,1",
+            "1,inf",
+            "1,2,3",
+            "1000001,1",
+            "0.0000001,1",
+            "1e2,1",
+        ] {
+            let error = text.parse::<Price>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+        }
+        for (input, output) in [
+            (-0.1, 1.0),
+            (1.0, f64::NAN),
+            (f64::INFINITY, 1.0),
+            (1.0, 1e7),
+            (f64::MAX, 1.0),
+        ] {
+            assert!(
+                Price::per_million(input, output).is_err(),
+                "{input},{output}"
+            );
+        }
+        assert_eq!(
+            "0, 0".parse::<Price>().unwrap().cost(&usage(9, 9)),
+            Usd::ZERO
+        );
+        assert_eq!(
+            Price::per_million(0.1 + 0.2, 1.0).unwrap(),
+            "0.3,1".parse().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_million_small_costs_add_up_to_the_cent() {
+        let price: Price = "0.15,0.60".parse().unwrap();
+        let each = price.cost(&usage(1, 0));
+        assert_eq!(each.to_string(), "0.00000015");
+        let sum = (0..1_000_000).fold(Usd::ZERO, |sum, _| sum + each);
+        assert_eq!(sum, usd("0.15"));
+        assert_eq!(sum.as_f64().to_bits(), 0.15_f64.to_bits());
+    }
+
+    #[test]
+    fn the_dearest_tokens_there_can_be_do_not_overflow() {
+        let price = Price::per_million(1e6, 1e6).unwrap();
+        let all = price.cost(&usage(u64::MAX, u64::MAX));
+        assert_eq!(all.to_string(), (u128::from(u64::MAX) * 2).to_string());
+        assert!((all + all).as_f64() > 1e19);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn people_see_cents_or_hundredths_of_them_and_never_nothing_for_something() {
+        for (text, shown) in [
+            ("0", "$0.0000"),
+            ("0.000000000001", "$0.0001"),
+            ("0.12", "$0.1200"),
+            ("0.99999", "$1.0000"),
+            ("1", "$1.00"),
+            ("12.341", "$12.35"),
+        ] {
+            assert_eq!(usd(text).rounded(), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=DEAREST * MILLION, output in 0..=DEAREST * MILLION) {
+            let amount = Usd { parts };
+            prop_assert_eq!(amount.to_string().parse::<Usd>().unwrap(), amount);
+            let price = Price { input, output };
+            prop_assert_eq!(price.to_string().parse::<Price>().unwrap(), price);
+        }
+
+        #[test]
+        fn the_cost_of_a_sum_is_the_sum_of_the_costs(
+            input in 0..=DEAREST * MILLION,
+            output in 0..=DEAREST * MILLION,
+            usages in prop::collection::vec((0..=1_000_000_000_000_u64, 0..=1_000_000_000_000_u64), 0..20),
+        ) {
+            let price = Price { input, output };
+            let each = usages.iter().map(|&(prompt, completion)| price.cost(&usage(prompt, completion)));
+            let sum = each.fold(Usd::ZERO, Add::add);
+            let prompts = usages.iter().map(|usage| usage.0).sum();
+            let completions = usages.iter().map(|usage| usage.1).sum();
+            prop_assert_eq!(sum, price.of(prompts, completions));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9.,+e-]{0,40}") {
+            let _ = text.parse::<Usd>();
+            let _ = text.parse::<Price>();
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Whole records at the end of a file, whatever the disk does: what is left of a write that failed
+//! is cut off, and after a failure nothing more is written or synced.
+//!
+//! A write that failed is not tried again, since what it was for has changed by then: the rows come
+//! again with the next run. Nor is a sync: the system may have dropped what it could not bring to
+//! the disk, and the second would report a success.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::fsync::Fsync;
+
+/// What records are appended to.
+pub(super) trait Medium: Write {
+    fn len(&self) -> io::Result<u64>;
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Appends to a file that nobody else writes to.
+#[derive(Debug)]
+pub(super) struct Appender<M> {
+    medium: M,
+    fsync: Fsync,
+    /// Where the last whole record ends, in a regular file.
+    end: Option<u64>,
+    /// Since when something waits to be brought to the disk.
+    unsynced: Option<Instant>,
+    broken: bool,
+}
+
+/// What went wrong, once and for all.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Write {
+        error: io::Error,
+        /// How many bytes of whole records are in the file all the same.
+        kept: usize,
+        /// What was written of the next one could not be cut off.
+        torn: bool,
+    },
+    Sync(io::Error),
+}
+
+impl<M: Medium> Appender<M> {
+    pub(super) fn new(medium: M, end: Option<u64>, fsync: Fsync) -> Self {
+        Self {
+            medium,
+            fsync,
+            end,
+            unsynced: None,
+            broken: false,
+        }
+    }
+
+    pub(super) fn medium(&self) -> &M {
+        &self.medium
+    }
+
+    /// The length of a regular file.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.end
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// For a file that is found to be somebody else's.
+    pub(super) fn give_up(&mut self) {
+        self.broken = true;
+    }
+
+    /// Cuts off what a run that was killed left behind this.
+    pub(super) fn cut(&mut self, end: u64, now: Instant) -> io::Result<()> {
+        self.medium.set_len(end)?;
+        self.end = Some(end);
+        self.unsynced.get_or_insert(now);
+        Ok(())
+    }
+
+    /// Appends whole records, in one write where the system takes them in one, so that a kill in
+    /// between tears no record but the last.
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Fault> {
+        if self.broken {
+            return Err(Fault::Write {
+                error: io::Error::other("it could not be written to before"),
+                kept: 0,
+                torn: false,
+            });
+        }
+        if let Err(error) = self.medium.write_all(records) {
+            self.broken = true;
+            let kept = self.cut_back(records);
+            return Err(Fault::Write {
+                error,
+                torn: kept.is_err(),
+                kept: kept.unwrap_or_default(),
+            });
+        }
+        if let Some(end) = &mut self.end {
+            *end += records.len() as u64;
+            self.unsynced.get_or_insert(now);
+        }
+        match self.fsync {
+            Fsync::Always => self.sync(),
+            Fsync::None | Fsync::Interval(_) => Ok(()),
+        }
+    }
+
+    /// Leaves of what was written the whole records: they are paid for. The rows of the others are
+    /// repeated.
+    fn cut_back(&mut self, records: &[u8]) -> io::Result<usize> {
+        let Some(end) = self.end else {
+            return Ok(0);
+        };
+        // If somebody else has made it shorter, setting its length would fill it up with zeros.
+        let Some(written) = self.medium.len()?.checked_sub(end) else {
+            return Ok(0);
+        };
+        let written = usize::try_from(written).map_or(records.len(), |n| n.min(records.len()));
+        let last = records[..written].iter().rposition(|byte| *byte == b'\n');
+        let whole = last.map_or(0, |last| last + 1);
+        let end = end + whole as u64;
+        self.medium.set_len(end)?;
+        self.end = Some(end);
+        Ok(whole)
+    }
+
+    /// Brings to the disk what has waited for long enough.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Fault> {
+        match (self.fsync, self.unsynced) {
+            (Fsync::Interval(most), Some(since)) if now.duration_since(since) >= most => {
+                self.sync()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings everything to the disk, unless that is not asked for.
+    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+        match self.fsync {
+            Fsync::None => Ok(()),
+            Fsync::Interval(_) | Fsync::Always => self.sync(),
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Fault> {
+        if self.broken || self.unsynced.is_none() {
+            return Ok(());
+        }
+        self.unsynced = None;
+        self.medium.sync().map_err(|error| {
+            self.broken = true;
+            Fault::Sync(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    /// A file whose writes go as told: so many bytes at most, or an error.
+    #[derive(Default)]
+    struct Disk {
+        bytes: RefCell<Vec<u8>>,
+        writes: VecDeque<Result<usize, ErrorKind>>,
+        cut_fails: bool,
+        sync_fails: bool,
+        syncs: RefCell<u32>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let most = self.writes.pop_front().unwrap_or(Ok(usize::MAX))?;
+            let taken = &bytes[..most.min(bytes.len())];
+            self.bytes.get_mut().extend_from_slice(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Medium for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.borrow().len() as u64)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            if self.cut_fails {
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            let len = usize::try_from(len).unwrap();
+            self.bytes.borrow_mut().resize(len, 0);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            *self.syncs.borrow_mut() += 1;
+            if self.sync_fails {
+                return Err(io::Error::other("I/O error"));
+            }
+            Ok(())
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn on(disk: Disk, fsync: Fsync) -> Appender<Disk> {
+        Appender::new(disk, Some(0), fsync)
+    }
+
+    fn held(appender: &Appender<Disk>) -> String {
+        String::from_utf8(appender.medium.bytes.borrow().clone()).unwrap()
+    }
+
+    #[test]
+    fn short_and_interrupted_writes_are_carried_on_with() {
+        let writes = [Ok(1), Err(ErrorKind::Interrupted), Ok(2), Ok(1)];
+        let disk = Disk {
+            writes: writes.into(),
+            ..Disk::default()
+        };
+        let mut file = on(disk, Fsync::None);
+        file.append(b"first\n", Instant::now()).unwrap();
+        assert_eq!((held(&file).as_str(), file.end()), ("first\n", Some(6)));
+    }
+
+    #[test]
+    fn a_record_that_fails_in_the_middle_is_cut_off_and_is_the_last() {
+        for kind in [
+            ErrorKind::StorageFull,
+            ErrorKind::FileTooLarge,
+            ErrorKind::Other,
+        ] {
+            let writes = [Ok(6), Ok(3), Err(kind)];
+            let disk = Disk {
+                writes: writes.into(),
+                ..Disk::default()
+            };
+            let mut file = on(disk, Fsync::Always);
+            let now = Instant::now();
+            file.append(b"first\n", now).unwrap();
+            let Err(Fault::Write {
+                error,
+                kept: 0,
+                torn: false,
+            }) = file.append(b"second\n", now)
+            else {
+                panic!("it was told to fail")
+            };
+            assert_eq!(error.kind(), kind);
+            assert_eq!((held(&file).as_str(), file.end()), ("first\n", Some(6)));
+            // There would be room by now.
+            assert!(file.append(b"third\n", now).is_err());
+            file.tick(now + SECOND).unwrap();
+            file.finish().unwrap();
+            assert_eq!(held(&file), "first\n");
+            assert_eq!(*file.medium.syncs.borrow(), 1, "of the first record");
+        }
+    }
+
+    #[test]
+    fn whole_records_of_a_write_that_failed_are_kept() {
+        for (taken, kept) in [(0, 0), (4, 0), (5, 5), (6, 5), (11, 11), (13, 11)] {
+            let disk = Disk {
+                writes: [Ok(6), Ok(taken), Err(ErrorKind::StorageFull)].into(),
+                ..Disk::default()
+            };
+            let mut file = on(disk, Fsync::None);
+            let now = Instant::now();
+            file.append(b"first\n", now).unwrap();
+            let fault = file.append(b"next\nthird\nlast\n", now).unwrap_err();
+            let Fault::Write { kept: told, .. } = fault else {
+                panic!("{fault:?}")
+            };
+            assert_eq!(told, kept, "{taken}");
+            let expected = &"first\nnext\nthird\n"[..6 + kept];
+            assert_eq!(held(&file), expected);
+            assert_eq!(file.end(), Some(expected.len() as u64));
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_cut_is_said_to_end_torn() {
+        let disk = Disk {
+            writes: [Ok(3), Ok(0)].into(),
+            cut_fails: true,
+            ..Disk::default()
+        };
+        let mut file = on(disk, Fsync::None);
+        let fault = file.append(b"record\n", Instant::now()).unwrap_err();
+        assert!(matches!(fault, Fault::Write { torn: true, .. }));
+        assert_eq!(held(&file), "rec");
+    }
+
+    #[test]
+    fn a_file_that_somebody_made_shorter_is_not_filled_up() {
+        let disk = Disk {
+            writes: [Ok(6), Err(ErrorKind::StorageFull)].into(),
+            ..Disk::default()
+        };
+        let mut file = on(disk, Fsync::None);
+        file.append(b"first\n", Instant::now()).unwrap();
+        file.medium.bytes.borrow_mut().clear();
+        file.append(b"second\n", Instant::now()).unwrap_err();
+        assert_eq!(held(&file), "");
+    }
+
+    #[test]
+    fn what_waits_is_brought_to_the_disk_when_it_has_waited_and_not_before() {
+        let start = Instant::now();
+        for (fsync, after_writes, after_ticks, at_end) in [
+            (Fsync::None, 0, 0, 0),
+            (Fsync::Interval(SECOND), 0, 1, 2),
+            (Fsync::Always, 3, 3, 3),
+        ] {
+            let mut file = on(Disk::default(), fsync);
+            let syncs = |file: &Appender<Disk>| *file.medium.syncs.borrow();
+            file.append(b"one\n", start).unwrap();
+            file.append(b"two\n", start + SECOND / 2).unwrap();
+            file.tick(start + SECOND * 99 / 100).unwrap();
+            assert_eq!(syncs(&file), after_writes.min(2), "{fsync:?}");
+            file.tick(start + SECOND).unwrap();
+            // Nothing waits now.
+            file.tick(start + 3 * SECOND).unwrap();
+            let before = syncs(&file);
+            file.append(b"three\n", start + 4 * SECOND).unwrap();
+            assert_eq!(syncs(&file), after_ticks, "{fsync:?}");
+            assert_eq!(before, after_ticks.min(2), "{fsync:?}");
+            file.finish().unwrap();
+            file.finish().unwrap();
+            assert_eq!(syncs(&file), at_end, "{fsync:?}");
+        }
+    }
+
+    #[test]
+    fn a_sync_that_failed_is_not_tried_again_and_nothing_is_written_after_it() {
+        for fsync in [Fsync::Interval(SECOND), Fsync::Always] {
+            let disk = Disk {
+                sync_fails: true,
+                ..Disk::default()
+            };
+            let mut file = on(disk, fsync);
+            let start = Instant::now();
+            let written = file.append(b"record\n", start);
+            let later = start + SECOND;
+            let fault = written.and_then(|()| file.tick(later)).unwrap_err();
+            assert!(matches!(fault, Fault::Sync(_)));
+            file.append(b"more\n", later).unwrap_err();
+            file.tick(later + SECOND).unwrap();
+            file.finish().unwrap();
+            assert_eq!(*file.medium.syncs.borrow(), 1, "{fsync:?}");
+            assert_eq!(held(&file), "record\n");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_cut_nor_synced() {
+        let disk = Disk {
+            writes: [Ok(3), Ok(2), Err(ErrorKind::BrokenPipe)].into(),
+            ..Disk::default()
+        };
+        let mut pipe = Appender::new(disk, None, Fsync::Always);
+        pipe.append(b"ok\n", Instant::now()).unwrap();
+        let fault = pipe.append(b"record\n", Instant::now()).unwrap_err();
+        assert!(matches!(fault, Fault::Write { torn: false, .. }));
+        pipe.finish().unwrap();
+        assert_eq!(held(&pipe), "ok\nre");
+        assert_eq!(*pipe.medium.syncs.borrow(), 0);
+    }
+}

@@ -1,0 +1,84 @@
+//! Where a path leads, and what the files beside it are called.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is added to a file's name: while a run holds it.
+pub(crate) const LOCK: &str = ".lock";
+/// While it is written anew. What a run that was killed left there is replaced, so it is a name that
+/// nobody else has for a file.
+pub(crate) const NEW: &str = ".tollgate-new";
+/// For lines moved out of it, being no records.
+pub(crate) const REJECTED: &str = ".rejected";
+
+/// The file that a run makes beside one of its own, by whatever name that was given.
+pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = settled(path)
+        .unwrap_or_else(|| path.to_owned())
+        .into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+/// The path without links, whether or not there is a file yet. `None` if its folder is not there.
+pub(crate) fn settled(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().or_else(|_| settled_new(path)).ok()
+}
+
+pub(crate) fn settled_new(path: &Path) -> io::Result<PathBuf> {
+    // As many links as systems follow themselves.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = folder(&path).join(target);
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    Ok(folder(&path).canonicalize()?.join(name))
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    #[test]
+    fn what_stands_beside_a_file_is_the_same_by_all_its_names() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("two", path("one")).unwrap();
+        symlink("o.jsonl", path("two")).unwrap();
+        fs::create_dir(path("d")).unwrap();
+        // Of a file that is yet to be made, and of one that is there.
+        for _ in 0..2 {
+            let lock = companion(&path("o.jsonl"), LOCK);
+            assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
+            for name in ["one", "two", "d/../o.jsonl"] {
+                assert_eq!(companion(&path(name), LOCK), lock, "{name}");
+            }
+            fs::write(path("o.jsonl"), "").unwrap();
+        }
+        assert_eq!(settled(&path("none/o.jsonl")), None);
+    }
+
+    #[test]
+    fn links_in_a_circle_have_an_end() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("two", path("one")).unwrap();
+        symlink("one", path("two")).unwrap();
+        assert!(settled(&path("one")).is_some_and(|path| path.parent().is_some()));
+    }
+}

@@ -1,0 +1,94 @@
+//! A results file in which bytes have gone wrong since: refused by its line, repaired when told.
+
+use std::fs;
+
+use tollgate::ErrorKind;
+
+use crate::desk::{Desk, ids};
+use crate::provider::{Provider, id, requests};
+use crate::tool::Folder;
+
+const ROWS: usize = 12;
+
+fn brief(row: usize) -> (u16, String) {
+    (
+        200,
+        format!(r#"{{"choices":[{{"message":{{"content":"é漢🦀 {row}"}}}}]}}"#),
+    )
+}
+
+#[test]
+fn a_byte_gone_wrong_anywhere_is_refused_by_its_line_and_repaired_when_told() {
+    let desk = Desk::new(&requests(4), brief);
+    desk.run();
+    let whole = desk.read("p.results.jsonl");
+    let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
+    let (start, end) = (lines[0].len(), lines[0].len() + lines[1].len());
+    for at in start..end {
+        desk.sent();
+        let mut broken = whole.clone();
+        // No UTF-8, so no JSON either.
+        broken[at] = 0xff;
+        desk.write("p.results.jsonl", &broken);
+        let refused = desk.run_with(|run| run).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Config);
+        for words in ["line 2", "--repair"] {
+            assert!(refused.to_string().contains(words), "at {at}: {refused}");
+        }
+        assert!(desk.sent().is_empty());
+        assert_eq!(desk.read("p.results.jsonl"), broken);
+
+        let summary = desk.run_with(|run| run.repair(true)).expect("a run");
+        // Without its newline a record has the next one on its line.
+        let gone = if at + 1 == end { vec![1, 2] } else { vec![1] };
+        assert_eq!(desk.sent(), gone, "at {at}");
+        assert_eq!(summary.progress.skipped, 4 - gone.len() as u64);
+        let mut found = desk.ids("p.results.jsonl");
+        found.sort_unstable();
+        assert_eq!(found, (0..4).map(id).collect::<Vec<_>>(), "at {at}");
+        let bad = broken[start..].split(|&byte| byte == b'\n').next();
+        let rejected = desk.read("p.results.jsonl.rejected");
+        assert_eq!(rejected.strip_suffix(b"\n"), bad, "at {at}");
+        fs::remove_file(desk.path("p.results.jsonl.rejected")).expect("it is there");
+        desk.write("p.results.jsonl", &whole);
+    }
+}
+
+#[test]
+fn several_bad_lines_and_a_torn_end_are_repaired_together() {
+    let folder = Folder::new();
+    folder.write("p.jsonl", requests(ROWS));
+    let provider = Provider::start(|_| false);
+    let run = ["run", "p.jsonl", "-c", "1"];
+    provider.tool(&folder, &run).run().code(0);
+    let whole = folder.read("p.results.jsonl");
+    let mut lines: Vec<Vec<u8>> = whole.lines().map(|line| line.as_bytes().to_vec()).collect();
+    let kept = lines[0].clone();
+    lines[2] = vec![0; 300];
+    lines[5] = b"not a record".to_vec();
+    lines[6].truncate(40);
+    lines[11].truncate(60);
+    folder.write("p.results.jsonl", lines.join(&b'\n'));
+    let before = provider.count();
+    provider
+        .tool(&folder, &run)
+        .run()
+        .code(2)
+        .says(&["line 3", "--repair"]);
+    assert_eq!(provider.count(), before);
+    let repair = [&run[..], &["--repair", "--summary", "s.json"]].concat();
+    provider
+        .tool(&folder, &repair)
+        .run()
+        .code(0)
+        .says(&["moved 3 lines aside"]);
+    assert_eq!(provider.asked(before), [2, 5, 6, 11]);
+    let results = folder.read("p.results.jsonl");
+    assert!(results.as_bytes().starts_with(&kept));
+    assert_eq!(ids(results.as_bytes()).len(), ROWS);
+    let rejected = fs::read(folder.path("p.results.jsonl.rejected")).expect("it is there");
+    assert_eq!(
+        rejected,
+        [&lines[2][..], &lines[5], &lines[6], b""].join(&b'\n')
+    );
+}
