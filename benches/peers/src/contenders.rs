@@ -1,0 +1,203 @@
+//! Who is measured, and how each one's program is built or found.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use peers::Result;
+use peers::task::Task;
+
+use crate::rows::Row;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contender {
+    /// As `--clients` takes it: any part of it.
+    pub(crate) name: &'static str,
+    program: Program,
+    way: &'static str,
+    /// With more requests it would hold up the sitting for minutes.
+    most_requests: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    /// A binary of this crate, by its name without `client-`, which its feature shares.
+    Own(&'static str),
+    /// `clients.py`, with the package that is the way's name.
+    Python,
+}
+
+const fn own(name: &'static str, client: &'static str, way: &'static str) -> Contender {
+    Contender {
+        name,
+        program: Program::Own(client),
+        way,
+        most_requests: usize::MAX,
+    }
+}
+
+const fn python(name: &'static str, package: &'static str, most_requests: usize) -> Contender {
+    Contender {
+        name,
+        program: Program::Python,
+        way: package,
+        most_requests,
+    }
+}
+
+/// The first is what the others are compared with.
+pub(crate) const CONTENDERS: [Contender; 10] = [
+    own("tollgate, chat_all", "tollgate", "chat_all"),
+    own("tollgate, for_each", "tollgate", "for_each"),
+    own("reqwest + tokio, a task each", "reqwest", "spawn"),
+    own("reqwest + tokio, buffer_unordered", "reqwest", "buffered"),
+    own("async-openai", "async-openai", ""),
+    own("ureq by hand, defaults", "ureq", "defaults"),
+    own("ureq by hand, small buffers", "ureq", "per-thread"),
+    own(FLOOR, "raw", ""),
+    python("Python, aiohttp", "aiohttp", usize::MAX),
+    python("Python, openai", "openai", 4_000),
+];
+
+/// The one that shows what the server can do.
+pub(crate) const FLOOR: &str = "raw sockets on threads";
+
+/// How the Rust clients are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Cargo's own, which a library's users get.
+    Release,
+    /// Fat link-time optimisation and one codegen unit, as tollgate's tool is built.
+    Tuned,
+}
+
+impl Profile {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Tuned => "tuned",
+        }
+    }
+}
+
+/// A contender that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrant {
+    pub(crate) contender: Contender,
+    pub(crate) profile: Profile,
+    program: PathBuf,
+}
+
+impl Entrant {
+    pub(crate) fn name(&self) -> String {
+        match (self.contender.program, self.profile) {
+            (Program::Own(_), Profile::Tuned) => format!("{} (tuned)", self.contender.name),
+            _ => self.contender.name.to_owned(),
+        }
+    }
+
+    pub(crate) fn enters(&self, row: &Row) -> bool {
+        row.requests <= self.contender.most_requests
+    }
+
+    pub(crate) fn task(&self, row: &Row, base_url: String, ca_file: &Path) -> Task {
+        Task {
+            way: self.contender.way.to_owned(),
+            ca_file: base_url.starts_with("https").then(|| ca_file.to_owned()),
+            base_url,
+            requests: row.requests,
+            at_once: row.at_once,
+        }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if matches!(self.contender.program, Program::Python) {
+            command.arg(script());
+        }
+        command
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients.py")
+}
+
+/// Makes the contenders whose names hold one of `wanted` ready; says who cannot enter.
+///
+/// # Errors
+/// A client that does not build, or a name that fits nobody.
+pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Vec<Entrant>> {
+    let fits = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+    let mut entrants = Vec::new();
+    for &profile in profiles {
+        for contender in CONTENDERS.into_iter().filter(|one| fits(one.name)) {
+            let program = match contender.program {
+                Program::Own(client) => build(&format!("client-{client}"), client, profile)?,
+                // One Python is as good as another.
+                Program::Python if profile != profiles[0] => continue,
+                Program::Python => match python_with(contender.way) {
+                    Some(python) => python,
+                    None => continue,
+                },
+            };
+            entrants.push(Entrant {
+                contender,
+                profile,
+                program,
+            });
+        }
+    }
+    if entrants.is_empty() {
+        return Err("no client of that name is here: --list names them".into());
+    }
+    Ok(entrants)
+}
+
+/// Builds one program of this crate with nothing in it but its own feature.
+///
+/// # Errors
+/// It does not build, or there is no cargo.
+pub(crate) fn build(program: &str, feature: &str, profile: Profile) -> Result<PathBuf> {
+    let built = Command::new(cargo())
+        .args(["build", "--quiet", "--locked", "--no-default-features"])
+        .args(["--profile", profile.name()])
+        .args(["--features", feature, "--bin", program])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !built.success() {
+        return Err(format!("{program} does not build ({built})").into());
+    }
+    // Beside this program's own folder, which is named after a profile, too.
+    let own = env::current_exe()?;
+    let target = own
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("no target folder")?;
+    Ok(target.join(profile.name()).join(program))
+}
+
+pub(crate) fn cargo() -> std::ffi::OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The Python in `PEERS_PYTHON`, or `python3`, if it has the package.
+fn python_with(package: &str) -> Option<PathBuf> {
+    let python: PathBuf = env::var_os("PEERS_PYTHON").map_or("python3".into(), Into::into);
+    let has = Command::new(&python)
+        .arg(script())
+        .args(["--has", package])
+        .stderr(Stdio::null())
+        .status();
+    if has.is_ok_and(|status| status.success()) {
+        return Some(python);
+    }
+    eprintln!(
+        "\n*** LEFT OUT: {} has no {package}. `python3 -m venv DIR && DIR/bin/pip install {package}`, \
+         then PEERS_PYTHON=DIR/bin/python.\n",
+        python.display(),
+    );
+    None
+}

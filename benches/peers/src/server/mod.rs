@@ -1,0 +1,150 @@
+//! The server that every client is measured on: HTTP/1.1 with keep-alive, plain and over TLS, one
+//! event loop a core, the same answer to every request, after as long as its path says.
+//!
+//! It runs as a process of its own until its standard input ends. At its start it prints where it
+//! listens, and after each line it reads, how much it has done so far.
+
+mod connection;
+mod events;
+
+use std::io::BufRead;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use peers::{Result, chat, figures};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use self::connection::Connection;
+use self::events::Door;
+
+/// Where it listens.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Ports {
+    pub(crate) plain: u16,
+    pub(crate) tls: u16,
+    /// TLS, and [`FAR`] away.
+    pub(crate) far: u16,
+    pub(crate) ca_file: PathBuf,
+}
+
+/// What it has done since its start.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Work {
+    pub(crate) requests: u64,
+    pub(crate) cpu_s: f64,
+}
+
+/// The round trip that the far port pretends: one for the connect, one for the handshake of TLS 1.3,
+/// one for the request.
+pub(crate) const FAR: Duration = Duration::from_millis(100);
+
+/// Serves until standard input ends; leaves its certificate in `folder`.
+///
+/// # Errors
+/// Ports, threads or files that the system does not give.
+pub(crate) fn run(folder: &Path) -> Result<()> {
+    // The hard limit decides; a row that needs more is refused by its client.
+    figures::raise_descriptor_limit(0)?;
+    let ca_file = folder.join("ca.pem");
+    let tls = Arc::new(certificate(&ca_file)?);
+    let answer: Arc<[u8]> = answer().into();
+    let requests = Arc::new(AtomicU64::new(0));
+    let loops = thread::available_parallelism()?.get();
+    let doors = (0..loops)
+        .map(|_| events::start(Arc::clone(&answer), Arc::clone(&requests)))
+        .collect::<Result<Vec<_>>>()?;
+    let ports = Ports {
+        plain: listen(&doors, None, Duration::ZERO)?,
+        tls: listen(&doors, Some(&tls), Duration::ZERO)?,
+        far: listen(&doors, Some(&tls), FAR)?,
+        ca_file,
+    };
+    println!("{}", serde_json::to_string(&ports)?);
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let work = Work {
+            requests: requests.load(Ordering::Relaxed),
+            cpu_s: figures::cpu().as_secs_f64(),
+        };
+        println!("{}", serde_json::to_string(&work)?);
+    }
+    Ok(())
+}
+
+/// Accepts on a thread of its own and deals the connections out in turn.
+fn listen(doors: &[Door], tls: Option<&Arc<ServerConfig>>, round_trip: Duration) -> Result<u16> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    // The standard library's queue of 128 drops connects that come in thousands, and a dropped
+    // connect is tried again after a second.
+    listener.listen(4096)?;
+    let listener = TcpListener::from(listener);
+    let port = listener.local_addr()?.port();
+    let doors: Vec<_> = doors.iter().map(Door::another).collect();
+    let tls = tls.cloned();
+    thread::Builder::new().spawn(move || {
+        for (socket, door) in listener.incoming().zip(doors.iter().cycle()) {
+            let entered = socket.map_err(Into::into).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                socket.set_nodelay(true)?;
+                // A reset at the end, so that no client leaves thousands of ports in TIME_WAIT
+                // behind for the next.
+                SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+                let tls = match &tls {
+                    Some(config) => Some(Box::new(ServerConnection::new(Arc::clone(config))?)),
+                    None => None,
+                };
+                let socket = TcpStream::from_std(socket);
+                door.enter(Connection::new(socket, tls, round_trip))
+            });
+            if let Err(error) = entered {
+                eprintln!("the server could not take a connection: {error}");
+            }
+        }
+    })?;
+    Ok(port)
+}
+
+/// A certificate for 127.0.0.1 by an authority of its own, which `ca_file` makes known.
+fn certificate(ca_file: &Path) -> Result<ServerConfig> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // By default both would have one name, and OpenSSL would take the server's for self-signed.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "the authority of the bench");
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
+    std::fs::write(ca_file, authority.pem())
+        .map_err(|error| format!("cannot write {}: {error}", ca_file.display()))?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    Ok(ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())?)
+}
+
+fn answer() -> Vec<u8> {
+    let body = chat::answer();
+    format!(
+        "HTTP/1.1 200 OK\r\n\
+         content-type: application/json\r\n\
+         content-length: {}\r\n\
+         x-request-id: req_0123456789abcdef0123456789abcdef\r\n\
+         openai-processing-ms: 7\r\n\
+         openai-version: 2020-10-01\r\n\
+         \r\n{body}",
+        body.len(),
+    )
+    .into_bytes()
+}
