@@ -61,14 +61,16 @@ impl Row {
         }
     }
 
-    /// The same row, with an id by which it cannot be sent.
+    /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
+    /// would say of the row that has it rightly how that one stands.
     fn refused(self, why: &'static str) -> Self {
+        let id = self.custom_id.unwrap_or_default();
         Self::bad(BadLine {
             number: self.number,
-            custom_id: self.custom_id,
+            custom_id: None,
             dialect: self.dialect,
-            hash: self.hash,
-            problem: Problem::CustomId(why),
+            hash: None,
+            problem: Problem::TakenId { id, why },
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What a run says that carries on where another stopped.
 
+use serde_json::Value;
+
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
 use crate::tool::{Folder, records, request};
@@ -89,10 +91,11 @@ fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     let tool = folder.tool(&arguments).at(&server);
     tool.fed(changed.as_bytes()).code(1);
     let failed = &folder.records("out.errors.jsonl")[0];
-    assert_eq!(failed["custom_id"], "a");
+    // The answer that is on file stays the only word under that id.
+    assert_eq!(failed["custom_id"], Value::Null);
     let why = failed["error"]["message"].as_str().unwrap();
     assert!(
-        why.contains("line 2") && why.contains("--force-resume"),
+        why.contains("line 2: \"custom_id\" \"a\"") && why.contains("--force-resume"),
         "{why}"
     );
     let tool = folder.tool(&[&arguments[..], &["--force-resume"]].concat());
@@ -100,4 +103,18 @@ fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     assert_eq!(server.count(), 3);
     assert_eq!(folder.records("out.jsonl").len(), 3);
     assert!(!folder.has("out.errors.jsonl"));
+}
+
+#[test]
+fn a_doubled_line_of_a_stream_does_not_speak_for_the_first() {
+    let folder = Folder::new();
+    let failing = Faultd::replies([Reply::status(500)]);
+    let arguments = ["run", "-", "-o", "out.jsonl", "--max-attempts", "1"];
+    let input = request("a") + &request("a");
+    let tool = folder.tool(&arguments).at(&failing);
+    tool.fed(input.as_bytes()).code(1);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder.tool(&arguments).at(&server);
+    tool.fed(request("a").as_bytes()).code(0);
+    assert_eq!(server.count(), 1);
 }
