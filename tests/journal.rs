@@ -3,10 +3,11 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::{Answer, Call, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
+use tollgate::{Answer, Call, Cancel, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
 
 const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
 
@@ -213,4 +214,82 @@ fn a_file_of_another_kind_is_not_repaired() {
     let notes = fs::read_to_string(desk.path("out.jsonl")).unwrap();
     assert_eq!(notes, "my notes\nand more\n");
     assert_eq!(desk.names(), ["in.jsonl", "out.jsonl"]);
+}
+
+#[test]
+fn an_errors_file_that_holds_answers_is_not_written_over() {
+    let desk = Desk::new(3);
+    desk.run().run().unwrap();
+    let answers = fs::read(desk.path("out.jsonl")).unwrap();
+    fs::rename(desk.path("out.jsonl"), desk.path("other.jsonl")).unwrap();
+    for _fresh_then_resumed in 0..2 {
+        let run = desk.run().errors(desk.path("other.jsonl"));
+        let error = run.run().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("other.jsonl"), "{error}");
+        assert_eq!(fs::read(desk.path("other.jsonl")).unwrap(), answers);
+        desk.run().run().unwrap();
+    }
+}
+
+#[test]
+fn simulated_failures_are_not_resumed_by_a_paid_run() {
+    let desk = Desk::new(1);
+    let failed = r#"{"id":"x","custom_id":"id-0","response":null,"error":{"code":"rejected","message":"no"},"tollgate":{"simulated":true}}"#;
+    fs::write(desk.path("out.jsonl"), "").unwrap();
+    fs::write(desk.path("out.errors.jsonl"), failed.to_owned() + "\n").unwrap();
+    let error = desk.run().run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("simulated"), "{error}");
+    assert_eq!(desk.names(), ["in.jsonl", "out.errors.jsonl", "out.jsonl"]);
+}
+
+#[test]
+fn answers_behind_a_slow_row_are_on_file_when_the_run_is_cancelled_and_in_order_after_the_next() {
+    let desk = Desk::new(20);
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let transport = MemoryTransport::new(move |exchange| {
+        if exchange.body.windows(7).any(|text| text == b"row-000") {
+            let _released = held.lock().unwrap().recv();
+        }
+        Ok(Answer {
+            status: 200,
+            body: ANSWER.to_vec(),
+            ..Answer::default()
+        })
+    });
+    let row = |n: usize| {
+        format!(
+            r#"{{"custom_id":"id-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"row-{n:03}"}}}}"#
+        ) + "\n"
+    };
+    let input: String = (0..20).map(row).collect();
+    fs::write(desk.path("in.jsonl"), input).unwrap();
+    let cancel = Cancel::new();
+    let builder = Client::builder().no_auth().concurrency(4);
+    let client = builder.transport(transport).build().unwrap();
+    let client = client.with_cancel(&cancel);
+    let out = desk.path("out.jsonl");
+    let lines = || fs::read_to_string(&out).map_or(0, |text| text.lines().count());
+    let mut release = Some(release);
+    let run = client.jsonl(desk.path("in.jsonl"), &out).ordered(true);
+    let summary = run
+        .on_progress(|progress| {
+            if progress.engine.succeeded == 19 {
+                cancel.cancel();
+            }
+            // The first row is answered only when the others are on file.
+            if lines() == 19 {
+                release.take();
+            }
+        })
+        .run()
+        .unwrap();
+    assert_eq!(summary.progress.succeeded, 20);
+    desk.run().ordered(true).run().unwrap();
+    let text = fs::read_to_string(&out).unwrap();
+    let ids = text.lines().map(|line| line.split('"').nth(7).unwrap());
+    let expected: Vec<String> = (0..20).map(|n| format!("id-{n}")).collect();
+    assert_eq!(ids.collect::<Vec<_>>(), expected);
 }

@@ -95,7 +95,9 @@
 //! - cuts off a last line that a kill has left torn;
 //! - refuses rows that have another request under an id that was answered, by a hash of the line
 //!   which the record carries (records without one are matched by id alone), unless
-//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers;
+//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers.
+//!   On a stream such a row fails, as one whose id stands in an earlier line does; its record has
+//!   no `custom_id`, or it would speak for the row that has the id rightly;
 //! - refuses an output with a line in its midst that is no record, and names it, unless
 //!   [`repair`](crate::FileRun::repair) moves such lines to a file with `.rejected` behind its name.
 //!

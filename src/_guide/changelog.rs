@@ -12,4 +12,6 @@
 //!   server that speaks `OpenAI`'s API, and to Anthropic and Azure with their own keys.
 //! - [`VirtualClock`](crate::VirtualClock), [`MemoryTransport`](crate::MemoryTransport) and, with
 //!   the feature `sim`, a simulated provider, for tests without time, key or network.
-//! - The tool: `run`, `simulate`, `demo`.
+//! - [`FileRun`](crate::FileRun): a rerun carries on, in the input's order if asked to; `repair`,
+//!   `force_resume`, `fsync`; prices and budgets; one run at a time an output.
+//! - The tool: `run`, `check`, `simulate`, `demo`.

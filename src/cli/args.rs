@@ -44,7 +44,8 @@ pub(crate) enum Command {
 /// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body), Anthropic
 /// batch lines (custom_id, params), or, in a .txt file, one prompt a line. Results go to
 /// INPUT's name with .results.jsonl, in the input's own format, each as soon as it is there;
-/// failures go to .errors.jsonl.
+/// failures go to .errors.jsonl. Run again, it carries on where it stopped: what is answered is not
+/// sent again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -72,7 +73,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) errors: Option<PathBuf>,
 
-    /// Write results in the order of the input, not as they finish
+    /// Write results in the order of the input, not as they finish; a kill costs the answers that
+    /// wait behind a slow one
     #[arg(long, help_heading = FILES)]
     pub(crate) ordered: bool,
 
@@ -355,8 +357,8 @@ pub(crate) struct Check {
 
 /// Run the simulated provider on its own, for tests of other programs.
 ///
-/// It speaks OpenAI's chat completions, embeddings and models on 127.0.0.1, takes any key, and
-/// prints its base URL.
+/// It speaks OpenAI's chat completions, completions, embeddings, responses, moderations and models,
+/// and Anthropic's messages, on 127.0.0.1, takes any key, and prints its base URL.
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,

@@ -23,7 +23,7 @@ use super::units::Bound;
 use super::words;
 use crate::api::{check_base_url, url};
 use crate::jsonl::names::{self, Place, Places};
-use crate::jsonl::paths;
+use crate::jsonl::paths::{self, LOCK, NEW, REJECTED};
 use crate::sim::{SimServer, SimSpec};
 use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Provider, Result, Retry};
 
@@ -61,6 +61,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     let simulated = run.server.simulate.is_some();
     let places = Places::resolve(&named_files(run))?;
     check_stdout(&places)?;
+    check_secrets(run, &places)?;
     if let Some(summary) = &run.summary {
         check_summary(summary, &places)?;
     }
@@ -113,7 +114,9 @@ fn named_files(run: &Run) -> names::Named<'_> {
 pub(crate) fn refused_summary(run: &Run) -> Option<&Path> {
     let places = Places::complete(&named_files(run));
     let summary = run.summary.as_deref()?;
-    check_summary(summary, &places).ok()?;
+    check_summary(summary, &places)
+        .and_then(|()| check_secrets(run, &places))
+        .ok()?;
     Some(summary)
 }
 
@@ -148,6 +151,26 @@ fn check_prompts(run: &Run) -> Result<()> {
                 "--provider anthropic: the prompts of a .txt file are sent as OpenAI chats; write \
                  Anthropic batch lines into a .jsonl file",
             ));
+        }
+        // A chat's body would be refused there, row by row.
+        let endpoint = run.server.endpoint.split('?').next().unwrap_or_default();
+        let leads_to = |path: &str| endpoint.ends_with(path);
+        if !leads_to("/chat/completions")
+            && [
+                "/completions",
+                "/responses",
+                "/embeddings",
+                "/moderations",
+                "/messages",
+            ]
+            .into_iter()
+            .any(leads_to)
+        {
+            return Err(config(format!(
+                "--endpoint {:?}: the prompts of a .txt file are sent as chats; for anything else \
+                 write batch lines into a .jsonl file",
+                run.server.endpoint
+            )));
         }
         return match prompts.model.as_deref() {
             None => Err(config(
@@ -222,6 +245,44 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
             && paths::settled(path).as_ref() == Some(&settled)
         {
             return refused(&format!("is {role}"));
+        }
+    }
+    let made_beside = [&places.output, &places.errors]
+        .into_iter()
+        .filter_map(|place| match place {
+            Place::File(path) => Some(path),
+            Place::Stream => None,
+        })
+        .flat_map(|path| [LOCK, NEW, REJECTED].map(|suffix| paths::companion(path, suffix)));
+    if made_beside.into_iter().any(|path| path == settled) {
+        return refused("has the name of a file that the run makes beside its own");
+    }
+    Ok(())
+}
+
+/// What a run reads its key or certificates from is not to be written over.
+fn check_secrets(run: &Run, places: &Places) -> Result<()> {
+    let summary = run.summary.clone().map(Place::File);
+    let written = [
+        ("-o", Some(&places.output)),
+        ("--errors", Some(&places.errors)),
+        ("--summary", summary.as_ref()),
+    ];
+    for (flag, read) in [
+        ("--api-key-file", &run.server.api_key_file),
+        ("--ca-file", &run.server.ca_file),
+    ] {
+        let Some(read) = read.as_deref().and_then(paths::settled) else {
+            continue;
+        };
+        for (by, place) in written {
+            if let Some(Place::File(path)) = place
+                && paths::settled(path).as_ref() == Some(&read)
+            {
+                return Err(config(format!(
+                    "{by} {path:?} is the file of {flag}: it would be written over"
+                )));
+            }
         }
     }
     Ok(())

@@ -218,6 +218,10 @@ fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
 
 /// Whether somebody downstream has stopped reading, as `head` does: no error.
 fn is_broken_pipe(error: &Error) -> bool {
+    // A connection can break in the same way.
+    if error.kind() != ErrorKind::Io {
+        return false;
+    }
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

@@ -26,22 +26,29 @@ pub(super) struct Cores {
 #[cfg(feature = "parallel")]
 impl Cores {
     /// Applies `part` to stretches of `items` that together are all of them; the answers are in
-    /// their order. `bytes` is how much text the items stand for.
+    /// their order. `bytes` is how much text the items stand for. This thread does `meanwhile` what
+    /// is its own.
     pub(super) fn map<T: Sync, U: Send>(
         &self,
         items: &[T],
         bytes: usize,
         part: impl Fn(&[T]) -> U + Sync,
+        meanwhile: impl FnOnce(),
     ) -> Vec<U> {
         use rayon::prelude::*;
 
-        if bytes < WORTH_THREADS {
-            return vec![part(items)];
+        let mut answers = Vec::new();
+        let worth_it = bytes >= WORTH_THREADS;
+        if worth_it && let Some(pool) = self.pool.get_or_init(start) {
+            pool.in_place_scope(|scope| {
+                scope.spawn(|_| answers = items.par_chunks(TASK).map(&part).collect());
+                meanwhile();
+            });
+        } else {
+            answers.push(part(items));
+            meanwhile();
         }
-        match self.pool.get_or_init(start) {
-            Some(pool) => pool.install(|| items.par_chunks(TASK).map(&part).collect()),
-            None => vec![part(items)],
-        }
+        answers
     }
 
     /// Sorts, on the threads there are: it starts none.
@@ -68,9 +75,17 @@ fn start() -> Option<rayon::ThreadPool> {
 #[cfg(not(feature = "parallel"))]
 #[expect(clippy::unused_self, reason = "called as where there are threads")]
 impl Cores {
-    /// Applies `part` to all of `items`.
-    pub(super) fn map<T, U>(&self, items: &[T], _bytes: usize, part: impl Fn(&[T]) -> U) -> Vec<U> {
-        vec![part(items)]
+    /// Applies `part` to all of `items`, then does what was to be done meanwhile.
+    pub(super) fn map<T, U>(
+        &self,
+        items: &[T],
+        _bytes: usize,
+        part: impl Fn(&[T]) -> U,
+        meanwhile: impl FnOnce(),
+    ) -> Vec<U> {
+        let answers = vec![part(items)];
+        meanwhile();
+        answers
     }
 
     /// Sorts.

@@ -11,7 +11,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use super::object::{Flaw, fields, flaw};
+use super::object::{Flaw, fields, first_fields, flaw};
 use super::problem::{BadLine, Problem};
 use super::reader::{Line, Text};
 use crate::api::url;
@@ -71,12 +71,15 @@ impl Format {
                 // Blanks around the object are not part of the request.
                 let indent = text.len() - text.trim_ascii_start().len();
                 let text = text.trim_ascii();
-                bad.hash = Some(LineHash::of(text));
+                let hash = LineHash::of(text);
+                bad.hash = Some(hash);
                 let parsed = match (str::from_utf8(text), self) {
                     (Err(error), _) => Err(Problem::NotUtf8 {
                         column: error.valid_up_to() + 1,
                     }),
-                    (Ok(text), Self::Requests { endpoint }) => request(text, endpoint, &mut bad),
+                    (Ok(text), Self::Requests { endpoint }) => {
+                        request(text, endpoint, hash, &mut bad)
+                    }
                     (Ok(text), Self::Prompts(prompts)) => Ok(prompts.request(text, line.number)),
                 };
                 parsed.map_err(|problem| problem.indented(indent))
@@ -84,10 +87,27 @@ impl Format {
         };
         parsed.map_err(|problem| Box::new(BadLine { problem, ..bad }))
     }
+
+    /// The id of a line and its hash, found without reading the line to its end: of one that has
+    /// been [parsed](Self::parse) before, as it stands.
+    pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
+        let (Self::Requests { .. }, Text::Whole(text)) = (self, line.text) else {
+            return None;
+        };
+        let text = str::from_utf8(text.trim_ascii()).ok()?;
+        let [custom_id] = first_fields(text, &["custom_id"]);
+        let id = LineHash::of(string(custom_id?)?.as_bytes());
+        Some((id, LineHash::of(text.as_bytes())))
+    }
 }
 
 /// Reads one JSON line; what becomes known of it on the way is left in `bad`, in case it is.
-fn request(text: &str, endpoint: &str, bad: &mut BadLine) -> Result<RequestLine, Problem> {
+fn request(
+    text: &str,
+    endpoint: &str,
+    hash: LineHash,
+    bad: &mut BadLine,
+) -> Result<RequestLine, Problem> {
     const NAMES: [&str; 5] = ["custom_id", "method", "url", "body", "params"];
     let found = fields(text, &NAMES).map_err(|error| not_json(&error))?;
     let [custom_id, method, path, body, params] = found.values;
@@ -130,7 +150,7 @@ fn request(text: &str, endpoint: &str, bad: &mut BadLine) -> Result<RequestLine,
         path,
         body: body.to_owned(),
         dialect,
-        hash: LineHash::of(text.as_bytes()),
+        hash,
     })
 }
 

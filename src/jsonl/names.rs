@@ -225,16 +225,19 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`.
+/// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`. Another
+/// ending stays: `x.v1` and `x.v2` have failures of their own.
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
 fn errors_beside(output: &Path) -> PathBuf {
-    let stem = output.file_stem().map(Path::new);
-    let stem = stem.map(|stem| match stem.extension() {
-        Some(extension) if extension == "results" => stem.file_stem().unwrap_or_default(),
-        _ => stem.as_os_str(),
-    });
-    beside(output, stem, "errors")
+    let ends_in = |name: &Path, ending: &str| name.extension().is_some_and(|own| own == ending);
+    let mut stem = Path::new(output.file_name().unwrap_or_default());
+    for ending in ["jsonl", "results"] {
+        if ends_in(stem, ending) {
+            stem = Path::new(stem.file_stem().unwrap_or_default());
+        }
+    }
+    beside(output, Some(stem.as_os_str()), "errors")
 }
 
 #[derive(Clone, Copy)]
@@ -382,6 +385,7 @@ mod tests {
             ("x.results.jsonl", "x.results.jsonl", "x.errors.jsonl"),
             ("x", "x", "x.errors.jsonl"),
             ("a.b.jsonl", "a.b.jsonl", "a.b.errors.jsonl"),
+            ("p.v2", "p.v2", "p.v2.errors.jsonl"),
         ] {
             let places = folder.resolve("p.jsonl", output, "").unwrap();
             assert_eq!(places.output, folder.file(expected_output));

@@ -46,6 +46,11 @@ pub(crate) enum Problem {
     Missing(&'static str),
     Twice(&'static str),
     CustomId(&'static str),
+    /// An id that is good in itself, and not to be sent in this line.
+    TakenId {
+        id: String,
+        why: &'static str,
+    },
     Method,
     Url(&'static str),
     BodyNotAnObject(&'static str),
@@ -99,6 +104,7 @@ impl fmt::Display for Problem {
             Self::Missing(field) => write!(f, "no \"{field}\""),
             Self::Twice(field) => write!(f, "\"{field}\" is there twice"),
             Self::CustomId(what) => write!(f, "\"custom_id\" {what}"),
+            Self::TakenId { id, why } => write!(f, "\"custom_id\" {id:?} {why}"),
             Self::Method => f.write_str("\"method\" must be \"POST\""),
             Self::Url(what) => write!(f, "\"url\" {what}"),
             Self::BodyNotAnObject(field) => write!(f, "\"{field}\" is not a JSON object"),

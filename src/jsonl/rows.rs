@@ -15,7 +15,7 @@ use super::line::{Dialect, Format, RequestLine};
 use super::names::Place;
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
-use super::scan::{Changes, Survey};
+use super::scan::Survey;
 use crate::api::{Client, Failed, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +23,9 @@ use crate::limit::Cost;
 use crate::pool::{Attempt, Job};
 use crate::retry::Verdict;
 use crate::sync::Mutex;
+
+const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
+                       --force-resume";
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]
@@ -58,14 +61,16 @@ impl Row {
         }
     }
 
-    /// The same row with an id that another has.
-    fn again(self) -> Self {
+    /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
+    /// would say of the row that has it rightly how that one stands.
+    fn refused(self, why: &'static str) -> Self {
+        let id = self.custom_id.unwrap_or_default();
         Self::bad(BadLine {
             number: self.number,
-            custom_id: self.custom_id,
+            custom_id: None,
             dialect: self.dialect,
-            hash: self.hash,
-            problem: Problem::CustomId("stands in an earlier line, too"),
+            hash: None,
+            problem: Problem::TakenId { id, why },
         })
     }
 }
@@ -249,7 +254,7 @@ impl Rows {
             if let Some(seen) = &mut self.seen
                 && !seen.insert(id)
             {
-                return Ok(Some(row.again()));
+                return Ok(Some(row.refused("stands in an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
                 order.push(Entry::new(id, row.number));
@@ -258,11 +263,8 @@ impl Rows {
                 Standing::ToDo => return Ok(Some(row)),
                 Standing::Done => &self.so_far.skipped,
                 Standing::Failed => &self.so_far.failed,
-                Standing::Changed => {
-                    let mut changes = Changes::default();
-                    changes.note(row.number, custom_id);
-                    return Err(changes.refusal(&with.place));
-                }
+                // Of a stream: a file has been refused for it. The rows before it are paid for.
+                Standing::Changed => return Ok(Some(row.refused(CHANGED))),
             };
             // After a look through the input they are counted already.
             if self.seen.is_some() {

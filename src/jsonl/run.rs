@@ -339,7 +339,8 @@ impl FileRun<'_> {
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
-            has_deadline: settings.deadline.is_some(),
+            deadline: settings.deadline,
+            outside,
             journal,
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
@@ -359,7 +360,7 @@ impl FileRun<'_> {
         } else {
             settings.for_each_detached(job, rows, &mut writer)?;
         }
-        writer.finish(&outside)
+        writer.finish()
     }
 
     fn places(&self) -> Result<Places> {

@@ -29,6 +29,8 @@ pub(crate) struct Survey {
     pub(crate) rows: u64,
     /// Lines that are none, blank ones not counted.
     pub(crate) bad: u64,
+    /// Requests that are left.
+    pub(crate) to_do: u64,
     /// Of all these, those that are answered.
     pub(crate) done: u64,
     /// Of all these, those that have failed for good.
@@ -163,7 +165,20 @@ impl Part {
         let survey = &mut found.survey;
         for line in lines {
             let number = line.number;
-            let (custom_id, hash) = match format.parse(line) {
+            // Most lines of a rerun: to read them whole would be most of its work.
+            if past.done() > 0
+                && let Some((id, hash)) = format.name(&line)
+                && past.has_answered(id, hash)
+            {
+                survey.rows += 1;
+                survey.done += 1;
+                survey.pass_over(number..number + 1);
+                found.ids.note(id, number);
+                continue;
+            }
+            let parsed = format.parse(line);
+            let is_request = parsed.is_ok();
+            let (custom_id, hash) = match parsed {
                 Ok(request) => {
                     survey.rows += 1;
                     (Some(request.custom_id), Some(request.hash))
@@ -179,7 +194,7 @@ impl Part {
             };
             let id = LineHash::of(custom_id.as_bytes());
             match past.standing(id, hash) {
-                Standing::ToDo => {}
+                Standing::ToDo => survey.to_do += u64::from(is_request),
                 Standing::Done => {
                     survey.done += 1;
                     survey.pass_over(number..number + 1);
@@ -199,6 +214,7 @@ impl Part {
         let (survey, more) = (&mut self.survey, later.survey);
         survey.rows += more.rows;
         survey.bad += more.bad;
+        survey.to_do += more.to_do;
         survey.done += more.done;
         survey.failed += more.failed;
         survey.changed.add(more.changed);

@@ -18,7 +18,8 @@ pub struct Found {
     pub done: u64,
     /// Rows of the input that were given up for a reason that does not pass, unless it is a stream.
     pub failed: Option<u64>,
-    /// Rows of the input that are left, unless it is a stream.
+    /// Requests of the input that are left, unless it is a stream. A line that is no request fails
+    /// in each run, and is none of them.
     pub to_do: Option<u64>,
     /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
     pub torn_bytes: u64,
@@ -41,7 +42,7 @@ impl Found {
         if past.is_empty() && traces.torn_bytes + traces.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
-        let to_do = survey.map(|survey| survey.total() - survey.done - survey.failed);
+        let to_do = survey.map(|survey| survey.to_do);
         Some(Self {
             done: survey.map_or_else(|| past.done(), |survey| survey.done),
             failed: survey.map(|survey| survey.failed),

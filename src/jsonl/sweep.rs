@@ -2,18 +2,19 @@
 //!
 //! Reading is serial, as the [line reader](super::reader) is the one authority on lines and their
 //! numbers. Looking at them, the larger part by far, is done by as many threads as there are
-//! [cores](super::cores) on a read-ahead of some 8 MiB, however long the file. What they found comes
-//! back in parts, in the order of the file.
+//! [cores](super::cores), on one stretch of some 4 MiB while the next is read, however long the
+//! file. What they found comes back in parts, in the order of the file.
 
 use std::io::{self, Read};
+use std::mem;
 use std::slice;
 use std::vec;
 
 use super::cores::Cores;
 use super::reader::{Line, Lines, Text};
 
-/// How much is held at a time, in bytes; a longer line is held alone.
-const READ_AHEAD: usize = 8 << 20;
+/// How much is read at a time, in bytes, of which there are two at once; a longer line stands alone.
+const READ_AHEAD: usize = 4 << 20;
 
 /// The pass, as an iterator over what `look` found in each stretch of lines.
 ///
@@ -25,8 +26,12 @@ pub(super) struct Sweep<'c, R, T, L> {
     look: L,
     read_ahead: usize,
     batch: Batch,
+    /// What is read while `batch` is looked at.
+    ahead: Batch,
+    /// How that went, if there was anything to read: whether there is more behind it.
+    filled: Option<io::Result<bool>>,
     found: vec::IntoIter<T>,
-    is_over: bool,
+    has_begun: bool,
 }
 
 impl<'c, R, T, L> Sweep<'c, R, T, L>
@@ -44,8 +49,10 @@ where
             look,
             read_ahead: READ_AHEAD,
             batch: Batch::default(),
+            ahead: Batch::default(),
+            filled: None,
             found: Vec::new().into_iter(),
-            is_over: false,
+            has_begun: false,
         }
     }
 
@@ -75,20 +82,27 @@ where
             if let Some(part) = self.found.next() {
                 return Some(Ok(part));
             }
-            if self.is_over {
-                return None;
+            if !self.has_begun {
+                self.has_begun = true;
+                self.filled = Some(self.ahead.fill(&mut self.lines, self.read_ahead));
             }
-            let filled = self.batch.fill(&mut self.lines, self.read_ahead);
-            self.is_over = !matches!(filled, Ok(true));
-            if let Err(error) = filled {
-                return Some(Err(error));
-            }
+            let more = match self.filled.take()? {
+                Ok(more) => more,
+                Err(error) => return Some(Err(error)),
+            };
+            mem::swap(&mut self.batch, &mut self.ahead);
             let Batch { text, spans } = &self.batch;
             let look = |spans: &[Span]| {
                 let spans = spans.iter();
                 (self.look)(Stretch { text, spans })
             };
-            self.found = self.cores.map(spans, self.batch.held(), look).into_iter();
+            let read_on = || {
+                if more {
+                    self.filled = Some(self.ahead.fill(&mut self.lines, self.read_ahead));
+                }
+            };
+            let found = self.cores.map(spans, self.batch.held(), look, read_on);
+            self.found = found.into_iter();
         }
     }
 }

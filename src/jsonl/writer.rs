@@ -26,7 +26,10 @@ pub(super) struct Writing<'p> {
     pub(super) client: Client,
     /// Ends this run, and no other of the client.
     pub(super) cancel: Cancel,
-    pub(super) has_deadline: bool,
+    /// What others may end it by.
+    pub(super) outside: Cancel,
+    /// The time that the whole run has.
+    pub(super) deadline: Option<Duration>,
     pub(super) journal: Journal,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
@@ -56,6 +59,8 @@ pub(super) struct Writer<'p> {
     paid_again: u64,
     progress: FileProgress,
     last_record: Instant,
+    /// When the run's time is over.
+    ends: Option<Instant>,
     stopped: Option<Error>,
     broken: Option<Error>,
 }
@@ -80,6 +85,7 @@ impl Consumer<Row, Reply, Failed> for Writer<'_> {
     }
 
     fn lull(&mut self) {
+        self.hear();
         self.flush();
         self.look();
     }
@@ -94,6 +100,9 @@ impl<'p> Writer<'p> {
                 ..FileProgress::default()
             },
             last_record: with.opened,
+            ends: with
+                .deadline
+                .and_then(|time| with.client.limiter().clock().now().checked_add(time)),
             with,
             results: Vec::new(),
             errors: Vec::new(),
@@ -103,6 +112,28 @@ impl<'p> Writer<'p> {
             stopped: None,
             broken: None,
         }
+    }
+
+    /// Sees whether the run is to end. An input that gives nothing has no row to tell it by.
+    fn hear(&mut self) {
+        let clock = self.with.client.limiter().clock();
+        if self.ends.is_some_and(|ends| clock.now() >= ends) {
+            self.out_of_time();
+        }
+        // What waits behind a slow row may never be written, if a second signal comes. A run that
+        // was stopped leaves an output that the next one puts in order.
+        let ending = self.stopped.is_some() || self.with.outside.is_cancelled();
+        if ending && let Some(order) = self.with.order.take() {
+            for done in order.into_rest() {
+                self.record(done);
+            }
+        }
+    }
+
+    fn out_of_time(&mut self) {
+        self.stopped
+            .get_or_insert_with(|| Error::new(ErrorKind::Deadline, "the run's time is over"));
+        self.with.cancel.cancel();
     }
 
     fn record(&mut self, done: Outcome) {
@@ -161,15 +192,9 @@ impl<'p> Writer<'p> {
         if error.stopped_run() {
             self.stopped.get_or_insert_with(|| error.clone());
         }
-        let out_of_time = error.kind() == ErrorKind::Deadline && self.with.has_deadline;
+        let out_of_time = error.kind() == ErrorKind::Deadline && self.ends.is_some();
         if out_of_time {
-            self.stopped
-                .get_or_insert_with(|| Error::new(ErrorKind::Deadline, "the run's time is over"));
-            // A row that had another attempt before it says nothing of the others; one that the gate
-            // turned away does, and an input without end must have one.
-            if error.attempts() == 0 {
-                self.with.cancel.cancel();
-            }
+            self.out_of_time();
         }
         let left = error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled;
         if error.maybe_billed() && (left || error.kind().is_passing()) {
@@ -249,7 +274,7 @@ impl<'p> Writer<'p> {
         (self.with.on_progress)(&self.progress);
     }
 
-    pub(super) fn finish(mut self, cancelled: &Cancel) -> Result<Summary> {
+    pub(super) fn finish(mut self) -> Result<Summary> {
         if let Some(order) = self.with.order.take() {
             for done in order.into_rest() {
                 self.record(done);
@@ -265,6 +290,7 @@ impl<'p> Writer<'p> {
                     budget,
                     past,
                     opened,
+                    outside,
                     ..
                 },
             progress,
@@ -277,7 +303,7 @@ impl<'p> Writer<'p> {
             // What is on file is whole, and no write can be trusted any more to keep it so.
             return Err(error);
         }
-        if stopped.is_none() && cancelled.is_cancelled() {
+        if stopped.is_none() && outside.is_cancelled() {
             stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
         // A file has been looked through to its end beforehand.

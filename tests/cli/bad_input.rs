@@ -289,3 +289,49 @@ fn a_run_that_is_refused_leaves_a_summary_and_never_in_a_file_of_its_own() {
     summary("p.jsonl", &["--summary", "p.results.jsonl"]);
     assert_eq!(folder.read("p.results.jsonl"), "paid for\n");
 }
+
+#[test]
+fn what_a_run_reads_its_key_or_certificates_from_is_never_written_over() {
+    let folder = Folder::new();
+    folder.requests(1);
+    folder.write("secret", "sk-0123456789abcdef\n");
+    for flags in [
+        &["--api-key-file", "secret", "--summary", "secret"][..],
+        &["--api-key-file", "secret", "-o", "secret", "--overwrite"],
+        &["--ca-file", "secret", "--no-auth", "--errors", "secret"],
+        &["--no-auth", "--summary", "p.results.jsonl.lock"],
+    ] {
+        let arguments = [
+            &["run", "p.jsonl", "--base-url", "http://127.0.0.1:9/v1"],
+            flags,
+        ]
+        .concat();
+        let told = folder.tool(&arguments).run().code(2);
+        told.says(
+            &["--summary", "-o", "--errors"]
+                .map(|flag| if flags.contains(&flag) { flag } else { "error" }),
+        );
+        assert!(!folder.has("p.results.jsonl.lock"));
+    }
+    let secret = std::fs::read_to_string(folder.path("secret")).unwrap();
+    assert_eq!(secret, "sk-0123456789abcdef\n");
+}
+
+#[test]
+fn prompts_go_where_chats_go() {
+    let folder = Folder::new();
+    folder.write("p.txt", "hi\n");
+    let arguments = [
+        "run",
+        "p.txt",
+        "--model",
+        "m",
+        "--endpoint",
+        "/v1/responses",
+    ];
+    folder
+        .tool(&arguments)
+        .run()
+        .code(2)
+        .says(&["--endpoint", "chats"]);
+}

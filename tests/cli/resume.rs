@@ -1,5 +1,7 @@
 //! What a run says that carries on where another stopped.
 
+use serde_json::Value;
+
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
 use crate::tool::{Folder, records, request};
@@ -79,18 +81,40 @@ fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
 }
 
 #[test]
-fn a_changed_request_is_refused_on_a_stream_too_unless_forced() {
+fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let folder = Folder::new();
     let arguments = ["run", "-", "-o", "out.jsonl"];
     let tool = folder.tool(&arguments).at(&server);
     tool.fed(request("a").as_bytes()).code(0);
-    let changed = request("b") + &request("a").replace("hi", "ho");
+    let changed = request("b") + &request("a").replace("hi", "ho") + &request("c");
     let tool = folder.tool(&arguments).at(&server);
-    let refused = tool.fed(changed.as_bytes()).code(2);
-    refused.says(&["line 2: \"a\"", "--force-resume"]);
+    tool.fed(changed.as_bytes()).code(1);
+    let failed = &folder.records("out.errors.jsonl")[0];
+    // The answer that is on file stays the only word under that id.
+    assert_eq!(failed["custom_id"], Value::Null);
+    let why = failed["error"]["message"].as_str().unwrap();
+    assert!(
+        why.contains("line 2: \"custom_id\" \"a\"") && why.contains("--force-resume"),
+        "{why}"
+    );
     let tool = folder.tool(&[&arguments[..], &["--force-resume"]].concat());
     tool.at(&server).fed(changed.as_bytes()).code(0);
-    assert_eq!(server.count(), 2);
-    assert_eq!(folder.records("out.jsonl").len(), 2);
+    assert_eq!(server.count(), 3);
+    assert_eq!(folder.records("out.jsonl").len(), 3);
+    assert!(!folder.has("out.errors.jsonl"));
+}
+
+#[test]
+fn a_doubled_line_of_a_stream_does_not_speak_for_the_first() {
+    let folder = Folder::new();
+    let failing = Faultd::replies([Reply::status(500)]);
+    let arguments = ["run", "-", "-o", "out.jsonl", "--max-attempts", "1"];
+    let input = request("a") + &request("a");
+    let tool = folder.tool(&arguments).at(&failing);
+    tool.fed(input.as_bytes()).code(1);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder.tool(&arguments).at(&server);
+    tool.fed(request("a").as_bytes()).code(0);
+    assert_eq!(server.count(), 1);
 }

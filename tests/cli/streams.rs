@@ -1,11 +1,11 @@
 //! Standard streams that are slow, closed, or no terminal.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::time::Duration;
 
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
-use crate::tool::{Folder, KEY, records};
+use crate::tool::{Folder, KEY, records, request};
 
 fn slow() -> Faultd {
     Faultd::script(|_| Reply::ok_chat("hello").after(Duration::from_millis(20)))
@@ -77,6 +77,19 @@ fn results_for_a_closed_standard_output_are_not_paid_for() {
     // Somebody who says so may throw them away.
     run("> /dev/null").code(0);
     assert_eq!(server.count(), 5);
+}
+
+#[test]
+fn a_deadline_ends_a_run_whose_input_is_silent() {
+    let folder = Folder::new();
+    let server = slow();
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(request("a").as_bytes()).unwrap();
+    let tool = folder.tool(&["run", "-", "-o", "out.jsonl", "--deadline", "1"]);
+    let ended = tool.at(&server).stdin(reader).run();
+    drop(writer);
+    ended.code(3).says(&["the run's time is over"]);
+    assert_eq!(folder.records("out.jsonl").len(), 1);
 }
 
 #[test]
@@ -169,7 +182,7 @@ fn rows_are_answered_as_they_come_in() {
     let mut stdin = running.child().stdin.take().unwrap();
     let mut stdout = BufReader::new(running.child().stdout.take().unwrap());
     for id in ["a", "b", "c"] {
-        io::Write::write_all(&mut stdin, crate::tool::request(id).as_bytes()).unwrap();
+        stdin.write_all(request(id).as_bytes()).unwrap();
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         assert!(line.contains(&format!("\"{id}\"")), "{line}");

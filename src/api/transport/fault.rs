@@ -84,7 +84,7 @@ fn judge(error: &Error, stage: Stage) -> (Fault, &'static str) {
             ),
             _ => (Fault::Broken, "the connection broke"),
         },
-        Error::Timeout(_) => (Fault::Timeout, "the deadline came"),
+        Error::Timeout(_) => (Fault::Timeout, "no whole answer in time"),
         Error::HostNotFound => (Fault::Resolve, "the host has no address"),
         Error::ConnectionFailed => (Fault::Connect, "cannot connect"),
         Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {

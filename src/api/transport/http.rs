@@ -154,7 +154,7 @@ impl Transport for HttpTransport {
             return refuse(Fault::Aborted, "aborted before anything was sent");
         }
         if Instant::now() >= call.deadline {
-            return refuse(Fault::Timeout, "the deadline came before anything was sent");
+            return refuse(Fault::Timeout, "no time was left to send anything");
         }
         let agent = self.agent(&uri, call.lane)?;
         self.sockets.watch(call.cancel);

@@ -148,7 +148,7 @@ fn left(limit: Instant, timeout: NextTimeout) -> Result<Duration, Error> {
         let over = current(|exchange| exchange.is_over(now)) == Some(true);
         note(Fault::Timeout, || {
             let why = if over {
-                "the deadline came"
+                "no whole answer in time"
             } else {
                 "the peer was silent for too long"
             };

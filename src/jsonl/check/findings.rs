@@ -113,7 +113,7 @@ pub(super) fn of_bad_line(bad: &BadLine) -> (&'static str, Finding) {
         Problem::LoneSurrogate { .. } => "lone_surrogate",
         Problem::Missing(_) => "missing_field",
         Problem::Twice(_) => "field_twice",
-        Problem::CustomId(_) => "custom_id",
+        Problem::CustomId(_) | Problem::TakenId { .. } => "custom_id",
         Problem::Method => "method",
         Problem::Url(_) => "url",
         Problem::BodyNotAnObject(_) => "body_not_an_object",

@@ -99,7 +99,7 @@ impl Earlier {
             && let Ok(metadata) = fs::metadata(path)
             && holds_something(&metadata)
         {
-            all.read_errors(path, traces.resumed, cancel)?;
+            all.read_errors(path, opening, traces.resumed, cancel)?;
             if traces.resumed {
                 traces.old_errors = metadata.len();
             }
@@ -285,18 +285,34 @@ impl Records {
 
     /// Reads the errors file. What is no record in it is no reason to refuse a run, since it is
     /// rewritten at its end, but a file that holds no record at all is not ours to rewrite.
-    fn read_errors(&mut self, path: &Path, resumed: bool, cancel: &Cancel) -> Result<()> {
+    fn read_errors(
+        &mut self,
+        path: &Path,
+        opening: Opening,
+        resumed: bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let (mut is_ours, mut is_other) = (false, false);
-        let look = |lines: Stretch<'_>| Self::of(Book::Errors, None, lines);
+        // A fresh run replaces the failures of any other.
+        let simulated = resumed.then_some(opening.simulated);
+        let look = |lines: Stretch<'_>| Self::of(Book::Errors, simulated, lines);
         sweep(path, look, |mut part| {
             cancel.check()?;
+            // Answers, and those of a run that this one knows nothing of.
+            if part.all > part.failures {
+                return Err(other_errors(path));
+            }
+            let mixed = |fault: &&Fault| matches!(fault.what, What::Mixed { .. });
+            if let Some(fault) = part.faults.iter().find(mixed) {
+                return Err(mixed_errors(path, fault.number));
+            }
             let last = part.tail.take().map(|last| last.state);
             is_ours |= part.all > 0 || matches!(last, Some(State::Rest));
             is_other |= !part.faults.is_empty() || matches!(last, Some(State::Other));
             if resumed {
                 self.failed.append(&mut part.failed);
             }
-            Ok(resumed || !is_ours)
+            Ok(true)
         })?;
         if is_other && !is_ours {
             return Err(other_errors(path));
@@ -358,6 +374,17 @@ impl Fault {
         };
         Error::new(ErrorKind::Config, message)
     }
+}
+
+#[cold]
+fn mixed_errors(path: &Path, number: u64) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!(
+            "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
+             name another output with -o, or another file with --errors"
+        ),
+    )
 }
 
 #[cold]

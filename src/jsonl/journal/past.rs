@@ -106,6 +106,12 @@ impl Past {
         self.done.len() as u64
     }
 
+    /// Whether a line has been answered as it stands, to the letter: then it is a request, too.
+    pub(crate) fn has_answered(&self, id: LineHash, line: LineHash) -> bool {
+        let answered = self.done.get(id);
+        answered.is_some_and(|answered| answered == Request::of(Some(line)))
+    }
+
     /// Where a row of the input stands. One that has failed as another request stands anew.
     pub(crate) fn standing(&self, id: LineHash, line: Option<LineHash>) -> Standing {
         let now = Request::of(line);
