@@ -14,7 +14,6 @@ pub(crate) struct Closing<'a> {
     pub(crate) summary: &'a Summary,
     pub(crate) places: &'a Places,
     pub(crate) concurrency: u32,
-    pub(crate) max_attempts: u32,
     pub(crate) simulated: bool,
     /// The arguments of this run, the program's name first.
     pub(crate) arguments: &'a [OsString],
@@ -43,7 +42,12 @@ impl Closing<'_> {
                 facts.push((label, fact(count(number))));
             }
         };
-        also(progress.failed, "failed", &|failed| failed);
+        let repeated = progress.failed - progress.failed_for_good;
+        also(progress.failed, "failed", &|failed| match repeated {
+            0 => format!("{failed} for good"),
+            all if all == progress.failed => format!("{failed}, which a plain rerun repeats"),
+            some => format!("{failed}, of which a plain rerun repeats {}", count(some)),
+        });
         also(progress.skipped, "skipped", &|skipped| {
             format!("{skipped} done before")
         });
@@ -137,22 +141,31 @@ impl Closing<'_> {
             let answers = counted(engine.throttled, "answer", "answers");
             return Some(format!("the server: {answers} asked for a slower pace"));
         }
-        // Both are summed over requests. Where nothing succeeded, latency is that of failures.
+        // These two are summed over requests. Where nothing succeeded, latency is that of failures.
         let nothing_came = engine.succeeded == 0 && engine.retries > 0;
         if nothing_came || (engine.backoff >= engine.wire && !engine.backoff.is_zero()) {
             return Some("failures and waits between attempts".to_owned());
         }
         let smooth = engine.throttled == 0 && engine.retries == 0 && summary.progress.failed == 0;
-        let all_places_taken = engine.in_flight_peak >= u64::from(self.concurrency);
-        Some(match (smooth, all_places_taken) {
+        Some(match (smooth, self.all_places_taken()) {
             // More at once is no cure for a server that refuses or fails some already.
             (false, _) => "mostly the answers' latency".to_owned(),
             (true, false) => "the answers' latency alone".to_owned(),
             (true, true) => format!(
-                "the answers' latency, {} at once: more --concurrency is faster",
+                "the answers' latency, {} at once: more --concurrency may be faster",
                 count(engine.in_flight_peak)
             ),
         })
+    }
+
+    /// Whether there were as many requests on the wire as may be for most of the run, and more that
+    /// waited for their places.
+    fn all_places_taken(&self) -> bool {
+        const MOST: f64 = 0.75;
+        let engine = &self.summary.progress.engine;
+        let places = f64::from(self.concurrency);
+        let on_the_wire = engine.wire.as_secs_f64() / self.summary.wall.as_secs_f64();
+        on_the_wire >= MOST * places && engine.attempts > engine.in_flight_peak
     }
 
     /// The command that goes on where this run stopped, or repeats what failed; nothing where there
@@ -165,25 +178,38 @@ impl Closing<'_> {
         if !(unfinished || failed) || begins_anew || self.places.output == Place::Stream {
             return Vec::new();
         }
-        let for_good = !unfinished && self.failed_for_good();
+        let progress = &summary.progress;
+        let repeated = progress.failed - progress.failed_for_good;
+        // What would send these again need not be said of a command that says so.
+        let left_alone = if flags(self.arguments).any(|word| word == RETRY_FAILED) {
+            0
+        } else {
+            progress.failed_for_good - progress.bad_lines
+        };
+        let all_of_these = !unfinished && repeated + progress.bad_lines == 0;
         let label = if unfinished { "carry on" } else { "try again" };
-        let mut facts = vec![(label, command(self.arguments, for_good))];
+        let mut facts = vec![(
+            label,
+            command(self.arguments, left_alone > 0 && all_of_these),
+        )];
         // Below the command and not behind it: the line above is for copying.
+        let mut also = |fact: String| facts.push(("", fact));
         if self.places.input == Place::Stream {
-            facts.push(("", "with the same input".to_owned()));
+            also("with the same input".to_owned());
         }
-        if failed && !for_good {
-            let more = "with --retry-failed also what was refused for good";
-            facts.push(("", more.to_owned()));
+        if left_alone > 0 && !all_of_these {
+            let rows = counted(left_alone, "row that has", "rows that have");
+            also(format!("with {RETRY_FAILED} also {rows} failed for good"));
+        }
+        if progress.bad_lines > 0 {
+            let lines = counted(
+                progress.bad_lines,
+                "line that is no request",
+                "lines that are no requests",
+            );
+            also(format!("once mended also {lines}"));
         }
         facts
-    }
-
-    /// Whether each failure is one that a plain rerun leaves alone. What may pass is tried again in
-    /// the run itself, if it allows a second attempt: where nothing was, nothing was of that kind.
-    fn failed_for_good(&self) -> bool {
-        let engine = &self.summary.progress.engine;
-        self.max_attempts > 1 && engine.retries == 0 && engine.throttled == 0
     }
 
     fn output_is_default(&self) -> bool {
@@ -196,26 +222,27 @@ impl Closing<'_> {
     }
 }
 
+const RETRY_FAILED: &str = "--retry-failed";
+
+/// The arguments that are no file names by what stands before them.
+fn flags(arguments: &[OsString]) -> impl Iterator<Item = &OsString> {
+    arguments.iter().take_while(|word| *word != "--")
+}
+
 fn requests(number: u64) -> String {
     counted(number, "request", "requests")
 }
 
 /// The command line to type again. `--overwrite` would begin anew what is to be gone on with.
 fn command(arguments: &[OsString], retry_failed: bool) -> String {
-    const AGAIN: &str = "--retry-failed";
-    // Behind it everything is a file name.
-    let flags_end = arguments.iter().position(|word| word == "--");
-    let flags_end = flags_end.unwrap_or(arguments.len());
-    let (flags, names) = arguments.split_at(flags_end);
-    let adding = retry_failed && !flags.iter().any(|word| word == AGAIN);
-    let kept = flags
-        .iter()
+    let names = &arguments[flags(arguments).count()..];
+    let kept = flags(arguments)
         .skip(1)
         .filter(|word| *word != "--overwrite")
         .map(|word| quoted(word));
     iter::once("tollgate".to_owned())
         .chain(kept)
-        .chain(adding.then(|| AGAIN.to_owned()))
+        .chain(retry_failed.then(|| RETRY_FAILED.to_owned()))
         .chain(names.iter().map(|word| quoted(word)))
         .collect::<Vec<_>>()
         .join(" ")
@@ -247,6 +274,7 @@ mod tests {
                     attempts: 97,
                     in_flight_peak: 20,
                     threads_peak: 20,
+                    wire: Duration::from_secs(190),
                     ..Progress::default()
                 },
                 prompt_tokens: 12_345,
@@ -274,7 +302,6 @@ mod tests {
             summary,
             places,
             concurrency: 20,
-            max_attempts: 6,
             simulated,
             arguments: &arguments,
         };
@@ -289,7 +316,7 @@ succeeded   97 of 100 requests
 time        10.0 s, 9.7 a second
 attempts    97; at most 20 at once, on 20 threads
 tokens      12,345 in prompts, 6,789 in answers
-held up by  the answers' latency, 20 at once: more --concurrency is faster
+held up by  the answers' latency, 20 at once: more --concurrency may be faster
 results     \"p.results.jsonl\"
 ";
         assert_eq!(told, expected);
@@ -358,6 +385,7 @@ results     \"p.results.jsonl\"
                 Progress {
                     retries: 20,
                     backoff: long,
+                    wire: long / 2,
                     ..well
                 },
                 "held up by  failures and waits between attempts\n",
@@ -379,9 +407,15 @@ results     \"p.results.jsonl\"
                 },
                 "held up by  mostly the answers' latency\n",
             ),
+            // Once they all were, and for most of the time they were not.
+            (
+                Progress { wire: long, ..well },
+                "held up by  the answers' latency alone\n",
+            ),
+            // None waited for a place.
             (
                 Progress {
-                    in_flight_peak: 19,
+                    attempts: 20,
                     ..well
                 },
                 "held up by  the answers' latency alone\n",
@@ -399,6 +433,7 @@ results     \"p.results.jsonl\"
     fn the_command_is_one_that_does_something() {
         let mut failed = summary();
         failed.progress.failed = 3;
+        failed.progress.failed_for_good = 3;
         let told = |summary: &Summary, typed| text(summary, &places(), typed, false);
         for (typed, printed) in [
             ("tollgate run p.jsonl", "run p.jsonl --retry-failed\n"),
@@ -412,15 +447,54 @@ results     \"p.results.jsonl\"
             ),
         ] {
             let told = told(&failed, typed);
+            assert!(told.contains("failed      3 for good\n"), "{told}");
             assert!(told.contains(printed), "{told}");
-            assert!(!told.contains("refused for good"), "{told}");
+            assert!(!told.contains("also"), "{told}");
         }
-        failed.progress.engine.retries = 5;
-        let some_may_pass = told(&failed, "tollgate run p.jsonl --ordered");
-        let printed = "run p.jsonl --ordered\n";
-        assert!(some_may_pass.contains(printed), "{some_may_pass}");
-        let more = "with --retry-failed also";
-        assert!(some_may_pass.contains(more), "{some_may_pass}");
+    }
+
+    #[test]
+    fn what_a_rerun_repeats_is_told_from_what_it_leaves_alone() {
+        let told = |failed, failed_for_good, bad_lines, typed| {
+            let mut summary = summary();
+            summary.progress.failed = failed;
+            summary.progress.failed_for_good = failed_for_good;
+            summary.progress.bad_lines = bad_lines;
+            text(&summary, &places(), typed, false)
+        };
+        let plain = "tollgate run p.jsonl";
+        let again = "\ntry again   tollgate run p.jsonl\n";
+        for (told, words) in [
+            (
+                told(5, 0, 0, plain),
+                &["5, which a plain rerun repeats\n", again][..],
+            ),
+            (
+                told(5, 3, 0, plain),
+                &[
+                    "5, of which a plain rerun repeats 2\n",
+                    again,
+                    "with --retry-failed also 3 rows that have failed for good\n",
+                ],
+            ),
+            (
+                told(5, 5, 1, plain),
+                &[
+                    "5 for good\n",
+                    again,
+                    "with --retry-failed also 4 rows",
+                    "once mended also 1 line that is no request\n",
+                ],
+            ),
+        ] {
+            for word in words {
+                assert!(told.contains(word), "{word}: {told}");
+            }
+        }
+        // Nothing sends these as they stand.
+        let bad = told(2, 2, 2, plain);
+        assert!(bad.contains(again), "{bad}");
+        assert!(!bad.contains("--retry-failed"), "{bad}");
     }
 
     #[test]

@@ -34,7 +34,6 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         places: plan.places.clone(),
         summary: plan.summary.clone(),
         concurrency: plan.concurrency,
-        max_attempts: args.patience.max_attempts,
         simulated: plan.simulator.is_some(),
         key_from: plan.key_from.clone(),
     };
@@ -137,7 +136,6 @@ struct Report {
     places: Places,
     summary: Option<PathBuf>,
     concurrency: u32,
-    max_attempts: u32,
     simulated: bool,
     key_from: String,
 }
@@ -196,7 +194,6 @@ impl Report {
             summary,
             places: &self.places,
             concurrency: self.concurrency,
-            max_attempts: self.max_attempts,
             simulated: self.simulated,
             arguments: &arguments,
         };

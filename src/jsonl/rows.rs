@@ -131,6 +131,7 @@ pub(super) struct ReadSoFar {
     rows: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
+    failed_bad: AtomicU64,
     reached_end: AtomicBool,
     /// The places of the rows in the input, by their ids, once all are known.
     order: Mutex<Option<Table<u64>>>,
@@ -156,6 +157,11 @@ impl ReadSoFar {
     /// Rows that an earlier run has given up for good.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
+    }
+
+    /// Of those, lines that are no requests.
+    pub(super) fn failed_bad(&self) -> u64 {
+        self.failed_bad.load(Relaxed)
     }
 
     /// The places of all rows in the input, if they were asked for and the end was reached.
@@ -208,6 +214,7 @@ impl Rows {
         let survey = survey.unwrap_or_default();
         so_far.skipped.store(survey.done, Relaxed);
         so_far.failed.store(survey.failed, Relaxed);
+        so_far.failed_bad.store(survey.failed_bad, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
@@ -262,7 +269,12 @@ impl Rows {
             let passed_over = match with.past.standing(id, row.hash) {
                 Standing::ToDo => return Ok(Some(row)),
                 Standing::Done => &self.so_far.skipped,
-                Standing::Failed => &self.so_far.failed,
+                Standing::Failed => {
+                    if self.seen.is_some() && row.request.is_err() {
+                        self.so_far.failed_bad.fetch_add(1, Relaxed);
+                    }
+                    &self.so_far.failed
+                }
                 // Of a stream: a file has been refused for it. The rows before it are paid for.
                 Standing::Changed => return Ok(Some(row.refused(CHANGED))),
             };

@@ -35,6 +35,8 @@ pub(crate) struct Survey {
     pub(crate) done: u64,
     /// Of all these, those that have failed for good.
     pub(crate) failed: u64,
+    /// Of those, lines that are no requests.
+    pub(crate) failed_bad: u64,
     pub(crate) changed: Changes,
     /// The numbers of the lines that are done or have failed for good, in stretches and in order.
     pub(crate) passed_over: Vec<Range<u64>>,
@@ -201,6 +203,7 @@ impl Part {
                 }
                 Standing::Failed => {
                     survey.failed += 1;
+                    survey.failed_bad += u64::from(!is_request);
                     survey.pass_over(number..number + 1);
                 }
                 Standing::Changed => survey.changed.note(number, &custom_id),
@@ -217,6 +220,7 @@ impl Part {
         survey.to_do += more.to_do;
         survey.done += more.done;
         survey.failed += more.failed;
+        survey.failed_bad += more.failed_bad;
         survey.changed.add(more.changed);
         for lines in more.passed_over {
             survey.pass_over(lines);

@@ -69,6 +69,11 @@ pub struct FileProgress {
     pub failed: u64,
     /// Of these, the rows given up by an earlier run.
     pub failed_before: u64,
+    /// Of the failed rows, those that failed for a reason that does not pass. A rerun repeats the
+    /// others, and these only with [`retry_failed`](crate::FileRun::retry_failed).
+    pub failed_for_good: u64,
+    /// Of those, lines that are no requests: nothing sends them before somebody has mended them.
+    pub bad_lines: u64,
     /// What earlier runs left, if this one carries on; known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress) on.
     pub found: Option<Found>,
@@ -125,7 +130,8 @@ pub struct Summary {
 impl Summary {
     /// The summary as one JSON object, with the exit code of whoever reports it.
     ///
-    /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `attempts`,
+    /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `failed_for_good`
+    /// (of `failed`, the rows that a plain rerun does not repeat), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
     /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
     /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
@@ -141,6 +147,7 @@ impl Summary {
             "requests": self.requests,
             "succeeded": progress.succeeded,
             "failed": progress.failed,
+            "failed_for_good": progress.failed_for_good,
             "skipped": progress.skipped,
             "not_attempted": self.not_attempted,
             "attempts": engine.attempts,

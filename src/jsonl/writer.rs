@@ -46,15 +46,33 @@ pub(super) struct Writing<'p> {
 
 pub(super) type Outcome = Done<Row, Reply, Failed>;
 
+/// Failed rows, counted by what a rerun makes of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct GivenUp {
+    all: u64,
+    for_good: u64,
+    bad_lines: u64,
+}
+
+impl GivenUp {
+    fn add(&mut self, why: ErrorKind) {
+        self.all += 1;
+        self.for_good += u64::from(!why.is_passing());
+        self.bad_lines += u64::from(why == ErrorKind::InvalidLine);
+    }
+}
+
 /// The one thread that writes.
 pub(super) struct Writer<'p> {
     with: Writing<'p>,
     results: Vec<u8>,
     errors: Vec<u8>,
-    /// Successes and failures that are records, and not yet in their files.
-    ready: (u64, u64),
+    /// Successes that are records, and not yet in their file.
+    succeeding: usize,
+    /// The failures that are, in the order of their records.
+    failing: Vec<ErrorKind>,
     /// Rows given up by this run.
-    failed: u64,
+    given_up: GivenUp,
     /// Rows that a rerun asks for again, although they may have been paid for.
     paid_again: u64,
     progress: FileProgress,
@@ -106,8 +124,9 @@ impl<'p> Writer<'p> {
             with,
             results: Vec::new(),
             errors: Vec::new(),
-            ready: (0, 0),
-            failed: 0,
+            succeeding: 0,
+            failing: Vec::new(),
+            given_up: GivenUp::default(),
             paid_again: 0,
             stopped: None,
             broken: None,
@@ -182,7 +201,7 @@ impl<'p> Writer<'p> {
             extras,
         };
         self.with.records.write(&mut self.results, &record);
-        self.ready.0 += 1;
+        self.succeeding += 1;
         self.with.past.ended(row.custom_id.as_deref());
     }
 
@@ -222,7 +241,7 @@ impl<'p> Writer<'p> {
             extras,
         };
         self.with.records.write(&mut self.errors, &record);
-        self.ready.1 += 1;
+        self.failing.push(error.kind());
         self.with.past.ended(row.custom_id.as_deref());
     }
 
@@ -236,21 +255,27 @@ impl<'p> Writer<'p> {
             self.with.cancel.cancel();
         }
         if self.broken.is_some() {
-            self.paid_again += self.ready.0;
+            self.paid_again += self.succeeding as u64;
         }
         self.results.clear();
         self.errors.clear();
-        self.ready = (0, 0);
+        self.succeeding = 0;
+        self.failing.clear();
     }
 
     fn write(&mut self) -> Result<()> {
         let (journal, now) = (&mut self.with.journal, Instant::now());
-        if self.ready != (0, 0) {
+        if self.succeeding > 0 || !self.failing.is_empty() {
             let results = journal.write_results(&self.results, now);
-            self.progress.succeeded += count(&mut self.ready.0, &self.results, &results);
+            let kept = written(self.succeeding, &self.results, &results);
+            self.progress.succeeded += kept as u64;
+            self.succeeding -= kept;
             results?;
             let errors = journal.write_errors(&self.errors, now);
-            self.failed += count(&mut self.ready.1, &self.errors, &errors);
+            let kept = written(self.failing.len(), &self.errors, &errors);
+            for why in &self.failing[..kept] {
+                self.given_up.add(*why);
+            }
             errors?;
             self.last_record = now;
         }
@@ -261,7 +286,9 @@ impl<'p> Writer<'p> {
         self.progress.elapsed = self.with.opened.elapsed();
         self.progress.skipped = self.with.so_far.skipped();
         self.progress.failed_before = self.with.so_far.failed();
-        self.progress.failed = self.failed + self.progress.failed_before;
+        self.progress.failed = self.given_up.all + self.progress.failed_before;
+        self.progress.failed_for_good = self.given_up.for_good + self.progress.failed_before;
+        self.progress.bad_lines = self.given_up.bad_lines + self.with.so_far.failed_bad();
         let spent = self.with.budget.spent();
         self.progress.prompt_tokens = spent.prompt_tokens;
         self.progress.completion_tokens = spent.completion_tokens;
@@ -346,16 +373,14 @@ impl<'p> Writer<'p> {
     }
 }
 
-/// Takes from `ready` the records that are in their file now: all of them, or if the write failed
-/// the lines that it kept.
-fn count(ready: &mut u64, records: &[u8], written: &Result<(), Unwritten>) -> u64 {
-    let count = match written {
-        Ok(()) => *ready,
+/// How many of `all` these records are in their file now: each, or if the write failed the lines
+/// that it kept.
+fn written(all: usize, records: &[u8], outcome: &Result<(), Unwritten>) -> usize {
+    match outcome {
+        Ok(()) => all,
         Err(unwritten) => {
             let kept = &records[..unwritten.kept];
-            kept.split_inclusive(|byte| *byte == b'\n').count() as u64
+            kept.split_inclusive(|byte| *byte == b'\n').count()
         }
-    };
-    *ready -= count;
-    count
+    }
 }

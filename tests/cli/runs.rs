@@ -52,6 +52,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "cost_usd",
             "exit",
             "failed",
+            "failed_for_good",
             "in_flight_peak",
             "not_attempted",
             "possibly_billed_twice",
@@ -137,6 +138,43 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
         assert_eq!(error["custom_id"], Value::Null);
     }
     assert_eq!(folder.json("s.json")["exit"], 1);
+}
+
+#[test]
+fn the_last_words_say_what_a_rerun_repeats_and_a_rerun_does_so() {
+    let folder = Folder::new();
+    let server = Faultd::script(|seen| match seen.index {
+        0 | 1 => Reply::status(500),
+        2 => Reply::error(400, "invalid_request_error", "invalid", "no"),
+        _ => Reply::ok_chat("hello"),
+    });
+    let requests: String = ["a", "b", "c", "d"].into_iter().map(request).collect();
+    // A bad line of an earlier run is passed over where it has an id, and else met again.
+    let bad = "no request\n{\"custom_id\":\"e\",\"method\":\"GET\",\"body\":{}}\n";
+    folder.write("p.jsonl", requests + bad);
+    let arguments = ["run", "p.jsonl", "-c", "1", "--max-attempts", "1"];
+    let run = |flags: &[&str]| {
+        let arguments = [&arguments[..], flags].concat();
+        folder.tool(&arguments).at(&server).run().code(1)
+    };
+    run(&[]).says(&[
+        "5, of which a plain rerun repeats 2\n",
+        "try again",
+        "with --retry-failed also 1 row that has failed for good\n",
+        "once mended also 2 lines that are no requests\n",
+    ]);
+    assert_eq!(server.count(), 4);
+    // What failed in an earlier run is counted in.
+    run(&[]).says(&[
+        "3 for good\n",
+        "with --retry-failed also 1 row that",
+        "once mended also 2 lines that",
+    ]);
+    assert_eq!(server.count(), 4 + 2);
+    run(&["--retry-failed"])
+        .says(&["2 for good\n", "once mended also 2 lines"])
+        .never_says(&["with --retry-failed also"]);
+    assert_eq!(server.count(), 4 + 2 + 1);
 }
 
 #[test]

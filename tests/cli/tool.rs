@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub const KEY: &str = "sk-very-secret-0123456789";
 
 /// Less than the grace of 30 s, and more than any machine takes to end a process.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Longer than anything here takes: a tool that hangs is a test that fails, not one that hangs.
+const HUNG: Duration = Duration::from_secs(120);
 
 /// Waits until it is `so`.
 ///
@@ -219,15 +223,32 @@ impl Running {
     }
 
     /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it has not come to it after [`HUNG`].
     pub fn wait(mut self) -> Ended {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         drop(self.0.stdin.take());
         let (out, err) = (self.0.stdout.take(), self.0.stderr.take());
-        std::thread::scope(|scope| {
-            scope.spawn(|| out.map(|mut pipe| pipe.read_to_end(&mut stdout)));
-            err.map(|mut pipe| pipe.read_to_end(&mut stderr));
+        let process = &mut self.0;
+        let (read_out, has_ended) = channel::<()>();
+        let status = std::thread::scope(|scope| {
+            let streams = scope.spawn(|| {
+                let _until_read = read_out;
+                std::thread::scope(|scope| {
+                    scope.spawn(|| out.map(|mut pipe| pipe.read_to_end(&mut stdout)));
+                    err.map(|mut pipe| pipe.read_to_end(&mut stderr));
+                });
+            });
+            let hung = has_ended.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout);
+            if hung {
+                process.kill().expect("it can be killed");
+            }
+            let status = process.wait().expect("the tool ends");
+            streams.join().expect("pipes are read");
+            assert!(!hung, "it does not end");
+            status
         });
-        let status = self.0.wait().expect("the tool ends");
         Ended::of(&Output {
             status,
             stdout,
