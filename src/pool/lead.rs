@@ -6,6 +6,9 @@
 //! sends, no task is handed between threads, and no herd ever waits on the limiter. So threads grow
 //! to what is in flight at once, rate × latency, and not to what is allowed.
 //!
+//! Once everything has begun, a thread that has finished goes home: should something come back, it
+//! comes with the thread that has it. A long run's last request is not waited for by thousands.
+//!
 //! The lead is a guard, [`Lead`]: whatever way it is dropped, it is handed on, or lies vacant for
 //! the next thread that has to wait.
 
