@@ -185,6 +185,8 @@
 //! tokens is the provider's own, answers of no use included where they say what they took; tokens
 //! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
 //! the way counts nothing here but may be on the bill (`possibly_billed_twice` says how many).
+//! Nor does an answer without a `usage`: [`uncounted`](crate::FileProgress::uncounted) says how many
+//! those were, and where there is a budget, the first is warned of.
 //!
 //! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
 //! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when what it has

@@ -82,6 +82,10 @@ pub struct FileProgress {
     pub prompt_tokens: u64,
     /// Model tokens of answers, in the same way.
     pub completion_tokens: u64,
+    /// Answers of this run that did not say what they took: they are in neither of these counts nor
+    /// in the cost, and count nothing against [`max_cost`](crate::FileRun::max_cost) and
+    /// [`token_budget`](crate::FileRun::token_budget).
+    pub uncounted: u64,
     /// What those cost, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
     /// Time since the input was opened.
@@ -134,7 +138,7 @@ impl Summary {
     /// (of `failed`, the rows that a plain rerun does not repeat), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
     /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
-    /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// without a price), `uncounted` (answers that did not say what they took), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
     /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
@@ -160,6 +164,7 @@ impl Summary {
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
             "cost_usd": progress.cost.map(Usd::as_f64),
+            "uncounted": progress.uncounted,
             "wait_s": {
                 "gate_requests": seconds(engine.gate.requests),
                 "gate_tokens": seconds(engine.gate.tokens),

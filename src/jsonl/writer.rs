@@ -292,6 +292,7 @@ impl<'p> Writer<'p> {
         let spent = self.with.budget.spent();
         self.progress.prompt_tokens = spent.prompt_tokens;
         self.progress.completion_tokens = spent.completion_tokens;
+        self.progress.uncounted = spent.uncounted;
         self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();

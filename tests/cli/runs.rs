@@ -64,6 +64,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "succeeded",
             "threads_peak",
             "throttled",
+            "uncounted",
             "wait_s",
             "wall_s",
         ]
