@@ -103,7 +103,8 @@
 //!
 //! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
 //! output and begins anew. An output whose lines are no results is refused, and so is mixing
-//! simulated answers with paid ones.
+//! simulated answers with paid ones. A trial run (`--simulate`) empties nothing but what trials have
+//! left.
 //!
 //! What was found is told before anything is sent: by the tool in a line, in
 //! [`FileProgress::found`](crate::FileProgress::found) by the library.
