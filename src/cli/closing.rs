@@ -54,6 +54,9 @@ impl Closing<'_> {
         also(summary.not_attempted, "left", &|left| {
             format!("{left} not done yet")
         });
+        also(progress.lost, "lost", &|lost| {
+            format!("{lost} answered, and not in the output any more")
+        });
         also(engine.maybe_billed_twice, "beware", &|lost| {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });

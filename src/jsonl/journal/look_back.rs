@@ -17,7 +17,7 @@ use super::super::sweep::{Stretch, Sweep};
 use super::Opening;
 use super::past::{Book, Failed, Past, Request};
 use super::repair::move_aside;
-use super::table::Entry;
+use super::table::{Entry, Table};
 use super::target::failed;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,6 +122,17 @@ fn check_trial(path: &Path, opening: Opening, cancel: &Cancel) -> Result<()> {
     Records::default()
         .read_results(path, opening, cancel)
         .map(|_tail| ())
+}
+
+/// How many rows a file answers: none, if it is not there or cannot be read.
+pub(super) fn answers(path: &Path) -> u64 {
+    let mut done = Vec::new();
+    let look = |lines: Stretch<'_>| Records::of(Book::Output, None, lines).done;
+    let swept = sweep(path, look, |part| {
+        done.extend(part);
+        Ok(true)
+    });
+    swept.map_or(0, |()| Table::new(done).len() as u64)
 }
 
 fn length(path: &Path) -> Result<u64> {

@@ -152,18 +152,31 @@ impl Journal {
         self.errors.tick(now)
     }
 
-    /// Brings both files to the disk: the output to the successes, each once, and the errors file
-    /// to exactly the rows failed now.
+    /// Brings what was written to the disk, and looks once more whether it is where it was.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], once and for all.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.output.finish()?;
+        self.errors.finish()
+    }
+
+    /// How many rows the output answers that is there by its name now, after another program has
+    /// meddled with it.
+    pub(super) fn answers_left(&self) -> Option<u64> {
+        self.output.meddled_with().map(look_back::answers)
+    }
+
+    /// Brings both files to what they are to be in the end: the output to the successes, each once,
+    /// and the errors file to exactly the rows failed now.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
+    pub(super) fn close(self, past: &Past, ending: &Ending) -> Result<()> {
         // What the disk did not take once is for the next run to put right.
         if self.output.is_broken() || self.errors.is_broken() {
             return Ok(());
         }
-        self.output.finish()?;
-        self.errors.finish()?;
         let still = StillFailed {
             past,
             whole_input: ending.whole_input,
