@@ -106,6 +106,12 @@
 //! simulated answers with paid ones. A trial run (`--simulate`) empties nothing but what trials have
 //! left.
 //!
+//! Several inputs may share an output in turn: the answers of all stay. Their failures do not, since
+//! the errors file holds the rows of the input that are failed now: those of rows that are not in the
+//! input are taken out at the end of a run that has read all of it, and a warning says how many. A
+//! run over their own input would then repeat them, those too that failed for good. So give each input
+//! an output of its own, or name an errors file for each.
+//!
 //! What was found is told before anything is sent: by the tool in a line, in
 //! [`FileProgress::found`](crate::FileProgress::found) by the library.
 //!
@@ -144,6 +150,8 @@
 //! no locks, a warning says so. Other programs may read the files at any time, and must not write
 //! to them: an output or errors file that was removed, replaced, cut or added to ends the run with an
 //! error, within a second or so (on systems other than Unix, only one whose length has changed).
+//! What the output does not hold any more is not counted as done:
+//! [`FileProgress::lost`](crate::FileProgress::lost) and the summary say how many answers that is.
 //!
 //! # A look before the run
 //!

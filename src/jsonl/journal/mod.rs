@@ -110,6 +110,11 @@ impl Journal {
             Place::File(path) => {
                 // A fresh run: what is left of an older one says nothing about this.
                 if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+                    if !opening.overwrite {
+                        log::warn!(
+                            "errors file {path:?} was left by a run with another output, and begins anew"
+                        );
+                    }
                     remove(path)?;
                 }
                 Target::Unopened(named(path, "errors file"))
@@ -188,6 +193,14 @@ impl Journal {
         {
             let untidy = output.as_deref().filter(|_| self.untidy);
             settle_errors(errors, self.old_errors, untidy, still)?;
+            let forgotten = past.not_met();
+            if ending.whole_input && forgotten > 0 {
+                log::warn!(
+                    "errors file {errors:?} is for the rows of this input: {forgotten} failed before \
+                     of others taken out; an input with other rows does better with an output of its \
+                     own"
+                );
+            }
         }
         if let Some(output) = output
             && (self.untidy || ending.order.is_some())
