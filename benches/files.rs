@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::children_cpu;
+use common::{children_cpu, measuring};
 use support::quick::{Quick, QuickServer};
 use tempfile::TempDir;
 
@@ -25,7 +25,8 @@ const AT_ONCE: &str = "64";
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1767225600,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Paris is the capital of France."},"finish_reason":"stop"}],"usage":{"prompt_tokens":14,"completion_tokens":7,"total_tokens":21}}"#;
 
 fn main() {
-    let sizes = std::env::var("TOLLGATE_BENCH_LINES").unwrap_or("10000,1000000".to_owned());
+    let all = if measuring() { "10000,1000000" } else { "100" };
+    let sizes = std::env::var("TOLLGATE_BENCH_LINES").unwrap_or(all.to_owned());
     let answer = Quick::json(200, ANSWER);
     let server = QuickServer::start(move |_| answer.clone());
     println!("| what | lines | wall | lines a second | CPU a line | peak memory |");

@@ -1,11 +1,19 @@
-//! What the benches share: the CPU of this process and of those it has started, and medians.
+//! What the benches share: whether they are to measure, the CPU of this process and of those it has
+//! started, and medians.
 //!
 //! Declared as `pub mod common;`, so that what one bench leaves unused is not dead code.
 
 #![allow(clippy::missing_panics_doc, reason = "nobody's API")]
 
+use std::env;
 use std::fs;
 use std::time::Duration;
+
+/// Whether this is `cargo bench`. Otherwise, under `cargo test --benches`, a bench is only to show
+/// that it works, as quickly as it can.
+pub fn measuring() -> bool {
+    env::args().any(|argument| argument == "--bench")
+}
 
 /// CPU time of this process so far, ended threads included, in user and system mode. It comes in
 /// ticks of 10 ms, so what is measured should take seconds.
