@@ -227,7 +227,7 @@ mod tests {
         for prompt in ["", "a", "12345", "\u{1f980}\n\"\\", &long] {
             let chat: crate::Request = crate::Request::chat("m", prompt).into();
             let whole = estimate(chat.body(), 100);
-            assert_eq!(estimate_chat(prompt, 100), whole, "{:.20}", prompt);
+            assert_eq!(estimate_chat(prompt, 100), whole, "{prompt:.20}");
         }
     }
 
