@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tollgate::{
-    Cancel, ErrorKind, Failure, Limiter, Monitor, Pool, Rate, Retry, Verdict, VirtualClock,
+    Cancel, ErrorKind, Failure, Limiter, Monitor, Pool, Progress, Rate, Retry, Verdict,
+    VirtualClock,
 };
 
 fn pool(concurrency: usize) -> Pool {
@@ -475,6 +476,40 @@ fn threads_grow_to_what_is_in_flight_not_to_what_is_allowed() {
     // Five at the start, one at the gate, and on a machine that stalls a few more; without the
     // leader there would be 120.
     assert!(monitor.snapshot().threads_peak <= 60, "{monitor:?}");
+}
+
+/// The last of a long run may take minutes longer than the others.
+#[test]
+fn threads_that_are_not_wanted_again_go_home_and_a_retry_does_without_them() {
+    let monitor = Monitor::new();
+    let tries = AtomicUsize::new(0);
+    let patience = Instant::now() + Duration::from_secs(60);
+    let wait = |seen: &dyn Fn(&Progress) -> bool| {
+        while !seen(&monitor.snapshot()) {
+            assert!(Instant::now() < patience, "{monitor:?}");
+            std::thread::yield_now();
+        }
+    };
+    let results = pool(4)
+        .with_retry(Retry::new().base(Duration::from_millis(1)))
+        .unwrap()
+        .with_monitor(&monitor)
+        .try_map(
+            &[0, 1, 2, 3],
+            |n| {
+                wait(&|seen| seen.threads_peak == 4);
+                if *n > 0 {
+                    return Ok(());
+                }
+                wait(&|seen| seen.threads == 1);
+                match tries.fetch_add(1, Ordering::SeqCst) {
+                    0..2 => Err("not yet"),
+                    _ => Ok(()),
+                }
+            },
+            |_| Verdict::Retry,
+        );
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
 #[test]

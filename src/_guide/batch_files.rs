@@ -103,7 +103,14 @@
 //!
 //! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
 //! output and begins anew. An output whose lines are no results is refused, and so is mixing
-//! simulated answers with paid ones.
+//! simulated answers with paid ones. A trial run (`--simulate`) empties nothing but what trials have
+//! left.
+//!
+//! Several inputs may share an output in turn: the answers of all stay. Their failures do not, since
+//! the errors file holds the rows of the input that are failed now: those of rows that are not in the
+//! input are taken out at the end of a run that has read all of it, and a warning says how many. A
+//! run over their own input would then repeat them, those too that failed for good. So give each input
+//! an output of its own, or name an errors file for each.
 //!
 //! What was found is told before anything is sent: by the tool in a line, in
 //! [`FileProgress::found`](crate::FileProgress::found) by the library.
@@ -143,6 +150,8 @@
 //! no locks, a warning says so. Other programs may read the files at any time, and must not write
 //! to them: an output or errors file that was removed, replaced, cut or added to ends the run with an
 //! error, within a second or so (on systems other than Unix, only one whose length has changed).
+//! What the output does not hold any more is not counted as done:
+//! [`FileProgress::lost`](crate::FileProgress::lost) and the summary say how many answers that is.
 //!
 //! # A look before the run
 //!
@@ -185,6 +194,8 @@
 //! tokens is the provider's own, answers of no use included where they say what they took; tokens
 //! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
 //! the way counts nothing here but may be on the bill (`possibly_billed_twice` says how many).
+//! Nor does an answer without a `usage`: [`uncounted`](crate::FileProgress::uncounted) says how many
+//! those were, and where there is a budget, the first is warned of.
 //!
 //! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
 //! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when what it has

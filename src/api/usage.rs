@@ -14,7 +14,8 @@ use super::walk::{self, Count, Name, Sink};
 /// The model tokens one answer, or many, were counted as, in the provider's own count.
 ///
 /// Read from chat completions and embeddings (`prompt_tokens`), OpenAI's responses and Anthropic's
-/// messages (`input_tokens`) alike. A count that was not given is 0.
+/// messages (`input_tokens`) alike. Where a total stands alone or beside one count, what it leaves is
+/// the other count, and that of the prompt if there is none. A count that was not given is else 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -165,7 +166,10 @@ impl Fields {
         let prompt = self.prompt.or(anthropic_prompt);
         let completion = self.completion.or(self.output);
         prompt.or(completion).or(self.total)?;
-        let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+        // Services that embed or rank give a total alone: there are prompts and no answers.
+        let total = self.total.unwrap_or(0);
+        let prompt_tokens = prompt.unwrap_or(total.saturating_sub(completion.unwrap_or(0)));
+        let completion_tokens = completion.unwrap_or(total.saturating_sub(prompt_tokens));
         Some(Usage {
             prompt_tokens,
             completion_tokens,
@@ -235,7 +239,19 @@ mod tests {
                 r#"{"prompt_tokens":8,"total_tokens":8}"#,
                 usage(8, 0, 8, 0, 0),
             ),
-            (r#"{"total_tokens":8}"#, usage(0, 0, 8, 0, 0)),
+            (r#"{"total_tokens":8}"#, usage(8, 0, 8, 0, 0)),
+            (
+                r#"{"completion_tokens":3,"total_tokens":8}"#,
+                usage(5, 3, 8, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":5,"total_tokens":8}"#,
+                usage(5, 3, 8, 0, 0),
+            ),
+            (
+                r#"{"prompt_tokens":9,"total_tokens":8}"#,
+                usage(9, 0, 8, 0, 0),
+            ),
             // Implausible counts are as good as absent.
             (
                 r#"{"prompt_tokens":-1,"completion_tokens":12}"#,

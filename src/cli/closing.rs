@@ -54,6 +54,9 @@ impl Closing<'_> {
         also(summary.not_attempted, "left", &|left| {
             format!("{left} not done yet")
         });
+        also(progress.lost, "lost", &|lost| {
+            format!("{lost} answered, and not in the output any more")
+        });
         also(engine.maybe_billed_twice, "beware", &|lost| {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });
@@ -67,7 +70,10 @@ impl Closing<'_> {
         if engine.attempts > 0 {
             facts.push(("attempts", self.attempts()));
         }
-        if progress.prompt_tokens + progress.completion_tokens > 0 {
+        let tokens = progress
+            .prompt_tokens
+            .saturating_add(progress.completion_tokens);
+        if tokens > 0 {
             facts.push((
                 "tokens",
                 format!(
@@ -76,6 +82,11 @@ impl Closing<'_> {
                     count(progress.completion_tokens)
                 ),
             ));
+        }
+        // A sum that is short of some; without any it is the endpoint's way.
+        if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
+            let answers = counted(progress.uncounted, "answer", "answers");
+            facts.push(("uncounted", format!("{answers} did not say what they took")));
         }
         facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
         facts.extend(self.held_up_by().map(|what| ("held up by", what)));

@@ -45,6 +45,8 @@ pub(super) struct Budget {
 pub(super) struct Spent {
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
+    /// Answers that did not say what they took.
+    pub(super) uncounted: u64,
 }
 
 impl Spent {
@@ -73,6 +75,22 @@ impl Budget {
             *spent
         };
         self.over_cost(spent).is_some() || self.over_tokens(spent).is_some()
+    }
+
+    /// Counts an answer that did not say what it took. The first is told where that matters: no
+    /// bound is ever reached by what has no count.
+    pub(super) fn uncounted(&self) {
+        let first = {
+            let mut spent = self.spent.lock();
+            spent.uncounted += 1;
+            spent.uncounted == 1
+        };
+        if first && (self.terms.max_cost.is_some() || self.terms.max_tokens.is_some()) {
+            log::warn!(
+                "an answer did not say how many model tokens it took (it has no \"usage\"): such \
+                 answers count nothing against the budget, so it may never be reached"
+            );
+        }
     }
 
     pub(super) fn spent(&self) -> Spent {

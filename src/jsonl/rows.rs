@@ -101,7 +101,10 @@ impl Job for SendRows {
         })?;
         let outcome = self.client.attempt(request, attempt);
         let usage = match &outcome {
-            Ok(reply) => reply.usage(),
+            Ok(reply) => reply.usage().or_else(|| {
+                self.budget.uncounted();
+                None
+            }),
             Err(failed) => failed.usage,
         };
         // Here and not where it is written down, while the place at the gate is still taken: nobody

@@ -158,7 +158,8 @@ impl FileRun<'_> {
         self
     }
 
-    /// Begins anew, emptying the output. Default: no.
+    /// Begins anew, emptying the output, whatever it holds; with
+    /// [`simulated`](FileRun::simulated) only one that holds simulated answers. Default: no.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.choices.overwrite = overwrite;
         self

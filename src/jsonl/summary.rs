@@ -64,6 +64,9 @@ pub struct FileProgress {
     pub skipped: u64,
     /// Rows answered by this run and written.
     pub succeeded: u64,
+    /// Answers that stood in the output and do not any more, as another program has removed,
+    /// replaced or cut it while the run wrote to it. They are in neither of these counts.
+    pub lost: u64,
     /// Rows that are failed: given up by this run, or by an earlier one for a reason that does not
     /// pass.
     pub failed: u64,
@@ -82,6 +85,10 @@ pub struct FileProgress {
     pub prompt_tokens: u64,
     /// Model tokens of answers, in the same way.
     pub completion_tokens: u64,
+    /// Answers of this run that did not say what they took: they are in neither of these counts nor
+    /// in the cost, and count nothing against [`max_cost`](crate::FileRun::max_cost) and
+    /// [`token_budget`](crate::FileRun::token_budget).
+    pub uncounted: u64,
     /// What those cost, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
     /// Time since the input was opened.
@@ -91,7 +98,7 @@ pub struct FileProgress {
     /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, those whose answers could not be written, and those that a run which was
+    /// that may pass, those whose answers could not be written or are [`lost`](FileProgress::lost), and those that a run which was
     /// killed may have had in flight ([`Found::possibly_billed_twice`]).
     pub engine: Progress,
 }
@@ -131,10 +138,11 @@ impl Summary {
     /// The summary as one JSON object, with the exit code of whoever reports it.
     ///
     /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `failed_for_good`
-    /// (of `failed`, the rows that a plain rerun does not repeat), `attempts`,
+    /// (of `failed`, the rows that a plain rerun does not repeat), `lost` (answers that another
+    /// program took out of the output while the run wrote to it), `attempts`,
     /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
     /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
-    /// without a price), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
+    /// without a price), `uncounted` (answers that did not say what they took), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
     /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
@@ -148,6 +156,7 @@ impl Summary {
             "succeeded": progress.succeeded,
             "failed": progress.failed,
             "failed_for_good": progress.failed_for_good,
+            "lost": progress.lost,
             "skipped": progress.skipped,
             "not_attempted": self.not_attempted,
             "attempts": engine.attempts,
@@ -160,6 +169,7 @@ impl Summary {
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
             "cost_usd": progress.cost.map(Usd::as_f64),
+            "uncounted": progress.uncounted,
             "wait_s": {
                 "gate_requests": seconds(engine.gate.requests),
                 "gate_tokens": seconds(engine.gate.tokens),

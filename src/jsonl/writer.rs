@@ -73,6 +73,8 @@ pub(super) struct Writer<'p> {
     failing: Vec<ErrorKind>,
     /// Rows given up by this run.
     given_up: GivenUp,
+    /// Answers of earlier runs that are not in the output any more.
+    lost_before: u64,
     /// Rows that a rerun asks for again, although they may have been paid for.
     paid_again: u64,
     progress: FileProgress,
@@ -127,6 +129,7 @@ impl<'p> Writer<'p> {
             succeeding: 0,
             failing: Vec::new(),
             given_up: GivenUp::default(),
+            lost_before: 0,
             paid_again: 0,
             stopped: None,
             broken: None,
@@ -250,9 +253,7 @@ impl<'p> Writer<'p> {
         if self.broken.is_none()
             && let Err(error) = self.write()
         {
-            // Answers that cannot be kept are not worth fetching.
-            self.broken = Some(error);
-            self.with.cancel.cancel();
+            self.give_up(error);
         }
         if self.broken.is_some() {
             self.paid_again += self.succeeding as u64;
@@ -261,6 +262,23 @@ impl<'p> Writer<'p> {
         self.errors.clear();
         self.succeeding = 0;
         self.failing.clear();
+    }
+
+    fn give_up(&mut self, error: Error) {
+        // Answers that cannot be kept are not worth fetching.
+        self.with.cancel.cancel();
+        self.broken = Some(error);
+        let Some(left) = self.with.journal.answers_left() else {
+            return;
+        };
+        let written = self.with.past.done() + self.progress.succeeded;
+        let lost = written.saturating_sub(left);
+        self.progress.lost = lost;
+        self.paid_again += lost;
+        // What stood at the end is the most likely to be gone.
+        let own = lost.min(self.progress.succeeded);
+        self.progress.succeeded -= own;
+        self.lost_before = lost - own;
     }
 
     fn write(&mut self) -> Result<()> {
@@ -284,7 +302,8 @@ impl<'p> Writer<'p> {
 
     pub(super) fn look(&mut self) {
         self.progress.elapsed = self.with.opened.elapsed();
-        self.progress.skipped = self.with.so_far.skipped();
+        let skipped = self.with.so_far.skipped();
+        self.progress.skipped = skipped.saturating_sub(self.lost_before);
         self.progress.failed_before = self.with.so_far.failed();
         self.progress.failed = self.given_up.all + self.progress.failed_before;
         self.progress.failed_for_good = self.given_up.for_good + self.progress.failed_before;
@@ -292,6 +311,7 @@ impl<'p> Writer<'p> {
         let spent = self.with.budget.spent();
         self.progress.prompt_tokens = spent.prompt_tokens;
         self.progress.completion_tokens = spent.completion_tokens;
+        self.progress.uncounted = spent.uncounted;
         self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
@@ -308,6 +328,11 @@ impl<'p> Writer<'p> {
             }
         }
         self.flush();
+        if self.broken.is_none()
+            && let Err(error) = self.with.journal.finish()
+        {
+            self.give_up(error);
+        }
         self.look();
         let Self {
             with:

@@ -96,16 +96,12 @@ impl Allowance {
     }
 
     /// Refuses a cost that would wait for ever.
+    #[inline]
     pub(crate) fn fits(&self, cost: Cost) -> Result<()> {
         let check = |bucket: &Option<Bucket>, asked: u64, what: &str| match bucket {
-            Some(bucket) if asked > bucket.largest() => Err(Error::new(
-                ErrorKind::NeverFits,
-                format!(
-                    "needs {asked} {what} at once and the limit allows {} in a whole period: \
-                     make it smaller or raise the limit",
-                    bucket.largest()
-                ),
-            )),
+            Some(bucket) if asked > bucket.largest() => {
+                Err(never_fits(asked, what, bucket.largest()))
+            }
             _ => Ok(()),
         };
         check(&self.requests, cost.requests(), "requests")?;
@@ -156,12 +152,14 @@ impl Allowance {
         }
     }
 
-    /// Frees a place; requests stay taken, tokens are corrected to `used`.
-    pub(crate) fn release(&mut self, cost: Cost, used: u64, now: Nanos) {
+    /// Frees a place; what was taken stays taken.
+    pub(crate) fn release(&mut self) {
         self.in_flight -= 1;
-        if used != cost.model_tokens()
-            && let Some(tokens) = &mut self.tokens
-        {
+    }
+
+    /// Corrects the tokens that were taken for `cost` to `used`.
+    pub(crate) fn settle(&mut self, cost: Cost, used: u64, now: Nanos) {
+        if let Some(tokens) = &mut self.tokens {
             tokens.settle(cost.model_tokens(), used, now);
         }
     }
@@ -197,6 +195,17 @@ impl Allowance {
             until: self.paused_until.saturating_add(lasts),
         });
     }
+}
+
+#[cold]
+fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
+    Error::new(
+        ErrorKind::NeverFits,
+        format!(
+            "needs {asked} {what} at once and the limit allows {largest} in a whole period: \
+             make it smaller or raise the limit"
+        ),
+    )
 }
 
 /// A limit that is new starts full, unless it starts in a pause, which ends without a burst.
@@ -247,7 +256,7 @@ mod tests {
         allowance.take(Cost::ONE, 0);
         allowance.take(Cost::ONE, 0);
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::WhenFreed);
-        allowance.release(Cost::ONE, 0, 0);
+        allowance.release();
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
     }
 
@@ -255,7 +264,8 @@ mod tests {
     fn requests_stay_taken_and_tokens_are_given_back() {
         let mut allowance = both();
         allowance.take(Cost::tokens(10).with_requests(10), 0);
-        allowance.release(Cost::tokens(10).with_requests(10), 0, 0);
+        allowance.release();
+        allowance.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
             allowance.check(Cost::tokens(10), 0),
             Admission::At(SECOND / 10, Why::Requests)
@@ -302,7 +312,7 @@ mod tests {
             Admission::At(end + SECOND / 2, Why::Pause),
             "two places, filled over a second"
         );
-        allowance.release(Cost::ONE, 0, end);
+        allowance.release();
         let mut allowance = both();
         allowance.pause(end, 0);
         allowance.set_tokens(None, SECOND);
@@ -324,12 +334,12 @@ mod tests {
         );
         assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
         allowance.take(Cost::ONE, now);
-        allowance.release(Cost::ONE, 0, now);
+        allowance.release();
         let mut admitted = Vec::new();
         while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
             now = at;
             allowance.take(Cost::ONE, now);
-            allowance.release(Cost::ONE, 0, now);
+            allowance.release();
             admitted.push(now);
         }
         assert_eq!(admitted.first(), Some(&(5 * SECOND + SECOND / 50)));
@@ -353,7 +363,7 @@ mod tests {
                 _ if now == SECOND / 5 => break,
                 _ => {
                     allowance.take(Cost::ONE, now);
-                    allowance.release(Cost::ONE, 0, now);
+                    allowance.release();
                     admitted += 1;
                 }
             }
@@ -362,7 +372,7 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(allowance.check(Cost::ONE, now), Admission::Now);
             allowance.take(Cost::ONE, now);
-            allowance.release(Cost::ONE, 0, now);
+            allowance.release();
         }
     }
 }

@@ -42,8 +42,12 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let head = {
             let mut state = self.limiter.0.state.lock();
-            let now = self.limiter.0.now();
-            state.allowance.release(self.cost, self.used, now);
+            state.allowance.release();
+            // Most permits are as they were reserved, and need not know the time.
+            if self.used != self.cost.model_tokens() {
+                let now = self.limiter.0.now();
+                state.allowance.settle(self.cost, self.used, now);
+            }
             let refund = self.used < self.cost.model_tokens();
             state.head_if(|why| match why {
                 Why::InFlight => true,

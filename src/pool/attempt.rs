@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::job::{Attempt, Done, Failure, Job, Panicked};
 use super::lead::Run;
@@ -13,13 +14,38 @@ use super::schedule::{Schedule, Task};
 use super::source::panic_message;
 use crate::clock::ring;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Permit;
+use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Reach, Verdict};
 
 /// An item that is through.
 pub(super) struct Finished {
     pub(super) index: u64,
     pub(super) succeeded: bool,
+}
+
+/// How one attempt went.
+struct Attempted<T, E> {
+    /// An `Err` outside is a panic.
+    result: thread::Result<Result<T, E>>,
+    /// `None` unless it failed.
+    verdict: Option<Verdict>,
+    used: Option<u64>,
+    reach: Reach,
+    now: Instant,
+}
+
+impl<I, E> Task<I, E> {
+    #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
+    fn done<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> Done<I, T, E> {
+        Done {
+            index: self.index,
+            attempts: self.history.attempts,
+            waited: self.waited,
+            input: Some(self.input),
+            result,
+            stopped_run: false,
+        }
+    }
 }
 
 impl<J, S> Run<'_, J, S>
@@ -30,10 +56,22 @@ where
     /// One attempt, and what follows from it; `None` if it will be tried again.
     pub(super) fn perform(
         &self,
-        mut task: Task<J::Input, J::Error>,
+        task: Box<Task<J::Input, J::Error>>,
         permit: Permit,
         lane: usize,
     ) -> Option<Finished> {
+        // Two frames, one after the other: while the thread is blocked there is only the first.
+        let attempted = self.attempt(&task, permit.cost(), lane);
+        self.follow(task, permit, attempted)
+    }
+
+    #[inline(never)]
+    fn attempt(
+        &self,
+        task: &Task<J::Input, J::Error>,
+        cost: Cost,
+        lane: usize,
+    ) -> Attempted<J::Output, J::Error> {
         let counters = self.monitor.counters();
         let clock = self.limiter.clock();
         if let Some(last) = &task.last
@@ -44,56 +82,71 @@ where
         let attempt = Attempt {
             number: task.history.attempts + 1,
             lane,
-            cost: permit.cost(),
+            cost,
             deadline: task.history.deadline,
             cancel: &self.cancel,
             used: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
         let began = clock.now();
-        let outcome = {
+        let mut verdict = None;
+        let result = {
             let _in_flight = counters.attempt();
             let _held = self.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
                 let result = self.job.attempt(&task.input, &attempt);
-                let verdict = result.as_ref().err().map(|error| self.job.verdict(error));
-                (result, verdict)
+                verdict = result.as_ref().err().map(|error| self.job.verdict(error));
+                result
             }))
         };
         let now = clock.now();
-        let used = attempt.used.get();
-        let reach = match outcome {
-            Ok((_, Some(Verdict::Unreachable))) => Reach::NotSent,
+        let reach = match verdict {
+            Some(Verdict::Unreachable) => Reach::NotSent,
             _ => attempt.reach.get(),
         };
-        let sent = reach != Reach::NotSent;
-        task.history.attempts += u32::from(sent);
-        counters.attempted(now.saturating_duration_since(began), sent);
-        if let Ok((_, Some(verdict))) = &outcome {
-            self.hold_others(*verdict);
+        counters.attempted(
+            now.saturating_duration_since(began),
+            reach != Reach::NotSent,
+        );
+        Attempted {
+            result,
+            verdict,
+            used: attempt.used.get(),
+            reach,
+            now,
+        }
+    }
+
+    #[inline(never)]
+    fn follow(
+        &self,
+        mut task: Box<Task<J::Input, J::Error>>,
+        permit: Permit,
+        attempted: Attempted<J::Output, J::Error>,
+    ) -> Option<Finished> {
+        let Attempted {
+            result,
+            verdict,
+            used,
+            reach,
+            now,
+        } = attempted;
+        task.history.attempts += u32::from(reach != Reach::NotSent);
+        if let Some(verdict) = verdict {
+            self.hold_others(verdict);
         }
         // Before the result goes anywhere: a consumer may take its time.
         match used {
             Some(tokens) => {
-                counters.used(tokens);
+                self.monitor.counters().used(tokens);
                 permit.settle(tokens);
             }
             None => drop(permit),
         }
-        match outcome {
+        match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
-            Ok((Ok(output), _)) => Some(self.deliver(
-                Done {
-                    index: task.index,
-                    input: Some(task.input),
-                    result: Ok(output),
-                    attempts: task.history.attempts,
-                    waited: task.waited,
-                    stopped_run: false,
-                },
-                Ending::Succeeded,
-            )),
-            Ok((Err(error), verdict)) => {
+            Ok(Ok(output)) => Some(self.deliver(task.done(Ok(output)), Ending::Succeeded)),
+            Ok(Err(error)) => {
                 self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), reach, now)
             }
         }
@@ -102,9 +155,9 @@ where
     /// Counts a task out of its backoff.
     pub(super) fn taken_up(
         &self,
-        mut task: Task<J::Input, J::Error>,
+        mut task: Box<Task<J::Input, J::Error>>,
         now: Instant,
-    ) -> Task<J::Input, J::Error> {
+    ) -> Box<Task<J::Input, J::Error>> {
         if let Some(since) = task.backing_off.take() {
             let waited = now.saturating_duration_since(since);
             self.monitor.counters().backed_off(waited);
@@ -147,9 +200,10 @@ where
         }
     }
 
+    #[inline(never)]
     fn after_failure(
         &self,
-        mut task: Task<J::Input, J::Error>,
+        mut task: Box<Task<J::Input, J::Error>>,
         error: J::Error,
         verdict: Verdict,
         reach: Reach,
@@ -192,62 +246,55 @@ where
                 }
                 // An answer that came in the same moment is a failure of its own.
                 let called_off = reach != Reach::Answered && self.cancel.is_aborted();
-                Some(self.deliver(
-                    Done {
-                        index: task.index,
-                        input: Some(task.input),
-                        result: Err(Failure::Job(error)),
-                        attempts: task.history.attempts,
-                        waited: task.waited,
-                        stopped_run,
-                    },
-                    if called_off {
-                        Ending::Abandoned
-                    } else {
-                        Ending::Failed
-                    },
-                ))
+                let ending = if called_off {
+                    Ending::Abandoned
+                } else {
+                    Ending::Failed
+                };
+                let done = Done {
+                    stopped_run,
+                    ..task.done(Err(Failure::Job(error)))
+                };
+                Some(self.deliver(done, ending))
             }
         }
     }
 
+    #[inline(never)]
     pub(super) fn panicked(
         &self,
-        task: Task<J::Input, J::Error>,
+        task: Box<Task<J::Input, J::Error>>,
         panic: &(dyn Any + Send),
     ) -> Finished {
+        let panicked = Panicked::new(panic_message(panic));
+        let done = task.done(Err(Failure::Panicked(panicked)));
+        self.deliver(done, Ending::Failed)
+    }
+
+    /// The input's iterator panicked in the place of this item.
+    #[cold]
+    pub(super) fn broken(&self, index: u64, message: String) -> Finished {
         self.deliver(
             Done {
-                index: task.index,
-                input: Some(task.input),
-                result: Err(Failure::Panicked(Panicked::new(panic_message(panic)))),
-                attempts: task.history.attempts,
-                waited: task.waited,
+                index,
+                input: None,
+                result: Err(Failure::Panicked(Panicked::new(message))),
+                attempts: 0,
+                waited: Duration::ZERO,
                 stopped_run: false,
             },
             Ending::Failed,
         )
     }
 
-    pub(super) fn cut(&self, task: Task<J::Input, J::Error>, reason: Error) -> Finished {
+    #[inline(never)]
+    pub(super) fn cut(&self, mut task: Box<Task<J::Input, J::Error>>, reason: Error) -> Finished {
         let ending = match reason.kind() {
             ErrorKind::Cancelled => Ending::Abandoned,
             _ => Ending::Failed,
         };
-        self.deliver(
-            Done {
-                index: task.index,
-                input: Some(task.input),
-                result: Err(Failure::Cut {
-                    reason,
-                    last: task.last,
-                }),
-                attempts: task.history.attempts,
-                waited: task.waited,
-                stopped_run: false,
-            },
-            ending,
-        )
+        let last = task.last.take();
+        self.deliver(task.done(Err(Failure::Cut { reason, last })), ending)
     }
 
     pub(super) fn deliver(

@@ -6,6 +6,9 @@
 //! sends, no task is handed between threads, and no herd ever waits on the limiter. So threads grow
 //! to what is in flight at once, rate × latency, and not to what is allowed.
 //!
+//! Once everything has begun, a thread that has finished goes home: should something come back, it
+//! comes with the thread that has it. A long run's last request is not waited for by thousands.
+//!
 //! The lead is a guard, [`Lead`]: whatever way it is dropped, it is handed on, or lies vacant for
 //! the next thread that has to wait.
 
@@ -43,6 +46,8 @@ pub(super) struct Core<'env, J: Job> {
     /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Bell>)>,
     threads: usize,
+    /// Threads there have ever been, by which they are numbered.
+    started: usize,
     /// The system would not give another thread; those there are must do.
     no_more_threads: bool,
     pub(super) ended: bool,
@@ -68,6 +73,7 @@ impl<'env, J: Job> Core<'env, J> {
             leader: Leader::OnTheWay,
             idle: Vec::new(),
             threads: 1,
+            started: 1,
             no_more_threads: false,
             ended: false,
         }
@@ -89,6 +95,14 @@ impl<'env, J: Job> Core<'env, J> {
             None => Leader::Vacant,
         };
         next.map(|(_, bell)| bell)
+    }
+
+    /// Lets the thread that asks go home for good, if it will not be wanted: everything has begun,
+    /// and should something come back, it comes with the thread that has it.
+    pub(super) fn dismiss(&mut self) -> bool {
+        let spare = self.threads > self.schedule.out() && !self.schedule.expects_more();
+        self.threads -= usize::from(spare);
+        spare
     }
 
     /// Sends everybody home; the bells to ring.
@@ -160,7 +174,8 @@ impl<'env, C: Crew<'env>> Lead<'env, C> {
                 return;
             }
             core.threads += 1;
-            core.threads - 1
+            core.started += 1;
+            core.started - 1
         };
         let crew = self.crew.clone();
         // Should it fail, the lead comes back by being dropped, and lies vacant.

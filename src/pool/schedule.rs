@@ -14,7 +14,8 @@ use crate::clock::Bell;
 use crate::limit::Cost;
 use crate::retry::{Decision, History, Judge, Passage, Reach, Retry, Verdict};
 
-/// One item of the input on its way through the run.
+/// One item of the input on its way through the run. It goes about in a box: it is moved often, and
+/// every frame it is moved through would otherwise hold it once more.
 #[derive(Debug)]
 pub(crate) struct Task<I, E> {
     /// Its place in the input, from 0.
@@ -35,11 +36,11 @@ pub(crate) struct Task<I, E> {
 #[derive(Debug)]
 pub(crate) enum Next<I, E> {
     /// Attempt this one.
-    Attempt(Task<I, E>),
+    Attempt(Box<Task<I, E>>),
     /// The run has been stopped: this one is to be reported as not done.
-    Abandon(Task<I, E>),
+    Abandon(Box<Task<I, E>>),
     /// The time of this one is over, while nothing may go.
-    OutOfTime(Task<I, E>),
+    OutOfTime(Box<Task<I, E>>),
     /// The input broke off here: its iterator panicked with this message.
     Broken { index: u64, message: String },
     /// Nothing before this instant, unless something else happens.
@@ -51,7 +52,7 @@ pub(crate) enum Next<I, E> {
 }
 
 enum Candidate<I, E> {
-    Task(Task<I, E>),
+    Task(Box<Task<I, E>>),
     Broken { index: u64, message: String },
     Nothing,
 }
@@ -60,7 +61,7 @@ pub(crate) struct Schedule<'env, I, E> {
     source: Box<dyn Source<I> + 'env>,
     exhausted: bool,
     /// Given back by threads that found somebody else at the gate.
-    returned: Vec<Task<I, E>>,
+    returned: Vec<Box<Task<I, E>>>,
     due: BinaryHeap<Due<I, E>>,
     judge: Judge,
     run_deadline: Option<Instant>,
@@ -147,7 +148,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     /// A task that waits and whose deadline has come.
-    fn take_overdue(&mut self, now: Instant) -> Option<Task<I, E>> {
+    fn take_overdue(&mut self, now: Instant) -> Option<Box<Task<I, E>>> {
         let is_over = |task: &Task<I, E>| task.history.deadline.is_some_and(|end| end <= now);
         if self.due.iter().any(|due| is_over(&due.task)) {
             // All of them in one go: there may be thousands, and the heap's order is another.
@@ -157,12 +158,12 @@ impl<'env, I, E> Schedule<'env, I, E> {
             self.due = rest;
             self.returned.extend(over.into_iter().map(|due| due.task));
         }
-        let at = self.returned.iter().rposition(is_over)?;
+        let at = self.returned.iter().rposition(|task| is_over(task))?;
         Some(self.returned.remove(at))
     }
 
     /// Of the retries that are due, the one to probe with.
-    fn prober(&mut self, now: Instant) -> Option<Task<I, E>> {
+    fn prober(&mut self, now: Instant) -> Option<Box<Task<I, E>>> {
         if !self.returned.is_empty() {
             return None;
         }
@@ -193,7 +194,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             return Candidate::Nothing;
         }
         match self.source.pull(self.stopped, waiter) {
-            Pull::Item(index, input) => Candidate::Task(Task {
+            Pull::Item(index, input) => Candidate::Task(Box::new(Task {
                 index,
                 input,
                 history: self.judge.history(index, now, self.run_deadline),
@@ -201,7 +202,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
                 last: None,
                 backing_off: None,
                 waited: Duration::ZERO,
-            }),
+            })),
             Pull::Broken(index, message) => {
                 self.exhausted = true;
                 Candidate::Broken { index, message }
@@ -231,7 +232,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     /// A task that was not attempted after all, because somebody else is at the gate.
-    pub(crate) fn give_back(&mut self, task: Task<I, E>) {
+    pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
         self.out -= 1;
         self.judge.probe_withdrawn(task.index);
         self.returned.push(task);
@@ -254,7 +255,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
         decision
     }
 
-    pub(crate) fn retry_at(&mut self, task: Task<I, E>, at: Instant) {
+    pub(crate) fn retry_at(&mut self, task: Box<Task<I, E>>, at: Instant) {
         self.out -= 1;
         self.due.push(Due { at, task });
     }
@@ -278,6 +279,11 @@ impl<'env, I, E> Schedule<'env, I, E> {
         self.stopped
     }
 
+    /// Tasks handed out and not yet finished.
+    pub(crate) fn out(&self) -> usize {
+        self.out
+    }
+
     /// Whether everything has come back and nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
         self.out == 0 && !self.expects_more()
@@ -297,7 +303,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
 #[derive(Debug)]
 struct Due<I, E> {
     at: Instant,
-    task: Task<I, E>,
+    task: Box<Task<I, E>>,
 }
 
 impl<I, E> Ord for Due<I, E> {
@@ -335,7 +341,10 @@ mod tests {
         )
     }
 
-    fn attempt<'a>(schedule: &mut Schedule<'a, &'a u32, ()>, now: Instant) -> Task<&'a u32, ()> {
+    fn attempt<'a>(
+        schedule: &mut Schedule<'a, &'a u32, ()>,
+        now: Instant,
+    ) -> Box<Task<&'a u32, ()>> {
         match schedule.next(now, &Bell::new()) {
             Next::Attempt(task) => task,
             other => panic!("{other:?}"),
@@ -455,7 +464,7 @@ mod tests {
         let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
         let source = Box::new(SliceSource::new(&ITEMS[..2]));
         let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, retry, None);
-        let fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Task<_, _>, now| {
+        let fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Box<Task<_, _>>, now| {
             let verdict = Verdict::Unreachable;
             let history = &mut task.history;
             match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {

@@ -6,12 +6,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::attempt::{Finished, out_of_time, run_over};
-use super::job::{Done, Failure, Job, Panicked};
-use super::lead::{Crew, Lead, Leader, Run};
-use super::progress::Ending;
+use super::job::Job;
+use super::lead::{Core, Crew, Lead, Leader, Run};
 use super::results::Sink;
 use super::schedule::{Next, Task};
 use crate::clock::{Bell, ring};
@@ -36,37 +35,10 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
         turned_away: false,
     };
     let mut finished = None;
-    loop {
-        finished = match worker.step(finished.take()) {
-            Step::Attempt(task) => match worker.admit_and_stop_trying(task) {
-                Ok(Some((task, permit))) => {
-                    if let Some(lead) = worker.lead.take() {
-                        lead.pass_on();
-                    }
-                    run.perform(task, permit, number)
-                }
-                Ok(None) => None,
-                Err(finished) => Some(finished),
-            },
-            Step::Abandon(task) => Some(run.cut(task, run_over())),
-            Step::OutOfTime(task) => Some(run.cut(task, out_of_time())),
-            Step::Broken { index, message } => Some(run.deliver(
-                Done {
-                    index,
-                    input: None,
-                    result: Err(Failure::Panicked(Panicked::new(message))),
-                    attempts: 0,
-                    waited: Duration::ZERO,
-                    stopped_run: false,
-                },
-                Ending::Failed,
-            )),
-            Step::Park(until) => {
-                run.limiter.clock().park(&worker.bell, until);
-                None
-            }
-            Step::Over => break,
-        };
+    // What there is to it but the attempt is in a frame of its own, which is gone by then: thousands
+    // of threads are blocked in theirs at once, and their stacks are what a run takes most of.
+    while let Some((task, permit)) = worker.next(finished) {
+        finished = run.perform(task, permit, number);
     }
 }
 
@@ -91,22 +63,53 @@ const MOST_TRYING: usize = 4;
 
 /// What a thread does next.
 enum Step<I, E> {
-    Attempt(Task<I, E>),
-    Abandon(Task<I, E>),
-    OutOfTime(Task<I, E>),
-    Broken { index: u64, message: String },
+    Attempt(Box<Task<I, E>>),
+    Abandon(Box<Task<I, E>>),
+    OutOfTime(Box<Task<I, E>>),
+    Broken {
+        index: u64,
+        message: String,
+    },
     Park(Option<Instant>),
-    Over,
+    /// It goes home: the run is over, or goes on without it.
+    Leave,
 }
 
-/// A task that may be attempted; `None` if it was given back, since somebody else stands at the
-/// gate; or the task's end.
-type Admitted<I, E> = Result<Option<(Task<I, E>, Permit)>, Finished>;
+/// A task that may be attempted.
+type Admitted<'env, C> = (Box<Task<Input<'env, C>, Fault<'env, C>>>, Permit);
 
 type Input<'env, C> = <<C as Crew<'env>>::Job as Job>::Input;
 type Fault<'env, C> = <<C as Crew<'env>>::Job as Job>::Error;
 
 impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
+    /// Everything between two attempts; `None` when the thread is to go home.
+    #[inline(never)]
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<Admitted<'env, C>> {
+        let run = self.crew.run();
+        loop {
+            finished = match self.step(finished.take()) {
+                Step::Attempt(task) => match self.admit_and_stop_trying(task) {
+                    Ok(Some(admitted)) => {
+                        if let Some(lead) = self.lead.take() {
+                            lead.pass_on();
+                        }
+                        return Some(admitted);
+                    }
+                    Ok(None) => None,
+                    Err(finished) => Some(finished),
+                },
+                Step::Abandon(task) => Some(run.cut(task, run_over())),
+                Step::OutOfTime(task) => Some(run.cut(task, out_of_time())),
+                Step::Broken { index, message } => Some(run.broken(index, message)),
+                Step::Park(until) => {
+                    run.limiter.clock().park(&self.bell, until);
+                    None
+                }
+                Step::Leave => return None,
+            };
+        }
+    }
+
     /// Settles what was finished, and finds the next thing to do, under one lock.
     fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
         let run = self.crew.run();
@@ -137,7 +140,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             if first {
                 run.sink.end();
             }
-            return Step::Over;
+            return Step::Leave;
         }
         if self.lead.is_none() {
             match core.leader {
@@ -163,10 +166,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                     self.trying = true;
                 }
                 Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
-                    self.lie_down(&mut core.idle);
+                    let step = self.lie_down(&mut core);
                     drop(core);
                     ring(news);
-                    return Step::Park(None);
+                    return step;
                 }
             }
         }
@@ -184,9 +187,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         };
         let step = match step {
             Step::Park(_) if self.lead.is_none() && !matches!(core.leader, Leader::Vacant) => {
-                self.lie_down(&mut core.idle);
-                Step::Park(None)
+                self.lie_down(&mut core)
             }
+            Step::Park(_) if core.dismiss() => Step::Leave,
             Step::Park(until) => {
                 // That it is over is found above, at the next look: nothing has come in between.
                 if core.schedule.is_over() {
@@ -207,8 +210,8 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
     fn admit_and_stop_trying(
         &mut self,
-        task: Task<Input<'env, C>, Fault<'env, C>>,
-    ) -> Admitted<Input<'env, C>, Fault<'env, C>> {
+        task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
+    ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let admitted = self.admit(task);
         self.stop_trying();
         admitted
@@ -220,18 +223,24 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         }
     }
 
-    fn lie_down(&mut self, idle: &mut Vec<(usize, Arc<Bell>)>) {
+    /// As a follower, unless it may go home.
+    fn lie_down<I, E>(&mut self, core: &mut Core<'env, C::Job>) -> Step<I, E> {
         self.stop_trying();
+        if core.dismiss() {
+            return Step::Leave;
+        }
         self.idle = true;
         self.turned_away = false;
-        idle.push((self.number, Arc::clone(&self.bell)));
+        core.idle.push((self.number, Arc::clone(&self.bell)));
+        Step::Park(None)
     }
 
     /// Takes a task through the gate: at once if it is open, and else waiting, if nobody else does.
+    /// `None` if it was given back, since somebody else stands there; an error is the task's end.
     fn admit(
         &mut self,
-        mut task: Task<Input<'env, C>, Fault<'env, C>>,
-    ) -> Admitted<Input<'env, C>, Fault<'env, C>> {
+        mut task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
+    ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let run = self.crew.run();
         let cost = match task.cost {
             Some(cost) => cost,

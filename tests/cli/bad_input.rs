@@ -205,6 +205,37 @@ fn an_output_that_holds_something_else_is_not_touched() {
 }
 
 #[test]
+fn a_trial_empties_nothing_but_what_trials_have_left() {
+    let refused = Refused::new();
+    let trial = ["run", "p.jsonl", "--simulate=latency=0"];
+    let words = ["p.simulated.jsonl", "line 3", "not a simulated answer"];
+    refused.folder.tool(&trial).run().code(0);
+    let simulated = refused.folder.read("p.simulated.jsonl");
+    let paid = simulated.replace("\"simulated\":true,", "");
+    for other in ["my diary\n", "my diary", "{\"id\":1}\n", &paid] {
+        let there = simulated.clone() + other;
+        refused.folder.write("p.simulated.jsonl", &there);
+        refused.run(&trial, &[], &words);
+        assert_eq!(refused.folder.read("p.simulated.jsonl"), there);
+    }
+    refused.folder.write("o.jsonl", &paid);
+    let named = [&trial[..], &["-o", "o.jsonl", "--overwrite"]].concat();
+    refused.run(
+        &named,
+        &[],
+        &["o.jsonl", "line 1", "not a simulated answer"],
+    );
+    assert_eq!(refused.folder.read("o.jsonl"), paid);
+
+    // What a kill has left of a record is no one's.
+    let torn = &simulated[..simulated.len() - 5];
+    refused.folder.write("p.simulated.jsonl", torn);
+    refused.folder.tool(&trial).run().code(0);
+    refused.folder.write("p.simulated.jsonl", "");
+    refused.folder.tool(&trial).run().code(0);
+}
+
+#[test]
 fn duplicate_ids_are_named_by_their_lines() {
     let refused = Refused::new();
     let lines = ["a", "b", "a", "c"].map(request).concat();

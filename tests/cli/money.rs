@@ -143,6 +143,44 @@ fn a_failure_that_says_what_it_took_counts() {
 }
 
 #[test]
+fn an_answer_that_does_not_say_what_it_took_is_warned_of_once_where_there_is_a_budget() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let server = Faultd::replies([Reply::json(r#"{"choices":[]}"#)]);
+    let warning = "no \"usage\"";
+    for budget in [
+        &["--token-budget", "1"][..],
+        &["--price", PRICE, "--max-cost", "0.01"],
+    ] {
+        let arguments = [&with(budget)[..], &["--overwrite"]].concat();
+        let ended = folder.tool(&arguments).at(&server).run().code(0);
+        assert_eq!(ended.stderr.matches(warning).count(), 1, "{ended:?}");
+        let ended = ended.says(&["warning: "]);
+        let priced = ended
+            .stderr
+            .contains("3 answers did not say what they took");
+        assert_eq!(priced, budget.contains(&PRICE), "{ended:?}");
+        assert_eq!(folder.json("s.json")["uncounted"], 3);
+    }
+    // Nothing hangs on it here.
+    let tool = folder.tool(&with(&["--overwrite"])).at(&server);
+    tool.run().code(0).never_says(&[warning]);
+}
+
+#[test]
+fn a_total_alone_counts_against_a_budget() {
+    let folder = Folder::new();
+    folder.requests(5);
+    let server = Faultd::replies([Reply::json(r#"{"data":[],"usage":{"total_tokens":7}}"#)]);
+    let arguments = with(&["-c", "1", "--token-budget", "14"]);
+    let ended = folder.tool(&arguments).at(&server).run().code(3);
+    ended
+        .says(&["14 model tokens"])
+        .never_says(&["no \"usage\""]);
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
 fn an_input_that_never_ends_is_left_when_the_budget_is_spent() {
     let folder = Folder::new();
     let server = Faultd::replies([Reply::ok_chat("hello")]);

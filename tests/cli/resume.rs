@@ -118,3 +118,53 @@ fn a_doubled_line_of_a_stream_does_not_speak_for_the_first() {
     tool.fed(request("a").as_bytes()).code(0);
     assert_eq!(server.count(), 1);
 }
+
+#[test]
+fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word() {
+    let folder = Folder::new();
+    for name in ["a", "b"] {
+        let rows = [
+            request(&format!("{name}-good")),
+            request(&format!("{name}-bad")),
+        ];
+        folder.write(&format!("{name}.jsonl"), rows.concat());
+    }
+    let server = Faultd::script(|seen| match seen.index % 2 {
+        0 => Reply::ok_chat("hello"),
+        _ => Reply::error(400, "invalid_request_error", "invalid", "no"),
+    });
+    let run = |input| {
+        let tool = folder.tool(&["run", input, "-o", "out.jsonl", "-c", "1"]);
+        tool.at(&server).run().code(1)
+    };
+    let ids = |file| -> Vec<String> {
+        let records = folder.records(file);
+        records
+            .iter()
+            .map(|record| record["custom_id"].to_string())
+            .collect()
+    };
+    run("a.jsonl").never_says(&["warning"]);
+    run("b.jsonl").says(&[
+        "warning: errors file \"out.errors.jsonl\"",
+        "1 failed before of others taken out",
+    ]);
+    assert_eq!(ids("out.jsonl"), ["\"a-good\"", "\"b-good\""]);
+    assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);
+    // Nothing that was answered is asked again.
+    run("b.jsonl").never_says(&["warning"]);
+    assert_eq!(server.count(), 4);
+
+    let shared = [
+        "run",
+        "a.jsonl",
+        "-o",
+        "new.jsonl",
+        "--errors",
+        "out.errors.jsonl",
+    ];
+    let tool = folder.tool(&shared).at(&server);
+    tool.run()
+        .code(1)
+        .says(&["warning: errors file \"out.errors.jsonl\"", "begins anew"]);
+}

@@ -54,6 +54,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "failed",
             "failed_for_good",
             "in_flight_peak",
+            "lost",
             "not_attempted",
             "possibly_billed_twice",
             "prompt_tokens",
@@ -64,6 +65,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "succeeded",
             "threads_peak",
             "throttled",
+            "uncounted",
             "wait_s",
             "wall_s",
         ]

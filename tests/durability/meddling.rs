@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::provider::{Provider, answer, requests};
 use crate::support::quick::Quick;
 use crate::tool::Folder;
@@ -25,7 +27,7 @@ fn until(what: &str, so: impl Fn() -> bool) {
 }
 
 /// A run that is stopped by what happens to its file, and says so.
-fn meddled_with(file: &str, refuses: fn(usize) -> bool, meddle: Meddle) {
+fn meddled_with(file: &str, refuses: fn(usize) -> bool, meddle: Meddle) -> Folder {
     let folder = Folder::new();
     folder.write("p.jsonl", requests(ROWS));
     let free = Arc::new(AtomicBool::new(false));
@@ -42,13 +44,15 @@ fn meddled_with(file: &str, refuses: fn(usize) -> bool, meddle: Meddle) {
             }
         }
     });
-    let tool = provider.tool(&folder, &["run", "p.jsonl", "-c", "1"]);
+    let arguments = ["run", "p.jsonl", "-c", "1", "--summary", "s.json"];
+    let tool = provider.tool(&folder, &arguments);
     let running = tool.start();
     // The next is asked for when all before it are on file.
     until("it is held", || provider.count() > BEFORE);
     meddle(&folder.path(file));
     free.store(true, Ordering::SeqCst);
     running.wait().code(4).says(&["error: ", file]);
+    folder
 }
 
 type Meddle = fn(&Path);
@@ -88,7 +92,30 @@ fn set_length(path: &Path, length: u64) {
 fn results_that_somebody_else_moves_about_stop_the_run() {
     for (way, meddle) in WAYS {
         println!("{way}");
-        meddled_with("p.results.jsonl", |_| false, meddle);
+        let folder = meddled_with("p.results.jsonl", |_| false, meddle);
+        // What counts is what whoever opens the file will find.
+        let there = if folder.has("p.results.jsonl") {
+            let text = folder.read("p.results.jsonl");
+            // A record behind what is left of a line is none.
+            let whole = |line: &&str| {
+                serde_json::from_str::<Value>(line).is_ok_and(|line| line["custom_id"].is_string())
+            };
+            text.lines().filter(whole).count()
+        } else {
+            0
+        };
+        let summary = folder.json("s.json");
+        assert_eq!(summary["succeeded"], there, "{summary}");
+        let lost = summary["lost"].as_u64().expect("a count");
+        let (rows, left) = (ROWS as u64, summary["not_attempted"].as_u64());
+        assert_eq!(left, Some(rows - there as u64), "{summary}");
+        // Written were those before and at most those since.
+        let written = there as u64 + lost;
+        assert!((BEFORE as u64..=rows).contains(&written), "{summary}");
+        assert!(
+            summary["possibly_billed_twice"].as_u64() >= Some(lost),
+            "{summary}"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use super::super::sweep::{Stretch, Sweep};
 use super::Opening;
 use super::past::{Book, Failed, Past, Request};
 use super::repair::move_aside;
-use super::table::Entry;
+use super::table::{Entry, Table};
 use super::target::failed;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,13 +76,16 @@ impl Earlier {
         let mut all = Records::default();
         if let Place::File(path) = &places.output
             && let Ok(metadata) = fs::metadata(path)
-            && !opening.overwrite
         {
-            traces.resumed = true;
-            if holds_something(&metadata) {
+            traces.resumed = !opening.overwrite;
+            if opening.overwrite {
+                if opening.simulated && holds_something(&metadata) {
+                    check_trial(path, opening, cancel)?;
+                }
+            } else if holds_something(&metadata) {
                 let mut tail = all.read_results(path, opening, cancel)?;
                 if !all.faults.is_empty() {
-                    traces.rejected = all.move_faults(path)?;
+                    traces.rejected = all.move_faults(path, opening)?;
                     // Everything behind them is at another place now.
                     all = Records::default();
                     tail = all.read_results(path, opening, cancel)?;
@@ -108,6 +111,28 @@ impl Earlier {
         traces.untidy = failures > 0 || past.done() < successes;
         Ok(Self { past, traces })
     }
+}
+
+/// A trial costs nothing, so what it empties must have cost nothing either.
+fn check_trial(path: &Path, opening: Opening, cancel: &Cancel) -> Result<()> {
+    let opening = Opening {
+        repair: false,
+        ..opening
+    };
+    Records::default()
+        .read_results(path, opening, cancel)
+        .map(|_tail| ())
+}
+
+/// How many rows a file answers: none, if it is not there or cannot be read.
+pub(super) fn answers(path: &Path) -> u64 {
+    let mut done = Vec::new();
+    let look = |lines: Stretch<'_>| Records::of(Book::Output, None, lines).done;
+    let swept = sweep(path, look, |part| {
+        done.extend(part);
+        Ok(true)
+    });
+    swept.map_or(0, |()| Table::new(done).len() as u64)
 }
 
 fn length(path: &Path) -> Result<u64> {
@@ -245,7 +270,7 @@ impl Records {
             cancel.check()?;
             let stays = |fault: &&Fault| !(opening.repair && matches!(fault.what, What::Other));
             if let Some(fault) = part.faults.iter().find(stays) {
-                return Err(fault.refuse(path));
+                return Err(fault.refuse(path, opening));
             }
             self.add(part);
             Ok(true)
@@ -255,13 +280,13 @@ impl Records {
             Some(last) => match last.state {
                 State::Record => Ok(Tail::Unended),
                 // What no record precedes may be a file of another kind that has no newline.
-                State::Other if self.all == 0 => {
+                State::Other if self.all == 0 || opening.overwrite => {
                     let fault = Fault {
                         number: last.number,
                         offset: last.offset,
                         what: What::Other,
                     };
-                    Err(fault.refuse(path))
+                    Err(fault.refuse(path, opening))
                 }
                 State::Rest | State::Other => Ok(Tail::Torn(last.offset)),
             },
@@ -270,10 +295,10 @@ impl Records {
 
     /// Moves out of the output what is no record; how many lines. They are told by their numbers,
     /// which are soon those of others.
-    fn move_faults(&self, path: &Path) -> Result<u64> {
+    fn move_faults(&self, path: &Path, opening: Opening) -> Result<u64> {
         if let (0, Some(fault)) = (self.all, self.faults.first()) {
             // A file of another kind altogether.
-            return Err(fault.refuse(path));
+            return Err(fault.refuse(path, opening));
         }
         for fault in self.faults.iter().take(NAMED) {
             log::warn!("output {path:?}, line {}: no record", fault.number);
@@ -293,8 +318,8 @@ impl Records {
         cancel: &Cancel,
     ) -> Result<()> {
         let (mut is_ours, mut is_other) = (false, false);
-        // A fresh run replaces the failures of any other.
-        let simulated = resumed.then_some(opening.simulated);
+        // A fresh run replaces the failures of any other, but a trial only those of trials.
+        let simulated = (resumed || opening.simulated).then_some(opening.simulated);
         let look = |lines: Stretch<'_>| Self::of(Book::Errors, simulated, lines);
         sweep(path, look, |mut part| {
             cancel.check()?;
@@ -351,9 +376,13 @@ fn may_begin_a_record(line: &[u8]) -> bool {
 
 impl Fault {
     #[cold]
-    fn refuse(&self, path: &Path) -> Error {
+    fn refuse(&self, path: &Path, opening: Opening) -> Error {
         let number = self.number;
         let message = match self.what {
+            _ if opening.overwrite => format!(
+                "output {path:?}, line {number}: not a simulated answer, and a simulated run writes \
+                 over nothing else: name another output with -o, or move this file away"
+            ),
             What::Other => format!(
                 "output {path:?}, line {number}: not a result record. If this is a results file all \
                  the same, --repair moves such lines to {:?} and asks for their rows again; else \
@@ -361,14 +390,14 @@ impl Fault {
                 companion(path, REJECTED)
             ),
             What::Mixed { simulated } => {
-                let (there, now) = if simulated {
-                    ("a simulated", "paid")
+                let (there, now, anew) = if simulated {
+                    ("a simulated", "paid", ", or start anew with --overwrite")
                 } else {
-                    ("a paid", "simulated")
+                    ("a paid", "simulated", "")
                 };
                 format!(
                     "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed \
-                     with those: name another output with -o, or start anew with --overwrite"
+                     with those: name another output with -o{anew}"
                 )
             }
         };

@@ -110,6 +110,11 @@ impl Journal {
             Place::File(path) => {
                 // A fresh run: what is left of an older one says nothing about this.
                 if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+                    if !opening.overwrite {
+                        log::warn!(
+                            "errors file {path:?} was left by a run with another output, and begins anew"
+                        );
+                    }
                     remove(path)?;
                 }
                 Target::Unopened(named(path, "errors file"))
@@ -152,18 +157,31 @@ impl Journal {
         self.errors.tick(now)
     }
 
-    /// Brings both files to the disk: the output to the successes, each once, and the errors file
-    /// to exactly the rows failed now.
+    /// Brings what was written to the disk, and looks once more whether it is where it was.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], once and for all.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.output.finish()?;
+        self.errors.finish()
+    }
+
+    /// How many rows the output answers that is there by its name now, after another program has
+    /// meddled with it.
+    pub(super) fn answers_left(&self) -> Option<u64> {
+        self.output.meddled_with().map(look_back::answers)
+    }
+
+    /// Brings both files to what they are to be in the end: the output to the successes, each once,
+    /// and the errors file to exactly the rows failed now.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(mut self, past: &Past, ending: &Ending) -> Result<()> {
+    pub(super) fn close(self, past: &Past, ending: &Ending) -> Result<()> {
         // What the disk did not take once is for the next run to put right.
         if self.output.is_broken() || self.errors.is_broken() {
             return Ok(());
         }
-        self.output.finish()?;
-        self.errors.finish()?;
         let still = StillFailed {
             past,
             whole_input: ending.whole_input,
@@ -175,6 +193,14 @@ impl Journal {
         {
             let untidy = output.as_deref().filter(|_| self.untidy);
             settle_errors(errors, self.old_errors, untidy, still)?;
+            let forgotten = past.not_met();
+            if ending.whole_input && forgotten > 0 {
+                log::warn!(
+                    "errors file {errors:?} is for the rows of this input: {forgotten} failed before \
+                     of others taken out; an input with other rows does better with an output of its \
+                     own"
+                );
+            }
         }
         if let Some(output) = output
             && (self.untidy || ending.order.is_some())

@@ -143,6 +143,12 @@ impl Past {
         }
     }
 
+    /// Failed rows that are none of the input's, as far as it has been read.
+    pub(super) fn not_met(&self) -> usize {
+        let met = |seen: &&AtomicU8| seen.load(Relaxed) & MET != 0;
+        self.seen.len() - self.seen.iter().filter(met).count()
+    }
+
     /// Whether the record of a failure at this place still says how its row stands; `whole_input`
     /// says that a row this run has not met is none any more.
     pub(super) fn stands(&self, id: LineHash, file: Book, offset: u64, whole_input: bool) -> bool {
@@ -258,6 +264,7 @@ mod tests {
             assert_eq!(found, stands, "{id} {at}");
         }
         assert!(!past.stands(hash("old"), Book::Output, 7, true));
+        assert_eq!(past.not_met(), 1);
         // What was not met may stand in the part of the input that was not read.
         assert!(!past.stands(hash("gone"), Book::Errors, 21, true));
         assert!(past.stands(hash("gone"), Book::Errors, 21, false));

@@ -38,6 +38,8 @@ pub(super) struct Opened {
     named: Named,
     file: Appender<File>,
     looked: Instant,
+    /// Another program has removed, replaced or changed it.
+    meddled_with: bool,
 }
 
 /// A write that failed, behind so many bytes of whole records that are in the file.
@@ -71,6 +73,14 @@ impl Target {
 
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::File(opened) if opened.file.is_broken())
+    }
+
+    /// The path of a file that is not any more as it was written.
+    pub(super) fn meddled_with(&self) -> Option<&Path> {
+        match self {
+            Self::File(opened) if opened.meddled_with => Some(&opened.named.path),
+            _ => None,
+        }
     }
 
     /// Appends whole records; none is no news.
@@ -155,6 +165,7 @@ impl Opened {
                     file: Appender::new(file, end, named.fsync),
                     named,
                     looked: now,
+                    meddled_with: false,
                 })
             }
             Err(error) => {
@@ -227,6 +238,7 @@ impl Opened {
             Err(error) => return Err(unknown(error)),
         };
         self.file.give_up();
+        self.meddled_with = true;
         Err(Error::new(
             ErrorKind::Io,
             format!(
