@@ -143,13 +143,13 @@ pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Field> {
                 Program::Own(client) => build(&format!("client-{client}"), client, profile)?,
                 // One Python is as good as another.
                 Program::Python if profile != profiles[0] => continue,
-                Program::Python => match python_with(contender.way) {
-                    Some(python) => python,
-                    None => {
+                Program::Python => {
+                    let Some(python) = python_with(contender.way) else {
                         field.absent.push(contender.name);
                         continue;
-                    }
-                },
+                    };
+                    python
+                }
             };
             field.entrants.push(Entrant {
                 contender,
