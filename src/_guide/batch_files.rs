@@ -76,9 +76,8 @@
 //!
 //! Failures go to a file of their own: `out.jsonl` has `out.errors.jsonl`, `p.results.jsonl` has
 //! `p.errors.jsonl`. They hold the last answer, or where there was none an `error` whose `code` is
-//! `timeout`, `connection_error`, `invalid_response`, `cancelled`, `budget_exhausted`, `rejected` or
-//! `invalid_request_line`. At the end of a run the errors file holds the rows failed now, and is
-//! removed if there are none.
+//! `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`. At the end
+//! of a run the errors file holds the rows failed now, and is removed if there are none.
 //!
 //! No record is made of rows that were never attempted, or were cut off by a cancel, the end of the
 //! run or what stopped it.
@@ -117,8 +116,8 @@
 //!
 //! An [`ordered`](crate::FileRun::ordered) rerun appends, and when it has come to the end of the
 //! input, it puts the whole output into the input's order; records of rows that are not in the input
-//! any more stand at the end. One that is stopped before leaves a whole file in another order, which
-//! the next puts right.
+//! any more stand at the end. One that is stopped before, or while it does so, leaves a whole file in
+//! another order, which the next puts right.
 //!
 //! # Files of other tools
 //!

@@ -123,35 +123,45 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients.py")
 }
 
+/// Who takes part, and who would if Python had the package.
+#[derive(Debug, Default)]
+pub(crate) struct Field {
+    pub(crate) entrants: Vec<Entrant>,
+    pub(crate) absent: Vec<&'static str>,
+}
+
 /// Makes the contenders whose names hold one of `wanted` ready; says who cannot enter.
 ///
 /// # Errors
 /// A client that does not build, or a name that fits nobody.
-pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Vec<Entrant>> {
+pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Field> {
     let fits = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
-    let mut entrants = Vec::new();
+    let mut field = Field::default();
     for &profile in profiles {
         for contender in CONTENDERS.into_iter().filter(|one| fits(one.name)) {
             let program = match contender.program {
                 Program::Own(client) => build(&format!("client-{client}"), client, profile)?,
                 // One Python is as good as another.
                 Program::Python if profile != profiles[0] => continue,
-                Program::Python => match python_with(contender.way) {
-                    Some(python) => python,
-                    None => continue,
-                },
+                Program::Python => {
+                    let Some(python) = python_with(contender.way) else {
+                        field.absent.push(contender.name);
+                        continue;
+                    };
+                    python
+                }
             };
-            entrants.push(Entrant {
+            field.entrants.push(Entrant {
                 contender,
                 profile,
                 program,
             });
         }
     }
-    if entrants.is_empty() {
+    if field.entrants.is_empty() {
         return Err("no client of that name is here: --list names them".into());
     }
-    Ok(entrants)
+    Ok(field)
 }
 
 /// Builds one program of this crate with nothing in it but its own feature.

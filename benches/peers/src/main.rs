@@ -69,21 +69,24 @@ fn carry_out_measure(measure: &Measure) -> Result<()> {
     let out = &measure.out;
     fs::create_dir_all(out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
     let mut markdown = report::machine(measure.rounds, measure.smoke);
+    let mut failed = 0;
     if measure.requests {
         let profiles: &[_] = if measure.tuned {
             &[Profile::Release, Profile::Tuned]
         } else {
             &[Profile::Release]
         };
-        let entrants = contenders::ready(&measure.clients, profiles)?;
-        let runs = sitting::hold(&measure.rows, &entrants, measure.rounds, out)?;
+        let field = contenders::ready(&measure.clients, profiles)?;
+        markdown.push_str(&report::absent(&field.absent));
+        let sitting = sitting::hold(&measure.rows, &field.entrants, measure.rounds, out)?;
+        failed = sitting.failed;
         let mut lines = String::new();
-        for run in &runs {
+        for run in &sitting.runs {
             lines.push_str(&serde_json::to_string(run)?);
             lines.push('\n');
         }
         write(out, "runs.jsonl", &lines)?;
-        let tables = report::tables(&measure.rows, &runs);
+        let tables = report::tables(&measure.rows, &sitting);
         markdown.push_str(&report::markdown(&tables));
         write(out, "peers.svg", &plot::svg(&tables))?;
     }
@@ -96,6 +99,9 @@ fn carry_out_measure(measure: &Measure) -> Result<()> {
     write(out, "peers.md", &markdown)?;
     // The reader may have gone; the file is there.
     let _ = std::io::stdout().write_all(markdown.as_bytes());
+    if failed > 0 {
+        return Err(format!("runs that failed: {failed}; peers.md says which, and why").into());
+    }
     Ok(())
 }
 

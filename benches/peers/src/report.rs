@@ -5,13 +5,15 @@ use std::fs;
 
 use crate::contenders::{CONTENDERS, FLOOR};
 use crate::rows::Row;
-use crate::sitting::Run;
+use crate::sitting::{Run, Sitting};
 
 /// What the clients needed for one row.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) row: Row,
     pub(crate) lines: Vec<Line>,
+    /// Who is not in it, or in fewer rounds, and why.
+    notes: Vec<String>,
 }
 
 /// One client's medians.
@@ -25,10 +27,11 @@ pub(crate) struct Line {
 }
 
 /// The median of each figure on its own; clients in the order in which they ran.
-pub(crate) fn tables(rows: &[Row], runs: &[Run]) -> Vec<Table> {
+pub(crate) fn tables(rows: &[Row], sitting: &Sitting) -> Vec<Table> {
     rows.iter()
         .map(|&row| {
-            let of_row: Vec<_> = runs.iter().filter(|run| run.row == row.name).collect();
+            let of_row = sitting.runs.iter().filter(|run| run.row == row.name);
+            let of_row: Vec<_> = of_row.collect();
             let mut names: Vec<&str> = Vec::new();
             for run in &of_row {
                 if !names.contains(&run.client.as_str()) {
@@ -49,9 +52,11 @@ pub(crate) fn tables(rows: &[Row], runs: &[Run]) -> Vec<Table> {
                     server_cpu_us: median(|run| run.server_cpu_s) * per_request,
                 }
             });
+            let notes = sitting.notes.iter().filter(|note| note.0 == row.name);
             Table {
                 row,
                 lines: lines.collect(),
+                notes: notes.map(|note| note.1.clone()).collect(),
             }
         })
         .collect()
@@ -108,6 +113,9 @@ pub(crate) fn markdown(tables: &[Table]) -> String {
             );
         }
         let _ = write!(text, "\n{}\n", is_server_quick_enough(&table.lines));
+        for note in &table.notes {
+            let _ = write!(text, "\n{note}\n");
+        }
     }
     text.push('\n');
     text
@@ -175,6 +183,17 @@ pub(crate) fn machine(rounds: usize, smoke: bool) -> String {
     )
 }
 
+/// Who would have taken part on a machine with their package.
+pub(crate) fn absent(names: &[&str]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Not in it, for this Python has not their packages (`PEERS_PYTHON` names another): {}.\n\n",
+        names.join("; "),
+    )
+}
+
 fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let (_, after) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
     Some(after.split_once('"')?.0)
@@ -182,7 +201,72 @@ fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{median, version};
+    use peers::figures::Figures;
+
+    use super::{absent, markdown, median, tables, version};
+    use crate::rows::ROWS;
+    use crate::sitting::{Run, Sitting};
+
+    fn run(client: &str, round: usize, wall_s: f64) -> Run {
+        let figures = Figures {
+            wall_s,
+            cpu_s: 1.6,
+            peak_kib: 102_400,
+            answers: 16_000,
+        };
+        Run {
+            row: ROWS[0].name,
+            client: client.to_owned(),
+            round,
+            figures,
+            server_cpu_s: 0.8,
+        }
+    }
+
+    #[test]
+    fn a_table_has_medians_ratios_the_floor_and_who_is_missing() {
+        let (first, other, floor) = (
+            "tollgate, chat_all",
+            "async-openai",
+            "raw sockets on threads",
+        );
+        let sitting = Sitting {
+            runs: vec![
+                run(first, 1, 4.0),
+                run(first, 2, 9.0),
+                run(first, 3, 4.2),
+                run(other, 1, 8.4),
+                run(floor, 1, 4.1),
+            ],
+            notes: vec![
+                (
+                    ROWS[0].name,
+                    "**async-openai failed in round 2: why.**".to_owned(),
+                ),
+                (ROWS[1].name, "of another row".to_owned()),
+            ],
+            failed: 1,
+        };
+        let text = markdown(&tables(&ROWS[..1], &sitting));
+        for expected in [
+            "| tollgate, chat_all | 4.200 | 3810 | 100.0 | 100.0 | 50.0 |",
+            "| async-openai | 8.400 (× 2.00) | 1905 | 100.0 (× 1.00) | 100.0 (× 1.00) | 50.0 |",
+            "raw sockets needed 4.100 s on it, the quickest client 4.200 s",
+            "**async-openai failed in round 2: why.**",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+        }
+        assert!(!text.contains("of another row"), "{text}");
+    }
+
+    #[test]
+    fn who_is_absent_is_named_and_nobody_is_if_nobody_is() {
+        assert!(
+            absent(&["Python, aiohttp", "Python, openai"])
+                .ends_with("aiohttp; Python, openai.\n\n")
+        );
+        assert_eq!(absent(&[]), "");
+    }
 
     #[test]
     fn the_median_is_the_middle_one() {

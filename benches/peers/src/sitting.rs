@@ -28,7 +28,16 @@ pub(crate) struct Run {
     pub(crate) server_cpu_s: f64,
 }
 
-/// Runs all of it. What fails is said at once and is missing in the result.
+/// All that was run, and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Sitting {
+    pub(crate) runs: Vec<Run>,
+    /// A row and what a reader of its table must know: who is not in it, or in fewer rounds, and why.
+    pub(crate) notes: Vec<(&'static str, String)>,
+    pub(crate) failed: usize,
+}
+
+/// Runs all of it. What fails is said at once, and is a note in the result.
 ///
 /// # Errors
 /// There is no server.
@@ -37,11 +46,15 @@ pub(crate) fn hold(
     entrants: &[Entrant],
     rounds: usize,
     folder: &Path,
-) -> Result<Vec<Run>> {
+) -> Result<Sitting> {
     let mut server = Server::start(folder)?;
-    let mut runs = Vec::new();
+    let mut sitting = Sitting::default();
     for row in rows {
         eprintln!("\n{}", row.title());
+        for entrant in entrants.iter().filter(|entrant| !entrant.enters(row)) {
+            let note = format!("{} is left out: it would take minutes.", entrant.name());
+            sitting.notes.push((row.name, note));
+        }
         for round in 1..=rounds {
             for entrant in entrants.iter().filter(|entrant| entrant.enters(row)) {
                 let name = entrant.name();
@@ -53,7 +66,7 @@ pub(crate) fn hold(
                             figures.cpu_s * 1e6 / row.requests as f64,
                             figures.peak_kib as f64 / 1024.0,
                         );
-                        runs.push(Run {
+                        sitting.runs.push(Run {
                             row: row.name,
                             client: name,
                             round,
@@ -61,12 +74,17 @@ pub(crate) fn hold(
                             server_cpu_s,
                         });
                     }
-                    Err(error) => eprintln!("  round {round}: {name}: *** FAILED: {error}"),
+                    Err(error) => {
+                        eprintln!("  round {round}: {name}: *** FAILED: {error}");
+                        let note = format!("**{name} failed in round {round}: {error}.**");
+                        sitting.notes.push((row.name, note));
+                        sitting.failed += 1;
+                    }
                 }
             }
         }
     }
-    Ok(runs)
+    Ok(sitting)
 }
 
 struct Server {
