@@ -116,8 +116,8 @@
 //!
 //! An [`ordered`](crate::FileRun::ordered) rerun appends, and when it has come to the end of the
 //! input, it puts the whole output into the input's order; records of rows that are not in the input
-//! any more stand at the end. One that is stopped before leaves a whole file in another order, which
-//! the next puts right.
+//! any more stand at the end. One that is stopped before, or while it does so, leaves a whole file in
+//! another order, which the next puts right.
 //!
 //! # Files of other tools
 //!

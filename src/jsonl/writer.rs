@@ -366,18 +366,27 @@ impl<'p> Writer<'p> {
         if stopped.is_none() && (not_attempted > 0 || !whole_input) {
             stopped = budget.exhausted();
         }
-        let closed = journal.close(
-            &past,
-            &Ending {
-                whole_input,
-                // The next run will put right what is not complete.
-                order: so_far.take_order().filter(|_| stopped.is_none()),
-            },
-        );
+        let ending = Ending {
+            whole_input,
+            // The next run will put right what is not complete.
+            order: so_far.take_order().filter(|_| stopped.is_none()),
+        };
+        // What has ended the run does not keep it from being settled; what comes from here on does.
+        let cancel = if outside.is_cancelled() {
+            Cancel::new()
+        } else {
+            outside
+        };
+        let closed = journal.close(&past, &ending, &cancel);
         if let Some(error) = so_far.failure() {
             return Err(error);
         }
-        closed?;
+        if let Err(error) = closed {
+            if error.kind() != ErrorKind::Cancelled {
+                return Err(error);
+            }
+            stopped.get_or_insert(error);
+        }
         // Where the time went is the better half of the news.
         if let Some(error) = &mut stopped
             && error.kind() == ErrorKind::Deadline

@@ -31,6 +31,7 @@ use std::time::Instant;
 use self::settle::{StillFailed, settle_errors, settle_output};
 use self::target::{Named, Opened, Target, failed};
 use super::names::{Place, Places};
+use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 
 pub use self::fsync::Fsync;
@@ -176,8 +177,9 @@ impl Journal {
     /// and the errors file to exactly the rows failed now.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; the records themselves are written by then.
-    pub(super) fn close(self, past: &Past, ending: &Ending) -> Result<()> {
+    /// [`ErrorKind::Io`], and [`ErrorKind::Cancelled`] for an output that is left as it was; the
+    /// records themselves are written by then.
+    pub(super) fn close(self, past: &Past, ending: &Ending, cancel: &Cancel) -> Result<()> {
         // What the disk did not take once is for the next run to put right.
         if self.output.is_broken() || self.errors.is_broken() {
             return Ok(());
@@ -207,7 +209,7 @@ impl Journal {
         {
             // By now each failure that stands has its record in the errors file, if there is one.
             let staying = errors.is_none().then_some(still);
-            settle_output(&output, ending.order.as_ref(), staying)?;
+            settle_output(&output, ending.order.as_ref(), staying, cancel)?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use super::past::{Book, Past};
 use super::rewrite::Rewrite;
 use super::table::{Entry, Table};
 use super::target::failed;
+use crate::cancel::Cancel;
 use crate::error::Result;
 
 /// How much of the output is read at a time. Its lines are mostly near to where they belong; where
@@ -106,15 +107,21 @@ fn copy_failures(
 /// Leaves in the output the last success of each row, in `order` if there is one: rows by their
 /// place in the input, and what is none of them behind. Failures that still stand are left, too, if
 /// they are to stay.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), with the file as it was, and
+/// [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(super) fn settle_output(
     path: &Path,
     order: Option<&Table<u64>>,
     staying: Option<StillFailed<'_>>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let mut lines = Vec::new();
     let mut settled = true;
     let look = |stretch: Stretch<'_>| lines_left(stretch, staying);
     sweep(path, look, |(left, all_of_them)| {
+        cancel.check()?;
         lines.extend(left);
         settled &= all_of_them;
         Ok(true)
@@ -134,8 +141,11 @@ pub(super) fn settle_output(
     if settled && lines.is_sorted_by_key(|(_, line)| line.offset) {
         return Ok(());
     }
-    copy_lines(path, lines.iter().map(|(_, line)| *line))
-        .map_err(|error| failed("rewrite", path, error))
+    let unwritable = |error| failed("rewrite", path, error);
+    let wanted = lines.iter().take_while(|_| !cancel.is_cancelled());
+    let fresh = copy_lines(path, wanted.map(|(_, line)| *line)).map_err(unwritable)?;
+    cancel.check()?;
+    fresh.put().map_err(unwritable)
 }
 
 /// A line of the output, by where it starts.
@@ -175,7 +185,7 @@ fn lines_left(stretch: Stretch<'_>, staying: Option<StillFailed<'_>>) -> (Vec<En
     (left, all_of_them)
 }
 
-fn copy_lines(path: &Path, lines: impl Iterator<Item = Line>) -> io::Result<()> {
+fn copy_lines(path: &Path, lines: impl Iterator<Item = Line>) -> io::Result<Rewrite> {
     let mut source = BufReader::with_capacity(BLOCK, File::open(path)?);
     let mut fresh = Rewrite::begin(path)?;
     let mut at = 0_u64;
@@ -186,5 +196,35 @@ fn copy_lines(path: &Path, lines: impl Iterator<Item = Line>) -> io::Result<()> 
         fresh.write_all(b"\n")?;
         at = line.offset + line.length;
     }
-    fresh.put()
+    Ok(fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_cancel_leaves_the_file_as_it_was_and_nothing_beside_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("o");
+        let record = |id| {
+            format!(
+                "{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200}},\"error\":null}}\n"
+            )
+        };
+        let (a, b) = (record("a"), record("b"));
+        fs::write(&path, b.clone() + &a).unwrap();
+        let place = |id: &str, place| Entry::new(LineHash::of(id.as_bytes()), place);
+        let order = Table::new(vec![place("a", 1), place("b", 2)]);
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let error = settle_output(&path, Some(&order), None, &cancel).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(fs::read_to_string(&path).unwrap(), b.clone() + &a);
+        settle_output(&path, Some(&order), None, &Cancel::new()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), a + &b);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
