@@ -67,8 +67,11 @@ fn check(file: &str, source: &str, exports: &HashMap<String, String>) -> Vec<Str
             "parking_lot" if file != "sync.rs" => {
                 breach(token.line, "parking_lot has its home in sync.rs".to_owned());
             }
-            "ureq" if !file.starts_with("api/transport/") => {
-                breach(token.line, "ureq has its home in api/transport".to_owned());
+            "ureq_proto" if !file.starts_with("api/transport/") => {
+                breach(
+                    token.line,
+                    "ureq_proto has its home in api/transport".to_owned(),
+                );
             }
             "sleep" if !matches!(before(1), "." | "fn") => {
                 let what = "waiting goes through clock.rs, never thread::sleep";
@@ -357,7 +360,7 @@ mod checker {
             ("odd.rs", "", "no place"),
             ("clock.rs", "use crate::odd;", "no place"),
             ("clock.rs", "use parking_lot::Mutex;", "parking_lot"),
-            ("pool/worker.rs", "use ureq::Agent;", "ureq"),
+            ("pool/worker.rs", "use ureq_proto::client;", "ureq_proto"),
             ("clock.rs", "std::thread::sleep(d)", "sleep"),
             ("clock.rs", "use std::thread::{self, sleep};", "sleep"),
             ("clock.rs", "unsafe { }", "unsafe"),
@@ -406,14 +409,14 @@ mod checker {
             ("limit/rate.rs", "mod tests { } use super::bucket;"),
             (
                 "limit/mod.rs",
-                "// crate::pool and unsafe\n/* /* crate::api */ ureq */",
+                "// crate::pool and unsafe\n/* /* crate::api */ ureq_proto */",
             ),
             (
                 "limit/mod.rs",
                 "const S: &str = \"\\\"crate::pool\"; const R: &[u8] = br#\"\"crate::api\"#;",
             ),
             ("sync.rs", "use parking_lot::Mutex;"),
-            ("api/transport/ureq.rs", "use ureq::Agent;"),
+            ("api/transport/request.rs", "use ureq_proto::http;"),
             (
                 "clock.rs",
                 "impl C { fn sleep(&self) { self.clock.sleep() } }",

@@ -29,11 +29,12 @@
 //! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
 //!    deadline, and hands a [`Call`](crate::Call) to the transport. All of the API layer meets in
 //!    this file.
-//! 10. `api/transport/http.rs`, `send`: ureq, configured away from its defaults (`config.rs` has
-//!     what can be set), one agent to every 32 workers. Under it are our own layers (`layers.rs`):
-//!     `proxy.rs` and `resolver.rs` say through whom and where, `tls/` seals and opens on rustls,
-//!     `tcp.rs` moves the bytes, with buffers borrowed for as long as they move (`buffers.rs`),
-//!     until the deadline (`stream.rs`), on a socket that an abort can find (`sockets.rs`).
+//! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
+//!     `idle.rs`, or one made by `connect.rs`, through whom `proxy.rs` and `tunnel.rs` say and whereto
+//!     `resolver.rs`. `request.rs` sends and `answer.rs` receives, both on ureq-proto. A connection is
+//!     a `link.rs`: `tls/` seals and opens on rustls, `tcp.rs` moves the bytes, with buffers borrowed
+//!     for as long as they move (`buffers.rs`), until the deadline (`stream.rs`), on a socket that an
+//!     abort can find (`sockets.rs`).
 //!
 //! # And back
 //!
@@ -86,7 +87,7 @@
 //! | vocabulary | `sync`, `clock`, `error`, `cancel`, `escape` | locks, time, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
-//! names ureq. `sim` has its own accounting and never uses the gate's, so that it can catch the
+//! names ureq-proto. `sim` has its own accounting and never uses the gate's, so that it can catch the
 //! gate cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and

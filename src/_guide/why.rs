@@ -61,16 +61,17 @@
 //! without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON more, and
 //! your own closure runs on it, too. Less would save nothing and end in a crash.
 //!
-//! # Why ureq, and why under a transport of our own?
+//! # Why ureq-proto, and why connections of our own?
 //!
 //! ureq is a blocking HTTP client with nothing hidden behind it: no runtime, no thread. But its
 //! pool of connections is a mutex with work proportional to what it holds (75 µs a request at 1,000
-//! connections, 567 µs at 4,000), and each connection keeps its buffers, those of TLS as well. Its
-//! seams let all of that be replaced: there is an agent to every 32 workers, and below them layers
-//! of our own for TLS (on rustls) and TCP, which borrow their buffers, keep the deadline of a call
-//! without a thread, and can be shut down by an abort. HTTP itself stays ureq's. One trait,
-//! [`Transport`](crate::Transport), stands between all that and the rest, which is also how a test
-//! does without a network.
+//! connections, 567 µs at 4,000), each connection keeps its buffers, those of TLS as well, and its
+//! frames are deep, which every waiting thread's stack keeps. What it has to say of HTTP/1.1 is a
+//! crate of its own, ureq-proto, which knows no socket: that is what is used here. Connections, TLS
+//! (on rustls) and proxies are our own; they borrow their buffers, keep the deadline of a call
+//! without a thread, and can be shut down by an abort. A handshake is the deepest of all, so it has
+//! a thread, and a stack, that ends with it. One trait, [`Transport`](crate::Transport), stands
+//! between all that and the rest, which is also how a test does without a network.
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!

@@ -1,8 +1,6 @@
 //! One attempt at an API request: from the request's bytes to a reply, or to an error and a verdict.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::classify::{self, Judgement, Seen, classify_answer, classify_fault};
@@ -123,6 +121,18 @@ impl Client {
 
     fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
         let answer = self.exchange(request, attempt)?;
+        self.judge(answer, request, attempt)
+    }
+
+    /// What `answer` amounts to. Not inlined, so that none of it is on the stack while an exchange
+    /// waits.
+    #[inline(never)]
+    fn judge(
+        &self,
+        answer: Answer,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Reply, Failed> {
         let clock = self.limiter().clock();
         let wall = clock.wall();
         let reserved = attempt.cost.model_tokens();
@@ -191,7 +201,7 @@ impl Client {
             headers: &headers,
             body: &request.body,
             max_body: self.max_body(),
-            lane: lane(attempt.lane),
+            lane: attempt.lane,
             ..Call::new(request.method, &url, deadline, attempt.cancel)
         };
         self.transport().send(&call).map_err(|fault| {
@@ -278,23 +288,4 @@ pub(crate) fn into_error(failure: Failure<Failed>, attempts: u32, stopped_run: b
     } else {
         error
     }
-}
-
-/// Outside a pool every thread is its own lane: connections are then spread over plain threads as
-/// they are over workers.
-fn lane(worker: usize) -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static OWN: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    if worker > 0 {
-        return worker;
-    }
-    OWN.with(|own| {
-        own.get().unwrap_or_else(|| {
-            let lane = NEXT.fetch_add(1, Ordering::Relaxed);
-            own.set(Some(lane));
-            lane
-        })
-    })
 }

@@ -247,8 +247,9 @@ fn carrying_on(found: &Found) -> String {
         parts.push(format!("cut off a torn record of {bytes}"));
     }
     if found.rejected > 0 {
-        let lines = words::counted(found.rejected, "line", "lines");
-        parts.push(format!("moved {lines} aside, being no records"));
+        let (one, many) = ("line that is no record", "lines that are no records");
+        let lines = words::counted(found.rejected, one, many);
+        parts.push(format!("moved aside {lines}"));
     }
     if found.possibly_billed_twice > 0 {
         let rows = words::count(found.possibly_billed_twice);
@@ -326,7 +327,7 @@ mod tests {
             possibly_billed_twice: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte; moved 2 lines aside, being no records; \
+                    cut off a torn record of 1 byte; moved aside 2 lines that are no records; \
                     the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = Found {

@@ -80,11 +80,11 @@ fn several_bad_lines_and_a_torn_end_are_repaired_together() {
         .says(&["line 3", "--repair"]);
     assert_eq!(provider.count(), before);
     let repair = [&run[..], &["--repair", "--summary", "s.json"]].concat();
-    provider
-        .tool(&folder, &repair)
-        .run()
-        .code(0)
-        .says(&["moved 3 lines aside"]);
+    provider.tool(&folder, &repair).run().code(0).says(&[
+        "moved aside 3 lines",
+        "line 3: no record, so it goes to",
+        ".rejected\"",
+    ]);
     assert_eq!(provider.asked(before), [2, 5, 6, 11]);
     let results = folder.read("p.results.jsonl");
     assert!(results.as_bytes().starts_with(&kept));

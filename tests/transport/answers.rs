@@ -73,6 +73,12 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
         b"abcdefg"
     );
 
+    // With trailers, and with the last line forgotten.
+    for end in ["0\r\nx-sum: 7\r\n\r\n", "0\r\n"] {
+        let whole = answering(format!("{head}3\r\nabc\r\n{end}"));
+        assert_eq!(post(&transport(), &url(whole), b"{}").unwrap().body, b"abc");
+    }
+
     for cut in ["3\r\nab", "3\r\nabc\r\n", "3\r\nabc\r\n4\r\n"] {
         let address = answering(format!("{head}{cut}"));
         let error = post(&transport(), &url(address), b"{}").unwrap_err();

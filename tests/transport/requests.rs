@@ -1,8 +1,8 @@
 //! What goes on the wire, and over which connection.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Mutex, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tollgate::{Call, Cancel, Fault, Stage, Transport};
 
@@ -20,7 +20,7 @@ fn sequential_calls_share_one_connection() {
 }
 
 #[test]
-fn far_lanes_use_agents_of_their_own_and_wrap_around() {
+fn calls_share_a_connection_whatever_their_lane() {
     let (tell, seen) = mpsc::channel();
     let address = server(keep_alive(tell));
     let transport = transport();
@@ -30,7 +30,7 @@ fn far_lanes_use_agents_of_their_own_and_wrap_around() {
         call.lane = lane;
         transport.send(&call).unwrap();
     }
-    assert_eq!(connections(&seen), 3);
+    assert_eq!(connections(&seen), 1);
 }
 
 #[test]
@@ -60,6 +60,63 @@ fn a_request_arrives_byte_for_byte() {
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(String::from_utf8(seen.recv().unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn a_header_may_be_longer_than_a_buffer() {
+    let address = server(|_, mut stream| {
+        let (head, _) = read_request(&mut stream).unwrap();
+        let long = head.lines().find_map(|line| line.strip_prefix("x-long: "));
+        let body = long.unwrap().len().to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all((answer + &body).as_bytes());
+        hold(stream);
+    });
+    let (url, cancel) = (url(address), Cancel::new());
+    let long = "y".repeat(40_000);
+    let headers = [("x-long", &long[..]), ("x-short", "z")];
+    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    (call.headers, call.body) = (&headers, b"{}");
+    assert_eq!(transport().send(&call).unwrap().body, b"40000");
+}
+
+#[test]
+fn a_body_that_is_to_wait_for_a_word_waits_for_it_and_not_for_ever() {
+    let address = server(|number, mut stream| {
+        let mut head = Vec::new();
+        while find(&head, b"\r\n\r\n").is_none() {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        match number {
+            0 => {
+                let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            1 => {}
+            _ => {
+                let _ = stream.write_all(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n");
+                // The refused body does not come: the client closes.
+                assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+                return;
+            }
+        }
+        let mut body = [0; 2];
+        stream.read_exact(&mut body).unwrap();
+        assert_eq!(&body, b"{}");
+        let _ = stream.write_all(OK);
+    });
+    let (transport, url, cancel) = (transport(), url(address), Cancel::new());
+    for (number, status) in [200, 200, 413].into_iter().enumerate() {
+        let started = Instant::now();
+        let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+        call.headers = &[("expect", "100-continue"), ("connection", "close")];
+        call.body = b"{}";
+        assert_eq!(transport.send(&call).unwrap().status, status);
+        if number == 1 {
+            assert!(started.elapsed() >= Duration::from_secs(1));
+        }
+    }
 }
 
 #[test]

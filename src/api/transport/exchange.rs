@@ -1,59 +1,69 @@
-//! What the layers under ureq know about the call they serve.
+//! What every layer under the seam has to know of the call it serves.
 //!
-//! ureq's connectors and transports see sockets and buffers, and its errors do not say whether
-//! anything was sent. An exchange stays on its thread from first to last, so the deadline, the
-//! [`Cancel`] and the stage it has reached are kept with the thread, where every layer finds them
-//! without a lock, and where the layer that fails leaves word of what really happened.
+//! Until when bytes may move, for whom, and how far it has come: whether a failed call may have been
+//! billed is decided by the stage it had reached, which only the layer that moves the bytes knows.
 
-use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use super::fault::Failure;
 use super::{Call, Fault, Stage};
 use crate::Cancel;
 
 /// One call under way.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) cancel: Cancel,
+pub(super) struct Exchange<'a> {
+    pub(super) cancel: &'a Cancel,
     pub(super) stage: Stage,
-    /// What the failing layer said, if it knew better than ureq's error does.
-    pub(super) noted: Option<(Fault, String)>,
-    /// Whether the peer closed its side of the TCP connection.
-    pub(super) peer_closed: bool,
+    /// Whether its connection has carried a request before this one.
+    pub(super) on_reused: bool,
+    /// Whether the connection ended without the farewell of the TLS on it.
+    pub(super) cut_short: bool,
     deadline: Instant,
     connect_by: Instant,
     silence: Option<Duration>,
+    patience: Option<Instant>,
     connecting: bool,
 }
 
-thread_local! {
-    static CURRENT: RefCell<Option<Exchange>> = const { RefCell::new(None) };
-}
-
-/// Runs `f` on this thread's exchange; `None` outside of one.
-pub(super) fn current<R>(f: impl FnOnce(&mut Exchange) -> R) -> Option<R> {
-    CURRENT.with_borrow_mut(|current| current.as_mut().map(f))
-}
-
-/// Leaves word of what went wrong; the first word stands.
-pub(super) fn note(fault: Fault, message: impl FnOnce() -> String) {
-    current(|exchange| {
-        if exchange.noted.is_some() {
-            return;
+impl<'a> Exchange<'a> {
+    pub(super) fn new(call: &Call<'a>, connect: Duration, silence: Option<Duration>) -> Self {
+        let connect_by = Instant::now()
+            .checked_add(connect)
+            .map_or(call.deadline, |by| by.min(call.deadline));
+        Self {
+            cancel: call.cancel,
+            stage: Stage::NothingSent,
+            on_reused: false,
+            cut_short: false,
+            deadline: call.deadline,
+            connect_by,
+            silence,
+            patience: None,
+            connecting: false,
         }
-        let fault = match fault {
-            // A connection that does not come to stand has carried nothing, however it failed.
-            Fault::Broken if exchange.connecting => Fault::Connect,
-            Fault::Timeout if exchange.connecting && !exchange.is_over(Instant::now()) => {
-                Fault::Connect
-            }
-            fault => fault,
-        };
-        exchange.noted = Some((fault, message()));
-    });
-}
+    }
 
-impl Exchange {
+    /// Bytes belong to the making of a connection while `connect` runs, not to the request.
+    pub(super) fn connecting<T>(&mut self, connect: impl FnOnce(&mut Self) -> T) -> T {
+        self.connecting = true;
+        let made = connect(self);
+        self.connecting = false;
+        made
+    }
+
+    /// Waits only until `patience` while `wait` runs, and says whether it ran out.
+    pub(super) fn waiting_until<T>(
+        &mut self,
+        patience: Instant,
+        wait: impl FnOnce(&mut Self) -> T,
+    ) -> (T, bool) {
+        self.patience = Some(patience);
+        let waited = wait(self);
+        self.patience = None;
+        let now = Instant::now();
+        (waited, now >= patience && !self.is_over(now))
+    }
+
     /// When an I/O operation that starts at `now` must be over.
     pub(super) fn limit(&self, now: Instant) -> Instant {
         let phase = if self.connecting {
@@ -61,14 +71,11 @@ impl Exchange {
         } else {
             self.deadline
         };
-        match self.silence.and_then(|silence| now.checked_add(silence)) {
-            Some(silent_until) => phase.min(silent_until),
-            None => phase,
-        }
-    }
-
-    pub(super) fn is_connecting(&self) -> bool {
-        self.connecting
+        let silent_until = self.silence.and_then(|silence| now.checked_add(silence));
+        [silent_until, self.patience]
+            .into_iter()
+            .flatten()
+            .fold(phase, Instant::min)
     }
 
     /// When the connection must stand: address, TCP, proxy and TLS together.
@@ -82,20 +89,13 @@ impl Exchange {
     }
 
     /// Bytes went out: the request's, unless the connection is still being made.
-    pub(super) fn sent(&mut self, on_reused: bool) {
+    pub(super) fn sent(&mut self) {
         if !self.connecting && self.stage == Stage::NothingSent {
-            self.stage = if on_reused {
+            self.stage = if self.on_reused {
                 Stage::SentOnReused
             } else {
                 Stage::Sent
             };
-        }
-    }
-
-    /// Bytes came in: the answer's, unless the connection is still being made.
-    pub(super) fn answered(&mut self) {
-        if !self.connecting {
-            self.stage = Stage::Answering;
         }
     }
 
@@ -105,63 +105,27 @@ impl Exchange {
             self.deadline = self.deadline.min(by);
         }
     }
-}
 
-/// The exchange of this thread, until it is finished or dropped.
-#[must_use]
-pub(super) struct Running(());
-
-impl Running {
-    pub(super) fn begin(call: &Call<'_>, connect: Duration, silence: Option<Duration>) -> Self {
-        let connect_by = Instant::now()
-            .checked_add(connect)
-            .map_or(call.deadline, |by| by.min(call.deadline));
-        CURRENT.set(Some(Exchange {
-            cancel: call.cancel.clone(),
-            stage: Stage::NothingSent,
-            noted: None,
-            peer_closed: false,
-            deadline: call.deadline,
-            connect_by,
-            silence,
-            connecting: false,
-        }));
-        Self(())
+    /// An I/O operation ran into its limit.
+    pub(super) fn timed_out(&self) -> Failure {
+        let over = self.is_over(Instant::now());
+        let (fault, why) = match (over, self.connecting) {
+            (true, _) => (Fault::Timeout, "no whole answer in time"),
+            (false, true) => (Fault::Connect, "the connection did not stand in time"),
+            (false, false) => (Fault::Timeout, "the peer was silent for too long"),
+        };
+        Failure::new(fault, why)
     }
 
-    /// Ends the exchange and says how it went; `None` only if another was begun on top of it.
-    pub(super) fn finish(self) -> Option<Exchange> {
-        let exchange = CURRENT.take();
-        drop(self);
-        exchange
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        CURRENT.set(None);
-    }
-}
-
-/// While it lives, bytes belong to the making of a connection, not to the request.
-#[must_use]
-pub(super) struct Connecting(bool);
-
-impl Connecting {
-    pub(super) fn begin() -> Self {
-        Self::set(true)
-    }
-
-    fn set(connecting: bool) -> Self {
-        let before = current(|exchange| std::mem::replace(&mut exchange.connecting, connecting));
-        Self(before.unwrap_or(false))
-    }
-}
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        // Connections nest: the one to a proxy is made while making the one through it.
-        current(|exchange| exchange.connecting = self.0);
+    /// The connection is gone.
+    pub(super) fn broken(&self, error: std::io::Error) -> Failure {
+        // A connection that does not come to stand has carried nothing, however it failed.
+        let fault = if self.connecting {
+            Fault::Connect
+        } else {
+            Fault::Broken
+        };
+        Failure::new(fault, "the connection broke").because(error)
     }
 }
 
@@ -169,49 +133,48 @@ impl Drop for Connecting {
 mod tests {
     use super::*;
 
-    fn begin(cancel: &Cancel) -> Running {
+    fn begin(cancel: &Cancel) -> Exchange<'_> {
         let deadline = Instant::now() + Duration::from_secs(600);
         let call = Call::new("GET", "http://host/", deadline, cancel);
-        Running::begin(&call, Duration::from_secs(10), None)
+        Exchange::new(&call, Duration::from_secs(10), None)
     }
 
     #[test]
     fn a_handshake_is_not_a_request() {
         let cancel = Cancel::new();
-        let running = begin(&cancel);
-        {
-            let _tunnel = Connecting::begin();
-            {
-                let _proxy = Connecting::begin();
-            }
-            current(|exchange| exchange.sent(false));
-        }
-        assert_eq!(current(|exchange| exchange.stage), Some(Stage::NothingSent));
-        current(|exchange| exchange.sent(true));
-        assert_eq!(running.finish().unwrap().stage, Stage::SentOnReused);
-        assert!(current(|_| ()).is_none());
+        let mut exchange = begin(&cancel);
+        exchange.on_reused = true;
+        exchange.connecting(Exchange::sent);
+        assert_eq!(exchange.stage, Stage::NothingSent);
+        exchange.sent();
+        assert_eq!(exchange.stage, Stage::SentOnReused);
     }
 
     #[test]
-    fn the_first_word_stands() {
+    fn connecting_and_waiting_have_limits_of_their_own_that_leak_into_nothing() {
         let cancel = Cancel::new();
-        let running = begin(&cancel);
-        note(Fault::Timeout, || "first".into());
-        note(Fault::Broken, || "second".into());
-        assert_eq!(running.finish().unwrap().noted.unwrap().0, Fault::Timeout);
-    }
-
-    #[test]
-    fn connecting_has_a_limit_of_its_own_and_leaks_into_nothing() {
-        let cancel = Cancel::new();
-        let running = begin(&cancel);
+        let mut exchange = begin(&cancel);
         let now = Instant::now();
-        let limit = |now| current(|exchange| exchange.limit(now)).unwrap() - now;
-        {
-            let _connecting = Connecting::begin();
-            assert!(limit(now) <= Duration::from_secs(10));
-        }
-        assert!(limit(now) > Duration::from_secs(500));
-        drop(running);
+        let limit = exchange.connecting(|exchange| exchange.limit(now));
+        assert!(limit <= now + Duration::from_secs(10));
+        let (limit, ran_out) = exchange.waiting_until(now, |exchange| exchange.limit(now));
+        assert!(limit == now && ran_out);
+        assert!(exchange.limit(now) > now + Duration::from_secs(500));
+    }
+
+    #[test]
+    fn what_ends_a_connect_is_not_what_ends_a_call() {
+        let cancel = Cancel::new();
+        let mut exchange = begin(&cancel);
+        let fault = exchange.connecting(|exchange| exchange.timed_out().fault);
+        assert_eq!(fault, Fault::Connect);
+        assert_eq!(exchange.timed_out().fault, Fault::Timeout);
+        exchange.hurry(Duration::ZERO);
+        let fault = exchange.connecting(|exchange| exchange.timed_out().fault);
+        assert_eq!(
+            fault,
+            Fault::Timeout,
+            "the call is over, not only the connect"
+        );
     }
 }

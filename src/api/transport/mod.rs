@@ -1,27 +1,34 @@
 //! The seam between the client and the wire.
 //!
-//! A [`Transport`] carries one HTTP exchange on the calling thread. The real one stands on ureq
-//! (this folder is the only place that names it); the in-memory one answers from a closure.
+//! A [`Transport`] carries one HTTP exchange on the calling thread. The real one speaks HTTP/1.1 with
+//! ureq-proto, the protocol without a socket that ureq stands on (this folder is the only place that
+//! names it); the in-memory one answers from a closure.
 //!
-//! Under the seam, from top to bottom: `http` configures ureq and turns its answers and errors into
-//! ours (`fault`); `proxy` and `resolver` say through whom and where; `layers` is what ureq sees of a
-//! connection: `tls` seals and opens, `tcp` moves the bytes, on `stream` (waiting until a deadline),
-//! `buffers` (borrowed while bytes move) and `sockets` (what an abort shuts down). `exchange` is what
-//! all of them know of the present call.
+//! Under the seam, from top to bottom: `http` finds a connection for a call and has `request` send it
+//! and `answer` receive what comes back. Connections wait in `idle` or are made by `connect`, through
+//! whom `proxy` and `tunnel` say and whereto `resolver`. A connection is a `link`: `tcp` moves the
+//! bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while bytes move) and `sockets`
+//! (what an abort shuts down); `tls` seals and opens them. `exchange` is what all of them know of the
+//! present call, and `fault` how they say that it failed.
 
+mod answer;
 mod buffers;
 mod config;
+mod connect;
 mod exchange;
 mod fault;
 mod http;
-mod layers;
+mod idle;
+mod link;
 mod memory;
 mod proxy;
+mod request;
 mod resolver;
 mod sockets;
 mod stream;
 mod tcp;
 mod tls;
+mod tunnel;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -64,7 +71,8 @@ pub struct Call<'a> {
     pub deadline: Instant,
     /// The most decoded bytes of a 2xx body to accept, in bytes.
     pub max_body: usize,
-    /// The number of the pool's worker, from 0, to spread connections over; 0 outside a pool.
+    /// The number of the pool's worker, from 0, for a transport that keeps something for each of them;
+    /// 0 outside a pool.
     pub lane: usize,
     /// An abort of this flag shuts the exchange's socket down.
     pub cancel: &'a Cancel,

@@ -1,8 +1,7 @@
 //! Which proxy a URL goes through.
 //!
-//! ureq takes the first of `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` for every URL. Here the
-//! URL's scheme chooses, as curl and everybody else has it, and a loopback address is never given to
-//! a proxy, which could not reach it.
+//! The URL's scheme chooses among the settings, as curl and everybody else has it, and a loopback
+//! address is never given to a proxy, which could not reach it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -93,11 +92,6 @@ impl Proxies {
                 }
             }
         }
-    }
-
-    /// Whether any URL goes through a proxy at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.http.is_none() && self.https.is_none()
     }
 
     /// Whether `host` is reached directly whatever the scheme's proxy.

@@ -1,10 +1,9 @@
 //! Host names to addresses, once every half minute and not once a request.
 //!
-//! ureq resolves before it looks for an open connection, so every request pays for a lookup, and
-//! with a time limit its own resolver also starts a thread for each. Here an answer is kept for
-//! [`KEPT`], one lookup at a time is made for a name whoever asks, and nobody waits for it while an
-//! older answer will do. Failures are not kept. The one thread a lookup takes is what lets a caller
-//! give up on it: the system's resolver cannot be interrupted.
+//! A thousand connections may be opened at once, and a lookup for each would be a thousand times the
+//! same question. So an answer is kept for [`KEPT`], one lookup at a time is made for a name whoever
+//! asks, and nobody waits for it while an older answer will do. Failures are not kept. The one thread
+//! a lookup takes is what lets a caller give up on it: the system's resolver cannot be interrupted.
 
 use std::fmt;
 use std::io;
@@ -13,29 +12,24 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::Error;
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::NextTimeout;
+use ureq_proto::http::Uri;
 
 use super::Fault;
-use super::exchange::{current, note};
-use super::fault::{origin, port};
+use super::fault::{Failure, bare_host, origin, port};
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
 const KEPT: Duration = Duration::from_secs(30);
 /// How much longer it is used while, or because, no newer one is to be had.
 const STALE: Duration = Duration::from_secs(300);
-/// What ureq's list of addresses holds.
+/// Addresses tried at most.
 const ADDRESSES: usize = 16;
 /// Names remembered at most; a client talks to one or two.
 const NAMES: usize = 64;
 
 type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The resolver all agents of a transport share.
+/// The resolver all connections of a transport share.
 #[derive(Clone)]
 pub(super) struct CachingResolver(Arc<Shared>);
 
@@ -67,6 +61,19 @@ impl CachingResolver {
         Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
+    /// Where `uri` is to be reached, beginning with another address each time; waits for the answer
+    /// until `by`.
+    pub(super) fn resolve(&self, uri: &Uri, by: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        let (host, port) = (bare_host(uri), port(uri));
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        self.addresses(host, port, by).map_err(|error| {
+            let why = format!("no address for the host of {}", origin(uri));
+            Failure::new(Fault::Resolve, why).because(error)
+        })
+    }
+
     fn new(
         lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
@@ -76,8 +83,7 @@ impl CachingResolver {
         }))
     }
 
-    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
-    fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<ResolvedSocketAddrs> {
+    fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
         let now = Instant::now();
         let (known, flight, is_new) = {
             let mut names = self.0.names.lock();
@@ -159,7 +165,7 @@ impl Name {
     }
 
     /// The last answer, if it can still be used.
-    fn known(&self, now: Instant) -> Option<ResolvedSocketAddrs> {
+    fn known(&self, now: Instant) -> Option<Vec<SocketAddr>> {
         let usable = !self.addresses.is_empty() && now < self.good_until + STALE;
         usable.then(|| rotated(&self.addresses, self.uses))
     }
@@ -183,30 +189,15 @@ fn find_or_add(names: &mut Vec<Name>, host: &str, port: u16) -> usize {
     names.len() - 1
 }
 
-fn rotated(addresses: &[SocketAddr], by: usize) -> ResolvedSocketAddrs {
-    let mut list = ArrayVec::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    for at in 0..addresses.len().min(ADDRESSES) {
-        list.push(addresses[by.wrapping_add(at) % addresses.len()]);
-    }
-    list
-}
-
-impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let host = uri.host().unwrap_or_default();
-        let port = port(uri);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            return Ok(rotated(&[SocketAddr::new(address, port)], 0));
-        }
-        let by = current(|exchange| exchange.connect_by()).unwrap_or_else(Instant::now);
-        self.addresses(bare, port, by).map_err(|error| {
-            note(Fault::Resolve, || {
-                format!("no address for the host of {}", origin(uri))
-            });
-            Error::Io(error)
-        })
-    }
+fn rotated(addresses: &[SocketAddr], by: usize) -> Vec<SocketAddr> {
+    let first = by % addresses.len().max(1);
+    let (later, earlier) = addresses.split_at(first);
+    earlier
+        .iter()
+        .chain(later)
+        .take(ADDRESSES)
+        .copied()
+        .collect()
 }
 
 impl fmt::Debug for CachingResolver {

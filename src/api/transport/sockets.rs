@@ -47,10 +47,6 @@ impl Socket {
                 .is_ok()
     }
 
-    pub(super) fn is_resting(&self) -> bool {
-        self.user.load(Ordering::SeqCst) == NOBODY
-    }
-
     fn shut_if_working_for(&self, id: usize) {
         let was = self
             .user
@@ -67,12 +63,20 @@ impl Socket {
 pub(super) struct Sockets {
     live: Mutex<Vec<Weak<Socket>>>,
     watched: Mutex<Vec<AbortHook>>,
-    /// Set by the first reused connection that turned out to be closed: from then on every
-    /// connection is looked at before it is used again.
-    pub(super) distrust: AtomicBool,
+    /// Set by the first reused connection that turned out to be closed.
+    distrust: AtomicBool,
 }
 
 impl Sockets {
+    /// From now on no connection is used again without a look.
+    pub(super) fn distrust(&self) {
+        self.distrust.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn are_trusted(&self) -> bool {
+        !self.distrust.load(Ordering::Relaxed)
+    }
+
     pub(super) fn adopt(&self, stream: TcpStream) -> Arc<Socket> {
         let socket = Arc::new(Socket {
             stream,

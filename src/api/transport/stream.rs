@@ -5,15 +5,11 @@
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::Error;
-use ureq::unversioned::transport::NextTimeout;
-
-use super::Fault;
-use super::exchange::{current, note};
+use super::exchange::Exchange;
+use super::fault::Failure;
 use super::sockets::Socket;
 
 /// How often an upload that is stuck looks whether it has been refused.
@@ -47,15 +43,16 @@ impl Stream {
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
-        timeout: NextTimeout,
-    ) -> Result<Option<usize>, Error> {
-        let limit = limit(timeout)?;
+        exchange: &Exchange<'_>,
+    ) -> Result<Option<usize>, Failure> {
+        let limit = exchange.limit(Instant::now());
         let mut woken = false;
         loop {
-            let left = left(limit, timeout)?.min(STUCK);
+            let left = left(limit, exchange)?.min(STUCK);
             arm(&mut self.write_armed, left, woken, |time| {
                 self.socket.stream.set_write_timeout(time)
-            })?;
+            })
+            .map_err(|error| exchange.broken(error))?;
             match wait((&self.socket.stream).write(bytes)) {
                 Ok(count) => return Ok(Some(count)),
                 Err(Wait::Woken) if self.is_refused() => return Ok(None),
@@ -63,38 +60,29 @@ impl Stream {
                 // A server that refuses an upload answers and closes; what is still under way then
                 // resets the connection, but the answer has arrived before the reset.
                 Err(Wait::Failed(_)) if self.has_unread() => return Ok(None),
-                Err(Wait::Failed(error)) => return Err(broken(error)),
+                Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
             }
         }
     }
 
-    /// Waits until there is something to read, without a buffer.
-    pub(super) fn wait_readable(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        self.until_done(timeout, |stream| stream.peek(&mut [0]))
-            .map(drop)
-    }
-
     /// Waits until something is read into `room`; 0 at the end of the stream.
-    pub(super) fn read(&mut self, room: &mut [u8], timeout: NextTimeout) -> Result<usize, Error> {
-        self.until_done(timeout, |mut stream| stream.read(room))
-    }
-
-    fn until_done(
+    pub(super) fn read(
         &mut self,
-        timeout: NextTimeout,
-        mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Result<usize, Error> {
-        let limit = limit(timeout)?;
+        room: &mut [u8],
+        exchange: &Exchange<'_>,
+    ) -> Result<usize, Failure> {
+        let limit = exchange.limit(Instant::now());
         let mut woken = false;
         loop {
-            let left = left(limit, timeout)?;
+            let left = left(limit, exchange)?;
             arm(&mut self.read_armed, left, woken, |time| {
                 self.socket.stream.set_read_timeout(time)
-            })?;
-            match wait(read(&self.socket.stream)) {
+            })
+            .map_err(|error| exchange.broken(error))?;
+            match wait((&self.socket.stream).read(room)) {
                 Ok(count) => return Ok(count),
                 Err(Wait::Woken) => woken = true,
-                Err(Wait::Failed(error)) => return Err(broken(error)),
+                Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
             }
         }
     }
@@ -126,36 +114,13 @@ impl Stream {
     }
 }
 
-/// When an operation that begins now must be over.
-fn limit(timeout: NextTimeout) -> Result<Instant, Error> {
-    let now = Instant::now();
-    // Bytes move only inside an exchange.
-    let ours = current(|exchange| exchange.limit(now)).ok_or(Error::ConnectionFailed)?;
-    // ureq is configured without limits, but has one of its own while it waits for the interim
-    // answer that a request may ask for.
-    let theirs = now.checked_add(*timeout.after);
-    Ok(theirs.map_or(ours, |theirs| theirs.min(ours)))
-}
-
 /// The time left until `limit`, never zero.
-fn left(limit: Instant, timeout: NextTimeout) -> Result<Duration, Error> {
-    let now = Instant::now();
-    let left = limit.saturating_duration_since(now);
-    if !left.is_zero() {
-        return Ok(left);
+fn left(limit: Instant, exchange: &Exchange<'_>) -> Result<Duration, Failure> {
+    let left = limit.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(exchange.timed_out());
     }
-    if !aborted() && timeout.after.is_not_happening() {
-        let over = current(|exchange| exchange.is_over(now)) == Some(true);
-        note(Fault::Timeout, || {
-            let why = if over {
-                "no whole answer in time"
-            } else {
-                "the peer was silent for too long"
-            };
-            why.into()
-        });
-    }
-    Err(Error::Timeout(timeout.reason))
+    Ok(left)
 }
 
 /// Sets a socket's time-out, if the one it has would be too late or much too early.
@@ -168,7 +133,7 @@ fn arm(
     left: Duration,
     woken: bool,
     set: impl FnOnce(Option<Duration>) -> io::Result<()>,
-) -> Result<(), Error> {
+) -> io::Result<()> {
     let wanted = if woken { left } else { coarse(left) };
     if armed.is_some_and(|armed| armed >= wanted && armed <= left) {
         return Ok(());
@@ -177,7 +142,7 @@ fn arm(
         Ok(()) => *armed = Some(wanted),
         // macOS refuses it once the peer has closed; what it sent may still be read.
         Err(error) if error.kind() == ErrorKind::InvalidInput => {}
-        Err(error) => return Err(broken(error)),
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -195,24 +160,6 @@ fn wait(result: io::Result<usize>) -> Result<usize, Wait> {
         ErrorKind::TimedOut if cfg!(windows) => Wait::Woken,
         _ => Wait::Failed(error),
     })
-}
-
-/// Whether the call was aborted, and leaves word of it.
-pub(super) fn aborted() -> bool {
-    let aborted = current(|exchange| exchange.cancel.is_aborted()) == Some(true);
-    if aborted {
-        note(Fault::Aborted, || "aborted".into());
-    }
-    aborted
-}
-
-/// The connection is gone.
-fn broken(error: io::Error) -> Error {
-    if !aborted() {
-        note(Fault::Broken, || "the connection broke".into());
-    }
-    // Not passed on as a reset: ureq takes one for the end of a body without a length.
-    Error::Io(io::Error::new(ErrorKind::BrokenPipe, error))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,28 +1,25 @@
-//! The TCP layer under ureq: connecting, and moving bytes through borrowed buffers.
+//! A TCP connection: how it is opened, and bytes moved through borrowed buffers.
 //!
-//! It stands in place of ureq's own because of what thousands of waiting exchanges cost there. Here
-//! a waiting connection holds no buffer (it blocks in a `peek` and only then borrows one), and head
-//! and body of a small request leave in one `send`.
+//! A waiting connection holds no buffer: it blocks in a read of a few bytes on the stack, and only
+//! then borrows one.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
-use ureq::Error;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport,
-};
+use ureq_proto::http::Uri;
 
 use super::Fault;
-use super::buffers::{BufferPool, PooledBuffers};
-use super::exchange::{current, note};
-use super::fault::origin;
+use super::buffers::{BufferPool, Input};
+use super::exchange::Exchange;
+use super::fault::{Failure, origin};
+use super::link::Link;
 use super::sockets::Sockets;
-use super::stream::{Stream, aborted};
+use super::stream::Stream;
+use crate::Cancel;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
@@ -30,66 +27,51 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// A connection used this recently is taken to be open without asking.
 const FRESH: Duration = Duration::from_secs(1);
+/// What is read at first, without a buffer: many answers whole.
+const FIRST: usize = 2048;
 
-/// Opens TCP connections.
-#[derive(Debug)]
-pub(super) struct TcpConnector {
-    pub(super) sockets: Arc<Sockets>,
-    pub(super) buffers: Arc<BufferPool>,
-}
-
-impl<In: Transport> Connector<In> for TcpConnector {
-    type Out = Either<In, TcpTransport>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, Error> {
-        if let Some(tunnel) = chained {
-            return Ok(Some(Either::A(tunnel)));
-        }
-        let stream = connect_to_any(&details.addrs).inspect_err(|error| {
-            let out_of_time = error.kind() == ErrorKind::TimedOut
-                && current(|exchange| exchange.is_over(Instant::now())) == Some(true);
-            let fault = if out_of_time {
-                Fault::Timeout
-            } else {
-                Fault::Connect
-            };
-            note(fault, || {
-                format!("cannot connect to {}", origin(details.uri))
-            });
-        })?;
-        // Neither is worth failing for: a socket that refuses them fails at its first use.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(KEEPALIVE)
-                .with_interval(KEEPALIVE_INTERVAL),
-        );
-        let mut transport = TcpTransport {
-            stream: Stream::new(self.sockets.adopt(stream)),
-            sockets: Arc::clone(&self.sockets),
-            buffers: PooledBuffers::new(Arc::clone(&self.buffers)),
-            exchanges: 0,
-            last_read: Instant::now(),
-            more: false,
-            deaf: false,
+/// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are.
+pub(super) fn open(
+    addresses: &[SocketAddr],
+    uri: &Uri,
+    sockets: &Arc<Sockets>,
+    buffers: &Arc<BufferPool>,
+    exchange: &Exchange<'_>,
+) -> Result<Tcp, Failure> {
+    let stream = connect_to_any(addresses, exchange).map_err(|error| {
+        let out_of_time = error.kind() == ErrorKind::TimedOut && exchange.is_over(Instant::now());
+        let fault = if out_of_time {
+            Fault::Timeout
+        } else {
+            Fault::Connect
         };
-        transport.occupy()?;
-        Ok(Some(Either::B(transport)))
-    }
+        Failure::new(fault, format!("cannot connect to {}", origin(uri))).because(error)
+    })?;
+    // Neither is worth failing for: a socket that refuses them fails at its first use.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE_INTERVAL),
+    );
+    Ok(Tcp {
+        stream: Stream::new(sockets.adopt(stream)),
+        sockets: Arc::clone(sockets),
+        input: Input::new(Arc::clone(buffers)),
+        last_read: Instant::now(),
+        more: false,
+        deaf: false,
+    })
 }
 
 /// Tries each address in turn: each gets half of the time that is left, and the last all of it, so
 /// that a dead first address (IPv6 without a route to it) leaves time for a living second.
-fn connect_to_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+fn connect_to_any(addresses: &[SocketAddr], exchange: &Exchange<'_>) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
     for (tried, address) in addresses.iter().enumerate() {
-        let left = current(|exchange| exchange.connect_by()).map_or(Duration::ZERO, |by| {
-            by.saturating_duration_since(Instant::now())
-        });
+        let left = exchange
+            .connect_by()
+            .saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
@@ -104,113 +86,83 @@ fn connect_to_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 /// One TCP connection.
-pub(super) struct TcpTransport {
+pub(super) struct Tcp {
     stream: Stream,
     sockets: Arc<Sockets>,
-    buffers: PooledBuffers,
-    exchanges: u64,
+    input: Input,
     last_read: Instant,
-    /// The last read filled the buffer, so there is no need to wait for the next.
+    /// The last read filled its room, so there is no need to wait for the next.
     more: bool,
     /// The peer has answered without reading the request to its end and takes no more of it.
     deaf: bool,
 }
 
-impl TcpTransport {
-    /// Has the present exchange's `Cancel` shut this socket down from now on.
-    fn occupy(&mut self) -> Result<(), Error> {
-        if !self.stream.socket.is_resting() {
-            return Ok(());
+impl Tcp {
+    fn read(&mut self, exchange: &Exchange<'_>) -> Result<usize, Failure> {
+        if self.more || !self.input.is_empty() {
+            let room = self.input.room();
+            let capacity = room.len();
+            let count = self.stream.read(room, exchange)?;
+            self.input.fill(count);
+            self.more = count == capacity;
+            return Ok(count);
         }
-        self.exchanges += 1;
-        let taken = current(|exchange| self.stream.socket.work_for(&exchange.cancel));
-        if taken == Some(true) {
-            return Ok(());
-        }
-        note(Fault::Aborted, || "aborted".into());
-        Err(Error::Io(ErrorKind::NotConnected.into()))
+        let mut first = [0; FIRST];
+        let count = self.stream.read(&mut first, exchange)?;
+        self.more = count == FIRST;
+        // There is always room in an empty one.
+        let _ = self.input.append(&first[..count]);
+        Ok(count)
     }
+}
 
-    /// Sends what is held, unless the peer no longer takes it.
-    fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        let mut written = 0;
-        while written < self.buffers.held().len() && !self.deaf {
-            match self
-                .stream
-                .write(&self.buffers.held()[written..], timeout)?
-            {
+impl Link for Tcp {
+    fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        while !bytes.is_empty() && !self.deaf {
+            match self.stream.write(bytes, exchange)? {
                 Some(count) => {
-                    written += count;
-                    current(|exchange| exchange.sent(self.exchanges > 1));
+                    bytes = &bytes[count..];
+                    exchange.sent();
                 }
                 None => self.deaf = true,
             }
         }
-        self.buffers.sent();
-        Ok(())
-    }
-}
-
-impl Transport for TcpTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.occupy()?;
-        // Held back until the buffer is full or an answer is waited for: ureq hands over the head
-        // and the body one after the other, and TLS its records. TLS has an alert before it hangs up,
-        // and no answer to wait for: it says so by adding nothing.
-        if self.buffers.hold(amount) || amount == 0 {
-            self.flush(timeout)?;
-        }
         Ok(())
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.occupy()?;
-        self.flush(timeout)?;
-        self.buffers.release_output();
-        if !self.more && !self.buffers.has_input() {
-            self.stream.wait_readable(timeout)?;
-        }
-        let room = self.buffers.input_append_buf();
-        let capacity = room.len();
-        let count = self.stream.read(room, timeout)?;
-        self.buffers.input_appended(count);
-        self.more = count == capacity;
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        let count = self.read(exchange)?;
         self.last_read = Instant::now();
         if count == 0 {
-            if aborted() {
-                return Err(Error::Io(ErrorKind::NotConnected.into()));
-            }
-            current(|exchange| exchange.peer_closed = true);
-            if current(|exchange| exchange.is_connecting()) == Some(true) {
-                note(Fault::Connect, || {
-                    "the peer closed the connection while it was being made".into()
-                });
+            // An abort shuts the socket down, which reads like the end of the stream.
+            if exchange.cancel.is_aborted() {
+                return Err(Failure::aborted());
             }
         }
         Ok(count > 0)
     }
 
-    /// Asked when an exchange is over, and again before the next.
-    fn is_open(&mut self) -> bool {
+    fn input(&mut self) -> &mut Input {
+        &mut self.input
+    }
+
+    fn work_for(&mut self, cancel: &Cancel) -> bool {
+        self.stream.socket.work_for(cancel)
+    }
+
+    fn rest(&mut self) -> bool {
         self.more = false;
-        self.buffers.release_output();
-        self.buffers.release_input();
-        if !self.stream.socket.rest() || self.deaf || self.buffers.has_input() {
-            return false;
-        }
-        let fresh = self.last_read.elapsed() < FRESH;
-        (fresh && !self.sockets.distrust.load(Ordering::Relaxed)) || self.stream.is_quiet()
+        self.stream.socket.rest() && !self.deaf && self.input.is_empty()
+    }
+
+    fn is_open(&self) -> bool {
+        let is_fresh = self.last_read.elapsed() < FRESH;
+        (is_fresh && self.sockets.are_trusted()) || self.stream.is_quiet()
     }
 }
 
-impl fmt::Debug for TcpTransport {
+impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpTransport")
-            .field("exchanges", &self.exchanges)
-            .finish_non_exhaustive()
+        f.debug_struct("Tcp").finish_non_exhaustive()
     }
 }

@@ -300,8 +300,10 @@ impl Records {
             // A file of another kind altogether.
             return Err(fault.refuse(path, opening));
         }
+        let rejected = companion(path, REJECTED);
         for fault in self.faults.iter().take(NAMED) {
-            log::warn!("output {path:?}, line {}: no record", fault.number);
+            let number = fault.number;
+            log::warn!("output {path:?}, line {number}: no record, so it goes to {rejected:?}");
         }
         let offsets: Vec<u64> = self.faults.iter().map(|fault| fault.offset).collect();
         move_aside(path, &offsets)?;

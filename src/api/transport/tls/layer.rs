@@ -1,190 +1,173 @@
-//! A TLS session on a connection: what ureq reads and writes, sealed and opened.
+//! A TLS session on a link: what an exchange sends and receives, sealed and opened.
 
-use std::io::{self, ErrorKind};
+use std::fmt;
 use std::sync::Arc;
+use std::thread;
 
 use rustls::pki_types::ServerName;
-use ureq::Error;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport,
-};
 
 use super::super::Fault;
-use super::super::buffers::{BufferPool, PooledBuffers};
-use super::super::exchange::{current, note};
+use super::super::buffers::{BufferPool, Input, Output};
+use super::super::exchange::Exchange;
+use super::super::fault::Failure;
+use super::super::link::Link;
 use super::session::Session;
 use super::trust::Trust;
+use crate::Cancel;
 
-/// Puts TLS on the connections for https.
-#[derive(Debug)]
-pub(in crate::api::transport) struct TlsConnector {
-    pub(in crate::api::transport) trust: Trust,
-    pub(in crate::api::transport) buffers: Arc<BufferPool>,
+/// Room for the deepest handshake many times over; what is not touched costs nothing.
+const HANDSHAKE_STACK: usize = 512 * 1024;
+
+/// Makes a session with `host`, a name or a bare address, on `inner`.
+pub(in crate::api::transport) fn shake_hands(
+    mut inner: Box<dyn Link>,
+    host: &str,
+    trust: &Trust,
+    buffers: &Arc<BufferPool>,
+    exchange: &mut Exchange<'_>,
+) -> Result<Box<dyn Link>, Failure> {
+    let (session, plain) = on_a_stack_of_its_own(|| {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| no_handshake(rustls::Error::General(error.to_string())))?;
+        let sealed = Output::new(Arc::clone(buffers));
+        let mut session = trust
+            .config()
+            .and_then(|config| Session::new(config, name, sealed))
+            .map_err(no_handshake)?;
+        let mut plain = Input::new(Arc::clone(buffers));
+        establish(&mut session, &mut *inner, &mut plain, exchange)?;
+        Ok((session, plain))
+    })?;
+    Ok(Box::new(Tls {
+        inner,
+        session,
+        plain,
+    }))
 }
 
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, TlsTransport<In>>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, Error> {
-        let Some(inner) = chained else {
-            return Ok(None);
-        };
-        if !details.needs_tls() {
-            return Ok(Some(Either::A(inner)));
+/// The handshake itself; what is left to be sent of it leaves with the request.
+fn establish(
+    session: &mut Session,
+    inner: &mut dyn Link,
+    plain: &mut Input,
+    exchange: &mut Exchange<'_>,
+) -> Result<(), Failure> {
+    loop {
+        match session.open(inner.input(), plain) {
+            Ok(true) => return Ok(()),
+            Ok(false) => flush(session, inner, exchange)?,
+            Err(error) => {
+                session.seal_alert();
+                // A courtesy to the peer, whose log should say what ours says.
+                let _ = flush(session, inner, exchange);
+                return Err(no_handshake(error));
+            }
         }
-        let host = details.uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned())
-            .map_err(|error| failed(rustls::Error::General(error.to_string())))?;
-        let buffers = || PooledBuffers::new(Arc::clone(&self.buffers));
-        let session = self
-            .trust
-            .config()
-            .and_then(|config| Session::new(config, name, buffers()))
-            .map_err(failed)?;
-        let mut transport = TlsTransport {
-            inner,
-            session,
-            plain: buffers(),
-        };
-        transport.shake_hands(details.timeout)?;
-        Ok(Some(Either::B(transport)))
+        if !inner.receive(exchange)? {
+            return Err(Failure::new(
+                Fault::Connect,
+                "the peer closed the connection while it was being made",
+            ));
+        }
+    }
+}
+
+/// Sends what is sealed.
+fn flush(
+    session: &mut Session,
+    inner: &mut dyn Link,
+    exchange: &mut Exchange<'_>,
+) -> Result<(), Failure> {
+    inner.send(session.sealed.bytes(), exchange)?;
+    session.sealed.clear();
+    Ok(())
+}
+
+/// A handshake's frames are by far the deepest of all, and what a thread's stack has once touched it
+/// keeps. So they are put on the stack of a thread that ends with them.
+fn on_a_stack_of_its_own<T: Send>(mut job: impl FnMut() -> T + Send) -> T {
+    let done = thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("tollgate-tls".into())
+            .stack_size(HANDSHAKE_STACK)
+            .spawn_scoped(scope, &mut job);
+        thread.map(thread::ScopedJoinHandle::join)
+    });
+    match done {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        // No thread to be had: the caller's own will do.
+        Err(_) => job(),
     }
 }
 
 /// A connection with TLS on it.
-#[derive(Debug)]
-pub(in crate::api::transport) struct TlsTransport<T> {
-    inner: T,
+pub(in crate::api::transport) struct Tls {
+    inner: Box<dyn Link>,
     session: Session,
-    plain: PooledBuffers,
+    plain: Input,
 }
 
-impl<T: Transport> TlsTransport<T> {
-    fn shake_hands(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        loop {
-            match self.session.open(&mut self.plain) {
-                Ok(stands) => {
-                    // The last of it is held below until the request is ready, and leaves with it.
-                    self.send(timeout)?;
-                    if stands {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    let error = failed(error);
-                    self.session.seal_alert();
-                    // A courtesy to the peer, whose log should say what ours says.
-                    let _ = self
-                        .send(timeout)
-                        .and_then(|()| self.inner.transmit_output(0, timeout));
-                    return Err(error);
-                }
-            }
-            if !self.receive(timeout)? {
-                return Err(Error::Io(ErrorKind::UnexpectedEof.into()));
-            }
-        }
-    }
-
-    /// Hands what is sealed down.
-    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        let mut sealed = self.session.records.held();
-        while !sealed.is_empty() {
-            let room = self.inner.buffers().output();
-            let amount = sealed.len().min(room.len());
-            let (now, later) = sealed.split_at(amount);
-            room[..amount].copy_from_slice(now);
-            self.inner.transmit_output(amount, timeout)?;
-            sealed = later;
-        }
-        self.session.records.sent();
-        self.session.records.release_output();
-        Ok(())
-    }
-
-    /// Waits for more records; `false` at the end of the connection.
-    fn receive(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let more = self.inner.maybe_await_input(timeout)?;
-        let arrived = self.inner.buffers();
-        let amount = arrived.input().len();
-        if !self.session.records.append_input(arrived.input()) {
-            return Err(failed(rustls::Error::PeerSentOversizedRecord));
-        }
-        arrived.input_consume(amount);
-        Ok(more)
-    }
-
-    /// Seals what is held and hands it down.
-    fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        let mut sealed = 0;
-        while sealed < self.plain.held().len() {
-            let held = &self.plain.held()[sealed..];
-            sealed += self.session.seal(held).map_err(failed)?;
-            self.send(timeout)?;
-        }
-        self.plain.sent();
-        Ok(())
-    }
-}
-
-impl<T: Transport> Transport for TlsTransport<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.plain
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        // Held back like a plain request, so that head and body share a record.
-        if self.plain.hold(amount) {
-            self.flush(timeout)?;
+impl Link for Tls {
+    fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let sealed = self.session.seal(self.inner.input(), bytes);
+            bytes = &bytes[sealed.map_err(no_connection)?..];
+            flush(&mut self.session, &mut *self.inner, exchange)?;
         }
         Ok(())
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.flush(timeout)?;
-        self.plain.release_output();
-        let before = self.plain.input().len();
+    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        let before = self.plain.bytes().len();
         // A record may hold a message of the protocol's own, and no byte of the answer.
-        while self.plain.input().len() == before {
+        while self.plain.bytes().len() == before {
             // After the peer's farewell nothing counts, the end of the connection included.
-            if self.session.is_over() || !self.receive(timeout)? {
+            if self.session.is_over() {
                 return Ok(false);
             }
-            self.session.open(&mut self.plain).map_err(failed)?;
-            self.send(timeout)?;
+            if !self.inner.receive(exchange)? {
+                exchange.cut_short = true;
+                return Ok(false);
+            }
+            self.session
+                .open(self.inner.input(), &mut self.plain)
+                .map_err(no_connection)?;
+            flush(&mut self.session, &mut *self.inner, exchange)?;
         }
         Ok(true)
     }
 
-    fn is_open(&mut self) -> bool {
-        self.plain.release_output();
-        self.plain.release_input();
-        let at_rest =
-            !self.session.is_over() && !self.plain.has_input() && !self.session.records.has_input();
-        // Asked in any case: it is also told by this that the exchange is over.
-        self.inner.is_open() && at_rest
+    fn input(&mut self) -> &mut Input {
+        &mut self.plain
     }
 
-    fn is_tls(&self) -> bool {
-        true
+    fn work_for(&mut self, cancel: &Cancel) -> bool {
+        self.inner.work_for(cancel)
+    }
+
+    fn rest(&mut self) -> bool {
+        // Asked in any case: it is also told by this that the exchange is over.
+        self.inner.rest() && !self.session.is_over() && self.plain.is_empty()
+    }
+
+    fn is_open(&self) -> bool {
+        self.inner.is_open()
     }
 }
 
-/// Leaves word that it is TLS that failed, and not the connection.
-fn failed(error: rustls::Error) -> Error {
-    let connecting = current(|exchange| exchange.is_connecting()) == Some(true);
-    note(Fault::Tls, || {
-        let what = if connecting {
-            "handshake"
-        } else {
-            "connection"
-        };
-        format!("the TLS {what} failed: {error}")
-    });
-    Error::Io(io::Error::new(ErrorKind::InvalidData, error))
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+fn no_handshake(error: rustls::Error) -> Failure {
+    Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
+}
+
+fn no_connection(error: rustls::Error) -> Failure {
+    Failure::new(Fault::Tls, format!("the TLS connection failed: {error}")).because(error)
 }

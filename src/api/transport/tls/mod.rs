@@ -1,13 +1,12 @@
 //! TLS, on rustls: whom to trust, and the layer that seals and opens what passes through.
 //!
-//! It stands in place of ureq's own for two reasons. ureq's keeps buffers of its own on every
-//! connection for as long as it lives; here records pass through the same borrowed buffers as plain
-//! bytes, and a waiting connection holds keys and nothing else. And a server's own self-signed
-//! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
-//! from a server; here it is taken from the one whose CA file holds that very certificate.
+//! Records pass through the same borrowed buffers as plain bytes, so a waiting connection holds keys
+//! and nothing else. And a server's own self-signed certificate, as `openssl req -x509` makes it, is
+//! marked as a CA's, which no stock verifier takes from a server; here it is taken from the one whose
+//! CA file holds that very certificate.
 //!
 //! `trust` says which certificates are good, with `validity` for the dates that webpki does not
-//! tell; `session` is the protocol without a socket; `layer` is the session on a connection.
+//! tell; `session` is the protocol without a socket; `layer` is the session on a link.
 //! Without the feature `rustls` only this file is left, and https is refused before anything is sent.
 
 #[cfg(feature = "rustls")]
@@ -20,10 +19,23 @@ mod trust;
 mod validity;
 
 #[cfg(feature = "rustls")]
-pub(super) use self::{layer::TlsConnector, trust::Trust};
+pub(super) use self::{layer::shake_hands, trust::Trust};
 
 /// Whether https can be spoken at all.
 pub(super) const AVAILABLE: bool = cfg!(feature = "rustls");
+
+/// Without TLS no handshake succeeds.
+#[cfg(not(feature = "rustls"))]
+pub(super) fn shake_hands(
+    _: Box<dyn super::link::Link>,
+    _: &str,
+    _: &Trust,
+    _: &std::sync::Arc<super::buffers::BufferPool>,
+    _: &mut super::exchange::Exchange<'_>,
+) -> Result<Box<dyn super::link::Link>, super::fault::Failure> {
+    let why = "this build cannot speak https";
+    Err(super::fault::Failure::new(super::Fault::Tls, why))
+}
 
 /// Without TLS there is nobody to trust.
 #[cfg(not(feature = "rustls"))]

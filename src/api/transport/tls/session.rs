@@ -1,8 +1,8 @@
 //! One TLS session without a socket: records in and out of borrowed buffers.
 //!
 //! rustls' unbuffered interface keeps nothing between calls but keys and the state of the handshake.
-//! What has arrived stands in `records` until it is whole, what is to be sent stands there sealed;
-//! between an answer and the next request both are empty and given back.
+//! What has arrived stays with the link below until it is whole, and is opened where it stands; what
+//! is to be sent stands here sealed. Between an answer and the next request both are given back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, Error};
-use ureq::unversioned::transport::Buffers;
 
-use super::super::buffers::PooledBuffers;
+use super::super::buffers::{Input, Output};
 
 /// The most bytes a record holds (RFC 8446, section 5.1).
 const FRAGMENT: usize = 16 * 1024;
@@ -22,8 +21,8 @@ const FRAGMENT: usize = 16 * 1024;
 pub(super) struct Session {
     /// Behind a pointer, so that a plain connection does not carry the room for it.
     tls: Box<UnbufferedClientConnection>,
-    /// Input: what has arrived and is not yet opened. Output held: what is sealed and not yet sent.
-    pub(super) records: PooledBuffers,
+    /// What is sealed and not yet sent.
+    pub(super) sealed: Output,
     is_over: bool,
 }
 
@@ -31,41 +30,41 @@ impl Session {
     pub(super) fn new(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-        records: PooledBuffers,
+        sealed: Output,
     ) -> Result<Self, Error> {
         Ok(Self {
             tls: Box::new(UnbufferedClientConnection::new(config, name)?),
-            records,
+            sealed,
             is_over: false,
         })
     }
 
-    /// Opens what has arrived into `plain`, as far as the records are whole, and seals what the
-    /// protocol has to say for itself. Whether the handshake is over.
-    pub(super) fn open(&mut self, plain: &mut PooledBuffers) -> Result<bool, Error> {
+    /// Opens the `records` that have arrived into `plain`, as far as they are whole, and seals what
+    /// the protocol has to say for itself. Whether the handshake is over.
+    pub(super) fn open(&mut self, records: &mut Input, plain: &mut Input) -> Result<bool, Error> {
         loop {
             let UnbufferedStatus { mut discard, state } =
-                self.tls.process_tls_records(self.records.input_mut());
+                self.tls.process_tls_records(records.bytes_mut());
             let stands = match state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
-                        if !plain.append_input(record.payload) {
+                        if !plain.append(record.payload) {
                             return Err(general("more has arrived than is asked for"));
                         }
                     }
                     None
                 }
                 ConnectionState::EncodeTlsData(mut message) => {
-                    let sealed = match message.encode(self.records.output()) {
+                    let sealed = match message.encode(self.sealed.room()) {
                         Err(EncodeError::InsufficientSize(wants)) => {
-                            message.encode(self.records.output_of(wants.required_size))
+                            message.encode(self.sealed.room_of(wants.required_size))
                         }
                         encoded => encoded,
                     };
-                    self.records
-                        .hold(sealed.map_err(|error| general(error.to_string()))?);
+                    self.sealed
+                        .fill(sealed.map_err(|error| general(error.to_string()))?);
                     None
                 }
                 // Whoever asked for this sends what is sealed before anything else.
@@ -81,7 +80,7 @@ impl Session {
                 ConnectionState::WriteTraffic(_) | ConnectionState::Closed => Some(true),
                 state => return Err(general(format!("a client cannot be in {state:?}"))),
             };
-            self.records.input_consume(discard);
+            records.consume(discard);
             if let Some(stands) = stands {
                 return Ok(stands);
             }
@@ -90,20 +89,20 @@ impl Session {
 
     /// Seals the first of `plaintext`, one record's worth, and says how much that was. For after the
     /// handshake, when everything whole has been opened.
-    pub(super) fn seal(&mut self, plaintext: &[u8]) -> Result<usize, Error> {
+    pub(super) fn seal(&mut self, records: &mut Input, plaintext: &[u8]) -> Result<usize, Error> {
         let fragment = &plaintext[..plaintext.len().min(FRAGMENT)];
-        let status = self.tls.process_tls_records(self.records.input_mut());
+        let status = self.tls.process_tls_records(records.bytes_mut());
         let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
             return Err(general("nothing can be sent now"));
         };
-        let sealed = match traffic.encrypt(fragment, self.records.output()) {
+        let sealed = match traffic.encrypt(fragment, self.sealed.room()) {
             Err(EncryptError::InsufficientSize(wants)) => {
-                traffic.encrypt(fragment, self.records.output_of(wants.required_size))
+                traffic.encrypt(fragment, self.sealed.room_of(wants.required_size))
             }
             encrypted => encrypted,
         };
-        self.records
-            .hold(sealed.map_err(|error| general(error.to_string()))?);
+        self.sealed
+            .fill(sealed.map_err(|error| general(error.to_string()))?);
         Ok(fragment.len())
     }
 
@@ -115,9 +114,9 @@ impl Session {
         // What is to be sent comes before what has arrived, which is not looked at any more.
         let status = self.tls.process_tls_records(&mut []);
         if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state
-            && let Ok(sealed) = alert.encode(self.records.output())
+            && let Ok(sealed) = alert.encode(self.sealed.room())
         {
-            self.records.hold(sealed);
+            self.sealed.fill(sealed);
         }
     }
 
@@ -149,7 +148,8 @@ mod tests {
 
     struct Pair {
         client: Session,
-        plain: PooledBuffers,
+        records: Input,
+        plain: Input,
         server: ServerConnection,
         heard: Vec<u8>,
     }
@@ -175,11 +175,12 @@ mod tests {
             .with_single_cert(vec![certificate], key)
             .unwrap();
         let pool = Arc::new(BufferPool::default());
-        let records = PooledBuffers::new(Arc::clone(&pool));
+        let sealed = Output::new(Arc::clone(&pool));
         let name = ServerName::try_from("server.test").unwrap();
         Pair {
-            client: Session::new(Arc::new(client), name, records).unwrap(),
-            plain: PooledBuffers::new(pool),
+            client: Session::new(Arc::new(client), name, sealed).unwrap(),
+            records: Input::new(Arc::clone(&pool)),
+            plain: Input::new(pool),
             server: ServerConnection::new(Arc::new(server)).unwrap(),
             heard: Vec::new(),
         }
@@ -188,13 +189,16 @@ mod tests {
     impl Pair {
         /// Opens what is there, and has the server read what is sealed.
         fn open(&mut self) -> bool {
-            let stands = self.client.open(&mut self.plain).unwrap();
+            let stands = self
+                .client
+                .open(&mut self.records, &mut self.plain)
+                .unwrap();
             self.deliver();
             stands
         }
 
         fn deliver(&mut self) {
-            let mut sealed = self.client.records.held();
+            let mut sealed = self.client.sealed.bytes();
             while !sealed.is_empty() {
                 self.server.read_tls(&mut sealed).unwrap();
                 let arrived = self.server.process_new_packets().unwrap();
@@ -202,8 +206,7 @@ mod tests {
                 self.server.reader().read_exact(&mut part).unwrap();
                 self.heard.extend(part);
             }
-            self.client.records.sent();
-            self.client.records.release_output();
+            self.client.sealed.clear();
         }
 
         /// What the server has to send.
@@ -218,7 +221,7 @@ mod tests {
         /// Brings it to the client byte by byte.
         fn trickle(&mut self) {
             for byte in self.server_sends() {
-                assert!(self.client.records.append_input(&[byte]));
+                assert!(self.records.append(&[byte]));
                 self.open();
             }
         }
@@ -240,16 +243,20 @@ mod tests {
             let request = vec![b'q'; size];
             let mut sealed = 0;
             while sealed < request.len() {
-                sealed += pair.client.seal(&request[sealed..]).unwrap();
+                sealed += pair
+                    .client
+                    .seal(&mut pair.records, &request[sealed..])
+                    .unwrap();
                 pair.deliver();
             }
             assert!(pair.heard.drain(..).eq(request.iter().copied()));
 
             pair.server.writer().write_all(&request).unwrap();
             pair.trickle();
-            assert_eq!(pair.plain.input().len(), size);
-            pair.plain.input_consume(size);
-            assert!(pair.client.records.is_bare() && pair.plain.is_bare());
+            assert_eq!(pair.plain.bytes().len(), size);
+            pair.plain.consume(size);
+            assert!(pair.records.is_bare() && pair.plain.is_bare());
+            assert!(pair.client.sealed.is_bare());
         }
         assert!(!pair.client.is_over());
         pair.server.send_close_notify();
@@ -265,12 +272,15 @@ mod tests {
         pair.server.writer().write_all(b"answer").unwrap();
         let mut bytes = pair.server_sends();
         *bytes.last_mut().unwrap() ^= 1;
-        assert!(pair.client.records.append_input(&bytes));
-        let error = pair.client.open(&mut pair.plain).unwrap_err();
+        assert!(pair.records.append(&bytes));
+        let error = pair
+            .client
+            .open(&mut pair.records, &mut pair.plain)
+            .unwrap_err();
         assert_eq!(error, Error::DecryptError);
-        assert!(pair.plain.input().is_empty());
+        assert!(pair.plain.is_empty());
         pair.client.seal_alert();
-        let mut alert = pair.client.records.held();
+        let mut alert = pair.client.sealed.bytes();
         pair.server.read_tls(&mut alert).unwrap();
         assert!(matches!(
             pair.server.process_new_packets(),
@@ -290,8 +300,8 @@ mod tests {
                 arrived[at] ^= xor;
             }
             for part in arrived.chunks(700) {
-                if !pair.client.records.append_input(part)
-                    || pair.client.open(&mut pair.plain).is_err()
+                if !pair.records.append(part)
+                    || pair.client.open(&mut pair.records, &mut pair.plain).is_err()
                 {
                     break;
                 }

@@ -1,0 +1,248 @@
+//! Connections that wait for their next request.
+//!
+//! The last one used is the first to be used again, so that the others grow old and go. The lock is
+//! held to take one or put one, whatever the number that waits: looking whether a connection is still
+//! open, and closing one, are done outside.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use ureq_proto::http::Uri;
+
+use super::fault::{is_https, port};
+use super::link::Link;
+use crate::sync::Mutex;
+
+/// Servers keep a connection for 5 s or more. One that was idle for a second is looked at before it
+/// is used, so this only bounds how many are held for nothing.
+const AGE: Duration = Duration::from_secs(8);
+
+/// A transport's idle connections.
+pub(super) struct Idle {
+    servers: Mutex<Vec<Server>>,
+    /// Connections kept for a server at most.
+    most: usize,
+}
+
+/// The idle connections to one server, the one used last at the back. How it is reached, through a
+/// proxy or not, follows from what it is.
+struct Server {
+    https: bool,
+    host: Box<str>,
+    port: u16,
+    links: VecDeque<(Instant, Box<dyn Link>)>,
+}
+
+impl Server {
+    fn new(uri: &Uri) -> Self {
+        Self {
+            https: is_https(uri),
+            host: uri.host().unwrap_or_default().into(),
+            port: port(uri),
+            links: VecDeque::new(),
+        }
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        self.links
+            .back()
+            .is_none_or(|(since, _)| is_old(*since, now))
+    }
+
+    fn is(&self, uri: &Uri) -> bool {
+        self.https == is_https(uri)
+            && self.port == port(uri)
+            && uri
+                .host()
+                .is_some_and(|host| self.host.eq_ignore_ascii_case(host))
+    }
+}
+
+fn is_old(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= AGE
+}
+
+impl Idle {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            servers: Mutex::default(),
+            most,
+        }
+    }
+
+    /// A connection to the server of `uri` that can be used at once.
+    pub(super) fn take(&self, uri: &Uri) -> Option<Box<dyn Link>> {
+        while let Some((since, link)) = self.pop(uri) {
+            if !is_old(since, Instant::now()) && link.is_open() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    fn pop(&self, uri: &Uri) -> Option<(Instant, Box<dyn Link>)> {
+        let mut servers = self.servers.lock();
+        let server = servers.iter_mut().find(|server| server.is(uri))?;
+        server.links.pop_back()
+    }
+
+    /// Keeps a connection to the server of `uri` for a later request.
+    pub(super) fn put(&self, uri: &Uri, link: Box<dyn Link>) {
+        let now = Instant::now();
+        // What goes is closed after the lock. Two go for one that comes, so all that are old go in
+        // time.
+        let mut old = [None, None];
+        let mut forgotten = Vec::new();
+        let mut servers = self.servers.lock();
+        let at = if let Some(at) = servers.iter().position(|server| server.is(uri)) {
+            at
+        } else {
+            forgotten.extend(servers.extract_if(.., |server| server.is_old(now)));
+            servers.push(Server::new(uri));
+            servers.len() - 1
+        };
+        let links = &mut servers[at].links;
+        links.push_back((now, link));
+        for place in &mut old {
+            let surplus = links.len() > self.most;
+            if links
+                .front()
+                .is_some_and(|(since, _)| surplus || is_old(*since, now))
+            {
+                *place = links.pop_front();
+            }
+        }
+        drop(servers);
+        drop((old, forgotten));
+    }
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::buffers::{BufferPool, Input};
+    use super::super::exchange::Exchange;
+    use super::super::fault::Failure;
+    use super::*;
+    use crate::Cancel;
+    use std::sync::Arc;
+
+    /// A connection that moves nothing, known by the size of its input.
+    #[derive(Debug)]
+    struct Still {
+        input: Input,
+        is_open: bool,
+    }
+
+    impl Link for Still {
+        fn send(&mut self, _: &[u8], _: &mut Exchange<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut Exchange<'_>) -> Result<bool, Failure> {
+            Ok(false)
+        }
+
+        fn input(&mut self) -> &mut Input {
+            &mut self.input
+        }
+
+        fn work_for(&mut self, _: &Cancel) -> bool {
+            true
+        }
+
+        fn rest(&mut self) -> bool {
+            true
+        }
+
+        fn is_open(&self) -> bool {
+            self.is_open
+        }
+    }
+
+    fn still(number: usize, is_open: bool) -> Box<dyn Link> {
+        let mut input = Input::new(Arc::<BufferPool>::default());
+        assert!(input.append(&vec![0; number]));
+        Box::new(Still { input, is_open })
+    }
+
+    fn take(idle: &Idle, uri: &str) -> Option<usize> {
+        let mut link = idle.take(&uri.parse().unwrap())?;
+        Some(link.input().bytes().len())
+    }
+
+    fn put(idle: &Idle, uri: &str, link: Box<dyn Link>) {
+        idle.put(&uri.parse().unwrap(), link);
+    }
+
+    #[test]
+    fn the_last_one_used_is_used_again_and_one_that_is_closed_is_not() {
+        let idle = Idle::new(8);
+        for (number, is_open) in [(1, true), (2, true), (3, false)] {
+            put(&idle, "http://host/v1", still(number, is_open));
+        }
+        assert_eq!(take(&idle, "http://HOST:80/v2"), Some(2));
+        assert_eq!(take(&idle, "http://host/"), Some(1));
+        assert_eq!(take(&idle, "http://host/"), None);
+    }
+
+    #[test]
+    fn no_server_gets_the_connection_of_another() {
+        let idle = Idle::new(8);
+        put(&idle, "http://host", still(1, true));
+        for other in [
+            "https://host",
+            "http://host:81",
+            "http://hos",
+            "http://host2",
+        ] {
+            assert_eq!(take(&idle, other), None, "{other}");
+        }
+        assert_eq!(take(&idle, "http://host"), Some(1));
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let idle = Idle::new(2);
+        for number in 1..=5 {
+            put(&idle, "http://host", still(number, true));
+        }
+        let left: Vec<_> = std::iter::from_fn(|| take(&idle, "http://host")).collect();
+        assert_eq!(left, [5, 4]);
+    }
+
+    #[test]
+    fn what_is_old_goes_whether_it_is_asked_for_or_not() {
+        let Some(long_ago) = Instant::now().checked_sub(AGE) else {
+            return;
+        };
+        let idle = Idle::new(100);
+        for server in ["http://here", "http://there"] {
+            for _ in 0..4 {
+                put(&idle, server, still(1, true));
+            }
+        }
+        let make_old = || {
+            for server in idle.servers.lock().iter_mut() {
+                server
+                    .links
+                    .iter_mut()
+                    .for_each(|(since, _)| *since = long_ago);
+            }
+        };
+        make_old();
+        assert_eq!(take(&idle, "http://here"), None);
+        put(&idle, "http://there", still(2, true));
+        put(&idle, "http://there", still(3, true));
+        assert_eq!(idle.servers.lock()[1].links.len(), 2);
+        make_old();
+        put(&idle, "http://elsewhere", still(4, true));
+        assert_eq!(idle.servers.lock().len(), 1, "the others are forgotten");
+    }
+}
