@@ -74,21 +74,28 @@ struct Queue<I> {
     outstanding: usize,
     end: Option<End>,
     closed: bool,
-    /// The feeder, lying down because the window is full.
+    /// The feeder, lying down because the queue or the window is full.
     feeder: Option<Arc<Bell>>,
     /// The run's leader, lying down because the queue is empty.
     leader: Option<Arc<Bell>>,
 }
 
+/// How many items may lie in the queue: two for each place in flight, so that there is still one
+/// each when the feeder is woken, should all places be free in the same moment. More would only
+/// take memory; with one each, threads were seen to wait for the feeder.
+const fn most_ready(window: usize) -> usize {
+    window.div_ceil(2)
+}
+
 impl<I> Queue<I> {
     fn has_room(&self, window: usize) -> bool {
-        !self.closed && self.outstanding < window
+        !self.closed && self.outstanding < window && self.ready.len() < most_ready(window)
     }
 
     /// Not at every free place: waking the feeder for a single item each would cost more than the
-    /// item. A short queue is reason enough, or half the window.
+    /// item.
     fn runs_low(&self, window: usize) -> bool {
-        self.has_room(window) && (self.ready.len() <= window / 4 || self.outstanding <= window / 2)
+        self.has_room(window) && self.ready.len() <= most_ready(window) / 2
     }
 
     fn feeder_if_low(&mut self, window: usize) -> Option<Arc<Bell>> {
@@ -277,4 +284,36 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_string())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::clock::VirtualClock;
+
+    #[test]
+    fn the_feeder_rests_while_half_a_window_lies_ready_and_goes_on_below_a_quarter() {
+        let time = VirtualClock::new();
+        let intake = Intake::new(8, time.clock());
+        let pulled = AtomicUsize::new(0);
+        let endless = (0..).inspect(|_: &u64| {
+            pulled.fetch_add(1, Ordering::SeqCst);
+        });
+        let mut seen = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| intake.feed(endless));
+            let mut source = Arc::clone(&intake);
+            for _ in 0..3 {
+                time.wait_parked(1);
+                seen.push(pulled.load(Ordering::SeqCst));
+                source.pull(false, &Bell::new());
+            }
+            // Whatever went wrong, the thread must end.
+            intake.close();
+        });
+        assert_eq!(seen, [4, 4, 6]);
+    }
 }
