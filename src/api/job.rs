@@ -201,7 +201,6 @@ impl Client {
             headers: &headers,
             body: &request.body,
             max_body: self.max_body(),
-            lane: attempt.lane,
             ..Call::new(request.method, &url, deadline, attempt.cancel)
         };
         self.transport().send(&call).map_err(|fault| {

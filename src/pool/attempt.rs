@@ -58,10 +58,9 @@ where
         &self,
         task: Box<Task<J::Input, J::Error>>,
         permit: Permit,
-        lane: usize,
     ) -> Option<Finished> {
         // Two frames, one after the other: while the thread is blocked there is only the first.
-        let attempted = self.attempt(&task, permit.cost(), lane);
+        let attempted = self.attempt(&task, permit.cost());
         self.follow(task, permit, attempted)
     }
 
@@ -70,7 +69,6 @@ where
         &self,
         task: &Task<J::Input, J::Error>,
         cost: Cost,
-        lane: usize,
     ) -> Attempted<J::Output, J::Error> {
         let counters = self.monitor.counters();
         let clock = self.limiter.clock();
@@ -81,7 +79,6 @@ where
         }
         let attempt = Attempt {
             number: task.history.attempts + 1,
-            lane,
             cost,
             deadline: task.history.deadline,
             cancel: &self.cancel,

@@ -46,8 +46,6 @@ pub(crate) trait Job: Sync {
 pub(crate) struct Attempt<'a> {
     /// 1 for the first.
     pub(crate) number: u32,
-    /// The thread's number in its run, from 0.
-    pub(crate) lane: usize,
     /// What was reserved at the gate.
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,

@@ -38,7 +38,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
     // What there is to it but the attempt is in a frame of its own, which is gone by then: thousands
     // of threads are blocked in theirs at once, and their stacks are what a run takes most of.
     while let Some((task, permit)) = worker.next(finished) {
-        finished = run.perform(task, permit, number);
+        finished = run.perform(task, permit);
     }
 }
 

@@ -20,20 +20,6 @@ fn sequential_calls_share_one_connection() {
 }
 
 #[test]
-fn calls_share_a_connection_whatever_their_lane() {
-    let (tell, seen) = mpsc::channel();
-    let address = server(keep_alive(tell));
-    let transport = transport();
-    let (url, cancel) = (url(address), Cancel::new());
-    let mut call = Call::new("GET", &url, Instant::now() + AMPLE, &cancel);
-    for lane in [0, 31, 32, 63, usize::MAX] {
-        call.lane = lane;
-        transport.send(&call).unwrap();
-    }
-    assert_eq!(connections(&seen), 1);
-}
-
-#[test]
 fn a_request_arrives_byte_for_byte() {
     let (tell, seen) = mpsc::channel();
     let tell = Mutex::new(tell);

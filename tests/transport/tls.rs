@@ -518,14 +518,14 @@ fn many_threads_keep_a_connection_each() {
     let address = tls_server(&identity, polite(tell));
     let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
     thread::scope(|scope| {
-        for lane in 0..THREADS {
+        for _ in 0..THREADS {
             let (transport, url, together) = (&transport, &url, &together);
             scope.spawn(move || {
                 together.wait();
                 let cancel = Cancel::new();
                 for _ in 0..20 {
                     let mut call = Call::new("POST", url, Instant::now() + AMPLE, &cancel);
-                    (call.lane, call.body) = (lane, b"{}");
+                    call.body = b"{}";
                     assert_eq!(transport.send(&call).unwrap().body, b"ok");
                 }
             });

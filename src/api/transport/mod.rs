@@ -71,9 +71,6 @@ pub struct Call<'a> {
     pub deadline: Instant,
     /// The most decoded bytes of a 2xx body to accept, in bytes.
     pub max_body: usize,
-    /// The number of the pool's worker, from 0, for a transport that keeps something for each of them;
-    /// 0 outside a pool.
-    pub lane: usize,
     /// An abort of this flag shuts the exchange's socket down.
     pub cancel: &'a Cancel,
 }
@@ -88,7 +85,6 @@ impl<'a> Call<'a> {
             body: &[],
             deadline,
             max_body: 64 << 20,
-            lane: 0,
             cancel,
         }
     }
