@@ -160,7 +160,7 @@ fn a_line_that_is_no_record_is_refused_by_number_or_moved_aside_and_its_row_aske
     assert_eq!(error.kind(), ErrorKind::Config);
     let told = error.to_string();
     assert!(
-        told.contains("line 2") && told.contains("--repair"),
+        told.contains("line 2") && told.contains("`repair`"),
         "{told}"
     );
 

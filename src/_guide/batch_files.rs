@@ -76,9 +76,8 @@
 //!
 //! Failures go to a file of their own: `out.jsonl` has `out.errors.jsonl`, `p.results.jsonl` has
 //! `p.errors.jsonl`. They hold the last answer, or where there was none an `error` whose `code` is
-//! `timeout`, `connection_error`, `invalid_response`, `cancelled`, `budget_exhausted`, `rejected` or
-//! `invalid_request_line`. At the end of a run the errors file holds the rows failed now, and is
-//! removed if there are none.
+//! `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`. At the end
+//! of a run the errors file holds the rows failed now, and is removed if there are none.
 //!
 //! No record is made of rows that were never attempted, or were cut off by a cancel, the end of the
 //! run or what stopped it.

@@ -15,7 +15,7 @@ use super::request::{Chat, Request};
 use super::transport::Transport;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::limit::Limiter;
+use crate::limit::{Cost, Limiter};
 use crate::pool::{Done, Monitor, Pool, Settings};
 use crate::sync::Mutex;
 
@@ -148,9 +148,12 @@ impl Client {
     where
         P: AsRef<str> + Sync,
     {
-        self.collect(prompts, |prompt: &&P| {
-            Cow::Owned(Request::chat(model, prompt.as_ref()).into())
-        })
+        // Each body is written when it is sent: what is reserved for it shows without.
+        self.collect(
+            prompts,
+            |client, prompt| client.reserve_chat((*prompt).as_ref()),
+            |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
+        )
     }
 
     /// Sends all requests; the replies are in their order.
@@ -158,15 +161,21 @@ impl Client {
     /// Never fails as a whole: a run that is stopped has an error of kind
     /// [`Cancelled`](crate::ErrorKind::Cancelled) for every request that was not done.
     pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
-        self.collect(requests, |request: &&Request| Cow::Borrowed(*request))
+        self.collect(
+            requests,
+            |client, request| client.reserve(request),
+            |request| Cow::Borrowed(*request),
+        )
     }
 
     fn collect<'a, T: Sync>(
         &self,
         items: &'a [T],
+        reserve: impl Fn(&Self, &&'a T) -> Cost + Sync,
         prepare: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        match self.settings().collect(Exchange::new(self, prepare), items) {
+        let exchange = Exchange::new(self, reserve, prepare);
+        match self.settings().collect(exchange, items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| {
                     let (attempts, stopped_run) = (outcome.attempts, outcome.stopped_run);
@@ -198,7 +207,9 @@ impl Client {
     {
         let requests = Requests(requests);
         self.settings().for_each(
-            Exchange::new(self, |request: &Request| Cow::Borrowed(request)),
+            Exchange::new(self, Self::reserve, |request: &Request| {
+                Cow::Borrowed(request)
+            }),
             requests,
             &mut |outcome| done(Completion::of(outcome)),
         )
@@ -219,7 +230,9 @@ impl Client {
         R: Into<Request> + 'static,
     {
         let stream = self.settings().as_completed(
-            Exchange::new(self, |request: &Request| Cow::Borrowed(request)),
+            Exchange::new(self, Self::reserve, |request: &Request| {
+                Cow::Borrowed(request)
+            }),
             Requests(requests),
         )?;
         Ok(Completions(Box::new(stream.map(Completion::of))))

@@ -65,6 +65,12 @@ pub(crate) fn estimate(body: &[u8], typical_output: u64) -> u64 {
     size.prompt.saturating_add(size.output(typical_output))
 }
 
+/// As [`estimate`] of the body of a chat of one message, which need not be written for it.
+pub(crate) fn estimate_chat(prompt: &str, typical_output: u64) -> u64 {
+    let prompt = PER_REPLY + PER_MESSAGE + text_tokens(prompt.len());
+    prompt.saturating_add(typical_output)
+}
+
 /// Whether an endpoint's answer is text that a model writes: not of numbers, nor of verdicts.
 pub(crate) fn writes(path: &str) -> bool {
     !["/embeddings", "/moderations"]
@@ -214,6 +220,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_chat_is_estimated_as_its_body_would_be() {
+        let long = "x".repeat(100_001);
+        for prompt in ["", "a", "12345", "\u{1f980}\n\"\\", &long] {
+            let chat: crate::Request = crate::Request::chat("m", prompt).into();
+            let whole = estimate(chat.body(), 100);
+            assert_eq!(estimate_chat(prompt, 100), whole, "{prompt:.20}");
+        }
+    }
 
     #[test]
     fn every_format_is_counted_by_its_text() {

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::cost;
 use super::hints;
 use super::reply::Reply;
-use super::request::Request;
+use super::request::{CHAT_PATH, Request};
 use super::transport::{Answer, Call, Fault, Stage, TransportError};
 use super::url;
 use super::usage::{self, Usage};
@@ -22,17 +22,23 @@ use crate::retry::{Reach, Verdict};
 /// How much of an error answer's body an [`Error`] keeps, in bytes.
 const KEPT_BODY: usize = 2 << 10;
 
-/// Sends what `prepare` makes of each item.
-pub(crate) struct Exchange<I, P> {
+/// Reserves what `reserve` says of each item, and sends what `prepare` makes of it.
+pub(crate) struct Exchange<I, R, P> {
     client: Client,
+    reserve: R,
     prepare: P,
     item: std::marker::PhantomData<fn(I)>,
 }
 
-impl<I, P: Fn(&I) -> Cow<'_, Request>> Exchange<I, P> {
-    pub(super) fn new(client: &Client, prepare: P) -> Self {
+impl<I, R, P> Exchange<I, R, P>
+where
+    R: Fn(&Client, &I) -> Cost,
+    P: Fn(&I) -> Cow<'_, Request>,
+{
+    pub(super) fn new(client: &Client, reserve: R, prepare: P) -> Self {
         Self {
             client: client.clone(),
+            reserve,
             prepare,
             item: std::marker::PhantomData,
         }
@@ -48,9 +54,10 @@ pub(crate) struct Failed {
     pub(crate) usage: Option<Usage>,
 }
 
-impl<I, P> Job for Exchange<I, P>
+impl<I, R, P> Job for Exchange<I, R, P>
 where
     I: Send,
+    R: Fn(&Client, &I) -> Cost + Sync,
     P: Fn(&I) -> Cow<'_, Request> + Sync,
 {
     type Input = I;
@@ -58,10 +65,7 @@ where
     type Error = Failed;
 
     fn cost(&self, input: &I) -> Result<Cost> {
-        if !self.client.limiter().limits_tokens() {
-            return Ok(Cost::ONE);
-        }
-        Ok(self.client.reserve(&(self.prepare)(input)))
+        Ok((self.reserve)(&self.client, input))
     }
 
     fn attempt(&self, input: &I, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
@@ -92,6 +96,14 @@ impl Client {
                 cost::estimate(&request.body, self.typical_output(&request.path))
             }),
         )
+    }
+
+    /// As [`reserve`](Self::reserve), for a chat of one message.
+    pub(super) fn reserve_chat(&self, prompt: &str) -> Cost {
+        if !self.limiter().limits_tokens() {
+            return Cost::ONE;
+        }
+        Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
     }
 
     /// One attempt, with a permit held.

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde_json::{Map, Value};
 
 /// The path of chat completions under an API root.
 pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
@@ -111,7 +112,7 @@ impl fmt::Debug for Request {
 pub struct Chat<C = ()> {
     pub(super) client: C,
     model: String,
-    messages: Vec<Value>,
+    messages: Vec<Message>,
     fields: Map<String, Value>,
 }
 
@@ -127,17 +128,13 @@ impl<C> Chat<C> {
 
     /// Adds a system message in front.
     pub fn system(mut self, text: impl Into<String>) -> Self {
-        let text: String = text.into();
-        self.messages
-            .insert(0, json!({"role": "system", "content": text}));
+        self.messages.insert(0, Message::new("system", text));
         self
     }
 
     /// Adds a message: `role` is `user`, `assistant`, `system`, ...
     pub fn message(mut self, role: &str, content: impl Into<String>) -> Self {
-        let content: String = content.into();
-        self.messages
-            .push(json!({"role": role, "content": content}));
+        self.messages.push(Message::new(role, content));
         self
     }
 
@@ -153,10 +150,57 @@ impl<C> Chat<C> {
     }
 
     pub(super) fn into_request(self) -> Request {
-        let mut body = self.fields;
-        body.insert("model".to_owned(), self.model.into());
-        body.insert("messages".to_owned(), self.messages.into());
-        Request::post(CHAT_PATH, Value::Object(body).to_string())
+        let body = serde_json::to_vec(&self).expect("strings and JSON values are JSON");
+        Request::post(CHAT_PATH, body)
+    }
+}
+
+/// The body, its fields in the order of their names.
+impl<C> Serialize for Chat<C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = [MESSAGES, MODEL];
+        let others = self.fields.keys().map(String::as_str);
+        let mut names: Vec<&str> = others
+            .filter(|name| !own.contains(name))
+            .chain(own)
+            .collect();
+        names.sort_unstable();
+        let mut body = serializer.serialize_map(Some(names.len()))?;
+        for name in names {
+            match name {
+                MESSAGES => body.serialize_entry(name, &self.messages)?,
+                MODEL => body.serialize_entry(name, &self.model)?,
+                _ => body.serialize_entry(name, &self.fields[name])?,
+            }
+        }
+        body.end()
+    }
+}
+
+const MESSAGES: &str = "messages";
+const MODEL: &str = "model";
+
+#[derive(Clone, Debug)]
+struct Message {
+    role: String,
+    content: String,
+}
+
+impl Message {
+    fn new(role: &str, content: impl Into<String>) -> Self {
+        Self {
+            role: role.to_owned(),
+            content: content.into(),
+        }
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut message = serializer.serialize_struct("Message", 2)?;
+        message.serialize_field("content", &self.content)?;
+        message.serialize_field("role", &self.role)?;
+        message.end()
     }
 }
 

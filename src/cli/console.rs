@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::bar;
+use super::words::in_flags;
 use crate::Error;
 use crate::escape::printable;
 
@@ -69,14 +70,14 @@ impl Console {
     pub(crate) fn warn(&self, text: &str) {
         match self.voice {
             Voice::Quiet => {}
-            Voice::People => self.print("warning: ", text),
-            Voice::Json => self.json(&json!({ "event": "warning", "text": text })),
+            Voice::People => self.print("warning: ", &in_flags(text)),
+            Voice::Json => self.json(&json!({ "event": "warning", "text": in_flags(text) })),
         }
     }
 
     /// What went wrong, with its causes. Never kept quiet.
     pub(crate) fn error(&self, error: &Error) {
-        let text = with_causes(error);
+        let text = in_flags(&with_causes(error));
         match self.voice {
             Voice::Quiet | Voice::People => self.print("error: ", &text),
             Voice::Json => self.json(&json!({ "event": "error", "text": text })),

@@ -19,14 +19,14 @@ impl Terms {
     pub(super) fn check(&self) -> Result<()> {
         let refused = |what| Err(Error::new(ErrorKind::Config, what));
         if self.max_cost.is_some() && self.price.is_none() {
-            return refused("--max-cost counts what tokens cost: give their --price, too");
+            return refused("`max_cost` counts what tokens cost: give their `price`, too");
         }
         if self.max_cost == Some(Usd::ZERO) {
-            return refused("--max-cost 0 allows no request at all: give more, or leave it out");
+            return refused("`max_cost` 0 allows no request at all: give more, or leave it out");
         }
         if self.max_tokens == Some(0) {
             return refused(
-                "--token-budget 0 allows no request at all: give more, or leave it out",
+                "`token_budget` 0 allows no request at all: give more, or leave it out",
             );
         }
         Ok(())
@@ -111,11 +111,11 @@ impl Budget {
     pub(super) fn exhausted(&self) -> Option<Error> {
         let spent = self.spent();
         let why = if let Some((cost, most)) = self.over_cost(spent) {
-            format!("--max-cost {most}: this run has spent {cost} USD")
+            format!("`max_cost` {most}: this run has spent {cost} USD")
         } else {
             let most = self.over_tokens(spent)?;
             let tokens = spent.tokens();
-            format!("--token-budget {most}: this run has taken {tokens} model tokens")
+            format!("`token_budget` {most}: this run has taken {tokens} model tokens")
         };
         Some(Error::new(
             ErrorKind::Budget,
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(why.kind(), ErrorKind::Budget);
         let why = why.to_string();
         assert!(
-            why.contains("--max-cost 3") && why.contains("5 USD"),
+            why.contains("`max_cost` 3") && why.contains("5 USD"),
             "{why}"
         );
         assert_eq!(budget.cost().unwrap().to_string(), "5");
@@ -182,7 +182,7 @@ mod tests {
         assert!(budget.spend(&usage(1, 1)));
         let why = budget.exhausted().unwrap().to_string();
         assert!(
-            why.contains("--token-budget 10") && why.contains("11 model"),
+            why.contains("`token_budget` 10") && why.contains("11 model"),
             "{why}"
         );
         assert_eq!(budget.cost(), None);
@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn bounds_that_cannot_be_meant_are_refused() {
         for (terms, word) in [
-            (terms("", "1", None), "--price"),
-            (terms("1,1", "0", None), "--max-cost"),
-            (terms("", "", Some(0)), "--token-budget"),
+            (terms("", "1", None), "`price`"),
+            (terms("1,1", "0", None), "`max_cost`"),
+            (terms("", "", Some(0)), "`token_budget`"),
         ] {
             let error = terms.check().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

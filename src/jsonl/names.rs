@@ -133,20 +133,20 @@ impl Places {
         }
         if output.is(&input) {
             return Err(config(format!(
-                "output {} is the input: it would be written over; name another with -o",
+                "output {} is the input: it would be written over; name another (`output`)",
                 self.output
             )));
         }
         if errors.is(&input) {
             return Err(config(format!(
-                "errors file {} is the input: it would be written over; name another with --errors",
+                "errors file {} is the input: it would be written over; name another (`errors`)",
                 self.errors
             )));
         }
         let one_stream = self.output == Place::Stream && self.errors == Place::Stream;
         if errors.is(&output) && !one_stream {
             return Err(config(format!(
-                "errors file {} is the output, which takes successes only; name another with --errors",
+                "errors file {} is the output, which takes successes only; name another (`errors`)",
                 self.errors
             )));
         }
@@ -160,7 +160,7 @@ impl Places {
             ("output", &self.output),
             ("errors file", &self.errors),
         ];
-        for ((role, owner), flag) in all[1..].iter().zip(["-o", "--errors"]) {
+        for ((role, owner), setting) in all[1..].iter().zip(["`output`", "`errors`"]) {
             let Place::File(owner_path) = owner else {
                 continue;
             };
@@ -172,7 +172,7 @@ impl Places {
                     {
                         return Err(config(format!(
                             "{other_role} {other} has the name of a file that a run makes beside \
-                             {role} {owner}: name another {role} with {flag}"
+                             {role} {owner}: name another {role} ({setting})"
                         )));
                     }
                 }
@@ -447,10 +447,20 @@ mod tests {
         let folder = Folder::new();
         for name in ["o.jsonl.lock", "o.jsonl.tollgate-new", "o.jsonl.rejected"] {
             fs::write(folder.path(name), "").unwrap();
-            folder.refused(name, "o.jsonl", "e.jsonl", "name another output with -o");
-            folder.refused(name, "x.jsonl", "o.jsonl", "name another errors file with");
-            folder.refused("p.jsonl", "o.jsonl", name, "name another output with -o");
-            folder.refused("p.jsonl", name, "o.jsonl", "name another errors file with");
+            folder.refused(name, "o.jsonl", "e.jsonl", "name another output (`output`)");
+            folder.refused(
+                name,
+                "x.jsonl",
+                "o.jsonl",
+                "name another errors file (`errors`)",
+            );
+            folder.refused("p.jsonl", "o.jsonl", name, "name another output (`output`)");
+            folder.refused(
+                "p.jsonl",
+                name,
+                "o.jsonl",
+                "name another errors file (`errors`)",
+            );
             folder.resolve("p.jsonl", name, "e.jsonl").unwrap();
         }
     }

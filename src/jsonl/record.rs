@@ -41,7 +41,7 @@ pub(crate) struct Response<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure<'a> {
-    /// `timeout`, `connection_error`, `cancelled`, `budget_exhausted`, `invalid_request_line`, ...
+    /// `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`.
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
 }
@@ -178,8 +178,9 @@ fn openai(out: &mut Vec<u8>, id: &str, record: &Record<'_>) {
     }
 }
 
-/// `result` is tagged by `type`: `succeeded` with the message, `errored` with the error object,
-/// `canceled` or `expired` alone (anthropic-sdk-python, `types/messages/message_batch_*_result.py`).
+/// `result` is tagged by `type`: `succeeded` with the message or `errored` with the error object
+/// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled` and
+/// `expired`, are of rows that have no record here.
 fn anthropic(out: &mut Vec<u8>, record: &Record<'_>) {
     let mut object = Object { out, empty: true };
     object.optional("custom_id", record.custom_id);
@@ -190,12 +191,6 @@ fn anthropic(out: &mut Vec<u8>, record: &Record<'_>) {
         (Some(response), None, Some(body)) if is_success(response.status) => {
             out.extend_from_slice(b"{\"type\":\"succeeded\",\"message\":");
             one_line(out, body);
-        }
-        (_, Some(failure), _) if failure.code == "cancelled" => {
-            out.extend_from_slice(b"{\"type\":\"canceled\"");
-        }
-        (_, Some(failure), _) if failure.code == "batch_expired" => {
-            out.extend_from_slice(b"{\"type\":\"expired\"");
         }
         (Some(_), None, Some(body)) if is_anthropics_error(body) => {
             out.extend_from_slice(b"{\"type\":\"errored\",\"error\":");
@@ -242,7 +237,6 @@ const INVALID_REQUEST_ERROR: &str = "invalid_request_error";
 fn kind_of_code(code: &str) -> &'static str {
     match code {
         "timeout" => "timeout_error",
-        "budget_exhausted" => "billing_error",
         "invalid_request_line" | "rejected" => INVALID_REQUEST_ERROR,
         _ => API_ERROR,
     }
@@ -505,7 +499,6 @@ mod tests {
             "timeout",
             "connection_error",
             "invalid_response",
-            "budget_exhausted",
             "rejected",
             "invalid_request_line",
         ] {
@@ -548,12 +541,6 @@ mod tests {
             (
                 failed("timeout", "late"),
                 made("timeout_error", "late"),
-                false,
-            ),
-            (failed("cancelled", "x"), json!({"type": "canceled"}), false),
-            (
-                failed("batch_expired", "x"),
-                json!({"type": "expired"}),
                 false,
             ),
         ] {

@@ -75,8 +75,8 @@ impl Changes {
             ErrorKind::Config,
             format!(
                 "input {name}: these requests have changed since they were answered:\n  {}\ngive them \
-                 other ids, keep their old answers with --force-resume, or start anew with \
-                 --overwrite",
+                 other ids, keep their old answers with `force_resume`, or start anew with \
+                 `overwrite`",
                 list(lines, self.all)
             ),
         )

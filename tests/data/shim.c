@@ -5,7 +5,9 @@
  *            write=N: from the N-th on, half of a write is taken and then none (EIO);
  *            sync=N: from the N-th on, bringing it to the disk fails (EIO);
  *            stuck: write=1, and it cannot be cut back either
- * SHIM_LOG   a file that gets a line for each call: write, sync, cut */
+ *            unlockable: there are no locks (ENOLCK);
+ *            clock: the time of day steps by two hours, back and forth, whatever the file
+ * SHIM_LOG   a file that gets a line for each call: write, sync, cut, lock, clock */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -13,10 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
-static int writes, syncs;
+static int writes, syncs, looks;
 
 static int ends_with(const char *text, const char *end)
 {
@@ -116,4 +120,27 @@ int ftruncate64(int fd, off64_t length)
             return fail();
     }
     return ((int (*)(int, off64_t))dlsym(RTLD_NEXT, "ftruncate64"))(fd, length);
+}
+
+int flock(int fd, int operation)
+{
+    if (strcmp(mode(), "unlockable") == 0 && is_the_file(fd)) {
+        note("lock\n");
+        errno = ENOLCK;
+        return -1;
+    }
+    return ((int (*)(int, int))dlsym(RTLD_NEXT, "flock"))(fd, operation);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real)
+        real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int outcome = real(clock, time);
+    if (outcome == 0 && clock == CLOCK_REALTIME && strcmp(mode(), "clock") == 0) {
+        note("clock\n");
+        time->tv_sec += __sync_add_and_fetch(&looks, 1) % 2 ? 3600 : -3600;
+    }
+    return outcome;
 }

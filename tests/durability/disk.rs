@@ -12,17 +12,17 @@ use crate::desk::ids;
 use crate::provider::{Provider, id, requests};
 use crate::tool::{Ended, Folder, Tool};
 
-const ROWS: usize = 60;
+pub(crate) const ROWS: usize = 60;
 const RUN: [&str; 4] = ["run", "p.jsonl", "-c", "4"];
 
-struct Disk {
-    folder: Folder,
-    provider: Provider,
+pub(crate) struct Disk {
+    pub(crate) folder: Folder,
+    pub(crate) provider: Provider,
 }
 
 impl Disk {
     /// Every tenth row fails for good.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Folder::new();
         folder.write("p.jsonl", requests(ROWS));
         let provider = Provider::start(|row| row % 10 == 9);
@@ -40,7 +40,7 @@ impl Disk {
 
     /// A run without the fault: it asks for nothing that was recorded, and ends with every row in
     /// its file.
-    fn rerun(&self) {
+    pub(crate) fn rerun(&self) {
         let recorded = [self.ids("p.results.jsonl"), self.ids("p.errors.jsonl")].concat();
         let before = self.provider.count();
         self.tool().run().code(1);
@@ -147,7 +147,7 @@ fn shim() -> Option<PathBuf> {
 
 impl Disk {
     /// A run in which this is done to the file; `None` where there is no shim.
-    fn shimmed(&self, file: &str, fault: &str, more: &[&str]) -> Option<Ended> {
+    pub(crate) fn shimmed(&self, file: &str, fault: &str, more: &[&str]) -> Option<Ended> {
         let shim = shim()?;
         let arguments = [&RUN[..], more].concat();
         let tool = self.provider.tool(&self.folder, &arguments);
@@ -161,7 +161,7 @@ impl Disk {
         Some(ended)
     }
 
-    fn calls(&self, name: &str) -> usize {
+    pub(crate) fn calls(&self, name: &str) -> usize {
         self.folder
             .read("shim.log")
             .lines()

@@ -1,12 +1,15 @@
 //! A results file in which bytes have gone wrong since: refused by its line, repaired when told.
 
+use std::collections::HashSet;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use tollgate::ErrorKind;
 
 use crate::desk::{Desk, ids};
 use crate::provider::{Provider, id, requests};
-use crate::tool::Folder;
+use crate::tool::{Folder, until};
 
 const ROWS: usize = 12;
 
@@ -32,7 +35,7 @@ fn a_byte_gone_wrong_anywhere_is_refused_by_its_line_and_repaired_when_told() {
         desk.write("p.results.jsonl", &broken);
         let refused = desk.run_with(|run| run).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Config);
-        for words in ["line 2", "--repair"] {
+        for words in ["line 2", "`repair`"] {
             assert!(refused.to_string().contains(words), "at {at}: {refused}");
         }
         assert!(desk.sent().is_empty());
@@ -91,4 +94,56 @@ fn several_bad_lines_and_a_torn_end_are_repaired_together() {
         rejected,
         [&lines[2][..], &lines[5], &lines[6], b""].join(&b'\n')
     );
+}
+
+#[test]
+fn a_repair_that_is_killed_loses_neither_a_record_nor_a_line_it_moves_aside() {
+    const ROWS: usize = 10_000;
+    const KILLS: usize = 8;
+    let folder = Folder::new();
+    folder.write("p.jsonl", requests(ROWS));
+    let is_bad = |row: usize| row % 10 == 3;
+    let lines: Vec<String> = (0..ROWS)
+        .map(|row| {
+            let record = format!(
+                "{{\"id\":\"x\",\"custom_id\":\"{}\",\"response\":{{\"status_code\":200,\"request_id\":\"r\",\"body\":{{}}}},\"error\":null}}",
+                id(row)
+            );
+            let end = if is_bad(row) { "?" } else { "" };
+            record + end + "\n"
+        })
+        .collect();
+    let provider = Provider::start(|_| false);
+    let repair = ["run", "p.jsonl", "-q", "-c64", "--repair"];
+    for kill in 0..KILLS {
+        let _none_at_first = fs::remove_file(folder.path("p.results.jsonl.rejected"));
+        folder.write("p.results.jsonl", lines.concat());
+        let mut running = provider.tool(&folder, &repair).start();
+        until("lines are moved", || folder.has("p.results.jsonl.rejected"));
+        // Each time a little later: while they are moved, while the rest is written anew, and after.
+        thread::sleep(Duration::from_micros(1_500 * kill as u64));
+        running.child().kill().expect("it is ours");
+        running.child().wait().expect("it ends");
+        let there = folder.read("p.results.jsonl");
+        let aside = folder.read("p.results.jsonl.rejected");
+        let found: HashSet<&str> = there.lines().chain(aside.lines()).collect();
+        for line in &lines {
+            assert!(found.contains(line.trim_end()), "lost: {line}");
+        }
+    }
+    provider.tool(&folder, &repair).run().code(0);
+    let mut found = ids(folder.read("p.results.jsonl").as_bytes());
+    let mut expected: Vec<String> = (0..ROWS).map(id).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert!(found == expected, "each row once");
+    let aside = folder.read("p.results.jsonl.rejected");
+    let aside: HashSet<&str> = aside.lines().collect();
+    for row in (0..ROWS).filter(|&row| is_bad(row)) {
+        assert!(
+            aside.contains(lines[row].trim_end()),
+            "lost: {}",
+            lines[row]
+        );
+    }
 }

@@ -50,6 +50,6 @@ fn a_bound_on_the_cost_needs_a_price() {
     let run = desk.run_with(fine, |run| run.max_cost("1".parse().unwrap()));
     let error = run.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("--price"), "{error}");
+    assert!(error.to_string().contains("`price`"), "{error}");
     assert_eq!(desk.sent(), 0);
 }

@@ -214,7 +214,7 @@ fn all_requests_that_have_changed_are_counted_and_the_first_are_named() {
     let told = desk.run_with(fine, |run| run).unwrap_err().to_string();
     assert!(told.contains("line 1: \"id-0\"") && told.contains("line 20: \"id-19\""));
     assert!(
-        told.contains("and 20 more") && told.contains("--force-resume"),
+        told.contains("and 20 more") && told.contains("force_resume"),
         "{told}"
     );
     assert!(!told.contains("id-20"), "{told}");

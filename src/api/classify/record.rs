@@ -43,8 +43,8 @@ const INVALID_REQUEST_LINE: &str = "invalid_request_line";
 const REJECTED: &str = "rejected";
 
 /// The `error.code` of a record without an HTTP answer, from the closed list of the results format:
-/// `timeout`, `connection_error`, `invalid_response`, `cancelled`, `budget_exhausted`, `rejected`,
-/// `invalid_request_line` and, from a provider's own batches, `batch_expired`.
+/// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. What is
+/// cancelled, or stops a run, makes no record; it would be one of a failure that passes.
 ///
 /// [`passing`] says of every record what [`ErrorKind::is_passing`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
@@ -59,9 +59,11 @@ pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
         | ErrorKind::RateLimited
         | ErrorKind::Overloaded
         | ErrorKind::Server
-        | ErrorKind::ServerDelay => "connection_error",
-        ErrorKind::Cancelled | ErrorKind::Io => "cancelled",
-        ErrorKind::Quota | ErrorKind::Budget => "budget_exhausted",
+        | ErrorKind::ServerDelay
+        | ErrorKind::Cancelled
+        | ErrorKind::Io
+        | ErrorKind::Quota
+        | ErrorKind::Budget => "connection_error",
         ErrorKind::Config
         | ErrorKind::Nested
         | ErrorKind::NeverFits
@@ -131,8 +133,6 @@ mod tests {
         for (status, body, code, expected) in [
             (None, "", Some("timeout"), true),
             (None, "", Some("connection_error"), true),
-            (None, "", Some("cancelled"), true),
-            (None, "", Some("budget_exhausted"), true),
             (None, "", Some("batch_expired"), true),
             (None, "", Some("invalid_request_line"), false),
             (None, "", Some("batch_cancelled"), true),

@@ -35,13 +35,13 @@ impl Locks {
     /// # Errors
     /// [`ErrorKind::Config`] if another run holds one, or what is there is no lock, naming both.
     pub(crate) fn take(places: &Places, in_flight: usize) -> Result<Self> {
-        let take = |place: &Place, role, flag| match place {
-            Place::File(path) if may_be_locked(path) => Lock::take(path, role, flag, in_flight),
+        let take = |place: &Place, role, setting| match place {
+            Place::File(path) if may_be_locked(path) => Lock::take(path, role, setting, in_flight),
             Place::File(_) | Place::Stream => Ok(None),
         };
         Ok(Self {
-            output: take(&places.output, "output", "-o")?,
-            errors: take(&places.errors, "errors file", "--errors")?,
+            output: take(&places.output, "output", "`output`")?,
+            errors: take(&places.errors, "errors file", "`errors`")?,
         })
     }
 
@@ -92,13 +92,13 @@ enum Tried {
 
 impl Lock {
     /// `None` where the system cannot lock.
-    fn take(path: &Path, role: &str, flag: &str, in_flight: usize) -> Result<Option<Self>> {
+    fn take(path: &Path, role: &str, setting: &str, in_flight: usize) -> Result<Option<Self>> {
         let shown = Place::File(path.to_owned());
         let lock = companion(path, LOCK);
         let lock_shown = Place::File(lock.clone());
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another with {flag}"
+                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another ({setting})"
             ))
             .with_source(error)
         };
@@ -113,7 +113,7 @@ impl Lock {
                     }
                     return Err(config(format!(
                         "{role} {shown} is being written by {by} (lock {lock_shown}): wait for it, \
-                         or name another with {flag}"
+                         or name another ({setting})"
                     )));
                 }
                 Tried::Unsupported(error) => {
@@ -138,8 +138,8 @@ impl Lock {
             }
         }
         Err(config(format!(
-            "the lock {lock_shown} keeps changing hands: run again, or name another {role} with \
-             {flag}"
+            "the lock {lock_shown} keeps changing hands: run again, or name another {role} \
+             ({setting})"
         )))
     }
 
@@ -296,13 +296,13 @@ mod tests {
         let told = fs::read_to_string(lock(&folder)).unwrap();
         assert_eq!(told, format!("{id}\n20 in flight at most\n"));
         let by = format!("by process {id} ");
-        refused(&folder, &["output", &by, "o.jsonl.lock", "-o"]);
+        refused(&folder, &["output", &by, "o.jsonl.lock", "`output`"]);
         let errors_only = Places {
             output: Place::Stream,
             ..places(&folder)
         };
         let error = Locks::take(&errors_only, 1).unwrap_err().to_string();
-        assert!(error.contains("--errors"), "{error}");
+        assert!(error.contains("`errors`"), "{error}");
         assert_eq!(fs::read_to_string(lock(&folder)).unwrap(), told);
         drop(first);
         assert_eq!(names(&folder), 0);
@@ -351,7 +351,7 @@ mod tests {
         ] {
             let folder = TempDir::new().unwrap();
             fs::write(lock(&folder), text).unwrap();
-            refused(&folder, &["o.jsonl.lock", "something else", "-o"]);
+            refused(&folder, &["o.jsonl.lock", "something else", "`output`"]);
             assert_eq!(fs::read_to_string(lock(&folder)).unwrap(), text);
         }
         let folder = TempDir::new().unwrap();

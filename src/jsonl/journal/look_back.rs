@@ -381,23 +381,23 @@ impl Fault {
         let message = match self.what {
             _ if opening.overwrite => format!(
                 "output {path:?}, line {number}: not a simulated answer, and a simulated run writes \
-                 over nothing else: name another output with -o, or move this file away"
+                 over nothing else: name another output (`output`), or move this file away"
             ),
             What::Other => format!(
                 "output {path:?}, line {number}: not a result record. If this is a results file all \
-                 the same, --repair moves such lines to {:?} and asks for their rows again; else \
-                 name another with -o, or start anew with --overwrite",
+                 the same, `repair` moves such lines to {:?} and asks for their rows again; else \
+                 name another (`output`), or start anew with `overwrite`",
                 companion(path, REJECTED)
             ),
             What::Mixed { simulated } => {
                 let (there, now, anew) = if simulated {
-                    ("a simulated", "paid", ", or start anew with --overwrite")
+                    ("a simulated", "paid", ", or start anew with `overwrite`")
                 } else {
                     ("a paid", "simulated", "")
                 };
                 format!(
                     "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed \
-                     with those: name another output with -o{anew}"
+                     with those: name another output (`output`){anew}"
                 )
             }
         };
@@ -411,7 +411,7 @@ fn mixed_errors(path: &Path, number: u64) -> Error {
         ErrorKind::Config,
         format!(
             "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
-             name another output with -o, or another file with --errors"
+             name another output (`output`), or another file with `errors`"
         ),
     )
 }
@@ -422,7 +422,7 @@ fn other_errors(path: &Path) -> Error {
         ErrorKind::Config,
         format!(
             "errors file {path:?} exists and holds something else than failed rows: name another \
-             with --errors, or move it away"
+             with `errors`, or move it away"
         ),
     )
 }
