@@ -178,6 +178,7 @@
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.
 //! - [Build scripts](_guide::build_scripts): few dependencies, and no network on an ordinary build.
 //! - [Why](_guide::why): the design, question by question.
+//! - [Threads or async?](_guide::threads_or_async): what was measured, and where async is better.
 //! - [Changelog](_guide::changelog).
 
 #[cfg(any(doc, doctest))]

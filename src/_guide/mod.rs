@@ -10,4 +10,5 @@ pub mod changelog;
 pub mod limits;
 pub mod retries;
 pub mod testing;
+pub mod threads_or_async;
 pub mod why;

@@ -11,7 +11,8 @@
 //! thread that waits for a socket costs its stack as far as it was touched, and no time. What makes
 //! threads dear in practice is what is kept with them and how they are woken, so that is where this
 //! crate takes trouble: buffers are borrowed only while bytes move, and nobody is woken for
-//! nothing.
+//! nothing. [Threads or async?](super::threads_or_async) has the figures, and where async is the
+//! better tool.
 //!
 //! # Why are requests not rayon tasks?
 //!

@@ -1,0 +1,115 @@
+//! Threads or async? What was measured, how, and where async is the better tool.
+//!
+//! The question is narrow: many requests to an AI API, each of which takes from half a second to
+//! minutes, from one process. A thread that waits for a socket takes no time, and of memory its stack
+//! as far as it was touched. So what do blocking threads cost for this job, beside an async runtime?
+//!
+//! # What was measured
+//!
+//! | | `chat_all` | `for_each` | reqwest + tokio | async-openai | ureq by hand, defaults | ureq by hand, small buffers | raw sockets | Python, aiohttp |
+//! |---|---|---|---|---|---|---|---|---|
+//! | **4,000 in flight**, 16,000 × 1 s: wall (ideal 4.000 s) | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | CPU a request, µs | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | peak memory, MiB | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | **1,000 in flight**, 4,000 × 1 s: wall (ideal 4.000 s) | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | CPU a request, µs | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | peak memory, MiB | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | **the same over TLS**: wall (ideal 4.000 s) | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | CPU a request, µs | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | peak memory, MiB | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | **64 at once**, 20,000 × 0 ms: requests a second | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | CPU a request, µs | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | **50 at once**, 100 × 500 ms: wall (ideal 1.000 s) | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//! | **1,000 cold TLS connections**, 100 ms round trip: wall (ideal 0.300 s) | @@ | @@ | @@ | @@ | @@ | @@ | @@ | @@ |
+//!
+//! Medians of @@ rounds on @@, Linux @@, both cores shared by client and server: @@ (date), tollgate
+//! @@, reqwest @@ on tokio @@, async-openai @@, ureq @@, rustls @@. reqwest's column is the better of
+//! its two ways, a task for each request and a stream of futures. Proportions carry over to other
+//! machines; milliseconds do not.
+//!
+//! # How
+//!
+//! One command does all of it again, on a Linux machine where nothing else runs, and leaves the
+//! tables, a plot and every single run:
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/peers/Cargo.toml
+//! ```
+//!
+//! - **One server** for all, in a process of its own: HTTP/1.1 with keep-alive, an event loop to each
+//!   core, 1 kB up and 1.5 kB down, every answer held back for the latency of its row. It is not what
+//!   is measured: raw sockets, which send ready bytes and look at nothing, are the floor of each row,
+//!   and the tables say whether any client came below it.
+//! - **Each client is a program of its own**, built on its own, so that nobody's features are
+//!   compiled into another's dependencies, with cargo's default release profile, for that is what a
+//!   library's users get (`--tuned` adds the profile of this crate's tool).
+//! - **In turn**: round after round, every client in each, so that a machine's moods meet all of them.
+//!   Medians of the rounds. A run in which one answer was missing, or one request too many came in,
+//!   is a failure and no figure.
+//! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU** is
+//!   user and system time of the whole client process; **memory** its greatest resident size (`VmHWM`).
+//! - **What is switched on.** Here: the gate with requests, model tokens and places in flight (only
+//!   the places bind), retries, the limits in each answer's headers, usage settled with the gate,
+//!   and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and the usage, as
+//!   the others do. There: so many at once, the fields that are wanted out of the JSON, the
+//!   answers in the order of the questions; no gate, and no retries but async-openai's own.
+//!
+//! # What it cannot show
+//!
+//! - Client and server share the cores, and the network is a loopback: no loss, no jitter, no slow
+//!   start. The far row only holds back the server's first words; its kernel accepts at once.
+//! - Resident size leaves out what the kernel keeps: for each connection the socket's buffers, which
+//!   all clients pay, and for each thread a kernel stack of 16 KiB and some page table, which only
+//!   threads pay. At 4,000 in flight that is 63 MiB more, and a container's limit counts them. Add
+//!   them to the columns of threads when memory is what you are short of.
+//! - All of it is HTTP/1.1, where a request in flight is a connection. ureq has no HTTP/2. reqwest
+//!   does, and to a server that speaks it, many requests can share a connection and its TLS; that
+//!   was not measured.
+//! - Linux on x86-64 alone. Other systems' threads cost otherwise.
+//!
+//! # Where async is the better tool
+//!
+//! By the number of requests in flight, in one process:
+//!
+//! | In flight | |
+//! |---|---|
+//! | up to 1,000 | as you like it: take what the rest of your program is written with |
+//! | to some 4,000 | what the table covers; threads do it, and 16 KiB each is to be had |
+//! | to some 10,000 | threads still start, but their kernel stacks come to 160 MiB; async needs none |
+//! | above | async. A thread takes four mappings, and Linux gives a process 65,530: 16,000 threads are the end |
+//!
+//! A provider's limit comes before that, as a rule: 10,000 requests a minute of 5 s each are 833 in
+//! flight. Whatever the number:
+//!
+//! - **Connections that are idle most of the time** (web sockets, long polls, a proxy's clients): a
+//!   thread for each that does nothing but exist is a waste, in tens of thousands an impossible one.
+//! - **Streams merged as they come**: tokens of hundreds of answers shown side by side. A task can
+//!   wait for any of them; a thread waits for one. This crate has no streaming at all.
+//! - **Thousands to be cancelled, often, one by one**: a future is dropped and gone. A thread has to
+//!   be brought back out of the kernel: [`Cancel::abort`](crate::Cancel::abort) shuts the sockets of a
+//!   run down, all of them, and a look-up or a connect outlasts it, up to the connect timeout.
+//! - **Where threads are few**: a container's limit on processes counts threads, a service may have
+//!   been given some hundreds, some platforms have none. A pool that is refused a thread goes on with
+//!   those it has, which is safe, and slower.
+//! - **A program that is async already.** It has the runtime, and its libraries are made for it. Call
+//!   this crate from there on a blocking thread, if it is for the gate, the retries and the files.
+//!
+//! # How many threads will it be?
+//!
+//! Not as many as are allowed: as many as are in flight, rate × latency ([why](super::why)). A
+//! [`Monitor`](crate::Monitor) has the peak of a run:
+//!
+//! ```
+//! use tollgate::{Limiter, Monitor, Pool, Rate};
+//!
+//! let limiter = Limiter::builder().concurrency(1_000).requests(Rate::per_second(500)).burst(1);
+//! let monitor = Monitor::new();
+//! let pool = Pool::from_limiter(limiter.build()?)?.with_monitor(&monitor);
+//! let doubled = pool.map(&[1, 2, 3, 4, 5, 6], |n| 2 * n);
+//! assert_eq!(doubled.len(), 6);
+//! assert!(monitor.snapshot().threads_peak < 10); // of 1,000 that it might have started
+//! # Ok::<(), tollgate::Error>(())
+//! ```
+//!
+//! The library leaves the process's limit on open files as it is, often 1,024, and each request in
+//! flight is one; the tool raises it as far as it may.
