@@ -62,7 +62,7 @@
 //!   all clients pay, and for each thread a kernel stack of 16 KiB and some page table, which only
 //!   threads pay. At 4,000 in flight that is 63 MiB more, and a container's limit counts them. Add
 //!   them to the columns of threads when memory is what you are short of.
-//! - All of it is HTTP/1.1, where a request in flight is a connection. ureq has no HTTP/2. reqwest
+//! - All of it is HTTP/1.1, where a request in flight is a connection. This crate has no HTTP/2. reqwest
 //!   does, and to a server that speaks it, many requests can share a connection and its TLS; that
 //!   was not measured.
 //! - Linux on x86-64 alone. Other systems' threads cost otherwise.
