@@ -150,6 +150,7 @@ impl<C> Chat<C> {
     }
 
     pub(super) fn into_request(self) -> Request {
+        // Written into memory: it neither runs full nor refuses a string.
         let body = serde_json::to_vec(&self).expect("strings and JSON values are JSON");
         Request::post(CHAT_PATH, body)
     }

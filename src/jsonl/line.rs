@@ -229,6 +229,7 @@ impl Prompts {
     }
 
     fn request(&self, prompt: &str, number: u64) -> RequestLine {
+        // `before` and `after` are of this module's making: what a user gave is quoted.
         let body = [&self.before, quoted(prompt).as_str(), &self.after].concat();
         // The whole body and not the prompt alone: another model is another question.
         let hash = LineHash::of(body.as_bytes());

@@ -5,12 +5,13 @@
 
 use std::io::Write as _;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::asked::{Asked, wrong_type};
 use super::chance::Digest;
 use super::refusal::Refusal;
-use super::text::{Text, base64, embed};
+use super::text::{Text, embed};
 
 /// A request as far as the endpoints look at it.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +262,7 @@ fn embeddings(asked: &mut Asked) -> Result<Content, Refusal> {
             let vector = embed(*identity, dimensions);
             let embedding = if packed {
                 let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-                Value::String(base64(&bytes))
+                Value::String(BASE64_STANDARD.encode(&bytes))
             } else {
                 json!(vector)
             };

@@ -76,25 +76,6 @@ pub(super) fn embed(identity: u64, dimensions: usize) -> Vec<f32> {
     vector.into_iter().map(|x| x as f32).collect()
 }
 
-/// Base64 with the standard alphabet and padding (RFC 4648, section 4).
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |index| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            if place <= group.len() {
-                let sextet = bits >> (18 - 6 * place) & 63;
-                out.push(char::from(ALPHABET[sextet as usize]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
-
 const WORDS: [&str; 64] = [
     "a", "about", "after", "answer", "around", "because", "before", "bridge", "carries", "clear",
     "comes", "course", "draws", "early", "every", "field", "first", "from", "gate", "gives",
@@ -126,22 +107,6 @@ mod tests {
     fn choices_and_requests_differ() {
         assert_ne!(compose(42, 0, 500).words, compose(42, 1, 500).words);
         assert_ne!(compose(42, 0, 500).words, compose(43, 0, 500).words);
-    }
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        // RFC 4648, section 10.
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
     }
 
     #[test]

@@ -74,7 +74,12 @@ impl Done {
 /// connections, and stops with the last answer; CPU time and memory are those of the whole process,
 /// the closing of connections included.
 pub fn main(client: impl FnOnce(&Task) -> Result<Done>) -> ExitCode {
-    match run(client) {
+    say(run(client))
+}
+
+/// Prints the one line of figures that the driver reads, or why there is none.
+pub fn say(outcome: Result<String>) -> ExitCode {
+    match outcome {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS

@@ -12,6 +12,7 @@ use std::time::Instant;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use peers::gate::{Gate, Grants};
+use peers::task::say;
 use peers::{Result, figures};
 use tollgate::{Cost, Limiter, Rate};
 
@@ -21,16 +22,7 @@ fn main() -> ExitCode {
         .ok_or_else(|| "started by the driver: cargo run --release in benches/peers".into())
         .and_then(|gate| run(&serde_json::from_str(&gate)?))
         .and_then(|grants| Ok(serde_json::to_string(&grants)?));
-    match outcome {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    say(outcome)
 }
 
 fn run(gate: &Gate) -> Result<Grants> {
