@@ -148,11 +148,15 @@ impl Link for Tls {
 
     fn rest(&mut self) -> bool {
         // Asked in any case: it is also told by this that the exchange is over.
-        self.inner.rest() && !self.session.is_over() && self.plain.is_empty()
+        self.inner.rest() && !self.session.is_over()
     }
 
-    fn is_open(&self) -> bool {
-        self.inner.is_open()
+    fn take_in(&mut self) -> bool {
+        let is_open = self.inner.take_in();
+        // Tickets and new keys come when they like, and are no reason to part. What there is to be
+        // said to them leaves with the next request.
+        let opened = self.session.open(self.inner.input(), &mut self.plain);
+        is_open && opened.is_ok() && !self.session.is_over()
     }
 }
 
