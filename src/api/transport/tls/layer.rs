@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 
 use super::super::Fault;
@@ -112,7 +113,7 @@ impl Link for Tls {
     fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         while !bytes.is_empty() {
             let sealed = self.session.seal(self.inner.input(), bytes);
-            bytes = &bytes[sealed.map_err(no_connection)?..];
+            bytes = &bytes[sealed.map_err(|error| no_connection(error, exchange))?..];
             flush(&mut self.session, &mut *self.inner, exchange)?;
         }
         Ok(())
@@ -122,6 +123,10 @@ impl Link for Tls {
         let before = self.plain.bytes().len();
         // A record may hold a message of the protocol's own, and no byte of the answer.
         while self.plain.bytes().len() == before {
+            // By now, whatever was opened before it has been given out.
+            if let Some(failure) = self.session.failure() {
+                return Err(no_connection(failure.clone(), exchange));
+            }
             // After the peer's farewell nothing counts, the end of the connection included.
             if self.session.is_over() {
                 return Ok(false);
@@ -130,10 +135,10 @@ impl Link for Tls {
                 exchange.cut_short = true;
                 return Ok(false);
             }
-            self.session
-                .open(self.inner.input(), &mut self.plain)
-                .map_err(no_connection)?;
-            flush(&mut self.session, &mut *self.inner, exchange)?;
+            let opened = self.session.open(self.inner.input(), &mut self.plain);
+            if opened.is_ok() {
+                flush(&mut self.session, &mut *self.inner, exchange)?;
+            }
         }
         Ok(true)
     }
@@ -172,6 +177,11 @@ fn no_handshake(error: rustls::Error) -> Failure {
     Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
 }
 
-fn no_connection(error: rustls::Error) -> Failure {
-    Failure::new(Fault::Tls, format!("the TLS connection failed: {error}")).because(error)
+/// What it means that a session fails once the handshake is over: nothing about whom the peer is.
+fn no_connection(error: rustls::Error, exchange: &Exchange<'_>) -> Failure {
+    match error {
+        // But in TLS 1.3 this is said only when the client has long done with it.
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => no_handshake(error),
+        error => exchange.broken(error),
+    }
 }
