@@ -3,11 +3,13 @@
 //! [`client`] is the way in, [`request`] and [`reply`] what goes through, and [`job`] one attempt:
 //! the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
 //! else is pure: [`classify`] judges outcomes, [`hints`] reads the waits that servers ask for,
-//! [`cost`] estimates model tokens, [`usage`] reads what they were and [`money`] says what they cost.
+//! [`cost`] estimates model tokens, [`usage`] reads what they were, [`money`] says what they
+//! cost, and [`content`] finds what an answer says.
 
 mod builder;
 pub(crate) mod classify;
 mod client;
+mod content;
 mod cost;
 pub(crate) mod headers;
 mod hints;

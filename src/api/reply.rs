@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::content::Content;
 use super::headers::Headers;
 use super::usage::Usage;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,30 +37,12 @@ impl Reply {
     /// # }
     /// ```
     pub fn text(&self) -> Option<String> {
-        let answer: Value = serde_json::from_slice(&self.body).ok()?;
-        let choice = &answer["choices"][0];
-        choice["message"]["content"]
-            .as_str()
-            .or_else(|| choice["text"].as_str())
-            .map(str::to_owned)
-            .or_else(|| blocks(&answer["content"]))
-            .or_else(|| {
-                let output = answer["output"].as_array()?;
-                let texts: Vec<String> = output
-                    .iter()
-                    .filter_map(|item| blocks(&item["content"]))
-                    .collect();
-                (!texts.is_empty()).then(|| texts.concat())
-            })
+        Content::read(&self.body).text
     }
 
     /// Why the model stopped writing (`stop`, `length`, `content_filter`, ...), of the first choice.
     pub fn finish_reason(&self) -> Option<String> {
-        let answer: Value = serde_json::from_slice(&self.body).ok()?;
-        answer["choices"][0]["finish_reason"]
-            .as_str()
-            .or_else(|| answer["stop_reason"].as_str())
-            .map(str::to_owned)
+        Content::read(&self.body).finish_reason
     }
 
     /// The body as JSON.
@@ -107,16 +90,6 @@ impl Reply {
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
-}
-
-/// The text of Anthropic's and of a response's content blocks.
-fn blocks(content: &Value) -> Option<String> {
-    let texts: Vec<&str> = content
-        .as_array()?
-        .iter()
-        .filter_map(|block| block["text"].as_str())
-        .collect();
-    (!texts.is_empty()).then(|| texts.concat())
 }
 
 impl fmt::Debug for Reply {
