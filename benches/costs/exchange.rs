@@ -17,15 +17,13 @@ const QUESTION: &[u8] = &[b' '; 1_000];
 
 fn answer() -> Vec<u8> {
     let body = chat();
-    let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in USUAL.iter().chain(&LIMITS) {
-        if *name != "content-length" {
-            bytes += &format!("{name}: {value}\r\n");
-        }
-    }
-    bytes += "\r\n";
-    bytes += &body;
-    bytes.into_bytes()
+    let lines: String = USUAL
+        .iter()
+        .chain(&LIMITS)
+        .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
+        .collect();
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\n{lines}content-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 /// Answers whatever ends like the question, on one thread for each connection, for ever.
