@@ -32,7 +32,7 @@
 //! So threads are level with async in time, and take somewhat less memory: 0.9 of reqwest's at 4,000
 //! in flight, 0.8 at 1,000, 0.9 over TLS. In CPU time they are between reqwest's two ways with plain
 //! HTTP, 1.1 times the better one over TLS, and 0.8 to 0.9 of it where nothing is waited for. New TLS
-//! connections by the thousand, each with a thread for its handshake, take 1.2 times as long.
+//! connections by the thousand take 1.2 times as long.
 //!
 //! # How
 //!
