@@ -8,16 +8,25 @@
 use divan::Bencher;
 use tollgate::{Answer, Client, MemoryTransport, Reply, Request, Retry};
 
-/// As a chat's answer has them.
-const USUAL: [(&str, &str); 4] = [
+/// As a chat's answer has them, beside its limits.
+pub(super) const USUAL: [(&str, &str); 13] = [
+    ("date", "Sat, 21 Nov 2026 12:00:00 GMT"),
     ("content-type", "application/json"),
-    ("x-request-id", "req_0123456789abcdef0123456789abcdef"),
+    ("connection", "keep-alive"),
+    ("openai-organization", "an-organization-0123456789"),
     ("openai-processing-ms", "700"),
     ("openai-version", "2020-10-01"),
+    ("x-envoy-upstream-service-time", "706"),
+    ("x-request-id", "req_0123456789abcdef0123456789abcdef"),
+    ("cf-cache-status", "DYNAMIC"),
+    ("x-content-type-options", "nosniff"),
+    ("server", "cloudflare"),
+    ("cf-ray", "0123456789abcdef-FRA"),
+    ("alt-svc", "h3=\":443\"; ma=86400"),
 ];
 
 /// With enough left, so that nothing is to be waited for.
-const LIMITS: [(&str, &str); 6] = [
+pub(super) const LIMITS: [(&str, &str); 6] = [
     ("x-ratelimit-limit-requests", "10000"),
     ("x-ratelimit-remaining-requests", "9999"),
     ("x-ratelimit-reset-requests", "6ms"),
@@ -35,7 +44,7 @@ fn answer(status: u16, headers: &[&[(&str, &str)]], body: impl Into<Vec<u8>>) ->
 }
 
 /// 1.5 kB, of which 1.1 are text.
-fn chat() -> String {
+pub(super) fn chat() -> String {
     let text = "A toll gate lets one cart through at a time, and nobody waits in vain. "
         .chars()
         .cycle()

@@ -45,6 +45,10 @@ pub(crate) fn retry_after_header(headers: &Headers, wall: SystemTime) -> Option<
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
 pub(crate) fn exhausted(headers: &Headers, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
+    // Most answers leave something of every limit: one look through them is enough to tell.
+    if !headers.iter().any(|(_, value)| number(value) == Some(0)) {
+        return None;
+    }
     let now = now(headers, wall);
     let wait = |limit: &Announced| {
         if whole(headers, limit.remaining)? != 0 {
@@ -156,7 +160,11 @@ fn now(headers: &Headers, wall: SystemTime) -> SystemTime {
 }
 
 fn whole(headers: &Headers, name: &str) -> Option<u64> {
-    headers.only(name)?.trim().parse().ok()
+    number(headers.only(name)?)
+}
+
+fn number(value: &str) -> Option<u64> {
+    value.trim().parse().ok()
 }
 
 fn positive(delay: Option<Duration>) -> Option<Duration> {

@@ -18,7 +18,7 @@ use super::link::Link;
 use super::proxy::{Proxies, ProxySetting};
 use super::request::{self, parse};
 use super::resolver::CachingResolver;
-use super::tls::{self, Trust};
+use super::tls::{self, TlsConnector};
 use super::tunnel::Proxy;
 use super::{Answer, Call, Fault, HttpConfig, Stage, Transport, TransportError, answer};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +55,7 @@ impl HttpTransport {
     /// [`ErrorKind::Config`] if the CA file cannot be read or holds no certificate, or if there is
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let trust = Trust::new(config.ca_file.as_deref())?;
+        let tls = TlsConnector::new(config.ca_file.as_deref())?;
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let route = |setting: &Option<ProxySetting>| setting.as_ref().map(Proxy::new).transpose();
         Ok(Self {
@@ -68,7 +68,7 @@ impl HttpTransport {
                 sockets: Arc::default(),
                 buffers: Arc::default(),
                 resolver: CachingResolver::system(),
-                trust,
+                tls,
             },
             idle: Idle::new(config.workers.max(IDLE)),
         })
