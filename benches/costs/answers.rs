@@ -9,10 +9,9 @@ use divan::Bencher;
 use tollgate::{Answer, Client, MemoryTransport, Reply, Request, Retry};
 
 /// As a chat's answer has them, beside its limits.
-const USUAL: [(&str, &str); 14] = [
+pub(super) const USUAL: [(&str, &str); 13] = [
     ("date", "Sat, 21 Nov 2026 12:00:00 GMT"),
     ("content-type", "application/json"),
-    ("content-length", "1500"),
     ("connection", "keep-alive"),
     ("openai-organization", "an-organization-0123456789"),
     ("openai-processing-ms", "700"),
@@ -27,7 +26,7 @@ const USUAL: [(&str, &str); 14] = [
 ];
 
 /// With enough left, so that nothing is to be waited for.
-const LIMITS: [(&str, &str); 6] = [
+pub(super) const LIMITS: [(&str, &str); 6] = [
     ("x-ratelimit-limit-requests", "10000"),
     ("x-ratelimit-remaining-requests", "9999"),
     ("x-ratelimit-reset-requests", "6ms"),
@@ -45,7 +44,7 @@ fn answer(status: u16, headers: &[&[(&str, &str)]], body: impl Into<Vec<u8>>) ->
 }
 
 /// 1.5 kB, of which 1.1 are text.
-fn chat() -> String {
+pub(super) fn chat() -> String {
     let text = "A toll gate lets one cart through at a time, and nobody waits in vain. "
         .chars()
         .cycle()

@@ -1,4 +1,4 @@
-//! What each part costs on its own: the gate, the pool, an answer, a file.
+//! What each part costs on its own: the gate, the pool, an exchange, an answer, a file.
 //!
 //! With divan, and not criterion: it adds 4 crates to the tree where criterion adds 20, and figures
 //! are read here for proportions, not for a change of 1 % that only statistics would find. (It has had
@@ -16,6 +16,7 @@ pub mod common;
 
 mod answers;
 mod crew;
+mod exchange;
 mod files;
 mod limiter;
 mod pool;

@@ -70,9 +70,10 @@
 //! frames are deep, which every waiting thread's stack keeps. What it has to say of HTTP/1.1 is a
 //! crate of its own, ureq-proto, which knows no socket: that is what is used here. Connections, TLS
 //! (on rustls) and proxies are our own; they borrow their buffers, keep the deadline of a call
-//! without a thread, and can be shut down by an abort. A handshake is the deepest of all, so it has
-//! a thread, and a stack, that ends with it. One trait, [`Transport`](crate::Transport), stands
-//! between all that and the rest, which is also how a test does without a network.
+//! without a thread, and can be shut down by an abort. A handshake goes deepest of all, so what it
+//! computes is computed on a few threads that have the stacks for it, while each worker waits for its
+//! own server. One trait, [`Transport`](crate::Transport), stands between all that and the rest,
+//! which is also how a test does without a network.
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!

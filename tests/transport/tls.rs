@@ -517,6 +517,51 @@ fn a_deadline_ends_a_handshake_that_does_not_come() {
 }
 
 #[test]
+fn handshakes_that_hang_hold_up_no_other() {
+    const HANGING: usize = 64;
+    let identity = issued(&["127.0.0.1"]);
+    let (tell, hellos) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let config = Arc::new(server_config(&identity, &rustls::version::TLS13));
+    let address = server(move |number, mut stream| {
+        if number < HANGING {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            tell.lock().unwrap().send(()).unwrap();
+            return hold(stream);
+        }
+        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut session = StreamOwned::new(session, stream);
+        while read_request(&mut session).is_some() {
+            session.write_all(OK).unwrap();
+        }
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    let cancel = Cancel::new();
+    thread::scope(|scope| {
+        let hanging: Vec<_> = (0..HANGING)
+            .map(|_| {
+                scope.spawn(|| {
+                    let call = Call::new("GET", &url, Instant::now() + AMPLE, &cancel);
+                    transport.send(&call)
+                })
+            })
+            .collect();
+        for _ in 0..HANGING {
+            hellos.recv().unwrap();
+        }
+        assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+        let started = Instant::now();
+        cancel.abort();
+        for exchange in hanging {
+            let error = exchange.join().unwrap().unwrap_err();
+            let end = (error.fault, error.stage);
+            assert_eq!(end, (Fault::Aborted, Stage::NothingSent));
+        }
+        assert!(started.elapsed() < AMPLE / 2);
+    });
+}
+
+#[test]
 fn an_early_refusal_of_an_upload_is_read_under_tls() {
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |_, mut session| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use peers::Result;
 
+use crate::contenders::{self, Contender};
 use crate::rows::{ROWS, Row};
 
 pub(crate) const HELP: &str = "\
@@ -42,7 +43,7 @@ pub(crate) struct Measure {
     pub(crate) limiter: bool,
     pub(crate) build_size: bool,
     pub(crate) rows: Vec<Row>,
-    pub(crate) clients: Vec<String>,
+    pub(crate) clients: Vec<Contender>,
     pub(crate) rounds: usize,
     pub(crate) smoke: bool,
     pub(crate) tuned: bool,
@@ -50,7 +51,7 @@ pub(crate) struct Measure {
 }
 
 /// # Errors
-/// Words, flags or rows that there are not.
+/// Words, flags, rows or clients that there are not.
 pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Wish> {
     let mut what = Vec::new();
     let mut names: Vec<String> = Vec::new();
@@ -60,7 +61,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Wish> {
         limiter: false,
         build_size: false,
         rows: ROWS.to_vec(),
-        clients: Vec::new(),
+        clients: contenders::named(&[])?,
         rounds: 3,
         smoke: false,
         tuned: false,
@@ -71,7 +72,9 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Wish> {
             Short('h') | Long("help") => return Ok(Wish::Help),
             Long("list") => return Ok(Wish::List),
             Long("rows") => names = words(&parser.value()?.string()?),
-            Long("clients") => measure.clients = words(&parser.value()?.string()?),
+            Long("clients") => {
+                measure.clients = contenders::named(&words(&parser.value()?.string()?))?;
+            }
             Long("rounds") => rounds = Some(parser.value()?.parse()?),
             Long("smoke") => measure.smoke = true,
             Long("tuned") => measure.tuned = true,
@@ -145,6 +148,7 @@ mod tests {
         assert_eq!((one.rounds, one.rows.len()), (1, 1));
         assert_eq!(one.rows[0].requests, 2_000);
         assert!(measure("--rows nowhere").unwrap_err().contains("nowhere"));
+        assert!(measure("--clients nobody").unwrap_err().contains("nobody"));
         assert!(measure("everything").unwrap_err().contains("everything"));
         assert!(measure("--rounds 0").is_err());
     }

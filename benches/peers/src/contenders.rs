@@ -11,7 +11,7 @@ use crate::rows::Row;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contender {
-    /// As `--clients` takes it: any part of it.
+    /// As `--clients` takes it: any part of it. Without a comma, which parts the names there.
     pub(crate) name: &'static str,
     program: Program,
     way: &'static str,
@@ -47,16 +47,16 @@ const fn python(name: &'static str, package: &'static str, most_requests: usize)
 
 /// The first is what the others are compared with.
 pub(crate) const CONTENDERS: [Contender; 10] = [
-    own("tollgate, chat_all", "tollgate", "chat_all"),
-    own("tollgate, for_each", "tollgate", "for_each"),
-    own("reqwest + tokio, a task each", "reqwest", "spawn"),
-    own("reqwest + tokio, buffer_unordered", "reqwest", "buffered"),
+    own("tollgate: chat_all", "tollgate", "chat_all"),
+    own("tollgate: for_each", "tollgate", "for_each"),
+    own("reqwest + tokio: a task each", "reqwest", "spawn"),
+    own("reqwest + tokio: buffer_unordered", "reqwest", "buffered"),
     own("async-openai", "async-openai", ""),
-    own("ureq by hand, defaults", "ureq", "defaults"),
-    own("ureq by hand, small buffers", "ureq", "per-thread"),
+    own("ureq by hand: defaults", "ureq", "defaults"),
+    own("ureq by hand: small buffers", "ureq", "per-thread"),
     own(FLOOR, "raw", ""),
-    python("Python, aiohttp", "aiohttp", usize::MAX),
-    python("Python, openai", "openai", 4_000),
+    python("Python: aiohttp", "aiohttp", usize::MAX),
+    python("Python: openai", "openai", 4_000),
 ];
 
 /// The one that shows what the server can do.
@@ -130,15 +130,36 @@ pub(crate) struct Field {
     pub(crate) absent: Vec<&'static str>,
 }
 
-/// Makes the contenders whose names hold one of `wanted` ready; says who cannot enter.
+/// The contenders whose names hold one of `parts`, in any case; all of them if there are none.
 ///
 /// # Errors
-/// A client that does not build, or a name that fits nobody.
-pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Field> {
-    let fits = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+/// A part that fits nobody.
+pub(crate) fn named(parts: &[String]) -> Result<Vec<Contender>> {
+    let fits = |one: &Contender, part: &String| {
+        let name = one.name.to_ascii_lowercase();
+        name.contains(&part.to_ascii_lowercase())
+    };
+    if let Some(stranger) = parts
+        .iter()
+        .find(|&part| !CONTENDERS.iter().any(|one| fits(one, part)))
+    {
+        return Err(format!("no client is called {stranger:?}: --list names them").into());
+    }
+    let mut chosen = CONTENDERS.to_vec();
+    if !parts.is_empty() {
+        chosen.retain(|one| parts.iter().any(|part| fits(one, part)));
+    }
+    Ok(chosen)
+}
+
+/// Makes the contenders ready; says who cannot enter.
+///
+/// # Errors
+/// A client that does not build, or nobody who can enter.
+pub(crate) fn ready(contenders: &[Contender], profiles: &[Profile]) -> Result<Field> {
     let mut field = Field::default();
     for &profile in profiles {
-        for contender in CONTENDERS.into_iter().filter(|one| fits(one.name)) {
+        for &contender in contenders {
             let program = match contender.program {
                 Program::Own(client) => build(&format!("client-{client}"), client, profile)?,
                 // One Python is as good as another.
@@ -159,7 +180,7 @@ pub(crate) fn ready(wanted: &[String], profiles: &[Profile]) -> Result<Field> {
         }
     }
     if field.entrants.is_empty() {
-        return Err("no client of that name is here: --list names them".into());
+        return Err("none of these clients can take part here: see above what they lack".into());
     }
     Ok(field)
 }
@@ -210,4 +231,35 @@ fn python_with(package: &str) -> Option<PathBuf> {
         python.display(),
     );
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTENDERS, named};
+
+    fn names(parts: &[&str]) -> Result<Vec<&'static str>, String> {
+        let parts: Vec<_> = parts.iter().map(|&part| part.to_owned()).collect();
+        let named = named(&parts).map_err(|error| error.to_string())?;
+        Ok(named.iter().map(|one| one.name).collect())
+    }
+
+    #[test]
+    fn any_part_of_a_name_will_do_and_a_strangers_is_refused() {
+        assert_eq!(names(&[]).unwrap().len(), CONTENDERS.len());
+        let two = names(&["python: openai", "CHAT_ALL"]).unwrap();
+        assert_eq!(two, ["tollgate: chat_all", "Python: openai"]);
+        assert!(
+            names(&["raw", "nobody"])
+                .unwrap_err()
+                .contains("\"nobody\"")
+        );
+    }
+
+    #[test]
+    fn every_name_can_be_given_whole() {
+        for one in CONTENDERS {
+            assert!(!one.name.contains(','), "{}", one.name);
+            assert_eq!(names(&[one.name]).unwrap(), [one.name]);
+        }
+    }
 }

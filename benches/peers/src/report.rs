@@ -75,10 +75,19 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 pub(crate) fn markdown(tables: &[Table]) -> String {
     let base = CONTENDERS[0].name;
-    let mut text = format!(
-        "## Requests\n\n\
-         Medians; in brackets how many times as much as `{base}` needs. CPU is the client's own \
-         process, user and system; the server's beside it.\n"
+    let mut text = "## Requests\n\nMedians".to_owned();
+    if tables
+        .iter()
+        .any(|table| table.lines.iter().any(|line| line.client == base))
+    {
+        let _ = write!(
+            text,
+            "; in brackets how many times as much as `{base}` needs"
+        );
+    }
+    text.push_str(
+        ". CPU is the client's own process, user and system, from its first instruction on (Python's \
+         start with its imports included); the server's beside it.\n",
     );
     for table in tables {
         let row = table.row;
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn a_table_has_medians_ratios_the_floor_and_who_is_missing() {
         let (first, other, floor) = (
-            "tollgate, chat_all",
+            "tollgate: chat_all",
             "async-openai",
             "raw sockets on threads",
         );
@@ -249,7 +258,7 @@ mod tests {
         };
         let text = markdown(&tables(&ROWS[..1], &sitting));
         for expected in [
-            "| tollgate, chat_all | 4.200 | 3810 | 100.0 | 100.0 | 50.0 |",
+            "| tollgate: chat_all | 4.200 | 3810 | 100.0 | 100.0 | 50.0 |",
             "| async-openai | 8.400 (× 2.00) | 1905 | 100.0 (× 1.00) | 100.0 (× 1.00) | 50.0 |",
             "raw sockets needed 4.100 s on it, the quickest client 4.200 s",
             "**async-openai failed in round 2: why.**",
@@ -262,8 +271,8 @@ mod tests {
     #[test]
     fn who_is_absent_is_named_and_nobody_is_if_nobody_is() {
         assert!(
-            absent(&["Python, aiohttp", "Python, openai"])
-                .ends_with("aiohttp; Python, openai.\n\n")
+            absent(&["Python: aiohttp", "Python: openai"])
+                .ends_with("aiohttp; Python: openai.\n\n")
         );
         assert_eq!(absent(&[]), "");
     }

@@ -14,7 +14,7 @@ use super::link::Link;
 use super::resolver::CachingResolver;
 use super::sockets::Sockets;
 use super::tcp;
-use super::tls::{self, Trust};
+use super::tls::TlsConnector;
 use super::tunnel::Proxy;
 
 /// What all connections of a transport are made with.
@@ -22,7 +22,7 @@ pub(super) struct Connector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) buffers: Arc<BufferPool>,
     pub(super) resolver: CachingResolver,
-    pub(super) trust: Trust,
+    pub(super) tls: TlsConnector,
 }
 
 impl Connector {
@@ -45,7 +45,17 @@ impl Connector {
     /// Connects to the host that `uri` names itself.
     fn reach(&self, uri: &Uri, exchange: &mut Exchange<'_>) -> Result<Box<dyn Link>, Failure> {
         let addresses = self.resolver.resolve(uri, exchange.connect_by())?;
-        let tcp = tcp::open(&addresses, uri, &self.sockets, &self.buffers, exchange)?;
+        let tcp = {
+            let avoid = |address| self.resolver.avoid(uri, address);
+            tcp::open(
+                &addresses,
+                avoid,
+                uri,
+                &self.sockets,
+                &self.buffers,
+                exchange,
+            )?
+        };
         let mut link: Box<dyn Link> = Box::new(tcp);
         if !link.work_for(exchange.cancel) {
             return Err(Failure::aborted());
@@ -63,6 +73,7 @@ impl Connector {
         if !is_https(uri) {
             return Ok(link);
         }
-        tls::shake_hands(link, bare_host(uri), &self.trust, &self.buffers, exchange)
+        self.tls
+            .shake_hands(link, bare_host(uri), &self.buffers, exchange)
     }
 }

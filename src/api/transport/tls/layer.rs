@@ -1,112 +1,36 @@
 //! A TLS session on a link: what an exchange sends and receives, sealed and opened.
 
 use std::fmt;
-use std::sync::Arc;
-use std::thread;
 
-use rustls::AlertDescription;
-use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, Error};
 
 use super::super::Fault;
-use super::super::buffers::{BufferPool, Input, Output};
+use super::super::buffers::Input;
 use super::super::exchange::Exchange;
 use super::super::fault::Failure;
 use super::super::link::Link;
 use super::session::Session;
-use super::trust::Trust;
 use crate::Cancel;
 
-/// Room for the deepest handshake many times over; what is not touched costs nothing.
-const HANDSHAKE_STACK: usize = 512 * 1024;
-
-/// Makes a session with `host`, a name or a bare address, on `inner`.
-pub(in crate::api::transport) fn shake_hands(
-    mut inner: Box<dyn Link>,
-    host: &str,
-    trust: &Trust,
-    buffers: &Arc<BufferPool>,
-    exchange: &mut Exchange<'_>,
-) -> Result<Box<dyn Link>, Failure> {
-    let (session, plain) = on_a_stack_of_its_own(|| {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| no_handshake(rustls::Error::General(error.to_string())))?;
-        let sealed = Output::new(Arc::clone(buffers));
-        let mut session = trust
-            .config()
-            .and_then(|config| Session::new(config, name, sealed))
-            .map_err(no_handshake)?;
-        let mut plain = Input::new(Arc::clone(buffers));
-        establish(&mut session, &mut *inner, &mut plain, exchange)?;
-        Ok((session, plain))
-    })?;
-    Ok(Box::new(Tls {
-        inner,
-        session,
-        plain,
-    }))
-}
-
-/// The handshake itself; what is left to be sent of it leaves with the request.
-fn establish(
-    session: &mut Session,
-    inner: &mut dyn Link,
-    plain: &mut Input,
-    exchange: &mut Exchange<'_>,
-) -> Result<(), Failure> {
-    loop {
-        match session.open(inner.input(), plain) {
-            Ok(true) => return Ok(()),
-            Ok(false) => flush(session, inner, exchange)?,
-            Err(error) => {
-                session.seal_alert();
-                // A courtesy to the peer, whose log should say what ours says.
-                let _ = flush(session, inner, exchange);
-                return Err(no_handshake(error));
-            }
-        }
-        if !inner.receive(exchange)? {
-            return Err(Failure::new(
-                Fault::Connect,
-                "the peer closed the connection while it was being made",
-            ));
-        }
-    }
-}
-
-/// Sends what is sealed.
-fn flush(
-    session: &mut Session,
-    inner: &mut dyn Link,
-    exchange: &mut Exchange<'_>,
-) -> Result<(), Failure> {
-    inner.send(session.sealed.bytes(), exchange)?;
-    session.sealed.clear();
-    Ok(())
-}
-
-/// A handshake's frames are by far the deepest of all, and what a thread's stack has once touched it
-/// keeps. So they are put on the stack of a thread that ends with them.
-fn on_a_stack_of_its_own<T: Send>(mut job: impl FnMut() -> T + Send) -> T {
-    let done = thread::scope(|scope| {
-        let thread = thread::Builder::new()
-            .name("tollgate-tls".into())
-            .stack_size(HANDSHAKE_STACK)
-            .spawn_scoped(scope, &mut job);
-        thread.map(thread::ScopedJoinHandle::join)
-    });
-    match done {
-        Ok(Ok(done)) => done,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // No thread to be had: the caller's own will do.
-        Err(_) => job(),
-    }
-}
-
 /// A connection with TLS on it.
-pub(in crate::api::transport) struct Tls {
-    inner: Box<dyn Link>,
-    session: Session,
-    plain: Input,
+pub(super) struct Tls {
+    pub(super) inner: Box<dyn Link>,
+    pub(super) session: Session,
+    pub(super) plain: Input,
+}
+
+impl Tls {
+    /// Opens what has arrived, as far as it is whole. Whether the handshake is over.
+    pub(super) fn open(&mut self) -> Result<bool, Error> {
+        self.session.open(self.inner.input(), &mut self.plain)
+    }
+
+    /// Sends what is sealed.
+    pub(super) fn flush(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        self.inner.send(self.session.sealed.bytes(), exchange)?;
+        self.session.sealed.clear();
+        Ok(())
+    }
 }
 
 impl Link for Tls {
@@ -114,7 +38,7 @@ impl Link for Tls {
         while !bytes.is_empty() {
             let sealed = self.session.seal(self.inner.input(), bytes);
             bytes = &bytes[sealed.map_err(|error| no_connection(error, exchange))?..];
-            flush(&mut self.session, &mut *self.inner, exchange)?;
+            self.flush(exchange)?;
         }
         Ok(())
     }
@@ -135,9 +59,8 @@ impl Link for Tls {
                 exchange.cut_short = true;
                 return Ok(false);
             }
-            let opened = self.session.open(self.inner.input(), &mut self.plain);
-            if opened.is_ok() {
-                flush(&mut self.session, &mut *self.inner, exchange)?;
+            if self.open().is_ok() {
+                self.flush(exchange)?;
             }
         }
         Ok(true)
@@ -160,7 +83,7 @@ impl Link for Tls {
         let is_open = self.inner.take_in();
         // Tickets and new keys come when they like, and are no reason to part. What there is to be
         // said to them leaves with the next request.
-        let opened = self.session.open(self.inner.input(), &mut self.plain);
+        let opened = self.open();
         is_open && opened.is_ok() && !self.session.is_over()
     }
 }
@@ -173,15 +96,16 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn no_handshake(error: rustls::Error) -> Failure {
+/// What it means that the handshake fails: nothing is known of whom the peer is.
+pub(super) fn no_handshake(error: Error) -> Failure {
     Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
 }
 
-/// What it means that a session fails once the handshake is over: nothing about whom the peer is.
-fn no_connection(error: rustls::Error, exchange: &Exchange<'_>) -> Failure {
+/// What it means that a session fails later: it is lost like any connection.
+fn no_connection(error: Error, exchange: &Exchange<'_>) -> Failure {
     match error {
-        // But in TLS 1.3 this is said only when the client has long done with it.
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => no_handshake(error),
+        // Part of the handshake, but in TLS 1.3 it is said when the client has long done with it.
+        Error::AlertReceived(AlertDescription::CertificateRequired) => no_handshake(error),
         error => exchange.broken(error),
     }
 }

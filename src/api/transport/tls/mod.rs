@@ -6,9 +6,14 @@
 //! CA file holds that very certificate.
 //!
 //! `trust` says which certificates are good, with `validity` for the dates that webpki does not
-//! tell; `session` is the protocol without a socket; `layer` is the session on a link.
+//! tell; `session` is the protocol without a socket; `layer` is the session on a link; `connector`
+//! shakes hands, and has `deep` compute what takes a deep stack.
 //! Without the feature `rustls` only this file is left, and https is refused before anything is sent.
 
+#[cfg(feature = "rustls")]
+mod connector;
+#[cfg(feature = "rustls")]
+mod deep;
 #[cfg(feature = "rustls")]
 mod layer;
 #[cfg(feature = "rustls")]
@@ -19,31 +24,18 @@ mod trust;
 mod validity;
 
 #[cfg(feature = "rustls")]
-pub(super) use self::{layer::shake_hands, trust::Trust};
+pub(super) use self::connector::TlsConnector;
 
 /// Whether https can be spoken at all.
 pub(super) const AVAILABLE: bool = cfg!(feature = "rustls");
 
-/// Without TLS no handshake succeeds.
-#[cfg(not(feature = "rustls"))]
-pub(super) fn shake_hands(
-    _: Box<dyn super::link::Link>,
-    _: &str,
-    _: &Trust,
-    _: &std::sync::Arc<super::buffers::BufferPool>,
-    _: &mut super::exchange::Exchange<'_>,
-) -> Result<Box<dyn super::link::Link>, super::fault::Failure> {
-    let why = "this build cannot speak https";
-    Err(super::fault::Failure::new(super::Fault::Tls, why))
-}
-
-/// Without TLS there is nobody to trust.
+/// Without TLS there is nobody to trust, and no handshake succeeds.
 #[cfg(not(feature = "rustls"))]
 #[derive(Debug)]
-pub(super) struct Trust;
+pub(super) struct TlsConnector;
 
 #[cfg(not(feature = "rustls"))]
-impl Trust {
+impl TlsConnector {
     /// Without TLS a CA file is a mistake.
     pub(super) fn new(ca_file: Option<&std::path::Path>) -> crate::error::Result<Self> {
         use crate::error::{Error, ErrorKind};
@@ -54,5 +46,18 @@ impl Trust {
                 "a CA file is of no use without TLS: build with the feature `rustls`",
             )),
         }
+    }
+
+    /// Always fails.
+    #[allow(clippy::unused_self)] // The one that speaks TLS has a use for it.
+    pub(super) fn shake_hands(
+        &self,
+        _: Box<dyn super::link::Link>,
+        _: &str,
+        _: &std::sync::Arc<super::buffers::BufferPool>,
+        _: &mut super::exchange::Exchange<'_>,
+    ) -> Result<Box<dyn super::link::Link>, super::fault::Failure> {
+        let why = "this build cannot speak https";
+        Err(super::fault::Failure::new(super::Fault::Tls, why))
     }
 }
