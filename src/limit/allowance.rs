@@ -108,7 +108,16 @@ impl Allowance {
         check(&self.tokens, cost.model_tokens(), "model tokens")
     }
 
-    pub(crate) fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
+    /// Takes `cost` if it may go now, all of it or nothing.
+    pub(crate) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
+        let admission = self.check(cost, now);
+        if admission == Admission::Now {
+            self.take(cost, now);
+        }
+        admission
+    }
+
+    fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
         if self.in_flight >= self.concurrency {
             return Admission::WhenFreed;
         }
@@ -139,7 +148,7 @@ impl Allowance {
     }
 
     /// Takes what [`check`](Self::check) has just allowed.
-    pub(crate) fn take(&mut self, cost: Cost, now: Nanos) {
+    fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);

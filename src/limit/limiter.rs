@@ -121,9 +121,8 @@ impl Limiter {
             return Err(Refusal::Busy);
         }
         let now = self.0.now();
-        match state.allowance.check(cost, now) {
+        match state.allowance.admit(cost, now) {
             Admission::Now => {
-                state.allowance.take(cost, now);
                 drop(state);
                 Ok(self.permit(cost, Waited::default()))
             }
@@ -146,8 +145,7 @@ impl Limiter {
                 return Err(cancelled());
             }
             let now = self.0.now();
-            if state.queue.is_empty() && state.allowance.check(cost, now) == Admission::Now {
-                state.allowance.take(cost, now);
+            if state.queue.is_empty() && state.allowance.admit(cost, now) == Admission::Now {
                 drop(state);
                 return Ok(self.permit(cost, Waited::default()));
             }

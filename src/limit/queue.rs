@@ -118,9 +118,8 @@ impl Ticket<'_> {
                 }
                 lay_down = Some((None, instant));
                 let (why, until) = if state.queue.keys().next() == Some(&self.id) {
-                    match state.allowance.check(cost, now) {
+                    match state.allowance.admit(cost, now) {
                         Admission::Now => {
-                            state.allowance.take(cost, now);
                             let next = state.leave(self.id);
                             drop(state);
                             ring(next);
