@@ -161,9 +161,9 @@ impl Allowance {
         }
     }
 
-    /// Frees a place; what was taken stays taken.
-    pub(crate) fn release(&mut self) {
-        self.in_flight -= 1;
+    /// Frees so many places; what was taken stays taken.
+    pub(crate) fn release(&mut self, places: usize) {
+        self.in_flight -= places;
     }
 
     /// Corrects the tokens that were taken for `cost` to `used`.
@@ -265,7 +265,7 @@ mod tests {
         allowance.take(Cost::ONE, 0);
         allowance.take(Cost::ONE, 0);
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::WhenFreed);
-        allowance.release();
+        allowance.release(1);
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
     }
 
@@ -273,7 +273,7 @@ mod tests {
     fn requests_stay_taken_and_tokens_are_given_back() {
         let mut allowance = both();
         allowance.take(Cost::tokens(10).with_requests(10), 0);
-        allowance.release();
+        allowance.release(1);
         allowance.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
             allowance.check(Cost::tokens(10), 0),
@@ -321,7 +321,7 @@ mod tests {
             Admission::At(end + SECOND / 2, Why::Pause),
             "two places, filled over a second"
         );
-        allowance.release();
+        allowance.release(1);
         let mut allowance = both();
         allowance.pause(end, 0);
         allowance.set_tokens(None, SECOND);
@@ -343,12 +343,12 @@ mod tests {
         );
         assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
         allowance.take(Cost::ONE, now);
-        allowance.release();
+        allowance.release(1);
         let mut admitted = Vec::new();
         while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
             now = at;
             allowance.take(Cost::ONE, now);
-            allowance.release();
+            allowance.release(1);
             admitted.push(now);
         }
         assert_eq!(admitted.first(), Some(&(5 * SECOND + SECOND / 50)));
@@ -372,7 +372,7 @@ mod tests {
                 _ if now == SECOND / 5 => break,
                 _ => {
                     allowance.take(Cost::ONE, now);
-                    allowance.release();
+                    allowance.release(1);
                     admitted += 1;
                 }
             }
@@ -381,7 +381,7 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(allowance.check(Cost::ONE, now), Admission::Now);
             allowance.take(Cost::ONE, now);
-            allowance.release();
+            allowance.release(1);
         }
     }
 }

@@ -115,7 +115,7 @@ impl Limiter {
     /// A [`Refusal`]. Nothing is reserved by asking.
     pub fn try_acquire(&self, cost: Cost) -> Result<Permit, Refusal> {
         self.check_nested().map_err(Refusal::Never)?;
-        let mut state = self.0.state.lock();
+        let mut state = self.0.lock();
         state.allowance.fits(cost).map_err(Refusal::Never)?;
         if !state.queue.is_empty() {
             return Err(Refusal::Busy);
@@ -139,7 +139,7 @@ impl Limiter {
     ) -> Result<Permit> {
         self.check_nested()?;
         let ticket = {
-            let mut state = self.0.state.lock();
+            let mut state = self.0.lock();
             state.allowance.fits(cost)?;
             if cancel.is_some_and(Cancel::is_cancelled) {
                 return Err(cancelled());
@@ -172,7 +172,7 @@ impl Limiter {
     /// deadline before its end is told at once.
     pub fn pause_until(&self, until: Instant) {
         let too_late: Vec<_> = {
-            let mut state = self.0.state.lock();
+            let mut state = self.0.lock();
             let now = self.0.now();
             state.allowance.pause(self.0.nanos(until), now);
             let paused_until = self.0.instant(state.allowance.paused_until());
@@ -230,7 +230,7 @@ impl Limiter {
 
     fn change(&self, change: impl FnOnce(&mut Allowance, Nanos)) {
         let head = {
-            let mut state = self.0.state.lock();
+            let mut state = self.0.lock();
             let now = self.0.now();
             change(&mut state.allowance, now);
             state.head_if(|_| true)
@@ -240,17 +240,17 @@ impl Limiter {
 
     /// How many may be in flight at once.
     pub fn concurrency(&self) -> usize {
-        self.0.state.lock().allowance.concurrency()
+        self.0.lock().allowance.concurrency()
     }
 
     /// How many permits are out.
     pub fn in_flight(&self) -> usize {
-        self.0.state.lock().allowance.in_flight()
+        self.0.lock().allowance.in_flight()
     }
 
     /// How many threads wait for a permit.
     pub fn waiting(&self) -> usize {
-        self.0.state.lock().queue.len()
+        self.0.lock().queue.len()
     }
 
     /// The clock this limiter goes by.
@@ -260,7 +260,7 @@ impl Limiter {
 
     /// Whether a token rate is set, so that an estimate is worth making.
     pub(crate) fn limits_tokens(&self) -> bool {
-        self.0.state.lock().allowance.limits_tokens()
+        self.0.lock().allowance.limits_tokens()
     }
 
     /// Marks this thread as running a job under one of this limiter's permits.
@@ -296,7 +296,7 @@ impl Limiter {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.0.state.lock();
+        let state = self.0.lock();
         f.debug_struct("Limiter")
             .field("allowance", &state.allowance)
             .field("waiting", &state.queue.len())
