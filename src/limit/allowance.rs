@@ -108,6 +108,12 @@ impl Allowance {
         check(&self.tokens, cost.model_tokens(), "model tokens")
     }
 
+    /// Whether the time makes a difference to [`admit`](Self::admit).
+    pub(crate) fn goes_by_time(&self) -> bool {
+        // A gentle start comes after a pause only.
+        self.requests.is_some() || self.tokens.is_some() || self.paused_until > 0
+    }
+
     /// Takes `cost` if it may go now, all of it or nothing.
     pub(crate) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
         let admission = self.check(cost, now);

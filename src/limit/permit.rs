@@ -38,6 +38,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         let shared = &self.limiter.0;
         if self.used != self.cost.model_tokens() {
