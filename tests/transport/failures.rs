@@ -77,6 +77,7 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
         ("ftp://secret/", "GET", &[]),
         ("http:///secret", "GET", &[]),
         ("http://host:99999/secret", "GET", &[]),
+        ("http://user:secret@host/", "GET", &[]),
         (&good, "GE T", &[]),
         (&good, "POST", bad_value),
         (&good, "POST", bad_name),

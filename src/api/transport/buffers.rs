@@ -92,6 +92,17 @@ impl Output {
         self.filled = (self.filled + amount).min(self.buffer.len());
     }
 
+    /// Forgets the last `amount` bytes that wait to be sent.
+    pub(super) fn take_back(&mut self, amount: usize) {
+        self.filled = self.filled.saturating_sub(amount);
+    }
+
+    /// Adds all of `bytes`.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.room_of(bytes.len());
+        self.append(bytes);
+    }
+
     /// Adds as many of `bytes` as fit and says how many those are.
     pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
         let room = self.room();
@@ -269,6 +280,9 @@ mod tests {
         let mut output = Output::new(pool());
         assert_eq!(output.append(&vec![1; 2 * SIZE]), SIZE);
         assert_eq!(output.append(b"no"), 0);
+        output.push(b"yes");
+        assert_eq!(&output.bytes()[SIZE..], b"yes");
+        output.take_back(3);
         assert!(output.room_of(7).len() >= 7);
         assert_eq!(output.bytes().len(), SIZE);
     }

@@ -45,7 +45,17 @@ impl Connector {
     /// Connects to the host that `uri` names itself.
     fn reach(&self, uri: &Uri, exchange: &mut Exchange<'_>) -> Result<Box<dyn Link>, Failure> {
         let addresses = self.resolver.resolve(uri, exchange.connect_by())?;
-        let tcp = tcp::open(&addresses, uri, &self.sockets, &self.buffers, exchange)?;
+        let tcp = {
+            let avoid = |address| self.resolver.avoid(uri, address);
+            tcp::open(
+                &addresses,
+                avoid,
+                uri,
+                &self.sockets,
+                &self.buffers,
+                exchange,
+            )?
+        };
         let mut link: Box<dyn Link> = Box::new(tcp);
         if !link.work_for(exchange.cancel) {
             return Err(Failure::aborted());

@@ -77,12 +77,14 @@ impl HttpTransport {
     /// Whether this transport can be asked for `url`; finds out what can be known without sending.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is not an absolute `http` or `https` URL, if it is `https` and
-    /// the crate was built without `rustls`, or if its proxy's URL is unusable.
+    /// [`ErrorKind::Config`] if it is not an absolute `http` or `https` URL or holds a user name or
+    /// password, if it is `https` and the crate was built without `rustls`, or if its proxy's URL is
+    /// unusable.
     pub fn check_url(&self, url: &str) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why.to_owned()));
-        let Some(uri) = parse(url) else {
-            return refuse("not an absolute http:// or https:// URL");
+        let uri = match parse(url) {
+            Ok(uri) => uri,
+            Err(why) => return refuse(why),
         };
         if is_https(&uri) && !tls::AVAILABLE {
             return refuse("https needs TLS: build with the feature `rustls`, or use an http URL");
@@ -120,7 +122,7 @@ impl HttpTransport {
     ) -> std::result::Result<Answer, Failure> {
         let mut link = self.link(uri, proxy, exchange)?;
         let buffers = &self.connector.buffers;
-        let reply = request::send(request, call.body, &mut *link, exchange, buffers)?;
+        let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
         let keep = answer::receive(reply, &mut answer, &mut *link, exchange, call.max_body)?;
         if keep && link.rest() {
@@ -164,8 +166,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn send(&self, call: &Call<'_>) -> std::result::Result<Answer, TransportError> {
         let unsendable = |why| TransportError::new(Fault::Unsendable, Stage::NothingSent, why);
-        let uri = parse(call.url)
-            .ok_or_else(|| unsendable("the URL is not an absolute http:// or https:// one"))?;
+        let uri = parse(call.url).map_err(unsendable)?;
         let request = request::request(call, &uri).map_err(unsendable)?;
         let refuse = |fault, why| Err(error_at(fault, Stage::NothingSent, why, &uri));
         if call.cancel.is_aborted() {

@@ -1,4 +1,7 @@
 //! A call as a request of HTTP/1.1: what its head says, and how it goes out.
+//!
+//! ureq-proto logs at `trace` whatever it writes, and a head holds keys. So it is shown only what
+//! framing is made of; the request line and all other headers go around it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,6 +9,7 @@ use std::time::{Duration, Instant};
 use ureq_proto::Error;
 use ureq_proto::client::state::{Await100, RecvResponse, SendBody, SendRequest};
 use ureq_proto::client::{Await100Result, Call as Protocol, SendRequestResult};
+use ureq_proto::http::uri::PathAndQuery;
 use ureq_proto::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::answer::{ended, not_http};
@@ -19,22 +23,37 @@ use super::{Call, Fault, Stage};
 pub(super) const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 /// How long a server is given to answer `Expect: 100-continue` before the body goes out anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Room made for a line of the head, and doubled until it fits.
+/// Room made for a line of ureq-proto's, and doubled until it fits.
 const LINE: usize = 256;
+/// The headers that say how the body, the answer and the connection are dealt with, beside the
+/// body's length: ureq-proto has to see them.
+const FRAMING: [&str; 3] = ["host", "connection", "expect"];
+/// What is said unless the caller's headers say it.
+const OWN: [(&str, &str); 2] = [("user-agent", USER_AGENT), ("accept", "*/*")];
 
-/// The URL, if it is one that can be asked for.
-pub(super) fn parse(url: &str) -> Option<Uri> {
-    let uri: Uri = url.parse().ok()?;
+/// The URL, or why it cannot be asked for, without a word of what it says.
+pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
+    const UNUSABLE: &str = "the URL is not an absolute http:// or https:// one";
+    let uri: Uri = url.parse().map_err(|_| UNUSABLE)?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    // ureq-proto would make a header of it, and log that.
+    if authority.contains('@') {
+        return Err("the URL holds a user name or password; send them in a header");
+    }
     let spoken = matches!(uri.scheme_str(), Some("http" | "https"));
-    let authority = uri.authority()?.as_str();
     let named = uri.host().is_some_and(|host| {
         // A port that is not a number below 65,536 is dropped silently by the parser.
         !host.is_empty() && (uri.port_u16().is_some() || authority.ends_with(host))
     });
-    (spoken && named).then_some(uri)
+    if spoken && named {
+        Ok(uri)
+    } else {
+        Err(UNUSABLE)
+    }
 }
 
-/// The request that `call` makes of `uri`, or why there is none, without a word of what it says.
+/// What ureq-proto is shown of the request that `call` makes of `uri`; or why there is none, without
+/// a word of what it says.
 ///
 /// The states of an exchange are half a kilobyte each, and moved from one to the next: boxed between
 /// the functions that do so, they are on the stack only while they run, and not while they wait.
@@ -46,33 +65,49 @@ pub(super) fn request(
     let method = Method::from_bytes(call.method.as_bytes()).map_err(|_| "not a method of HTTP")?;
     let has_body =
         !call.body.is_empty() || matches!(method, Method::POST | Method::PUT | Method::PATCH);
+    let mut origin = uri.clone().into_parts();
+    origin.path_and_query = Some(PathAndQuery::from_static("/"));
     let mut request = Request::new(());
     *request.method_mut() = method;
-    *request.uri_mut() = uri.clone();
+    *request.uri_mut() = Uri::from_parts(origin).map_err(|_| UNSENDABLE)?;
+    let shown = request.headers_mut();
+    if has_body {
+        shown.insert(header::CONTENT_LENGTH, call.body.len().into());
+    }
     for (name, value) in call.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "a header's name is bad")?;
+        if !is_name(name) {
+            return Err("a header's name is bad");
+        }
+        if !is_value(value) {
+            return Err("a header's value is bad");
+        }
         // How long the body is, is said by whoever sends it.
-        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
+        if is_any(name, &["content-length", "transfer-encoding"]) {
             return Err("the body's length is not for the caller's headers to say");
         }
-        let mut value = HeaderValue::from_str(value).map_err(|_| "a header's value is bad")?;
-        value.set_sensitive(true);
-        request.headers_mut().append(name, value);
-    }
-    let mut own = Vec::with_capacity(3);
-    if has_body {
-        own.push((header::CONTENT_LENGTH, call.body.len().into()));
-    }
-    for (name, value) in [(header::USER_AGENT, USER_AGENT), (header::ACCEPT, "*/*")] {
-        if !request.headers().contains_key(&name) {
-            own.push((name, HeaderValue::from_static(value)));
+        if is_any(name, &FRAMING) {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| UNSENDABLE)?;
+            let value = HeaderValue::from_str(value).map_err(|_| UNSENDABLE)?;
+            shown.append(name, value);
         }
     }
-    let mut request = Protocol::new(request).map_err(|_| UNSENDABLE)?;
-    for (name, value) in own {
-        request.header(name, value).map_err(|_| UNSENDABLE)?;
-    }
+    let request = Protocol::new(request).map_err(|_| UNSENDABLE)?;
     Ok(Box::new(request.proceed()))
+}
+
+/// Whether `name` is a token (RFC 9110, 5.6.2).
+fn is_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+fn is_value(value: &str) -> bool {
+    let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    value.bytes().all(is_visible)
+}
+
+fn is_any(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 const UNSENDABLE: &str = "the request cannot be sent";
@@ -81,24 +116,18 @@ fn unsendable() -> Failure {
     Failure::new(Fault::Unsendable, UNSENDABLE)
 }
 
-/// Sends `request` with `body`: in one go if both are small, and a large body from where it lies.
+/// Sends what `call` asks of `uri`: in one go if head and body are small, and a large body from
+/// where it lies.
 pub(super) fn send(
     mut request: Box<Protocol<SendRequest>>,
-    body: &[u8],
+    call: &Call<'_>,
+    uri: &Uri,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
     buffers: &Arc<BufferPool>,
 ) -> Result<Box<Protocol<RecvResponse>>, Failure> {
     let mut output = Output::new(Arc::clone(buffers));
-    let mut least = LINE;
-    while !request.can_proceed() {
-        let room = output.room_of(least);
-        match request.write(room) {
-            Ok(amount) => output.fill(amount),
-            Err(Error::OutputOverflow) => least = 2 * room.len(),
-            Err(_) => return Err(unsendable()),
-        }
-    }
+    write_head(&mut request, call, uri, &mut output)?;
     let mut next = after_the_head(request)?;
     if !matches!(next, Next::Body(_)) {
         link.send(output.bytes(), exchange)?;
@@ -112,12 +141,62 @@ pub(super) fn send(
         Next::Answer(reply) => return Ok(reply),
         Next::Wait(_) => return Err(unsendable()),
     };
-    let together = output.append(body);
+    let together = output.append(call.body);
     link.send(output.bytes(), exchange)?;
     output.clear();
-    link.send(&body[together..], exchange)?;
-    after_the_body(upload, body.len())
+    link.send(&call.body[together..], exchange)?;
+    after_the_body(upload, call.body.len())
 }
+
+/// Writes the whole head: our request line, ureq-proto's headers and then all others.
+fn write_head(
+    request: &mut Protocol<SendRequest>,
+    call: &Call<'_>,
+    uri: &Uri,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    // ureq-proto begins with a line of its own, which fills this room and is forgotten.
+    let line = call.method.len() + " / HTTP/1.1\r\n".len();
+    request
+        .write(&mut output.room_of(line)[..line])
+        .map_err(|_| unsendable())?;
+    let query = uri.query().map_or(["", ""], |query| ["?", query]);
+    for part in [
+        call.method,
+        " ",
+        uri.path(),
+        query[0],
+        query[1],
+        " HTTP/1.1\r\n",
+    ] {
+        output.push(part.as_bytes());
+    }
+    let mut least = LINE;
+    while !request.can_proceed() {
+        let room = output.room_of(least);
+        match request.write(room) {
+            Ok(amount) => output.fill(amount),
+            Err(Error::OutputOverflow) => least = 2 * room.len(),
+            Err(_) => return Err(unsendable()),
+        }
+    }
+    // The empty line that it ends with comes after all others.
+    output.take_back(b"\r\n".len());
+    let said = |name| call.headers.iter().any(|(other, _)| is_any(other, &[name]));
+    let own = OWN.iter().filter(|(name, _)| !said(name));
+    let others = call
+        .headers
+        .iter()
+        .filter(|(name, _)| !is_any(name, &FRAMING));
+    for (name, value) in own.chain(others) {
+        for part in [name, ": ", value, "\r\n"] {
+            output.push(part.as_bytes());
+        }
+    }
+    output.push(b"\r\n");
+    Ok(())
+}
+
 /// What follows the head of a request.
 enum Next {
     Body(Box<Protocol<SendBody>>),
@@ -184,12 +263,13 @@ mod tests {
         let (deadline, cancel) = (Instant::now(), Cancel::new());
         let mut call = Call::new(method, url, deadline, &cancel);
         (call.headers, call.body) = (headers, body);
-        let mut request = request(&call, &parse(url).unwrap()).unwrap();
-        let mut bytes = vec![0; 1024];
-        let length = request.write(&mut bytes).unwrap();
-        bytes.truncate(length);
+        let uri = parse(url).unwrap();
+        let mut request = request(&call, &uri).unwrap();
+        let mut output = Output::new(Arc::default());
+        write_head(&mut request, &call, &uri, &mut output).unwrap();
+        let head = String::from_utf8(output.bytes().to_vec()).unwrap();
         let own = format!("user-agent: {USER_AGENT}\r\naccept: */*\r\n");
-        String::from_utf8(bytes).unwrap().replacen(&own, "", 1)
+        head.replacen(&own, "", 1)
     }
 
     #[test]
@@ -197,7 +277,7 @@ mod tests {
         for (method, url, body, expected) in [
             (
                 "GET",
-                "http://h:80/",
+                "http://h:80",
                 "",
                 "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
             ),
@@ -205,14 +285,13 @@ mod tests {
                 "POST",
                 "http://[::1]:81?q",
                 "",
-                "POST /?q HTTP/1.1\r\ncontent-length: 0\r\nhost: [::1]:81\r\n\r\n",
+                "POST /?q HTTP/1.1\r\nhost: [::1]:81\r\ncontent-length: 0\r\n\r\n",
             ),
             (
                 "DELETE",
-                "https://a:b@h/x",
+                "https://h/x%2f/y?a=/&b=?#c",
                 "12",
-                "DELETE /x HTTP/1.1\r\ncontent-length: 2\r\nhost: h\r\n\
-                 authorization: Basic YTpi\r\n\r\n",
+                "DELETE /x%2f/y?a=/&b=? HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n",
             ),
         ] {
             assert_eq!(head(method, url, &[], body.as_bytes()), expected);
@@ -220,13 +299,43 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_headers_come_before_our_own() {
-        let headers = [("Accept", "text/plain"), ("user-agent", "x"), ("host", "y")];
+    fn every_header_of_the_callers_is_said_once_and_instead_of_our_own() {
+        let headers = [
+            ("Accept", "text/plain"),
+            ("X-Key", "\tk"),
+            ("user-agent", "x"),
+            ("host", "y"),
+            ("X-Key", "l"),
+        ];
         let head = head("GET", "http://h/", &headers, b"");
-        for (name, value) in headers {
-            let line = format!("{}: {value}\r\n", name.to_ascii_lowercase());
-            assert_eq!(head.matches(&line).count(), 1, "{head}");
+        assert_eq!(
+            head,
+            "GET / HTTP/1.1\r\nhost: y\r\nAccept: text/plain\r\nX-Key: \tk\r\n\
+             user-agent: x\r\nX-Key: l\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_header_that_could_pass_for_another_line_is_refused() {
+        let cancel = Cancel::new();
+        for header in [
+            ("", "v"),
+            ("a b", "v"),
+            ("a:", "v"),
+            ("n\u{e9}", "v"),
+            ("a", "v\r\nb: c"),
+            ("a", "v\nb: c"),
+            ("a", "\0"),
+            ("a", "\u{7f}"),
+            ("a", "\u{e9}"),
+        ] {
+            let headers = [header];
+            let mut call = Call::new("GET", "http://h/", Instant::now(), &cancel);
+            call.headers = &headers;
+            assert!(
+                request(&call, &parse(call.url).unwrap()).is_err(),
+                "{header:?}"
+            );
         }
-        assert_eq!(head.lines().count(), 5, "{head}");
     }
 }

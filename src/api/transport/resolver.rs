@@ -42,6 +42,8 @@ struct Name {
     host: String,
     port: u16,
     addresses: Arc<[SocketAddr]>,
+    /// Those of them at which nobody answered since the last lookup.
+    silent: Vec<SocketAddr>,
     good_until: Instant,
     flight: Option<Arc<Flight>>,
     uses: usize,
@@ -74,6 +76,18 @@ impl CachingResolver {
         })
     }
 
+    /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A host
+    /// with one dead address of two would otherwise make every second connection wait for it.
+    pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
+        let (host, port) = (bare_host(uri), port(uri));
+        let mut names = self.0.names.lock();
+        if let Some(name) = names.iter_mut().find(|name| name.is(host, port))
+            && !name.silent.contains(&address)
+        {
+            name.silent.push(address);
+        }
+    }
+
     fn new(
         lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
@@ -85,18 +99,18 @@ impl CachingResolver {
 
     fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
         let now = Instant::now();
-        let (known, flight, is_new) = {
+        let (known, flight, is_new, turn) = {
             let mut names = self.0.names.lock();
             let at = find_or_add(&mut names, host, port);
             let name = &mut names[at];
             name.uses = name.uses.wrapping_add(1);
             let known = name.known(now);
             if known.is_some() && now < name.good_until {
-                return Ok(rotated(&name.addresses, name.uses));
+                return Ok(name.in_turn());
             }
             let is_new = name.flight.is_none();
             let flight = Arc::clone(name.flight.get_or_insert_default());
-            (known, flight, is_new)
+            (known, flight, is_new, name.uses)
         };
         if is_new {
             self.start(host, port, &flight);
@@ -105,7 +119,7 @@ impl CachingResolver {
             return Ok(addresses);
         }
         match flight.wait(by) {
-            Some(Ok(addresses)) => Ok(rotated(&addresses, 0)),
+            Some(Ok(addresses)) => Ok(rotated(&addresses, turn)),
             Some(Err(error)) => Err(io::Error::new(error.kind(), error)),
             None => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -140,6 +154,7 @@ impl CachingResolver {
                 name.flight = None;
                 if let Ok(addresses) = &outcome {
                     name.addresses = Arc::clone(addresses);
+                    name.silent.clear();
                     name.good_until = Instant::now() + KEPT;
                 }
             }
@@ -167,7 +182,14 @@ impl Name {
     /// The last answer, if it can still be used.
     fn known(&self, now: Instant) -> Option<Vec<SocketAddr>> {
         let usable = !self.addresses.is_empty() && now < self.good_until + STALE;
-        usable.then(|| rotated(&self.addresses, self.uses))
+        usable.then(|| self.in_turn())
+    }
+
+    fn in_turn(&self) -> Vec<SocketAddr> {
+        let mut addresses = rotated(&self.addresses, self.uses);
+        // Stable, so that both halves keep their turns.
+        addresses.sort_by_key(|address| self.silent.contains(address));
+        addresses
     }
 }
 
@@ -182,6 +204,7 @@ fn find_or_add(names: &mut Vec<Name>, host: &str, port: u16) -> usize {
         host: host.to_owned(),
         port,
         addresses: Arc::from([]),
+        silent: Vec::new(),
         good_until: Instant::now(),
         flight: None,
         uses: 0,
@@ -244,6 +267,62 @@ mod tests {
         let second = resolver.addresses("host.test", 80, soon()).unwrap()[0];
         assert_ne!(first, second);
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn those_who_wait_for_the_same_lookup_begin_with_different_addresses() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let resolver = CachingResolver::new(move |_, _| {
+            // Ends when the test drops its side.
+            let _ = held.lock().recv();
+            Ok(two_addresses())
+        });
+        let firsts = thread::scope(|scope| {
+            let callers: Vec<_> = (0..2)
+                .map(|_| scope.spawn(|| resolver.addresses("host.test", 80, soon()).unwrap()[0]))
+                .collect();
+            while resolver
+                .0
+                .names
+                .lock()
+                .first()
+                .is_none_or(|name| name.uses < 2)
+            {
+                thread::yield_now();
+            }
+            drop(release);
+            callers
+                .into_iter()
+                .map(|caller| caller.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert_ne!(firsts[0], firsts[1]);
+    }
+
+    #[test]
+    fn an_address_where_nobody_answers_goes_last_until_the_next_lookup() {
+        let resolver = CachingResolver::new(|_, _| Ok(two_addresses()));
+        let uri: Uri = "http://host.test:80/".parse().unwrap();
+        let [silent, lively] = two_addresses()[..] else {
+            panic!("there are two")
+        };
+        resolver.addresses("host.test", 80, soon()).unwrap();
+        for _ in 0..2 {
+            resolver.avoid(&uri, silent);
+        }
+        for _ in 0..4 {
+            let order = resolver.addresses("host.test", 80, soon()).unwrap();
+            assert_eq!(order, [lively, silent]);
+        }
+        // The answer has grown old: it is used once more, and a new one forgets what was.
+        resolver.0.names.lock()[0].good_until = Instant::now();
+        let wait = soon();
+        while !resolver.0.names.lock()[0].silent.is_empty() {
+            assert!(Instant::now() < wait, "no second lookup");
+            resolver.addresses("host.test", 80, soon()).unwrap();
+            thread::yield_now();
+        }
     }
 
     #[test]

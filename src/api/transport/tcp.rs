@@ -25,20 +25,25 @@ use crate::Cancel;
 /// may take ten minutes to its first byte.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// What an address is given before the next is tried: long enough for the one segment that is lost to
+/// be sent again, after a second (RFC 6298).
+const TRY: Duration = Duration::from_secs(2);
 /// A connection used this recently is taken to be open without asking.
 const FRESH: Duration = Duration::from_secs(1);
 /// What is read at first, without a buffer: many answers whole.
 const FIRST: usize = 2048;
 
-/// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are.
+/// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are, and
+/// `avoid` is told of those that are silent.
 pub(super) fn open(
     addresses: &[SocketAddr],
+    avoid: impl FnMut(SocketAddr),
     uri: &Uri,
     sockets: &Arc<Sockets>,
     buffers: &Arc<BufferPool>,
     exchange: &Exchange<'_>,
 ) -> Result<Tcp, Failure> {
-    let stream = connect_to_any(addresses, exchange).map_err(|error| {
+    let stream = connect_to_any(addresses, avoid, exchange).map_err(|error| {
         let out_of_time = error.kind() == ErrorKind::TimedOut && exchange.is_over(Instant::now());
         let fault = if out_of_time {
             Fault::Timeout
@@ -64,11 +69,16 @@ pub(super) fn open(
     })
 }
 
-/// Tries each address in turn: each gets half of the time that is left, and the last all of it, so
-/// that a dead first address (IPv6 without a route to it) leaves time for a living second.
-fn connect_to_any(addresses: &[SocketAddr], exchange: &Exchange<'_>) -> io::Result<TcpStream> {
+/// Tries each address in turn: each gets half of the time that is left, [`TRY`] at the most, and the
+/// last all of it, so that a dead first address (IPv6 without a route to it) leaves time for a living
+/// second. Not two at once, as RFC 8305 has it: a thread waits for one.
+fn connect_to_any(
+    addresses: &[SocketAddr],
+    mut avoid: impl FnMut(SocketAddr),
+    exchange: &Exchange<'_>,
+) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
-    for (tried, address) in addresses.iter().enumerate() {
+    for (tried, &address) in addresses.iter().enumerate() {
         let left = exchange
             .connect_by()
             .saturating_duration_since(Instant::now());
@@ -76,10 +86,15 @@ fn connect_to_any(addresses: &[SocketAddr], exchange: &Exchange<'_>) -> io::Resu
             return Err(ErrorKind::TimedOut.into());
         }
         let is_last = tried + 1 == addresses.len();
-        let share = if is_last { left } else { left / 2 };
-        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+        let share = if is_last { left } else { TRY.min(left / 2) };
+        match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
             Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
+            Err(error) => {
+                if error.kind() == ErrorKind::TimedOut {
+                    avoid(address);
+                }
+                failure = error;
+            }
         }
     }
     Err(failure)
@@ -164,5 +179,51 @@ impl Link for Tcp {
 impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tcp").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::api::transport::Call;
+
+    /// An address where nobody answers, while what is returned is alive: the queue is full.
+    fn silent() -> (SocketAddr, Socket, Vec<TcpStream>) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let short = Duration::from_millis(100);
+        let queue = std::iter::from_fn(|| TcpStream::connect_timeout(&address, short).ok());
+        let queue = queue.collect();
+        (address, listener, queue)
+    }
+
+    #[test]
+    fn a_silent_address_leaves_time_for_the_next_and_is_told_of() {
+        let (dead, _listener, _queue) = silent();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let living = listener.local_addr().unwrap();
+        let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let refusing = closed.local_addr().unwrap();
+        drop(closed);
+
+        let (cancel, soon) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
+        let call = Call::new("GET", "http://h/", soon, &cancel);
+        let exchange = Exchange::new(&call, Duration::from_secs(60), None);
+        let mut avoided = Vec::new();
+        let stream = connect_to_any(
+            &[refusing, dead, living],
+            |address| avoided.push(address),
+            &exchange,
+        );
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), living);
+        assert_eq!(avoided, [dead]);
     }
 }
