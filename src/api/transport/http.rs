@@ -35,7 +35,9 @@ const IDLE: usize = 2048;
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which costs
 /// a system call (under half a microsecond): if the server has said anything on it since its last
-/// answer, or closed it, it is not used again.
+/// answer, or closed it, it is not used again. One that has waited for 8 s is closed when the next one
+/// comes to wait, whichever server's that is. No thread looks after them: a transport that nobody uses
+/// holds what it held, one for each request that was under way at once, until it is dropped.
 ///
 /// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
