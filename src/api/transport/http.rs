@@ -33,6 +33,9 @@ const IDLE: usize = 2048;
 /// is one request on the wire, byte for byte, and any status is an answer. An error answer (any
 /// status but 2xx) whose body breaks off is still an answer, with what came of the body.
 ///
+/// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
+/// answers; no key, no path, no query and no other header.
+///
 /// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
 pub struct HttpTransport {
@@ -124,7 +127,7 @@ impl HttpTransport {
         let buffers = &self.connector.buffers;
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
-        let keep = answer::receive(reply, &mut answer, &mut *link, exchange, call.max_body)?;
+        let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
         if keep && link.rest() {
             self.idle.put(uri, link);
         }
