@@ -102,7 +102,7 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{Condvar, Mutex, atomic};
+pub(crate) use imp::{Condvar, Mutex, MutexGuard, atomic};
 
 /// Runs `model` once for each interleaving, with at most so many switches that loom makes without
 /// need; `None` is all there are.

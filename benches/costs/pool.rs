@@ -1,7 +1,8 @@
 //! What the pool adds to a job: jobs that do nothing, so that nothing else is measured.
 //!
-//! The threads' start is part of it, as it is part of a run: how many there will be, the pool
-//! decides. What threads cost while requests wait is `benches/threads.rs`.
+//! The threads' start is part of it, as it is part of a run. How many there will be, the pool decides:
+//! for jobs that are over at once a few are enough, where [`by_hand`] starts them all, most of them in
+//! vain. What threads cost while requests wait is `benches/threads.rs`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -108,7 +108,22 @@ impl Allowance {
         check(&self.tokens, cost.model_tokens(), "model tokens")
     }
 
-    pub(crate) fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
+    /// Whether the time makes a difference to [`admit`](Self::admit).
+    pub(crate) fn goes_by_time(&self) -> bool {
+        // A gentle start comes after a pause only.
+        self.requests.is_some() || self.tokens.is_some() || self.paused_until > 0
+    }
+
+    /// Takes `cost` if it may go now, all of it or nothing.
+    pub(crate) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
+        let admission = self.check(cost, now);
+        if admission == Admission::Now {
+            self.take(cost, now);
+        }
+        admission
+    }
+
+    fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
         if self.in_flight >= self.concurrency {
             return Admission::WhenFreed;
         }
@@ -139,7 +154,7 @@ impl Allowance {
     }
 
     /// Takes what [`check`](Self::check) has just allowed.
-    pub(crate) fn take(&mut self, cost: Cost, now: Nanos) {
+    fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);
@@ -152,9 +167,9 @@ impl Allowance {
         }
     }
 
-    /// Frees a place; what was taken stays taken.
-    pub(crate) fn release(&mut self) {
-        self.in_flight -= 1;
+    /// Frees so many places; what was taken stays taken.
+    pub(crate) fn release(&mut self, places: usize) {
+        self.in_flight -= places;
     }
 
     /// Corrects the tokens that were taken for `cost` to `used`.
@@ -256,7 +271,7 @@ mod tests {
         allowance.take(Cost::ONE, 0);
         allowance.take(Cost::ONE, 0);
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::WhenFreed);
-        allowance.release();
+        allowance.release(1);
         assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
     }
 
@@ -264,7 +279,7 @@ mod tests {
     fn requests_stay_taken_and_tokens_are_given_back() {
         let mut allowance = both();
         allowance.take(Cost::tokens(10).with_requests(10), 0);
-        allowance.release();
+        allowance.release(1);
         allowance.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
             allowance.check(Cost::tokens(10), 0),
@@ -312,7 +327,7 @@ mod tests {
             Admission::At(end + SECOND / 2, Why::Pause),
             "two places, filled over a second"
         );
-        allowance.release();
+        allowance.release(1);
         let mut allowance = both();
         allowance.pause(end, 0);
         allowance.set_tokens(None, SECOND);
@@ -334,12 +349,12 @@ mod tests {
         );
         assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
         allowance.take(Cost::ONE, now);
-        allowance.release();
+        allowance.release(1);
         let mut admitted = Vec::new();
         while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
             now = at;
             allowance.take(Cost::ONE, now);
-            allowance.release();
+            allowance.release(1);
             admitted.push(now);
         }
         assert_eq!(admitted.first(), Some(&(5 * SECOND + SECOND / 50)));
@@ -363,7 +378,7 @@ mod tests {
                 _ if now == SECOND / 5 => break,
                 _ => {
                     allowance.take(Cost::ONE, now);
-                    allowance.release();
+                    allowance.release(1);
                     admitted += 1;
                 }
             }
@@ -372,7 +387,7 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(allowance.check(Cost::ONE, now), Admission::Now);
             allowance.take(Cost::ONE, now);
-            allowance.release();
+            allowance.release(1);
         }
     }
 }

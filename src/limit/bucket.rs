@@ -19,8 +19,9 @@ pub(crate) struct Bucket {
     units: u64,
     period: u64,
     capacity: u64,
-    /// Credit at the instant `as_of`, in units × period nanoseconds.
-    level: i128,
+    /// What it lacks to be full at the instant `as_of`, in units × period nanoseconds; more than the
+    /// capacity is a debt. Counted from the top, a refill needs no cap but zero.
+    missing: u128,
     /// May lie ahead of the present: the bucket then stays as it is until that instant.
     as_of: Nanos,
 }
@@ -28,15 +29,13 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// A full bucket. `rate` has been [`checked`](Rate::checked).
     pub(crate) fn full(rate: Rate, capacity: u64, now: Nanos) -> Self {
-        let mut bucket = Self {
+        Self {
             units: rate.units(),
             period: period_nanos(rate),
             capacity,
-            level: 0,
+            missing: 0,
             as_of: now,
-        };
-        bucket.level = bucket.scaled(capacity);
-        bucket
+        }
     }
 
     /// The largest cost that is ever admitted: one period's worth, or the capacity if that is more.
@@ -50,14 +49,12 @@ impl Bucket {
             return now;
         }
         self.refill(now);
-        let missing = self
-            .scaled(cost.min(self.capacity))
-            .saturating_sub(self.level);
-        if missing <= 0 {
+        // A cost above the capacity needs a full bucket.
+        let may_be_missing = self.scaled(self.capacity.saturating_sub(cost));
+        if self.missing <= may_be_missing {
             return now.max(self.as_of);
         }
-        let units = i128::from(self.units);
-        let wait = (missing.saturating_add(units - 1)) / units;
+        let wait = (self.missing - may_be_missing).div_ceil(self.units.into());
         self.as_of
             .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
             .max(now)
@@ -66,54 +63,60 @@ impl Bucket {
     /// Takes `cost`, into debt if need be. The caller has seen [`earliest`](Self::earliest) pass.
     pub(crate) fn take(&mut self, cost: u64, now: Nanos) {
         self.refill(now);
-        self.level = self.level.saturating_sub(self.scaled(cost));
+        self.missing = self.missing.saturating_add(self.scaled(cost));
     }
 
     /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt.
     pub(crate) fn settle(&mut self, reserved: u64, actual: u64, now: Nanos) {
         self.refill(now);
-        self.level = self
-            .level
-            .saturating_add(self.scaled(reserved))
-            .saturating_sub(self.scaled(actual))
-            .min(self.scaled(self.capacity));
+        self.missing = self
+            .missing
+            .saturating_add(self.scaled(actual))
+            .saturating_sub(self.scaled(reserved));
     }
 
     /// Empties the bucket until `until`, and lets it fill from there. A debt stays.
     pub(crate) fn hold(&mut self, until: Nanos, now: Nanos) {
         self.refill(now);
-        self.level = self.level.min(0);
+        self.missing = self.missing.max(self.scaled(self.capacity));
         self.as_of = self.as_of.max(until);
     }
 
     /// Goes on at another rate and capacity, with what has been earned at the old one.
     pub(crate) fn change(&mut self, rate: Rate, capacity: u64, now: Nanos) {
         self.refill(now);
-        let period = period_nanos(rate);
-        // Rounded down: a change of rate never creates credit.
-        let (old, new) = (i128::from(self.period), i128::from(period));
-        let (whole, part) = (self.level.div_euclid(old), self.level.rem_euclid(old));
-        self.level = whole.saturating_mul(new).saturating_add(part * new / old);
+        let full = self.scaled(self.capacity);
+        // One of the two is nothing.
+        let (credit, debt) = (
+            full.saturating_sub(self.missing),
+            self.missing.saturating_sub(full),
+        );
+        let (old, new) = (u128::from(self.period), u128::from(period_nanos(rate)));
+        // Credit is rounded down and debt up: a change of rate never creates credit.
+        let credit = (credit / old).saturating_mul(new) + credit % old * new / old;
+        let debt = (debt / old)
+            .saturating_mul(new)
+            .saturating_add((debt % old * new).div_ceil(old));
         self.units = rate.units();
-        self.period = period;
+        self.period = period_nanos(rate);
         self.capacity = capacity;
-        self.level = self.level.min(self.scaled(capacity));
+        self.missing = self
+            .scaled(capacity)
+            .saturating_sub(credit)
+            .saturating_add(debt);
     }
 
     fn refill(&mut self, now: Nanos) {
         if now <= self.as_of {
             return;
         }
-        let earned = i128::from(self.units) * i128::from(now - self.as_of);
-        self.level = self
-            .level
-            .saturating_add(earned)
-            .min(self.scaled(self.capacity));
+        let earned = u128::from(self.units) * u128::from(now - self.as_of);
+        self.missing = self.missing.saturating_sub(earned);
         self.as_of = now;
     }
 
-    fn scaled(&self, units: u64) -> i128 {
-        i128::from(units).saturating_mul(i128::from(self.period))
+    fn scaled(&self, units: u64) -> u128 {
+        u128::from(units) * u128::from(self.period)
     }
 }
 

@@ -1,15 +1,13 @@
 //! The settings of a limiter, and their checks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::allowance::Allowance;
 use super::limiter::Limiter;
-use super::queue::{Shared, State};
+use super::queue::Shared;
 use super::rate::Rate;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Mutex;
 
 /// Settings of a [`Limiter`]; see [`Limiter::builder`].
 #[derive(Clone, Debug, Default)]
@@ -70,16 +68,7 @@ impl LimiterBuilder {
             Allowance::new(checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?);
         allowance.set_requests(with_burst(self.requests, self.burst, "request")?, 0);
         allowance.set_tokens(with_burst(self.tokens, self.token_burst, "token")?, 0);
-        Ok(Limiter(Arc::new(Shared {
-            epoch: self.clock.now(),
-            clock: self.clock,
-            state: Mutex::new(State {
-                allowance,
-                queue: BTreeMap::new(),
-                next_ticket: 0,
-                head_waits_for: None,
-            }),
-        })))
+        Ok(Limiter(Arc::new(Shared::new(allowance, self.clock))))
     }
 }
 

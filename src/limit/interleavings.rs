@@ -43,6 +43,37 @@ fn loom_a_place_that_is_freed_is_taken() {
     });
 }
 
+/// A place is given back, without the lock, while the only thread that waits lies down for it.
+#[test]
+fn loom_a_place_given_back_is_not_missed() {
+    explore(None, || {
+        let limiter = one_place(Clock::system());
+        let held = limiter.acquire(Cost::ONE).unwrap();
+        let waiter = acquirer(&limiter);
+        drop(held);
+        waiter.join().unwrap();
+        assert_empty(&limiter);
+    });
+}
+
+/// The mark of a head that has gone is taken away while somebody takes the place and the next head
+/// sets its own.
+#[test]
+fn loom_a_mark_that_is_out_of_date_misleads_nobody() {
+    explore(Some(4), || {
+        let limiter = one_place(Clock::system());
+        let held = limiter.acquire(Cost::ONE).unwrap();
+        let gone = limiter.acquire_timeout(Cost::ONE, Duration::ZERO);
+        assert!(gone.is_err());
+        let others = [acquirer(&limiter), acquirer(&limiter)];
+        drop(held);
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_empty(&limiter);
+    });
+}
+
 /// A head that is cancelled hands its turn on, whether the place is freed before or after.
 #[test]
 fn loom_a_cancelled_head_wakes_the_next() {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::allowance::Why;
 use super::limiter::Limiter;
 use super::rate::Cost;
-use crate::clock::ring;
 
 /// Leave to send one request; the place in flight is free again when it is dropped.
 ///
@@ -39,23 +38,14 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
-        let head = {
-            let mut state = self.limiter.0.state.lock();
-            state.allowance.release();
-            // Most permits are as they were reserved, and need not know the time.
-            if self.used != self.cost.model_tokens() {
-                let now = self.limiter.0.now();
-                state.allowance.settle(self.cost, self.used, now);
-            }
-            let refund = self.used < self.cost.model_tokens();
-            state.head_if(|why| match why {
-                Why::InFlight => true,
-                Why::Tokens => refund,
-                Why::Requests | Why::Pause => false,
-            })
-        };
-        ring(head);
+        let shared = &self.limiter.0;
+        if self.used != self.cost.model_tokens() {
+            shared.settle(self.cost, self.used);
+        } else if shared.freed.add() {
+            shared.ring_for_a_place();
+        }
     }
 }
 

@@ -8,18 +8,21 @@ use std::time::{Duration, Instant};
 
 use super::allowance::{Admission, Allowance, Why};
 use super::bucket::Nanos;
+use super::freed::{Counted, Freed};
 use super::limiter::Limiter;
 use super::permit::Waited;
 use super::rate::Cost;
 use crate::cancel::Cancel;
 use crate::clock::{Bell, Clock, ring};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) epoch: Instant,
-    pub(super) state: Mutex<State>,
+    /// The places that permits have given back, without the lock.
+    pub(super) freed: Freed,
+    state: Mutex<State>,
 }
 
 pub(super) struct State {
@@ -29,6 +32,8 @@ pub(super) struct State {
     pub(super) next_ticket: u64,
     /// What the head lay down for; `None` while it has not looked yet.
     pub(super) head_waits_for: Option<Why>,
+    /// How many of [`Shared::freed`] the allowance knows of.
+    counted: Counted,
 }
 
 pub(super) struct Waiter {
@@ -37,6 +42,18 @@ pub(super) struct Waiter {
 }
 
 impl State {
+    /// The head's look at the allowance, after which it may lie down.
+    fn look(&mut self, freed: &Freed, cost: Cost, now: Nanos) -> Admission {
+        let admission = self.allowance.admit(cost, now);
+        if admission != Admission::WhenFreed {
+            return admission;
+        }
+        // Places are given back without the lock: from the mark on it is rung for one, and those of
+        // before the mark it must look at itself.
+        self.allowance.release(freed.mark(&mut self.counted));
+        self.allowance.admit(cost, now)
+    }
+
     /// The bell of whoever is first.
     pub(super) fn head(&self) -> Option<Arc<Bell>> {
         let head = self.queue.values().next()?;
@@ -67,8 +84,70 @@ impl State {
 pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Shared {
+    pub(super) fn new(allowance: Allowance, clock: Clock) -> Self {
+        Self {
+            epoch: clock.now(),
+            clock,
+            freed: Freed::default(),
+            state: Mutex::new(State {
+                allowance,
+                queue: BTreeMap::new(),
+                next_ticket: 0,
+                head_waits_for: None,
+                counted: Counted::default(),
+            }),
+        }
+    }
+
+    /// The state, with the places that have been given back by now.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        let freed = self.freed.count(&mut state.counted);
+        state.allowance.release(freed);
+        state
+    }
+
+    /// Takes the mark away, and rings the head if it is for a place that it lies down.
+    #[cold]
+    pub(super) fn ring_for_a_place(&self) {
+        let head = {
+            let state = self.lock();
+            // Under the lock, and so before whoever is rung looks again and sets it anew.
+            self.freed.unmark();
+            state.head_if(|why| why == Why::InFlight)
+        };
+        ring(head);
+    }
+
+    /// Gives a place back together with the tokens that were not used, or with the debt.
+    pub(super) fn settle(&self, cost: Cost, used: u64) {
+        let head = {
+            let mut state = self.lock();
+            state.allowance.settle(cost, used, self.now());
+            // Under the lock: whoever sees the place sees the tokens too.
+            self.freed.add();
+            let refund = used < cost.model_tokens();
+            state.head_if(|why| match why {
+                Why::InFlight => true,
+                Why::Tokens => refund,
+                Why::Requests | Why::Pause => false,
+            })
+        };
+        ring(head);
+    }
+
     pub(super) fn now(&self) -> Nanos {
         self.nanos(self.clock.now())
+    }
+
+    /// The time for a look that nobody waits on. It is not read where it plays no part: reading it is
+    /// half of what a limiter costs that counts places only.
+    pub(super) fn time_for(&self, allowance: &Allowance) -> Nanos {
+        if allowance.goes_by_time() {
+            self.now()
+        } else {
+            0
+        }
     }
 
     pub(super) fn nanos(&self, at: Instant) -> Nanos {
@@ -110,7 +189,7 @@ impl Ticket<'_> {
                 return Err(cancelled());
             }
             let (why, until) = {
-                let mut state = shared.state.lock();
+                let mut state = shared.lock();
                 let instant = shared.clock.now();
                 let now = shared.nanos(instant);
                 if let Some((why, since)) = lay_down {
@@ -118,9 +197,8 @@ impl Ticket<'_> {
                 }
                 lay_down = Some((None, instant));
                 let (why, until) = if state.queue.keys().next() == Some(&self.id) {
-                    match state.allowance.check(cost, now) {
+                    match state.look(&shared.freed, cost, now) {
                         Admission::Now => {
-                            state.allowance.take(cost, now);
                             let next = state.leave(self.id);
                             drop(state);
                             ring(next);
@@ -160,7 +238,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         // After a grant the ticket is gone already and this finds nothing.
-        let next = self.limiter.0.state.lock().leave(self.id);
+        let next = self.limiter.0.lock().leave(self.id);
         ring(next);
     }
 }

@@ -515,7 +515,7 @@ fn handshakes_that_hang_hold_up_no_other() {
             })
             .collect();
         for _ in 0..HANGING {
-            hellos.recv().unwrap();
+            hellos.recv_timeout(AMPLE).unwrap();
         }
         assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
         let started = Instant::now();

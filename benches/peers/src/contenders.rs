@@ -190,23 +190,26 @@ pub(crate) fn ready(contenders: &[Contender], profiles: &[Profile]) -> Result<Fi
 /// # Errors
 /// It does not build, or there is no cargo.
 pub(crate) fn build(program: &str, feature: &str, profile: Profile) -> Result<PathBuf> {
+    // Beside this program's own folder, which is named after a profile, too. Left to itself cargo
+    // may build elsewhere, and an older client would be found there and measured.
+    let own = env::current_exe()?;
+    let target = own
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("no target folder")?;
     let built = Command::new(cargo())
         .args(["build", "--quiet", "--locked", "--no-default-features"])
         .args(["--profile", profile.name()])
         .args(["--features", feature, "--bin", program])
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
         .status()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
     if !built.success() {
         return Err(format!("{program} does not build ({built})").into());
     }
-    // Beside this program's own folder, which is named after a profile, too.
-    let own = env::current_exe()?;
-    let target = own
-        .parent()
-        .and_then(Path::parent)
-        .ok_or("no target folder")?;
     Ok(target.join(profile.name()).join(program))
 }
 
