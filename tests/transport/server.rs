@@ -15,6 +15,13 @@ use tollgate::{
 pub(crate) const AMPLE: Duration = Duration::from_secs(60);
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// An answer of `length` bytes in all, with a body of the letter x.
+pub(crate) fn answer_of(length: usize) -> Vec<u8> {
+    let head = |body: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {body:04}\r\n\r\n");
+    let body = length - head(0).len();
+    (head(body) + &"x".repeat(body)).into_bytes()
+}
+
 pub(crate) fn direct() -> HttpConfig {
     HttpConfig::new().proxy(ProxyPolicy::None)
 }

@@ -134,11 +134,12 @@ pub enum Fault {
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
     Connect,
-    /// The TLS handshake or the certificate.
+    /// The TLS handshake or the certificate. Once the handshake is over, a connection that TLS gives up
+    /// on is [`Broken`](Self::Broken) or [`Truncated`](Self::Truncated) like any other.
     Tls,
     /// The deadline came, or the peer was silent for too long.
     Timeout,
-    /// The connection was reset or closed.
+    /// The connection was reset or closed, or what came on it was not what the server had sealed.
     Broken,
     /// The answer ended before its announced end.
     Truncated,
