@@ -37,6 +37,9 @@ const IDLE: usize = 2048;
 /// a system call (under half a microsecond): if the server has said anything on it since its last
 /// answer, or closed it, it is not used again.
 ///
+/// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
+/// answers; no key, no path, no query and no other header.
+///
 /// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
 pub struct HttpTransport {
@@ -128,7 +131,7 @@ impl HttpTransport {
         let buffers = &self.connector.buffers;
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
-        let keep = answer::receive(reply, &mut answer, &mut *link, exchange, call.max_body)?;
+        let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
         if keep && link.rest() && link.input().is_empty() {
             self.idle.put(uri, link);
         }
