@@ -154,7 +154,8 @@ fn a_body_that_is_to_wait_for_a_word_waits_for_it_and_not_for_ever() {
         }
         match number {
             0 => {
-                let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+                let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+                let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\ndate: now\r\n\r\n");
             }
             1 => {}
             _ => {

@@ -117,12 +117,21 @@ pub(crate) fn hold(mut stream: TcpStream) {
 }
 
 pub(crate) fn keep_alive(tell: Sender<usize>) -> impl Fn(usize, TcpStream) {
+    saying(OK.to_vec(), tell)
+}
+
+/// A server that answers every request with `bytes`, and tells over which connection.
+pub(crate) fn repeating(bytes: impl Into<Vec<u8>>, tell: Sender<usize>) -> SocketAddr {
+    server(saying(bytes.into(), tell))
+}
+
+fn saying(bytes: Vec<u8>, tell: Sender<usize>) -> impl Fn(usize, TcpStream) {
     let tell = Mutex::new(tell);
     move |number, mut stream| {
         let tell = tell.lock().unwrap().clone();
         while read_request(&mut stream).is_some() {
             let _ = tell.send(number);
-            stream.write_all(OK).unwrap();
+            stream.write_all(&bytes).unwrap();
         }
     }
 }

@@ -39,6 +39,9 @@ const IDLE: usize = 2048;
 /// comes to wait, whichever server's that is. No thread looks after them: a transport that nobody uses
 /// holds what it held, one for each request that was under way at once, until it is dropped.
 ///
+/// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
+/// answers; no key, no path, no query and no other header.
+///
 /// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
 pub struct HttpTransport {
@@ -130,7 +133,7 @@ impl HttpTransport {
         let buffers = &self.connector.buffers;
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
-        let keep = answer::receive(reply, &mut answer, &mut *link, exchange, call.max_body)?;
+        let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
         if keep && link.rest() && link.input().is_empty() {
             self.idle.put(uri, link);
         }

@@ -16,6 +16,7 @@ use super::answer::{ended, not_http};
 use super::buffers::{BufferPool, Output};
 use super::exchange::Exchange;
 use super::fault::Failure;
+use super::head::Head;
 use super::link::Link;
 use super::{Call, Fault, Stage};
 
@@ -235,9 +236,11 @@ fn await_100(
     let patience = Instant::now() + PATIENCE;
     while waiting.can_keep_await_100() {
         let arrived = link.input();
-        let used = waiting.try_read_100(arrived.bytes()).map_err(not_http)?;
-        arrived.consume(used);
-        if used > 0 || !waiting.can_keep_await_100() {
+        if let Some(head) = Head::parse(arrived.bytes())? {
+            hint(&mut waiting, &head)?;
+            if head.is_interim() {
+                arrived.consume(head.length);
+            }
             continue;
         }
         let (more, ran_out) = exchange.waiting_until(patience, |exchange| link.receive(exchange));
@@ -252,6 +255,13 @@ fn await_100(
         Await100Result::SendBody(upload) => Ok(Next::Body(Box::new(upload))),
         Await100Result::RecvResponse(reply) => Ok(Next::Answer(Box::new(reply))),
     }
+}
+
+/// Tells `waiting` of the answer that has come in place of the word it waits for, or of that.
+#[inline(never)]
+fn hint(waiting: &mut Protocol<Await100>, head: &Head) -> Result<(), Failure> {
+    let told = waiting.try_read_100(head.bare().as_bytes());
+    told.map(drop).map_err(not_http)
 }
 
 #[cfg(all(test, not(loom)))]
