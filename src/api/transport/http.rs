@@ -134,7 +134,7 @@ impl HttpTransport {
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
         let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
-        if keep && link.rest() && link.input().is_empty() {
+        if keep && !exchange.deaf && link.rest() && link.input().is_empty() {
             self.idle.put(uri, link);
         }
         Ok(answer)

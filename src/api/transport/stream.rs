@@ -16,7 +16,7 @@ use super::exchange::Exchange;
 use super::fault::Failure;
 use super::sockets::Socket;
 
-/// How often an upload that is stuck looks whether it has been refused.
+/// How often an upload that is stuck looks whether it has been answered.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// A socket and the time-outs it is set to.
@@ -51,13 +51,13 @@ impl Stream {
         }
     }
 
-    /// Waits until some of `bytes` are taken; `None` if the peer has answered already and will take
-    /// no more.
+    /// Waits until some of `bytes` are taken and says how many; 0 if the peer takes none and something
+    /// has arrived from it.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
-        exchange: &Exchange<'_>,
-    ) -> Result<Option<usize>, Failure> {
+        exchange: &mut Exchange<'_>,
+    ) -> Result<usize, Failure> {
         let limit = exchange.limit(Instant::now());
         let mut woken = false;
         loop {
@@ -67,12 +67,15 @@ impl Stream {
             })
             .map_err(|error| exchange.broken(error))?;
             match wait((&self.socket.stream).write(bytes)) {
-                Ok(count) => return Ok(Some(count)),
-                Err(Wait::Woken) if self.is_refused() => return Ok(None),
+                Ok(count) => return Ok(count),
+                Err(Wait::Woken) if self.has_unread() => return Ok(0),
                 Err(Wait::Woken) => woken = true,
                 // A server that refuses an upload answers and closes; what is still under way then
                 // resets the connection, but the answer has arrived before the reset.
-                Err(Wait::Failed(_)) if self.has_unread() => return Ok(None),
+                Err(Wait::Failed(_)) if self.has_unread() => {
+                    exchange.deaf = true;
+                    return Ok(0);
+                }
                 Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
             }
         }
@@ -108,15 +111,6 @@ impl Stream {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
             Err(_) => Arrived::End,
         }
-    }
-
-    /// Whether the server has begun an error answer while the request is still being sent. An
-    /// interim answer (1xx) is none, and neither is a TLS record.
-    fn is_refused(&self) -> bool {
-        let mut head = [0; 10];
-        let stream = &self.socket.stream;
-        let begun = self.has_unread() && stream.peek(&mut head).unwrap_or(0) == head.len();
-        begun && head.starts_with(b"HTTP/1.") && matches!(head[9], b'4' | b'5')
     }
 
     fn has_unread(&self) -> bool {
