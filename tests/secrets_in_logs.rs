@@ -1,4 +1,4 @@
-//! What a program that logs everything sees of a request. In a process of its own: there is one
+//! What a program that logs everything sees of an exchange. In a process of its own: there is one
 //! logger in each.
 
 use std::fmt::Write as _;
@@ -13,6 +13,8 @@ use tollgate::{Call, Cancel, HttpConfig, HttpTransport, ProxyPolicy, Transport};
 
 /// All that was logged by anybody: whole records, and the text of dumps joined over their rows.
 static SEEN: Mutex<(String, String)> = Mutex::new((String::new(), String::new()));
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nset-cookie: id=k00kie\r\ncontent-length: 2\r\n\r\nok";
 
 struct Everything;
 
@@ -43,8 +45,7 @@ fn no_key_password_or_query_is_logged_at_trace() {
         let connect = read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         let request = read_head(&mut stream);
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        stream.write_all(answer).unwrap();
+        stream.write_all(ANSWER).unwrap();
         (connect, request)
     });
 
@@ -58,18 +59,20 @@ fn no_key_password_or_query_is_logged_at_trace() {
         ("x-api-key", "4nthr0pic"),
         ("cookie", "session=b1scuit"),
     ];
-    assert_eq!(transport.send(&call).unwrap().body, b"ok");
+    let answer = transport.send(&call).unwrap();
+    assert_eq!(answer.headers.get("set-cookie"), Some("id=k00kie"));
 
     let (connect, request) = served.join().unwrap();
     let (records, text) = &*SEEN.lock().unwrap();
     // That much is to be heard, so the rest would be, too.
     assert!(text.contains("api.invalid"), "{records}");
+    assert!(text.contains("HTTP/1.1.200"), "{records}");
     assert!(connect.contains("dXNlcjpzZXNhbWU="), "{connect}");
     for secret in ["sk-b34r3r", "4nthr0pic", "b1scuit", "qu3ry", "p4th"] {
         assert!(request.contains(secret), "{request}");
         assert!(!hears(records, text, secret), "{secret}: {records}");
     }
-    for secret in ["sesame", "dXNlcjpzZXNhbWU="] {
+    for secret in ["sesame", "dXNlcjpzZXNhbWU=", "k00kie"] {
         assert!(!hears(records, text, secret), "{secret}: {records}");
     }
 }

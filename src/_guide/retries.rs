@@ -36,7 +36,7 @@
 //! | What broke | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
 //! | no address, refused, no route, or whatever else before a byte was sent | `Unreachable` | tried again when the server is back: see below |
-//! | the connection, after something was sent | `Network`, `Truncated` | backs off |
+//! | the connection, or the TLS on it, after something was sent | `Network`, `Truncated` | backs off |
 //! | the attempt's time | `Timeout` | backs off |
 //! | the certificate or the handshake | `Tls` | stops the run |
 //! | HTTP itself | `Protocol` | tried again, twice at most |

@@ -18,6 +18,14 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// No header yet, and room for `count` with names and values of `bytes` bytes in all.
+    pub(crate) fn with_capacity(count: usize, bytes: usize) -> Self {
+        Self {
+            text: String::with_capacity(bytes),
+            ends: Vec::with_capacity(count),
+        }
+    }
+
     /// Adds one header; a value that is not UTF-8 should be passed lossily.
     pub fn push(&mut self, name: &str, value: &str) {
         self.text.push_str(name);

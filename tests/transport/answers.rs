@@ -148,10 +148,122 @@ fn no_body_where_there_is_none() {
 fn interim_answers_are_skipped() {
     let address = answering(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 100 Continue\r\ndate: now\r\ncontent-length: 0\r\n\r\n\
          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );
     let answer = post(&transport(), &url(address), b"{}").unwrap();
     assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+}
+
+#[test]
+fn no_connection_is_kept_whose_answer_may_end_elsewhere() {
+    let chunked = "2\r\nok\r\n0\r\n\r\n";
+    for (head, kept) in [
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", true),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 12\r\ntransfer-encoding: chunked",
+            false,
+        ),
+    ] {
+        let (tell, seen) = mpsc::channel();
+        let address = repeating(format!("{head}\r\n\r\n{chunked}"), tell);
+        let transport = transport();
+        for _ in 0..3 {
+            let answer = post(&transport, &url(address), b"{}").unwrap();
+            assert_eq!(answer.body, b"ok", "{head}");
+        }
+        let expected = if kept { 1 } else { 3 };
+        assert_eq!(connections(&seen), expected, "{head}");
+    }
+}
+
+#[test]
+fn a_body_in_an_encoding_nobody_understands_is_none() {
+    for (version, coding) in [
+        ("1.1", "gzip, chunked"),
+        ("1.1", "chunked, gzip"),
+        ("1.1", "gzip\r\ncontent-length: 2"),
+        ("1.0", "chunked"),
+    ] {
+        let (tell, seen) = mpsc::channel();
+        let answer = |status| {
+            format!("HTTP/{version} {status} X\r\ntransfer-encoding: {coding}\r\n\r\n2\r\nok")
+        };
+        let transport = transport();
+        let success = url(repeating(answer(200), tell.clone()));
+        let error = post(&transport, &success, b"{}").unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Protocol, Stage::Answering)
+        );
+        let named = coding.lines().next().unwrap();
+        assert!(error.message.contains(named), "{error}");
+
+        // A refusal is one without its words, too.
+        let refusal = url(repeating(answer(429), tell));
+        for _ in 0..2 {
+            let answer = post(&transport, &refusal, b"{}").unwrap();
+            assert_eq!((answer.status, &answer.body[..]), (429, &b""[..]));
+        }
+        assert_eq!(seen.try_iter().filter(|number| *number == 0).count(), 2);
+    }
+}
+
+#[test]
+fn a_coded_answer_is_for_those_who_asked_for_it() {
+    let (tell, _seen) = mpsc::channel();
+    let zipped = |status| {
+        format!("HTTP/1.1 {status} X\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nzip")
+    };
+    let (transport, success) = (transport(), url(repeating(zipped(200), tell.clone())));
+    let error = post(&transport, &success, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Protocol, Stage::Answering)
+    );
+    assert!(error.message.contains("gzip"), "{error}");
+
+    let refusal = url(repeating(zipped(503), tell));
+    let answer = post(&transport, &refusal, b"{}").unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (503, &b""[..]));
+
+    let cancel = Cancel::new();
+    let mut call = Call::new("GET", &success, Instant::now() + AMPLE, &cancel);
+    call.headers = &[("Accept-Encoding", "gzip")];
+    assert_eq!(transport.send(&call).unwrap().body, b"zip");
+}
+
+#[test]
+fn a_line_without_an_end_is_no_chunk_and_behind_the_last_one_no_matter() {
+    for (start, expected) in [("", None), ("2\r\nok\r\n0\r\n", Some(b"ok"))] {
+        let address = server(move |_, mut stream| {
+            read_request(&mut stream);
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all(format!("{head}{start}").as_bytes());
+            let ones = [b'1'; 4096];
+            while stream.write_all(&ones).is_ok() {}
+        });
+        match (post(&transport(), &url(address), b"{}"), expected) {
+            (Ok(answer), Some(body)) => assert_eq!(answer.body, body),
+            (Err(error), None) => {
+                assert_eq!(error.fault, Fault::Protocol, "{error}");
+                assert!(error.message.contains("line"), "{error}");
+            }
+            (other, _) => panic!("{start:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_says_nothing_of_its_empty_body_is_over() {
+    let (tell, seen) = mpsc::channel();
+    let address = repeating("HTTP/1.1 205 Reset Content\r\n\r\n", tell);
+    let transport = transport();
+    for _ in 0..3 {
+        let answer = post(&transport, &url(address), b"{}").unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (205, &b""[..]));
+    }
+    assert_eq!(connections(&seen), 1);
 }
 
 #[test]

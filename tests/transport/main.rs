@@ -6,6 +6,8 @@ mod failures;
 mod proxies;
 mod requests;
 mod server;
+#[cfg(feature = "rustls")]
+mod sessions;
 mod time;
 #[cfg(feature = "rustls")]
 mod tls;

@@ -15,6 +15,13 @@ use tollgate::{
 pub(crate) const AMPLE: Duration = Duration::from_secs(60);
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// An answer of `length` bytes in all, with a body of the letter x.
+pub(crate) fn answer_of(length: usize) -> Vec<u8> {
+    let head = |body: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {body:04}\r\n\r\n");
+    let body = length - head(0).len();
+    (head(body) + &"x".repeat(body)).into_bytes()
+}
+
 pub(crate) fn direct() -> HttpConfig {
     HttpConfig::new().proxy(ProxyPolicy::None)
 }
@@ -110,12 +117,21 @@ pub(crate) fn hold(mut stream: TcpStream) {
 }
 
 pub(crate) fn keep_alive(tell: Sender<usize>) -> impl Fn(usize, TcpStream) {
+    saying(OK.to_vec(), tell)
+}
+
+/// A server that answers every request with `bytes`, and tells over which connection.
+pub(crate) fn repeating(bytes: impl Into<Vec<u8>>, tell: Sender<usize>) -> SocketAddr {
+    server(saying(bytes.into(), tell))
+}
+
+fn saying(bytes: Vec<u8>, tell: Sender<usize>) -> impl Fn(usize, TcpStream) {
     let tell = Mutex::new(tell);
     move |number, mut stream| {
         let tell = tell.lock().unwrap().clone();
         while read_request(&mut stream).is_some() {
             let _ = tell.send(number);
-            stream.write_all(OK).unwrap();
+            stream.write_all(&bytes).unwrap();
         }
     }
 }

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    HandshakeKind, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
 };
 use tempfile::NamedTempFile;
 use tollgate::{
@@ -19,11 +22,11 @@ use tollgate::{
 
 use crate::server::*;
 
-struct Identity {
+pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     /// What a client has to trust, as PEM.
-    root: String,
+    pub(crate) root: String,
 }
 
 impl Identity {
@@ -50,7 +53,7 @@ fn self_signed_as(params: &CertificateParams) -> Identity {
 
 const CA: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
 
-fn issued(names: &[&str]) -> Identity {
+pub(crate) fn issued(names: &[&str]) -> Identity {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = CA;
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -64,16 +67,16 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-fn trusting(pem: &str) -> HttpTransport {
+pub(crate) fn trusting(pem: &str) -> HttpTransport {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(pem.as_bytes()).unwrap();
     HttpTransport::new(direct().ca_file(file.path())).unwrap()
 }
 
-type Session = StreamOwned<ServerConnection, std::net::TcpStream>;
+pub(crate) type Session = StreamOwned<ServerConnection, std::net::TcpStream>;
 
 /// A TLS server that gives each session, counted from 0, to `serve`.
-fn tls_server(
+pub(crate) fn tls_server(
     identity: &Identity,
     serve: impl Fn(usize, Session) + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -85,17 +88,46 @@ fn tls_server_of(
     version: &'static SupportedProtocolVersion,
     serve: impl Fn(usize, Session) + Send + Sync + 'static,
 ) -> SocketAddr {
-    let config = server_config(identity, version);
+    tls_server_with(server_config(identity, version), serve)
+}
+
+pub(crate) fn tls_server_with(
+    config: ServerConfig,
+    serve: impl Fn(usize, Session) + Send + Sync + 'static,
+) -> SocketAddr {
+    let config = Arc::new(config);
     server(move |number, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
         serve(number, StreamOwned::new(session, stream));
     })
 }
 
-fn server_config(
+pub(crate) fn server_config(
     identity: &Identity,
     version: &'static SupportedProtocolVersion,
-) -> Arc<ServerConfig> {
+) -> ServerConfig {
+    server_config_for(WebPkiClientVerifier::no_client_auth(), identity, version)
+}
+
+/// As [`server_config`], of a server that wants a certificate of its clients too.
+pub(crate) fn asking_for_one(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+) -> ServerConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.chain[0].clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
+    server_config_for(clients, identity, version)
+}
+
+fn server_config_for(
+    clients: Arc<dyn ClientCertVerifier>,
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = provider
         .key_provider
@@ -103,12 +135,11 @@ fn server_config(
         .unwrap();
     // Without a look at whether the key fits the certificate.
     let certified = CertifiedKey::new(identity.chain.clone(), key);
-    let config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    Arc::new(config)
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
 }
 
 /// Answers every request, and tells how many came, whoever was trusted.
@@ -123,7 +154,7 @@ fn polite(tell: mpsc::Sender<usize>) -> impl Fn(usize, Session) {
     }
 }
 
-fn https(address: SocketAddr, host: &str) -> String {
+pub(crate) fn https(address: SocketAddr, host: &str) -> String {
     format!("https://{host}:{}/v1/x", address.port())
 }
 
@@ -361,7 +392,8 @@ fn tls_runs_through_a_proxy_tunnel() {
 #[test]
 fn tls_runs_within_the_tls_of_a_proxy() {
     let identity = issued(&["api.test", "127.0.0.1"]);
-    let target = ServerConnection::new(server_config(&identity, &rustls::version::TLS13)).unwrap();
+    let config = Arc::new(server_config(&identity, &rustls::version::TLS13));
+    let target = ServerConnection::new(config).unwrap();
     let target = Mutex::new(Some(target));
     let proxy = tls_server(&identity, move |_, mut outer| {
         let (head, _) = read_request(&mut outer).unwrap();
@@ -490,7 +522,7 @@ fn handshakes_that_hang_hold_up_no_other() {
     let identity = issued(&["127.0.0.1"]);
     let (tell, hellos) = mpsc::channel();
     let tell = Mutex::new(tell);
-    let config = server_config(&identity, &rustls::version::TLS13);
+    let config = Arc::new(server_config(&identity, &rustls::version::TLS13));
     let address = server(move |number, mut stream| {
         if number < HANGING {
             stream.read_exact(&mut [0; 5]).unwrap();
@@ -515,7 +547,7 @@ fn handshakes_that_hang_hold_up_no_other() {
             })
             .collect();
         for _ in 0..HANGING {
-            hellos.recv().unwrap();
+            hellos.recv_timeout(AMPLE).unwrap();
         }
         assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
         let started = Instant::now();

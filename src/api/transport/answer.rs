@@ -1,93 +1,79 @@
-//! An answer as it comes in: its head, and its body as far as it is wanted.
+//! An answer as it comes in: its head, then its body as far as it is wanted.
 
+use std::error::Error;
 use std::time::Duration;
 
+use ureq_proto::BodyMode;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call as Protocol, RecvBodyResult, RecvResponseResult};
-use ureq_proto::{BodyMode, Error};
 
 use super::exchange::Exchange;
 use super::fault::Failure;
+use super::head::Head;
 use super::link::Link;
-use super::{Answer, Fault, Stage};
+use super::{Answer, Call, Fault, Stage, request};
 
-/// The largest head that is taken.
-const HEAD: usize = 64 * 1024;
 /// What is kept of an error's body.
 const ERROR_BODY: usize = 64 * 1024;
+/// How long it is waited for: the status is known, and so is what to do.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 /// How much more of it is read, and for how long, to keep the connection.
 const DRAINED: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// The longest line between chunks, where a few characters are usual.
+const LINE: usize = 16 * 1024;
 /// Memory reserved for a body on the server's word alone.
 const TRUSTED_LENGTH: usize = 256 * 1024;
 
-/// Waits for the whole `answer`, whose body may have `most` bytes, and says whether the connection,
-/// as far as HTTP goes, may carry another.
+/// Waits for the whole `answer` to `call` and says whether the connection, as far as HTTP goes, may
+/// carry another.
 pub(super) fn receive(
     mut reply: Box<Protocol<RecvResponse>>,
+    call: &Call<'_>,
     answer: &mut Answer,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
-    most: usize,
 ) -> Result<bool, Failure> {
-    receive_head(&mut reply, answer, link, exchange)?;
-    receive_body(reply, answer, link, exchange, most)
+    let head = receive_head(link, exchange)?;
+    show(&mut reply, &head)?;
+    let has_asked = request::says(call, "accept-encoding");
+    let (readable, is_sound) = (head.readable(has_asked), head.is_sound());
+    (answer.status, answer.headers) = (head.status, head.headers);
+    let is_open = receive_body(reply, readable, answer, link, exchange, call.max_body)?;
+    Ok(is_open && is_sound)
 }
 
 /// Waits for the head of the answer; interim ones are passed over.
-fn receive_head(
-    reply: &mut Protocol<RecvResponse>,
-    answer: &mut Answer,
-    link: &mut dyn Link,
-    exchange: &mut Exchange<'_>,
-) -> Result<(), Failure> {
+fn receive_head(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<Head, Failure> {
     loop {
         let arrived = link.input();
-        if !arrived.is_empty() {
-            let (used, is_final) = parse(reply, arrived.bytes(), answer)?;
-            arrived.consume(used);
-            if is_final {
-                return Ok(());
+        if let Some(head) = Head::parse(arrived.bytes())? {
+            arrived.consume(head.length);
+            if !head.is_interim() {
+                return Ok(head);
             }
-            if used > 0 {
-                continue;
+        } else {
+            if !link.receive(exchange)? {
+                return Err(ended(exchange));
             }
+            exchange.stage = Stage::Answering;
         }
-        if !link.receive(exchange)? {
-            return Err(ended(exchange));
-        }
-        exchange.stage = Stage::Answering;
     }
 }
 
-/// Makes the head that `bytes` begin with that of `answer`, unless it is not whole or an interim one;
-/// says how long it is, and whether it was the one.
+/// Tells `reply` what framing the answer has.
 #[inline(never)]
-fn parse(
-    reply: &mut Protocol<RecvResponse>,
-    bytes: &[u8],
-    answer: &mut Answer,
-) -> Result<(usize, bool), Failure> {
-    let (used, head) = reply.try_response(bytes, false).map_err(not_http)?;
-    let size = if used > 0 { used } else { bytes.len() };
-    if size > HEAD {
-        let why = "the answer's head is too large";
-        return Err(Failure::new(Fault::Protocol, why));
-    }
-    if let Some(head) = &head {
-        answer.status = head.status().as_u16();
-        for (name, value) in head.headers() {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            answer.headers.push(name.as_str(), &value);
-        }
-    }
-    Ok((used, head.is_some()))
+fn show(reply: &mut Protocol<RecvResponse>, head: &Head) -> Result<(), Failure> {
+    let shown = reply.try_response(head.framing().as_bytes(), false);
+    shown.map(drop).map_err(not_http)
 }
 
-/// Waits for the body of `answer`; whether the connection may be used again.
+/// Waits for the body of `answer`, unless it is not `readable`; whether the connection may be used
+/// again.
 #[inline(never)]
 fn receive_body(
     reply: Box<Protocol<RecvResponse>>,
+    readable: Result<(), Failure>,
     answer: &mut Answer,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
@@ -99,12 +85,17 @@ fn receive_body(
         Some(RecvResponseResult::Cleanup(done)) => return Ok(!done.must_close_connection()),
         None => return Err(ended(exchange)),
     };
+    let is_success = (200..300).contains(&answer.status);
+    if let Err(failure) = readable {
+        // The status of a refusal says enough.
+        return if is_success { Err(failure) } else { Ok(false) };
+    }
     let mut body = Body {
         state,
         link,
         exchange,
     };
-    let is_over = if (200..300).contains(&answer.status) {
+    let is_over = if is_success {
         body.read_whole(&mut answer.body, most)?;
         true
     } else {
@@ -145,6 +136,7 @@ impl Body<'_, '_> {
     /// The start of an error answer's body; and whether the body is over. Its status has been read,
     /// so whatever cuts the body short, but an abort, takes nothing away from what is known.
     fn read_start(&mut self, body: &mut Vec<u8>) -> Result<bool, Failure> {
+        self.exchange.hurry(ERROR_BODY_TIME);
         match self.read(body, ERROR_BODY) {
             Err(failure) if self.exchange.cancel.is_aborted() => Err(failure),
             Err(_) => Ok(false),
@@ -185,7 +177,19 @@ impl Body<'_, '_> {
             arrived.consume(used);
             // What has arrived is too little to be understood: part of a chunk's length.
             stuck = used == 0;
+            if stuck && arrived.bytes().len() > LINE {
+                return self.end_of_line();
+            }
         }
+    }
+
+    /// Whether the body is over where a line has no end: behind the last chunk it is.
+    fn end_of_line(&self) -> Result<bool, Failure> {
+        if self.state.is_ended_chunked() {
+            return Ok(true);
+        }
+        let why = "a line of the answer is too long";
+        Err(Failure::new(Fault::Protocol, why))
     }
 
     /// Whether the body is over when the connection is.
@@ -224,6 +228,6 @@ pub(super) fn ended(exchange: &Exchange<'_>) -> Failure {
     }
 }
 
-pub(super) fn not_http(error: Error) -> Failure {
+pub(super) fn not_http(error: impl Error + Send + Sync + 'static) -> Failure {
     Failure::new(Fault::Protocol, "the answer is not HTTP/1.1").because(error)
 }

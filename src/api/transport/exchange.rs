@@ -3,6 +3,7 @@
 //! Until when bytes may move, for whom, and how far it has come: whether a failed call may have been
 //! billed is decided by the stage it had reached, which only the layer that moves the bytes knows.
 
+use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use super::fault::Failure;
@@ -118,7 +119,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// The connection is gone.
-    pub(super) fn broken(&self, error: std::io::Error) -> Failure {
+    pub(super) fn broken(&self, error: impl StdError + Send + Sync + 'static) -> Failure {
         // A connection that does not come to stand has carried nothing, however it failed.
         let fault = if self.connecting {
             Fault::Connect

@@ -25,6 +25,7 @@ pub(super) trait Link: Send + fmt::Debug {
     /// The exchange is over. Whether the link, as far as can be known, will carry another.
     fn rest(&mut self) -> bool;
 
-    /// Whether a link at rest is still open.
-    fn is_open(&self) -> bool;
+    /// Adds what has arrived unasked to [`Link::input`], without waiting; `false` if the link is no
+    /// longer open.
+    fn take_in(&mut self) -> bool;
 }

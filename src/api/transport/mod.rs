@@ -5,7 +5,7 @@
 //! names it); the in-memory one answers from a closure.
 //!
 //! Under the seam, from top to bottom: `http` finds a connection for a call and has `request` send it
-//! and `answer` receive what comes back. Connections wait in `idle` or are made by `connect`, through
+//! and `answer` receive what comes back, with `head` to read the head of it. Connections wait in `idle` or are made by `connect`, through
 //! whom `proxy` and `tunnel` say and whereto `resolver`. A connection is a `link`: `tcp` moves the
 //! bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while bytes move) and `sockets`
 //! (what an abort shuts down); `tls` seals and opens them. `exchange` is what all of them know of the
@@ -17,6 +17,7 @@ mod config;
 mod connect;
 mod exchange;
 mod fault;
+mod head;
 mod http;
 mod idle;
 mod link;
@@ -133,11 +134,12 @@ pub enum Fault {
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
     Connect,
-    /// The TLS handshake or the certificate.
+    /// The TLS handshake or the certificate. Once the handshake is over, a connection that TLS gives up
+    /// on is [`Broken`](Self::Broken) or [`Truncated`](Self::Truncated) like any other.
     Tls,
     /// The deadline came, or the peer was silent for too long.
     Timeout,
-    /// The connection was reset or closed.
+    /// The connection was reset or closed, or what came on it was not what the server had sealed.
     Broken,
     /// The answer ended before its announced end.
     Truncated,

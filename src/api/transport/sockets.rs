@@ -7,7 +7,7 @@
 use std::fmt;
 use std::mem;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::Cancel;
@@ -63,20 +63,9 @@ impl Socket {
 pub(super) struct Sockets {
     live: Mutex<Vec<Weak<Socket>>>,
     watched: Mutex<Vec<AbortHook>>,
-    /// Set by the first reused connection that turned out to be closed.
-    distrust: AtomicBool,
 }
 
 impl Sockets {
-    /// From now on no connection is used again without a look.
-    pub(super) fn distrust(&self) {
-        self.distrust.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn are_trusted(&self) -> bool {
-        !self.distrust.load(Ordering::Relaxed)
-    }
-
     pub(super) fn adopt(&self, stream: TcpStream) -> Arc<Socket> {
         let socket = Arc::new(Socket {
             stream,

@@ -4,7 +4,7 @@
 //! then borrows one.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::fault::{Failure, origin};
 use super::link::Link;
 use super::sockets::Sockets;
-use super::stream::Stream;
+use super::stream::{Arrived, Stream};
 use crate::Cancel;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
@@ -28,8 +28,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// What an address is given before the next is tried: long enough for the one segment that is lost to
 /// be sent again, after a second (RFC 6298).
 const TRY: Duration = Duration::from_secs(2);
-/// A connection used this recently is taken to be open without asking.
-const FRESH: Duration = Duration::from_secs(1);
 /// What is read at first, without a buffer: many answers whole.
 const FIRST: usize = 2048;
 
@@ -61,9 +59,7 @@ pub(super) fn open(
     );
     Ok(Tcp {
         stream: Stream::new(sockets.adopt(stream)),
-        sockets: Arc::clone(sockets),
         input: Input::new(Arc::clone(buffers)),
-        last_read: Instant::now(),
         more: false,
         deaf: false,
     })
@@ -103,9 +99,7 @@ fn connect_to_any(
 /// One TCP connection.
 pub(super) struct Tcp {
     stream: Stream,
-    sockets: Arc<Sockets>,
     input: Input,
-    last_read: Instant,
     /// The last read filled its room, so there is no need to wait for the next.
     more: bool,
     /// The peer has answered without reading the request to its end and takes no more of it.
@@ -147,7 +141,6 @@ impl Link for Tcp {
 
     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
         let count = self.read(exchange)?;
-        self.last_read = Instant::now();
         if count == 0 {
             // An abort shuts the socket down, which reads like the end of the stream.
             if exchange.cancel.is_aborted() {
@@ -167,12 +160,23 @@ impl Link for Tcp {
 
     fn rest(&mut self) -> bool {
         self.more = false;
-        self.stream.socket.rest() && !self.deaf && self.input.is_empty()
+        self.stream.socket.rest() && !self.deaf
     }
 
-    fn is_open(&self) -> bool {
-        let is_fresh = self.last_read.elapsed() < FRESH;
-        (is_fresh && self.sockets.are_trusted()) || self.stream.is_quiet()
+    fn take_in(&mut self) -> bool {
+        loop {
+            match self.stream.look() {
+                Arrived::Nothing => return true,
+                Arrived::End => return false,
+                Arrived::Bytes => {}
+            }
+            let room = self.input.room();
+            match (&self.stream.socket.stream).read(room) {
+                // No room is left, or no bytes are, which the look has ruled out.
+                Ok(0) | Err(_) => return false,
+                Ok(count) => self.input.fill(count),
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::exchange::Exchange;
 use super::super::fault::Failure;
 use super::super::link::Link;
 use super::deep::DeepStacks;
-use super::layer::Tls;
+use super::layer::{Tls, no_handshake};
 use super::session::Session;
 use super::trust::Trust;
 use crate::error;
@@ -83,8 +83,4 @@ impl TlsConnector {
 fn step(mut tls: Box<Tls>) -> (Box<Tls>, Result<bool, Error>) {
     let stands = tls.open();
     (tls, stands)
-}
-
-fn no_handshake(error: Error) -> Failure {
-    Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rustls::Error;
+use rustls::{AlertDescription, Error};
 
 use super::super::Fault;
 use super::super::buffers::Input;
@@ -37,7 +37,7 @@ impl Link for Tls {
     fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         while !bytes.is_empty() {
             let sealed = self.session.seal(self.inner.input(), bytes);
-            bytes = &bytes[sealed.map_err(no_connection)?..];
+            bytes = &bytes[sealed.map_err(|error| no_connection(error, exchange))?..];
             self.flush(exchange)?;
         }
         Ok(())
@@ -47,6 +47,10 @@ impl Link for Tls {
         let before = self.plain.bytes().len();
         // A record may hold a message of the protocol's own, and no byte of the answer.
         while self.plain.bytes().len() == before {
+            // By now, whatever was opened before it has been given out.
+            if let Some(failure) = self.session.failure() {
+                return Err(no_connection(failure.clone(), exchange));
+            }
             // After the peer's farewell nothing counts, the end of the connection included.
             if self.session.is_over() {
                 return Ok(false);
@@ -55,8 +59,9 @@ impl Link for Tls {
                 exchange.cut_short = true;
                 return Ok(false);
             }
-            self.open().map_err(no_connection)?;
-            self.flush(exchange)?;
+            if self.open().is_ok() {
+                self.flush(exchange)?;
+            }
         }
         Ok(true)
     }
@@ -71,11 +76,15 @@ impl Link for Tls {
 
     fn rest(&mut self) -> bool {
         // Asked in any case: it is also told by this that the exchange is over.
-        self.inner.rest() && !self.session.is_over() && self.plain.is_empty()
+        self.inner.rest() && !self.session.is_over()
     }
 
-    fn is_open(&self) -> bool {
-        self.inner.is_open()
+    fn take_in(&mut self) -> bool {
+        let is_open = self.inner.take_in();
+        // Tickets and new keys come when they like, and are no reason to part. What there is to be
+        // said to them leaves with the next request.
+        let opened = self.open();
+        is_open && opened.is_ok() && !self.session.is_over()
     }
 }
 
@@ -87,6 +96,16 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn no_connection(error: Error) -> Failure {
-    Failure::new(Fault::Tls, format!("the TLS connection failed: {error}")).because(error)
+/// What it means that the handshake fails: nothing is known of whom the peer is.
+pub(super) fn no_handshake(error: Error) -> Failure {
+    Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
+}
+
+/// What it means that a session fails later: it is lost like any connection.
+fn no_connection(error: Error, exchange: &Exchange<'_>) -> Failure {
+    match error {
+        // Part of the handshake, but in TLS 1.3 it is said when the client has long done with it.
+        Error::AlertReceived(AlertDescription::CertificateRequired) => no_handshake(error),
+        error => exchange.broken(error),
+    }
 }

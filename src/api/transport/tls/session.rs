@@ -24,6 +24,7 @@ pub(super) struct Session {
     /// What is sealed and not yet sent.
     pub(super) sealed: Output,
     is_over: bool,
+    failure: Option<Error>,
 }
 
 impl Session {
@@ -36,12 +37,24 @@ impl Session {
             tls: Box::new(UnbufferedClientConnection::new(config, name)?),
             sealed,
             is_over: false,
+            failure: None,
         })
     }
 
     /// Opens the `records` that have arrived into `plain`, as far as they are whole, and seals what
     /// the protocol has to say for itself. Whether the handshake is over.
+    ///
+    /// What was opened before an error counts, and is in `plain`; after it nothing is opened any more.
     pub(super) fn open(&mut self, records: &mut Input, plain: &mut Input) -> Result<bool, Error> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let opened = self.open_whole(records, plain);
+        self.failure = opened.as_ref().err().cloned();
+        opened
+    }
+
+    fn open_whole(&mut self, records: &mut Input, plain: &mut Input) -> Result<bool, Error> {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.tls.process_tls_records(records.bytes_mut());
@@ -123,6 +136,11 @@ impl Session {
     /// Whether the peer has said that it will send no more.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// What keeps the session from opening any more.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 }
 
