@@ -102,9 +102,8 @@ impl Head {
     /// Whether there is no doubt where the answer ends. With two lengths, or an encoding that is not
     /// understood, a gateway may have seen its end elsewhere (RFC 9112, 6.3 and 11.2).
     pub(super) fn is_sound(&self) -> bool {
-        let has_transfer = self.headers.get(TRANSFER).is_some();
-        let has_length = self.headers.get("content-length").is_some();
-        !(has_transfer && has_length) && self.unknown_transfer().is_none()
+        self.headers.get(TRANSFER).is_none()
+            || self.unknown_transfer().is_none() && self.headers.get("content-length").is_none()
     }
 
     /// Why the body cannot be read, if it cannot. A caller who `has_asked` for codings undoes them.
