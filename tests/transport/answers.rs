@@ -210,6 +210,51 @@ fn a_body_in_an_encoding_nobody_understands_is_none() {
 }
 
 #[test]
+fn a_coded_answer_is_for_those_who_asked_for_it() {
+    let (tell, _seen) = mpsc::channel();
+    let zipped = |status| {
+        format!("HTTP/1.1 {status} X\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nzip")
+    };
+    let (transport, success) = (transport(), url(repeating(zipped(200), tell.clone())));
+    let error = post(&transport, &success, b"{}").unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::Protocol, Stage::Answering)
+    );
+    assert!(error.message.contains("gzip"), "{error}");
+
+    let refusal = url(repeating(zipped(503), tell));
+    let answer = post(&transport, &refusal, b"{}").unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (503, &b""[..]));
+
+    let cancel = Cancel::new();
+    let mut call = Call::new("GET", &success, Instant::now() + AMPLE, &cancel);
+    call.headers = &[("Accept-Encoding", "gzip")];
+    assert_eq!(transport.send(&call).unwrap().body, b"zip");
+}
+
+#[test]
+fn a_line_without_an_end_is_no_chunk_and_behind_the_last_one_no_matter() {
+    for (start, expected) in [("", None), ("2\r\nok\r\n0\r\n", Some(b"ok"))] {
+        let address = server(move |_, mut stream| {
+            read_request(&mut stream);
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all(format!("{head}{start}").as_bytes());
+            let ones = [b'1'; 4096];
+            while stream.write_all(&ones).is_ok() {}
+        });
+        match (post(&transport(), &url(address), b"{}"), expected) {
+            (Ok(answer), Some(body)) => assert_eq!(answer.body, body),
+            (Err(error), None) => {
+                assert_eq!(error.fault, Fault::Protocol, "{error}");
+                assert!(error.message.contains("line"), "{error}");
+            }
+            (other, _) => panic!("{start:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn an_answer_that_says_nothing_of_its_empty_body_is_over() {
     let (tell, seen) = mpsc::channel();
     let address = repeating("HTTP/1.1 205 Reset Content\r\n\r\n", tell);

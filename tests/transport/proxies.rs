@@ -54,6 +54,42 @@ fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
 }
 
 #[test]
+fn what_a_proxy_says_before_and_behind_its_answer_is_not_the_servers() {
+    let through = |answer: String| {
+        let proxy = server(move |_, mut stream| {
+            read_request(&mut stream);
+            let _ = stream.write_all(answer.as_bytes());
+            while read_request(&mut stream).is_some() {
+                let _ = stream.write_all(OK);
+            }
+        });
+        let policy = ProxyPolicy::Url(format!("http://{proxy}"));
+        let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+        post(&transport, "http://api.invalid/", b"{}")
+    };
+    let interim = "HTTP/1.1 102 Processing\r\nvia: p\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    assert_eq!(through(interim.into()).unwrap().body, b"ok");
+
+    let stolen = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nSTOLEN";
+    for (answer, why) in [
+        (
+            format!("HTTP/1.1 200 OK\r\n\r\n{stolen}"),
+            "more than its answer",
+        ),
+        (stolen.to_owned(), "more than its answer"),
+        ("SSH-2.0-x\r\n\r\n".to_owned(), "not HTTP/1.1"),
+        ("HTTP/1.1 099 X\r\n\r\n".to_owned(), "not HTTP/1.1"),
+    ] {
+        let error = through(answer).unwrap_err();
+        assert_eq!(
+            (error.fault, error.stage),
+            (Fault::Proxy, Stage::NothingSent)
+        );
+        assert!(error.message.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn an_unusable_proxy_is_found_by_check_url_where_it_would_be_used() {
     for bad in ["socks5://127.0.0.1:1", "nonsense://p", "http://"] {
         let config = HttpConfig::new().proxy(ProxyPolicy::Url(bad.into()));

@@ -118,7 +118,7 @@ fn a_request_arrives_byte_for_byte() {
     transport.send(&call).unwrap();
     let expected = format!(
         "POST /v1/x HTTP/1.1\r\nhost: {address}\r\ncontent-length: 25\r\n\
-         user-agent: tollgate/{}\r\naccept: */*\r\nauthorization: Bearer k\r\n\
+         user-agent: tollgate/{}\r\naccept: */*\r\naccept-encoding: identity\r\nauthorization: Bearer k\r\n\
          content-type: application/json\r\n\r\n{{ \"n\":1e400,\"a\":1,\"a\":2 }}",
         env!("CARGO_PKG_VERSION")
     );

@@ -44,6 +44,20 @@ fn a_dripping_server_is_left_at_the_deadline() {
 }
 
 #[test]
+fn a_refusal_does_not_wait_for_its_words_until_the_deadline() {
+    let address = server(|_, mut stream| {
+        read_request(&mut stream);
+        let head = "HTTP/1.1 429 No\r\nretry-after: 1\r\ncontent-length: 99\r\n\r\n";
+        let _ = stream.write_all(format!("{head}part").as_bytes());
+        hold(stream);
+    });
+    let started = Instant::now();
+    let answer = post(&transport(), &url(address), b"{}").unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (429, &b"part"[..]));
+    assert!(started.elapsed() < AMPLE / 2);
+}
+
+#[test]
 fn an_upload_nobody_reads_is_left_at_the_deadline() {
     let address = server(|_, stream| {
         thread::sleep(AMPLE);

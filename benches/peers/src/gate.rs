@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Threads that want so many grants in all, at a rate.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Gate {
-    /// `tollgate` or `governor`; with `, try` for a try that is always granted.
+    /// `tollgate` or `governor`; with `, try` for a try that is always granted, and then
+    /// `governor by Instant` too.
     pub limiter: String,
     pub per_second: u32,
     pub threads: usize,

@@ -11,13 +11,17 @@ use super::exchange::Exchange;
 use super::fault::Failure;
 use super::head::Head;
 use super::link::Link;
-use super::{Answer, Call, Fault, Stage};
+use super::{Answer, Call, Fault, Stage, request};
 
 /// What is kept of an error's body.
 const ERROR_BODY: usize = 64 * 1024;
+/// How long it is waited for: the status is known, and so is what to do.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 /// How much more of it is read, and for how long, to keep the connection.
 const DRAINED: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// The longest line between chunks, where a few characters are usual.
+const LINE: usize = 16 * 1024;
 /// Memory reserved for a body on the server's word alone.
 const TRUSTED_LENGTH: usize = 256 * 1024;
 
@@ -32,7 +36,8 @@ pub(super) fn receive(
 ) -> Result<bool, Failure> {
     let head = receive_head(link, exchange)?;
     show(&mut reply, &head)?;
-    let (readable, is_sound) = (head.readable(), head.is_sound());
+    let has_asked = request::says(call, "accept-encoding");
+    let (readable, is_sound) = (head.readable(has_asked), head.is_sound());
     (answer.status, answer.headers) = (head.status, head.headers);
     let is_open = receive_body(reply, readable, answer, link, exchange, call.max_body)?;
     Ok(is_open && is_sound)
@@ -131,6 +136,7 @@ impl Body<'_, '_> {
     /// The start of an error answer's body; and whether the body is over. Its status has been read,
     /// so whatever cuts the body short, but an abort, takes nothing away from what is known.
     fn read_start(&mut self, body: &mut Vec<u8>) -> Result<bool, Failure> {
+        self.exchange.hurry(ERROR_BODY_TIME);
         match self.read(body, ERROR_BODY) {
             Err(failure) if self.exchange.cancel.is_aborted() => Err(failure),
             Err(_) => Ok(false),
@@ -171,7 +177,19 @@ impl Body<'_, '_> {
             arrived.consume(used);
             // What has arrived is too little to be understood: part of a chunk's length.
             stuck = used == 0;
+            if stuck && arrived.bytes().len() > LINE {
+                return self.end_of_line();
+            }
         }
+    }
+
+    /// Whether the body is over where a line has no end: behind the last chunk it is.
+    fn end_of_line(&self) -> Result<bool, Failure> {
+        if self.state.is_ended_chunked() {
+            return Ok(true);
+        }
+        let why = "a line of the answer is too long";
+        Err(Failure::new(Fault::Protocol, why))
     }
 
     /// Whether the body is over when the connection is.

@@ -50,6 +50,15 @@ impl Failure {
         }
     }
 
+    /// What the same means in a proxy's answer to `CONNECT`.
+    pub(super) fn of_the_proxy(self) -> Self {
+        Self {
+            fault: Fault::Proxy,
+            message: format!("CONNECT through the proxy: {}", self.message).into(),
+            ..self
+        }
+    }
+
     /// The failure in the terms of the seam.
     pub(super) fn at(self, stage: Stage, uri: &Uri) -> TransportError {
         TransportError {

@@ -102,23 +102,38 @@ impl Head {
     /// Whether there is no doubt where the answer ends. With two lengths, or an encoding that is not
     /// understood, a gateway may have seen its end elsewhere (RFC 9112, 6.3 and 11.2).
     pub(super) fn is_sound(&self) -> bool {
-        let has_transfer = self.headers.get(TRANSFER).is_some();
-        let has_length = self.headers.get("content-length").is_some();
-        !(has_transfer && has_length) && self.unknown_transfer().is_none()
+        self.headers.get(TRANSFER).is_none()
+            || self.unknown_transfer().is_none() && self.headers.get("content-length").is_none()
     }
 
-    /// Why the body cannot be read, if it cannot.
-    pub(super) fn readable(&self) -> Result<(), Failure> {
-        let Some(coding) = self.unknown_transfer() else {
+    /// Why the body cannot be read, if it cannot. A caller who `has_asked` for codings undoes them.
+    pub(super) fn readable(&self, has_asked: bool) -> Result<(), Failure> {
+        let why = if let Some(coding) = self.unknown_transfer() {
+            format!(
+                "the transfer-encoding of the answer, HTTP/1.{}, is \"{}\": only chunked is \
+                 understood, in HTTP/1.1",
+                self.minor,
+                printable(coding, QUOTED)
+            )
+        } else if let Some(coding) = self.content_coding().filter(|_| !has_asked) {
+            format!(
+                "the answer is encoded as \"{}\", which was not asked for",
+                printable(coding, QUOTED)
+            )
+        } else {
             return Ok(());
         };
-        let why = format!(
-            "the transfer-encoding of the answer, HTTP/1.{}, is \"{}\": only chunked is understood, \
-             in HTTP/1.1",
-            self.minor,
-            printable(coding, QUOTED)
-        );
         Err(Failure::new(Fault::Protocol, why))
+    }
+
+    /// How the contents themselves are encoded, if they are.
+    fn content_coding(&self) -> Option<&str> {
+        let mut codings = self.headers.iter().filter(|(name, value)| {
+            name.eq_ignore_ascii_case("content-encoding")
+                && !value.is_empty()
+                && !value.eq_ignore_ascii_case("identity")
+        });
+        codings.next().map(|(_, value)| value)
     }
 
     /// The transfer-encoding, unless there is none or it is the one that is understood.
@@ -243,7 +258,28 @@ mod tests {
         ] {
             let head = head(&format!("HTTP/1.{version} 200 OK\r\n{headers}\r\n"));
             assert_eq!(head.is_sound(), is_sound, "{headers:?}");
-            assert_eq!(head.readable().is_ok(), is_readable, "{headers:?}");
+            for has_asked in [false, true] {
+                let readable = head.readable(has_asked).is_ok();
+                assert_eq!(readable, is_readable, "{headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_content_coding_is_for_those_who_asked() {
+        for (headers, is_readable) in [
+            ("content-encoding: identity\r\n", true),
+            ("Content-Encoding:\r\n", true),
+            ("Content-Encoding: gzip\r\n", false),
+            (
+                "content-encoding: identity\r\ncontent-encoding: br\r\n",
+                false,
+            ),
+        ] {
+            let head = head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n"));
+            assert_eq!(head.readable(false).is_ok(), is_readable, "{headers:?}");
+            assert!(head.readable(true).is_ok(), "{headers:?}");
+            assert!(head.is_sound(), "{headers:?}");
         }
     }
 }

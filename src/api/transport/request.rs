@@ -30,7 +30,12 @@ const LINE: usize = 256;
 /// body's length: ureq-proto has to see them.
 const FRAMING: [&str; 3] = ["host", "connection", "expect"];
 /// What is said unless the caller's headers say it.
-const OWN: [(&str, &str); 2] = [("user-agent", USER_AGENT), ("accept", "*/*")];
+const OWN: [(&str, &str); 3] = [
+    ("user-agent", USER_AGENT),
+    ("accept", "*/*"),
+    // Left unsaid, any coding would do (RFC 9110, 12.5.3).
+    ("accept-encoding", "identity"),
+];
 
 /// The URL, or why it cannot be asked for, without a word of what it says.
 pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
@@ -105,6 +110,11 @@ fn is_name(name: &str) -> bool {
 fn is_value(value: &str) -> bool {
     let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
     value.bytes().all(is_visible)
+}
+
+/// Whether the caller's headers say something under `name`.
+pub(super) fn says(call: &Call<'_>, name: &str) -> bool {
+    call.headers.iter().any(|(other, _)| is_any(other, &[name]))
 }
 
 fn is_any(name: &str, names: &[&str]) -> bool {
@@ -183,8 +193,7 @@ fn write_head(
     }
     // The empty line that it ends with comes after all others.
     output.take_back(b"\r\n".len());
-    let said = |name| call.headers.iter().any(|(other, _)| is_any(other, &[name]));
-    let own = OWN.iter().filter(|(name, _)| !said(name));
+    let own = OWN.iter().filter(|(name, _)| !says(call, name));
     let others = call
         .headers
         .iter()
@@ -278,7 +287,8 @@ mod tests {
         let mut output = Output::new(Arc::default());
         write_head(&mut request, &call, &uri, &mut output).unwrap();
         let head = String::from_utf8(output.bytes().to_vec()).unwrap();
-        let own = format!("user-agent: {USER_AGENT}\r\naccept: */*\r\n");
+        let own =
+            format!("user-agent: {USER_AGENT}\r\naccept: */*\r\naccept-encoding: identity\r\n");
         head.replacen(&own, "", 1)
     }
 
@@ -314,6 +324,7 @@ mod tests {
             ("Accept", "text/plain"),
             ("X-Key", "\tk"),
             ("user-agent", "x"),
+            ("accept-Encoding", "br"),
             ("host", "y"),
             ("X-Key", "l"),
         ];
@@ -321,7 +332,7 @@ mod tests {
         assert_eq!(
             head,
             "GET / HTTP/1.1\r\nhost: y\r\nAccept: text/plain\r\nX-Key: \tk\r\n\
-             user-agent: x\r\nX-Key: l\r\n\r\n"
+             user-agent: x\r\naccept-Encoding: br\r\nX-Key: l\r\n\r\n"
         );
     }
 

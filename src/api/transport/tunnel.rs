@@ -3,21 +3,18 @@
 use std::fmt::Write;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use ureq_proto::http::Uri;
 use ureq_proto::http::uri::PathAndQuery;
-use ureq_proto::parser::try_parse_response;
+use ureq_proto::http::{StatusCode, Uri};
 
 use super::Fault;
+use super::answer::not_http;
 use super::exchange::Exchange;
 use super::fault::{Failure, port};
+use super::head::Head;
 use super::link::Link;
 use super::proxy::ProxySetting;
 use super::request::USER_AGENT;
 use super::tls;
-
-/// Headers of a proxy's answer at most, and bytes of them.
-const HEADERS: usize = 64;
-const HEAD: usize = 64 * 1024;
 
 /// A proxy that can be used.
 pub(super) struct Proxy {
@@ -55,31 +52,35 @@ impl Proxy {
         }
         request.push_str("\r\n");
         link.send(request.as_bytes(), exchange)?;
-        loop {
+        let status = answer(link, exchange)?;
+        if !status.is_success() {
+            let why = format!("the proxy refused the connection with status {status}");
+            return Err(Failure::new(Fault::Proxy, why));
+        }
+        // It would pass for what the server says, to a request it has not seen.
+        if !link.input().is_empty() {
+            let why = "the proxy sent more than its answer to CONNECT";
+            return Err(Failure::new(Fault::Proxy, why));
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the proxy's answer to `CONNECT`; interim ones are passed over.
+fn answer(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<StatusCode, Failure> {
+    loop {
+        let arrived = link.input();
+        let Some(head) = Head::parse(arrived.bytes()).map_err(Failure::of_the_proxy)? else {
             if !link.receive(exchange)? {
-                return Err(Failure::new(
-                    Fault::Connect,
-                    "the proxy closed the connection without an answer",
-                ));
+                let why = "the proxy closed the connection without an answer";
+                return Err(Failure::new(Fault::Connect, why));
             }
-            let arrived = link.input();
-            let head = try_parse_response::<HEADERS>(arrived.bytes()).map_err(|error| {
-                let why = "the proxy's answer to CONNECT is not HTTP/1.1";
-                Failure::new(Fault::Proxy, why).because(error)
-            })?;
-            if let Some((length, response)) = head {
-                arrived.consume(length);
-                let status = response.status();
-                if status.is_success() {
-                    return Ok(());
-                }
-                let why = format!("the proxy refused the connection with status {status}");
-                return Err(Failure::new(Fault::Proxy, why));
-            }
-            if arrived.bytes().len() > HEAD {
-                let why = "the proxy's answer to CONNECT is too large";
-                return Err(Failure::new(Fault::Proxy, why));
-            }
+            continue;
+        };
+        arrived.consume(head.length);
+        if !head.is_interim() {
+            return StatusCode::from_u16(head.status)
+                .map_err(|error| not_http(error).of_the_proxy());
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, DefaultClock, MonotonicClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use peers::gate::{Gate, Grants};
 use peers::task::say;
@@ -65,14 +65,26 @@ fn run(gate: &Gate) -> Result<Grants> {
                     .map_err(|refusal| refusal.to_string().into())
             })
         }
+        "governor by Instant, try" => {
+            let limiter = RateLimiter::direct_with_clock(quota(gate)?, MonotonicClock);
+            tries(gate, || {
+                limiter
+                    .check()
+                    .map_err(|refusal| refusal.to_string().into())
+            })
+        }
         other => Err(format!("no such limiter: {other:?}").into()),
     }
 }
 
 /// With the burst that is the default of both: one second's worth.
 fn governor(gate: &Gate) -> Result<DefaultDirectRateLimiter> {
+    Ok(RateLimiter::direct(quota(gate)?))
+}
+
+fn quota(gate: &Gate) -> Result<Quota> {
     let per_second = NonZeroU32::new(gate.per_second).ok_or("a rate of 0")?;
-    Ok(RateLimiter::direct(Quota::per_second(per_second)))
+    Ok(Quota::per_second(per_second))
 }
 
 /// Nothing but one `grant` after the other, on this thread.
