@@ -5,12 +5,9 @@
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use socket2::SockRef;
 
 use super::exchange::Exchange;
 use super::fault::Failure;
@@ -122,6 +119,9 @@ impl Stream {
 /// reuse pays for one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn peek_now(stream: &TcpStream) -> io::Result<usize> {
+    use socket2::SockRef;
+    use std::mem::MaybeUninit;
+
     // Linux has given these the same numbers on all architectures.
     const MSG_PEEK: i32 = 0x02;
     const MSG_DONTWAIT: i32 = 0x40;
