@@ -64,6 +64,48 @@ fn an_early_refusal_of_an_upload_is_read() {
 }
 
 #[test]
+fn an_answer_to_an_upload_that_nobody_reads_is_read_whatever_it_says() {
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    for (head, status) in [
+        ("HTTP/1.1 302 Found\r\nlocation: /login\r\n", 302),
+        ("HTTP/1.1 200 OK\r\n", 200),
+        (
+            &format!("{interim}HTTP/1.1 503 Service Unavailable\r\n"),
+            503,
+        ),
+    ] {
+        let answer = format!("{head}content-length: 3\r\n\r\n");
+        let address = server(move |_, mut stream| {
+            stream.read_exact(&mut [0; 1000]).unwrap();
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(b"big");
+            thread::sleep(AMPLE);
+        });
+        let transport = transport();
+        let body = vec![b'x'; 8 << 20];
+        let answer = post(&transport, &url(address), &body).unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (status, &b"big"[..]));
+        // Not over the connection that has half an upload in it.
+        let next = post(&transport, &url(address), &[b'y'; 1000]).unwrap();
+        assert_eq!(next.status, status);
+    }
+}
+
+#[test]
+fn an_answer_to_an_upload_that_nobody_reads_has_begun_when_it_is_seen() {
+    let address = server(|_, mut stream| {
+        stream.read_exact(&mut [0; 1000]).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n");
+        thread::sleep(AMPLE);
+    });
+    let error = post(&transport(), &url(address), &vec![b'x'; 8 << 20]).unwrap_err();
+    assert_eq!(
+        (error.fault, error.stage),
+        (Fault::TooLarge, Stage::Answering)
+    );
+}
+
+#[test]
 fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
     let address = answering(OK);
     let (transport, cancel) = (transport(), Cancel::new());

@@ -1,6 +1,6 @@
 //! TLS once the handshake is over: what arrives between two answers, and what breaks.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -264,4 +264,38 @@ fn one_record_that_cannot_be_opened_costs_a_retry_and_not_the_run() {
     for reply in replies {
         assert_eq!(reply.unwrap().text().unwrap(), "hi");
     }
+}
+
+#[test]
+fn an_answer_to_an_upload_that_nobody_reads_is_read() {
+    let identity = issued(&["127.0.0.1"]);
+    let address = tls_server(&identity, |_, mut session| {
+        session.read_exact(&mut [0; 1000]).unwrap();
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 3\r\n\r\nbig";
+        session.write_all(answer).unwrap();
+        thread::sleep(AMPLE);
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    let answer = post(&transport, &url, &vec![b'x'; 8 << 20]).unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (302, &b"big"[..]));
+}
+
+#[test]
+fn an_upload_goes_on_after_tickets_have_come_while_it_was_stuck() {
+    let identity = issued(&["127.0.0.1"]);
+    let body: Vec<u8> = (0..=250).cycle().take(8 << 20).collect();
+    let expected = body.clone();
+    let address = tls_server(&identity, move |_, mut session| {
+        while session.conn.is_handshaking() {
+            session.conn.complete_io(&mut session.sock).unwrap();
+        }
+        push(&mut session);
+        // Until the client has nothing more to fill and has looked why.
+        thread::sleep(Duration::from_secs(3));
+        let (_, body) = read_request(&mut session).unwrap();
+        let arrived = if body == expected { OK } else { b"" };
+        session.write_all(arrived).unwrap();
+    });
+    let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+    assert_eq!(post(&transport, &url, &body).unwrap().body, b"ok");
 }

@@ -54,6 +54,8 @@ impl fmt::Debug for BufferPool {
 pub(super) struct Output {
     pool: Arc<BufferPool>,
     buffer: Vec<u8>,
+    /// How much of what it holds has been sent.
+    sent: usize,
     filled: usize,
 }
 
@@ -62,13 +64,14 @@ impl Output {
         Self {
             pool,
             buffer: Vec::new(),
+            sent: 0,
             filled: 0,
         }
     }
 
     /// The bytes that wait to be sent.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.filled]
+        &self.buffer[self.sent..self.filled]
     }
 
     /// Where more is written, to be counted with [`Output::fill`].
@@ -112,9 +115,18 @@ impl Output {
         amount
     }
 
+    /// Counts `amount` bytes more as sent, and gives the buffer back when all are.
+    #[cfg(feature = "rustls")]
+    pub(super) fn consume(&mut self, amount: usize) {
+        self.sent = (self.sent + amount).min(self.filled);
+        if self.sent == self.filled {
+            self.clear();
+        }
+    }
+
     /// Forgets what it holds, and gives the buffer back.
     pub(super) fn clear(&mut self) {
-        self.filled = 0;
+        (self.sent, self.filled) = (0, 0);
         self.pool.give(mem::take(&mut self.buffer));
     }
 

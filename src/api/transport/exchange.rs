@@ -19,6 +19,8 @@ pub(super) struct Exchange<'a> {
     pub(super) on_reused: bool,
     /// Whether the connection ended without the farewell of the TLS on it.
     pub(super) cut_short: bool,
+    /// Whether the peer has answered without reading the request to its end, and takes no more of it.
+    pub(super) deaf: bool,
     deadline: Instant,
     connect_by: Instant,
     silence: Option<Duration>,
@@ -36,6 +38,7 @@ impl<'a> Exchange<'a> {
             stage: Stage::NothingSent,
             on_reused: false,
             cut_short: false,
+            deaf: false,
             deadline: call.deadline,
             connect_by,
             silence,

@@ -35,7 +35,9 @@ const IDLE: usize = 2048;
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which costs
 /// a system call (under half a microsecond): if the server has said anything on it since its last
-/// answer, or closed it, it is not used again.
+/// answer, or closed it, it is not used again. One that has waited for 8 s is closed when the next one
+/// comes to wait, whichever server's that is. No thread looks after them: a transport that nobody uses
+/// holds what it held, one for each request that was under way at once, until it is dropped.
 ///
 /// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
 /// answers; no key, no path, no query and no other header.
@@ -132,7 +134,7 @@ impl HttpTransport {
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
         let mut answer = Answer::default();
         let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
-        if keep && link.rest() && link.input().is_empty() {
+        if keep && !exchange.deaf && link.rest() && link.input().is_empty() {
             self.idle.put(uri, link);
         }
         Ok(answer)

@@ -5,18 +5,15 @@
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use socket2::SockRef;
 
 use super::exchange::Exchange;
 use super::fault::Failure;
 use super::sockets::Socket;
 
-/// How often an upload that is stuck looks whether it has been refused.
+/// How often an upload that is stuck looks whether it has been answered.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// A socket and the time-outs it is set to.
@@ -51,13 +48,13 @@ impl Stream {
         }
     }
 
-    /// Waits until some of `bytes` are taken; `None` if the peer has answered already and will take
-    /// no more.
+    /// Waits until some of `bytes` are taken and says how many; 0 if the peer takes none and something
+    /// has arrived from it.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
-        exchange: &Exchange<'_>,
-    ) -> Result<Option<usize>, Failure> {
+        exchange: &mut Exchange<'_>,
+    ) -> Result<usize, Failure> {
         let limit = exchange.limit(Instant::now());
         let mut woken = false;
         loop {
@@ -67,12 +64,15 @@ impl Stream {
             })
             .map_err(|error| exchange.broken(error))?;
             match wait((&self.socket.stream).write(bytes)) {
-                Ok(count) => return Ok(Some(count)),
-                Err(Wait::Woken) if self.is_refused() => return Ok(None),
+                Ok(count) => return Ok(count),
+                Err(Wait::Woken) if self.has_unread() => return Ok(0),
                 Err(Wait::Woken) => woken = true,
                 // A server that refuses an upload answers and closes; what is still under way then
                 // resets the connection, but the answer has arrived before the reset.
-                Err(Wait::Failed(_)) if self.has_unread() => return Ok(None),
+                Err(Wait::Failed(_)) if self.has_unread() => {
+                    exchange.deaf = true;
+                    return Ok(0);
+                }
                 Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
             }
         }
@@ -110,15 +110,6 @@ impl Stream {
         }
     }
 
-    /// Whether the server has begun an error answer while the request is still being sent. An
-    /// interim answer (1xx) is none, and neither is a TLS record.
-    fn is_refused(&self) -> bool {
-        let mut head = [0; 10];
-        let stream = &self.socket.stream;
-        let begun = self.has_unread() && stream.peek(&mut head).unwrap_or(0) == head.len();
-        begun && head.starts_with(b"HTTP/1.") && matches!(head[9], b'4' | b'5')
-    }
-
     fn has_unread(&self) -> bool {
         self.look() == Arrived::Bytes
     }
@@ -128,6 +119,9 @@ impl Stream {
 /// reuse pays for one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn peek_now(stream: &TcpStream) -> io::Result<usize> {
+    use socket2::SockRef;
+    use std::mem::MaybeUninit;
+
     // Linux has given these the same numbers on all architectures.
     const MSG_PEEK: i32 = 0x02;
     const MSG_DONTWAIT: i32 = 0x40;

@@ -61,7 +61,6 @@ pub(super) fn open(
         stream: Stream::new(sockets.adopt(stream)),
         input: Input::new(Arc::clone(buffers)),
         more: false,
-        deaf: false,
     })
 }
 
@@ -102,8 +101,6 @@ pub(super) struct Tcp {
     input: Input,
     /// The last read filled its room, so there is no need to wait for the next.
     more: bool,
-    /// The peer has answered without reading the request to its end and takes no more of it.
-    deaf: bool,
 }
 
 impl Tcp {
@@ -126,17 +123,12 @@ impl Tcp {
 }
 
 impl Link for Tcp {
-    fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        while !bytes.is_empty() && !self.deaf {
-            match self.stream.write(bytes, exchange)? {
-                Some(count) => {
-                    bytes = &bytes[count..];
-                    exchange.sent();
-                }
-                None => self.deaf = true,
-            }
+    fn send_some(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<usize, Failure> {
+        let count = self.stream.write(bytes, exchange)?;
+        if count > 0 {
+            exchange.sent();
         }
-        Ok(())
+        Ok(count)
     }
 
     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
@@ -160,7 +152,7 @@ impl Link for Tcp {
 
     fn rest(&mut self) -> bool {
         self.more = false;
-        self.stream.socket.rest() && !self.deaf
+        self.stream.socket.rest()
     }
 
     fn take_in(&mut self) -> bool {

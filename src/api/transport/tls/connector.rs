@@ -49,11 +49,7 @@ impl TlsConnector {
         let plain = Input::new(Arc::clone(buffers));
         let first = move || {
             let session = Session::new(config, name, sealed)?;
-            Ok(step(Box::new(Tls {
-                inner,
-                session,
-                plain,
-            })))
+            Ok(step(Box::new(Tls::new(inner, session, plain))))
         };
         let begun = self.stacks.run(exchange, first)?;
         let (mut tls, mut stands) = begun.map_err(no_handshake)?;

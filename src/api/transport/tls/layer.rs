@@ -1,6 +1,7 @@
 //! A TLS session on a link: what an exchange sends and receives, sealed and opened.
 
 use std::fmt;
+use std::mem;
 
 use rustls::{AlertDescription, Error};
 
@@ -16,10 +17,21 @@ use crate::Cancel;
 pub(super) struct Tls {
     pub(super) inner: Box<dyn Link>,
     pub(super) session: Session,
-    pub(super) plain: Input,
+    plain: Input,
+    /// The length of what has been sealed and not yet sent whole.
+    under_way: usize,
 }
 
 impl Tls {
+    pub(super) fn new(inner: Box<dyn Link>, session: Session, plain: Input) -> Self {
+        Self {
+            inner,
+            session,
+            plain,
+            under_way: 0,
+        }
+    }
+
     /// Opens what has arrived, as far as it is whole. Whether the handshake is over.
     pub(super) fn open(&mut self) -> Result<bool, Error> {
         self.session.open(self.inner.input(), &mut self.plain)
@@ -34,13 +46,22 @@ impl Tls {
 }
 
 impl Link for Tls {
-    fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        while !bytes.is_empty() {
+    fn send_some(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<usize, Failure> {
+        // A record of which a part has gone must go whole, whatever else is done in between.
+        if self.under_way == 0 {
             let sealed = self.session.seal(self.inner.input(), bytes);
-            bytes = &bytes[sealed.map_err(|error| no_connection(error, exchange))?..];
-            self.flush(exchange)?;
+            self.under_way = sealed.map_err(|error| no_connection(error, exchange))?;
         }
-        Ok(())
+        while !self.session.sealed.bytes().is_empty() {
+            match self
+                .inner
+                .send_some(self.session.sealed.bytes(), exchange)?
+            {
+                0 => return Ok(0),
+                count => self.session.sealed.consume(count),
+            }
+        }
+        Ok(mem::take(&mut self.under_way))
     }
 
     fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
