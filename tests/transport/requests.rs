@@ -45,9 +45,9 @@ fn a_connection_closed_while_idle_is_not_used_again() {
 fn what_comes_behind_an_answer_is_not_the_next_one() {
     // In one write with it, when it ends where a read does and when it does not; and later.
     for (length, pause) in [
-        (2047, None),
-        (2048, None),
-        (2049, None),
+        (4095, None),
+        (4096, None),
+        (4097, None),
         (100, Some(Duration::from_millis(30))),
     ] {
         let (tell, sent) = mpsc::channel();

@@ -43,7 +43,7 @@ fn push(session: &mut Session) {
 fn what_comes_behind_an_answer_is_not_the_next_one() {
     let identity = issued(&["127.0.0.1"]);
     // In one write with it, in a record that begins where a read ends; and later.
-    for (length, pause) in [(2048 - RECORD, None), (100, Some(SETTLED))] {
+    for (length, pause) in [(4096 - RECORD, None), (100, Some(SETTLED))] {
         let (tell, sent) = mpsc::channel();
         let tell = Mutex::new(tell);
         let address = tls_server(&identity, move |number, mut session| {
