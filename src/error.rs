@@ -78,7 +78,7 @@ pub enum ErrorKind {
     BodyTooLarge,
     /// The peer does not speak HTTP/1.1 correctly.
     Protocol,
-    /// The certificate or the TLS handshake was refused.
+    /// The certificate, or the first TLS handshake, was refused.
     Tls,
     /// The key is missing, wrong or not allowed (401).
     Auth,

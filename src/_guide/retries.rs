@@ -38,7 +38,7 @@
 //! | no address, refused, no route, or whatever else before a byte was sent | `Unreachable` | tried again when the server is back: see below |
 //! | the connection, or the TLS on it, after something was sent | `Network`, `Truncated` | backs off |
 //! | the attempt's time | `Timeout` | backs off |
-//! | the certificate or the handshake | `Tls` | stops the run |
+//! | the certificate, or the first TLS handshake | `Tls` | stops the run |
 //! | HTTP itself | `Protocol` | tried again, twice at most |
 //! | the limit on bodies | `BodyTooLarge` | fails |
 //!

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 use std::time::Instant;
 
 use tollgate::{Call, Cancel, Fault, Stage, Transport};
@@ -73,6 +74,7 @@ fn an_answer_to_an_upload_that_nobody_reads_is_read_whatever_it_says() {
             &format!("{interim}HTTP/1.1 503 Service Unavailable\r\n"),
             503,
         ),
+        ("\r\nHTTP/1.1 413 Too Large\r\n", 413),
     ] {
         let answer = format!("{head}content-length: 3\r\n\r\n");
         let address = server(move |_, mut stream| {
@@ -89,6 +91,26 @@ fn an_answer_to_an_upload_that_nobody_reads_is_read_whatever_it_says() {
         let next = post(&transport, &url(address), &[b'y'; 1000]).unwrap();
         assert_eq!(next.status, status);
     }
+}
+
+#[test]
+fn a_server_may_answer_while_it_reads_and_take_its_time() {
+    let body: Vec<u8> = (0..=250).cycle().take(8 << 20).collect();
+    let expected = body.clone();
+    let address = server(move |_, mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        // Until the client has nothing more to fill and has looked why.
+        thread::sleep(Duration::from_secs(2));
+        let (_, body) = read_request(&mut stream).unwrap();
+        let arrived: &[u8] = if body == expected {
+            b"2\r\nok\r\n0\r\n\r\n"
+        } else {
+            b"0\r\n\r\n"
+        };
+        stream.write_all(arrived).unwrap();
+    });
+    let answer = post(&transport(), &url(address), &body).unwrap();
+    assert_eq!(answer.body, b"ok");
 }
 
 #[test]

@@ -232,6 +232,38 @@ fn a_server_that_asks_for_a_certificate_of_ours_refuses_the_handshake() {
 }
 
 #[test]
+fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about_who_they_are() {
+    const LAST: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    const INTERNAL_ERROR: &[u8] = b"\x15\x03\x03\x00\x02\x02\x50";
+    const ACCESS_DENIED: &[u8] = b"\x15\x03\x03\x00\x02\x02\x31";
+    let identity = issued(&["127.0.0.1"]);
+    for (said, fault) in [
+        (INTERNAL_ERROR, Fault::Connect),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", Fault::Connect),
+        (ACCESS_DENIED, Fault::Tls),
+    ] {
+        let address = tls_server(&identity, move |number, mut session| {
+            if number == 1 {
+                let _ = session.sock.read(&mut [0; 2048]);
+                let _ = session.sock.write_all(said);
+                return hold(session.sock);
+            }
+            read_request(&mut session);
+            let _ = session.write_all(LAST);
+        });
+        let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
+        assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+        let error = post(&transport, &url, b"{}").unwrap_err();
+        assert_eq!((error.fault, error.stage), (fault, Stage::NothingSent));
+        assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+
+        let stranger = tls_server(&issued(&["127.0.0.1"]), |_, session| be_polite(session));
+        let error = post(&transport, &https(stranger, "127.0.0.1"), b"{}").unwrap_err();
+        assert_eq!(error.fault, Fault::Tls);
+    }
+}
+
+#[test]
 fn one_record_that_cannot_be_opened_costs_a_retry_and_not_the_run() {
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |number, mut session| {

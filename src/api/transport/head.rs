@@ -18,6 +18,16 @@ const MOST: usize = 128;
 /// What is shown of it takes less, mostly.
 const SHOWN: usize = 128;
 const TRANSFER: &str = "transfer-encoding";
+/// What contents may be encoded as.
+const CODINGS: [&str; 7] = [
+    "gzip",
+    "x-gzip",
+    "deflate",
+    "br",
+    "zstd",
+    "compress",
+    "x-compress",
+];
 /// How many characters of a value are quoted.
 const QUOTED: usize = 40;
 
@@ -126,14 +136,19 @@ impl Head {
         Err(Failure::new(Fault::Protocol, why))
     }
 
-    /// How the contents themselves are encoded, if they are.
+    /// How the contents themselves are encoded, if they are: by one of the codings there are (RFC 9110,
+    /// 8.4.1, and IANA's list). Some servers name the charset here, or "none", and mean no coding.
     fn content_coding(&self) -> Option<&str> {
-        let mut codings = self.headers.iter().filter(|(name, value)| {
-            name.eq_ignore_ascii_case("content-encoding")
-                && !value.is_empty()
-                && !value.eq_ignore_ascii_case("identity")
-        });
-        codings.next().map(|(_, value)| value)
+        let is_coding = |coding: &str| {
+            CODINGS
+                .iter()
+                .any(|known| coding.trim().eq_ignore_ascii_case(known))
+        };
+        self.headers
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("content-encoding"))
+            .map(|(_, value)| value)
+            .find(|value| value.split(',').any(is_coding))
     }
 
     /// The transfer-encoding, unless there is none or it is the one that is understood.
@@ -270,7 +285,11 @@ mod tests {
         for (headers, is_readable) in [
             ("content-encoding: identity\r\n", true),
             ("Content-Encoding:\r\n", true),
-            ("Content-Encoding: gzip\r\n", false),
+            ("Content-Encoding: utf-8\r\n", true),
+            ("Content-Encoding: none\r\n", true),
+            ("Content-Encoding: identity, identity\r\n", true),
+            ("Content-Encoding: GZIP\r\n", false),
+            ("Content-Encoding: identity,zstd\r\n", false),
             (
                 "content-encoding: identity\r\ncontent-encoding: br\r\n",
                 false,

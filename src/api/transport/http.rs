@@ -42,6 +42,9 @@ const IDLE: usize = 2048;
 /// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
 /// answers; no key, no path, no query and no other header.
 ///
+/// After a `fork` both processes would talk over the same connections, and threads are in one of them
+/// only: make a new transport in the child.
+///
 /// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
 pub struct HttpTransport {

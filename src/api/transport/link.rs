@@ -1,6 +1,7 @@
 //! What an exchange needs of a connection: bytes out, bytes in, and whether it can be kept.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use super::Stage;
 use super::buffers::Input;
@@ -8,22 +9,43 @@ use super::exchange::Exchange;
 use super::fault::Failure;
 use crate::Cancel;
 
+/// How long a server that has begun a success may leave the rest of the request unread. Some answer
+/// while they read; but nobody who means to read does nothing for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection to a server, or to a proxy on the way there: TCP, or TLS on another link.
 pub(super) trait Link: Send + fmt::Debug {
     /// Sends all of `bytes`. A peer that has answered without reading the request to its end gets no
-    /// more of it, which is no failure: there is an answer to be read.
+    /// more of it, which is no failure: there is an answer to be read. One whose answer is a success may
+    /// yet read the rest, and has [`PATIENCE`] for each part.
     fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         while !bytes.is_empty() && !exchange.deaf {
-            let count = self.send_some(bytes, exchange)?;
-            bytes = &bytes[count..];
+            let sent = if final_status(self.input().bytes()) == Some(b'2') {
+                let patience = Instant::now() + PATIENCE;
+                let sending = |exchange: &mut _| self.send_some(bytes, exchange);
+                exchange.waiting_until(patience, sending).0
+            } else {
+                self.send_some(bytes, exchange)
+            };
+            if let Ok(count @ 1..) = sent {
+                bytes = &bytes[count..];
+                continue;
+            }
+            if exchange.deaf {
+                break;
+            }
             // What a link that broke has left is for whoever reads next.
-            if count == 0 && !exchange.deaf {
+            if sent.is_ok() {
                 // Whether it is still open, the next attempt will say.
                 let _ = self.take_in();
-                if begins_an_answer(self.input().bytes()) {
+            }
+            match (sent, final_status(self.input().bytes())) {
+                (Ok(_), Some(b'3'..=b'5')) | (Err(_), Some(b'2'..=b'5')) => {
                     exchange.deaf = true;
                     exchange.stage = Stage::Answering;
                 }
+                (Ok(_), _) => {}
+                (Err(failure), _) => return Err(failure),
             }
         }
         Ok(())
@@ -51,21 +73,19 @@ pub(super) trait Link: Send + fmt::Debug {
     fn take_in(&mut self) -> bool;
 }
 
-/// Whether `bytes` begin with the head of an answer, or with interim ones and then such a head.
-fn begins_an_answer(mut bytes: &[u8]) -> bool {
-    while let Some(status) = bytes
-        .strip_prefix(b"HTTP/1.")
-        .and_then(|bytes| bytes.get(2))
-    {
-        if *status != b'1' {
-            return matches!(status, b'2'..=b'5');
+/// The first digit of an answer's status, if `bytes` begin with its head, or with interim ones and then
+/// that.
+fn final_status(mut bytes: &[u8]) -> Option<u8> {
+    loop {
+        // The parser passes over empty lines, too.
+        let start = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
+        let status = *bytes[start..].strip_prefix(b"HTTP/1.")?.get(2)?;
+        if status != b'1' {
+            return Some(status);
         }
-        let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n") else {
-            return false;
-        };
+        let end = bytes.windows(4).position(|part| part == b"\r\n\r\n")?;
         bytes = &bytes[end + 4..];
     }
-    false
 }
 
 #[cfg(all(test, not(loom)))]
@@ -75,18 +95,20 @@ mod tests {
     #[test]
     fn an_interim_head_is_no_answer_and_neither_is_half_of_one() {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-        for (bytes, answers) in [
-            ("HTTP/1.1 2", true),
-            ("HTTP/1.0 302 Found\r\n\r\n", true),
-            (&format!("{interim}{interim}HTTP/1.1 413 No"), true),
-            (interim, false),
-            (&format!("{interim}HTTP/1.1 "), false),
-            ("HTTP/1.1 100 Continue\r\n", false),
-            ("HTTP/1.1 ", false),
-            ("", false),
-            ("SSH-2.0-OpenSSH_9.2\r\n", false),
+        for (bytes, status) in [
+            ("HTTP/1.1 2", Some(b'2')),
+            ("HTTP/1.0 302 Found\r\n\r\n", Some(b'3')),
+            ("\r\n\nHTTP/1.1 413 No", Some(b'4')),
+            (&format!("{interim}{interim}HTTP/1.1 503 No"), Some(b'5')),
+            (interim, None),
+            (&format!("{interim}HTTP/1.1 "), None),
+            ("HTTP/1.1 100 Continue\r\n", None),
+            ("HTTP/1.1 ", None),
+            ("\r\n", None),
+            ("", None),
+            ("SSH-2.0-OpenSSH_9.2\r\n", None),
         ] {
-            assert_eq!(begins_an_answer(bytes.as_bytes()), answers, "{bytes:?}");
+            assert_eq!(final_status(bytes.as_bytes()), status, "{bytes:?}");
         }
     }
 }

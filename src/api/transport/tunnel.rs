@@ -57,10 +57,16 @@ impl Proxy {
             let why = format!("the proxy refused the connection with status {status}");
             return Err(Failure::new(Fault::Proxy, why));
         }
-        // It would pass for what the server says, to a request it has not seen.
+        let is_open = link.take_in();
+        // It would pass for what the server says, to a request it has not seen. What comes a moment
+        // later cannot be told from that, but by TLS.
         if !link.input().is_empty() {
             let why = "the proxy sent more than its answer to CONNECT";
             return Err(Failure::new(Fault::Proxy, why));
+        }
+        if !is_open {
+            let why = "the proxy closed the connection after its answer to CONNECT";
+            return Err(Failure::new(Fault::Connect, why));
         }
         Ok(())
     }

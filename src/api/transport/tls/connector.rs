@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::Error;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, Error};
 
 use super::super::Fault;
 use super::super::buffers::{BufferPool, Input, Output};
@@ -22,6 +23,8 @@ use crate::error;
 pub(in crate::api::transport) struct TlsConnector {
     trust: Trust,
     stacks: DeepStacks,
+    /// Whether a handshake has stood before.
+    has_shaken: AtomicBool,
 }
 
 impl TlsConnector {
@@ -30,6 +33,7 @@ impl TlsConnector {
         Ok(Self {
             trust: Trust::new(ca_file)?,
             stacks: DeepStacks::new(),
+            has_shaken: AtomicBool::new(false),
         })
     }
 
@@ -55,13 +59,16 @@ impl TlsConnector {
         let (mut tls, mut stands) = begun.map_err(no_handshake)?;
         loop {
             match stands {
-                Ok(true) => return Ok(tls),
+                Ok(true) => {
+                    self.has_shaken.store(true, Ordering::Relaxed);
+                    return Ok(tls);
+                }
                 Ok(false) => tls.flush(exchange)?,
                 Err(error) => {
                     tls.session.seal_alert();
                     // A courtesy to the peer, whose log should say what ours says.
                     let _ = tls.flush(exchange);
-                    return Err(no_handshake(error));
+                    return Err(self.refused(error));
                 }
             }
             if !tls.inner.receive(exchange)? {
@@ -73,6 +80,41 @@ impl TlsConnector {
             (tls, stands) = self.stacks.run(exchange, move || step(tls))?;
         }
     }
+
+    /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
+    /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
+    /// stood, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
+    fn refused(&self, error: Error) -> Failure {
+        let is_hiccup = self.has_shaken.load(Ordering::Relaxed) && !is_about_identity(&error);
+        let mut failure = no_handshake(error);
+        if is_hiccup {
+            failure.fault = Fault::Connect;
+        }
+        failure
+    }
+}
+
+/// Whether a handshake failed over who the two are.
+fn is_about_identity(error: &Error) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        error,
+        Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_)
+            | Error::NoCertificatesPresented
+            | Error::AlertReceived(
+                Alert::NoCertificate
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::UnrecognisedName
+                    | Alert::CertificateRequired
+            )
+    )
 }
 
 /// What there is to compute until the peer is waited for. Whether the handshake is over.
