@@ -31,10 +31,11 @@
 //!    this file.
 //! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
 //!     `idle.rs`, or one made by `connect.rs`, through whom `proxy.rs` and `tunnel.rs` say and whereto
-//!     `resolver.rs`. `request.rs` sends and `answer.rs` receives, both on ureq-proto. A connection is
-//!     a `link.rs`: `tls/` seals and opens on rustls, `tcp.rs` moves the bytes, with buffers borrowed
-//!     for as long as they move (`buffers.rs`), until the deadline (`stream.rs`), on a socket that an
-//!     abort can find (`sockets.rs`).
+//!     `resolver.rs`. `request.rs` sends and `answer.rs` receives, both on ureq-proto, which is shown
+//!     of a head (`head.rs`) only what framing is made of. A connection is a `link.rs`: `tls/` seals
+//!     and opens on rustls, `tcp.rs` moves the bytes, with buffers borrowed for as long as they move
+//!     (`buffers.rs`), until the deadline (`stream.rs`), on a socket that an abort can find
+//!     (`sockets.rs`).
 //!
 //! # And back
 //!

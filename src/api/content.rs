@@ -36,7 +36,7 @@ impl Content {
     }
 }
 
-/// An answer's members, by their names.
+/// An answer's members, by their names; of two under one name, the last.
 #[derive(Default)]
 struct Named {
     choice: Choice,
@@ -48,24 +48,35 @@ struct Named {
 impl Sink for Named {
     fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "choices" => walk::into(map, &mut First(Some(&mut self.choice))),
-            "content" => walk::into(map, &mut Text(&mut self.content)),
-            "output" => walk::into(map, &mut Each("content", &mut self.output)),
-            "stop_reason" => walk::into(map, &mut Text(&mut self.stop_reason)),
-            _ => walk::skip(map),
+            "choices" => self.choice = taken(map, Choices::default())?.first,
+            "content" => self.content = taken(map, Text::default())?.0,
+            "output" => self.output = taken(map, Each::new("content"))?.text.0,
+            "stop_reason" => self.stop_reason = taken(map, Text::default())?.0,
+            _ => walk::skip(map)?,
         }
+        Ok(())
     }
 }
 
-/// The first element of an array; there are more where several answers were asked for.
-struct First<'c>(Option<&'c mut Choice>);
+/// What `sink` makes of a member's value.
+fn taken<'de, S: Sink, A: MapAccess<'de>>(map: &mut A, mut sink: S) -> Result<S, A::Error> {
+    walk::into(map, &mut sink)?;
+    Ok(sink)
+}
 
-impl Sink for First<'_> {
+/// The first of an array; there are more where several answers were asked for.
+#[derive(Default)]
+struct Choices {
+    first: Choice,
+    is_past: bool,
+}
+
+impl Sink for Choices {
     fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        match self.0.take() {
-            Some(first) => walk::next(seq, first),
-            None => Ok(seq.next_element::<IgnoredAny>()?.is_some()),
+        if std::mem::replace(&mut self.is_past, true) {
+            return Ok(seq.next_element::<IgnoredAny>()?.is_some());
         }
+        walk::next(seq, &mut self.first)
     }
 }
 
@@ -80,46 +91,85 @@ struct Choice {
 impl Sink for Choice {
     fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "message" => walk::into(map, &mut Member("content", &mut self.message)),
-            "text" => walk::into(map, &mut Text(&mut self.text)),
-            "finish_reason" => walk::into(map, &mut Text(&mut self.finish_reason)),
-            _ => walk::skip(map),
+            "message" => self.message = taken(map, Member::new("content"))?.text,
+            "text" => self.text = taken(map, Text::default())?.0,
+            "finish_reason" => self.finish_reason = taken(map, Text::default())?.0,
+            _ => walk::skip(map)?,
         }
+        Ok(())
     }
 }
 
 /// An object's member of this name, as text.
-struct Member<'t>(&'static str, &'t mut Option<String>);
+struct Member {
+    name: &'static str,
+    text: Option<String>,
+}
 
-impl Sink for Member<'_> {
+impl Member {
+    fn new(name: &'static str) -> Self {
+        Self { name, text: None }
+    }
+}
+
+impl Sink for Member {
     fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        if name == self.0 {
-            walk::into(map, &mut Text(self.1))
-        } else {
-            walk::skip(map)
+        if name != self.name {
+            return walk::skip(map);
         }
+        self.text = taken(map, Text::default())?.0;
+        Ok(())
     }
 }
 
 /// The members of this name of an array's objects, one after the other.
-struct Each<'t>(&'static str, &'t mut Option<String>);
+struct Each {
+    name: &'static str,
+    text: Text,
+}
 
-impl Sink for Each<'_> {
+impl Each {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            text: Text::default(),
+        }
+    }
+}
+
+impl Sink for Each {
     fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        walk::next(seq, &mut Member(self.0, self.1))
+        self.text.add(seq, self.name)
     }
 }
 
 /// A string, or blocks of which some have a text: those of a tool's call or of reasoning have none.
-struct Text<'t>(&'t mut Option<String>);
+#[derive(Default)]
+struct Text(Option<String>);
 
-impl Sink for Text<'_> {
+impl Text {
+    /// Adds the member `name` of the next object; false if there is none.
+    fn add<'de, A: SeqAccess<'de>>(
+        &mut self,
+        seq: &mut A,
+        name: &'static str,
+    ) -> Result<bool, A::Error> {
+        let mut member = Member::new(name);
+        let is_there = walk::next(seq, &mut member)?;
+        if let Some(text) = member.text {
+            self.text(&text);
+        }
+        Ok(is_there)
+    }
+}
+
+impl Sink for Text {
     fn text(&mut self, text: &str) {
         self.0.get_or_insert_default().push_str(text);
     }
 
     fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        walk::next(seq, &mut Member("text", self.0))
+        self.add(seq, "text")
     }
 }
 
@@ -191,6 +241,18 @@ mod tests {
                    {"type":"message","content":[{"type":"output_text","text":"y"}]}]}"#,
                 Some("xy"),
                 None,
+            ),
+            // Doubled names: the last counts, as in other parsers.
+            (
+                r#"{"choices":[{"message":{"content":"no"}}],"choices":[{"text":"a"}]}"#,
+                Some("a"),
+                None,
+            ),
+            (
+                r#"{"choices":[{"message":{"content":"a","content":"b"},"finish_reason":"length",
+                   "finish_reason":"stop"}]}"#,
+                Some("b"),
+                Some("stop"),
             ),
             // An embedding, and answers that are no such thing.
             (r#"{"data":[{"embedding":[0.1,0.2]}]}"#, None, None),

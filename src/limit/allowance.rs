@@ -1,7 +1,7 @@
 //! Everything a limiter allows, as one pure state: requests, model tokens, places in flight and
 //! the pause, looked at and taken together.
 //!
-//! The lock, the queue and the waiting are in [`super::limiter`]; this file only answers *now*,
+//! The lock, the queue and the waiting are in [`super::queue`]; this file only answers *now*,
 //! *at which instant*, or *when somebody leaves*.
 
 use super::bucket::{Bucket, Nanos};

@@ -47,6 +47,10 @@ pub(super) fn receive(
 fn receive_head(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<Head, Failure> {
     loop {
         let arrived = link.input();
+        if !arrived.is_empty() {
+            // Some of it may have come while the request was still going out.
+            exchange.stage = Stage::Answering;
+        }
         if let Some(head) = Head::parse(arrived.bytes())? {
             arrived.consume(head.length);
             if !head.is_interim() {

@@ -19,9 +19,10 @@ pub(super) trait Link: Send + fmt::Debug {
     /// more of it, which is no failure: there is an answer to be read. One whose answer is a success may
     /// yet read the rest, and has [`PATIENCE`] for each part.
     fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let mut patience = None;
         while !bytes.is_empty() && !exchange.deaf {
             let sent = if final_status(self.input().bytes()) == Some(b'2') {
-                let patience = Instant::now() + PATIENCE;
+                let patience = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
                 let sending = |exchange: &mut _| self.send_some(bytes, exchange);
                 exchange.waiting_until(patience, sending).0
             } else {
@@ -29,6 +30,7 @@ pub(super) trait Link: Send + fmt::Debug {
             };
             if let Ok(count @ 1..) = sent {
                 bytes = &bytes[count..];
+                patience = None;
                 continue;
             }
             if exchange.deaf {

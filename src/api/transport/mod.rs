@@ -5,11 +5,11 @@
 //! names it); the in-memory one answers from a closure.
 //!
 //! Under the seam, from top to bottom: `http` finds a connection for a call and has `request` send it
-//! and `answer` receive what comes back, with `head` to read the head of it. Connections wait in `idle` or are made by `connect`, through
-//! whom `proxy` and `tunnel` say and whereto `resolver`. A connection is a `link`: `tcp` moves the
-//! bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while bytes move) and `sockets`
-//! (what an abort shuts down); `tls` seals and opens them. `exchange` is what all of them know of the
-//! present call, and `fault` how they say that it failed.
+//! and `answer` receive what comes back, with `head` to read the head of it. Connections wait in `idle`
+//! or are made by `connect`, through whom `proxy` and `tunnel` say and whereto `resolver`. A connection
+//! is a `link`: `tcp` moves the bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while
+//! bytes move) and `sockets` (what an abort shuts down); `tls` seals and opens them. `exchange` is what
+//! all of them know of the present call, and `fault` how they say that it failed.
 
 mod answer;
 mod buffers;
