@@ -8,31 +8,36 @@
 //!
 //! | | `chat_all` | `for_each` | reqwest + tokio | async-openai | ureq by hand, defaults | ureq by hand, small buffers | raw sockets | Python, aiohttp |
 //! |---|---|---|---|---|---|---|---|---|
-//! | **4,000 in flight**, 16,000 × 1 s: wall (ideal 4.000 s) | 4.657 | 4.515 | 4.566 | 4.918 | 6.428 | 4.578 | 4.351 | 14.329 |
-//! | CPU a request, µs | 141 | 147 | 136 | 153 | 473 | 161 | 63 | 810 |
-//! | peak memory, MiB | 126 | 131 | 146 | 170 | 1,182 | 309 | 56 | 137 |
-//! | **1,000 in flight**, 4,000 × 1 s: wall (ideal 4.000 s) | 4.171 | 4.127 | 4.168 | 4.268 | 4.393 | 4.159 | 4.115 | 5.901 |
-//! | CPU a request, µs | 135 | 135 | 124 | 143 | 328 | 155 | 64 | 757 |
-//! | peak memory, MiB | 34 | 36 | 42 | 49 | 315 | 80 | 16 | 60 |
-//! | **the same over TLS**: wall (ideal 4.000 s) | 4.871 | 4.632 | 4.691 | 5.018 | – | – | 4.633 | – |
-//! | CPU a request, µs | 354 | 336 | 301 | 333 | – | – | 243 | – |
-//! | peak memory, MiB | 46 | 46 | 50 | 56 | – | – | 43 | – |
-//! | **64 at once**, 20,000 × 0 ms: requests a second | 21,884 | 26,478 | 19,023 | 15,526 | 20,712 | 21,320 | 71,664 | – |
-//! | CPU a request, µs | 68 | 61 | 76 | 93 | 78 | 77 | 15 | – |
-//! | **50 at once**, 100 × 500 ms: wall (ideal 1.000 s) | 1.011 | 1.020 | 1.026 | 1.040 | 1.033 | 1.028 | 1.013 | 1.076 |
-//! | **1,000 cold TLS connections**, 100 ms round trip: wall (ideal 0.300 s) | 0.918 | 0.879 | 0.739 | 1.106 | 1.074 | 0.880 | 0.702 | 3.384 |
+//! | **4,000 in flight**, 16,000 × 1 s: wall (ideal 4.000 s) | 4.559 | 4.447 | 4.560 | 4.883 | 6.500 | 4.619 | 4.317 | 14.576 |
+//! | CPU a request, µs | 131 | 122 | 137 | 162 | 507 | 171 | 64 | 837 |
+//! | peak memory, MiB | 142 | 124 | 152 | 182 | 1,158 | 318 | 56 | 162 |
+//! | **1,000 in flight**, 4,000 × 1 s: wall (ideal 4.000 s) | 4.232 | 4.187 | 4.178 | – | – | – | 4.115 | – |
+//! | CPU a request, µs | 138 | 145 | 128 | – | – | – | 65 | – |
+//! | peak memory, MiB | 38 | 35 | 43 | – | – | – | 16 | – |
+//! | **the same over TLS**: wall (ideal 4.000 s) | 4.585 | 4.569 | 4.666 | 5.023 | 5.151 | 4.750 | 4.591 | 9.204 |
+//! | CPU a request, µs | 286 | 296 | 351 | 365 | 624 | 404 | 232 | 1,334 |
+//! | peak memory, MiB | 45 | 42 | 51 | 61 | 600 | 143 | 43 | 358 |
+//! | **64 at once**, 20,000 × 0 ms: requests a second | 25,665 | 30,516 | 18,747 | 15,296 | 21,974 | 22,644 | 70,260 | 2,278 |
+//! | CPU a request, µs | 57 | 51 | 77 | 104 | 74 | 74 | 16 | 449 |
+//! | peak memory, MiB | 83 | 30 | 36 | 36 | 50 | 36 | 4 | 93 |
+//! | **10 at once**, 100 × 500 ms: wall (ideal 5.000 s) | 5.027 | 5.022 | 5.037 | – | – | – | 5.015 | – |
+//! | **20 at once**: wall (ideal 2.500 s) | 2.512 | 2.511 | 2.540 | – | – | – | 2.512 | – |
+//! | **50 at once**: wall (ideal 1.000 s) | 1.007 | 1.008 | 1.016 | 1.019 | 1.016 | 1.009 | 1.006 | 1.057 |
+//! | **1,000 cold TLS connections**, 100 ms round trip: wall (ideal 0.300 s) | 0.747 | 0.753 | 0.763 | 1.094 | 1.036 | 0.845 | 0.708 | 3.212 |
 //!
 //! Medians of three rounds on two cores of an Intel Xeon at 2.5 GHz, Linux 6.18, both shared by
 //! client and server: 21 November 2026, tollgate 0.1.0, reqwest 0.13.5 on tokio 1.54.1, async-openai
-//! 0.43.0, ureq 3.5.1, rustls 0.23.46. The rows of TLS and of 64 at once (five rounds) are from
-//! sittings of their own, for the machine was disturbed during theirs; a dash took no part. reqwest's
-//! column is the better of its two ways, a task for each request and a stream of futures, cell by
-//! cell. Proportions carry over to other machines, give or take a tenth; milliseconds do not.
+//! 0.43.0, ureq 3.5.1, rustls 0.23.46. The rows of 1,000 in flight and of 10 and 20 at once are from a
+//! second sitting with fewer clients, for the machine was disturbed during theirs; a dash took no part.
+//! (At 50 at once the second sitting had 1.013 s for this crate, 1.019 for reqwest and 1.006 for raw
+//! sockets.) reqwest's column is the better of its two ways, a task for each request and a stream of
+//! futures, cell by cell. Proportions carry over to other machines, give or take a tenth; milliseconds
+//! do not.
 //!
-//! So threads are level with async in time, and take somewhat less memory: 0.9 of reqwest's at 4,000
-//! in flight, 0.8 at 1,000, 0.9 over TLS. In CPU time they are between reqwest's two ways with plain
-//! HTTP, 1.1 times the better one over TLS, and 0.8 to 0.9 of it where nothing is waited for. New TLS
-//! connections by the thousand take 1.2 times as long.
+//! So threads are level with async in time, or a little ahead, and need no more of the rest. Memory is
+//! 0.8 of reqwest's, and 0.9 where `chat_all` keeps every answer whole; where nothing is waited for,
+//! keeping them is most of what there is. CPU time is 0.9 of reqwest's at 4,000 in flight, 1.1 at 1,000,
+//! 0.8 over TLS, and 0.7 where nothing is waited for.
 //!
 //! # How
 //!
@@ -44,9 +49,10 @@
 //! ```
 //!
 //! - **One server** for all, in a process of its own: HTTP/1.1 with keep-alive, an event loop to each
-//!   core, 1 kB up and 1.5 kB down, every answer held back for the latency of its row. It is not what
-//!   is measured: raw sockets, which send ready bytes and look at nothing, are the floor of each row,
-//!   and the tables say whether any client came below it.
+//!   core, 1 kB up and 3 kB down, half of that a head of 25 lines as real ones have it; every answer
+//!   held back for the latency of its row. It is not what is measured: raw sockets, which send ready
+//!   bytes and look at nothing, are the floor of each row. Over TLS and at 10 to 50 at once the quickest
+//!   clients are level with that floor, within the noise.
 //! - **Each client is a program of its own**, built on its own, so that nobody's features are
 //!   compiled into another's dependencies, with cargo's default release profile, for that is what a
 //!   library's users get (`--tuned` adds the profile of this crate's tool).
@@ -54,7 +60,8 @@
 //!   Medians of the rounds. A run in which one answer was missing, or one request too many came in,
 //!   is a failure and no figure.
 //! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU** is
-//!   user and system time of the whole client process; **memory** its greatest resident size (`VmHWM`).
+//!   user and system time of the whole client process, from its start (Python's imports are in it);
+//!   **memory** its greatest resident size (`VmHWM`).
 //! - **What is switched on.** Here: the gate with requests, model tokens and places in flight (only
 //!   the places bind), retries, the limits in each answer's headers, usage settled with the gate,
 //!   and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and the usage, as
@@ -81,7 +88,7 @@
 //! | In flight | |
 //! |---|---|
 //! | up to 1,000 | as you like it: take what the rest of your program is written with |
-//! | to some 4,000 | what the table covers; threads do it, and 16 KiB each is to be had |
+//! | to some 4,000 | what the table covers; threads do it, and some 50 KiB each is to be had, kernel's part and answer included |
 //! | to some 10,000 | threads still start, but their kernel stacks come to 160 MiB; async needs none |
 //! | above | async. A thread takes four mappings, and Linux gives a process 65,530: 16,000 threads are the end |
 //!
