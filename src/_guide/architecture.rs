@@ -21,8 +21,9 @@
 //!    gate.
 //! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
 //!    `limit/allowance.rs` decides over requests, tokens, places and the pause together, and
-//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/NOTES.md` has the proofs. A thread
-//!    that must wait lies down on a `Bell` (`clock.rs`).
+//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
+//!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
+//!    down on a `Bell` (`clock.rs`).
 //! 8. `pool/lead.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
@@ -33,9 +34,9 @@
 //!     `idle.rs`, or one made by `connect.rs`, through whom `proxy.rs` and `tunnel.rs` say and whereto
 //!     `resolver.rs`. `request.rs` sends and `answer.rs` receives, both on ureq-proto, which is shown
 //!     of a head (`head.rs`) only what framing is made of. A connection is a `link.rs`: `tls/` seals
-//!     and opens on rustls, `tcp.rs` moves the bytes, with buffers borrowed for as long as they move
-//!     (`buffers.rs`), until the deadline (`stream.rs`), on a socket that an abort can find
-//!     (`sockets.rs`).
+//!     and opens on rustls (`deep.rs` has the stacks for the steps of handshakes), `tcp.rs` moves the
+//!     bytes, with buffers borrowed for as long as they move (`buffers.rs`), until the deadline
+//!     (`stream.rs`), on a socket that an abort can find (`sockets.rs`).
 //!
 //! # And back
 //!

@@ -121,6 +121,7 @@
 //! let monitor = Monitor::new();
 //! let pool = Pool::from_limiter(limiter.build()?)?.with_monitor(&monitor);
 //! let jobs: Vec<u64> = (0..200).collect();
+//! // A job is the caller's own: this one stands for a blocking call of 5 ms.
 //! pool.map(&jobs, |_| std::thread::sleep(Duration::from_millis(5)));
 //! // 500 a second × 5 ms: two or three at a time, of 1,000 that it might have started.
 //! assert!(monitor.snapshot().threads_peak < 100);

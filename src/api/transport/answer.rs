@@ -56,11 +56,8 @@ fn receive_head(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<Head
             if !head.is_interim() {
                 return Ok(head);
             }
-        } else {
-            if !link.receive(exchange)? {
-                return Err(ended(exchange));
-            }
-            exchange.stage = Stage::Answering;
+        } else if !link.receive(exchange)? {
+            return Err(ended(exchange));
         }
     }
 }

@@ -7,6 +7,7 @@ use super::Stage;
 use super::buffers::Input;
 use super::exchange::Exchange;
 use super::fault::Failure;
+use super::head::Head;
 use crate::Cancel;
 
 /// How long a server that has begun a success may leave the rest of the request unread. Some answer
@@ -21,7 +22,7 @@ pub(super) trait Link: Send + fmt::Debug {
     fn send(&mut self, mut bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         let mut patience = None;
         while !bytes.is_empty() && !exchange.deaf {
-            let sent = if final_status(self.input().bytes()) == Some(b'2') {
+            let sent = if matches!(final_status(self.input().bytes()), Some(200..300)) {
                 let patience = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
                 let sending = |exchange: &mut _| self.send_some(bytes, exchange);
                 exchange.waiting_until(patience, sending).0
@@ -42,7 +43,7 @@ pub(super) trait Link: Send + fmt::Debug {
                 let _ = self.take_in();
             }
             match (sent, final_status(self.input().bytes())) {
-                (Ok(_), Some(b'3'..=b'5')) | (Err(_), Some(b'2'..=b'5')) => {
+                (Ok(_), Some(300..)) | (Err(_), Some(200..)) => {
                     exchange.deaf = true;
                     exchange.stage = Stage::Answering;
                 }
@@ -75,19 +76,19 @@ pub(super) trait Link: Send + fmt::Debug {
     fn take_in(&mut self) -> bool;
 }
 
-/// The first digit of an answer's status, if `bytes` begin with its head, or with interim ones and then
-/// that.
-fn final_status(mut bytes: &[u8]) -> Option<u8> {
-    loop {
-        // The parser passes over empty lines, too.
-        let start = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
-        let status = *bytes[start..].strip_prefix(b"HTTP/1.")?.get(2)?;
-        if status != b'1' {
-            return Some(status);
-        }
-        let end = bytes.windows(4).position(|part| part == b"\r\n\r\n")?;
-        bytes = &bytes[end + 4..];
+/// The status of an answer, if `bytes` begin with its head, or with interim ones and then that.
+fn final_status(mut bytes: &[u8]) -> Option<u16> {
+    // Nearly always: nothing is said before the request has gone out.
+    if bytes.is_empty() {
+        return None;
     }
+    while let Ok(Some(head)) = Head::parse(bytes) {
+        if !head.is_interim() {
+            return Some(head.status);
+        }
+        bytes = &bytes[head.length..];
+    }
+    None
 }
 
 #[cfg(all(test, not(loom)))]
@@ -98,12 +99,15 @@ mod tests {
     fn an_interim_head_is_no_answer_and_neither_is_half_of_one() {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
         for (bytes, status) in [
-            ("HTTP/1.1 2", Some(b'2')),
-            ("HTTP/1.0 302 Found\r\n\r\n", Some(b'3')),
-            ("\r\n\nHTTP/1.1 413 No", Some(b'4')),
-            (&format!("{interim}{interim}HTTP/1.1 503 No"), Some(b'5')),
+            ("HTTP/1.1 200 OK\r\n\r\nok", Some(200)),
+            ("HTTP/1.0 302 Found\r\n\r\n", Some(302)),
+            ("\r\n\nHTTP/1.1 413 No\r\n\r\n", Some(413)),
+            (
+                &format!("{interim}{interim}HTTP/1.1 503 No\r\n\r\n"),
+                Some(503),
+            ),
             (interim, None),
-            (&format!("{interim}HTTP/1.1 "), None),
+            (&format!("{interim}HTTP/1.1 200 OK\r\n"), None),
             ("HTTP/1.1 100 Continue\r\n", None),
             ("HTTP/1.1 ", None),
             ("\r\n", None),

@@ -3,6 +3,7 @@
 //! ureq-proto logs at `trace` whatever it writes, and a head holds keys. So it is shown only what
 //! framing is made of; the request line and all other headers go around it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,18 +140,18 @@ pub(super) fn send(
 ) -> Result<Box<Protocol<RecvResponse>>, Failure> {
     let mut output = Output::new(Arc::clone(buffers));
     write_head(&mut request, call, uri, &mut output)?;
-    let mut next = after_the_head(request)?;
+    let next = after_the_head(request)?;
     if !matches!(next, Next::Body(_)) {
         link.send(output.bytes(), exchange)?;
         output.clear();
     }
-    if let Next::Wait(waiting) = next {
-        next = await_100(waiting, link, exchange)?;
-    }
     let upload = match next {
         Next::Body(upload) => upload,
         Next::Answer(reply) => return Ok(reply),
-        Next::Wait(_) => return Err(unsendable()),
+        Next::Wait(waiting) => match await_100(waiting, link, exchange)? {
+            ControlFlow::Continue(upload) => upload,
+            ControlFlow::Break(reply) => return Ok(reply),
+        },
     };
     let together = output.append(call.body);
     link.send(output.bytes(), exchange)?;
@@ -235,13 +236,14 @@ fn after_the_body(
     upload.proceed().map(Box::new).ok_or_else(unsendable)
 }
 
-/// Waits for the interim answer that the caller's headers ask for, but not for long.
+/// Waits for the interim answer that the caller's headers ask for, but not for long. Breaks off where
+/// the answer itself has come.
 #[inline(never)]
 fn await_100(
     mut waiting: Box<Protocol<Await100>>,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
-) -> Result<Next, Failure> {
+) -> Result<ControlFlow<Box<Protocol<RecvResponse>>, Box<Protocol<SendBody>>>, Failure> {
     let patience = Instant::now() + PATIENCE;
     while waiting.can_keep_await_100() {
         let arrived = link.input();
@@ -261,8 +263,8 @@ fn await_100(
         }
     }
     match waiting.proceed().map_err(not_http)? {
-        Await100Result::SendBody(upload) => Ok(Next::Body(Box::new(upload))),
-        Await100Result::RecvResponse(reply) => Ok(Next::Answer(Box::new(reply))),
+        Await100Result::SendBody(upload) => Ok(ControlFlow::Continue(Box::new(upload))),
+        Await100Result::RecvResponse(reply) => Ok(ControlFlow::Break(Box::new(reply))),
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::Error;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, Error};
 
 use super::super::Fault;
 use super::super::buffers::{BufferPool, Input, Output};
@@ -13,7 +13,7 @@ use super::super::exchange::Exchange;
 use super::super::fault::Failure;
 use super::super::link::Link;
 use super::deep::DeepStacks;
-use super::layer::{Tls, no_handshake};
+use super::layer::{Tls, is_about_identity, no_handshake};
 use super::session::Session;
 use super::trust::Trust;
 use crate::error;
@@ -92,29 +92,6 @@ impl TlsConnector {
         }
         failure
     }
-}
-
-/// Whether a handshake failed over who the two are.
-fn is_about_identity(error: &Error) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        error,
-        Error::InvalidCertificate(_)
-            | Error::InvalidCertRevocationList(_)
-            | Error::NoCertificatesPresented
-            | Error::AlertReceived(
-                Alert::NoCertificate
-                    | Alert::BadCertificate
-                    | Alert::UnsupportedCertificate
-                    | Alert::CertificateRevoked
-                    | Alert::CertificateExpired
-                    | Alert::CertificateUnknown
-                    | Alert::UnknownCA
-                    | Alert::AccessDenied
-                    | Alert::UnrecognisedName
-                    | Alert::CertificateRequired
-            )
-    )
 }
 
 /// What there is to compute until the peer is waited for. Whether the handshake is over.

@@ -122,11 +122,35 @@ pub(super) fn no_handshake(error: Error) -> Failure {
     Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
 }
 
-/// What it means that a session fails later: it is lost like any connection.
+/// What it means that a session fails later: it is lost like any connection. A verdict on who the two
+/// are belongs to the handshake, but in TLS 1.3 it is said when the client has long done with that.
 fn no_connection(error: Error, exchange: &Exchange<'_>) -> Failure {
-    match error {
-        // Part of the handshake, but in TLS 1.3 it is said when the client has long done with it.
-        Error::AlertReceived(AlertDescription::CertificateRequired) => no_handshake(error),
-        error => exchange.broken(error),
+    if is_about_identity(&error) {
+        no_handshake(error)
+    } else {
+        exchange.broken(error)
     }
+}
+
+/// Whether TLS failed over who the two are.
+pub(super) fn is_about_identity(error: &Error) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        error,
+        Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_)
+            | Error::NoCertificatesPresented
+            | Error::AlertReceived(
+                Alert::NoCertificate
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::UnrecognisedName
+                    | Alert::CertificateRequired
+            )
+    )
 }
