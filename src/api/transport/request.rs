@@ -137,7 +137,7 @@ pub(super) fn send(
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
     buffers: &Arc<BufferPool>,
-) -> Result<Box<Protocol<RecvResponse>>, Failure> {
+) -> Result<Awaited, Failure> {
     let mut output = Output::new(Arc::clone(buffers));
     write_head(&mut request, call, uri, &mut output)?;
     let next = after_the_head(request)?;
@@ -208,11 +208,15 @@ fn write_head(
     Ok(())
 }
 
+/// A request whose body is to go out, and one whose answer is to come.
+type Upload = Box<Protocol<SendBody>>;
+type Awaited = Box<Protocol<RecvResponse>>;
+
 /// What follows the head of a request.
 enum Next {
-    Body(Box<Protocol<SendBody>>),
+    Body(Upload),
     Wait(Box<Protocol<Await100>>),
-    Answer(Box<Protocol<RecvResponse>>),
+    Answer(Awaited),
 }
 
 #[inline(never)]
@@ -226,10 +230,7 @@ fn after_the_head(request: Box<Protocol<SendRequest>>) -> Result<Next, Failure> 
 }
 
 #[inline(never)]
-fn after_the_body(
-    mut upload: Box<Protocol<SendBody>>,
-    length: usize,
-) -> Result<Box<Protocol<RecvResponse>>, Failure> {
+fn after_the_body(mut upload: Upload, length: usize) -> Result<Awaited, Failure> {
     upload
         .consume_direct_write(length)
         .map_err(|_| unsendable())?;
@@ -243,7 +244,7 @@ fn await_100(
     mut waiting: Box<Protocol<Await100>>,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
-) -> Result<ControlFlow<Box<Protocol<RecvResponse>>, Box<Protocol<SendBody>>>, Failure> {
+) -> Result<ControlFlow<Awaited, Upload>, Failure> {
     let patience = Instant::now() + PATIENCE;
     while waiting.can_keep_await_100() {
         let arrived = link.input();
