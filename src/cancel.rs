@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::clock::Bell;
+use crate::clock::Parker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU8, Ordering};
@@ -61,7 +61,7 @@ struct Listeners {
 #[derive(Clone)]
 enum Listener {
     /// A thread waiting somewhere.
-    Bell(Arc<Bell>),
+    Parker(Arc<Parker>),
     /// What to do on an abort.
     Hook(Arc<dyn Fn() + Send + Sync>),
     /// A flag that falls when this one does.
@@ -141,12 +141,12 @@ impl Cancel {
     /// Has `bell` rung when the flag is raised, for as long as the answer lives.
     ///
     /// The caller looks at the flag after this call and before lying down.
-    pub(crate) fn listen(&self, bell: &Arc<Bell>) -> Listening<'_> {
+    pub(crate) fn listen(&self, bell: &Arc<Parker>) -> Listening<'_> {
         let id = self
             .0
             .listeners
             .lock()
-            .add(Listener::Bell(Arc::clone(bell)));
+            .add(Listener::Parker(Arc::clone(bell)));
         Listening { cancel: self, id }
     }
 
@@ -190,7 +190,7 @@ impl Shared {
         let listeners: Vec<Listener> = self.listeners.lock().by_id.values().cloned().collect();
         for listener in listeners {
             match listener {
-                Listener::Bell(bell) => bell.ring(),
+                Listener::Parker(bell) => bell.ring(),
                 Listener::Hook(hook) if to == ABORTED => hook(),
                 Listener::Hook(_) => {}
                 Listener::Child(child) => {
@@ -276,7 +276,7 @@ mod tests {
         let cancel = Cancel::new();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                let bell = Bell::new();
+                let bell = Parker::new();
                 let _listening = cancel.listen(&bell);
                 while !cancel.is_cancelled() {
                     Clock::system().park(&bell, None);

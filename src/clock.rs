@@ -4,7 +4,7 @@
 //! reading: a thread that parks on it sleeps until a test calls [`VirtualClock::advance`], so that
 //! hours of pacing, backing off and deadlines are tested without a single real wait.
 //!
-//! Every wait in this crate is a [`Bell`]: a flag with its own lock and condvar, rung by whoever
+//! Every wait in this crate is a [`Parker`]: a flag with its own lock and condvar, rung by whoever
 //! has news for that one thread. A bell rung before its thread lies down is not lost, and a bell
 //! may ring for nothing: whoever wakes looks again.
 
@@ -68,7 +68,7 @@ impl Clock {
     /// Lies down until `bell` is rung or `until` has come (never, if `None`), and clears the bell.
     ///
     /// May return for nothing: the caller looks at what it waits for again.
-    pub(crate) fn park(&self, bell: &Arc<Bell>, until: Option<Instant>) {
+    pub(crate) fn park(&self, bell: &Arc<Parker>, until: Option<Instant>) {
         match &self.0 {
             Source::System => {
                 bell.wait(until);
@@ -222,12 +222,12 @@ struct VirtualState {
 
 struct Sleeper {
     id: u64,
-    bell: Arc<Bell>,
+    bell: Arc<Parker>,
     until: Option<Instant>,
 }
 
 impl Virtual {
-    fn park(&self, bell: &Arc<Bell>, until: Option<Instant>) {
+    fn park(&self, bell: &Arc<Parker>, until: Option<Instant>) {
         let id = {
             let mut state = self.state.lock();
             // Looked at under the lock that `advance` takes: an instant that has come already
@@ -265,7 +265,7 @@ impl VirtualState {
 }
 
 /// Rings a bell, if there is one: news is found out under a lock and told after it.
-pub(crate) fn ring(bell: Option<Arc<Bell>>) {
+pub(crate) fn ring(bell: Option<Arc<Parker>>) {
     if let Some(bell) = bell {
         bell.ring();
     }
@@ -273,12 +273,12 @@ pub(crate) fn ring(bell: Option<Arc<Bell>>) {
 
 /// One thread's doorbell.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
+pub(crate) struct Parker {
     rung: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
+impl Parker {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_bell_rung_early_is_heard() {
-        let bell = Bell::new();
+        let bell = Parker::new();
         bell.ring();
         Clock::system().park(&bell, None);
     }
@@ -332,7 +332,7 @@ mod tests {
         let until = clock.now() + Duration::from_secs(10);
         thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                clock.park(&Bell::new(), Some(until));
+                clock.park(&Parker::new(), Some(until));
                 clock.now()
             });
             time.wait_parked(1);
@@ -349,7 +349,7 @@ mod tests {
         let clock = time.clock();
         let past = clock.now();
         time.advance(Duration::from_secs(1));
-        clock.park(&Bell::new(), Some(past));
+        clock.park(&Parker::new(), Some(past));
     }
 
     /// A thread that was woken and has not got round to saying so is not parked.
@@ -362,7 +362,7 @@ mod tests {
         let steps: Vec<_> = thread::scope(|scope| {
             scope.spawn(|| {
                 for second in 1..=TIMES {
-                    clock.park(&Bell::new(), Some(start + Duration::from_secs(second)));
+                    clock.park(&Parker::new(), Some(start + Duration::from_secs(second)));
                 }
             });
             let steps = (0..TIMES).map(|_| {
@@ -396,7 +396,7 @@ mod tests {
             for seconds in [5, 2, 9] {
                 let clock = &clock;
                 scope.spawn(move || {
-                    clock.park(&Bell::new(), Some(start + Duration::from_secs(seconds)));
+                    clock.park(&Parker::new(), Some(start + Duration::from_secs(seconds)));
                 });
             }
             time.wait_parked(3);

@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -29,20 +31,20 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    status: Option<u16>,
+    status: Option<StatusCode>,
     code: Option<String>,
     attempts: u32,
     retry_after: Option<Duration>,
     request_id: Option<String>,
     body: Option<Vec<u8>>,
-    maybe_billed: bool,
+    possibly_billed: bool,
     stopped_run: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// What kind of failure an [`Error`] is.
 ///
-/// [`is_passing`](ErrorKind::is_passing) says whether the same request may succeed later.
+/// [`is_transient`](ErrorKind::is_transient) says whether the same request may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -108,7 +110,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Whether the same request may succeed later: a rerun repeats such failures.
-    pub fn is_passing(self) -> bool {
+    pub fn is_transient(self) -> bool {
         match self {
             Self::Cancelled
             | Self::Deadline
@@ -158,7 +160,7 @@ impl Error {
             retry_after: None,
             request_id: None,
             body: None,
-            maybe_billed: false,
+            possibly_billed: false,
             stopped_run: false,
             source: None,
         }))
@@ -170,7 +172,7 @@ impl Error {
     }
 
     /// The HTTP status of the last answer, if there was one.
-    pub fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<StatusCode> {
         self.0.status
     }
 
@@ -200,8 +202,8 @@ impl Error {
     }
 
     /// Whether the provider may have billed a request whose answer was lost.
-    pub fn maybe_billed(&self) -> bool {
-        self.0.maybe_billed
+    pub fn possibly_billed(&self) -> bool {
+        self.0.possibly_billed
     }
 
     /// Whether this failure stopped the whole run.
@@ -209,7 +211,7 @@ impl Error {
         self.0.stopped_run
     }
 
-    pub(crate) fn with_status(self, status: u16) -> Self {
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
         self.with(|inner| inner.status = Some(status))
     }
 
@@ -233,8 +235,8 @@ impl Error {
         self.with(|inner| inner.body = Some(body))
     }
 
-    pub(crate) fn with_maybe_billed(self, maybe: bool) -> Self {
-        self.with(|inner| inner.maybe_billed = maybe)
+    pub(crate) fn with_possibly_billed(self, maybe: bool) -> Self {
+        self.with(|inner| inner.possibly_billed = maybe)
     }
 
     pub(crate) fn with_stopped_run(self) -> Self {

@@ -9,8 +9,7 @@
 //!
 //! # fn main() -> tollgate::Result<()> {
 //! # let key = "a-key-from-somewhere-safe";
-//! # let hi = tollgate::MemoryTransport::new(|_| Ok(tollgate::Answer {
-//! #     status: 200,
+//! # let hi = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
 //! #     body: br#"{"choices":[{"message":{"content":"Hi!"}}]}"#.to_vec(),
 //! #     ..Default::default()
 //! # }));
@@ -124,7 +123,7 @@
 //!     |_| Verdict::Fail,
 //! );
 //! assert!(results[0].is_ok(), "what is in flight is finished");
-//! let Err(Failure::Cut { reason, .. }) = &results[2] else { panic!() };
+//! let Err(Failure::NotCompleted { reason, .. }) = &results[2] else { panic!() };
 //! assert_eq!(reason.kind(), ErrorKind::Cancelled);
 //! # Ok::<(), tollgate::Error>(())
 //! ```
@@ -203,15 +202,17 @@ mod retry;
 pub mod sim;
 mod sync;
 
+pub use http;
+
 pub use api::{
-    Answer, ApiKey, Call, Chat, Client, ClientBuilder, Completion, Completions, Fault, Headers,
-    HttpConfig, HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request,
-    Stage, Transport, TransportError, Usage, Usd,
+    ApiKey, Chat, Client, ClientBuilder, Completion, Completions, HttpConfig, HttpRequest,
+    HttpResponse, HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request,
+    Transport, TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
-pub use jsonl::{FileProgress, FileRun, Found, Fsync, Summary};
+pub use jsonl::{FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{Completed, Done, Failure, Monitor, Outage, Panicked, Pool, Progress};
 pub use retry::{Backoff, Retry, Verdict};

@@ -7,15 +7,16 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::{Answer, Call, Cancel, Client, ErrorKind, FileRun, Fsync, MemoryTransport};
+use tollgate::{
+    Cancel, Client, ErrorKind, FileRun, Fsync, HttpRequest, HttpResponse, MemoryTransport,
+};
 
 const ANSWER: &[u8] = br#"{"choices":[{"message":{"content":"hello"}}]}"#;
 
-fn answer() -> Answer {
-    Answer {
-        status: 200,
+fn answer() -> HttpResponse {
+    HttpResponse {
         body: ANSWER.to_vec(),
-        ..Answer::default()
+        ..HttpResponse::default()
     }
 }
 
@@ -43,8 +44,8 @@ impl Desk {
         self.run_with(|_| answer())
     }
 
-    fn run_with(&self, script: fn(&Call<'_>) -> Answer) -> FileRun<'static> {
-        let transport = MemoryTransport::new(move |call: &Call<'_>| Ok(script(call)));
+    fn run_with(&self, script: fn(&HttpRequest<'_>) -> HttpResponse) -> FileRun<'static> {
+        let transport = MemoryTransport::new(move |call: &HttpRequest<'_>| Ok(script(call)));
         let builder = Client::builder().no_auth().concurrency(4);
         let client = builder.transport(transport).build().unwrap();
         client.jsonl(self.path("in.jsonl"), self.path("out.jsonl"))
@@ -253,10 +254,9 @@ fn answers_behind_a_slow_row_are_on_file_when_the_run_is_cancelled_and_in_order_
         if exchange.body.windows(7).any(|text| text == b"row-000") {
             let _released = held.lock().unwrap().recv();
         }
-        Ok(Answer {
-            status: 200,
+        Ok(HttpResponse {
             body: ANSWER.to_vec(),
-            ..Answer::default()
+            ..HttpResponse::default()
         })
     });
     let row = |n: usize| {

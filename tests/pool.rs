@@ -70,7 +70,9 @@ fn never_more_at_once_than_allowed() {
 fn retries_until_it_works_and_counts_them() {
     let tries: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
     let monitor = Monitor::new();
-    let quick = Retry::new().base(Duration::from_millis(1)).max_attempts(4);
+    let quick = Retry::new()
+        .initial_backoff(Duration::from_millis(1))
+        .max_attempts(4);
     let results = pool(5)
         .with_retry(quick)
         .unwrap()
@@ -95,7 +97,11 @@ fn retries_until_it_works_and_counts_them() {
 #[test]
 fn gives_up_after_the_attempts_and_hands_the_last_error_over() {
     let results = pool(2)
-        .with_retry(Retry::new().base(Duration::from_millis(1)).max_attempts(2))
+        .with_retry(
+            Retry::new()
+                .initial_backoff(Duration::from_millis(1))
+                .max_attempts(2),
+        )
         .unwrap()
         .try_map(&[1, 2, 3], |n| Err::<(), _>(n * 10), |_| Verdict::Retry);
     let errors: Vec<i32> = results
@@ -131,7 +137,9 @@ fn a_stop_ends_the_run_and_every_item_still_has_an_outcome() {
         "nothing new after it"
     );
     match &results[999] {
-        Err(Failure::Cut { reason, .. }) => assert_eq!(reason.kind(), ErrorKind::Cancelled),
+        Err(Failure::NotCompleted { reason, .. }) => {
+            assert_eq!(reason.kind(), ErrorKind::Cancelled)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -172,7 +180,7 @@ fn a_run_inside_its_own_job_is_refused_and_one_of_another_pool_is_not() {
         &[()],
         |()| {
             let inner = outer.try_map(&[()], |()| Ok::<(), ()>(()), |()| Verdict::Fail);
-            let Err(Failure::Cut { reason, .. }) = &inner[0] else {
+            let Err(Failure::NotCompleted { reason, .. }) = &inner[0] else {
                 panic!("{inner:?}")
             };
             assert_eq!(reason.kind(), ErrorKind::Nested);
@@ -355,7 +363,7 @@ fn an_item_that_backs_off_holds_neither_thread_nor_permit() {
                     }
                     Ok(())
                 },
-                |()| Verdict::WaitAlone(Duration::from_secs(3_600)),
+                |()| Verdict::RetryAfter(Duration::from_secs(3_600)),
             )
         });
         time.wait_parked(1);
@@ -396,7 +404,7 @@ fn a_wait_the_server_asked_for_holds_everyone() {
                     begun.lock().unwrap().push(at);
                     if at.is_zero() { Err(()) } else { Ok(()) }
                 },
-                |()| Verdict::Wait(Duration::from_secs(2)),
+                |()| Verdict::PauseAll(Duration::from_secs(2)),
             )
         });
         while !run.is_finished() {
@@ -491,7 +499,7 @@ fn threads_that_are_not_wanted_again_go_home_and_a_retry_does_without_them() {
         }
     };
     let results = pool(4)
-        .with_retry(Retry::new().base(Duration::from_millis(1)))
+        .with_retry(Retry::new().initial_backoff(Duration::from_millis(1)))
         .unwrap()
         .with_monitor(&monitor)
         .try_map(
@@ -541,7 +549,7 @@ fn a_deadline_for_the_run_ends_it() {
         "one at 0 s, then one a second: {done}"
     );
     match results.last().unwrap() {
-        Err(Failure::Cut { reason, .. }) => assert_eq!(reason.kind(), ErrorKind::Deadline),
+        Err(Failure::NotCompleted { reason, .. }) => assert_eq!(reason.kind(), ErrorKind::Deadline),
         other => panic!("{other:?}"),
     }
 }

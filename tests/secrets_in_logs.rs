@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
-use tollgate::{Call, Cancel, HttpConfig, HttpTransport, ProxyPolicy, Transport};
+use tollgate::{Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, Transport};
 
 /// All that was logged by anybody: whole records, and the text of dumps joined over their rows.
 static SEEN: Mutex<(String, String)> = Mutex::new((String::new(), String::new()));
@@ -53,14 +53,14 @@ fn no_key_password_or_query_is_logged_at_trace() {
     let transport = HttpTransport::new(config).unwrap();
     let (cancel, deadline) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
     let url = "http://api.invalid/v1/p4th?key=qu3ry";
-    let mut call = Call::new("POST", url, deadline, &cancel);
+    let mut call = HttpRequest::new("POST", url, deadline, &cancel);
     call.headers = &[
         ("authorization", "Bearer sk-b34r3r"),
         ("x-api-key", "4nthr0pic"),
         ("cookie", "session=b1scuit"),
     ];
     let answer = transport.send(&call).unwrap();
-    assert_eq!(answer.headers.get("set-cookie"), Some("id=k00kie"));
+    assert_eq!(answer.headers["set-cookie"], "id=k00kie");
 
     let (connect, request) = served.join().unwrap();
     let (records, text) = &*SEEN.lock().unwrap();

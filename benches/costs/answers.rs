@@ -6,7 +6,8 @@
 //! can be had, and what the others need more is what they hold.
 
 use divan::Bencher;
-use tollgate::{Answer, Client, MemoryTransport, Reply, Request, Retry};
+use tollgate::http::{HeaderMap, HeaderName, StatusCode};
+use tollgate::{Client, HttpResponse, MemoryTransport, Reply, Request, Retry};
 
 /// As a chat's answer has them, beside its limits.
 pub(super) const USUAL: [(&str, &str); 13] = [
@@ -35,10 +36,10 @@ pub(super) const LIMITS: [(&str, &str); 6] = [
     ("x-ratelimit-reset-tokens", "15ms"),
 ];
 
-fn answer(status: u16, headers: &[&[(&str, &str)]], body: impl Into<Vec<u8>>) -> Answer {
-    Answer {
-        status,
-        headers: headers.concat().into_iter().collect(),
+fn answer(status: u16, headers: &[&[(&str, &str)]], body: impl Into<Vec<u8>>) -> HttpResponse {
+    HttpResponse {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: header_map(&headers.concat()),
         body: body.into(),
     }
 }
@@ -55,7 +56,7 @@ pub(super) fn chat() -> String {
     )
 }
 
-fn client(answer: Answer) -> Client {
+fn client(answer: HttpResponse) -> Client {
     Client::builder()
         .base_url("http://127.0.0.1/v1")
         .no_auth()
@@ -67,14 +68,14 @@ fn client(answer: Answer) -> Client {
 
 /// `expected` is the status of the error, or nothing for a success. A client for each: some answers
 /// close its gate.
-fn send(bencher: Bencher, answer: &Answer, expected: Option<u16>) {
+fn send(bencher: Bencher, answer: &HttpResponse, expected: Option<u16>) {
     let request = Request::from(Request::chat("a-model", "Name a river."));
     let ready = || (client(answer.clone()), Some(request.clone()));
     let outcome = |(client, request): &mut (Client, Option<Request>)| {
         request.take().map(|request| client.send(request))
     };
     let status = outcome(&mut ready()).and_then(|sent| sent.err()?.status());
-    assert_eq!(status, expected);
+    assert_eq!(status.map(|status| status.as_u16()), expected);
     bencher.with_inputs(ready).bench_refs(outcome);
 }
 
@@ -115,4 +116,11 @@ fn text_of_a_reply(bencher: Bencher) {
         .expect("an answer");
     assert!(reply.text().is_some_and(|text| text.len() == 1_100));
     bencher.bench(|| Reply::text(&reply));
+}
+
+fn header_map(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pair = |&(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())
+    };
+    pairs.iter().map(pair).collect()
 }

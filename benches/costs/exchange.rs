@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use divan::Bencher;
-use tollgate::{Call, Cancel, HttpConfig, HttpTransport, Transport};
+use tollgate::{Cancel, HttpConfig, HttpRequest, HttpTransport, Transport};
 
 use super::answers::{LIMITS, USUAL, chat};
 
@@ -68,7 +68,7 @@ fn transport(bencher: Bencher) {
     ];
     bencher.bench_local(|| {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut call = Call::new("POST", &url, deadline, &cancel);
+        let mut call = HttpRequest::new("POST", &url, deadline, &cancel);
         (call.headers, call.body) = (&headers, QUESTION);
         let answer = transport.send(&call).expect("a server at hand");
         assert_eq!(answer.status, 200);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use tempfile::TempDir;
-use tollgate::{Answer, Client, FileRun, Fsync, MemoryTransport};
+use tollgate::{Client, FileRun, Fsync, HttpResponse, MemoryTransport};
 
 use super::sized;
 
@@ -54,10 +54,9 @@ impl Requests {
 
 fn client() -> Client {
     let transport = MemoryTransport::new(|_| {
-        Ok(Answer {
-            status: 200,
+        Ok(HttpResponse {
             body: ANSWER.into(),
-            ..Answer::default()
+            ..HttpResponse::default()
         })
     });
     Client::builder()

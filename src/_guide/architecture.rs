@@ -23,12 +23,12 @@
 //!    `limit/allowance.rs` decides over requests, tokens, places and the pause together, and
 //!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
 //!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
-//!    down on a `Bell` (`clock.rs`).
+//!    down on a `Parker` (`clock.rs`).
 //! 8. `pool/lead.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
 //! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
-//!    deadline, and hands a [`Call`](crate::Call) to the transport. All of the API layer meets in
+//!    deadline, and hands a [`HttpRequest`](crate::HttpRequest) to the transport. All of the API layer meets in
 //!    this file.
 //! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
 //!     `idle.rs`, or one made by `connect.rs`, through whom `proxy.rs` and `tunnel.rs` say and whereto
@@ -40,7 +40,7 @@
 //!
 //! # And back
 //!
-//! 1. `api/transport/http.rs`: an [`Answer`](crate::Answer) of any status, or a
+//! 1. `api/transport/http.rs`: an [`HttpResponse`](crate::HttpResponse) of any status, or a
 //!    [`TransportError`](crate::TransportError) that says how far the exchange had got
 //!    (`exchange.rs` has kept note of it, `fault.rs` puts it into words).
 //! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges

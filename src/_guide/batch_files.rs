@@ -5,14 +5,13 @@
 //! that whatever reads those reads these.
 //!
 //! ```
-//! # use tollgate::{Answer, Client, MemoryTransport};
+//! # use tollgate::{HttpResponse, Client, MemoryTransport};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let (requests, results) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
-//! # let echo = MemoryTransport::new(|_| Ok(Answer {
-//! #     status: 200,
+//! # let echo = MemoryTransport::new(|_| Ok(HttpResponse {
 //! #     body: br#"{"choices":[{"message":{"content":"Hi!"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#.to_vec(),
-//! #     ..Answer::default()
+//! #     ..HttpResponse::default()
 //! # }));
 //! # let client = Client::builder().no_auth().transport(echo).build()?;
 //! std::fs::write(
@@ -192,7 +191,7 @@
 //! [`FileProgress`](crate::FileProgress) and the summary have the run's. Sums are exact. The count of
 //! tokens is the provider's own, answers of no use included where they say what they took; tokens
 //! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
-//! the way counts nothing here but may be on the bill (`possibly_billed_twice` says how many).
+//! the way counts nothing here but may be on the bill (`possibly_billed` says how many).
 //! Nor does an answer without a `usage`: [`uncounted`](crate::FileProgress::uncounted) says how many
 //! those were, and where there is a budget, the first is warned of.
 //!

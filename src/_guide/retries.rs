@@ -43,8 +43,8 @@
 //! | the limit on bodies | `BodyTooLarge` | fails |
 //!
 //! An answer that was lost may have been billed.
-//! [`Error::maybe_billed`](crate::Error::maybe_billed) says so of an error, and
-//! [`Progress::maybe_billed_twice`](crate::Progress::maybe_billed_twice) counts them in a run.
+//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so of an error, and
+//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts them in a run.
 //!
 //! # How long
 //!
@@ -75,7 +75,7 @@
 //! use tollgate::{Pool, Retry, Verdict};
 //!
 //! let calls = AtomicU32::new(0);
-//! let quick = Retry::new().max_attempts(2).base(Duration::ZERO);
+//! let quick = Retry::new().max_attempts(2).initial_backoff(Duration::ZERO);
 //! let results = Pool::new(1)?.with_retry(quick)?.try_map(
 //!     &["the only item"],
 //!     |_| match calls.fetch_add(1, Ordering::Relaxed) {
@@ -84,7 +84,7 @@
 //!         _ => Ok(()),
 //!     },
 //!     |error| match *error {
-//!         "busy" => Verdict::Wait(Duration::from_millis(1)), // asked for: not counted
+//!         "busy" => Verdict::PauseAll(Duration::from_millis(1)), // asked for: not counted
 //!         _ => Verdict::Retry,
 //!     },
 //! );

@@ -20,21 +20,21 @@
 //! use std::sync::atomic::{AtomicU32, Ordering};
 //! use std::thread;
 //! use std::time::Duration;
-//! use tollgate::{Answer, Client, MemoryTransport, VirtualClock};
+//! use tollgate::http::{HeaderValue, StatusCode, header};
+//! use tollgate::{HttpResponse, Client, MemoryTransport, VirtualClock};
 //!
 //! let calls = AtomicU32::new(0);
 //! let provider = MemoryTransport::new(move |call| {
 //!     assert_eq!(call.url, "http://127.0.0.1/v1/chat/completions");
 //!     Ok(match calls.fetch_add(1, Ordering::Relaxed) {
-//!         0 => Answer {
-//!             status: 429,
-//!             headers: [("retry-after", "30")].into_iter().collect(),
+//!         0 => HttpResponse {
+//!             status: StatusCode::TOO_MANY_REQUESTS,
+//!             headers: [(header::RETRY_AFTER, HeaderValue::from_static("30"))].into_iter().collect(),
 //!             body: br#"{"error":{"message":"slow down"}}"#.to_vec(),
 //!         },
-//!         _ => Answer {
-//!             status: 200,
+//!         _ => HttpResponse {
 //!             body: br#"{"choices":[{"message":{"content":"Hi!"}}]}"#.to_vec(),
-//!             ..Answer::default()
+//!             ..HttpResponse::default()
 //!         },
 //!     })
 //! });

@@ -1,88 +1,87 @@
-//! The headers of an answer.
+//! Looks into the headers of an answer, an [`http::HeaderMap`].
 
-/// The headers of one answer, in the order they came; names are compared without case.
-///
-/// ```
-/// use tollgate::Headers;
-///
-/// let headers: Headers = [("Retry-After", "2"), ("X-Request-Id", "req_1")].into_iter().collect();
-/// assert_eq!(headers.get("retry-after"), Some("2"));
-/// assert_eq!(headers.get("date"), None);
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// All names and values in one buffer: an answer brings a dozen, and they are rarely read.
-    text: String,
-    /// Ends of each name and of each value in `text`.
-    ends: Vec<(u32, u32)>,
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The first value under `name`, if it is visible ASCII.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
-impl Headers {
-    /// No header yet, and room for `count` with names and values of `bytes` bytes in all.
-    pub(crate) fn with_capacity(count: usize, bytes: usize) -> Self {
-        Self {
-            text: String::with_capacity(bytes),
-            ends: Vec::with_capacity(count),
+/// The value under `name` if it is there exactly once: of two limits nobody knows which counts.
+pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    match values.next() {
+        None => value.to_str().ok(),
+        Some(_) => None,
+    }
+}
+
+/// The provider's id of the answer, to quote to its support: `x-request-id` (OpenAI and most),
+/// `request-id` (Anthropic), `apim-request-id` (Azure).
+pub(crate) fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    ["x-request-id", "request-id", "apim-request-id"]
+        .iter()
+        .find_map(|name| header(name))
+        .filter(|id| !id.is_empty())
+}
+
+/// The headers of an answer that is kept: `name:value`, a line each. As a map, thirty of them would
+/// take 5 kB.
+#[derive(Clone, Default)]
+pub(crate) struct Head(Box<str>);
+
+impl Head {
+    /// Those of `headers` whose value is text.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut lines = String::new();
+        for (name, value) in headers {
+            if let Ok(value) = value.to_str() {
+                for part in [name.as_str(), ":", value, "\n"] {
+                    lines.push_str(part);
+                }
+            }
         }
+        Self(lines.into())
     }
 
-    /// Adds one header; a value that is not UTF-8 should be passed lossily.
-    pub fn push(&mut self, name: &str, value: &str) {
-        self.text.push_str(name);
-        let name_end = self.text.len();
-        self.text.push_str(value);
-        // A head is bounded (64 KiB by the transport), so the offsets fit; what would not is left out.
-        match (u32::try_from(name_end), u32::try_from(self.text.len())) {
-            (Ok(name_end), Ok(value_end)) => self.ends.push((name_end, value_end)),
-            _ => self.text.truncate(name_end - name.len()),
-        }
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.lines().filter_map(|line| line.split_once(':'))
     }
 
     /// The first value under `name`, in any case.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.iter()
-            .find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// The value under `name` if it is there exactly once: of two limits nobody knows which counts.
-    pub(crate) fn only(&self, name: &str) -> Option<&str> {
-        let mut values = self
-            .iter()
-            .filter(|(candidate, _)| candidate.eq_ignore_ascii_case(name));
-        let (_, value) = values.next()?;
-        values.next().is_none().then_some(value)
-    }
-
-    /// The provider's id of the answer, to quote to its support: `x-request-id` (OpenAI and most),
-    /// `request-id` (Anthropic), `apim-request-id` (Azure).
-    pub(crate) fn request_id(&self) -> Option<&str> {
-        ["x-request-id", "request-id", "apim-request-id"]
-            .iter()
-            .find_map(|name| self.get(name))
-            .filter(|id| !id.is_empty())
-    }
-
-    /// All headers as `(name, value)`, in the order they came.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut start = 0;
-        self.ends.iter().map(move |&(name_end, value_end)| {
-            let (name_end, value_end) = (name_end as usize, value_end as usize);
-            let pair = (&self.text[start..name_end], &self.text[name_end..value_end]);
-            start = value_end;
-            pair
-        })
+    pub(crate) fn to_map(&self) -> HeaderMap {
+        self.iter()
+            .filter_map(|(name, value)| {
+                Some((
+                    name.parse::<HeaderName>().ok()?,
+                    value.parse::<HeaderValue>().ok()?,
+                ))
+            })
+            .collect()
     }
 }
 
-impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut headers = Self::default();
-        for (name, value) in pairs {
-            headers.push(name.as_ref(), value.as_ref());
-        }
-        headers
+/// A map of these headers, for tests.
+#[cfg(test)]
+pub(crate) fn map<N: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (N, V)>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let name: HeaderName = name.as_ref().parse().unwrap();
+        headers.append(
+            name,
+            HeaderValue::from_bytes(value.as_ref().as_bytes()).unwrap(),
+        );
     }
+    headers
 }
 
 #[cfg(test)]
@@ -90,23 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_without_case_and_order_is_kept() {
-        let headers: Headers = [("A", "1"), ("b", ""), ("a", "2"), ("", "3")]
-            .into_iter()
-            .collect();
-        assert_eq!(
-            (headers.get("a"), headers.get("B"), headers.get("c")),
-            (Some("1"), Some(""), None)
-        );
-        let all: Vec<_> = headers.iter().collect();
-        assert_eq!(all, [("A", "1"), ("b", ""), ("a", "2"), ("", "3")]);
-    }
-
-    #[test]
     fn a_doubled_header_is_not_the_only_one() {
-        let headers: Headers = [("a", "1"), ("b", "2"), ("A", "1")].into_iter().collect();
+        let headers = map([("a", "1"), ("b", "2"), ("A", "1")]);
         assert_eq!(
-            (headers.only("a"), headers.only("B"), headers.only("c")),
+            (
+                only(&headers, "a"),
+                only(&headers, "B"),
+                only(&headers, "c")
+            ),
             (None, Some("2"), None)
         );
     }
@@ -122,8 +112,11 @@ mod tests {
             (&[("x-request-id", "")], None),
             (&[("date", "x")], None),
         ] {
-            let headers: Headers = pairs.iter().copied().collect();
-            assert_eq!(headers.request_id(), id);
+            let headers = map(pairs.iter().copied());
+            assert_eq!(request_id(|name| text(&headers, name)), id);
+            let head = Head::of(&headers);
+            assert_eq!(request_id(|name| head.get(name)), id);
+            assert_eq!(head.to_map(), headers);
         }
     }
 }

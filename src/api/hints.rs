@@ -6,7 +6,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::headers::Headers;
+use http::HeaderMap;
+
+use super::headers::{only, text};
 use super::problem::Problem;
 use super::times;
 
@@ -16,7 +18,7 @@ use super::times;
 /// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
 /// backoff makes a short one.
 pub(crate) fn retry_after(
-    headers: &Headers,
+    headers: &HeaderMap,
     problem: &Problem,
     wall: SystemTime,
 ) -> Option<Duration> {
@@ -24,10 +26,10 @@ pub(crate) fn retry_after(
 }
 
 /// As [`retry_after`], from the headers alone.
-pub(crate) fn retry_after_header(headers: &Headers, wall: SystemTime) -> Option<Duration> {
-    let ms = headers.get("retry-after-ms").and_then(times::milliseconds);
+pub(crate) fn retry_after_header(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    let ms = text(headers, "retry-after-ms").and_then(times::milliseconds);
     positive(ms).or_else(|| {
-        let value = headers.get("retry-after")?;
+        let value = text(headers, "retry-after")?;
         positive(times::seconds(value).or_else(|| {
             let date = httpdate::parse_http_date(value.trim()).ok()?;
             times::until(date, now(headers, wall))
@@ -44,9 +46,16 @@ pub(crate) fn retry_after_header(headers: &Headers, wall: SystemTime) -> Option<
 /// of a fixed window, before which there is nothing: they are waited for in full.
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
-pub(crate) fn exhausted(headers: &Headers, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
+pub(crate) fn exhausted(
+    headers: &HeaderMap,
+    wall: SystemTime,
+    cost_tokens: u64,
+) -> Option<Duration> {
     // Most answers leave something of every limit: one look through them is enough to tell.
-    if !headers.iter().any(|(_, value)| number(value) == Some(0)) {
+    if !headers
+        .iter()
+        .any(|(_, value)| value.to_str().ok().and_then(number) == Some(0))
+    {
         return None;
     }
     let now = now(headers, wall);
@@ -54,7 +63,7 @@ pub(crate) fn exhausted(headers: &Headers, wall: SystemTime, cost_tokens: u64) -
         if whole(headers, limit.remaining)? != 0 {
             return None;
         }
-        let reset = times::until_reset(headers.only(limit.reset)?, now)?;
+        let reset = times::until_reset(only(headers, limit.reset)?, now)?;
         let units = match limit.refill {
             Refill::AtOnce => return Some(reset),
             Refill::Requests => 1,
@@ -152,15 +161,14 @@ fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
 }
 
 /// The moment the answer was given, by the clock its dates are meant by.
-fn now(headers: &Headers, wall: SystemTime) -> SystemTime {
-    headers
-        .get("date")
+fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
+    text(headers, "date")
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
         .unwrap_or(wall)
 }
 
-fn whole(headers: &Headers, name: &str) -> Option<u64> {
-    number(headers.only(name)?)
+fn whole(headers: &HeaderMap, name: &str) -> Option<u64> {
+    number(only(headers, name)?)
 }
 
 fn number(value: &str) -> Option<u64> {
@@ -191,7 +199,7 @@ mod tests {
     }
 
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
-        let headers: Headers = pairs.iter().copied().collect();
+        let headers = crate::api::headers::map(pairs.iter().copied());
         retry_after(&headers, &Problem::default(), wall())
     }
 
@@ -216,7 +224,7 @@ mod tests {
                 ms(9_000),
             ),
         ] {
-            let headers: Headers = pairs.iter().copied().collect();
+            let headers = crate::api::headers::map(pairs.iter().copied());
             assert_eq!(
                 retry_after(&headers, &Problem::read(body), wall()),
                 expected,
@@ -293,7 +301,7 @@ mod tests {
     }
 
     fn used_up(pairs: &[(&str, &str)], cost: u64) -> Option<Duration> {
-        let headers: Headers = pairs.iter().copied().collect();
+        let headers = crate::api::headers::map(pairs.iter().copied());
         exhausted(&headers, wall(), cost)
     }
 
@@ -478,15 +486,20 @@ mod tests {
         ) {
             let limit = limit.to_string();
             for value in [&value, &near] {
-                let mut headers = Headers::default();
+                let mut headers = HeaderMap::new();
+                let mut push = |name: &str, value: &str| {
+                    if let Ok(value) = http::HeaderValue::from_str(value) {
+                        headers.append(name.parse::<http::HeaderName>().unwrap(), value);
+                    }
+                };
                 for name in ["retry-after-ms", "retry-after"] {
-                    headers.push(name, value);
+                    push(name, value);
                 }
-                headers.push("date", &date);
+                push("date", &date);
                 for announced in ANNOUNCED {
-                    headers.push(announced.limit, &limit);
-                    headers.push(announced.remaining, "0");
-                    headers.push(announced.reset, value);
+                    push(announced.limit, &limit);
+                    push(announced.remaining, "0");
+                    push(announced.reset, value);
                 }
                 let problem = Problem::default();
                 for wall in [UNIX_EPOCH, wall()] {

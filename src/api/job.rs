@@ -6,10 +6,13 @@ use std::time::Duration;
 use super::classify::{self, Judgement, Seen, classify_answer, classify_fault};
 use super::client::Client;
 use super::cost;
+use super::headers::{Head, request_id, text};
 use super::hints;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
-use super::transport::{Answer, Call, Fault, Stage, TransportError};
+use super::transport::{
+    HttpRequest, HttpResponse, TransportError, TransportErrorKind, TransportStage,
+};
 use super::url;
 use super::usage::{self, Usage};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,8 +77,8 @@ where
         failed.verdict
     }
 
-    fn maybe_paid(&self, failed: &Failed) -> bool {
-        failed.error.maybe_billed()
+    fn possibly_billed(&self, failed: &Failed) -> bool {
+        failed.error.possibly_billed()
     }
 
     fn shown(&self, failed: &Failed) -> Option<Error> {
@@ -129,18 +132,18 @@ impl Client {
     #[inline(never)]
     fn judge(
         &self,
-        answer: Answer,
+        answer: HttpResponse,
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, Failed> {
         let clock = self.limiter().clock();
         let wall = clock.wall();
         let reserved = attempt.cost.model_tokens();
-        let judgement = if request.any_answer && (200..300).contains(&answer.status) {
+        let judgement = if request.any_answer && answer.status.is_success() {
             Judgement::Success(None)
         } else {
             classify_answer(&Seen {
-                status: answer.status,
+                status: answer.status.as_u16(),
                 headers: &answer.headers,
                 body: &answer.body,
                 key: self.key(),
@@ -161,7 +164,7 @@ impl Client {
                 }
                 Ok(Reply {
                     status: answer.status,
-                    headers: answer.headers,
+                    head: Head::of(&answer.headers),
                     body: answer.body,
                     usage,
                     attempts: attempt.number,
@@ -171,7 +174,7 @@ impl Client {
         }
     }
 
-    fn exchange(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Answer, Failed> {
+    fn exchange(&self, request: &Request, attempt: &Attempt<'_>) -> Result<HttpResponse, Failed> {
         url::check(&request.path).map_err(|what| {
             attempt.reach.set(Reach::NotSent);
             Failed {
@@ -197,11 +200,11 @@ impl Client {
             .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let call = Call {
+        let call = HttpRequest {
             headers: &headers,
             body: &request.body,
             max_body: self.max_body(),
-            ..Call::new(request.method, &url, deadline, attempt.cancel)
+            ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };
         self.transport().send(&call).map_err(|fault| {
             attempt.reach.set(reach(&fault));
@@ -215,7 +218,7 @@ impl Client {
         &self,
         failure: classify::Failure,
         attempt: &Attempt<'_>,
-        answer: Option<Answer>,
+        answer: Option<HttpResponse>,
     ) -> Failed {
         let nothing_sent =
             failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
@@ -232,11 +235,11 @@ impl Client {
             .with_code(failure.code)
             .with_attempts(attempt.number - u32::from(nothing_sent))
             .with_retry_after(failure.retry_after)
-            .with_maybe_billed(failure.maybe_billed);
+            .with_possibly_billed(failure.possibly_billed);
         if let Some(answer) = answer {
             error = error
                 .with_status(answer.status)
-                .with_request_id(answer.headers.request_id().map(str::to_owned))
+                .with_request_id(request_id(|name| text(&answer.headers, name)).map(str::to_owned))
                 .with_body(self.kept(&answer.body));
         }
         Failed {
@@ -259,10 +262,11 @@ impl Client {
 
 fn reach(fault: &TransportError) -> Reach {
     match (fault.stage, fault.fault) {
-        (Stage::NothingSent, _) => Reach::NotSent,
+        (TransportStage::NothingSent, _) => Reach::NotSent,
         // Whatever had begun to come, it was called off from this side.
-        (Stage::Sent | Stage::SentOnReused, _) | (_, Fault::Aborted) => Reach::Unanswered,
-        (Stage::Answering, _) => Reach::Answered,
+        (TransportStage::Sent | TransportStage::SentOnReused, _)
+        | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
+        (TransportStage::Answering, _) => Reach::Answered,
     }
 }
 
@@ -273,13 +277,13 @@ pub(crate) fn into_error(failure: Failure<Failed>, attempts: u32, stopped_run: b
         Failure::Panicked(panicked) => {
             Error::new(ErrorKind::Panicked, panicked.to_string()).with_attempts(attempts)
         }
-        Failure::Cut { reason, last: None } => reason,
-        Failure::Cut {
+        Failure::NotCompleted { reason, last: None } => reason,
+        Failure::NotCompleted {
             reason,
             last: Some(last),
         } => reason
             .with_attempts(last.error.attempts())
-            .with_maybe_billed(last.error.maybe_billed())
+            .with_possibly_billed(last.error.possibly_billed())
             .with_source(last.error),
     };
     if stopped_run {

@@ -28,15 +28,14 @@ mod walk;
 
 pub use builder::ClientBuilder;
 pub use client::{Client, Completion, Completions};
-pub use headers::Headers;
 pub use key::ApiKey;
 pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;
 pub use request::{Chat, Request};
 pub use transport::{
-    Answer, Call, Fault, HttpConfig, HttpTransport, MemoryTransport, ProxyPolicy, Stage, Transport,
-    TransportError,
+    HttpConfig, HttpRequest, HttpResponse, HttpTransport, MemoryTransport, ProxyPolicy, Transport,
+    TransportError, TransportErrorKind, TransportStage,
 };
 pub use usage::Usage;
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::content::Content;
-use super::headers::Headers;
+use super::headers::{Head, request_id};
 use super::usage::Usage;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -15,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// it when they are asked.
 #[derive(Clone)]
 pub struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Headers,
+    pub(super) status: StatusCode,
+    pub(super) head: Head,
     pub(super) body: Vec<u8>,
     pub(super) usage: Option<Usage>,
     pub(super) attempts: u32,
@@ -72,18 +73,23 @@ impl Reply {
     }
 
     /// The HTTP status, 200 to 299.
-    pub fn status(&self) -> u16 {
+    pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The response headers.
-    pub fn headers(&self) -> &Headers {
-        &self.headers
+    /// The first value of the response header `name`, in any case, if it is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.get(name)
+    }
+
+    /// All response headers.
+    pub fn headers(&self) -> HeaderMap {
+        self.head.to_map()
     }
 
     /// The provider's id of this answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
-        self.headers.request_id()
+        request_id(|name| self.head.get(name))
     }
 
     /// How many requests were sent for it, this one included.

@@ -57,7 +57,7 @@ impl Closing<'_> {
         also(progress.lost, "lost", &|lost| {
             format!("{lost} answered, and not in the output any more")
         });
-        also(engine.maybe_billed_twice, "beware", &|lost| {
+        also(engine.possibly_billed, "beware", &|lost| {
             format!("{lost} possibly billed twice: their answers were lost on the way")
         });
 

@@ -12,7 +12,7 @@ use super::console::{Console, Voice, with_causes};
 use super::pace::{Limits, Pace};
 use super::words;
 use crate::escape::printable;
-use crate::{FileProgress, Found, Outage, Usd};
+use crate::{FileProgress, Outage, ResumeInfo, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -233,7 +233,7 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
 }
 
 /// What a run carries on with, in words.
-fn carrying_on(found: &Found) -> String {
+fn carrying_on(found: &ResumeInfo) -> String {
     let mut facts = vec![format!("{} done", words::count(found.done))];
     if let Some(to_do) = found.to_do {
         facts.push(format!("{} to do", words::count(to_do)));
@@ -251,8 +251,8 @@ fn carrying_on(found: &Found) -> String {
         let lines = words::counted(found.rejected, one, many);
         parts.push(format!("moved aside {lines}"));
     }
-    if found.possibly_billed_twice > 0 {
-        let rows = words::count(found.possibly_billed_twice);
+    if found.possibly_billed > 0 {
+        let rows = words::count(found.possibly_billed);
         parts.push(format!(
             "the last run was killed: at most {rows} possibly billed twice"
         ));
@@ -261,7 +261,7 @@ fn carrying_on(found: &Found) -> String {
 }
 
 /// The same for a program. What nobody can know of a stream is null.
-fn resume(found: &Found) -> Value {
+fn resume(found: &ResumeInfo) -> Value {
     json!({
         "event": "resume",
         "done": found.done,
@@ -269,7 +269,7 @@ fn resume(found: &Found) -> Value {
         "failed": found.failed,
         "torn_bytes": found.torn_bytes,
         "rejected": found.rejected,
-        "possibly_billed_twice": found.possibly_billed_twice,
+        "possibly_billed": found.possibly_billed,
     })
 }
 
@@ -318,21 +318,21 @@ mod tests {
 
     #[test]
     fn a_run_that_carries_on_says_with_what() {
-        let found = Found {
+        let found = ResumeInfo {
             done: 12_000,
             failed: Some(3),
             to_do: Some(500),
             torn_bytes: 1,
             rejected: 2,
-            possibly_billed_twice: 20,
+            possibly_billed: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
                     cut off a torn record of 1 byte; moved aside 2 lines that are no records; \
                     the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
-        let stream = Found {
+        let stream = ResumeInfo {
             done: 7,
-            ..Found::default()
+            ..ResumeInfo::default()
         };
         assert_eq!(carrying_on(&stream), "carrying on: 7 done");
         assert_eq!(resume(&stream)["to_do"], Value::Null);

@@ -13,7 +13,7 @@ use super::console::Console;
 use super::exit::Exit;
 use super::words;
 use crate::Cancel;
-use crate::clock::{Bell, Clock};
+use crate::clock::{Clock, Parker};
 use crate::{Error, ErrorKind, Result};
 
 /// After an abort: how long the run may still take to write what it has. Only a host-name look-up
@@ -95,7 +95,7 @@ pub(crate) fn stop_at_once() -> Result<()> {
 
 fn wait(time: Duration) {
     let clock = Clock::system();
-    let bell = Bell::new();
+    let bell = Parker::new();
     // Arguments are at most a year: far from the end of the clock.
     let end = clock.now() + time;
     while Instant::now() < end {

@@ -31,4 +31,4 @@ mod writer;
 
 pub use journal::Fsync;
 pub use run::FileRun;
-pub use summary::{FileProgress, Found, Summary};
+pub use summary::{FileProgress, ResumeInfo, Summary};

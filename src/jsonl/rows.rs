@@ -119,8 +119,8 @@ impl Job for SendRows {
         failed.verdict
     }
 
-    fn maybe_paid(&self, failed: &Failed) -> bool {
-        failed.error.maybe_billed()
+    fn possibly_billed(&self, failed: &Failed) -> bool {
+        failed.error.possibly_billed()
     }
 
     fn shown(&self, failed: &Failed) -> Option<Error> {

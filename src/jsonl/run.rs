@@ -13,7 +13,7 @@ use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, SendRows};
 use super::scan::{Survey, scan};
-use super::summary::{FileProgress, Found, Summary};
+use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
@@ -313,7 +313,7 @@ impl FileRun<'_> {
         let outside = self.client.settings().cancel.clone();
         let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
         let survey = look_through(&mut input, &places.input, &format, &past, &outside)?;
-        let found = Found::new(&past, &traces, survey.as_ref(), locks.left_in_flight());
+        let found = ResumeInfo::new(&past, &traces, survey.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && past.done() > 0;
         let journal = Journal::open(&places, opening, &traces)?;

@@ -13,7 +13,7 @@ use crate::pool::{Outage, Progress};
 /// What a run found of earlier ones in its files, before it sent anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Found {
+pub struct ResumeInfo {
     /// Rows that are answered: those of the input, or where that is a stream, of the output.
     pub done: u64,
     /// Rows of the input that were given up for a reason that does not pass, unless it is a stream.
@@ -28,10 +28,10 @@ pub struct Found {
     pub rejected: u64,
     /// Rows that a run which was killed may have paid for without a record, at most: those it had in
     /// flight are sent again.
-    pub possibly_billed_twice: u64,
+    pub possibly_billed: u64,
 }
 
-impl Found {
+impl ResumeInfo {
     /// Nothing, if this is no run that carries on.
     pub(super) fn new(
         past: &Past,
@@ -49,7 +49,7 @@ impl Found {
             to_do,
             torn_bytes: traces.torn_bytes,
             rejected: traces.rejected,
-            possibly_billed_twice: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
+            possibly_billed: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }
 }
@@ -79,7 +79,7 @@ pub struct FileProgress {
     pub bad_lines: u64,
     /// What earlier runs left, if this one carries on; known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress) on.
-    pub found: Option<Found>,
+    pub found: Option<ResumeInfo>,
     /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
     /// use are in it where they say what they took.
     pub prompt_tokens: u64,
@@ -95,11 +95,11 @@ pub struct FileProgress {
     pub elapsed: Duration,
     /// The outage that keeps the run waiting now, if one does.
     pub outage: Option<Outage>,
-    /// The engine's own counters. Its [`maybe_billed_twice`](Progress::maybe_billed_twice) counts
+    /// The engine's own counters. Its [`possibly_billed`](Progress::possibly_billed) counts
     /// here, too, the rows that a rerun asks for again although the last request for them may have
     /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
     /// that may pass, those whose answers could not be written or are [`lost`](FileProgress::lost), and those that a run which was
-    /// killed may have had in flight ([`Found::possibly_billed_twice`]).
+    /// killed may have had in flight ([`ResumeInfo::possibly_billed`]).
     pub engine: Progress,
 }
 
@@ -144,7 +144,7 @@ impl Summary {
     /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
     /// without a price), `uncounted` (answers that did not say what they took), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
     /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
-    /// `possibly_billed_twice` (requests whose answers were lost and that were made again, or are by
+    /// `possibly_billed` (requests whose answers were lost and that were made again, or are by
     /// a rerun), `exit`.
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
@@ -177,7 +177,7 @@ impl Summary {
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },
-            "possibly_billed_twice": engine.maybe_billed_twice,
+            "possibly_billed": engine.possibly_billed,
             "exit": exit,
         })
     }

@@ -7,7 +7,7 @@ use super::budget::Budget;
 use super::journal::{Ending, Journal, Past, Unwritten};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
-use super::summary::{FileProgress, Found, Summary};
+use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::classify::record_code;
 use crate::api::{Client, Failed, Reply, into_error};
 use crate::cancel::Cancel;
@@ -39,7 +39,7 @@ pub(super) struct Writing<'p> {
     pub(super) past: Arc<Past>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
-    pub(super) found: Option<Found>,
+    pub(super) found: Option<ResumeInfo>,
     pub(super) opened: Instant,
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
@@ -57,7 +57,7 @@ struct GivenUp {
 impl GivenUp {
     fn add(&mut self, why: ErrorKind) {
         self.all += 1;
-        self.for_good += u64::from(!why.is_passing());
+        self.for_good += u64::from(!why.is_transient());
         self.bad_lines += u64::from(why == ErrorKind::InvalidLine);
     }
 }
@@ -196,7 +196,7 @@ impl<'p> Writer<'p> {
             dialect: row.dialect,
             custom_id: row.custom_id.as_deref(),
             response: Some(Response {
-                status: reply.status(),
+                status: reply.status().as_u16(),
                 request_id: reply.request_id(),
                 body: reply.body(),
             }),
@@ -219,7 +219,7 @@ impl<'p> Writer<'p> {
             self.out_of_time();
         }
         let left = error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled;
-        if error.maybe_billed() && (left || error.kind().is_passing()) {
+        if error.possibly_billed() && (left || error.kind().is_transient()) {
             self.paid_again += 1;
         }
         if left {
@@ -228,12 +228,12 @@ impl<'p> Writer<'p> {
         let message = error.to_string();
         extras.code = error.code();
         // A status of success with nothing to use in it needs its reason beside it.
-        let answered = error.status().filter(|status| !(200..300).contains(status));
+        let answered = error.status().filter(|status| !status.is_success());
         let record = Record {
             dialect: row.dialect,
             custom_id: row.custom_id.as_deref(),
             response: error.status().map(|status| Response {
-                status,
+                status: status.as_u16(),
                 request_id: error.request_id(),
                 body: error.body().unwrap_or_default(),
             }),
@@ -315,8 +315,8 @@ impl<'p> Writer<'p> {
         self.progress.cost = self.with.budget.cost();
         let monitor = self.with.client.monitor();
         self.progress.engine = monitor.snapshot();
-        let before = self.with.found.unwrap_or_default().possibly_billed_twice;
-        self.progress.engine.maybe_billed_twice += self.paid_again + before;
+        let before = self.with.found.unwrap_or_default().possibly_billed;
+        self.progress.engine.possibly_billed += self.paid_again + before;
         self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
         (self.with.on_progress)(&self.progress);
     }

@@ -12,7 +12,7 @@ use super::permit::{Permit, Waited};
 use super::queue::{FOREVER, Shared, Ticket, Waiter, cancelled};
 use super::rate::{Cost, Rate};
 use crate::cancel::Cancel;
-use crate::clock::{Bell, Clock, ring};
+use crate::clock::{Clock, Parker, ring};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gate: at most so many requests and model tokens in any time, and so many in flight.
@@ -156,7 +156,7 @@ impl Limiter {
             }
             let id = state.next_ticket;
             state.next_ticket += 1;
-            let bell = Bell::new();
+            let bell = Parker::new();
             let waiter = Waiter {
                 bell: Arc::clone(&bell),
                 deadline,

@@ -13,7 +13,7 @@ use super::limiter::Limiter;
 use super::permit::Waited;
 use super::rate::Cost;
 use crate::cancel::Cancel;
-use crate::clock::{Bell, Clock, ring};
+use crate::clock::{Clock, Parker, ring};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -37,7 +37,7 @@ pub(super) struct State {
 }
 
 pub(super) struct Waiter {
-    pub(super) bell: Arc<Bell>,
+    pub(super) bell: Arc<Parker>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -55,13 +55,13 @@ impl State {
     }
 
     /// The bell of whoever is first.
-    pub(super) fn head(&self) -> Option<Arc<Bell>> {
+    pub(super) fn head(&self) -> Option<Arc<Parker>> {
         let head = self.queue.values().next()?;
         Some(Arc::clone(&head.bell))
     }
 
     /// The head's bell, if news of this kind concerns what it waits for.
-    pub(super) fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Bell>> {
+    pub(super) fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Parker>> {
         // A head that has not looked yet will see the news when it does.
         self.head_waits_for
             .filter(|&why| concerned(why))
@@ -69,7 +69,7 @@ impl State {
     }
 
     /// Takes a ticket out; the answer is the bell of the new head, if that changed.
-    pub(super) fn leave(&mut self, ticket: u64) -> Option<Arc<Bell>> {
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<Arc<Parker>> {
         let was_head = self.queue.keys().next() == Some(&ticket);
         self.queue.remove(&ticket);
         if !was_head {
@@ -170,7 +170,7 @@ pub(super) fn cancelled() -> Error {
 pub(super) struct Ticket<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) id: u64,
-    pub(super) bell: Arc<Bell>,
+    pub(super) bell: Arc<Parker>,
 }
 
 impl Ticket<'_> {

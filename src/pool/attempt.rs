@@ -73,9 +73,9 @@ where
         let counters = self.monitor.counters();
         let clock = self.limiter.clock();
         if let Some(last) = &task.last
-            && self.job.maybe_paid(last)
+            && self.job.possibly_billed(last)
         {
-            counters.maybe_billed();
+            counters.possibly_billed();
         }
         let attempt = Attempt {
             number: task.history.attempts + 1,
@@ -184,15 +184,15 @@ where
 
     /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
     fn hold_others(&self, verdict: Verdict) {
-        if let Verdict::Throttled | Verdict::Wait(_) | Verdict::WaitAlone(_) = verdict {
+        if let Verdict::Throttled | Verdict::PauseAll(_) | Verdict::RetryAfter(_) = verdict {
             self.monitor.counters().throttled();
         }
         match verdict {
             Verdict::Stop => self.cancel.cancel(),
-            Verdict::Wait(hint) | Verdict::WaitAlone(hint) if !self.retry.obeys(hint) => {
+            Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) if !self.retry.obeys(hint) => {
                 self.cancel.cancel();
             }
-            Verdict::Wait(hint) => self.limiter.pause_for(hint),
+            Verdict::PauseAll(hint) => self.limiter.pause_for(hint),
             _ => {}
         }
     }
@@ -291,7 +291,10 @@ where
             _ => Ending::Failed,
         };
         let last = task.last.take();
-        self.deliver(task.done(Err(Failure::Cut { reason, last })), ending)
+        self.deliver(
+            task.done(Err(Failure::NotCompleted { reason, last })),
+            ending,
+        )
     }
 
     pub(super) fn deliver(

@@ -143,7 +143,7 @@ impl Pool {
                     outcome.result.map_err(|failure| match failure {
                         Failure::Panicked(panicked) => panicked,
                         Failure::Job(never) => match never {},
-                        Failure::Cut { reason, .. } => Panicked::new(reason.to_string()),
+                        Failure::NotCompleted { reason, .. } => Panicked::new(reason.to_string()),
                     })
                 })
                 .collect(),
@@ -155,7 +155,7 @@ impl Pool {
     /// the items.
     ///
     /// Never fails as a whole: a run that cannot begin, or is stopped, has a
-    /// [`Failure::Cut`] for every item that was not done.
+    /// [`Failure::NotCompleted`] for every item that was not done.
     pub fn try_map<T, R, E>(
         &self,
         items: &[T],
@@ -173,7 +173,7 @@ impl Pool {
             Err(error) => items
                 .iter()
                 .map(|_| {
-                    Err(Failure::Cut {
+                    Err(Failure::NotCompleted {
                         reason: error.clone(),
                         last: None,
                     })

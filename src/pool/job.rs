@@ -31,7 +31,7 @@ pub(crate) trait Job: Sync {
     fn verdict(&self, error: &Self::Error) -> Verdict;
 
     /// Whether a failed attempt may have been paid for all the same.
-    fn maybe_paid(&self, _error: &Self::Error) -> bool {
+    fn possibly_billed(&self, _error: &Self::Error) -> bool {
         false
     }
 
@@ -85,7 +85,7 @@ pub enum Failure<E> {
     Panicked(Panicked),
     /// It was cut short: by a cancel, the end of the run or a deadline, or it could never have been
     /// attempted, as with a cost that never fits.
-    Cut {
+    NotCompleted {
         /// Which of these.
         reason: Error,
         /// How its last attempt failed, if it had any.
@@ -98,7 +98,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
         match self {
             Self::Job(error) => error.fmt(f),
             Self::Panicked(panicked) => panicked.fmt(f),
-            Self::Cut { reason, .. } => reason.fmt(f),
+            Self::NotCompleted { reason, .. } => reason.fmt(f),
         }
     }
 }
@@ -108,7 +108,9 @@ impl<E: StdError + 'static> StdError for Failure<E> {
         match self {
             Self::Job(error) => error.source(),
             Self::Panicked(_) => None,
-            Self::Cut { last, .. } => last.as_ref().map(|last| last as &(dyn StdError + 'static)),
+            Self::NotCompleted { last, .. } => {
+                last.as_ref().map(|last| last as &(dyn StdError + 'static))
+            }
         }
     }
 }

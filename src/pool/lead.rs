@@ -21,7 +21,7 @@ use super::progress::Monitor;
 use super::results::Sink;
 use super::schedule::Schedule;
 use crate::cancel::Cancel;
-use crate::clock::{Bell, ring};
+use crate::clock::{Parker, ring};
 use crate::limit::Limiter;
 use crate::retry::Retry;
 use crate::sync::Mutex;
@@ -44,7 +44,7 @@ pub(super) struct Core<'env, J: Job> {
     pub(super) schedule: Schedule<'env, J::Input, J::Error>,
     pub(super) leader: Leader,
     /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
-    pub(super) idle: Vec<(usize, Arc<Bell>)>,
+    pub(super) idle: Vec<(usize, Arc<Parker>)>,
     threads: usize,
     /// Threads there have ever been, by which they are numbered.
     started: usize,
@@ -63,7 +63,7 @@ pub(super) enum Leader {
     /// An idle thread has been told to.
     Appointed(usize),
     /// The leader has nothing to take to the gate and lies down; its bell.
-    Resting(Arc<Bell>),
+    Resting(Arc<Parker>),
 }
 
 impl<'env, J: Job> Core<'env, J> {
@@ -80,7 +80,7 @@ impl<'env, J: Job> Core<'env, J> {
     }
 
     /// The bell of a leader that rests, to tell it that something has changed.
-    pub(super) fn resting(&mut self) -> Option<Arc<Bell>> {
+    pub(super) fn resting(&mut self) -> Option<Arc<Parker>> {
         match &self.leader {
             Leader::Resting(bell) => Some(Arc::clone(bell)),
             _ => None,
@@ -88,7 +88,7 @@ impl<'env, J: Job> Core<'env, J> {
     }
 
     /// Has an idle thread take the lead, or leaves it vacant; the bell to ring.
-    fn hand_over(&mut self) -> Option<Arc<Bell>> {
+    fn hand_over(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
             Some((number, _)) => Leader::Appointed(number),
@@ -106,7 +106,7 @@ impl<'env, J: Job> Core<'env, J> {
     }
 
     /// Sends everybody home; the bells to ring.
-    pub(super) fn end(&mut self) -> Vec<Arc<Bell>> {
+    pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
         self.ended = true;
         let resting = self.resting();
         self.idle

@@ -59,7 +59,7 @@ pub struct Progress {
     pub tokens: u64,
     /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
-    pub maybe_billed_twice: u64,
+    pub possibly_billed: u64,
     /// How long the gate was closed, by reason, in run time (not summed over items).
     pub gate: Waited,
     /// Time between attempts, in an outage too, summed over items; each wait is added at its end.
@@ -110,7 +110,7 @@ impl Monitor {
             threads: counters.threads.load(Relaxed),
             threads_peak: counters.threads_peak.load(Relaxed),
             tokens: counters.tokens.load(Relaxed),
-            maybe_billed_twice: counters.maybe_billed_twice.load(Relaxed),
+            possibly_billed: counters.possibly_billed.load(Relaxed),
             gate: Waited {
                 requests: nanos(&counters.gate_requests),
                 tokens: nanos(&counters.gate_tokens),
@@ -159,7 +159,7 @@ pub(crate) struct Counters {
     threads: AtomicU64,
     threads_peak: AtomicU64,
     tokens: AtomicU64,
-    maybe_billed_twice: AtomicU64,
+    possibly_billed: AtomicU64,
     gate_requests: AtomicU64,
     gate_tokens: AtomicU64,
     gate_pause: AtomicU64,
@@ -232,8 +232,8 @@ impl Counters {
         self.throttled.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn maybe_billed(&self) {
-        self.maybe_billed_twice.fetch_add(1, Relaxed);
+    pub(crate) fn possibly_billed(&self) {
+        self.possibly_billed.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn used(&self, tokens: u64) {

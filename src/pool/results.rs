@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::job::{Done, Failure};
-use crate::clock::{Bell, Clock};
+use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -89,7 +89,7 @@ pub(crate) struct Delivery<I, T, E> {
 /// settled then never is more than there are threads, and a consumer that writes it down loses no
 /// more than that when the process is killed.
 #[derive(Debug)]
-pub(crate) struct Hold(Arc<Bell>);
+pub(crate) struct Hold(Arc<Parker>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -138,7 +138,7 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
                 .send(Some(Delivery { done, hold: None }))
                 .is_ok();
         }
-        let bell = Bell::new();
+        let bell = Parker::new();
         let hold = Some(Hold(Arc::clone(&bell)));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
         if wanted && !self.gone.load(Ordering::SeqCst) {

@@ -407,7 +407,7 @@ fn named(name: &str) -> Builder {
 
 #[cold]
 fn broke_off<E>() -> Failure<E> {
-    Failure::Cut {
+    Failure::NotCompleted {
         reason: Error::new(
             ErrorKind::Cancelled,
             "the run broke off before this was done",

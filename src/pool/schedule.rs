@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::source::{Pull, Source};
-use crate::clock::Bell;
+use crate::clock::Parker;
 use crate::limit::Cost;
 use crate::retry::{Decision, History, Judge, Passage, Reach, Retry, Verdict};
 
@@ -89,7 +89,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     /// What to do now. `waiter` is the bell of whoever will wait if there is nothing.
-    pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Bell>) -> Next<I, E> {
+    pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let passage = match self.judge.passage(now) {
             _ if self.stopped => Passage::Free,
             Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
@@ -120,7 +120,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
     /// What there is to do while no attempt may go, at the latest until this instant: deadlines
     /// are kept all the same, which a wait for the next probe would oversleep by up to a minute.
-    fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Bell>) -> Next<I, E> {
+    fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.take_overdue(now) {
             self.out += 1;
             return Next::OutOfTime(task);
@@ -180,7 +180,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     /// The next task to go, the breaker aside.
-    fn candidate(&mut self, now: Instant, waiter: &Arc<Bell>) -> Candidate<I, E> {
+    fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Candidate<I, E> {
         if let Some(task) = self.returned.pop() {
             return Candidate::Task(task);
         }
@@ -345,7 +345,7 @@ mod tests {
         schedule: &mut Schedule<'a, &'a u32, ()>,
         now: Instant,
     ) -> Box<Task<&'a u32, ()>> {
-        match schedule.next(now, &Bell::new()) {
+        match schedule.next(now, &Parker::new()) {
             Next::Attempt(task) => task,
             other => panic!("{other:?}"),
         }
@@ -368,12 +368,12 @@ mod tests {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS[..1]);
         let task = attempt(&mut schedule, now);
-        assert!(matches!(schedule.next(now, &Bell::new()), Next::Wait));
+        assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait));
         schedule.retry_at(task, now + Duration::from_secs(1));
-        assert!(matches!(schedule.next(now, &Bell::new()), Next::At(_)));
+        assert!(matches!(schedule.next(now, &Parker::new()), Next::At(_)));
         let task = attempt(&mut schedule, now + Duration::from_secs(1));
         schedule.finished(task.index, true);
-        assert!(matches!(schedule.next(now, &Bell::new()), Next::Over));
+        assert!(matches!(schedule.next(now, &Parker::new()), Next::Over));
     }
 
     #[test]
@@ -386,17 +386,17 @@ mod tests {
         let decision = schedule.decide(1, &mut second.history, Verdict::Stop, Reach::Answered, now);
         assert_eq!(decision, Decision::Stop);
         let mut abandoned = Vec::new();
-        while let Next::Abandon(task) = schedule.next(now, &Bell::new()) {
+        while let Next::Abandon(task) = schedule.next(now, &Parker::new()) {
             abandoned.push(task.index);
             schedule.finished(task.index, false);
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
-            matches!(schedule.next(now, &Bell::new()), Next::Wait),
+            matches!(schedule.next(now, &Parker::new()), Next::Wait),
             "one is still out"
         );
         schedule.finished(1, false);
-        assert!(matches!(schedule.next(now, &Bell::new()), Next::Over));
+        assert!(matches!(schedule.next(now, &Parker::new()), Next::Over));
     }
 
     #[test]
@@ -414,13 +414,13 @@ mod tests {
             panic!("not charged, so retried")
         };
         schedule.retry_at(first, at);
-        let Next::At(probe_at) = schedule.next(now, &Bell::new()) else {
+        let Next::At(probe_at) = schedule.next(now, &Parker::new()) else {
             panic!("held")
         };
         let probe = attempt(&mut schedule, probe_at);
         assert_eq!(probe.index, 0);
         assert!(
-            matches!(schedule.next(probe_at, &Bell::new()), Next::Wait),
+            matches!(schedule.next(probe_at, &Parker::new()), Next::Wait),
             "one at a time"
         );
         schedule.finished(probe.index, true);
@@ -443,7 +443,7 @@ mod tests {
         schedule.retry_at(once, now);
         let mut probes = Vec::new();
         for _ in 0..7 {
-            let Next::At(at) = schedule.next(now, &Bell::new()) else {
+            let Next::At(at) = schedule.next(now, &Parker::new()) else {
                 panic!("held until the next probe")
             };
             now = at;
@@ -484,11 +484,11 @@ mod tests {
             fail(&mut schedule, probe, at(second));
         }
         // The next probe is at seven seconds.
-        match schedule.next(at(3), &Bell::new()) {
+        match schedule.next(at(3), &Parker::new()) {
             Next::At(next) => assert_eq!(next, at(4)),
             other => panic!("{other:?}"),
         }
-        match schedule.next(at(4), &Bell::new()) {
+        match schedule.next(at(4), &Parker::new()) {
             Next::OutOfTime(task) => assert_eq!(task.index, 0),
             other => panic!("{other:?}"),
         }
@@ -507,12 +507,12 @@ mod tests {
         let decision = schedule.decide(0, &mut first.history, verdict, reach, start);
         assert_eq!(decision, Decision::OutOfTime, "the next probe is too late");
         schedule.finished(0, false);
-        match schedule.next(start, &Bell::new()) {
+        match schedule.next(start, &Parker::new()) {
             Next::At(next) => assert_eq!(next, end),
             other => panic!("{other:?}"),
         }
         for index in 1..4 {
-            match schedule.next(end, &Bell::new()) {
+            match schedule.next(end, &Parker::new()) {
                 Next::OutOfTime(task) => assert_eq!(task.index, index),
                 other => panic!("{other:?}"),
             }

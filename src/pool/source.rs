@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::clock::{Bell, Clock, ring};
+use crate::clock::{Clock, Parker, ring};
 use crate::sync::Mutex;
 
 /// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
 pub(crate) trait Source<I>: Send {
     /// `stopped`: the run takes nothing new; what was pulled already is still given out.
     /// `waiter` is rung at the next arrival, or at the end, if the answer is [`Pull::Empty`].
-    fn pull(&mut self, stopped: bool, waiter: &Arc<Bell>) -> Pull<I>;
+    fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I>;
 
     /// Whether it is certain that nothing more will come.
     fn is_spent(&self) -> bool;
@@ -47,7 +47,7 @@ impl<'a, T> SliceSource<'a, T> {
 }
 
 impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
-    fn pull(&mut self, _stopped: bool, _waiter: &Arc<Bell>) -> Pull<&'a T> {
+    fn pull(&mut self, _stopped: bool, _waiter: &Arc<Parker>) -> Pull<&'a T> {
         match self.items.next() {
             Some((index, item)) => Pull::Item(index as u64, item),
             None => Pull::End,
@@ -75,9 +75,9 @@ struct Queue<I> {
     end: Option<End>,
     closed: bool,
     /// The feeder, lying down because the queue or the window is full.
-    feeder: Option<Arc<Bell>>,
+    feeder: Option<Arc<Parker>>,
     /// The run's leader, lying down because the queue is empty.
-    leader: Option<Arc<Bell>>,
+    leader: Option<Arc<Parker>>,
 }
 
 /// How many items may lie in the queue: two for each place in flight, so that there is still one
@@ -98,7 +98,7 @@ impl<I> Queue<I> {
         self.has_room(window) && self.ready.len() <= most_ready(window) / 2
     }
 
-    fn feeder_if_low(&mut self, window: usize) -> Option<Arc<Bell>> {
+    fn feeder_if_low(&mut self, window: usize) -> Option<Arc<Parker>> {
         if self.runs_low(window) {
             self.feeder.take()
         } else {
@@ -132,7 +132,7 @@ impl<I: Send> Intake<I> {
 
     /// Pulls the whole iterator through the window. This is the feeder thread.
     pub(crate) fn feed(&self, items: impl IntoIterator<Item = I>) {
-        let bell = Bell::new();
+        let bell = Parker::new();
         let end = catch_unwind(AssertUnwindSafe(|| {
             let mut items = items.into_iter();
             // Room first: what has been pulled must have a place.
@@ -183,7 +183,7 @@ impl<I: Send> Intake<I> {
         ring(leader);
     }
 
-    fn wait_for_room(&self, bell: &Arc<Bell>) -> bool {
+    fn wait_for_room(&self, bell: &Arc<Parker>) -> bool {
         loop {
             {
                 let mut state = self.state.lock();
@@ -241,7 +241,7 @@ impl<I: Send> Intake<I> {
 }
 
 impl<I: Send> Source<I> for Arc<Intake<I>> {
-    fn pull(&mut self, stopped: bool, waiter: &Arc<Bell>) -> Pull<I> {
+    fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
         let mut state = self.state.lock();
         state.closed |= stopped;
         if let Some(item) = state.ready.pop_front() {
@@ -309,7 +309,7 @@ mod tests {
             for _ in 0..3 {
                 time.wait_parked(1);
                 seen.push(pulled.load(Ordering::SeqCst));
-                source.pull(false, &Bell::new());
+                source.pull(false, &Parker::new());
             }
             // Whatever went wrong, the thread must end.
             intake.close();

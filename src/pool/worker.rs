@@ -13,7 +13,7 @@ use super::job::Job;
 use super::lead::{Core, Crew, Lead, Leader, Run};
 use super::results::Sink;
 use super::schedule::{Next, Task};
-use crate::clock::{Bell, ring};
+use crate::clock::{Parker, ring};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
     let run = crew.run();
     let _counted = run.monitor.counters().thread();
     let _alarm = Alarm(run);
-    let bell = Bell::new();
+    let bell = Parker::new();
     let _listening = run.cancel.listen(&bell);
     let mut worker = Worker {
         crew: &crew,
@@ -46,7 +46,7 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
 struct Worker<'w, 'env, C: Crew<'env>> {
     crew: &'w C,
     number: usize,
-    bell: Arc<Bell>,
+    bell: Arc<Parker>,
     lead: Option<Lead<'env, C>>,
     /// It lies down as a follower.
     idle: bool,
@@ -76,10 +76,13 @@ enum Step<I, E> {
 }
 
 /// A task that may be attempted.
-type Admitted<'env, C> = (Box<Task<Input<'env, C>, Fault<'env, C>>>, Permit);
+type Admitted<'env, C> = (
+    Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
+    Permit,
+);
 
 type Input<'env, C> = <<C as Crew<'env>>::Job as Job>::Input;
-type Fault<'env, C> = <<C as Crew<'env>>::Job as Job>::Error;
+type TransportErrorKind<'env, C> = <<C as Crew<'env>>::Job as Job>::Error;
 
 impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     /// Everything between two attempts; `None` when the thread is to go home.
@@ -111,7 +114,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
+    fn step(
+        &mut self,
+        finished: Option<Finished>,
+    ) -> Step<Input<'env, C>, TransportErrorKind<'env, C>> {
         let run = self.crew.run();
         // Dropped after the lock.
         let mut _old_news = None;
@@ -210,7 +216,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
     fn admit_and_stop_trying(
         &mut self,
-        task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
+        task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let admitted = self.admit(task);
         self.stop_trying();
@@ -239,7 +245,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     /// `None` if it was given back, since somebody else stands there; an error is the task's end.
     fn admit(
         &mut self,
-        mut task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
+        mut task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let run = self.crew.run();
         let cost = match task.cost {

@@ -141,13 +141,13 @@ impl Judge {
             return Decision::Stop;
         }
         match verdict {
-            Verdict::FailAlike(_) => {}
+            Verdict::FailOrStopIfRepeated(_) => {}
             _ => self.alike.1 = 0,
         }
         match verdict {
             Verdict::Fail => Decision::Fail,
             Verdict::Stop => Decision::Stop,
-            Verdict::FailAlike(number) => {
+            Verdict::FailOrStopIfRepeated(number) => {
                 self.alike = match self.alike {
                     (same, times) if same == number => (same, times + 1),
                     _ => (number, 1),
@@ -186,7 +186,7 @@ impl Judge {
                 let wait = history.backoff.wait(false);
                 at(wait, history, now)
             }
-            Verdict::Wait(hint) | Verdict::WaitAlone(hint) => {
+            Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) => {
                 if !self.policy.obeys(hint) {
                     return Decision::Stop;
                 }
@@ -257,13 +257,13 @@ mod tests {
 
     #[test]
     fn waits_the_server_asked_for_are_not_charged_and_are_bounded() {
-        let forever = std::iter::repeat(Verdict::Wait(HINT));
+        let forever = std::iter::repeat(Verdict::PauseAll(HINT));
         let (waits, end) = run(Retry::new(), forever);
         assert_eq!((waits.len(), end), (50, Decision::Fail));
         assert!(waits.iter().all(|wait| *wait >= HINT));
 
-        let mixed =
-            std::iter::repeat_n(Verdict::Wait(HINT), 20).chain(std::iter::repeat(Verdict::Retry));
+        let mixed = std::iter::repeat_n(Verdict::PauseAll(HINT), 20)
+            .chain(std::iter::repeat(Verdict::Retry));
         let (waits, _) = run(Retry::new().max_attempts(3), mixed);
         assert_eq!(waits.len(), 22);
     }
@@ -327,18 +327,21 @@ mod tests {
 
     #[test]
     fn a_hint_beyond_the_longest_stops_the_run() {
-        let day = Verdict::Wait(Duration::from_secs(86_400));
+        let day = Verdict::PauseAll(Duration::from_secs(86_400));
         assert_eq!(run(Retry::new(), [day]).1, Decision::Stop);
         let patient = Retry::new().max_server_delay(None);
         assert_eq!(run(patient, [day, Verdict::Fail]).1, Decision::Fail);
-        let endless = Verdict::Wait(Duration::MAX);
+        let endless = Verdict::PauseAll(Duration::MAX);
         assert_eq!(run(patient, [endless]).1, Decision::OutOfTime);
     }
 
     #[test]
     fn a_deadline_before_the_hint_fails_at_once() {
         let policy = Retry::new().item_deadline(Some(Duration::from_secs(1)));
-        assert_eq!(run(policy, [Verdict::Wait(HINT)]).1, Decision::OutOfTime);
+        assert_eq!(
+            run(policy, [Verdict::PauseAll(HINT)]).1,
+            Decision::OutOfTime
+        );
     }
 
     #[test]
@@ -350,7 +353,7 @@ mod tests {
             judge.decide(
                 0,
                 &mut history,
-                Verdict::FailAlike(number),
+                Verdict::FailOrStopIfRepeated(number),
                 Reach::Answered,
                 now,
             )

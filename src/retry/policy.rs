@@ -8,14 +8,14 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// A plain value: the state of a retrying item is elsewhere. The waits follow "full jitter"
 /// (Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th is uniform
-/// in `0 ..= min(cap, base · 2ⁿ)`. A server's own hint comes first, and jitter only adds to it: the
+/// in `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. A server's own hint comes first, and jitter only adds to it: the
 /// wait is the hint and up to a tenth of it (at most 5 s) more.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tollgate::Retry;
 ///
-/// let patient = Retry::new().max_attempts(10).cap(Duration::from_secs(120)).seed(7);
+/// let patient = Retry::new().max_attempts(10).max_backoff(Duration::from_secs(120)).seed(7);
 /// let waits: Vec<Duration> = patient.backoff().collect();
 /// assert_eq!(waits.len(), 9, "ten attempts have nine waits between them");
 /// assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(120)));
@@ -24,9 +24,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Retry {
     max_attempts: u32,
     max_waits: u32,
-    base: Duration,
-    throttled_base: Duration,
-    cap: Duration,
+    initial_backoff: Duration,
+    throttled_backoff: Duration,
+    max_backoff: Duration,
     max_server_delay: Option<Duration>,
     item_deadline: Option<Duration>,
     seed: Option<u64>,
@@ -45,9 +45,9 @@ impl Retry {
         Self {
             max_attempts: 6,
             max_waits: 50,
-            base: Duration::from_millis(500),
-            throttled_base: Duration::from_secs(1),
-            cap: Duration::from_secs(60),
+            initial_backoff: Duration::from_millis(500),
+            throttled_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
             max_server_delay: Some(Duration::from_secs(600)),
             item_deadline: None,
             seed: None,
@@ -74,20 +74,20 @@ impl Retry {
     }
 
     /// The upper bound of the first wait. Default: 0.5 s.
-    pub const fn base(mut self, base: Duration) -> Self {
-        self.base = base;
+    pub const fn initial_backoff(mut self, backoff: Duration) -> Self {
+        self.initial_backoff = backoff;
         self
     }
 
     /// The upper bound of the first wait after a throttling answer without a hint. Default: 1 s.
-    pub const fn throttled_base(mut self, base: Duration) -> Self {
-        self.throttled_base = base;
+    pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
+        self.throttled_backoff = backoff;
         self
     }
 
     /// The longest wait between two attempts, jitter included, server hints aside. Default: 60 s.
-    pub const fn cap(mut self, cap: Duration) -> Self {
-        self.cap = cap;
+    pub const fn max_backoff(mut self, backoff: Duration) -> Self {
+        self.max_backoff = backoff;
         self
     }
 
@@ -186,14 +186,14 @@ impl Backoff {
     /// The next wait, from the curve for throttling if `throttled`; unlike `next` it does not end.
     pub(super) fn wait(&mut self, throttled: bool) -> Duration {
         let base = if throttled {
-            self.policy.throttled_base
+            self.policy.throttled_backoff
         } else {
-            self.policy.base
+            self.policy.initial_backoff
         };
         // Clamped last: a cap that jitter or doubling could exceed would not be one.
         let bound = base
             .saturating_mul(2_u32.saturating_pow(self.step))
-            .min(self.policy.cap);
+            .min(self.policy.max_backoff);
         self.step = self.step.saturating_add(1);
         self.up_to(bound)
     }
@@ -263,7 +263,7 @@ mod tests {
             seed: u64, base in 0..10_000_u64, cap in 0..100_000_u64, attempts in 1..40_u32,
         ) {
             let (base, cap) = (Duration::from_millis(base), Duration::from_millis(cap));
-            let policy = Retry::new().seed(seed).base(base).cap(cap).max_attempts(attempts);
+            let policy = Retry::new().seed(seed).initial_backoff(base).max_backoff(cap).max_attempts(attempts);
             let waits: Vec<_> = policy.backoff().collect();
             prop_assert_eq!(waits.len(), attempts as usize - 1);
             for (step, wait) in (0..).zip(&waits) {

@@ -30,9 +30,9 @@ pub enum Verdict {
     /// The other side asked for a wait of at least this long: everyone waits that long, the gate
     /// is paused, and the attempt is not charged (at most
     /// [`max_waits`](crate::Retry::max_waits) times an item).
-    Wait(Duration),
+    PauseAll(Duration),
     /// The same for this item alone: others may have no reason to wait.
-    WaitAlone(Duration),
+    RetryAfter(Duration),
     /// Nothing was sent. Not charged; one probe at a time is let through until something answers.
     Unreachable,
     /// There was an answer and it is unusable, so it may have cost money: tried again at most
@@ -42,7 +42,7 @@ pub enum Verdict {
     Fail,
     /// This item cannot succeed, and ten failures in a row with the same number, with no success
     /// since the start, mean that none can: then the run stops.
-    FailAlike(u16),
+    FailOrStopIfRepeated(u16),
     /// No item can succeed until somebody does something: stop the run. What is in flight is
     /// finished.
     Stop,

@@ -19,7 +19,7 @@ use super::http::{Incoming, Stop};
 use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
-use crate::clock::{Bell, Clock};
+use crate::clock::{Clock, Parker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
@@ -207,7 +207,7 @@ struct Open {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
-    bell: Arc<Bell>,
+    bell: Arc<Parker>,
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -224,7 +224,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     let mut sweep_at = 64;
-    let pause = Bell::new();
+    let pause = Parker::new();
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -272,7 +272,7 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let connection = Arc::new(Connection {
             stream,
-            bell: Bell::new(),
+            bell: Parker::new(),
         });
         let (id, count) = {
             let mut open = self.open.lock();
@@ -294,7 +294,7 @@ impl Shared {
     }
 
     /// Waits until `due`; false if the server stops first.
-    fn wait_until(&self, due: Instant, bell: &Arc<Bell>) -> bool {
+    fn wait_until(&self, due: Instant, bell: &Arc<Parker>) -> bool {
         while self.clock.now() < due {
             if self.open.lock().stopping {
                 return false;

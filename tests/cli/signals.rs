@@ -188,7 +188,7 @@ fn when_the_grace_is_over_connections_are_closed() {
         (&130.into(), &2.into())
     );
     assert_eq!(
-        summary["possibly_billed_twice"], 2,
+        summary["possibly_billed"], 2,
         "sent, and sent again by a rerun"
     );
 }

@@ -8,12 +8,13 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tollgate::http::{HeaderMap, HeaderName, StatusCode};
 use tollgate::{
-    Answer, Call, Cancel, Client, ClientBuilder, Fault, MemoryTransport, Monitor, Progress, Retry,
-    Stage, TransportError, VirtualClock,
+    Cancel, Client, ClientBuilder, HttpRequest, HttpResponse, MemoryTransport, Monitor, Progress,
+    Retry, TransportError, TransportErrorKind, TransportStage, VirtualClock,
 };
 
-pub(crate) type Outcome = Result<Answer, TransportError>;
+pub(crate) type Outcome = Result<HttpResponse, TransportError>;
 
 /// One request, as the provider sees it.
 pub(crate) struct Ask<'a> {
@@ -23,7 +24,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) at: Duration,
     /// How much time it has.
     pub(crate) left: Duration,
-    pub(crate) call: &'a Call<'a>,
+    pub(crate) call: &'a HttpRequest<'a>,
 }
 
 impl Ask<'_> {
@@ -213,10 +214,10 @@ pub(crate) fn chat(text: &str, tokens: u64) -> Value {
     })
 }
 
-pub(crate) fn answer(status: u16, body: &Value) -> Answer {
-    Answer {
-        status,
-        headers: [("content-type", "application/json")].into_iter().collect(),
+pub(crate) fn answer(status: u16, body: &Value) -> HttpResponse {
+    HttpResponse {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: header_map(&[("content-type", "application/json")]),
         body: body.to_string().into_bytes(),
     }
 }
@@ -232,8 +233,8 @@ pub(crate) fn error(status: u16, code: &str, message: &str) -> Outcome {
 
 /// The same answer with these headers.
 pub(crate) fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
-    outcome.map(|answer| Answer {
-        headers: headers.iter().copied().collect(),
+    outcome.map(|answer| HttpResponse {
+        headers: header_map(headers),
         ..answer
     })
 }
@@ -241,8 +242,8 @@ pub(crate) fn with(outcome: Outcome, headers: &[(&str, &str)]) -> Outcome {
 /// A connect that was refused.
 pub(crate) fn refused() -> Outcome {
     Err(TransportError::new(
-        Fault::Connect,
-        Stage::NothingSent,
+        TransportErrorKind::Connect,
+        TransportStage::NothingSent,
         "cannot connect (http://127.0.0.1:9)",
     ))
 }
@@ -257,4 +258,11 @@ pub(crate) const fn ms(ms: u64) -> Duration {
 
 pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
+}
+
+fn header_map(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pair = |&(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())
+    };
+    pairs.iter().map(pair).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::json;
+use tollgate::http::StatusCode;
 use tollgate::{ErrorKind, Request};
 
 use crate::bench::*;
@@ -20,7 +21,7 @@ fn replies_are_in_the_order_of_borrowed_prompts() {
     for (line, reply) in lines.iter().zip(&replies) {
         let reply = reply.as_ref().unwrap();
         assert_eq!(reply.text().unwrap(), format!("re: {line}"));
-        assert_eq!((reply.attempts(), reply.status()), (1, 200));
+        assert_eq!((reply.attempts(), reply.status()), (1, StatusCode::OK));
     }
     assert_eq!(bench.count(), 500);
     let progress = bench.progress();
@@ -221,8 +222,7 @@ fn nothing_is_pulled_before_the_first_outcome_is_wanted_beyond_the_window() {
 #[test]
 fn an_answer_that_is_not_json_is_taken_if_the_request_says_so() {
     let bench = bench(|_| {
-        Ok(tollgate::Answer {
-            status: 200,
+        Ok(tollgate::HttpResponse {
             body: b"ID3\x03 audio".to_vec(),
             ..Default::default()
         })

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tollgate::{ErrorKind, Fault, Request, Retry, Stage, TransportError};
+use tollgate::{ErrorKind, Request, Retry, TransportError, TransportErrorKind, TransportStage};
 
 use crate::bench::*;
 
@@ -78,11 +78,16 @@ fn a_server_that_starts_twenty_seconds_late_costs_nothing() {
 
 #[test]
 fn a_server_that_never_answers_ends_the_run_after_two_minutes() {
-    for fault in [Fault::Connect, Fault::Resolve, Fault::Proxy, Fault::Timeout] {
+    for fault in [
+        TransportErrorKind::Connect,
+        TransportErrorKind::Resolve,
+        TransportErrorKind::Proxy,
+        TransportErrorKind::Timeout,
+    ] {
         let bench = bench(move |_| {
             Err(TransportError::new(
                 fault,
-                Stage::NothingSent,
+                TransportStage::NothingSent,
                 "nobody there",
             ))
         });
@@ -191,22 +196,28 @@ fn one_failure_in_ten_is_absorbed() {
 #[test]
 fn broken_exchanges_are_retried_and_counted_as_perhaps_paid() {
     for (fault, kind) in [
-        (Fault::Broken, ErrorKind::Network),
-        (Fault::Truncated, ErrorKind::Truncated),
-        (Fault::Timeout, ErrorKind::Timeout),
+        (TransportErrorKind::Broken, ErrorKind::Network),
+        (TransportErrorKind::Truncated, ErrorKind::Truncated),
+        (TransportErrorKind::Timeout, ErrorKind::Timeout),
     ] {
-        let broken = move || Err(TransportError::new(fault, Stage::Answering, "it broke"));
+        let broken = move || {
+            Err(TransportError::new(
+                fault,
+                TransportStage::Answering,
+                "it broke",
+            ))
+        };
         let bench = bench(move |ask| if ask.index == 0 { broken() } else { says("ok") });
         let reply = bench.run(|client| client.chat("m", "hi").send()).unwrap();
         assert_eq!(reply.attempts(), 2);
-        assert_eq!(bench.progress().maybe_billed_twice, 1);
+        assert_eq!(bench.progress().possibly_billed, 1);
 
         let bench = bench_with(|b| b.retry(Retry::never()), move |_| broken());
         let error = bench
             .run(|client| client.chat("m", "hi").send())
             .unwrap_err();
         assert_eq!((error.kind(), error.attempts()), (kind, 1));
-        assert!(error.maybe_billed());
+        assert!(error.possibly_billed());
     }
 }
 
@@ -214,7 +225,11 @@ fn broken_exchanges_are_retried_and_counted_as_perhaps_paid() {
 fn garbage_on_the_wire_is_tried_three_times() {
     let bench = bench(|_| {
         let what = "the answer is not HTTP/1.1";
-        Err(TransportError::new(Fault::Protocol, Stage::Answering, what))
+        Err(TransportError::new(
+            TransportErrorKind::Protocol,
+            TransportStage::Answering,
+            what,
+        ))
     });
     let error = bench
         .run(|client| client.chat("m", "hi").send())

@@ -4,7 +4,10 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use serde_json::json;
-use tollgate::{Answer, Client, ErrorKind, Fault, Stage, TransportError};
+use tollgate::http::StatusCode;
+use tollgate::{
+    Client, ErrorKind, HttpResponse, TransportError, TransportErrorKind, TransportStage,
+};
 
 use crate::bench::*;
 
@@ -51,7 +54,10 @@ fn a_key_that_a_refusal_repeats_is_scrubbed() {
     let error = bench
         .run(|client| client.chat("m", "hi").send())
         .unwrap_err();
-    assert_eq!((error.kind(), error.status()), (ErrorKind::Auth, Some(401)));
+    assert_eq!(
+        (error.kind(), error.status()),
+        (ErrorKind::Auth, Some(StatusCode::UNAUTHORIZED))
+    );
     assert_eq!(error.request_id(), Some("req_7"));
     let shown = shown(&error);
     assert!(!shown.contains(KEY), "{shown}");
@@ -66,10 +72,10 @@ fn a_key_at_the_edge_of_what_is_kept_is_scrubbed_before_the_cut() {
         let padding = "x".repeat(2048 - shift);
         let body = format!("{padding}{KEY}{}", "y".repeat(4096));
         let bench = bench(move |_| {
-            Ok(Answer {
-                status: 400,
+            Ok(HttpResponse {
+                status: StatusCode::BAD_REQUEST,
                 body: body.clone().into_bytes(),
-                ..Answer::default()
+                ..HttpResponse::default()
             })
         });
         let error = bench
@@ -90,10 +96,10 @@ fn of_a_large_error_body_two_kib_are_kept_and_little_is_quoted() {
         "<p>sorry</p>".repeat(25_000)
     );
     let bench = bench(move |_| {
-        Ok(Answer {
-            status: 502,
+        Ok(HttpResponse {
+            status: StatusCode::BAD_GATEWAY,
             body: page.clone().into_bytes(),
-            ..Answer::default()
+            ..HttpResponse::default()
         })
     });
     let error = bench
@@ -109,7 +115,11 @@ fn of_a_large_error_body_two_kib_are_kept_and_little_is_quoted() {
 #[test]
 fn a_broken_exchange_names_the_server_and_its_cause() {
     let bench = bench(|_| {
-        let mut broken = TransportError::new(Fault::Broken, Stage::Sent, "the connection broke");
+        let mut broken = TransportError::new(
+            TransportErrorKind::Broken,
+            TransportStage::Sent,
+            "the connection broke",
+        );
         broken.source = Some(std::sync::Arc::new(std::io::Error::other("reset by peer")));
         Err(broken)
     });
@@ -117,11 +127,11 @@ fn a_broken_exchange_names_the_server_and_its_cause() {
         .run(|client| client.chat("m", "hi").send())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
-    assert!(error.maybe_billed());
+    assert!(error.possibly_billed());
     assert_eq!(error.attempts(), 6);
     assert!(shown(&error).contains("reset by peer"));
     assert_eq!(
-        bench.progress().maybe_billed_twice,
+        bench.progress().possibly_billed,
         5,
         "the last was not sent again"
     );

@@ -5,7 +5,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tollgate::{Answer, ErrorKind, Fault, Request, Result, Retry, Stage, TransportError};
+use tollgate::http::StatusCode;
+use tollgate::{
+    ErrorKind, HttpResponse, Request, Result, Retry, TransportError, TransportErrorKind,
+    TransportStage,
+};
 
 use crate::bench::*;
 
@@ -103,9 +107,9 @@ fn money_that_is_out_stops_the_run_in_every_form() {
 fn a_redirect_a_certificate_and_too_long_a_wait_stop_the_run() {
     let (kinds, sent) = stopped_by(|| {
         with(
-            Ok(Answer {
-                status: 307,
-                ..Answer::default()
+            Ok(HttpResponse {
+                status: StatusCode::TEMPORARY_REDIRECT,
+                ..HttpResponse::default()
             }),
             &[("location", "https://elsewhere.example/secret?x=y")],
         )
@@ -115,7 +119,11 @@ fn a_redirect_a_certificate_and_too_long_a_wait_stop_the_run() {
 
     let (kinds, sent) = stopped_by(|| {
         let what = "the TLS handshake failed";
-        Err(TransportError::new(Fault::Tls, Stage::NothingSent, what))
+        Err(TransportError::new(
+            TransportErrorKind::Tls,
+            TransportStage::NothingSent,
+            what,
+        ))
     });
     assert_eq!(sent, 64);
     assert!(kinds.contains(&ErrorKind::Tls));
@@ -155,7 +163,7 @@ fn ten_alike_with_no_success_before_stop_the_run() {
         let results = bench.run(|client| client.chat_all("m", &prompts(100)));
         assert_eq!(bench.count(), 10);
         let stopper = results[9].as_ref().unwrap_err();
-        assert_eq!(stopper.status(), Some(status));
+        assert_eq!(stopper.status().map(Into::into), Some(status));
         assert!(stopper.stopped_run());
         assert!(!results[8].as_ref().unwrap_err().stopped_run());
         let rest = results[10].as_ref().unwrap_err();
@@ -204,13 +212,13 @@ fn a_row_that_is_wrong_in_itself_fails_alone_and_once() {
                 "rate_limit_exceeded",
                 "Request too large for m on tokens per min (TPM): Limit 30000, Requested 36278.",
             ),
-            "prompt 13" => Ok(Answer {
-                status: 999,
-                ..Answer::default()
+            "prompt 13" => Ok(HttpResponse {
+                status: StatusCode::from_u16(999).unwrap(),
+                ..HttpResponse::default()
             }),
             "prompt 15" => Err(TransportError::new(
-                Fault::TooLarge,
-                Stage::Answering,
+                TransportErrorKind::TooLarge,
+                TransportStage::Answering,
                 "the answer's body is larger than 10 bytes",
             )),
             prompt => says(prompt),
@@ -264,10 +272,9 @@ fn an_unusable_answer_is_asked_for_twice_more_and_no_oftener() {
         let bench = bench_with(
             |builder| builder.retry(Retry::new().max_attempts(50)),
             move |_| {
-                Ok(Answer {
-                    status: 200,
+                Ok(HttpResponse {
                     body: body.as_bytes().to_vec(),
-                    ..Answer::default()
+                    ..HttpResponse::default()
                 })
             },
         );
@@ -276,7 +283,7 @@ fn an_unusable_answer_is_asked_for_twice_more_and_no_oftener() {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{body:?}");
         assert_eq!((bench.count(), error.attempts()), (3, 3), "{body:?}");
-        assert!(error.maybe_billed());
+        assert!(error.possibly_billed());
         assert_eq!(error.body(), Some(body.as_bytes()));
     }
 }
@@ -390,7 +397,11 @@ fn an_aborted_request_is_not_a_failed_one() {
         move |_| {
             raised.abort();
             aborted.fetch_add(1, Ordering::SeqCst);
-            Err(TransportError::new(Fault::Aborted, Stage::Sent, "aborted"))
+            Err(TransportError::new(
+                TransportErrorKind::Aborted,
+                TransportStage::Sent,
+                "aborted",
+            ))
         },
     );
     let client = bench.client.clone().with_cancel(&abort);

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tollgate::{Answer, Call, Client, FileRun, MemoryTransport, Result, Retry, Summary};
+use tollgate::http::StatusCode;
+use tollgate::{
+    Client, FileRun, HttpRequest, HttpResponse, MemoryTransport, Result, Retry, Summary,
+};
 
 use crate::provider::row_of;
 
@@ -65,20 +68,20 @@ impl Desk {
         set: impl FnOnce(FileRun<'static>) -> FileRun<'static>,
     ) -> Result<Summary> {
         let (log, script) = (Arc::clone(&self.sent), Arc::clone(&self.script));
-        let transport = MemoryTransport::new(move |call: &Call<'_>| {
+        let transport = MemoryTransport::new(move |call: &HttpRequest<'_>| {
             let row = row_of(call.body);
             log.lock().unwrap_or_else(PoisonError::into_inner).push(row);
             let (status, body) = script(row);
-            Ok(Answer {
-                status,
+            Ok(HttpResponse {
+                status: StatusCode::from_u16(status).unwrap(),
                 body: body.into_bytes(),
-                ..Answer::default()
+                ..HttpResponse::default()
             })
         });
         let client = Client::builder()
             .no_auth()
             .concurrency(1)
-            .retry(Retry::new().base(Duration::from_millis(1)))
+            .retry(Retry::new().initial_backoff(Duration::from_millis(1)))
             .transport(transport)
             .build()?;
         set(client.jsonl(self.path("p.jsonl"), self.path("p.results.jsonl"))).run()

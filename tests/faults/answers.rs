@@ -40,7 +40,7 @@ fn server_errors_are_tried_to_the_end_and_quoted_in_part() {
         );
         let server = Faultd::replies([Reply::status(status).body(page)]);
         let error = failure(&client(&server));
-        assert_eq!(error.status(), Some(status));
+        assert_eq!(error.status().map(Into::into), Some(status));
         assert_eq!((server.count(), error.attempts()), (3, 3));
         assert_eq!(error.body().unwrap().len(), 2048);
         assert!(!error.to_string().contains('\u{1b}'), "{error}");

@@ -25,7 +25,7 @@ fn a_refused_port_is_waited_for_and_nothing_is_counted_as_sent() {
     let error = client.chat("m", "hi").send().unwrap_err();
     // One try at once and one after a second; the next would be too late.
     assert_eq!(error.kind(), ErrorKind::Deadline);
-    assert_eq!((error.attempts(), error.maybe_billed()), (0, false));
+    assert_eq!((error.attempts(), error.possibly_billed()), (0, false));
     assert!(start.elapsed() >= Duration::from_secs(1));
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("cannot connect"), "{cause}");
@@ -66,7 +66,7 @@ fn resets_and_closes_are_tried_again_on_a_new_connection() {
         let reply = reply.unwrap_or_else(|error| panic!("{what}: {error:?}"));
         assert_eq!((reply.attempts(), server.count()), (2, 2), "{what}");
         assert_eq!(reply.text().as_deref(), Some("ok"), "{what}");
-        assert_eq!(monitor.snapshot().maybe_billed_twice, 1, "{what}");
+        assert_eq!(monitor.snapshot().possibly_billed, 1, "{what}");
         let seen = server.requests();
         assert_ne!(seen[0].connection, seen[1].connection, "{what}");
         assert_eq!(seen[0].body, seen[1].body, "{what}");
@@ -96,7 +96,7 @@ fn what_stays_broken_fails_with_its_own_kind() {
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         assert_eq!(server.count(), tries, "{fault:?}");
         assert_eq!(error.attempts(), 3);
-        assert!(error.maybe_billed());
+        assert!(error.possibly_billed());
         assert!(error.to_string().contains("127.0.0.1"), "{error}");
     }
 }
@@ -120,7 +120,7 @@ fn silence_ends_at_the_timeout_and_not_before() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
         assert!(start.elapsed() >= 2 * limit);
         assert_eq!((server.count(), error.attempts()), (2, 2));
-        assert!(error.maybe_billed());
+        assert!(error.possibly_billed());
     }
 }
 

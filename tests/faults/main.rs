@@ -24,9 +24,9 @@ fn quick() -> Retry {
     let little = Duration::from_millis(5);
     Retry::new()
         .max_attempts(3)
-        .base(little)
-        .throttled_base(little)
-        .cap(2 * little)
+        .initial_backoff(little)
+        .throttled_backoff(little)
+        .max_backoff(2 * little)
 }
 
 fn client(server: &Faultd) -> Client {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tollgate::{Answer, Call, Client, FileRun, MemoryTransport, Retry, Summary};
+use tollgate::http::StatusCode;
+use tollgate::{Client, FileRun, HttpRequest, HttpResponse, MemoryTransport, Retry, Summary};
 
 /// A folder with an input, and a client whose answers are made up here.
 pub(crate) struct Desk {
@@ -34,7 +35,7 @@ impl Desk {
     /// `script` gets each body and how many requests there have been before.
     pub(crate) fn client(&self, script: Script) -> Client {
         let sent = Arc::clone(&self.sent);
-        let transport = MemoryTransport::new(move |call: &Call<'_>| {
+        let transport = MemoryTransport::new(move |call: &HttpRequest<'_>| {
             let count = {
                 let mut sent = sent.lock().unwrap();
                 sent.push(call.body.to_vec());
@@ -42,16 +43,16 @@ impl Desk {
             };
             let body: Value = serde_json::from_slice(call.body).unwrap();
             let (status, body) = script(&body, count);
-            Ok(Answer {
-                status,
+            Ok(HttpResponse {
+                status: StatusCode::from_u16(status).unwrap(),
                 body: body.into_bytes(),
-                ..Answer::default()
+                ..HttpResponse::default()
             })
         });
         Client::builder()
             .no_auth()
             .concurrency(4)
-            .retry(Retry::new().base(Duration::from_millis(1)))
+            .retry(Retry::new().initial_backoff(Duration::from_millis(1)))
             .transport(transport)
             .build()
             .unwrap()

@@ -69,7 +69,7 @@ fn an_answer_of_no_use_that_is_asked_for_again_may_be_billed_twice() {
     assert_eq!(summary["attempts"], 15);
     assert_eq!(summary["retries"], 10);
     // Ten were asked for again here, and the last of each row is by a rerun.
-    assert_eq!(summary["possibly_billed_twice"], 15);
+    assert_eq!(summary["possibly_billed"], 15);
     assert_eq!(desk.errors()[0]["error"]["code"], "invalid_response");
 }
 

@@ -32,7 +32,7 @@ fn a_run_that_has_spent_its_budget_says_so_and_carries_on_with_another() {
     );
     let stopped = summary.stopped.unwrap();
     assert_eq!(stopped.kind(), ErrorKind::Budget);
-    assert!(stopped.kind().is_passing());
+    assert!(stopped.kind().is_transient());
     assert!(stopped.to_string().contains(&cost.to_string()), "{stopped}");
 
     // What was spent before is none of this run's.

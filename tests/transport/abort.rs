@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use tollgate::{Call, Cancel, Fault, Stage, Transport};
+use tollgate::{Cancel, HttpRequest, Transport, TransportErrorKind, TransportStage};
 
 use crate::server::*;
 
@@ -30,7 +30,12 @@ fn an_abort_ends_a_blocked_exchange_and_no_other() {
     let (mine, yours) = (Cancel::new(), Cancel::new());
     let send = |path: &str, cancel: &Cancel| {
         let url = format!("http://{address}/{path}");
-        transport.send(&Call::new("GET", &url, Instant::now() + AMPLE, cancel))
+        transport.send(&HttpRequest::new(
+            "GET",
+            &url,
+            Instant::now() + AMPLE,
+            cancel,
+        ))
     };
     thread::scope(|scope| {
         let blocked: Vec<_> = (0..4)
@@ -44,7 +49,10 @@ fn an_abort_ends_a_blocked_exchange_and_no_other() {
         mine.abort();
         for exchange in blocked {
             let error = exchange.join().unwrap().unwrap_err();
-            assert_eq!((error.fault, error.stage), (Fault::Aborted, Stage::Sent));
+            assert_eq!(
+                (error.fault, error.stage),
+                (TransportErrorKind::Aborted, TransportStage::Sent)
+            );
         }
         assert!(started.elapsed() < AMPLE / 2);
         release.send(()).unwrap();
@@ -53,7 +61,7 @@ fn an_abort_ends_a_blocked_exchange_and_no_other() {
     let error = send("mine", &mine).unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Aborted, Stage::NothingSent)
+        (TransportErrorKind::Aborted, TransportStage::NothingSent)
     );
 }
 
@@ -71,11 +79,20 @@ fn an_abort_does_not_make_half_a_body_whole() {
     let (transport, cancel) = (transport(), Cancel::new());
     let url = url(address);
     thread::scope(|scope| {
-        let blocked = scope
-            .spawn(|| transport.send(&Call::new("GET", &url, Instant::now() + AMPLE, &cancel)));
+        let blocked = scope.spawn(|| {
+            transport.send(&HttpRequest::new(
+                "GET",
+                &url,
+                Instant::now() + AMPLE,
+                &cancel,
+            ))
+        });
         arrived.recv().unwrap();
         cancel.abort();
-        assert_eq!(blocked.join().unwrap().unwrap_err().fault, Fault::Aborted);
+        assert_eq!(
+            blocked.join().unwrap().unwrap_err().fault,
+            TransportErrorKind::Aborted
+        );
     });
 }
 
@@ -86,7 +103,12 @@ fn an_abort_spares_the_idle_connections_it_used() {
     let (transport, url) = (transport(), url(address));
     let first = Cancel::new();
     transport
-        .send(&Call::new("GET", &url, Instant::now() + AMPLE, &first))
+        .send(&HttpRequest::new(
+            "GET",
+            &url,
+            Instant::now() + AMPLE,
+            &first,
+        ))
         .unwrap();
     first.abort();
     post(&transport, &url, b"{}").unwrap();

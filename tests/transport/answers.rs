@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tollgate::{Call, Cancel, Fault, Stage, Transport};
+use tollgate::{Cancel, HttpRequest, Transport, TransportErrorKind, TransportStage};
 
 use crate::server::*;
 
@@ -32,8 +32,8 @@ fn an_error_answer_keeps_status_headers_and_body() {
     );
     let answer = post(&transport(), &url(address), b"{}").unwrap();
     assert_eq!(answer.status, 429);
-    assert_eq!(answer.headers.get("retry-after"), Some("7"));
-    assert_eq!(answer.headers.get("x-latin"), Some("caf\u{e9}"));
+    assert_eq!(answer.headers["retry-after"], "7");
+    assert_eq!(answer.headers["x-latin"], "caf\u{e9}");
     assert_eq!(answer.body, b"{\"e\":1}\n");
 }
 
@@ -52,7 +52,7 @@ fn an_error_body_is_kept_to_64_kib_and_the_connection_with_it() {
     let transport = transport();
     for _ in 0..3 {
         let answer = post(&transport, &url(address), b"{}").unwrap();
-        assert_eq!((answer.status, answer.body.len()), (500, 65536));
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (500, 65536));
     }
     assert_eq!(connections(&seen), 1);
 }
@@ -61,7 +61,10 @@ fn an_error_body_is_kept_to_64_kib_and_the_connection_with_it() {
 fn an_error_answer_whose_body_breaks_off_is_still_one() {
     let address = answering("HTTP/1.1 503 No\r\nretry-after: 3\r\ncontent-length: 99\r\n\r\npart");
     let answer = post(&transport(), &url(address), b"{}").unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (503, &b"part"[..]));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body[..]),
+        (503, &b"part"[..])
+    );
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
         let error = post(&transport(), &url(address), b"{}").unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Truncated, Stage::Answering),
+            (TransportErrorKind::Truncated, TransportStage::Answering),
             "{cut:?}"
         );
     }
@@ -92,7 +95,10 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
         let address = answering(format!("{head}{bad}"));
         let error = post(&transport(), &url(address), b"{}").unwrap_err();
         assert!(
-            matches!(error.fault, Fault::Truncated | Fault::Protocol),
+            matches!(
+                error.fault,
+                TransportErrorKind::Truncated | TransportErrorKind::Protocol
+            ),
             "{bad:?} {error:?}"
         );
     }
@@ -104,7 +110,7 @@ fn a_body_shorter_than_announced_is_truncated() {
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Truncated, Stage::Answering)
+        (TransportErrorKind::Truncated, TransportStage::Answering)
     );
 }
 
@@ -121,7 +127,7 @@ fn a_reset_within_a_body_of_unknown_length_is_not_its_end() {
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Truncated, Stage::Answering)
+        (TransportErrorKind::Truncated, TransportStage::Answering)
     );
 }
 
@@ -139,7 +145,7 @@ fn no_body_where_there_is_none() {
     });
     let (transport, url, cancel) = (transport(), url(address), Cancel::new());
     for method in ["HEAD", "GET", "DELETE", "HEAD"] {
-        let call = Call::new(method, &url, Instant::now() + AMPLE, &cancel);
+        let call = HttpRequest::new(method, &url, Instant::now() + AMPLE, &cancel);
         assert!(transport.send(&call).unwrap().body.is_empty());
     }
 }
@@ -152,7 +158,10 @@ fn interim_answers_are_skipped() {
          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );
     let answer = post(&transport(), &url(address), b"{}").unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body[..]),
+        (200, &b"ok"[..])
+    );
 }
 
 #[test]
@@ -194,7 +203,7 @@ fn a_body_in_an_encoding_nobody_understands_is_none() {
         let error = post(&transport, &success, b"{}").unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Protocol, Stage::Answering)
+            (TransportErrorKind::Protocol, TransportStage::Answering)
         );
         let named = coding.lines().next().unwrap();
         assert!(error.message.contains(named), "{error}");
@@ -203,7 +212,7 @@ fn a_body_in_an_encoding_nobody_understands_is_none() {
         let refusal = url(repeating(answer(429), tell));
         for _ in 0..2 {
             let answer = post(&transport, &refusal, b"{}").unwrap();
-            assert_eq!((answer.status, &answer.body[..]), (429, &b""[..]));
+            assert_eq!((answer.status.as_u16(), &answer.body[..]), (429, &b""[..]));
         }
         assert_eq!(seen.try_iter().filter(|number| *number == 0).count(), 2);
     }
@@ -219,16 +228,16 @@ fn a_coded_answer_is_for_those_who_asked_for_it() {
     let error = post(&transport, &success, b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Protocol, Stage::Answering)
+        (TransportErrorKind::Protocol, TransportStage::Answering)
     );
     assert!(error.message.contains("gzip"), "{error}");
 
     let refusal = url(repeating(zipped(503), tell));
     let answer = post(&transport, &refusal, b"{}").unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (503, &b""[..]));
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (503, &b""[..]));
 
     let cancel = Cancel::new();
-    let mut call = Call::new("GET", &success, Instant::now() + AMPLE, &cancel);
+    let mut call = HttpRequest::new("GET", &success, Instant::now() + AMPLE, &cancel);
     call.headers = &[("Accept-Encoding", "gzip")];
     assert_eq!(transport.send(&call).unwrap().body, b"zip");
 }
@@ -246,7 +255,7 @@ fn a_line_without_an_end_is_no_chunk_and_behind_the_last_one_no_matter() {
         match (post(&transport(), &url(address), b"{}"), expected) {
             (Ok(answer), Some(body)) => assert_eq!(answer.body, body),
             (Err(error), None) => {
-                assert_eq!(error.fault, Fault::Protocol, "{error}");
+                assert_eq!(error.fault, TransportErrorKind::Protocol, "{error}");
                 assert!(error.message.contains("line"), "{error}");
             }
             (other, _) => panic!("{start:?}: {other:?}"),
@@ -261,7 +270,7 @@ fn an_answer_that_says_nothing_of_its_empty_body_is_over() {
     let transport = transport();
     for _ in 0..3 {
         let answer = post(&transport, &url(address), b"{}").unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (205, &b""[..]));
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (205, &b""[..]));
     }
     assert_eq!(connections(&seen), 1);
 }
@@ -273,14 +282,14 @@ fn a_body_may_be_as_large_as_allowed_and_no_larger() {
     let sized = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
     for answer in [chunked, sized] {
         let (url, cancel) = (url(answering(answer)), Cancel::new());
-        let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+        let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
         call.max_body = 10;
         assert_eq!(transport().send(&call).unwrap().body, b"0123456789");
         call.max_body = 9;
         let error = transport().send(&call).unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::TooLarge, Stage::Answering)
+            (TransportErrorKind::TooLarge, TransportStage::Answering)
         );
     }
 }
@@ -294,9 +303,12 @@ fn an_endless_body_ends_at_the_cap() {
         while stream.write_all(&filler).is_ok() {}
     });
     let (url, cancel) = (url(address), Cancel::new());
-    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
     call.max_body = 1 << 20;
-    assert_eq!(transport().send(&call).unwrap_err().fault, Fault::TooLarge);
+    assert_eq!(
+        transport().send(&call).unwrap_err().fault,
+        TransportErrorKind::TooLarge
+    );
 }
 
 #[test]
@@ -316,7 +328,7 @@ fn what_is_not_http_is_a_protocol_fault() {
         let error = post(&transport(), &url(answering(bytes)), b"{}").unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Protocol, Stage::Answering),
+            (TransportErrorKind::Protocol, TransportStage::Answering),
             "{shown:?}"
         );
     }
@@ -329,5 +341,5 @@ fn a_head_of_48_kib_is_an_answer() {
         "HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 2\r\n\r\nok"
     ));
     let answer = post(&transport(), &url(address), b"{}").unwrap();
-    assert_eq!(answer.headers.get("x-long"), Some(&long[..]));
+    assert_eq!(answer.headers["x-long"], &long[..]);
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use tollgate::{Call, Cancel, Fault, Stage, Transport};
+use tollgate::{Cancel, HttpRequest, Transport, TransportErrorKind, TransportStage};
 
 use crate::server::*;
 
@@ -20,7 +20,7 @@ fn a_closed_port_is_a_connect_fault() {
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Connect, Stage::NothingSent)
+        (TransportErrorKind::Connect, TransportStage::NothingSent)
     );
     assert!(error.message.contains(&address.to_string()), "{error}");
     let cause = error.source().unwrap().downcast_ref::<io::Error>();
@@ -32,7 +32,7 @@ fn a_name_without_an_address_is_a_resolve_fault() {
     let error = post(&transport(), "http://nowhere.invalid/secret", b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Resolve, Stage::NothingSent)
+        (TransportErrorKind::Resolve, TransportStage::NothingSent)
     );
     assert!(error.message.contains("nowhere.invalid") && !error.message.contains("secret"));
 }
@@ -54,10 +54,13 @@ fn an_early_refusal_of_an_upload_is_read() {
         for _ in 0..3 {
             match post(&transport, &url(address), &vec![b'x'; 4 << 20]) {
                 Ok(answer) => {
-                    assert_eq!((answer.status, &answer.body[..]), (413, &b"big"[..]));
+                    assert_eq!(
+                        (answer.status.as_u16(), &answer.body[..]),
+                        (413, &b"big"[..])
+                    );
                     answered += 1;
                 }
-                Err(error) => assert_eq!(error.fault, Fault::Broken, "{error:?}"),
+                Err(error) => assert_eq!(error.fault, TransportErrorKind::Broken, "{error:?}"),
             }
         }
         assert!(answered > 0, "closes: {closes}");
@@ -86,7 +89,10 @@ fn an_answer_to_an_upload_that_nobody_reads_is_read_whatever_it_says() {
         let transport = transport();
         let body = vec![b'x'; 8 << 20];
         let answer = post(&transport, &url(address), &body).unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (status, &b"big"[..]));
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (status, &b"big"[..])
+        );
         // Not over the connection that has half an upload in it.
         let next = post(&transport, &url(address), &[b'y'; 1000]).unwrap();
         assert_eq!(next.status, status);
@@ -123,7 +129,7 @@ fn an_answer_to_an_upload_that_nobody_reads_has_begun_when_it_is_seen() {
     let error = post(&transport(), &url(address), &vec![b'x'; 8 << 20]).unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::TooLarge, Stage::Answering)
+        (TransportErrorKind::TooLarge, TransportStage::Answering)
     );
 }
 
@@ -148,13 +154,13 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
         (&good, "POST", framing),
         (&good, "POST", chunked),
     ] {
-        let mut call = Call::new(method, url, Instant::now() + AMPLE, &cancel);
+        let mut call = HttpRequest::new(method, url, Instant::now() + AMPLE, &cancel);
         call.headers = headers;
         let error = transport.send(&call).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Unsendable, Stage::NothingSent),
+            (TransportErrorKind::Unsendable, TransportStage::NothingSent),
             "{shown}"
         );
         assert!(!shown.contains("secret"), "{shown}");

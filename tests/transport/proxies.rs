@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, mpsc};
 
-use tollgate::{Fault, HttpConfig, HttpTransport, ProxyPolicy, Stage};
+use tollgate::{HttpConfig, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage};
 
 use crate::server::*;
 
@@ -46,7 +46,7 @@ fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
     let error = post(&new(), target, b"{}").unwrap_err();
     assert_eq!(
         (error.fault, error.stage),
-        (Fault::Proxy, Stage::NothingSent),
+        (TransportErrorKind::Proxy, TransportStage::NothingSent),
         "{error:?}"
     );
     let shown = format!("{error} {error:?}");
@@ -83,7 +83,7 @@ fn what_a_proxy_says_before_and_behind_its_answer_is_not_the_servers() {
         let error = through(answer).unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Proxy, Stage::NothingSent)
+            (TransportErrorKind::Proxy, TransportStage::NothingSent)
         );
         assert!(error.message.contains(why), "{error}");
     }
@@ -99,7 +99,7 @@ fn an_unusable_proxy_is_found_by_check_url_where_it_would_be_used() {
         let error = post(&transport, "http://example.com/", b"").unwrap_err();
         assert_eq!(
             (error.fault, error.stage),
-            (Fault::Proxy, Stage::NothingSent)
+            (TransportErrorKind::Proxy, TransportStage::NothingSent)
         );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tollgate::{Call, Cancel, Fault, Stage, Transport};
+use tollgate::{Cancel, HttpRequest, Transport, TransportErrorKind, TransportStage};
 
 use crate::server::*;
 
@@ -109,7 +109,7 @@ fn a_request_arrives_byte_for_byte() {
     });
     let transport = transport();
     let (url, cancel) = (url(address), Cancel::new());
-    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
     call.headers = &[
         ("authorization", "Bearer k"),
         ("content-type", "application/json"),
@@ -138,7 +138,7 @@ fn a_header_may_be_longer_than_a_buffer() {
     let (url, cancel) = (url(address), Cancel::new());
     let long = "y".repeat(40_000);
     let headers = [("x-long", &long[..]), ("x-short", "z")];
-    let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+    let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
     (call.headers, call.body) = (&headers, b"{}");
     assert_eq!(transport().send(&call).unwrap().body, b"40000");
 }
@@ -173,7 +173,7 @@ fn a_body_that_is_to_wait_for_a_word_waits_for_it_and_not_for_ever() {
     let (transport, url, cancel) = (transport(), url(address), Cancel::new());
     for (number, status) in [200, 200, 413].into_iter().enumerate() {
         let started = Instant::now();
-        let mut call = Call::new("POST", &url, Instant::now() + AMPLE, &cancel);
+        let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
         call.headers = &[("expect", "100-continue"), ("connection", "close")];
         call.body = b"{}";
         assert_eq!(transport.send(&call).unwrap().status, status);
@@ -204,7 +204,10 @@ fn large_bodies_pass_both_ways() {
 fn a_fresh_connection_closed_without_an_answer_is_sent() {
     let address = answering("");
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
-    assert_eq!((error.fault, error.stage), (Fault::Broken, Stage::Sent));
+    assert_eq!(
+        (error.fault, error.stage),
+        (TransportErrorKind::Broken, TransportStage::Sent)
+    );
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tollgate::{
-    Answer, Call, Cancel, HttpConfig, HttpTransport, ProxyPolicy, Transport, TransportError,
+    Cancel, HttpConfig, HttpRequest, HttpResponse, HttpTransport, ProxyPolicy, Transport,
+    TransportError,
 };
 
 /// Far above what a loaded machine needs, far below a test that hangs.
@@ -38,7 +39,7 @@ pub(crate) fn post(
     transport: &HttpTransport,
     url: &str,
     body: &[u8],
-) -> Result<Answer, TransportError> {
+) -> Result<HttpResponse, TransportError> {
     post_within(transport, url, body, AMPLE)
 }
 
@@ -47,9 +48,9 @@ pub(crate) fn post_within(
     url: &str,
     body: &[u8],
     time: Duration,
-) -> Result<Answer, TransportError> {
+) -> Result<HttpResponse, TransportError> {
     let cancel = Cancel::new();
-    let mut call = Call::new("POST", url, Instant::now() + time, &cancel);
+    let mut call = HttpRequest::new("POST", url, Instant::now() + time, &cancel);
     call.body = body;
     transport.send(&call)
 }

@@ -17,7 +17,9 @@ pub(crate) use record::{passing, record_code};
 
 use table::{Row, Wishes};
 
-use super::headers::Headers;
+use http::HeaderMap;
+
+use super::headers;
 use super::key::ApiKey;
 use super::problem::Problem;
 use super::usage::{self, Usage};
@@ -29,7 +31,7 @@ use crate::retry::Verdict;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     pub(crate) status: u16,
-    pub(crate) headers: &'a Headers,
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     /// The key the request was sent with: some providers repeat it, and messages quote them.
     pub(crate) key: Option<&'a ApiKey>,
@@ -62,7 +64,7 @@ pub(crate) struct Failure {
     /// The wait the server asked for, whatever the verdict makes of it.
     pub(crate) retry_after: Option<Duration>,
     /// Whether the provider may have billed an answer that was lost.
-    pub(crate) maybe_billed: bool,
+    pub(crate) possibly_billed: bool,
 }
 
 /// At most so many characters of a provider's text go into a message.
@@ -113,7 +115,7 @@ fn judge_success(seen: &Seen<'_>) -> Result<Option<Usage>, Failure> {
             "check the base URL if it stays so",
         ),
     };
-    let row = Row::new(ErrorKind::Malformed, Verdict::Unusable, what, next).maybe_billed();
+    let row = Row::new(ErrorKind::Malformed, Verdict::Unusable, what, next).possibly_billed();
     let row = row.obey(&Wishes::read(seen, &Problem::default()));
     let problem = Problem::read(seen.body.get(..MAX_LOOK).unwrap_or(seen.body));
     // Retry-After means nothing on a success.
@@ -162,7 +164,7 @@ fn judge_embedded(seen: &Seen<'_>, error: &str) -> Failure {
         .unwrap_or(500);
     let wishes = Wishes::of_body(&problem);
     let row = Row::of(status, &problem, &wishes)
-        .maybe_billed()
+        .possibly_billed()
         .within(seen.longest_wait);
     failure(seen, &row, &problem, &wishes)
 }
@@ -178,7 +180,7 @@ fn failure(seen: &Seen<'_>, row: &Row, problem: &Problem, wishes: &Wishes) -> Fa
     // `what happened (HTTP 401, invalid_api_key): "the provider's words"; what to do next`
     let mut message = row.what.to_owned();
     if row.kind == ErrorKind::Redirect
-        && let Some(location) = seen.headers.get("location")
+        && let Some(location) = headers::text(seen.headers, "location")
     {
         message += " to ";
         message += &show(&origin(location), MAX_CODE);
@@ -209,7 +211,7 @@ fn failure(seen: &Seen<'_>, row: &Row, problem: &Problem, wishes: &Wishes) -> Fa
         code,
         message,
         retry_after: wishes.hint,
-        maybe_billed: row.maybe_billed,
+        possibly_billed: row.possibly_billed,
     }
 }
 

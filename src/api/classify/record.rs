@@ -6,9 +6,9 @@
 use std::time::UNIX_EPOCH;
 
 use super::{Judgement, Seen, classify_answer};
-use crate::api::headers::Headers;
 use crate::error::ErrorKind;
 use crate::retry::Verdict;
+use http::HeaderMap;
 
 /// Whether a failed row's record is of a failure that may pass, so that a resume repeats the row.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
     };
     let seen = Seen {
         status,
-        headers: &Headers::default(),
+        headers: &HeaderMap::new(),
         body,
         key: None,
         wall: UNIX_EPOCH,
@@ -33,7 +33,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
     match classify_answer(&seen) {
         Judgement::Success(_) => false,
         Judgement::Failure(failure) => {
-            failure.kind.is_passing() || failure.verdict == Verdict::Stop
+            failure.kind.is_transient() || failure.verdict == Verdict::Stop
         }
     }
 }
@@ -46,7 +46,7 @@ const REJECTED: &str = "rejected";
 /// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. What is
 /// cancelled, or stops a run, makes no record; it would be one of a failure that passes.
 ///
-/// [`passing`] says of every record what [`ErrorKind::is_passing`] says of its error.
+/// [`passing`] says of every record what [`ErrorKind::is_transient`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
@@ -122,7 +122,7 @@ mod tests {
             let code = record_code(kind);
             assert_eq!(
                 passing(None, b"", Some(code)),
-                kind.is_passing(),
+                kind.is_transient(),
                 "{kind:?} {code}"
             );
         }

@@ -1,5 +1,6 @@
 //! The table itself: one [`Row`] for every status that is not a success.
 
+use crate::api::headers::text;
 use std::time::Duration;
 
 use super::Seen;
@@ -14,7 +15,7 @@ pub(super) struct Row {
     pub(super) verdict: Verdict,
     pub(super) what: &'static str,
     pub(super) next: &'static str,
-    pub(super) maybe_billed: bool,
+    pub(super) possibly_billed: bool,
 }
 
 /// What the answer's headers and body ask for.
@@ -34,7 +35,7 @@ impl Wishes {
             429 => hints::exhausted(seen.headers, seen.wall, seen.cost_tokens),
             _ => None,
         };
-        let should_retry = seen.headers.get("x-should-retry").map(str::trim);
+        let should_retry = text(seen.headers, "x-should-retry").map(str::trim);
         Self {
             hint: hints::retry_after(seen.headers, problem, seen.wall).or_else(used_up),
             header_hint: hints::retry_after_header(seen.headers, seen.wall),
@@ -56,7 +57,7 @@ impl Wishes {
 
     /// The wait asked for holds for everyone; without one, `otherwise`.
     fn wait_or(&self, otherwise: Verdict) -> Verdict {
-        self.hint.map_or(otherwise, Verdict::Wait)
+        self.hint.map_or(otherwise, Verdict::PauseAll)
     }
 }
 
@@ -72,13 +73,13 @@ impl Row {
             verdict,
             what,
             next,
-            maybe_billed: false,
+            possibly_billed: false,
         }
     }
 
-    pub(super) fn maybe_billed(self) -> Self {
+    pub(super) fn possibly_billed(self) -> Self {
         Self {
-            maybe_billed: true,
+            possibly_billed: true,
             ..self
         }
     }
@@ -135,7 +136,7 @@ impl Row {
             402 => match wishes.header_hint {
                 Some(delay) => (
                     K::RateLimited,
-                    V::Wait(delay),
+                    V::PauseAll(delay),
                     "the budget for requests in flight is used up",
                     "retried by itself",
                 ),
@@ -148,13 +149,13 @@ impl Row {
             },
             403 => (
                 K::Permission,
-                V::FailAlike(status),
+                V::FailOrStopIfRepeated(status),
                 "not allowed",
                 "check what the API key may use, and from where",
             ),
             404 => (
                 K::NotFound,
-                V::FailAlike(status),
+                V::FailOrStopIfRepeated(status),
                 "no such endpoint or model",
                 "check the base URL and the model's name",
             ),
@@ -167,7 +168,7 @@ impl Row {
             // It may be telling this request alone, so the others go on.
             408 | 409 | 425 => (
                 K::Server,
-                wishes.hint.map_or(V::Retry, V::WaitAlone),
+                wishes.hint.map_or(V::Retry, V::RetryAfter),
                 "the server could not take the request just now",
                 "retried by itself",
             ),
@@ -240,7 +241,7 @@ impl Row {
         match status {
             // A gateway that lost the answer does not know whether there was one. Cloudflare has
             // numbers of its own for that.
-            502 | 504 | 520..=524 => row.maybe_billed(),
+            502 | 504 | 520..=524 => row.possibly_billed(),
             _ => row,
         }
     }
@@ -249,7 +250,7 @@ impl Row {
     /// and "retried by itself" would be wrong.
     pub(super) fn within(self, longest_wait: Option<Duration>) -> Self {
         match self.verdict {
-            Verdict::Wait(delay) | Verdict::WaitAlone(delay)
+            Verdict::PauseAll(delay) | Verdict::RetryAfter(delay)
                 if longest_wait.is_some_and(|longest| delay > longest) =>
             {
                 Self {
@@ -267,9 +268,9 @@ impl Row {
     /// money and a wrong key, and where the request itself is too large ever to be taken.
     pub(super) fn obey(self, wishes: &Wishes) -> Self {
         let verdict = match (wishes.should_retry, self.verdict) {
-            (Some(false), Verdict::Stop | Verdict::FailAlike(_)) => self.verdict,
+            (Some(false), Verdict::Stop | Verdict::FailOrStopIfRepeated(_)) => self.verdict,
             (Some(false), _) => Verdict::Fail,
-            (Some(true), Verdict::Fail | Verdict::FailAlike(_))
+            (Some(true), Verdict::Fail | Verdict::FailOrStopIfRepeated(_))
                 if self.kind != ErrorKind::TooLarge =>
             {
                 Verdict::Retry

@@ -13,7 +13,7 @@ use Verdict as V;
 fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
     classify_answer(&Seen {
         status,
-        headers: &pairs.iter().copied().collect(),
+        headers: &headers::map(pairs.iter().copied()),
         body: body.as_bytes(),
         key: None,
         wall: UNIX_EPOCH,
@@ -102,7 +102,7 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
             (K::Malformed, V::Unusable),
             "{body}"
         );
-        assert!(failure.maybe_billed && failure.retry_after.is_none());
+        assert!(failure.possibly_billed && failure.retry_after.is_none());
         assert!(failure.message.contains(said), "{}", failure.message);
     }
     let refused = fails(200, &[("x-should-retry", "false")], "");
@@ -138,7 +138,7 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
             &[],
             r#"{"error":{"code":429,"message":"try again in 3s"}}"#,
             K::RateLimited,
-            V::Wait(secs(3)),
+            V::PauseAll(secs(3)),
         ),
         // The headers were sent before it went wrong.
         (
@@ -216,7 +216,7 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
             &[],
             r#"{"type":"error","error":{"type":"not_found_error","message":"m"}}"#,
             K::NotFound,
-            V::FailAlike(404),
+            V::FailOrStopIfRepeated(404),
         ),
         // A code that is no status of a failure says nothing.
         (200, &[], r#"{"error":{"code":200}}"#, K::Server, V::Retry),
@@ -231,9 +231,9 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
         (200, &[], r#"{"error":true}"#, K::Server, V::Retry),
     ]);
     let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
-    assert!(failure.maybe_billed);
+    assert!(failure.possibly_billed);
     assert_eq!(failure.code.as_deref(), Some("502"));
-    assert!(fails(200, &[], r#"{"error":{"code":429}}"#).maybe_billed);
+    assert!(fails(200, &[], r#"{"error":{"code":429}}"#).possibly_billed);
     assert!(
         failure.message.contains("HTTP 200, 502): \"Upstream\""),
         "{}",
@@ -263,45 +263,45 @@ fn pace() {
             &[],
             &error("rate_limit_exceeded", reached),
             K::RateLimited,
-            V::Wait(Duration::from_millis(9_816)),
+            V::PauseAll(Duration::from_millis(9_816)),
         ),
-        (429, AFTER_2, "", K::RateLimited, V::Wait(secs(2))),
+        (429, AFTER_2, "", K::RateLimited, V::PauseAll(secs(2))),
         (
             429,
             AFTER_2,
             &error("rate_limit_exceeded", reached),
             K::RateLimited,
-            V::Wait(secs(2)),
+            V::PauseAll(secs(2)),
         ),
         (
             429,
             &[("retry-after-ms", "250"), ("retry-after", "60")],
             "",
             K::RateLimited,
-            V::Wait(Duration::from_millis(250)),
+            V::PauseAll(Duration::from_millis(250)),
         ),
         (
             429,
             &[("retry-after", "86400")],
             "",
             K::RateLimited,
-            V::Wait(secs(86_400)),
+            V::PauseAll(secs(86_400)),
         ),
         (
             429,
             &[],
             &error("429", "Please retry after 37 seconds."),
             K::RateLimited,
-            V::Wait(secs(37)),
+            V::PauseAll(secs(37)),
         ),
         (
             429,
             &[],
             &error("429", "Please retry after 86400 seconds."),
             K::RateLimited,
-            V::Wait(secs(86_400)),
+            V::PauseAll(secs(86_400)),
         ),
-        (429, &used_up, "", K::RateLimited, V::Wait(secs(6))),
+        (429, &used_up, "", K::RateLimited, V::PauseAll(secs(6))),
         (
             429,
             &[("retry-after", "0")],
@@ -350,7 +350,7 @@ fn pace() {
             r#"[{"error":{"code":429,"message":"Quota exceeded, limit: 20","status":"RESOURCE_EXHAUSTED",
                 "details":[{"@type":"x.RetryInfo","retryDelay":"46s"}]}}]"#,
             K::RateLimited,
-            V::Wait(secs(46)),
+            V::PauseAll(secs(46)),
         ),
         // Charged, whatever it says: a gateway's bad key hides behind it.
         (
@@ -360,7 +360,7 @@ fn pace() {
             K::RateLimited,
             V::Throttled,
         ),
-        (402, AFTER_2, "", K::RateLimited, V::Wait(secs(2))),
+        (402, AFTER_2, "", K::RateLimited, V::PauseAll(secs(2))),
     ]);
 }
 
@@ -508,14 +508,14 @@ fn auth_and_permission() {
             &[],
             &error("unsupported_country_region_territory", "m"),
             K::Permission,
-            V::FailAlike(403),
+            V::FailOrStopIfRepeated(403),
         ),
         (
             403,
             &[("x-should-retry", "false")],
             "",
             K::Permission,
-            V::FailAlike(403),
+            V::FailOrStopIfRepeated(403),
         ),
         (
             403,
@@ -529,7 +529,7 @@ fn auth_and_permission() {
             &[],
             &error("model_not_found", "m"),
             K::NotFound,
-            V::FailAlike(404),
+            V::FailOrStopIfRepeated(404),
         ),
         (407, &[], "", K::Config, V::Stop),
     ]);
@@ -559,7 +559,7 @@ fn overload_and_transient_failures() {
             K::Overloaded,
             V::Throttled,
         ),
-        (529, AFTER_2, "", K::Overloaded, V::Wait(secs(2))),
+        (529, AFTER_2, "", K::Overloaded, V::PauseAll(secs(2))),
         (
             503,
             &[],
@@ -579,7 +579,7 @@ fn overload_and_transient_failures() {
             AFTER_2,
             &error("server_is_overloaded", "m"),
             K::Overloaded,
-            V::Wait(secs(2)),
+            V::PauseAll(secs(2)),
         ),
         (
             503,
@@ -596,8 +596,8 @@ fn overload_and_transient_failures() {
             V::Throttled,
         ),
         (503, &[], "", K::Server, V::Retry),
-        (503, AFTER_2, "", K::Server, V::Wait(secs(2))),
-        (500, AFTER_2, "", K::Server, V::Wait(secs(2))),
+        (503, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
+        (500, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
         (500, &[], &error("server_error", "m"), K::Server, V::Retry),
         (500, &[], &html, K::Server, V::Retry),
         (501, &[], "", K::Server, V::Retry),
@@ -608,9 +608,9 @@ fn overload_and_transient_failures() {
         (408, &[], "", K::Server, V::Retry),
         (409, &[], "", K::Server, V::Retry),
         (425, &[], "", K::Server, V::Retry),
-        (425, AFTER_2, "", K::Server, V::WaitAlone(secs(2))),
+        (425, AFTER_2, "", K::Server, V::RetryAfter(secs(2))),
     ]);
-    for (status, maybe_billed) in [
+    for (status, possibly_billed) in [
         (500, false),
         (502, true),
         (503, false),
@@ -620,8 +620,8 @@ fn overload_and_transient_failures() {
         (400, false),
     ] {
         assert_eq!(
-            fails(status, &[], "").maybe_billed,
-            maybe_billed,
+            fails(status, &[], "").possibly_billed,
+            possibly_billed,
             "{status}"
         );
     }
@@ -746,7 +746,7 @@ fn messages_are_printable_and_bounded() {
     let hostile = "\\u001b]52;c;aGk=\\u0007 \\u202egnp.exe\\n";
     let body = error(&hostile.repeat(100), &hostile.repeat(1000));
     for status in [400, 401, 429, 500, 200] {
-        let failure = fails(status, &[("location", "http://\u{1b}[0m/")], &body);
+        let failure = fails(status, &[("location", "http://\u{202e}[0m/")], &body);
         assert!(
             failure.message.contains("\\u{1b}]52;c;aGk=\\u{7}"),
             "{}",
@@ -786,9 +786,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
         ] {
             let Judgement::Failure(failure) = classify_answer(&Seen {
                 status,
-                headers: &[("location", format!("https://{}/", key.expose()))]
-                    .into_iter()
-                    .collect(),
+                headers: &headers::map([("location", format!("https://{}/", key.expose()))]),
                 body: body.as_bytes(),
                 key: Some(&key),
                 wall: UNIX_EPOCH,
@@ -810,12 +808,14 @@ proptest! {
         json in "[\\{\\}\\[\\]\",:a-z0-9 ]{0,80}",
         name in "(retry-after|retry-after-ms|date|location|x-should-retry)", value in any::<String>(),
     ) {
-        let headers: Headers = [(&name, &value)].into_iter().collect();
+        let Ok(value) = http::HeaderValue::from_str(&value) else { return Ok(()) };
+        let Ok(name) = name.parse::<http::HeaderName>() else { return Ok(()) };
+        let headers: http::HeaderMap = [(name, value)].into_iter().collect();
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
             let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
             if let Judgement::Failure(failure) = classify_answer(&seen) {
                 prop_assert!(!failure.message.chars().any(char::is_control));
-                prop_assert!(!matches!(failure.verdict, V::Wait(Duration::ZERO)));
+                prop_assert!(!matches!(failure.verdict, V::PauseAll(Duration::ZERO)));
             } else {
                 prop_assert!((200..300).contains(&status));
             }

@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::fault::Failure;
 use super::head::Head;
 use super::link::Link;
-use super::{Answer, Call, Fault, Stage, request};
+use super::{HttpRequest, HttpResponse, TransportErrorKind, TransportStage, request};
 
 /// What is kept of an error's body.
 const ERROR_BODY: usize = 64 * 1024;
@@ -29,8 +29,8 @@ const TRUSTED_LENGTH: usize = 256 * 1024;
 /// carry another.
 pub(super) fn receive(
     mut reply: Box<Protocol<RecvResponse>>,
-    call: &Call<'_>,
-    answer: &mut Answer,
+    call: &HttpRequest<'_>,
+    answer: &mut HttpResponse,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
 ) -> Result<bool, Failure> {
@@ -38,7 +38,8 @@ pub(super) fn receive(
     show(&mut reply, &head)?;
     let has_asked = request::says(call, "accept-encoding");
     let (readable, is_sound) = (head.readable(has_asked), head.is_sound());
-    (answer.status, answer.headers) = (head.status, head.headers);
+    answer.status = http::StatusCode::from_u16(head.status).unwrap_or_default();
+    answer.headers = head.headers.to_map();
     let is_open = receive_body(reply, readable, answer, link, exchange, call.max_body)?;
     Ok(is_open && is_sound)
 }
@@ -49,7 +50,7 @@ fn receive_head(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<Head
         let arrived = link.input();
         if !arrived.is_empty() {
             // Some of it may have come while the request was still going out.
-            exchange.stage = Stage::Answering;
+            exchange.stage = TransportStage::Answering;
         }
         if let Some(head) = Head::parse(arrived.bytes())? {
             arrived.consume(head.length);
@@ -75,7 +76,7 @@ fn show(reply: &mut Protocol<RecvResponse>, head: &Head) -> Result<(), Failure> 
 fn receive_body(
     reply: Box<Protocol<RecvResponse>>,
     readable: Result<(), Failure>,
-    answer: &mut Answer,
+    answer: &mut HttpResponse,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
     most: usize,
@@ -86,7 +87,7 @@ fn receive_body(
         Some(RecvResponseResult::Cleanup(done)) => return Ok(!done.must_close_connection()),
         None => return Err(ended(exchange)),
     };
-    let is_success = (200..300).contains(&answer.status);
+    let is_success = answer.status.is_success();
     if let Err(failure) = readable {
         // The status of a refusal says enough.
         return if is_success { Err(failure) } else { Ok(false) };
@@ -117,7 +118,7 @@ impl Body<'_, '_> {
     fn read_whole(&mut self, body: &mut Vec<u8>, most: usize) -> Result<(), Failure> {
         let too_large = || {
             let why = format!("the answer's body is larger than {most} bytes");
-            Failure::new(Fault::TooLarge, why)
+            Failure::new(TransportErrorKind::TooLarge, why)
         };
         if let BodyMode::LengthDelimited(length) = self.state.body_mode() {
             let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -190,7 +191,7 @@ impl Body<'_, '_> {
             return Ok(true);
         }
         let why = "a line of the answer is too long";
-        Err(Failure::new(Fault::Protocol, why))
+        Err(Failure::new(TransportErrorKind::Protocol, why))
     }
 
     /// Whether the body is over when the connection is.
@@ -205,7 +206,7 @@ impl Body<'_, '_> {
         // TLS says when the stream is over; without that, anybody on the way may have cut it.
         if self.exchange.cut_short {
             let why = "the answer ended without the end of the TLS connection";
-            return Err(Failure::new(Fault::Truncated, why));
+            return Err(Failure::new(TransportErrorKind::Truncated, why));
         }
         Ok(true)
     }
@@ -221,14 +222,17 @@ impl Body<'_, '_> {
 
 /// The connection has ended and the answer has not.
 pub(super) fn ended(exchange: &Exchange<'_>) -> Failure {
-    if exchange.stage == Stage::Answering {
-        Failure::new(Fault::Truncated, "the answer ended before its end")
+    if exchange.stage == TransportStage::Answering {
+        Failure::new(
+            TransportErrorKind::Truncated,
+            "the answer ended before its end",
+        )
     } else {
         let why = "the server closed the connection without an answer";
-        Failure::new(Fault::Broken, why)
+        Failure::new(TransportErrorKind::Broken, why)
     }
 }
 
 pub(super) fn not_http(error: impl Error + Send + Sync + 'static) -> Failure {
-    Failure::new(Fault::Protocol, "the answer is not HTTP/1.1").because(error)
+    Failure::new(TransportErrorKind::Protocol, "the answer is not HTTP/1.1").because(error)
 }

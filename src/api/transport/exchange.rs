@@ -7,14 +7,14 @@ use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use super::fault::Failure;
-use super::{Call, Fault, Stage};
+use super::{HttpRequest, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
 /// One call under way.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) cancel: &'a Cancel,
-    pub(super) stage: Stage,
+    pub(super) stage: TransportStage,
     /// Whether its connection has carried a request before this one.
     pub(super) on_reused: bool,
     /// Whether the connection ended without the farewell of the TLS on it.
@@ -29,13 +29,17 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(call: &Call<'a>, connect: Duration, silence: Option<Duration>) -> Self {
+    pub(super) fn new(
+        call: &HttpRequest<'a>,
+        connect: Duration,
+        silence: Option<Duration>,
+    ) -> Self {
         let connect_by = Instant::now()
             .checked_add(connect)
             .map_or(call.deadline, |by| by.min(call.deadline));
         Self {
             cancel: call.cancel,
-            stage: Stage::NothingSent,
+            stage: TransportStage::NothingSent,
             on_reused: false,
             cut_short: false,
             deaf: false,
@@ -94,11 +98,11 @@ impl<'a> Exchange<'a> {
 
     /// Bytes went out: the request's, unless the connection is still being made.
     pub(super) fn sent(&mut self) {
-        if !self.connecting && self.stage == Stage::NothingSent {
+        if !self.connecting && self.stage == TransportStage::NothingSent {
             self.stage = if self.on_reused {
-                Stage::SentOnReused
+                TransportStage::SentOnReused
             } else {
-                Stage::Sent
+                TransportStage::Sent
             };
         }
     }
@@ -114,9 +118,15 @@ impl<'a> Exchange<'a> {
     pub(super) fn timed_out(&self) -> Failure {
         let over = self.is_over(Instant::now());
         let (fault, why) = match (over, self.connecting) {
-            (true, _) => (Fault::Timeout, "no whole answer in time"),
-            (false, true) => (Fault::Connect, "the connection did not stand in time"),
-            (false, false) => (Fault::Timeout, "the peer was silent for too long"),
+            (true, _) => (TransportErrorKind::Timeout, "no whole answer in time"),
+            (false, true) => (
+                TransportErrorKind::Connect,
+                "the connection did not stand in time",
+            ),
+            (false, false) => (
+                TransportErrorKind::Timeout,
+                "the peer was silent for too long",
+            ),
         };
         Failure::new(fault, why)
     }
@@ -125,9 +135,9 @@ impl<'a> Exchange<'a> {
     pub(super) fn broken(&self, error: impl StdError + Send + Sync + 'static) -> Failure {
         // A connection that does not come to stand has carried nothing, however it failed.
         let fault = if self.connecting {
-            Fault::Connect
+            TransportErrorKind::Connect
         } else {
-            Fault::Broken
+            TransportErrorKind::Broken
         };
         Failure::new(fault, "the connection broke").because(error)
     }
@@ -139,7 +149,7 @@ mod tests {
 
     fn begin(cancel: &Cancel) -> Exchange<'_> {
         let deadline = Instant::now() + Duration::from_secs(600);
-        let call = Call::new("GET", "http://host/", deadline, cancel);
+        let call = HttpRequest::new("GET", "http://host/", deadline, cancel);
         Exchange::new(&call, Duration::from_secs(10), None)
     }
 
@@ -149,9 +159,9 @@ mod tests {
         let mut exchange = begin(&cancel);
         exchange.on_reused = true;
         exchange.connecting(Exchange::sent);
-        assert_eq!(exchange.stage, Stage::NothingSent);
+        assert_eq!(exchange.stage, TransportStage::NothingSent);
         exchange.sent();
-        assert_eq!(exchange.stage, Stage::SentOnReused);
+        assert_eq!(exchange.stage, TransportStage::SentOnReused);
     }
 
     #[test]
@@ -171,13 +181,13 @@ mod tests {
         let cancel = Cancel::new();
         let mut exchange = begin(&cancel);
         let fault = exchange.connecting(|exchange| exchange.timed_out().fault);
-        assert_eq!(fault, Fault::Connect);
-        assert_eq!(exchange.timed_out().fault, Fault::Timeout);
+        assert_eq!(fault, TransportErrorKind::Connect);
+        assert_eq!(exchange.timed_out().fault, TransportErrorKind::Timeout);
         exchange.hurry(Duration::ZERO);
         let fault = exchange.connecting(|exchange| exchange.timed_out().fault);
         assert_eq!(
             fault,
-            Fault::Timeout,
+            TransportErrorKind::Timeout,
             "the call is over, not only the connect"
         );
     }

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use ureq_proto::http::Uri;
 use ureq_proto::http::uri::Scheme;
 
-use super::{Fault, Stage, TransportError};
+use super::{TransportError, TransportErrorKind, TransportStage};
 
 /// An exchange that failed, as the layer that saw it fail says it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) fault: Fault,
+    pub(super) fault: TransportErrorKind,
     message: Cow<'static, str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Failure {
-    pub(super) fn new(fault: Fault, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(fault: TransportErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             fault,
             message: message.into(),
@@ -27,7 +27,7 @@ impl Failure {
     }
 
     pub(super) fn aborted() -> Self {
-        Self::new(Fault::Aborted, "aborted")
+        Self::new(TransportErrorKind::Aborted, "aborted")
     }
 
     /// With its cause, which must not hold anything secret.
@@ -41,8 +41,8 @@ impl Failure {
     /// What a broken connection means once the head of an answer has come.
     pub(super) fn within_the_answer(self) -> Self {
         match self.fault {
-            Fault::Broken => Self {
-                fault: Fault::Truncated,
+            TransportErrorKind::Broken => Self {
+                fault: TransportErrorKind::Truncated,
                 message: "the connection broke within the answer".into(),
                 ..self
             },
@@ -53,14 +53,14 @@ impl Failure {
     /// What the same means in a proxy's answer to `CONNECT`.
     pub(super) fn of_the_proxy(self) -> Self {
         Self {
-            fault: Fault::Proxy,
+            fault: TransportErrorKind::Proxy,
             message: format!("CONNECT through the proxy: {}", self.message).into(),
             ..self
         }
     }
 
     /// The failure in the terms of the seam.
-    pub(super) fn at(self, stage: Stage, uri: &Uri) -> TransportError {
+    pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> TransportError {
         TransportError {
             source: self.source,
             ..error_at(self.fault, stage, &self.message, uri)
@@ -68,7 +68,12 @@ impl Failure {
     }
 }
 
-pub(super) fn error_at(fault: Fault, stage: Stage, message: &str, uri: &Uri) -> TransportError {
+pub(super) fn error_at(
+    fault: TransportErrorKind,
+    stage: TransportStage,
+    message: &str,
+    uri: &Uri,
+) -> TransportError {
     let origin = origin(uri);
     let message = if message.contains(&origin) {
         message.to_owned()
@@ -112,7 +117,8 @@ mod tests {
     fn messages_name_the_server_and_nothing_secret() {
         let uri = Uri::from_static("https://user:pass@host.test:8443/path?key=secret");
         assert_eq!(origin(&uri), "https://host.test:8443");
-        let error = Failure::new(Fault::Broken, "the connection broke").at(Stage::Sent, &uri);
+        let error = Failure::new(TransportErrorKind::Broken, "the connection broke")
+            .at(TransportStage::Sent, &uri);
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("host.test:8443"), "{shown}");
         assert!(!shown.contains("pass") && !shown.contains("secret") && !shown.contains("path"));

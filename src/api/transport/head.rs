@@ -7,9 +7,10 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Response, Status};
 
+use super::TransportErrorKind;
 use super::answer::not_http;
 use super::fault::Failure;
-use super::{Fault, Headers};
+use super::headers::Headers;
 use crate::escape::printable;
 
 /// The largest head that is taken, in bytes and in headers.
@@ -60,7 +61,7 @@ impl Head {
         };
         if length > LARGEST {
             let why = "the answer's head is too large";
-            return Err(Failure::new(Fault::Protocol, why));
+            return Err(Failure::new(TransportErrorKind::Protocol, why));
         }
         let (Status::Complete(_), Some(status), Some(minor)) = (parsed, head.code, head.version)
         else {
@@ -133,7 +134,7 @@ impl Head {
         } else {
             return Ok(());
         };
-        Err(Failure::new(Fault::Protocol, why))
+        Err(Failure::new(TransportErrorKind::Protocol, why))
     }
 
     /// How the contents themselves are encoded, if they are: by one of the codings there are (RFC 9110,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::Stage;
+use super::TransportStage;
 use super::buffers::Input;
 use super::exchange::Exchange;
 use super::fault::Failure;
@@ -45,7 +45,7 @@ pub(super) trait Link: Send + fmt::Debug {
             match (sent, final_status(self.input().bytes())) {
                 (Ok(_), Some(300..)) | (Err(_), Some(200..)) => {
                     exchange.deaf = true;
-                    exchange.stage = Stage::Answering;
+                    exchange.stage = TransportStage::Answering;
                 }
                 (Ok(_), _) => {}
                 (Err(failure), _) => return Err(failure),

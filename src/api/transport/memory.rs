@@ -2,28 +2,31 @@
 
 use std::fmt;
 
-use super::{Answer, Call, Fault, Stage, Transport, TransportError};
+use super::{
+    HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
+};
 
 /// A [`Transport`] that answers from a closure, for tests without a server.
 ///
-/// The closure sees each [`Call`] as it would go on the wire and runs on the thread that sends it,
+/// The closure sees each [`HttpRequest`] as it would go on the wire and runs on the thread that sends it,
 /// from many threads at once in a pool.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use tollgate::{Answer, Call, Cancel, MemoryTransport, Transport};
+/// use tollgate::http::{HeaderValue, StatusCode, header};
+/// use tollgate::{HttpResponse, HttpRequest, Cancel, MemoryTransport, Transport};
 ///
 /// let transport = MemoryTransport::new(|call| {
 ///     assert!(call.url.ends_with("/v1/chat/completions"));
-///     Ok(Answer {
-///         status: 429,
-///         headers: [("retry-after", "2")].into_iter().collect(),
+///     Ok(HttpResponse {
+///         status: StatusCode::TOO_MANY_REQUESTS,
+///         headers: [(header::RETRY_AFTER, HeaderValue::from_static("2"))].into_iter().collect(),
 ///         body: br#"{"error":{"message":"slow down"}}"#.to_vec(),
 ///     })
 /// });
 ///
 /// let (cancel, deadline) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
-/// let call = Call::new("POST", "http://api.test/v1/chat/completions", deadline, &cancel);
+/// let call = HttpRequest::new("POST", "http://api.test/v1/chat/completions", deadline, &cancel);
 /// assert_eq!(transport.send(&call).unwrap().status, 429);
 /// ```
 pub struct MemoryTransport<F> {
@@ -32,7 +35,7 @@ pub struct MemoryTransport<F> {
 
 impl<F> MemoryTransport<F>
 where
-    F: Fn(&Call<'_>) -> Result<Answer, TransportError> + Send + Sync,
+    F: Fn(&HttpRequest<'_>) -> Result<HttpResponse, TransportError> + Send + Sync,
 {
     /// A transport that answers every call with what `answer` returns.
     pub fn new(answer: F) -> Self {
@@ -42,14 +45,14 @@ where
 
 impl<F> Transport for MemoryTransport<F>
 where
-    F: Fn(&Call<'_>) -> Result<Answer, TransportError> + Send + Sync,
+    F: Fn(&HttpRequest<'_>) -> Result<HttpResponse, TransportError> + Send + Sync,
 {
     /// As the real one, sends nothing under an aborted [`Cancel`](crate::Cancel).
-    fn send(&self, call: &Call<'_>) -> Result<Answer, TransportError> {
+    fn send(&self, call: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
         if call.cancel.is_aborted() {
             return Err(TransportError::new(
-                Fault::Aborted,
-                Stage::NothingSent,
+                TransportErrorKind::Aborted,
+                TransportStage::NothingSent,
                 "aborted before anything was sent",
             ));
         }

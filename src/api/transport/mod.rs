@@ -18,7 +18,8 @@ mod connect;
 mod exchange;
 mod fault;
 mod head;
-mod http;
+mod headers;
+mod http_transport;
 mod idle;
 mod link;
 mod memory;
@@ -36,11 +37,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::headers::Headers;
 use crate::Cancel;
+use http::{HeaderMap, StatusCode};
 
 pub use config::HttpConfig;
-pub use http::HttpTransport;
+pub use http_transport::HttpTransport;
 pub use memory::MemoryTransport;
 pub use proxy::ProxyPolicy;
 
@@ -53,13 +54,13 @@ pub trait Transport: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`TransportError`] when there is no complete answer, with the stage it broke at.
-    fn send(&self, call: &Call<'_>) -> Result<Answer, TransportError>;
+    fn send(&self, call: &HttpRequest<'_>) -> Result<HttpResponse, TransportError>;
 }
 
 /// One request, as it goes on the wire.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
-pub struct Call<'a> {
+pub struct HttpRequest<'a> {
     /// `GET`, `POST`, ...
     pub method: &'a str,
     /// The absolute URL.
@@ -76,7 +77,7 @@ pub struct Call<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl<'a> Call<'a> {
+impl<'a> HttpRequest<'a> {
     /// A call without headers or body, accepting 64 MiB, for tests of a transport.
     pub fn new(method: &'a str, url: &'a str, deadline: Instant, cancel: &'a Cancel) -> Self {
         Self {
@@ -91,7 +92,7 @@ impl<'a> Call<'a> {
     }
 }
 
-impl fmt::Debug for Call<'_> {
+impl fmt::Debug for HttpRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("method", &self.method)
@@ -102,11 +103,11 @@ impl fmt::Debug for Call<'_> {
 
 /// A complete answer.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct HttpResponse {
     /// The HTTP status.
-    pub status: u16,
+    pub status: StatusCode,
     /// The headers.
-    pub headers: Headers,
+    pub headers: HeaderMap,
     /// The decoded body; of an error answer at most its first 64 KiB.
     pub body: Vec<u8>,
 }
@@ -114,7 +115,7 @@ pub struct Answer {
 /// How far an exchange got before it broke: what decides whether it may have been billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stage {
+pub enum TransportStage {
     /// Not one byte of the request was sent.
     NothingSent,
     /// Something was sent and nothing came back, on a connection that had been used before: most
@@ -129,7 +130,7 @@ pub enum Stage {
 /// What went wrong in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum TransportErrorKind {
     /// The host name has no address.
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
@@ -146,9 +147,9 @@ pub enum Fault {
     Truncated,
     /// Not HTTP/1.1.
     Protocol,
-    /// The body is above [`Call::max_body`].
+    /// The body is above [`HttpRequest::max_body`].
     TooLarge,
-    /// [`Call::cancel`] was aborted.
+    /// [`HttpRequest::cancel`] was aborted.
     Aborted,
     /// The request cannot be put on the wire (a bad URL or header).
     Unsendable,
@@ -160,9 +161,9 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct TransportError {
     /// What went wrong.
-    pub fault: Fault,
+    pub fault: TransportErrorKind,
     /// How far it got.
-    pub stage: Stage,
+    pub stage: TransportStage,
     /// What happened, in words, without keys, paths or queries.
     pub message: String,
     /// The cause, if there is one.
@@ -171,7 +172,11 @@ pub struct TransportError {
 
 impl TransportError {
     /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
-    pub fn new(fault: Fault, stage: Stage, message: impl Into<String>) -> Self {
+    pub fn new(
+        fault: TransportErrorKind,
+        stage: TransportStage,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             fault,
             stage,

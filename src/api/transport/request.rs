@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::fault::Failure;
 use super::head::Head;
 use super::link::Link;
-use super::{Call, Fault, Stage};
+use super::{HttpRequest, TransportErrorKind, TransportStage};
 
 /// Who asks, as servers and proxies are told.
 pub(super) const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -66,7 +66,7 @@ pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
 /// the functions that do so, they are on the stack only while they run, and not while they wait.
 #[inline(never)]
 pub(super) fn request(
-    call: &Call<'_>,
+    call: &HttpRequest<'_>,
     uri: &Uri,
 ) -> Result<Box<Protocol<SendRequest>>, &'static str> {
     let method = Method::from_bytes(call.method.as_bytes()).map_err(|_| "not a method of HTTP")?;
@@ -114,7 +114,7 @@ fn is_value(value: &str) -> bool {
 }
 
 /// Whether the caller's headers say something under `name`.
-pub(super) fn says(call: &Call<'_>, name: &str) -> bool {
+pub(super) fn says(call: &HttpRequest<'_>, name: &str) -> bool {
     call.headers.iter().any(|(other, _)| is_any(other, &[name]))
 }
 
@@ -125,14 +125,14 @@ fn is_any(name: &str, names: &[&str]) -> bool {
 const UNSENDABLE: &str = "the request cannot be sent";
 
 fn unsendable() -> Failure {
-    Failure::new(Fault::Unsendable, UNSENDABLE)
+    Failure::new(TransportErrorKind::Unsendable, UNSENDABLE)
 }
 
 /// Sends what `call` asks of `uri`: in one go if head and body are small, and a large body from
 /// where it lies.
 pub(super) fn send(
     mut request: Box<Protocol<SendRequest>>,
-    call: &Call<'_>,
+    call: &HttpRequest<'_>,
     uri: &Uri,
     link: &mut dyn Link,
     exchange: &mut Exchange<'_>,
@@ -147,7 +147,7 @@ pub(super) fn send(
     }
     let upload = match next {
         Next::Body(upload) => upload,
-        Next::Answer(reply) => return Ok(reply),
+        Next::HttpResponse(reply) => return Ok(reply),
         Next::Wait(waiting) => match await_100(waiting, link, exchange)? {
             ControlFlow::Continue(upload) => upload,
             ControlFlow::Break(reply) => return Ok(reply),
@@ -163,7 +163,7 @@ pub(super) fn send(
 /// Writes the whole head: our request line, ureq-proto's headers and then all others.
 fn write_head(
     request: &mut Protocol<SendRequest>,
-    call: &Call<'_>,
+    call: &HttpRequest<'_>,
     uri: &Uri,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -216,7 +216,7 @@ type Awaited = Box<Protocol<RecvResponse>>;
 enum Next {
     Body(Upload),
     Wait(Box<Protocol<Await100>>),
-    Answer(Awaited),
+    HttpResponse(Awaited),
 }
 
 #[inline(never)]
@@ -224,7 +224,7 @@ fn after_the_head(request: Box<Protocol<SendRequest>>) -> Result<Next, Failure> 
     match request.proceed() {
         Ok(Some(SendRequestResult::SendBody(upload))) => Ok(Next::Body(Box::new(upload))),
         Ok(Some(SendRequestResult::Await100(waiting))) => Ok(Next::Wait(Box::new(waiting))),
-        Ok(Some(SendRequestResult::RecvResponse(reply))) => Ok(Next::Answer(Box::new(reply))),
+        Ok(Some(SendRequestResult::RecvResponse(reply))) => Ok(Next::HttpResponse(Box::new(reply))),
         Ok(None) | Err(_) => Err(unsendable()),
     }
 }
@@ -257,9 +257,9 @@ fn await_100(
         }
         let (more, ran_out) = exchange.waiting_until(patience, |exchange| link.receive(exchange));
         match more {
-            Ok(true) => exchange.stage = Stage::Answering,
+            Ok(true) => exchange.stage = TransportStage::Answering,
             Ok(false) => return Err(ended(exchange)),
-            Err(failure) if ran_out && failure.fault == Fault::Timeout => break,
+            Err(failure) if ran_out && failure.fault == TransportErrorKind::Timeout => break,
             Err(failure) => return Err(failure),
         }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     fn head(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let (deadline, cancel) = (Instant::now(), Cancel::new());
-        let mut call = Call::new(method, url, deadline, &cancel);
+        let mut call = HttpRequest::new(method, url, deadline, &cancel);
         (call.headers, call.body) = (headers, body);
         let uri = parse(url).unwrap();
         let mut request = request(&call, &uri).unwrap();
@@ -354,7 +354,7 @@ mod tests {
             ("a", "\u{e9}"),
         ] {
             let headers = [header];
-            let mut call = Call::new("GET", "http://h/", Instant::now(), &cancel);
+            let mut call = HttpRequest::new("GET", "http://h/", Instant::now(), &cancel);
             call.headers = &headers;
             assert!(
                 request(&call, &parse(call.url).unwrap()).is_err(),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ureq_proto::http::Uri;
 
-use super::Fault;
+use super::TransportErrorKind;
 use super::fault::{Failure, bare_host, origin, port};
 use crate::sync::{Condvar, Mutex};
 
@@ -72,7 +72,7 @@ impl CachingResolver {
         }
         self.addresses(host, port, by).map_err(|error| {
             let why = format!("no address for the host of {}", origin(uri));
-            Failure::new(Fault::Resolve, why).because(error)
+            Failure::new(TransportErrorKind::Resolve, why).because(error)
         })
     }
 

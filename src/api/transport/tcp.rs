@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use ureq_proto::http::Uri;
 
-use super::Fault;
+use super::TransportErrorKind;
 use super::buffers::{BufferPool, Input};
 use super::exchange::Exchange;
 use super::fault::{Failure, origin};
@@ -45,9 +45,9 @@ pub(super) fn open(
     let stream = connect_to_any(addresses, avoid, exchange).map_err(|error| {
         let out_of_time = error.kind() == ErrorKind::TimedOut && exchange.is_over(Instant::now());
         let fault = if out_of_time {
-            Fault::Timeout
+            TransportErrorKind::Timeout
         } else {
-            Fault::Connect
+            TransportErrorKind::Connect
         };
         Failure::new(fault, format!("cannot connect to {}", origin(uri))).because(error)
     })?;
@@ -186,7 +186,7 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
-    use crate::api::transport::Call;
+    use crate::api::transport::HttpRequest;
 
     /// An address where nobody answers, while what is returned is alive: the queue is full.
     fn silent() -> (SocketAddr, Socket, Vec<TcpStream>) {
@@ -212,7 +212,7 @@ mod tests {
         drop(closed);
 
         let (cancel, soon) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
-        let call = Call::new("GET", "http://h/", soon, &cancel);
+        let call = HttpRequest::new("GET", "http://h/", soon, &cancel);
         let exchange = Exchange::new(&call, Duration::from_secs(60), None);
         let mut avoided = Vec::new();
         let stream = connect_to_any(

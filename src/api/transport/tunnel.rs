@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use ureq_proto::http::uri::PathAndQuery;
 use ureq_proto::http::{StatusCode, Uri};
 
-use super::Fault;
+use super::TransportErrorKind;
 use super::answer::not_http;
 use super::exchange::Exchange;
 use super::fault::{Failure, port};
@@ -55,18 +55,18 @@ impl Proxy {
         let status = answer(link, exchange)?;
         if !status.is_success() {
             let why = format!("the proxy refused the connection with status {status}");
-            return Err(Failure::new(Fault::Proxy, why));
+            return Err(Failure::new(TransportErrorKind::Proxy, why));
         }
         let is_open = link.take_in();
         // It would pass for what the server says, to a request it has not seen. What comes a moment
         // later cannot be told from that, but by TLS.
         if !link.input().is_empty() {
             let why = "the proxy sent more than its answer to CONNECT";
-            return Err(Failure::new(Fault::Proxy, why));
+            return Err(Failure::new(TransportErrorKind::Proxy, why));
         }
         if !is_open {
             let why = "the proxy closed the connection after its answer to CONNECT";
-            return Err(Failure::new(Fault::Connect, why));
+            return Err(Failure::new(TransportErrorKind::Connect, why));
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ fn answer(link: &mut dyn Link, exchange: &mut Exchange<'_>) -> Result<StatusCode
         let Some(head) = Head::parse(arrived.bytes()).map_err(Failure::of_the_proxy)? else {
             if !link.receive(exchange)? {
                 let why = "the proxy closed the connection without an answer";
-                return Err(Failure::new(Fault::Connect, why));
+                return Err(Failure::new(TransportErrorKind::Connect, why));
             }
             continue;
         };

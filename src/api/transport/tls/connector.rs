@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustls::Error;
 use rustls::pki_types::ServerName;
 
-use super::super::Fault;
+use super::super::TransportErrorKind;
 use super::super::buffers::{BufferPool, Input, Output};
 use super::super::exchange::Exchange;
 use super::super::fault::Failure;
@@ -73,7 +73,7 @@ impl TlsConnector {
             }
             if !tls.inner.receive(exchange)? {
                 return Err(Failure::new(
-                    Fault::Connect,
+                    TransportErrorKind::Connect,
                     "the peer closed the connection while it was being made",
                 ));
             }
@@ -88,7 +88,7 @@ impl TlsConnector {
         let is_hiccup = self.has_shaken.load(Ordering::Relaxed) && !is_about_identity(&error);
         let mut failure = no_handshake(error);
         if is_hiccup {
-            failure.fault = Fault::Connect;
+            failure.fault = TransportErrorKind::Connect;
         }
         failure
     }

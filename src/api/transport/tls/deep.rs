@@ -191,7 +191,7 @@ impl fmt::Debug for DeepStacks {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::super::{Call, Fault};
+    use super::super::super::{HttpRequest, TransportErrorKind};
     use super::*;
     use crate::Cancel;
     use std::collections::HashSet;
@@ -209,7 +209,7 @@ mod tests {
         connect: Duration,
         step: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let call = Call::new("GET", "https://host/", Instant::now() + AMPLE, cancel);
+        let call = HttpRequest::new("GET", "https://host/", Instant::now() + AMPLE, cancel);
         let mut exchange = Exchange::new(&call, connect, None);
         exchange.connecting(|exchange| stacks.run(exchange, step))
     }
@@ -318,7 +318,7 @@ mod tests {
             let soon = Duration::from_millis(5);
             let step = move || tell.send(()).unwrap();
             let failure = run(&stacks, &Cancel::new(), soon, step).unwrap_err();
-            assert_eq!(failure.fault, Fault::Connect);
+            assert_eq!(failure.fault, TransportErrorKind::Connect);
             assert_eq!(
                 stacks.shared.queue.lock().threads,
                 *CORES,
@@ -349,7 +349,7 @@ mod tests {
                 waiting
             });
             let failure = waiting.join().unwrap().unwrap_err();
-            assert_eq!(failure.fault, Fault::Aborted);
+            assert_eq!(failure.fault, TransportErrorKind::Aborted);
         });
         assert!(told.recv().is_err());
     }

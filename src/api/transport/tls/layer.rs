@@ -5,7 +5,7 @@ use std::mem;
 
 use rustls::{AlertDescription, Error};
 
-use super::super::Fault;
+use super::super::TransportErrorKind;
 use super::super::buffers::Input;
 use super::super::exchange::Exchange;
 use super::super::fault::Failure;
@@ -119,7 +119,11 @@ impl fmt::Debug for Tls {
 
 /// What it means that the handshake fails: nothing is known of whom the peer is.
 pub(super) fn no_handshake(error: Error) -> Failure {
-    Failure::new(Fault::Tls, format!("the TLS handshake failed: {error}")).because(error)
+    Failure::new(
+        TransportErrorKind::Tls,
+        format!("the TLS handshake failed: {error}"),
+    )
+    .because(error)
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two

@@ -58,6 +58,9 @@ impl TlsConnector {
         _: &mut super::exchange::Exchange<'_>,
     ) -> Result<Box<dyn super::link::Link>, super::fault::Failure> {
         let why = "this build cannot speak https";
-        Err(super::fault::Failure::new(super::Fault::Tls, why))
+        Err(super::fault::Failure::new(
+            super::TransportErrorKind::Tls,
+            why,
+        ))
     }
 }

@@ -20,7 +20,10 @@ use super::request::{self, parse};
 use super::resolver::CachingResolver;
 use super::tls::{self, TlsConnector};
 use super::tunnel::Proxy;
-use super::{Answer, Call, Fault, HttpConfig, Stage, Transport, TransportError, answer};
+use super::{
+    HttpConfig, HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind,
+    TransportStage, answer,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Idle connections kept for a server, however few workers there are: others may use a client too,
@@ -45,7 +48,7 @@ const IDLE: usize = 2048;
 /// After a `fork` both processes would talk over the same connections, and threads are in one of them
 /// only: make a new transport in the child.
 ///
-/// The deadline of a [`Call`] bounds everything but a connect under way, which ends with the connect
+/// The deadline of a [`HttpRequest`] bounds everything but a connect under way, which ends with the connect
 /// timeout; an abort likewise.
 pub struct HttpTransport {
     connect_timeout: Duration,
@@ -127,15 +130,15 @@ impl HttpTransport {
     fn exchange(
         &self,
         request: Box<Protocol<SendRequest>>,
-        call: &Call<'_>,
+        call: &HttpRequest<'_>,
         uri: &Uri,
         proxy: Option<&Proxy>,
         exchange: &mut Exchange<'_>,
-    ) -> std::result::Result<Answer, Failure> {
+    ) -> std::result::Result<HttpResponse, Failure> {
         let mut link = self.link(uri, proxy, exchange)?;
         let buffers = &self.connector.buffers;
         let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
-        let mut answer = Answer::default();
+        let mut answer = HttpResponse::default();
         let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
         if keep && !exchange.deaf && link.rest() && link.input().is_empty() {
             self.idle.put(uri, link);
@@ -175,20 +178,32 @@ fn explain(failure: Failure, exchange: &Exchange<'_>, uri: &Uri) -> TransportErr
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, call: &Call<'_>) -> std::result::Result<Answer, TransportError> {
-        let unsendable = |why| TransportError::new(Fault::Unsendable, Stage::NothingSent, why);
+    fn send(&self, call: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
+        let unsendable = |why| {
+            TransportError::new(
+                TransportErrorKind::Unsendable,
+                TransportStage::NothingSent,
+                why,
+            )
+        };
         let uri = parse(call.url).map_err(unsendable)?;
         let request = request::request(call, &uri).map_err(unsendable)?;
-        let refuse = |fault, why| Err(error_at(fault, Stage::NothingSent, why, &uri));
+        let refuse = |fault, why| Err(error_at(fault, TransportStage::NothingSent, why, &uri));
         if call.cancel.is_aborted() {
-            return refuse(Fault::Aborted, "aborted before anything was sent");
+            return refuse(
+                TransportErrorKind::Aborted,
+                "aborted before anything was sent",
+            );
         }
         if Instant::now() >= call.deadline {
-            return refuse(Fault::Timeout, "no time was left to send anything");
+            return refuse(
+                TransportErrorKind::Timeout,
+                "no time was left to send anything",
+            );
         }
-        let proxy = self
-            .proxy(&uri)
-            .map_err(|why| TransportError::new(Fault::Proxy, Stage::NothingSent, why))?;
+        let proxy = self.proxy(&uri).map_err(|why| {
+            TransportError::new(TransportErrorKind::Proxy, TransportStage::NothingSent, why)
+        })?;
         self.connector.sockets.watch(call.cancel);
 
         let mut exchange = Exchange::new(call, self.connect_timeout, self.idle_timeout);
