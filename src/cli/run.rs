@@ -18,7 +18,7 @@ use super::exit::Exit;
 use super::progress::{Display, ProgressMode};
 use super::signals::{self, Signal};
 use super::summary::FinalReport;
-use crate::jsonl::names::{Place, Places};
+use crate::jsonl::files::{Location, RunFiles};
 use crate::sync::Mutex;
 use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Fsync, Result, Summary};
 
@@ -133,7 +133,7 @@ fn with_terms<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
 #[derive(Clone, Debug)]
 struct Report {
     console: Console,
-    places: Places,
+    places: RunFiles,
     summary: Option<PathBuf>,
     concurrency: u32,
     simulated: bool,
@@ -236,7 +236,7 @@ fn write_summary(path: Option<&Path>, summary: &Summary, exit: Exit) -> Result<(
     };
     let text = format!("{:#}\n", summary.to_json(exit.code()));
     replace(path, text.as_bytes()).map_err(|error| {
-        let name = Place::File(path.to_owned());
+        let name = Location::File(path.to_owned());
         Error::new(ErrorKind::Io, format!("--summary {name} cannot be written")).with_source(error)
     })
 }

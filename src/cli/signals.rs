@@ -95,11 +95,11 @@ pub(crate) fn stop_at_once() -> Result<()> {
 
 fn wait(time: Duration) {
     let clock = Clock::system();
-    let bell = Parker::new();
+    let parker = Parker::new();
     // Arguments are at most a year: far from the end of the clock.
     let end = clock.now() + time;
     while Instant::now() < end {
-        clock.park(&bell, Some(end));
+        clock.park(&parker, Some(end));
     }
 }
 

@@ -116,7 +116,7 @@ impl Monitor {
                 tokens: nanos(&counters.gate_tokens),
                 pause: nanos(&counters.gate_pause),
                 in_flight: nanos(&counters.gate_in_flight),
-                turn: nanos(&counters.gate_turn),
+                queue: nanos(&counters.gate_turn),
             },
             backoff: nanos(&counters.backoff),
             wire: nanos(&counters.wire),
@@ -245,7 +245,7 @@ impl Counters {
         add(&self.gate_tokens, waited.tokens);
         add(&self.gate_pause, waited.pause);
         add(&self.gate_in_flight, waited.in_flight);
-        add(&self.gate_turn, waited.turn);
+        add(&self.gate_turn, waited.queue);
     }
 
     pub(crate) fn ended(&self, how: Ending) {

@@ -93,7 +93,7 @@ pub(crate) struct Hold(Arc<Parker>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.ring();
+        self.0.unpark();
     }
 }
 
@@ -138,12 +138,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
                 .send(Some(Delivery { done, hold: None }))
                 .is_ok();
         }
-        let bell = Parker::new();
-        let hold = Some(Hold(Arc::clone(&bell)));
+        let parker = Parker::new();
+        let hold = Some(Hold(Arc::clone(&parker)));
         let wanted = self.sender.send(Some(Delivery { done, hold })).is_ok();
         if wanted && !self.gone.load(Ordering::SeqCst) {
             // Not for a time to come, so whatever clock the run goes by.
-            Clock::system().park(&bell, None);
+            Clock::system().park(&parker, None);
         }
         wanted
     }
