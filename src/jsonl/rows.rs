@@ -25,7 +25,7 @@ use crate::retry::Verdict;
 use crate::sync::Mutex;
 
 const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
-                       `force_resume` (--force-resume of the tool)";
+                       force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]

@@ -75,11 +75,11 @@ impl Changes {
             ErrorKind::Config,
             format!(
                 "input {name}: these requests have changed since they were answered:\n  {}\ngive them \
-                 other ids, keep their old answers with `force_resume`, or start anew with \
-                 `overwrite`",
+                 other ids, keep their old answers, or start anew",
                 list(lines, self.all)
             ),
         )
+        .with_settings(&["force_resume", "overwrite"])
     }
 }
 
