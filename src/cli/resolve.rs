@@ -21,7 +21,7 @@ use super::pace::Limits;
 use super::stdout;
 use super::units::Bound;
 use super::words;
-use crate::api::{check_base_url, url};
+use crate::api::{check_base_url, path};
 use crate::jsonl::names::{self, Place, Places};
 use crate::jsonl::paths::{self, LOCK, NEW, REJECTED};
 use crate::sim::{SimServer, SimSpec};
@@ -56,7 +56,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     check_prompts(run)?;
     check_pace(run)?;
     check_display(run)?;
-    url::check(&run.server.endpoint)
+    path::check_path(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
     let places = Places::resolve(&named_files(run))?;
