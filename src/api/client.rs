@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::builder::ClientBuilder;
 use super::cost::{self, TypicalOutput};
-use super::job::{Exchange, Failed, into_error};
+use super::job::{Exchange, into_error};
 use super::key::ApiKey;
 use super::provider::Provider;
 use super::reply::Reply;
 use super::request::{Chat, Request};
 use super::transport::Transport;
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{Done, Monitor, Pool, Settings};
+use crate::pool::{JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 use crate::sync::Mutex;
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
@@ -177,12 +177,7 @@ impl Client {
         let exchange = Exchange::new(self, reserve, prepare);
         match self.settings().collect(exchange, items) {
             Ok(outcomes) => outcomes
-                .map(|outcome| {
-                    let (attempts, stopped_run) = (outcome.attempts, outcome.stopped_run);
-                    outcome
-                        .result
-                        .map_err(|failure| into_error(failure, attempts, stopped_run))
-                })
+                .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -200,7 +195,7 @@ impl Client {
     pub fn for_each<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send,
-        mut done: impl FnMut(Completion),
+        mut done: impl FnMut(Outcome<Request, Reply, Error>),
     ) -> Result<()>
     where
         R: Into<Request>,
@@ -211,7 +206,7 @@ impl Client {
                 Cow::Borrowed(request)
             }),
             requests,
-            &mut |outcome| done(Completion::of(outcome)),
+            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
         )
     }
 
@@ -225,7 +220,7 @@ impl Client {
     pub fn as_completed<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<Completions>
+    ) -> Result<Outcomes<Request, Reply, Error>>
     where
         R: Into<Request> + 'static,
     {
@@ -235,7 +230,9 @@ impl Client {
             }),
             Requests(requests),
         )?;
-        Ok(Completions(Box::new(stream.map(Completion::of))))
+        Ok(Outcomes::new(
+            stream.map(|outcome| outcome.map_err(into_error)),
+        ))
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -308,8 +305,8 @@ impl Chat<&Client> {
 }
 
 #[cold]
-fn no_outcome() -> crate::Error {
-    crate::Error::new(
+fn no_outcome() -> Error {
+    Error::new(
         crate::ErrorKind::Cancelled,
         "the run broke off before this was done",
     )
@@ -328,50 +325,5 @@ where
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().map(Into::into)
-    }
-}
-
-/// How one request of a lazy input ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Completion {
-    /// Its place in the input, from 0.
-    pub index: u64,
-    /// The request; `None` only where the input's iterator itself panicked.
-    pub request: Option<Request>,
-    /// Its reply, or why there is none.
-    pub result: Result<Reply>,
-}
-
-impl Completion {
-    fn of(done: Done<Request, Reply, Failed>) -> Self {
-        let (attempts, stopped_run) = (done.attempts, done.stopped_run);
-        Self {
-            index: done.index,
-            request: done.input,
-            result: done
-                .result
-                .map_err(|failure| into_error(failure, attempts, stopped_run)),
-        }
-    }
-}
-
-/// The outcomes of [`Client::as_completed`], in the order in which they come.
-///
-/// Dropping it stops new work at once.
-#[must_use = "dropping it stops the run"]
-pub struct Completions(Box<dyn Iterator<Item = Completion> + Send>);
-
-impl Iterator for Completions {
-    type Item = Completion;
-
-    fn next(&mut self) -> Option<Completion> {
-        self.0.next()
-    }
-}
-
-impl fmt::Debug for Completions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completions").finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use crate::api::classify::record_code;
 use crate::api::{Client, Failed, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, Done, Reorder};
+use crate::pool::{Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it looks up.
 ///
@@ -44,7 +44,7 @@ pub(super) struct Writing<'p> {
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
-pub(super) type Outcome = Done<Row, Reply, Failed>;
+pub(super) type Outcome = JobOutcome<Row, Reply, Failed>;
 
 /// Failed rows, counted by what a rerun makes of them.
 #[derive(Clone, Copy, Debug, Default)]
