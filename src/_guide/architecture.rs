@@ -50,7 +50,7 @@
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
 //!    settled and its place is free, before anybody sees the result.
-//! 5. A success is delivered. A failure goes to `retry/judge.rs`, which knows the policy
+//! 5. A success is delivered. A failure goes to `retry/decide.rs`, which knows the policy
 //!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
 //!    the schedule's heap and holds no thread; given up; or the end of the run.
 //! 6. `pool/outcomes.rs`: the slot of its index. The loop begins anew with step 4 of the way there,
@@ -93,7 +93,7 @@
 //! gate cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and
-//! worker, judge and worker, table and client, model and server.
+//! worker, decider and worker, table and client, model and server.
 //!
 //! # Where new things go
 //!
@@ -103,7 +103,7 @@
 //! | header that announces a limit | `api/hints.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/allowance.rs` | a bucket beside the others |
-//! | reason to stop or to wait | `retry/verdict.rs`, `retry/judge.rs` | a verdict that says nothing of HTTP |
+//! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a source and a sink; the loop stays as it is |
 //! | line format | `jsonl/line.rs`, `jsonl/record.rs` | to be told from the others line by line |
 //! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual |

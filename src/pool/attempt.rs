@@ -12,7 +12,7 @@ use super::leader::RunShared;
 use super::monitor::{Down, Ending};
 use super::outcomes::{JobOutcome, Outcome, Sink};
 use super::schedule::{Schedule, Task};
-use crate::clock::ring;
+use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Reach, Verdict};
@@ -224,12 +224,12 @@ where
             core.schedule.retry_at(task, at);
             let resting = core.resting();
             drop(core);
-            ring(resting);
+            unpark(resting);
             return None;
         }
         let news = if held { core.resting() } else { None };
         drop(core);
-        ring(news);
+        unpark(news);
         match decision {
             Decision::OutOfTime => {
                 task.last = Some(error);

@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::clock::{Clock, Parker, ring};
+use crate::clock::{Clock, Parker, unpark};
 use crate::sync::Mutex;
 
 /// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
 pub(crate) trait Source<I>: Send {
     /// `stopped`: the run takes nothing new; what was pulled already is still given out.
-    /// `waiter` is rung at the next arrival, or at the end, if the answer is [`Pull::Empty`].
+    /// `waiter` is unparked at the next arrival, or at the end, if the answer is [`Pull::Empty`].
     fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I>;
 
     /// Whether it is certain that nothing more will come.
@@ -132,11 +132,11 @@ impl<I: Send> InputQueue<I> {
 
     /// Pulls the whole iterator through the window. This is the feeder thread.
     pub(crate) fn feed(&self, items: impl IntoIterator<Item = I>) {
-        let bell = Parker::new();
+        let parker = Parker::new();
         let end = catch_unwind(AssertUnwindSafe(|| {
             let mut items = items.into_iter();
             // Room first: what has been pulled must have a place.
-            while self.wait_for_room(&bell) {
+            while self.wait_for_room(&parker) {
                 match items.next() {
                     Some(item) => self.push(item),
                     None => break,
@@ -180,10 +180,10 @@ impl<I: Send> InputQueue<I> {
             state.end = Some(end);
             state.leader.take()
         };
-        ring(leader);
+        unpark(leader);
     }
 
-    fn wait_for_room(&self, bell: &Arc<Parker>) -> bool {
+    fn wait_for_room(&self, parker: &Arc<Parker>) -> bool {
         loop {
             {
                 let mut state = self.state.lock();
@@ -193,9 +193,9 @@ impl<I: Send> InputQueue<I> {
                 if state.has_room(self.window) {
                     return true;
                 }
-                state.feeder = Some(Arc::clone(bell));
+                state.feeder = Some(Arc::clone(parker));
             }
-            self.clock.park(bell, None);
+            self.clock.park(parker, None);
         }
     }
 
@@ -206,7 +206,7 @@ impl<I: Send> InputQueue<I> {
             state.ready.push_back(item);
             state.leader.take()
         };
-        ring(leader);
+        unpark(leader);
     }
 
     /// The consumer has taken over `count` outcomes.
@@ -216,7 +216,7 @@ impl<I: Send> InputQueue<I> {
             state.outstanding = state.outstanding.saturating_sub(count);
             state.feeder_if_low(self.window)
         };
-        ring(feeder);
+        unpark(feeder);
     }
 
     /// Pulls nothing more.
@@ -226,8 +226,8 @@ impl<I: Send> InputQueue<I> {
             state.closed = true;
             (state.feeder.take(), state.leader.take())
         };
-        ring(feeder);
-        ring(leader);
+        unpark(feeder);
+        unpark(leader);
     }
 
     /// Takes what nobody will attempt any more, with its indices.
@@ -249,7 +249,7 @@ impl<I: Send> Source<I> for Arc<InputQueue<I>> {
             state.next_index += 1;
             let feeder = state.feeder_if_low(self.window);
             drop(state);
-            ring(feeder);
+            unpark(feeder);
             return Pull::Item(index, item);
         }
         match state.end.take() {

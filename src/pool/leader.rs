@@ -21,7 +21,7 @@ use super::monitor::Monitor;
 use super::outcomes::Sink;
 use super::schedule::Schedule;
 use crate::cancel::Cancel;
-use crate::clock::{Parker, ring};
+use crate::clock::{Parker, unpark};
 use crate::limit::Limiter;
 use crate::retry::Retry;
 use crate::sync::Mutex;
@@ -62,7 +62,7 @@ pub(super) enum Leader {
     AtGate,
     /// An idle thread has been told to.
     Appointed(usize),
-    /// The leader has nothing to take to the gate and lies down; its bell.
+    /// The leader has nothing to take to the gate and lies down; its parker.
     Resting(Arc<Parker>),
 }
 
@@ -79,22 +79,22 @@ impl<'env, J: Job> RunState<'env, J> {
         }
     }
 
-    /// The bell of a leader that rests, to tell it that something has changed.
+    /// The parker of a leader that rests, to tell it that something has changed.
     pub(super) fn resting(&mut self) -> Option<Arc<Parker>> {
         match &self.leader {
-            Leader::Resting(bell) => Some(Arc::clone(bell)),
+            Leader::Resting(parker) => Some(Arc::clone(parker)),
             _ => None,
         }
     }
 
-    /// Has an idle thread take the lead, or leaves it vacant; the bell to ring.
+    /// Has an idle thread take the lead, or leaves it vacant; the parker to ring.
     fn hand_over(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
             Some((number, _)) => Leader::Appointed(number),
             None => Leader::Vacant,
         };
-        next.map(|(_, bell)| bell)
+        next.map(|(_, parker)| parker)
     }
 
     /// Lets the thread that asks go home for good, if it will not be wanted: everything has begun,
@@ -105,13 +105,13 @@ impl<'env, J: Job> RunState<'env, J> {
         spare
     }
 
-    /// Sends everybody home; the bells to ring.
+    /// Sends everybody home; the parkers to ring.
     pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
         self.ended = true;
         let resting = self.resting();
         self.idle
             .drain(..)
-            .map(|(_, bell)| bell)
+            .map(|(_, parker)| parker)
             .chain(resting)
             .collect()
     }
@@ -162,9 +162,9 @@ impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
                 return;
             }
             if !core.idle.is_empty() {
-                let bell = core.hand_over();
+                let parker = core.hand_over();
                 drop(core);
-                ring(bell);
+                unpark(parker);
                 self.held = false;
                 return;
             }
@@ -194,8 +194,8 @@ impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
 impl<'env, C: Spawner<'env>> Drop for LeaderGuard<'env, C> {
     fn drop(&mut self) {
         if self.held {
-            let bell = self.spawner.run().core.lock().hand_over();
-            ring(bell);
+            let parker = self.spawner.run().core.lock().hand_over();
+            unpark(parker);
         }
     }
 }

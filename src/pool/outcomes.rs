@@ -155,7 +155,7 @@ pub(crate) struct AckGuard(Arc<Parker>);
 
 impl Drop for AckGuard {
     fn drop(&mut self) {
-        self.0.ring();
+        self.0.unpark();
     }
 }
 
@@ -200,12 +200,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
                 }))
                 .is_ok();
         }
-        let bell = Parker::new();
-        let hold = Some(AckGuard(Arc::clone(&bell)));
+        let parker = Parker::new();
+        let hold = Some(AckGuard(Arc::clone(&parker)));
         let wanted = self.sender.send(Some(Delivery { outcome, hold })).is_ok();
         if wanted && !self.gone.load(Ordering::SeqCst) {
             // Not for a time to come, so whatever clock the run goes by.
-            Clock::system().park(&bell, None);
+            Clock::system().park(&parker, None);
         }
         wanted
     }

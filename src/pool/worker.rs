@@ -13,7 +13,7 @@ use super::job::Job;
 use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
 use super::outcomes::Sink;
 use super::schedule::{Next, Task};
-use crate::clock::{Parker, ring};
+use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
@@ -23,12 +23,12 @@ pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: u
     let run = spawner.run();
     let _counted = run.monitor.counters().thread();
     let _alarm = Alarm(run);
-    let bell = Parker::new();
-    let _listening = run.cancel.listen(&bell);
+    let parker = Parker::new();
+    let _listening = run.cancel.listen(&parker);
     let mut worker = Worker {
         spawner: &spawner,
         number,
-        bell,
+        parker,
         lead: Some(lead),
         idle: false,
         trying: false,
@@ -46,7 +46,7 @@ pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: u
 struct Worker<'w, 'env, C: Spawner<'env>> {
     spawner: &'w C,
     number: usize,
-    bell: Arc<Parker>,
+    parker: Arc<Parker>,
     lead: Option<LeaderGuard<'env, C>>,
     /// It lies down as a follower.
     idle: bool,
@@ -102,7 +102,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                 Step::OutOfTime(task) => Some(run.cut(task, out_of_time())),
                 Step::Broken { index, message } => Some(run.broken(index, message)),
                 Step::Park(until) => {
-                    run.limiter.clock().park(&self.bell, until);
+                    run.limiter.clock().park(&self.parker, until);
                     None
                 }
                 Step::Leave => return None,
@@ -132,10 +132,10 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         }
         if core.ended || core.schedule.is_over() {
             let first = !core.ended;
-            let bells = core.end();
+            let parkers = core.end();
             drop(core);
-            for bell in bells {
-                bell.ring();
+            for parker in parkers {
+                parker.unpark();
             }
             if first {
                 run.sink.end();
@@ -151,7 +151,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                 // Woken for nothing.
                 _ if self.idle => {
                     drop(core);
-                    ring(news);
+                    unpark(news);
                     return Step::Park(None);
                 }
                 Leader::Vacant => {}
@@ -168,7 +168,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                 Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
                     let step = self.lie_down(&mut core);
                     drop(core);
-                    ring(news);
+                    unpark(news);
                     return step;
                 }
             }
@@ -177,7 +177,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         if self.lead.is_some() {
             core.leader = Leader::OnTheWay;
         }
-        let step = match core.schedule.next(now, &self.bell) {
+        let step = match core.schedule.next(now, &self.parker) {
             Next::Attempt(task) => Step::Attempt(run.end_backoff(task, now)),
             Next::Abandon(task) => Step::Abandon(run.end_backoff(task, now)),
             Next::OutOfTime(task) => Step::OutOfTime(run.end_backoff(task, now)),
@@ -193,9 +193,9 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
             Step::Park(until) => {
                 // That it is over is found above, at the next look: nothing has come in between.
                 if core.schedule.is_over() {
-                    self.bell.ring();
+                    self.parker.unpark();
                 }
-                core.leader = Leader::Resting(Arc::clone(&self.bell));
+                core.leader = Leader::Resting(Arc::clone(&self.parker));
                 if self.lead.is_none() {
                     self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
@@ -204,7 +204,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
             step => step,
         };
         drop(core);
-        ring(news);
+        unpark(news);
         step
     }
 
@@ -231,7 +231,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         }
         self.idle = true;
         self.turned_away = false;
-        core.idle.push((self.number, Arc::clone(&self.bell)));
+        core.idle.push((self.number, Arc::clone(&self.parker)));
         Step::Park(None)
     }
 
@@ -267,7 +267,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                     core.schedule.give_back(task);
                     let resting = core.resting();
                     drop(core);
-                    ring(resting);
+                    unpark(resting);
                     return Ok(None);
                 }
                 self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
@@ -297,9 +297,9 @@ impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for Alarm<'_, '_, J, S
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel.cancel();
-            let bells = self.0.core.lock().end();
-            for bell in bells {
-                bell.ring();
+            let parkers = self.0.core.lock().end();
+            for parker in parkers {
+                parker.unpark();
             }
             self.0.sink.end();
         }
