@@ -10,9 +10,9 @@ use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{Done, Job, Monitor, Pool, Settings};
+use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -151,12 +151,7 @@ impl Client {
         );
         match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
-                .map(|outcome| {
-                    let (attempts, stopped_run) = (outcome.attempts, outcome.stopped_run);
-                    outcome
-                        .result
-                        .map_err(|failure| into_error(failure, attempts, stopped_run))
-                })
+                .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -174,15 +169,15 @@ impl Client {
     pub fn for_each<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send,
-        mut done: impl FnMut(Completion),
+        mut done: impl FnMut(Outcome<Request, Reply, Error>),
     ) -> Result<()>
     where
         R: Into<Request>,
     {
         let requests = Requests(requests);
         self.settings()
-            .for_each(self.job(), requests, &mut |outcome| {
-                done(Completion::of(outcome))
+            .for_each(self.job(), requests, &mut |outcome: JobOutcome<_, _, _>| {
+                done(outcome.map_err(into_error))
             })
     }
 
@@ -196,14 +191,16 @@ impl Client {
     pub fn as_completed<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<Completions>
+    ) -> Result<Outcomes<Request, Reply, Error>>
     where
         R: Into<Request> + 'static,
     {
         let stream = self
             .settings()
             .as_completed(self.job(), Requests(requests))?;
-        Ok(Completions(Box::new(stream.map(Completion::of))))
+        Ok(Outcomes::new(
+            stream.map(|outcome| outcome.map_err(into_error)),
+        ))
     }
 
     /// The job of requests that are there already.
@@ -249,8 +246,8 @@ impl Chat<&Client> {
 }
 
 #[cold]
-fn no_outcome() -> crate::Error {
-    crate::Error::new(
+fn no_outcome() -> Error {
+    Error::new(
         crate::ErrorKind::Cancelled,
         "the run broke off before this was done",
     )
@@ -269,50 +266,5 @@ where
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().map(Into::into)
-    }
-}
-
-/// How one request of a lazy input ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Completion {
-    /// Its place in the input, from 0.
-    pub index: u64,
-    /// The request; `None` only where the input's iterator itself panicked.
-    pub request: Option<Request>,
-    /// Its reply, or why there is none.
-    pub result: Result<Reply>,
-}
-
-impl Completion {
-    fn of(done: Done<Request, Reply, AttemptError>) -> Self {
-        let (attempts, stopped_run) = (done.attempts, done.stopped_run);
-        Self {
-            index: done.index,
-            request: done.input,
-            result: done
-                .result
-                .map_err(|failure| into_error(failure, attempts, stopped_run)),
-        }
-    }
-}
-
-/// The outcomes of [`Client::as_completed`], in the order in which they come.
-///
-/// Dropping it stops new work at once.
-#[must_use = "dropping it stops the run"]
-pub struct Completions(Box<dyn Iterator<Item = Completion> + Send>);
-
-impl Iterator for Completions {
-    type Item = Completion;
-
-    fn next(&mut self) -> Option<Completion> {
-        self.0.next()
-    }
-}
-
-impl fmt::Debug for Completions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completions").finish_non_exhaustive()
     }
 }

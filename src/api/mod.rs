@@ -28,7 +28,7 @@ mod usage;
 mod walk;
 
 pub use builder::ClientBuilder;
-pub use client::{Client, Completion, Completions};
+pub use client::Client;
 pub use key::ApiKey;
 pub use money::{Price, Usd};
 pub use provider::Provider;

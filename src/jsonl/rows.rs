@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::vec;
 
 use super::budget::Budget;
+use super::files::Location;
 use super::hash::LineHash;
-use super::journal::{Entry, Past, Standing, Table};
+use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
 use super::line::{Dialect, Format, RequestLine};
-use super::names::Place;
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
 use super::scan::Survey;
@@ -116,7 +116,7 @@ pub(super) struct ReadSoFar {
     failed_bad: AtomicU64,
     reached_end: AtomicBool,
     /// The places of the rows in the input, by their ids, once all are known.
-    order: Mutex<Option<Table<u64>>>,
+    order: Mutex<Option<IdTable<u64>>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -147,7 +147,7 @@ impl ReadSoFar {
     }
 
     /// The places of all rows in the input, if they were asked for and the end was reached.
-    pub(super) fn take_order(&self) -> Option<Table<u64>> {
+    pub(super) fn take_order(&self) -> Option<IdTable<u64>> {
         self.order.lock().take()
     }
 
@@ -172,16 +172,16 @@ pub(super) struct Rows {
     /// Lines that need not be read, as somebody has.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
-    order: Option<Vec<Entry<u64>>>,
+    order: Option<Vec<IdEntry<u64>>>,
     so_far: Arc<ReadSoFar>,
 }
 
 /// What an input is read with.
 pub(super) struct Reading {
-    pub(super) place: Place,
+    pub(super) place: Location,
     pub(super) source: Option<Box<dyn Read + Send>>,
     pub(super) format: Format,
-    pub(super) past: Arc<Past>,
+    pub(super) index: Arc<ResumeIndex>,
     /// Asked a line: a million rows that are done are passed over in one pull.
     pub(super) cancel: Cancel,
     /// Remember the order of all rows.
@@ -219,7 +219,7 @@ impl Rows {
         };
         while !with.cancel.is_cancelled() {
             let Some(line) = lines.next().map_err(unreadable)? else {
-                let order = self.order.take().map(Table::new);
+                let order = self.order.take().map(IdTable::new);
                 *self.so_far.order.lock() = order;
                 self.so_far.reached_end.store(true, Relaxed);
                 return Ok(None);
@@ -246,19 +246,19 @@ impl Rows {
                 return Ok(Some(row.refused("stands in an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
-                order.push(Entry::new(id, row.number));
+                order.push(IdEntry::new(id, row.number));
             }
-            let passed_over = match with.past.standing(id, row.hash) {
-                Standing::ToDo => return Ok(Some(row)),
-                Standing::Done => &self.so_far.skipped,
-                Standing::Failed => {
+            let passed_over = match with.index.status(id, row.hash) {
+                RowStatus::ToDo => return Ok(Some(row)),
+                RowStatus::Done => &self.so_far.skipped,
+                RowStatus::Failed => {
                     if self.seen.is_some() && row.request.is_err() {
                         self.so_far.failed_bad.fetch_add(1, Relaxed);
                     }
                     &self.so_far.failed
                 }
                 // Of a stream: a file has been refused for it. The rows before it are paid for.
-                Standing::Changed => return Ok(Some(row.refused(CHANGED))),
+                RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
             };
             // After a look through the input they are counted already.
             if self.seen.is_some() {
@@ -295,12 +295,12 @@ mod tests {
         survey: Option<Survey>,
     ) -> (Rows, Arc<ReadSoFar>) {
         let with = Reading {
-            place: Place::Stream,
+            place: Location::Stream,
             source: Some(Box::new(input.as_bytes())),
             format: Format::Requests {
                 endpoint: DEFAULT_ENDPOINT.to_owned(),
             },
-            past: Arc::new(Past::default()),
+            index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),
             note_order: false,
         };

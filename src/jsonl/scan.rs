@@ -9,11 +9,11 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::cores::Cores;
+use super::files::Location;
 use super::hash::LineHash;
 use super::ids::{Duplicate, Ids};
-use super::journal::{Past, Standing};
+use super::journal::{ResumeIndex, RowStatus};
 use super::line::Format;
-use super::names::Place;
 use super::reader::Lines;
 use super::sweep::{Stretch, Sweep};
 use crate::cancel::Cancel;
@@ -68,7 +68,7 @@ impl Changes {
 
     /// Why an input with changes is refused; `name` is the input's.
     #[cold]
-    pub(crate) fn refusal(&self, name: &Place) -> Error {
+    pub(crate) fn refusal(&self, name: &Location) -> Error {
         let named = self.named.iter();
         let lines = named.map(|(line, id)| format!("line {line}: {id:?}"));
         Error::new(
@@ -110,7 +110,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the lines; `name` is the file's.
-    pub(crate) fn check(&self, name: &Place) -> Result<()> {
+    pub(crate) fn check(&self, name: &Location) -> Result<()> {
         if self.duplicates.is_empty() {
             return match self.changed.all {
                 0 => Ok(()),
@@ -132,19 +132,19 @@ impl Survey {
 /// Looks through a whole input, which `place` is the name of, for what `past` leaves to do.
 ///
 /// # Errors
-/// [`ErrorKind::Cancelled`], and those of [`Place::unreadable`].
+/// [`ErrorKind::Cancelled`], and those of [`Location::unreadable`].
 pub(crate) fn scan<R: Read>(
     source: R,
-    place: &Place,
+    place: &Location,
     format: &Format,
-    past: &Past,
+    index: &ResumeIndex,
     cancel: &Cancel,
 ) -> Result<Survey> {
     let unreadable = |error| place.unreadable(error);
     let lines = Lines::open(source).map_err(unreadable)?;
     let cores = Cores::default();
     let mut whole = Part::default();
-    for part in Sweep::new(lines, &cores, |lines| Part::of(format, past, lines)) {
+    for part in Sweep::new(lines, &cores, |lines| Part::of(format, index, lines)) {
         cancel.check()?;
         whole.add(part.map_err(unreadable)?);
     }
@@ -162,15 +162,15 @@ struct Part {
 }
 
 impl Part {
-    fn of(format: &Format, past: &Past, lines: Stretch<'_>) -> Self {
+    fn of(format: &Format, index: &ResumeIndex, lines: Stretch<'_>) -> Self {
         let mut found = Self::default();
         let survey = &mut found.survey;
         for line in lines {
             let number = line.number;
             // Most lines of a rerun: to read them whole would be most of its work.
-            if past.done() > 0
+            if index.done() > 0
                 && let Some((id, hash)) = format.name(&line)
-                && past.has_answered(id, hash)
+                && index.has_answered(id, hash)
             {
                 survey.rows += 1;
                 survey.done += 1;
@@ -195,18 +195,18 @@ impl Part {
                 continue;
             };
             let id = LineHash::of(custom_id.as_bytes());
-            match past.standing(id, hash) {
-                Standing::ToDo => survey.to_do += u64::from(is_request),
-                Standing::Done => {
+            match index.status(id, hash) {
+                RowStatus::ToDo => survey.to_do += u64::from(is_request),
+                RowStatus::Done => {
                     survey.done += 1;
                     survey.pass_over(number..number + 1);
                 }
-                Standing::Failed => {
+                RowStatus::Failed => {
                     survey.failed += 1;
                     survey.failed_bad += u64::from(!is_request);
                     survey.pass_over(number..number + 1);
                 }
-                Standing::Changed => survey.changed.note(number, &custom_id),
+                RowStatus::Changed => survey.changed.note(number, &custom_id),
             }
             found.ids.note(id, number);
         }
@@ -240,17 +240,17 @@ mod tests {
         }
     }
 
-    fn place() -> Place {
-        Place::File("p.jsonl".into())
+    fn place() -> Location {
+        Location::File("p.jsonl".into())
     }
 
     fn look(file: &str) -> Survey {
-        let past = Past::default();
+        let index = ResumeIndex::default();
         scan(
             file.as_bytes(),
             &place(),
             &requests(),
-            &past,
+            &index,
             &Cancel::new(),
         )
         .unwrap()
@@ -332,8 +332,14 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let file = row("a").repeat(2);
-        let past = Past::default();
-        let ended = scan(file.as_bytes(), &Place::Stream, &requests(), &past, &cancel);
+        let index = ResumeIndex::default();
+        let ended = scan(
+            file.as_bytes(),
+            &Location::Stream,
+            &requests(),
+            &index,
+            &cancel,
+        );
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }

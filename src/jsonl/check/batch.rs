@@ -229,14 +229,16 @@ fn inputs(input: &RawValue) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::names::Place;
+    use super::super::super::files::Location;
     use super::super::Check;
     use super::*;
 
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
         let check = Check::of_requests(Some(provider));
-        let report = check.look_through(file.as_bytes(), &Place::Stream).unwrap();
+        let report = check
+            .look_through(file.as_bytes(), &Location::Stream)
+            .unwrap();
         let kinds = report.findings.by_kind().iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
     }

@@ -17,10 +17,10 @@ use std::io::Read;
 use serde_json::value::RawValue;
 
 use super::cores::Cores;
+use super::files::Location;
 use super::hash::LineHash;
 use super::ids::Ids;
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts, RequestLine};
-use super::names::Place;
 use super::object::fields;
 use super::reader::{Line, Lines};
 use super::sweep::{Stretch, Sweep};
@@ -62,8 +62,8 @@ impl Check {
     /// Looks through a whole input, which `place` is the name of.
     ///
     /// # Errors
-    /// Those of [`Place::unreadable`].
-    pub(crate) fn look_through<R: Read>(&self, source: R, place: &Place) -> Result<Report> {
+    /// Those of [`Location::unreadable`].
+    pub(crate) fn look_through<R: Read>(&self, source: R, place: &Location) -> Result<Report> {
         let unreadable = |error| place.unreadable(error);
         let rules = self.provider.map(Rules::of);
         let cores = Cores::default();
@@ -163,7 +163,9 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn look(check: &Check, file: &str) -> Report {
-        check.look_through(file.as_bytes(), &Place::Stream).unwrap()
+        check
+            .look_through(file.as_bytes(), &Location::Stream)
+            .unwrap()
     }
 
     #[test]
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_refused() {
         let check = Check::of_requests(None);
-        let refused = check.look_through(&b"\x1f\x8b\x08"[..], &Place::Stream);
+        let refused = check.look_through(&b"\x1f\x8b\x08"[..], &Location::Stream);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }
