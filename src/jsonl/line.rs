@@ -14,7 +14,7 @@ use super::hash::LineHash;
 use super::object::{Flaw, fields, first_fields, flaw};
 use super::problem::{BadLine, Problem};
 use super::reader::Line;
-use crate::api::url;
+use crate::api::path;
 
 /// Where a line without `url` goes, unless `--endpoint` says otherwise.
 pub(crate) const DEFAULT_ENDPOINT: &str = "/v1/chat/completions";
@@ -34,7 +34,7 @@ pub(crate) struct RequestLine {
     pub(crate) number: u64,
     /// The user's name for the row, unique in the file. Any text at all: never a file name.
     pub(crate) custom_id: String,
-    /// A checked path, to be [joined](url::join) to the base URL.
+    /// A checked path, to be [joined](path::join) to the base URL.
     pub(crate) path: String,
     /// The JSON object to send, byte for byte as it stood in the line.
     pub(crate) body: Box<RawValue>,
@@ -139,7 +139,7 @@ fn request(
                 Some(path) => string(path).ok_or(Problem::Url("is not a string"))?,
                 None => endpoint.to_owned(),
             };
-            url::check(&path).map_err(Problem::Url)?;
+            path::check_path(&path).map_err(Problem::Url)?;
             let body = sendable("body", body.ok_or(Problem::Missing("body"))?)?;
             (Dialect::OpenAi, path, body)
         }

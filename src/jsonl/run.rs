@@ -11,7 +11,7 @@ use super::files::{GivenFiles, Location, OpenInput, RunFiles};
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::record::RecordWriter;
-use super::rows::{Reading, Rows, SendRows};
+use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::writer::{Writer, Writing};
@@ -355,7 +355,7 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.look();
-        let job = SendRows { client, budget };
+        let job = send_rows(client.endpoint(), budget);
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {
