@@ -11,7 +11,7 @@ use super::super::cores::Cores;
 use super::super::files::{Location, RunFiles};
 use super::super::hash::LineHash;
 use super::super::readback::ReadRecord;
-use super::super::reader::{Lines, Text};
+use super::super::reader::Lines;
 use super::super::sidecars::{REJECTED_SUFFIX, companion};
 use super::super::sweep::{Stretch, Sweep};
 use super::JournalOptions;
@@ -194,10 +194,7 @@ impl Records {
         let mut found = Self::default();
         for line in lines {
             let number = line.number;
-            let text = match line.text {
-                Text::Whole(text) => Some(text),
-                Text::TooLong { .. } => None,
-            };
+            let text = line.text;
             let record = text.and_then(|text| ReadRecord::parse(text.trim_ascii()).ok());
             if !line.ended {
                 let state = match (&record, text) {
