@@ -138,15 +138,15 @@ impl Cancel {
         child
     }
 
-    /// Has `bell` rung when the flag is raised, for as long as the answer lives.
+    /// Has `parker` rung when the flag is raised, for as long as the answer lives.
     ///
     /// The caller looks at the flag after this call and before lying down.
-    pub(crate) fn listen(&self, bell: &Arc<Parker>) -> Listening<'_> {
+    pub(crate) fn listen(&self, parker: &Arc<Parker>) -> Listening<'_> {
         let id = self
             .0
             .listeners
             .lock()
-            .add(Listener::Parker(Arc::clone(bell)));
+            .add(Listener::Parker(Arc::clone(parker)));
         Listening { cancel: self, id }
     }
 
@@ -186,11 +186,11 @@ impl Shared {
         if self.state.0.fetch_max(to, Ordering::SeqCst) >= to {
             return;
         }
-        // Copied out first: bells, hooks and children take locks of their own.
+        // Copied out first: parkers, hooks and children take locks of their own.
         let listeners: Vec<Listener> = self.listeners.lock().by_id.values().cloned().collect();
         for listener in listeners {
             match listener {
-                Listener::Parker(bell) => bell.ring(),
+                Listener::Parker(parker) => parker.unpark(),
                 Listener::Hook(hook) if to == ABORTED => hook(),
                 Listener::Hook(_) => {}
                 Listener::Child(child) => {
@@ -276,10 +276,10 @@ mod tests {
         let cancel = Cancel::new();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                let bell = Parker::new();
-                let _listening = cancel.listen(&bell);
+                let parker = Parker::new();
+                let _listening = cancel.listen(&parker);
                 while !cancel.is_cancelled() {
-                    Clock::system().park(&bell, None);
+                    Clock::system().park(&parker, None);
                 }
             });
             cancel.cancel();

@@ -5,7 +5,7 @@
 //! hours of pacing, backing off and deadlines are tested without a single real wait.
 //!
 //! Every wait in this crate is a [`Parker`]: a flag with its own lock and condvar, rung by whoever
-//! has news for that one thread. A bell rung before its thread lies down is not lost, and a bell
+//! has news for that one thread. A parker rung before its thread lies down is not lost, and a parker
 //! may ring for nothing: whoever wakes looks again.
 
 use std::fmt;
@@ -65,16 +65,16 @@ impl Clock {
         }
     }
 
-    /// Lies down until `bell` is rung or `until` has come (never, if `None`), and clears the bell.
+    /// Lies down until `parker` is rung or `until` has come (never, if `None`), and clears the parker.
     ///
     /// May return for nothing: the caller looks at what it waits for again.
-    pub(crate) fn park(&self, bell: &Arc<Parker>, until: Option<Instant>) {
+    pub(crate) fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
         match &self.0 {
             Source::System => {
-                bell.wait(until);
-                bell.clear();
+                parker.wait(until);
+                parker.clear();
             }
-            Source::Virtual(time) => time.park(bell, until),
+            Source::Virtual(time) => time.park(parker, until),
         }
     }
 }
@@ -149,11 +149,11 @@ impl VirtualClock {
                 .sleepers
                 .iter()
                 .filter(|sleeper| sleeper.until.is_some_and(|until| until <= now))
-                .map(|sleeper| Arc::clone(&sleeper.bell))
+                .map(|sleeper| Arc::clone(&sleeper.parker))
                 .collect::<Vec<_>>()
         };
-        for bell in due {
-            bell.ring();
+        for parker in due {
+            parker.unpark();
         }
     }
 
@@ -166,7 +166,7 @@ impl VirtualClock {
             let next = state
                 .sleepers
                 .iter()
-                .filter(|sleeper| !sleeper.bell.is_rung())
+                .filter(|sleeper| !sleeper.parker.is_notified())
                 .filter_map(|sleeper| sleeper.until)
                 .min()?;
             next.saturating_duration_since(now)
@@ -222,36 +222,36 @@ struct VirtualState {
 
 struct Sleeper {
     id: u64,
-    bell: Arc<Parker>,
+    parker: Arc<Parker>,
     until: Option<Instant>,
 }
 
 impl Virtual {
-    fn park(&self, bell: &Arc<Parker>, until: Option<Instant>) {
+    fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
         let id = {
             let mut state = self.state.lock();
             // Looked at under the lock that `advance` takes: an instant that has come already
             // would otherwise be waited for until the next advance, which may never be.
             if until.is_some_and(|until| until <= self.origin + state.elapsed) {
-                bell.clear();
+                parker.clear();
                 return;
             }
             let id = state.next_id;
             state.next_id += 1;
             state.sleepers.push(Sleeper {
                 id,
-                bell: Arc::clone(bell),
+                parker: Arc::clone(parker),
                 until,
             });
             self.parked.notify_all();
             id
         };
-        bell.wait(None);
+        parker.wait(None);
         let mut state = self.state.lock();
         state.sleepers.retain(|sleeper| sleeper.id != id);
         // Silenced only here, under the lock of the list: silenced before, this thread would be
         // counted as parked while it is already up, and a test would move the clock under it.
-        bell.clear();
+        parker.clear();
     }
 }
 
@@ -259,22 +259,22 @@ impl VirtualState {
     fn parked(&self) -> usize {
         self.sleepers
             .iter()
-            .filter(|sleeper| !sleeper.bell.is_rung())
+            .filter(|sleeper| !sleeper.parker.is_notified())
             .count()
     }
 }
 
-/// Rings a bell, if there is one: news is found out under a lock and told after it.
-pub(crate) fn ring(bell: Option<Arc<Parker>>) {
-    if let Some(bell) = bell {
-        bell.ring();
+/// Rings a parker, if there is one: news is found out under a lock and told after it.
+pub(crate) fn unpark(parker: Option<Arc<Parker>>) {
+    if let Some(parker) = parker {
+        parker.unpark();
     }
 }
 
 /// One thread's doorbell.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    rung: Mutex<bool>,
+    notified: Mutex<bool>,
     changed: Condvar,
 }
 
@@ -284,29 +284,29 @@ impl Parker {
     }
 
     /// Wakes the thread that waits here, or the next one to lie down.
-    pub(crate) fn ring(&self) {
-        let mut rung = self.rung.lock();
-        *rung = true;
+    pub(crate) fn unpark(&self) {
+        let mut notified = self.notified.lock();
+        *notified = true;
         // Under the lock on purpose: parking_lot then moves the sleeper to the mutex's queue
         // instead of waking it into a held lock.
         self.changed.notify_one();
     }
 
-    fn is_rung(&self) -> bool {
-        *self.rung.lock()
+    fn is_notified(&self) -> bool {
+        *self.notified.lock()
     }
 
     fn clear(&self) {
-        *self.rung.lock() = false;
+        *self.notified.lock() = false;
     }
 
-    /// Returns once rung or at `until`, and leaves the bell as it is.
+    /// Returns once rung or at `until`, and leaves the parker as it is.
     fn wait(&self, until: Option<Instant>) {
-        let mut rung = self.rung.lock();
-        while !*rung {
-            rung = match until {
-                None => self.changed.wait(rung),
-                Some(until) if Instant::now() < until => self.changed.wait_until(rung, until),
+        let mut notified = self.notified.lock();
+        while !*notified {
+            notified = match until {
+                None => self.changed.wait(notified),
+                Some(until) if Instant::now() < until => self.changed.wait_until(notified, until),
                 Some(_) => break,
             };
         }
@@ -319,10 +319,10 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_bell_rung_early_is_heard() {
-        let bell = Parker::new();
-        bell.ring();
-        Clock::system().park(&bell, None);
+    fn an_unpark_before_the_park_is_not_lost() {
+        let parker = Parker::new();
+        parker.unpark();
+        Clock::system().park(&parker, None);
     }
 
     #[test]

@@ -427,7 +427,7 @@ mod turns {
             drive(&time, vec![first, second])
         });
         assert_eq!(waited[0].requests, SECOND);
-        assert_eq!(waited[1].turn, SECOND);
+        assert_eq!(waited[1].queue, SECOND);
         assert_eq!(waited[1].requests + waited[1].tokens, Duration::ZERO);
     }
 }

@@ -8,14 +8,14 @@ use std::io::{self, Read, Write};
 use serde_json::{Map, Value, json};
 
 use super::args;
+use super::config::is_prompts;
 use super::console::Console;
 use super::exit::Exit;
-use super::resolve::is_prompts;
+use super::format::{aligned, count, counted};
 use super::signals;
-use super::words::{aligned, count, counted};
 use crate::escape::printable;
 use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
-use crate::jsonl::names::{Input, Place};
+use crate::jsonl::files::{Location, OpenInput};
 use crate::{Error, ErrorKind, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
@@ -48,7 +48,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Check::of_requests(args.provider.map(Into::into))
     };
-    let place = Place::new(&args.input);
+    let place = Location::new(&args.input);
     let report = match look_through(&check, &place) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
@@ -70,10 +70,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     })
 }
 
-fn look_through(check: &Check, place: &Place) -> Result<Report> {
+fn look_through(check: &Check, place: &Location) -> Result<Report> {
     let source: Box<dyn Read> = match place.open_input()? {
-        Input::Regular(file) => Box::new(file),
-        Input::Stream(stream) => stream,
+        OpenInput::Regular(file) => Box::new(file),
+        OpenInput::Stream(stream) => stream,
     };
     check.look_through(source, place)
 }

@@ -3,21 +3,21 @@
 //! [`run`] puts a run over a file together. A request travels [`reader`] (lines of bytes, bounded)
 //! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
-//! [`names`] decides which files those are (and [`paths`] where they are), and [`scan`] looks through
-//! an input before anything is sent, in a [`sweep`] on all [`cores`]. `check` is that look for its
+//! [`files`] decides which files those are (and [`sidecars`] where they are), and [`scan`] looks through
+//! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
 //! own sake, with all there is to say.
 
 mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod cores;
+pub(crate) mod files;
 mod hash;
 mod ids;
 mod journal;
 mod line;
-pub(crate) mod names;
 mod object;
-pub(crate) mod paths;
+mod parallel;
 mod problem;
 mod readback;
 mod reader;
@@ -25,6 +25,7 @@ mod record;
 mod rows;
 mod run;
 mod scan;
+pub(crate) mod sidecars;
 mod summary;
 mod sweep;
 mod writer;

@@ -1,5 +1,6 @@
 //! The rows of a run: read lazily from the input, and the job that each of them is.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Read;
 use std::iter::Peekable;
@@ -9,23 +10,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::vec;
 
 use super::budget::Budget;
+use super::files::Location;
 use super::hash::LineHash;
-use super::journal::{Entry, Past, Standing, Table};
+use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
 use super::line::{Dialect, Format, RequestLine};
-use super::names::Place;
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
-use super::scan::Survey;
-use crate::api::{Client, Failed, Reply, Request};
+use super::scan::InputScan;
+use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::Cost;
-use crate::pool::{Attempt, Job};
-use crate::retry::Verdict;
+use crate::pool::Job;
 use crate::sync::Mutex;
 
 const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
-                       `force_resume` (--force-resume of the tool)";
+                       force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]
@@ -61,6 +60,13 @@ impl Row {
         }
     }
 
+    fn request(&self) -> Result<Cow<'_, Request>> {
+        match &self.request {
+            Ok(request) => Ok(Cow::Borrowed(request)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
     /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
     /// would say of the row that has it rightly how that one stands.
     fn refused(self, why: &'static str) -> Self {
@@ -75,57 +81,30 @@ impl Row {
     }
 }
 
-/// Sends rows; those that are none never get to the gate.
-pub(super) struct SendRows {
-    pub(super) client: Client,
-    pub(super) budget: Arc<Budget>,
-}
-
-impl Job for SendRows {
-    type Input = Row;
-    type Output = Reply;
-    type Error = Failed;
-
-    fn cost(&self, row: &Row) -> Result<Cost> {
-        match &row.request {
-            Ok(request) => Ok(self.client.reserve(request)),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    fn attempt(&self, row: &Row, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
-        let request = row.request.as_ref().map_err(|error| Failed {
-            error: error.clone(),
-            verdict: Verdict::Fail,
-            usage: None,
-        })?;
-        let outcome = self.client.attempt(request, attempt);
-        let usage = match &outcome {
+/// Sends rows; those that are none never pass the limiter.
+pub(super) fn send_rows(
+    endpoint: &Arc<Endpoint>,
+    budget: Arc<Budget>,
+) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
+    // Counted here and not where it is written down, while the permit is still held: nobody is let
+    // through in between.
+    ApiJob::new(
+        endpoint,
+        |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
+        Row::request,
+    )
+    .on_attempt(move |outcome, attempt| {
+        let usage = match outcome {
             Ok(reply) => reply.usage().or_else(|| {
-                self.budget.uncounted();
+                budget.uncounted();
                 None
             }),
             Err(failed) => failed.usage,
         };
-        // Here and not where it is written down, while the place at the gate is still taken: nobody
-        // is let through in between.
-        if usage.is_some_and(|usage| self.budget.spend(&usage)) {
+        if usage.is_some_and(|usage| budget.spend(&usage)) {
             attempt.cancel.cancel();
         }
-        outcome
-    }
-
-    fn verdict(&self, failed: &Failed) -> Verdict {
-        failed.verdict
-    }
-
-    fn possibly_billed(&self, failed: &Failed) -> bool {
-        failed.error.possibly_billed()
-    }
-
-    fn shown(&self, failed: &Failed) -> Option<Error> {
-        Some(failed.error.clone())
-    }
+    })
 }
 
 /// What the reading side has to tell while it reads, and in the end.
@@ -137,7 +116,7 @@ pub(super) struct ReadSoFar {
     failed_bad: AtomicU64,
     reached_end: AtomicBool,
     /// The places of the rows in the input, by their ids, once all are known.
-    order: Mutex<Option<Table<u64>>>,
+    order: Mutex<Option<IdTable<u64>>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -168,7 +147,7 @@ impl ReadSoFar {
     }
 
     /// The places of all rows in the input, if they were asked for and the end was reached.
-    pub(super) fn take_order(&self) -> Option<Table<u64>> {
+    pub(super) fn take_order(&self) -> Option<IdTable<u64>> {
         self.order.lock().take()
     }
 
@@ -193,16 +172,16 @@ pub(super) struct Rows {
     /// Lines that need not be read, as somebody has.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
-    order: Option<Vec<Entry<u64>>>,
+    order: Option<Vec<IdEntry<u64>>>,
     so_far: Arc<ReadSoFar>,
 }
 
 /// What an input is read with.
 pub(super) struct Reading {
-    pub(super) place: Place,
+    pub(super) place: Location,
     pub(super) source: Option<Box<dyn Read + Send>>,
     pub(super) format: Format,
-    pub(super) past: Arc<Past>,
+    pub(super) index: Arc<ResumeIndex>,
     /// Asked a line: a million rows that are done are passed over in one pull.
     pub(super) cancel: Cancel,
     /// Remember the order of all rows.
@@ -210,20 +189,20 @@ pub(super) struct Reading {
 }
 
 impl Rows {
-    /// `survey`: what a look through the whole input has found, if it can be read twice.
-    pub(super) fn new(with: Reading, survey: Option<Survey>) -> (Self, Arc<ReadSoFar>) {
+    /// `scan`: what the whole input holds, if it can be read twice.
+    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
-        let seen = survey.is_none().then(HashSet::new);
-        let survey = survey.unwrap_or_default();
-        so_far.skipped.store(survey.done, Relaxed);
-        so_far.failed.store(survey.failed, Relaxed);
-        so_far.failed_bad.store(survey.failed_bad, Relaxed);
+        let seen = scan.is_none().then(HashSet::new);
+        let scan = scan.unwrap_or_default();
+        so_far.skipped.store(scan.done, Relaxed);
+        so_far.failed.store(scan.failed, Relaxed);
+        so_far.failed_bad.store(scan.failed_bad, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
             seen,
-            passed_over: survey.passed_over.into_iter().peekable(),
+            passed_over: scan.passed_over.into_iter().peekable(),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
@@ -240,7 +219,7 @@ impl Rows {
         };
         while !with.cancel.is_cancelled() {
             let Some(line) = lines.next().map_err(unreadable)? else {
-                let order = self.order.take().map(Table::new);
+                let order = self.order.take().map(IdTable::new);
                 *self.so_far.order.lock() = order;
                 self.so_far.reached_end.store(true, Relaxed);
                 return Ok(None);
@@ -267,19 +246,19 @@ impl Rows {
                 return Ok(Some(row.refused("stands in an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
-                order.push(Entry::new(id, row.number));
+                order.push(IdEntry::new(id, row.number));
             }
-            let passed_over = match with.past.standing(id, row.hash) {
-                Standing::ToDo => return Ok(Some(row)),
-                Standing::Done => &self.so_far.skipped,
-                Standing::Failed => {
+            let passed_over = match with.index.status(id, row.hash) {
+                RowStatus::ToDo => return Ok(Some(row)),
+                RowStatus::Done => &self.so_far.skipped,
+                RowStatus::Failed => {
                     if self.seen.is_some() && row.request.is_err() {
                         self.so_far.failed_bad.fetch_add(1, Relaxed);
                     }
                     &self.so_far.failed
                 }
                 // Of a stream: a file has been refused for it. The rows before it are paid for.
-                Standing::Changed => return Ok(Some(row.refused(CHANGED))),
+                RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
             };
             // After a look through the input they are counted already.
             if self.seen.is_some() {
@@ -313,19 +292,19 @@ mod tests {
     fn rows(
         input: &'static str,
         cancel: &Cancel,
-        survey: Option<Survey>,
+        scan: Option<InputScan>,
     ) -> (Rows, Arc<ReadSoFar>) {
         let with = Reading {
-            place: Place::Stream,
+            place: Location::Stream,
             source: Some(Box::new(input.as_bytes())),
             format: Format::Requests {
                 endpoint: DEFAULT_ENDPOINT.to_owned(),
             },
-            past: Arc::new(Past::default()),
+            index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),
             note_order: false,
         };
-        Rows::new(with, survey)
+        Rows::new(with, scan)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
@@ -343,12 +322,12 @@ mod tests {
 
     #[test]
     fn lines_that_somebody_has_looked_at_are_counted_and_not_read_again() {
-        let survey = Survey {
+        let scan = InputScan {
             done: 2,
             passed_over: vec![1..2, 4..5],
-            ..Survey::default()
+            ..InputScan::default()
         };
-        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(survey));
+        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
         assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::{Budget, Terms};
-use super::journal::{Earlier, Fsync, Journal, Locks, Opening, Past, Taking};
+use super::files::{GivenFiles, Location, OpenInput, RunFiles};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
-use super::names::{Input, Named, Place, Places};
 use super::record::RecordWriter;
-use super::rows::{Reading, Rows, SendRows};
-use super::scan::{Survey, scan};
+use super::rows::{Reading, Rows, send_rows};
+use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
@@ -70,7 +70,7 @@ enum Files {
         errors: Option<PathBuf>,
     },
     #[cfg(feature = "cli")]
-    Settled(Places),
+    Settled(RunFiles),
 }
 
 impl Client {
@@ -116,7 +116,7 @@ impl FileRun<'_> {
 
     /// A run over files that have been settled already.
     #[cfg(feature = "cli")]
-    pub(crate) fn over(client: &Client, places: Places) -> Self {
+    pub(crate) fn over(client: &Client, places: RunFiles) -> Self {
         Self::with_files(client, Files::Settled(places))
     }
 
@@ -299,11 +299,11 @@ impl FileRun<'_> {
         let mut locks = Locks::take(&places, unwritten)?;
         let format = self.format();
         let mut input = places.input.open_input()?;
-        let opening = Opening {
+        let options = JournalOptions {
             overwrite: self.choices.overwrite,
             simulated: self.choices.simulated,
             repair: self.choices.repair,
-            taking: Taking {
+            policy: ResumePolicy {
                 retry_failed: self.choices.retry_failed,
                 force_resume: self.choices.force_resume,
             },
@@ -311,27 +311,27 @@ impl FileRun<'_> {
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Earlier { past, traces } = Earlier::look_back(&places, opening, &outside)?;
-        let survey = look_through(&mut input, &places.input, &format, &past, &outside)?;
-        let found = ResumeInfo::new(&past, &traces, survey.as_ref(), locks.left_in_flight());
+        let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
+        let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
+        let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
-        let note_order = self.choices.ordered && past.done() > 0;
-        let journal = Journal::open(&places, opening, &traces)?;
+        let note_order = self.choices.ordered && index.done() > 0;
+        let journal = Journal::open(&places, options, &state)?;
         locks.begin();
-        let past = Arc::new(past);
+        let index = Arc::new(index);
         let reading = Reading {
             place: places.input,
             source: Some(match input {
-                Input::Regular(file) => Box::new(file),
-                Input::Stream(stream) => stream,
+                OpenInput::Regular(file) => Box::new(file),
+                OpenInput::Stream(stream) => stream,
             }),
             format,
-            past: Arc::clone(&past),
+            index: Arc::clone(&index),
             cancel: outside.clone(),
             note_order,
         };
-        let total = survey.as_ref().map(Survey::total);
-        let (rows, so_far) = Rows::new(reading, survey);
+        let total = scan.as_ref().map(|scan| scan.rows);
+        let (rows, so_far) = Rows::new(reading, scan);
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -347,7 +347,7 @@ impl FileRun<'_> {
             order: self.choices.ordered.then(Reorder::new),
             so_far,
             budget: Arc::clone(&budget),
-            past,
+            index,
             total,
             found,
             opened,
@@ -355,7 +355,7 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.look();
-        let job = SendRows { client, budget };
+        let job = send_rows(client.endpoint(), budget);
         if total.is_some() {
             settings.for_each_here(job, rows, &mut writer)?;
         } else {
@@ -364,7 +364,7 @@ impl FileRun<'_> {
         writer.finish()
     }
 
-    fn places(&self) -> Result<Places> {
+    fn places(&self) -> Result<RunFiles> {
         match &self.files {
             #[cfg(feature = "cli")]
             Files::Settled(places) => Ok(places.clone()),
@@ -372,7 +372,7 @@ impl FileRun<'_> {
                 input,
                 output,
                 errors,
-            } => Places::resolve(&Named {
+            } => RunFiles::resolve(&GivenFiles {
                 input,
                 output: Some(output),
                 errors: errors.as_deref(),
@@ -405,19 +405,18 @@ impl fmt::Debug for FileRun<'_> {
     }
 }
 
-/// Looks through an input that can be read twice, before anything is sent.
-fn look_through(
-    input: &mut Input,
-    place: &Place,
+/// Scans an input that can be read twice.
+fn scan_input(
+    input: &mut OpenInput,
+    place: &Location,
     format: &Format,
-    past: &Past,
+    index: &ResumeIndex,
     cancel: &Cancel,
-) -> Result<Option<Survey>> {
-    let Input::Regular(file) = input else {
+) -> Result<Option<InputScan>> {
+    let OpenInput::Regular(file) = input else {
         return Ok(None);
     };
-    let survey = scan(&*file, place, format, past, cancel)?;
-    survey.check(place)?;
+    let found = scan(&*file, place, format, index, cancel)?;
     file.rewind().map_err(|error| place.unreadable(error))?;
-    Ok(Some(survey))
+    Ok(Some(found))
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::journal::{Past, Traces};
-use super::scan::Survey;
+use super::journal::{FileState, ResumeIndex};
+use super::scan::InputScan;
 use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
@@ -34,21 +34,21 @@ pub struct ResumeInfo {
 impl ResumeInfo {
     /// Nothing, if this is no run that carries on.
     pub(super) fn new(
-        past: &Past,
-        traces: &Traces,
-        survey: Option<&Survey>,
+        index: &ResumeIndex,
+        state: &FileState,
+        scan: Option<&InputScan>,
         left_in_flight: Option<u64>,
     ) -> Option<Self> {
-        if past.is_empty() && traces.torn_bytes + traces.rejected == 0 && left_in_flight.is_none() {
+        if index.is_empty() && state.torn_bytes + state.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
-        let to_do = survey.map(|survey| survey.to_do);
+        let to_do = scan.map(|scan| scan.to_do);
         Some(Self {
-            done: survey.map_or_else(|| past.done(), |survey| survey.done),
-            failed: survey.map(|survey| survey.failed),
+            done: scan.map_or_else(|| index.done(), |scan| scan.done),
+            failed: scan.map(|scan| scan.failed),
             to_do,
-            torn_bytes: traces.torn_bytes,
-            rejected: traces.rejected,
+            torn_bytes: state.torn_bytes,
+            rejected: state.rejected,
             possibly_billed: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::journal::{Ending, Journal, Past, Unwritten};
+use super::journal::{Ending, Journal, PartialWrite, ResumeIndex};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::classify::record_code;
-use crate::api::{Client, Failed, Reply, into_error};
+use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, Done, Reorder};
+use crate::pool::{Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it looks up.
 ///
@@ -36,7 +36,7 @@ pub(super) struct Writing<'p> {
     pub(super) order: Option<Reorder<Outcome>>,
     pub(super) so_far: Arc<ReadSoFar>,
     pub(super) budget: Arc<Budget>,
-    pub(super) past: Arc<Past>,
+    pub(super) index: Arc<ResumeIndex>,
     /// Rows in the input, where that is known.
     pub(super) total: Option<u64>,
     pub(super) found: Option<ResumeInfo>,
@@ -44,7 +44,7 @@ pub(super) struct Writing<'p> {
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
-pub(super) type Outcome = Done<Row, Reply, Failed>;
+pub(super) type Outcome = JobOutcome<Row, Reply, AttemptError>;
 
 /// Failed rows, counted by what a rerun makes of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +85,7 @@ pub(super) struct Writer<'p> {
     broken: Option<Error>,
 }
 
-impl Consumer<Row, Reply, Failed> for Writer<'_> {
+impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
@@ -205,7 +205,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.results, &record);
         self.succeeding += 1;
-        self.with.past.ended(row.custom_id.as_deref());
+        self.with.index.ended(row.custom_id.as_deref());
     }
 
     /// Records a failed row, unless it is left for a rerun: one that was never attempted, cancelled,
@@ -245,7 +245,7 @@ impl<'p> Writer<'p> {
         };
         self.with.records.write(&mut self.errors, &record);
         self.failing.push(error.kind());
-        self.with.past.ended(row.custom_id.as_deref());
+        self.with.index.ended(row.custom_id.as_deref());
     }
 
     /// Writes what is ready, and sees to the files.
@@ -271,7 +271,7 @@ impl<'p> Writer<'p> {
         let Some(left) = self.with.journal.answers_left() else {
             return;
         };
-        let written = self.with.past.done() + self.progress.succeeded;
+        let written = self.with.index.done() + self.progress.succeeded;
         let lost = written.saturating_sub(left);
         self.progress.lost = lost;
         self.paid_again += lost;
@@ -340,7 +340,7 @@ impl<'p> Writer<'p> {
                     journal,
                     so_far,
                     budget,
-                    past,
+                    index,
                     opened,
                     outside,
                     ..
@@ -377,7 +377,7 @@ impl<'p> Writer<'p> {
         } else {
             outside
         };
-        let closed = journal.close(&past, &ending, &cancel);
+        let closed = journal.close(&index, &ending, &cancel);
         if let Some(error) = so_far.failure() {
             return Err(error);
         }
@@ -409,7 +409,7 @@ impl<'p> Writer<'p> {
 
 /// How many of `all` these records are in their file now: each, or if the write failed the lines
 /// that it kept.
-fn written(all: usize, records: &[u8], outcome: &Result<(), Unwritten>) -> usize {
+fn written(all: usize, records: &[u8], outcome: &Result<(), PartialWrite>) -> usize {
     match outcome {
         Ok(()) => all,
         Err(unwritten) => {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::allowance::Allowance;
 use super::limiter::Limiter;
 use super::queue::Shared;
 use super::rate::Rate;
+use super::state::LimiterState;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -65,7 +65,7 @@ impl LimiterBuilder {
     /// concurrency of zero.
     pub fn build(self) -> Result<Limiter> {
         let mut allowance =
-            Allowance::new(checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?);
+            LimiterState::new(checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?);
         allowance.set_requests(with_burst(self.requests, self.burst, "request")?, 0);
         allowance.set_tokens(with_burst(self.tokens, self.token_burst, "token")?, 0);
         Ok(Limiter(Arc::new(Shared::new(allowance, self.clock))))

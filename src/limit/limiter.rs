@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::allowance::{Admission, Allowance};
 use super::bucket::Nanos;
 use super::builder::{LimiterBuilder, checked_concurrency, with_burst};
-use super::held::{self, Held};
+use super::nested::{self, Held};
 use super::permit::{Permit, Waited};
 use super::queue::{FOREVER, Shared, Ticket, Waiter, cancelled};
 use super::rate::{Cost, Rate};
+use super::state::{Admission, LimiterState};
 use crate::cancel::Cancel;
-use crate::clock::{Clock, Parker, ring};
+use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gate: at most so many requests and model tokens in any time, and so many in flight.
@@ -156,16 +156,16 @@ impl Limiter {
             }
             let id = state.next_ticket;
             state.next_ticket += 1;
-            let bell = Parker::new();
+            let parker = Parker::new();
             let waiter = Waiter {
-                bell: Arc::clone(&bell),
+                parker: Arc::clone(&parker),
                 deadline,
             };
             state.queue.insert(id, waiter);
             Ticket {
                 limiter: self,
                 id,
-                bell,
+                parker,
             }
         };
         let waited = ticket.wait(cost, deadline, cancel)?;
@@ -186,11 +186,11 @@ impl Limiter {
                 .queue
                 .values()
                 .filter(|waiter| waiter.deadline.is_some_and(|at| at < paused_until))
-                .map(|waiter| Arc::clone(&waiter.bell))
+                .map(|waiter| Arc::clone(&waiter.parker))
                 .collect()
         };
-        for bell in too_late {
-            bell.ring();
+        for parker in too_late {
+            parker.unpark();
         }
     }
 
@@ -233,14 +233,14 @@ impl Limiter {
         Ok(())
     }
 
-    fn change(&self, change: impl FnOnce(&mut Allowance, Nanos)) {
+    fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {
         let head = {
             let mut state = self.0.lock();
             let now = self.0.now();
             change(&mut state.allowance, now);
             state.head_if(|_| true)
         };
-        ring(head);
+        unpark(head);
     }
 
     /// How many may be in flight at once.
@@ -275,7 +275,7 @@ impl Limiter {
 
     /// Refuses a thread that already holds a permit of this limiter for a pool's job.
     pub(crate) fn check_nested(&self) -> Result<()> {
-        if held::is_held(self.identity()) {
+        if nested::is_held(self.identity()) {
             return Err(Error::new(
                 ErrorKind::Nested,
                 "called inside a job that already holds a permit of this limiter, which could wait \

@@ -1,21 +1,21 @@
 //! The gate: how fast, how much, how many at once.
 //!
 //! From the inside out: [`rate`] has the values, [`bucket`] the arithmetic of one limit,
-//! [`allowance`] all limits together, [`queue`] the lock and the tickets around them, [`freed`] the
+//! [`state`] all limits together, [`queue`] the lock and the tickets around them, [`freed`] the
 //! places that are given back without it, and [`limiter`] the handle that callers hold; a [`permit`]
 //! is what they get.
 
-mod allowance;
 mod bucket;
 mod builder;
 mod freed;
-mod held;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod limiter;
+mod nested;
 mod permit;
 mod queue;
 mod rate;
+mod state;
 
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};

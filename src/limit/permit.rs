@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::allowance::Why;
 use super::limiter::Limiter;
 use super::rate::Cost;
+use super::state::WaitReason;
 
 /// Leave to send one request; the place in flight is free again when it is dropped.
 ///
@@ -62,22 +62,22 @@ pub struct Waited {
     /// For a place in flight.
     pub in_flight: Duration,
     /// For others that came first.
-    pub turn: Duration,
+    pub queue: Duration,
 }
 
 impl Waited {
     /// All of it.
     pub fn total(&self) -> Duration {
-        self.requests + self.tokens + self.pause + self.in_flight + self.turn
+        self.requests + self.tokens + self.pause + self.in_flight + self.queue
     }
 
-    pub(super) fn add(&mut self, why: Option<Why>, time: Duration) {
+    pub(super) fn add(&mut self, why: Option<WaitReason>, time: Duration) {
         *match why {
-            Some(Why::Requests) => &mut self.requests,
-            Some(Why::Tokens) => &mut self.tokens,
-            Some(Why::Pause) => &mut self.pause,
-            Some(Why::InFlight) => &mut self.in_flight,
-            None => &mut self.turn,
+            Some(WaitReason::Requests) => &mut self.requests,
+            Some(WaitReason::Tokens) => &mut self.tokens,
+            Some(WaitReason::Pause) => &mut self.pause,
+            Some(WaitReason::InFlight) => &mut self.in_flight,
+            None => &mut self.queue,
         } += time;
     }
 }

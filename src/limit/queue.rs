@@ -1,4 +1,4 @@
-//! The queue at the gate: a mutex around an [`Allowance`], and tickets in front of it.
+//! The queue at the gate: a mutex around an [`LimiterState`], and tickets in front of it.
 //!
 //! `NOTES.md` beside this file has the states, the wake protocol, and why nobody starves.
 
@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::allowance::{Admission, Allowance, Why};
 use super::bucket::Nanos;
 use super::freed::{Counted, Freed};
 use super::limiter::Limiter;
 use super::permit::Waited;
 use super::rate::Cost;
+use super::state::{Admission, LimiterState, WaitReason};
 use crate::cancel::Cancel;
-use crate::clock::{Clock, Parker, ring};
+use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -26,18 +26,18 @@ pub(super) struct Shared {
 }
 
 pub(super) struct State {
-    pub(super) allowance: Allowance,
+    pub(super) allowance: LimiterState,
     /// Who waits, by ticket; the first is the head, and only the head looks at the allowance.
     pub(super) queue: BTreeMap<u64, Waiter>,
     pub(super) next_ticket: u64,
     /// What the head lay down for; `None` while it has not looked yet.
-    pub(super) head_waits_for: Option<Why>,
+    pub(super) head_waits_for: Option<WaitReason>,
     /// How many of [`Shared::freed`] the allowance knows of.
     counted: Counted,
 }
 
 pub(super) struct Waiter {
-    pub(super) bell: Arc<Parker>,
+    pub(super) parker: Arc<Parker>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -54,21 +54,21 @@ impl State {
         self.allowance.admit(cost, now)
     }
 
-    /// The bell of whoever is first.
+    /// The parker of whoever is first.
     pub(super) fn head(&self) -> Option<Arc<Parker>> {
         let head = self.queue.values().next()?;
-        Some(Arc::clone(&head.bell))
+        Some(Arc::clone(&head.parker))
     }
 
-    /// The head's bell, if news of this kind concerns what it waits for.
-    pub(super) fn head_if(&self, concerned: impl Fn(Why) -> bool) -> Option<Arc<Parker>> {
+    /// The head's parker, if news of this kind concerns what it waits for.
+    pub(super) fn head_if(&self, concerned: impl Fn(WaitReason) -> bool) -> Option<Arc<Parker>> {
         // A head that has not looked yet will see the news when it does.
         self.head_waits_for
             .filter(|&why| concerned(why))
             .and_then(|_| self.head())
     }
 
-    /// Takes a ticket out; the answer is the bell of the new head, if that changed.
+    /// Takes a ticket out; the answer is the parker of the new head, if that changed.
     pub(super) fn leave(&mut self, ticket: u64) -> Option<Arc<Parker>> {
         let was_head = self.queue.keys().next() == Some(&ticket);
         self.queue.remove(&ticket);
@@ -84,7 +84,7 @@ impl State {
 pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Shared {
-    pub(super) fn new(allowance: Allowance, clock: Clock) -> Self {
+    pub(super) fn new(allowance: LimiterState, clock: Clock) -> Self {
         Self {
             epoch: clock.now(),
             clock,
@@ -114,9 +114,9 @@ impl Shared {
             let state = self.lock();
             // Under the lock, and so before whoever is rung looks again and sets it anew.
             self.freed.unmark();
-            state.head_if(|why| why == Why::InFlight)
+            state.head_if(|why| why == WaitReason::InFlight)
         };
-        ring(head);
+        unpark(head);
     }
 
     /// Gives a place back together with the tokens that were not used, or with the debt.
@@ -128,12 +128,12 @@ impl Shared {
             self.freed.add();
             let refund = used < cost.model_tokens();
             state.head_if(|why| match why {
-                Why::InFlight => true,
-                Why::Tokens => refund,
-                Why::Requests | Why::Pause => false,
+                WaitReason::InFlight => true,
+                WaitReason::Tokens => refund,
+                WaitReason::Requests | WaitReason::Pause => false,
             })
         };
-        ring(head);
+        unpark(head);
     }
 
     pub(super) fn now(&self) -> Nanos {
@@ -142,7 +142,7 @@ impl Shared {
 
     /// The time for a look that nobody waits on. It is not read where it plays no part: reading it is
     /// half of what a limiter costs that counts places only.
-    pub(super) fn time_for(&self, allowance: &Allowance) -> Nanos {
+    pub(super) fn time_for(&self, allowance: &LimiterState) -> Nanos {
         if allowance.goes_by_time() {
             self.now()
         } else {
@@ -170,7 +170,7 @@ pub(super) fn cancelled() -> Error {
 pub(super) struct Ticket<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) id: u64,
-    pub(super) bell: Arc<Parker>,
+    pub(super) parker: Arc<Parker>,
 }
 
 impl Ticket<'_> {
@@ -181,9 +181,9 @@ impl Ticket<'_> {
         cancel: Option<&Cancel>,
     ) -> Result<Waited> {
         let shared = &self.limiter.0;
-        let _listening = cancel.map(|cancel| cancel.listen(&self.bell));
+        let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
         let mut waited = Waited::default();
-        let mut lay_down: Option<(Option<Why>, Instant)> = None;
+        let mut lay_down: Option<(Option<WaitReason>, Instant)> = None;
         loop {
             if cancel.is_some_and(Cancel::is_cancelled) {
                 return Err(cancelled());
@@ -201,11 +201,11 @@ impl Ticket<'_> {
                         Admission::Now => {
                             let next = state.leave(self.id);
                             drop(state);
-                            ring(next);
+                            unpark(next);
                             return Ok(waited);
                         }
                         Admission::At(at, why) => (Some(why), Some(shared.instant(at))),
-                        Admission::WhenFreed => (Some(Why::InFlight), None),
+                        Admission::WhenFreed => (Some(WaitReason::InFlight), None),
                     }
                 } else {
                     (None, None)
@@ -230,7 +230,7 @@ impl Ticket<'_> {
                 (until, deadline) => until.or(deadline),
             };
             debug_assert!(why.is_some() || until.is_none());
-            shared.clock.park(&self.bell, wake);
+            shared.clock.park(&self.parker, wake);
         }
     }
 }
@@ -239,6 +239,6 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         // After a grant the ticket is gone already and this finds nothing.
         let next = self.limiter.0.lock().leave(self.id);
-        ring(next);
+        unpark(next);
     }
 }

@@ -1,6 +1,6 @@
 //! What goes next: the pure heart of a run.
 //!
-//! A [`Schedule`] holds the input, the retries by due time, and the judge of failures. It knows no
+//! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
 //! thread, no lock and no clock; it is asked *now* and answers with a task, an instant, or that
 //! there is nothing to do. A retry that is due goes before new input.
 
@@ -9,10 +9,10 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::source::{Pull, Source};
+use super::input::{Pull, Source};
 use crate::clock::Parker;
 use crate::limit::Cost;
-use crate::retry::{Decision, History, Judge, Passage, Reach, Retry, Verdict};
+use crate::retry::{Decider, Decision, History, Passage, Reach, Retry, Verdict};
 
 /// One item of the input on its way through the run. It goes about in a box: it is moved often, and
 /// every frame it is moved through would otherwise hold it once more.
@@ -63,7 +63,7 @@ pub(crate) struct Schedule<'env, I, E> {
     /// Given back by threads that found somebody else at the gate.
     returned: Vec<Box<Task<I, E>>>,
     due: BinaryHeap<Due<I, E>>,
-    judge: Judge,
+    decider: Decider,
     run_deadline: Option<Instant>,
     /// Tasks handed out and not yet finished.
     out: usize,
@@ -81,16 +81,16 @@ impl<'env, I, E> Schedule<'env, I, E> {
             exhausted: false,
             returned: Vec::new(),
             due: BinaryHeap::new(),
-            judge: Judge::new(retry),
+            decider: Decider::new(retry),
             run_deadline,
             out: 0,
             stopped: false,
         }
     }
 
-    /// What to do now. `waiter` is the bell of whoever will wait if there is nothing.
+    /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        let passage = match self.judge.passage(now) {
+        let passage = match self.decider.passage(now) {
             _ if self.stopped => Passage::Free,
             Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
             Passage::WhenProbed => return self.held(None, now, waiter),
@@ -113,7 +113,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             return Next::Abandon(task);
         }
         if passage == Passage::Probe {
-            self.judge.probe_sent(task.index);
+            self.decider.probe_sent(task.index);
         }
         Next::Attempt(task)
     }
@@ -197,7 +197,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Pull::Item(index, input) => Candidate::Task(Box::new(Task {
                 index,
                 input,
-                history: self.judge.history(index, now, self.run_deadline),
+                history: self.decider.history(index, now, self.run_deadline),
                 cost: None,
                 last: None,
                 backing_off: None,
@@ -234,7 +234,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     /// A task that was not attempted after all, because somebody else is at the gate.
     pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
         self.out -= 1;
-        self.judge.probe_withdrawn(task.index);
+        self.decider.probe_withdrawn(task.index);
         self.returned.push(task);
     }
 
@@ -248,7 +248,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
         reach: Reach,
         now: Instant,
     ) -> Decision {
-        let decision = self.judge.decide(index, history, verdict, reach, now);
+        let decision = self.decider.decide(index, history, verdict, reach, now);
         if decision == Decision::Stop {
             self.stopped = true;
         }
@@ -264,9 +264,9 @@ impl<'env, I, E> Schedule<'env, I, E> {
     pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
         self.out -= 1;
         if succeeded {
-            self.judge.succeeded();
+            self.decider.succeeded();
         } else {
-            self.judge.probe_withdrawn(index);
+            self.decider.probe_withdrawn(index);
         }
     }
 
@@ -291,7 +291,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
     /// While the breaker keeps attempts back: when the next probe may go.
     pub(crate) fn next_probe(&self, now: Instant) -> Option<Instant> {
-        match self.judge.passage(now) {
+        match self.decider.passage(now) {
             Passage::Free => None,
             Passage::NotUntil(at) => Some(at),
             Passage::Probe | Passage::WhenProbed => Some(now),
@@ -328,7 +328,7 @@ impl<I, E> Eq for Due<I, E> {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::SliceSource;
+    use super::super::input::SliceSource;
     use super::*;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];

@@ -10,25 +10,25 @@ use std::time::Instant;
 
 use super::attempt::{Finished, out_of_time, run_over};
 use super::job::Job;
-use super::lead::{Core, Crew, Lead, Leader, Run};
-use super::results::Sink;
+use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
+use super::outcomes::Sink;
 use super::schedule::{Next, Task};
-use crate::clock::{Parker, ring};
+use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life: from its first lead to the end of the run.
-pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
-    let crew = lead.crew().clone();
-    let run = crew.run();
+pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: usize) {
+    let spawner = lead.spawner().clone();
+    let run = spawner.run();
     let _counted = run.monitor.counters().thread();
     let _alarm = Alarm(run);
-    let bell = Parker::new();
-    let _listening = run.cancel.listen(&bell);
+    let parker = Parker::new();
+    let _listening = run.cancel.listen(&parker);
     let mut worker = Worker {
-        crew: &crew,
+        spawner: &spawner,
         number,
-        bell,
+        parker,
         lead: Some(lead),
         idle: false,
         trying: false,
@@ -38,16 +38,16 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
     // What there is to it but the attempt is in a frame of its own, which is gone by then: thousands
     // of threads are blocked in theirs at once, and their stacks are what a run takes most of.
     while let Some((task, permit)) = worker.next(finished) {
-        finished = run.perform(task, permit);
+        finished = run.run_attempt(task, permit);
     }
 }
 
 /// One thread of a run.
-struct Worker<'w, 'env, C: Crew<'env>> {
-    crew: &'w C,
+struct Worker<'w, 'env, C: Spawner<'env>> {
+    spawner: &'w C,
     number: usize,
-    bell: Arc<Parker>,
-    lead: Option<Lead<'env, C>>,
+    parker: Arc<Parker>,
+    lead: Option<LeaderGuard<'env, C>>,
     /// It lies down as a follower.
     idle: bool,
     /// It tries the gate while somebody else has the lead.
@@ -76,19 +76,16 @@ enum Step<I, E> {
 }
 
 /// A task that may be attempted.
-type Admitted<'env, C> = (
-    Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
-    Permit,
-);
+type Admitted<'env, C> = (Box<Task<Input<'env, C>, Fault<'env, C>>>, Permit);
 
-type Input<'env, C> = <<C as Crew<'env>>::Job as Job>::Input;
-type TransportErrorKind<'env, C> = <<C as Crew<'env>>::Job as Job>::Error;
+type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
+type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
 
-impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
+impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
     /// Everything between two attempts; `None` when the thread is to go home.
     #[inline(never)]
     fn next(&mut self, mut finished: Option<Finished>) -> Option<Admitted<'env, C>> {
-        let run = self.crew.run();
+        let run = self.spawner.run();
         loop {
             finished = match self.step(finished.take()) {
                 Step::Attempt(task) => match self.admit_and_stop_trying(task) {
@@ -105,7 +102,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                 Step::OutOfTime(task) => Some(run.cut(task, out_of_time())),
                 Step::Broken { index, message } => Some(run.broken(index, message)),
                 Step::Park(until) => {
-                    run.limiter.clock().park(&self.bell, until);
+                    run.limiter.clock().park(&self.parker, until);
                     None
                 }
                 Step::Leave => return None,
@@ -114,11 +111,8 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(
-        &mut self,
-        finished: Option<Finished>,
-    ) -> Step<Input<'env, C>, TransportErrorKind<'env, C>> {
-        let run = self.crew.run();
+    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
+        let run = self.spawner.run();
         // Dropped after the lock.
         let mut _old_news = None;
         let mut core = run.core.lock();
@@ -138,10 +132,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         }
         if core.ended || core.schedule.is_over() {
             let first = !core.ended;
-            let bells = core.end();
+            let parkers = core.end();
             drop(core);
-            for bell in bells {
-                bell.ring();
+            for parker in parkers {
+                parker.unpark();
             }
             if first {
                 run.sink.end();
@@ -152,12 +146,12 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             match core.leader {
                 Leader::Appointed(appointed) if appointed == self.number => {
                     self.idle = false;
-                    self.lead = Some(Lead::taken(self.crew.clone()));
+                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
                 // Woken for nothing.
                 _ if self.idle => {
                     drop(core);
-                    ring(news);
+                    unpark(news);
                     return Step::Park(None);
                 }
                 Leader::Vacant => {}
@@ -174,7 +168,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                 Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
                     let step = self.lie_down(&mut core);
                     drop(core);
-                    ring(news);
+                    unpark(news);
                     return step;
                 }
             }
@@ -183,10 +177,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
         if self.lead.is_some() {
             core.leader = Leader::OnTheWay;
         }
-        let step = match core.schedule.next(now, &self.bell) {
-            Next::Attempt(task) => Step::Attempt(run.taken_up(task, now)),
-            Next::Abandon(task) => Step::Abandon(run.taken_up(task, now)),
-            Next::OutOfTime(task) => Step::OutOfTime(run.taken_up(task, now)),
+        let step = match core.schedule.next(now, &self.parker) {
+            Next::Attempt(task) => Step::Attempt(run.end_backoff(task, now)),
+            Next::Abandon(task) => Step::Abandon(run.end_backoff(task, now)),
+            Next::OutOfTime(task) => Step::OutOfTime(run.end_backoff(task, now)),
             Next::Broken { index, message } => Step::Broken { index, message },
             Next::At(at) => Step::Park(Some(at)),
             Next::Wait | Next::Over => Step::Park(None),
@@ -199,24 +193,24 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             Step::Park(until) => {
                 // That it is over is found above, at the next look: nothing has come in between.
                 if core.schedule.is_over() {
-                    self.bell.ring();
+                    self.parker.unpark();
                 }
-                core.leader = Leader::Resting(Arc::clone(&self.bell));
+                core.leader = Leader::Resting(Arc::clone(&self.parker));
                 if self.lead.is_none() {
-                    self.lead = Some(Lead::taken(self.crew.clone()));
+                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
                 Step::Park(until)
             }
             step => step,
         };
         drop(core);
-        ring(news);
+        unpark(news);
         step
     }
 
     fn admit_and_stop_trying(
         &mut self,
-        task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
+        task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let admitted = self.admit(task);
         self.stop_trying();
@@ -225,19 +219,19 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
     fn stop_trying(&mut self) {
         if std::mem::take(&mut self.trying) {
-            self.crew.run().trying.fetch_sub(1, Ordering::Relaxed);
+            self.spawner.run().trying.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// As a follower, unless it may go home.
-    fn lie_down<I, E>(&mut self, core: &mut Core<'env, C::Job>) -> Step<I, E> {
+    fn lie_down<I, E>(&mut self, core: &mut RunState<'env, C::Job>) -> Step<I, E> {
         self.stop_trying();
         if core.dismiss() {
             return Step::Leave;
         }
         self.idle = true;
         self.turned_away = false;
-        core.idle.push((self.number, Arc::clone(&self.bell)));
+        core.idle.push((self.number, Arc::clone(&self.parker)));
         Step::Park(None)
     }
 
@@ -245,9 +239,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     /// `None` if it was given back, since somebody else stands there; an error is the task's end.
     fn admit(
         &mut self,
-        mut task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
+        mut task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
-        let run = self.crew.run();
+        let run = self.spawner.run();
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -273,10 +267,10 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                     core.schedule.give_back(task);
                     let resting = core.resting();
                     drop(core);
-                    ring(resting);
+                    unpark(resting);
                     return Ok(None);
                 }
-                self.lead = Some(Lead::taken(self.crew.clone()));
+                self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
             }
             core.leader = Leader::AtGate;
         }
@@ -297,15 +291,15 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
 /// Ends the run if one of its threads dies of a fault of our own, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
-struct Alarm<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(&'a Run<'env, J, S>);
+struct Alarm<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(&'a RunShared<'env, J, S>);
 
 impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for Alarm<'_, '_, J, S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel.cancel();
-            let bells = self.0.core.lock().end();
-            for bell in bells {
-                bell.ring();
+            let parkers = self.0.core.lock().end();
+            for parker in parkers {
+                parker.unpark();
             }
             self.0.sink.end();
         }

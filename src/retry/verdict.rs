@@ -11,14 +11,14 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use tollgate::Verdict;
 ///
-/// fn judge(error: &std::io::Error) -> Verdict {
+/// fn classify(error: &std::io::Error) -> Verdict {
 ///     match error.kind() {
 ///         std::io::ErrorKind::ConnectionRefused => Verdict::Unreachable,
 ///         std::io::ErrorKind::TimedOut => Verdict::Retry,
 ///         _ => Verdict::Fail,
 ///     }
 /// }
-/// # assert_eq!(judge(&std::io::ErrorKind::TimedOut.into()), Verdict::Retry);
+/// # assert_eq!(classify(&std::io::ErrorKind::TimedOut.into()), Verdict::Retry);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -174,7 +174,7 @@ impl Drop for SimServer {
         for connection in open.values() {
             // Already closed by the other side, if it fails.
             let _ = connection.stream.shutdown(Shutdown::Both);
-            connection.bell.ring();
+            connection.parker.unpark();
         }
         drop(open);
         // Nothing in std ends an accept: a last connection does. It fails only where the acceptor
@@ -207,7 +207,7 @@ struct Open {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
-    bell: Arc<Parker>,
+    parker: Arc<Parker>,
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -272,7 +272,7 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let connection = Arc::new(Connection {
             stream,
-            bell: Parker::new(),
+            parker: Parker::new(),
         });
         let (id, count) = {
             let mut open = self.open.lock();
@@ -294,12 +294,12 @@ impl Shared {
     }
 
     /// Waits until `due`; false if the server stops first.
-    fn wait_until(&self, due: Instant, bell: &Arc<Parker>) -> bool {
+    fn wait_until(&self, due: Instant, parker: &Arc<Parker>) -> bool {
         while self.clock.now() < due {
             if self.open.lock().stopping {
                 return false;
             }
-            self.clock.park(bell, Some(due));
+            self.clock.park(parker, Some(due));
         }
         true
     }
@@ -357,7 +357,7 @@ fn send(
 ) -> io::Result<()> {
     let (fate, status) = (ruling.fate, answer.status);
     let write = |piece: &Piece<'_>| {
-        if shared.wait_until(arrived + piece.after, &connection.bell) {
+        if shared.wait_until(arrived + piece.after, &connection.parker) {
             (&connection.stream).write_all(piece.bytes)
         } else {
             Err(io::ErrorKind::ConnectionAborted.into())
@@ -366,7 +366,7 @@ fn send(
     let pieces = pieces(answer, ruling);
     let (before, last) = pieces.split_at(pieces.len().saturating_sub(1));
     let due = arrived + ruling.delay;
-    if before.iter().try_for_each(write).is_err() || !shared.wait_until(due, &connection.bell) {
+    if before.iter().try_for_each(write).is_err() || !shared.wait_until(due, &connection.parker) {
         shared.model.lock().unsent();
         return Err(io::ErrorKind::ConnectionAborted.into());
     }

@@ -14,12 +14,22 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::error::Failure;
-use super::layer::Sent;
 use super::{HttpRequest, TransportErrorKind, TransportStage, request};
 use crate::Cancel;
 
 thread_local! {
     static CURRENT: RefCell<Option<CallContext>> = const { RefCell::new(None) };
+}
+
+/// What became of bytes that were to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Some have gone.
+    Some,
+    /// The peer takes none for the moment, and something has arrived from it.
+    Stuck,
+    /// The peer takes no more at all, and something had arrived from it before.
+    Never,
 }
 
 /// One call under way.

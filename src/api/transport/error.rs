@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use http::Uri;
 use http::uri::Scheme;
 
-use super::context::CallContext;
 use super::{TransportError, TransportErrorKind, TransportStage};
 
 /// A call that failed, as the layer that saw it fail says it.
@@ -40,6 +38,18 @@ impl Failure {
         }
     }
 
+    /// What a broken connection means once the head of an answer has come.
+    pub(super) fn within_the_answer(self) -> Self {
+        match self.kind {
+            TransportErrorKind::Broken => Self {
+                kind: TransportErrorKind::Truncated,
+                message: "the connection broke within the answer".into(),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The failure in the terms of the seam.
     pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> TransportError {
         let origin = origin(uri);
@@ -53,57 +63,6 @@ impl Failure {
             ..TransportError::new(self.kind, stage, message)
         }
     }
-}
-
-/// What `error`, which ureq gave, means for the call of `context` to `uri`.
-#[inline(never)]
-pub(super) fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportError {
-    let stage = context.stage;
-    // An abort makes anything fail in any way.
-    let failure = if context.cancel.is_aborted() {
-        Failure::aborted()
-    } else {
-        let is_within_body = !context.awaits_head;
-        let tunnelling = context.is_tunnelling;
-        match context.failure {
-            Some(failure) if is_within_body && failure.kind == TransportErrorKind::Broken => {
-                let message = "the connection broke within the answer";
-                Failure {
-                    source: failure.source,
-                    ..Failure::new(TransportErrorKind::Truncated, message)
-                }
-            }
-            Some(failure) => failure,
-            None => of_ureq(error, stage, tunnelling),
-        }
-    };
-    failure.at(stage, uri)
-}
-
-/// What ureq itself has to complain of.
-fn of_ureq(error: ureq::Error, stage: TransportStage, is_tunnelling: bool) -> Failure {
-    use TransportErrorKind::{Broken, Protocol, Proxy, Truncated, Unsendable};
-    let (kind, message) = match &error {
-        ureq::Error::ConnectProxyFailed(why) => {
-            let message = format!("the proxy refused the connection: {why}");
-            return Failure::new(Proxy, message);
-        }
-        _ if is_tunnelling => (
-            Proxy,
-            "CONNECT through the proxy: the answer is not HTTP/1.1",
-        ),
-        ureq::Error::Io(end) if end.kind() == ErrorKind::UnexpectedEof => {
-            return if stage == TransportStage::Answering {
-                Failure::new(Truncated, "the answer ended before its end")
-            } else {
-                Failure::new(Broken, "the server closed the connection without an answer")
-            };
-        }
-        _ if stage == TransportStage::NothingSent => (Unsendable, "the request cannot be sent"),
-        ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
-        _ => (Protocol, "the answer is not HTTP/1.1"),
-    };
-    Failure::new(kind, message).because(error)
 }
 
 /// Scheme, host and port, without what may be secret: user, path and query.

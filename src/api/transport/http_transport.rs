@@ -1,6 +1,7 @@
 //! The real transport, carried by ureq.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use ureq::Agent;
 
 use super::agents::{Agents, Parts, SharedConnector};
 use super::context::{self, CallContext};
-use super::error::{Failure, explain, is_https, port};
+use super::error::{Failure, is_https, port};
 use super::proxy::{Proxies, ProxySetting};
 use super::resolver::CachingResolver;
 use super::tls::{self, TlsConnector};
@@ -130,6 +131,49 @@ fn run(
         agent.run(shown.map(|()| request.body))
     };
     response::receive(response?, request)
+}
+
+/// What `error`, which ureq gave, means for the call of `context` to `uri`.
+#[inline(never)]
+fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportError {
+    let stage = context.stage;
+    // An abort makes anything fail in any way.
+    let failure = if context.cancel.is_aborted() {
+        Failure::aborted()
+    } else {
+        match context.failure {
+            Some(failure) if !context.awaits_head => failure.within_the_answer(),
+            Some(failure) => failure,
+            None => of_ureq(error, stage, context.is_tunnelling),
+        }
+    };
+    failure.at(stage, uri)
+}
+
+/// What ureq itself has to complain of.
+fn of_ureq(error: ureq::Error, stage: TransportStage, is_tunnelling: bool) -> Failure {
+    use TransportErrorKind::{Broken, Protocol, Proxy, Truncated, Unsendable};
+    let (kind, message) = match &error {
+        ureq::Error::ConnectProxyFailed(why) => {
+            let message = format!("the proxy refused the connection: {why}");
+            return Failure::new(Proxy, message);
+        }
+        _ if is_tunnelling => (
+            Proxy,
+            "CONNECT through the proxy: the answer is not HTTP/1.1",
+        ),
+        ureq::Error::Io(end) if end.kind() == io::ErrorKind::UnexpectedEof => {
+            return if stage == TransportStage::Answering {
+                Failure::new(Truncated, "the answer ended before its end")
+            } else {
+                Failure::new(Broken, "the server closed the connection without an answer")
+            };
+        }
+        _ if stage == TransportStage::NothingSent => (Unsendable, "the request cannot be sent"),
+        ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+        _ => (Protocol, "the answer is not HTTP/1.1"),
+    };
+    Failure::new(kind, message).because(error)
 }
 
 impl Transport for HttpTransport {

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::time::Duration as Limit;
 use ureq::unversioned::transport::{Buffers, NextTimeout};
 
 use super::buffers::LentBuffers;
-use super::context::{self, fail};
+use super::context::{self, Sent, fail};
 use super::error::Failure;
 use super::{TransportErrorKind, head};
 
@@ -34,17 +34,6 @@ const fn timeout(after: Limit) -> NextTimeout {
         per_read: None,
         per_write: None,
     }
-}
-
-/// What became of bytes that were to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// Some have gone.
-    Some,
-    /// The peer takes none for the moment, and something has arrived from it.
-    Stuck,
-    /// The peer takes no more at all, and something had arrived from it before.
-    Never,
 }
 
 /// A layer of a connection.

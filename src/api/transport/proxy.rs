@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ureq::ProxyProtocol;
 
 use super::tls;
+use crate::api::path::is_loopback;
 
 /// Where proxies come from.
 ///
@@ -122,16 +123,6 @@ impl Proxies {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         is_loopback(host) || self.direct.iter().any(|entry| entry.covers(host, port))
     }
-}
-
-/// Whether `host`, a name or a bare address, is this machine itself.
-fn is_loopback(host: &str) -> bool {
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// One entry of `NO_PROXY`.

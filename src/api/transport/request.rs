@@ -61,7 +61,11 @@ pub(super) fn shown(request: &HttpRequest<'_>, uri: &Uri) -> Result<Request<()>,
     }
     for (name, value) in request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "a header's name is bad")?;
-        let value = HeaderValue::from_str(value).map_err(|_| "a header's value is bad")?;
+        let value = HeaderValue::from_str(value).ok();
+        // Other characters than visible ones of ASCII are read in many ways.
+        let value = value
+            .filter(|value| value.to_str().is_ok())
+            .ok_or("a header's value is bad")?;
         match name {
             // How long the body is, is said by whoever sends it.
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {

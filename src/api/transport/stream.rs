@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::abort::Socket;
-use super::context::{self, fail};
-use super::layer::Sent;
+use super::context::{self, Sent, fail};
 
 /// How often an upload that is stuck looks whether it has been answered.
 const STUCK: Duration = Duration::from_secs(1);

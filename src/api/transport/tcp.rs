@@ -17,9 +17,9 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 use super::TransportErrorKind;
 use super::abort::{Socket, Sockets};
 use super::buffers::{BufferPool, LentBuffers};
-use super::context::{self, fail};
+use super::context::{self, Sent, fail};
 use super::error::{Failure, origin};
-use super::layer::{self, Layer, Sent};
+use super::layer::{self, Layer};
 use super::stream::{Arrived, Stream};
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::super::line::{Dialect, RequestLine};
 use super::super::object::fields;
-use super::super::reader::{Line, Text};
+use super::super::reader::Line;
 use super::report::{Names, Report};
 use super::{Asked, Finding};
 use crate::api::Provider;
@@ -202,10 +202,7 @@ fn other(names: &Names, what: &str, whose: &str) -> Option<Finding> {
 /// A field that a run can do without.
 fn missing_field(line: Line<'_>) -> Option<&'static str> {
     const NAMES: [&str; 2] = ["method", "url"];
-    let Text::Whole(text) = line.text else {
-        return None;
-    };
-    let found = fields(str::from_utf8(text).ok()?, &NAMES).ok()?;
+    let found = fields(str::from_utf8(line.text?).ok()?, &NAMES).ok()?;
     let missing = found.values.iter().position(Option::is_none)?;
     Some(NAMES[missing])
 }
@@ -229,14 +226,16 @@ fn inputs(input: &RawValue) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::names::Place;
+    use super::super::super::files::Location;
     use super::super::Check;
     use super::*;
 
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
         let check = Check::of_requests(Some(provider));
-        let report = check.look_through(file.as_bytes(), &Place::Stream).unwrap();
+        let report = check
+            .look_through(file.as_bytes(), &Location::Stream)
+            .unwrap();
         let kinds = report.findings.by_kind().iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
     }

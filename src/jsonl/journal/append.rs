@@ -46,7 +46,7 @@ pub(super) struct Appender<M> {
 
 /// What went wrong, once and for all.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum AppendError {
     Write {
         error: io::Error,
         /// How many bytes of whole records are in the file all the same.
@@ -96,9 +96,9 @@ impl<M: Medium> Appender<M> {
 
     /// Appends whole records, in one write where the system takes them in one, so that a kill in
     /// between tears no record but the last.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), AppendError> {
         if self.broken {
-            return Err(Fault::Write {
+            return Err(AppendError::Write {
                 error: io::Error::other("it could not be written to before"),
                 kept: 0,
                 torn: false,
@@ -107,7 +107,7 @@ impl<M: Medium> Appender<M> {
         if let Err(error) = self.medium.write_all(records) {
             self.broken = true;
             let kept = self.cut_back(records);
-            return Err(Fault::Write {
+            return Err(AppendError::Write {
                 error,
                 torn: kept.is_err(),
                 kept: kept.unwrap_or_default(),
@@ -143,7 +143,7 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Brings to the disk what has waited for long enough.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Fault> {
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), AppendError> {
         match (self.fsync, self.unsynced) {
             (Fsync::Interval(most), Some(since)) if now.duration_since(since) >= most => {
                 self.sync()
@@ -153,21 +153,21 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Brings everything to the disk, unless that is not asked for.
-    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+    pub(super) fn finish(&mut self) -> Result<(), AppendError> {
         match self.fsync {
             Fsync::None => Ok(()),
             Fsync::Interval(_) | Fsync::Always => self.sync(),
         }
     }
 
-    fn sync(&mut self) -> Result<(), Fault> {
+    fn sync(&mut self) -> Result<(), AppendError> {
         if self.broken || self.unsynced.is_none() {
             return Ok(());
         }
         self.unsynced = None;
         self.medium.sync().map_err(|error| {
             self.broken = true;
-            Fault::Sync(error)
+            AppendError::Sync(error)
         })
     }
 }
@@ -263,7 +263,7 @@ mod tests {
             let mut file = on(disk, Fsync::Always);
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
-            let Err(Fault::Write {
+            let Err(AppendError::Write {
                 error,
                 kept: 0,
                 torn: false,
@@ -293,7 +293,7 @@ mod tests {
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
             let fault = file.append(b"next\nthird\nlast\n", now).unwrap_err();
-            let Fault::Write { kept: told, .. } = fault else {
+            let AppendError::Write { kept: told, .. } = fault else {
                 panic!("{fault:?}")
             };
             assert_eq!(told, kept, "{taken}");
@@ -312,7 +312,7 @@ mod tests {
         };
         let mut file = on(disk, Fsync::None);
         let fault = file.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(matches!(fault, Fault::Write { torn: true, .. }));
+        assert!(matches!(fault, AppendError::Write { torn: true, .. }));
         assert_eq!(held(&file), "rec");
     }
 
@@ -368,7 +368,7 @@ mod tests {
             let written = file.append(b"record\n", start);
             let later = start + SECOND;
             let fault = written.and_then(|()| file.tick(later)).unwrap_err();
-            assert!(matches!(fault, Fault::Sync(_)));
+            assert!(matches!(fault, AppendError::Sync(_)));
             file.append(b"more\n", later).unwrap_err();
             file.tick(later + SECOND).unwrap();
             file.finish().unwrap();
@@ -386,7 +386,7 @@ mod tests {
         let mut pipe = Appender::new(disk, None, Fsync::Always);
         pipe.append(b"ok\n", Instant::now()).unwrap();
         let fault = pipe.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(matches!(fault, Fault::Write { torn: false, .. }));
+        assert!(matches!(fault, AppendError::Write { torn: false, .. }));
         pipe.finish().unwrap();
         assert_eq!(held(&pipe), "ok\nre");
         assert_eq!(*pipe.medium.syncs.borrow(), 0);

@@ -12,8 +12,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::super::names::{Place, Places};
-use super::super::paths::{LOCK, companion};
+use super::super::files::{Location, RunFiles};
+use super::super::sidecars::{LOCK_SUFFIX, companion};
 use super::identity::{is_still, same_file};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,14 +34,16 @@ impl Locks {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if another run holds one, or what is there is no lock, naming both.
-    pub(crate) fn take(places: &Places, in_flight: usize) -> Result<Self> {
-        let take = |place: &Place, role, setting| match place {
-            Place::File(path) if may_be_locked(path) => Lock::take(path, role, setting, in_flight),
-            Place::File(_) | Place::Stream => Ok(None),
+    pub(crate) fn take(places: &RunFiles, in_flight: usize) -> Result<Self> {
+        let take = |place: &Location, role, setting| match place {
+            Location::File(path) if may_be_locked(path) => {
+                Lock::take(path, role, setting, in_flight)
+            }
+            Location::File(_) | Location::Stream => Ok(None),
         };
         Ok(Self {
-            output: take(&places.output, "output", "`output`")?,
-            errors: take(&places.errors, "errors file", "`errors`")?,
+            output: take(&places.output, "output", &["output"])?,
+            errors: take(&places.errors, "errors file", &["errors"])?,
         })
     }
 
@@ -72,17 +74,17 @@ struct Lock {
     path: PathBuf,
     file: File,
     /// What a run that was killed left in it.
-    left: Option<Left>,
+    left: Option<DeadRun>,
     begun: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Left {
+struct DeadRun {
     text: String,
     in_flight: u64,
 }
 
-enum Tried {
+enum LockAttempt {
     Held(File),
     /// Another run has taken it away in between.
     Gone,
@@ -92,20 +94,26 @@ enum Tried {
 
 impl Lock {
     /// `None` where the system cannot lock.
-    fn take(path: &Path, role: &str, setting: &str, in_flight: usize) -> Result<Option<Self>> {
-        let shown = Place::File(path.to_owned());
-        let lock = companion(path, LOCK);
-        let lock_shown = Place::File(lock.clone());
+    fn take(
+        path: &Path,
+        role: &str,
+        setting: &'static [&'static str],
+        in_flight: usize,
+    ) -> Result<Option<Self>> {
+        let shown = Location::File(path.to_owned());
+        let lock = companion(path, LOCK_SUFFIX);
+        let lock_shown = Location::File(lock.clone());
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another ({setting})"
+                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another"
             ))
+            .with_settings(setting)
             .with_source(error)
         };
         for _ in 0..TRIES {
             match try_lock(&lock).map_err(unusable)? {
-                Tried::Gone => {}
-                Tried::HeldBy(holder) => {
+                LockAttempt::Gone => {}
+                LockAttempt::HeldBy(holder) => {
                     let mut by = "another process".to_owned();
                     if let Some(id) = holder {
                         by.clear();
@@ -113,17 +121,18 @@ impl Lock {
                     }
                     return Err(config(format!(
                         "{role} {shown} is being written by {by} (lock {lock_shown}): wait for it, \
-                         or name another ({setting})"
-                    )));
+                         or name another"
+                    ))
+                    .with_settings(setting));
                 }
-                Tried::Unsupported(error) => {
+                LockAttempt::Unsupported(error) => {
                     log::warn!(
                         "{role} {shown} cannot be locked here ({error}): see to it that no second \
                          run writes to it"
                     );
                     return Ok(None);
                 }
-                Tried::Held(mut file) => {
+                LockAttempt::Held(mut file) => {
                     let left = read_left(&mut file).map_err(unusable)?;
                     let mut lock = Self {
                         path: lock,
@@ -138,9 +147,9 @@ impl Lock {
             }
         }
         Err(config(format!(
-            "the lock {lock_shown} keeps changing hands: run again, or name another {role} \
-             ({setting})"
-        )))
+            "the lock {lock_shown} keeps changing hands: run again, or name another {role}"
+        ))
+        .with_settings(setting))
     }
 
     /// In one write and without emptying it first: a kill in between leaves the one or the other.
@@ -167,7 +176,7 @@ impl Drop for Lock {
     }
 }
 
-fn try_lock(path: &Path) -> io::Result<Tried> {
+fn try_lock(path: &Path) -> io::Result<LockAttempt> {
     let made = OpenOptions::new()
         .read(true)
         .write(true)
@@ -177,20 +186,20 @@ fn try_lock(path: &Path) -> io::Result<Tried> {
         Ok(file) => (file, true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match open(path)? {
             Some(file) => (file, false),
-            None => return Ok(Tried::Gone),
+            None => return Ok(LockAttempt::Gone),
         },
         Err(error) => return Err(error),
     };
     match file.try_lock() {
         // Whoever held it before has removed it on leaving, and a third may hold another of its name.
-        Ok(()) if !is_still(path, &file)? => Ok(Tried::Gone),
-        Ok(()) => Ok(Tried::Held(file)),
-        Err(TryLockError::WouldBlock) => Ok(Tried::HeldBy(holder(file))),
+        Ok(()) if !is_still(path, &file)? => Ok(LockAttempt::Gone),
+        Ok(()) => Ok(LockAttempt::Held(file)),
+        Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldBy(holder(file))),
         Err(TryLockError::Error(error)) => {
             if is_new {
                 fs::remove_file(path)?;
             }
-            Ok(Tried::Unsupported(error))
+            Ok(LockAttempt::Unsupported(error))
         }
     }
 }
@@ -241,7 +250,7 @@ fn holder(mut file: File) -> Option<u32> {
 }
 
 /// What an earlier run has left in a lock that is held now.
-fn read_left(file: &mut File) -> io::Result<Option<Left>> {
+fn read_left(file: &mut File) -> io::Result<Option<DeadRun>> {
     let text = read(file)?;
     // Of a lock that was made and not yet written, or came to nothing with the power.
     if text.bytes().all(|byte| byte == 0) {
@@ -249,7 +258,7 @@ fn read_left(file: &mut File) -> io::Result<Option<Left>> {
     }
     let (_, in_flight) =
         parse(&text).ok_or_else(|| io::Error::other("that holds something else: move it away"))?;
-    Ok(Some(Left { text, in_flight }))
+    Ok(Some(DeadRun { text, in_flight }))
 }
 
 #[cold]
@@ -262,10 +271,10 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn places(folder: &TempDir) -> Places {
-        let file = |name| Place::File(folder.path().join(name));
-        Places {
-            input: Place::Stream,
+    fn places(folder: &TempDir) -> RunFiles {
+        let file = |name| Location::File(folder.path().join(name));
+        RunFiles {
+            input: Location::Stream,
             output: file("o.jsonl"),
             errors: file("e.jsonl"),
         }
@@ -297,8 +306,8 @@ mod tests {
         assert_eq!(told, format!("{id}\n20 in flight at most\n"));
         let by = format!("by process {id} ");
         refused(&folder, &["output", &by, "o.jsonl.lock", "`output`"]);
-        let errors_only = Places {
-            output: Place::Stream,
+        let errors_only = RunFiles {
+            output: Location::Stream,
             ..places(&folder)
         };
         let error = Locks::take(&errors_only, 1).unwrap_err().to_string();
@@ -371,9 +380,9 @@ mod tests {
             assert_eq!(names(&folder), 2, "{target}");
         }
         let folder = TempDir::new().unwrap();
-        let by_link = Places {
-            output: Place::File(folder.path().join("link")),
-            errors: Place::Stream,
+        let by_link = RunFiles {
+            output: Location::File(folder.path().join("link")),
+            errors: Location::Stream,
             ..places(&folder)
         };
         // To a file that is yet to be made, and to one that is there.
@@ -403,9 +412,9 @@ mod tests {
     #[test]
     fn streams_and_devices_are_not_locked() {
         let folder = TempDir::new().unwrap();
-        let devices = Places {
-            output: Place::File("/dev/null".into()),
-            errors: Place::Stream,
+        let devices = RunFiles {
+            output: Location::File("/dev/null".into()),
+            errors: Location::Stream,
             ..places(&folder)
         };
         let locks = Locks::take(&devices, 1).unwrap();

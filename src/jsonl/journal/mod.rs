@@ -12,13 +12,13 @@
 )]
 
 mod append;
+mod atomic_file;
 mod fsync;
 mod identity;
 mod lock;
-mod look_back;
-mod past;
+mod recover;
 mod repair;
-mod rewrite;
+mod resume_index;
 mod settle;
 mod table;
 mod target;
@@ -29,28 +29,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::settle::{StillFailed, settle_errors, settle_output};
-use self::target::{Named, Opened, Target, failed};
-use super::names::{Place, Places};
+use self::target::{FileSpec, OpenFile, Target, failed};
+use super::files::{Location, RunFiles};
 use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
-pub(super) use self::look_back::{Earlier, Traces};
-pub(super) use self::past::{Past, Standing, Taking};
-pub(super) use self::table::{Entry, Table};
-pub(super) use self::target::Unwritten;
+pub(super) use self::recover::{FileState, Recovered};
+pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
+pub(super) use self::table::{IdEntry, IdTable};
+pub(super) use self::target::PartialWrite;
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opening {
+pub(super) struct JournalOptions {
     /// Begin anew, whatever is there.
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
     /// Lines that are no records are moved aside.
     pub(super) repair: bool,
-    pub(super) taking: Taking,
+    pub(super) policy: ResumePolicy,
     pub(super) fsync: Fsync,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Ending {
     /// All rows of the input have been met: what failed and is none of them is forgotten.
     pub(super) whole_input: bool,
     /// The rows' places in the input, for an output that is to be in its order.
-    pub(super) order: Option<Table<u64>>,
+    pub(super) order: Option<IdTable<u64>>,
 }
 
 impl Journal {
@@ -79,39 +79,43 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Config`] for a file that cannot be opened, and
     /// [`ErrorKind::Io`].
-    pub(super) fn open(places: &Places, opening: Opening, traces: &Traces) -> Result<Self> {
+    pub(super) fn open(
+        places: &RunFiles,
+        options: JournalOptions,
+        state: &FileState,
+    ) -> Result<Self> {
         let now = Instant::now();
-        let named = |path: &Path, role| Named {
+        let named = |path: &Path, role| FileSpec {
             path: path.to_owned(),
             role,
-            fsync: opening.fsync,
+            fsync: options.fsync,
         };
         let output = match &places.output {
-            Place::Stream => Target::Stdout,
-            Place::File(path) => {
-                if opening.overwrite {
+            Location::Stream => Target::Stdout,
+            Location::File(path) => {
+                if options.overwrite {
                     empty(path)?;
                 }
-                let mut output = Opened::open(named(path, "output"), now, ErrorKind::Config)?;
-                if let Some(tail) = traces.tail {
+                let mut output = OpenFile::open(named(path, "output"), now, ErrorKind::Config)?;
+                if let Some(tail) = state.tail {
                     output.mend(tail, now)?;
                 }
                 Target::File(output)
             }
         };
         let errors = match &places.errors {
-            Place::Stream if matches!(output, Target::Stdout) => Target::Shared,
-            Place::Stream => Target::Stdout,
-            Place::File(path) if traces.old_errors > 0 => {
+            Location::Stream if matches!(output, Target::Stdout) => Target::Shared,
+            Location::Stream => Target::Stdout,
+            Location::File(path) if state.old_errors > 0 => {
                 let named = named(path, "errors file");
-                let mut errors = Opened::open(named, now, ErrorKind::Config)?;
+                let mut errors = OpenFile::open(named, now, ErrorKind::Config)?;
                 errors.end_last_line(now)?;
                 Target::File(errors)
             }
-            Place::File(path) => {
+            Location::File(path) => {
                 // A fresh run: what is left of an older one says nothing about this.
-                if !traces.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-                    if !opening.overwrite {
+                if !state.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+                    if !options.overwrite {
                         log::warn!(
                             "errors file {path:?} was left by a run with another output, and begins anew"
                         );
@@ -124,8 +128,8 @@ impl Journal {
         Ok(Self {
             output,
             errors,
-            old_errors: traces.old_errors,
-            untidy: traces.untidy,
+            old_errors: state.old_errors,
+            untidy: state.untidy,
         })
     }
 
@@ -133,7 +137,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Io`], once and for all.
-    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+    pub(super) fn write_results(
+        &mut self,
+        records: &[u8],
+        now: Instant,
+    ) -> Result<(), PartialWrite> {
         self.output.append(records, now)
     }
 
@@ -141,7 +149,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Io`], once and for all.
-    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+    pub(super) fn write_errors(
+        &mut self,
+        records: &[u8],
+        now: Instant,
+    ) -> Result<(), PartialWrite> {
         match self.errors {
             Target::Shared => self.output.append(records, now),
             _ => self.errors.append(records, now),
@@ -170,7 +182,7 @@ impl Journal {
     /// How many rows the output answers that is there by its name now, after another program has
     /// meddled with it.
     pub(super) fn answers_left(&self) -> Option<u64> {
-        self.output.meddled_with().map(look_back::answers)
+        self.output.meddled_with().map(recover::answers)
     }
 
     /// Brings both files to what they are to be in the end: the output to the successes, each once,
@@ -179,13 +191,13 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Io`], and [`ErrorKind::Cancelled`] for an output that is left as it was; the
     /// records themselves are written by then.
-    pub(super) fn close(self, past: &Past, ending: &Ending, cancel: &Cancel) -> Result<()> {
+    pub(super) fn close(self, index: &ResumeIndex, ending: &Ending, cancel: &Cancel) -> Result<()> {
         // What the disk did not take once is for the next run to put right.
         if self.output.is_broken() || self.errors.is_broken() {
             return Ok(());
         }
         let still = StillFailed {
-            past,
+            index,
             whole_input: ending.whole_input,
         };
         let output = self.output.regular().map(Path::to_owned);
@@ -195,7 +207,7 @@ impl Journal {
         {
             let untidy = output.as_deref().filter(|_| self.untidy);
             settle_errors(errors, self.old_errors, untidy, still)?;
-            let forgotten = past.not_met();
+            let forgotten = index.not_met();
             if ending.whole_input && forgotten > 0 {
                 log::warn!(
                     "errors file {errors:?} is for the rows of this input: {forgotten} failed before \

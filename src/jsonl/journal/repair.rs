@@ -8,14 +8,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::super::paths::{REJECTED, companion};
-use super::rewrite::Rewrite;
+use super::super::sidecars::{REJECTED_SUFFIX, companion};
+use super::atomic_file::AtomicFile;
 use super::target::{ends_a_line, failed, sync_folder};
 use crate::error::Result;
 
 /// Moves the lines that start at `offsets`, in their order, to the file's `.rejected`.
 pub(super) fn move_aside(path: &Path, offsets: &[u64]) -> Result<()> {
-    let rejected = companion(path, REJECTED);
+    let rejected = companion(path, REJECTED_SUFFIX);
     let append =
         set_aside(path, offsets, &rejected).map_err(|error| failed("write to", &rejected, error));
     append?;
@@ -48,7 +48,7 @@ fn set_aside(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
 
 fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
     let mut source = BufReader::new(File::open(path)?);
-    let mut fresh = Rewrite::begin(path)?;
+    let mut fresh = AtomicFile::begin(path)?;
     let mut at = 0;
     for &offset in offsets {
         io::copy(&mut source.by_ref().take(offset - at), &mut fresh)?;

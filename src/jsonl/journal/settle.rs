@@ -11,12 +11,12 @@ use std::path::Path;
 
 use super::super::hash::LineHash;
 use super::super::readback::ReadRecord;
-use super::super::reader::{Lines, Text};
+use super::super::reader::Lines;
 use super::super::sweep::Stretch;
-use super::look_back::{MAX_RECORD, sweep};
-use super::past::{Book, Past};
-use super::rewrite::Rewrite;
-use super::table::{Entry, Table};
+use super::atomic_file::AtomicFile;
+use super::recover::{MAX_RECORD, sweep};
+use super::resume_index::{RecordFile, ResumeIndex};
+use super::table::{IdEntry, IdTable};
 use super::target::failed;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -28,17 +28,17 @@ const BLOCK: usize = 16 << 10;
 /// Which records of failures say how things are, among those that were there before.
 #[derive(Clone, Copy)]
 pub(super) struct StillFailed<'p> {
-    pub(super) past: &'p Past,
+    pub(super) index: &'p ResumeIndex,
     /// Whether all rows of the input have been met.
     pub(super) whole_input: bool,
 }
 
 impl StillFailed<'_> {
-    fn holds(self, record: &ReadRecord, file: Book, offset: u64) -> bool {
+    fn holds(self, record: &ReadRecord, file: RecordFile, offset: u64) -> bool {
         // Without an id a row cannot be known again: its line is read by this run, too.
         record.custom_id.as_ref().is_some_and(|id| {
             let id = LineHash::of(id.as_bytes());
-            self.past.stands(id, file, offset, self.whole_input)
+            self.index.stands(id, file, offset, self.whole_input)
         })
     }
 }
@@ -53,13 +53,13 @@ pub(super) fn settle_errors(
     still: StillFailed<'_>,
 ) -> Result<()> {
     let unwritable = |error| failed("rewrite the errors file", path, error);
-    let mut fresh = Rewrite::begin(path).map_err(unwritable)?;
+    let mut fresh = AtomicFile::begin(path).map_err(unwritable)?;
     let mut kept = false;
     if let Some(output) = output {
-        kept |= copy_failures(output, Book::Output, u64::MAX, still, &mut fresh)
+        kept |= copy_failures(output, RecordFile::Output, u64::MAX, still, &mut fresh)
             .map_err(|error| failed("read back", output, error))?;
     }
-    kept |= copy_failures(path, Book::Errors, old, still, &mut fresh).map_err(unwritable)?;
+    kept |= copy_failures(path, RecordFile::Errors, old, still, &mut fresh).map_err(unwritable)?;
     if kept {
         return fresh.put().map_err(unwritable);
     }
@@ -73,10 +73,10 @@ pub(super) fn settle_errors(
 /// Whether there were any.
 fn copy_failures(
     path: &Path,
-    file: Book,
+    file: RecordFile,
     old: u64,
     still: StillFailed<'_>,
-    to: &mut Rewrite,
+    to: &mut AtomicFile,
 ) -> io::Result<bool> {
     let source = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -85,7 +85,7 @@ fn copy_failures(
     let mut lines = Lines::of_anything(source, MAX_RECORD)?;
     let mut kept = false;
     while let Some(line) = lines.next()? {
-        let Text::Whole(text) = line.text else {
+        let Some(text) = line.text else {
             continue;
         };
         let stands = |record: ReadRecord| !record.done && still.holds(&record, file, line.offset);
@@ -113,7 +113,7 @@ fn copy_failures(
 /// [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(super) fn settle_output(
     path: &Path,
-    order: Option<&Table<u64>>,
+    order: Option<&IdTable<u64>>,
     staying: Option<StillFailed<'_>>,
     cancel: &Cancel,
 ) -> Result<()> {
@@ -127,13 +127,13 @@ pub(super) fn settle_output(
         Ok(true)
     })?;
     let all = lines.len();
-    let lines = Table::new(lines);
+    let lines = IdTable::new(lines);
     settled &= lines.len() == all;
-    let place = |line: &Entry<Line>| match order {
+    let place = |line: &IdEntry<LineSpan>| match order {
         Some(order) => order.value_of(line).unwrap_or(u64::MAX),
         None => 0,
     };
-    let mut lines: Vec<(u64, Line)> = lines
+    let mut lines: Vec<(u64, LineSpan)> = lines
         .into_entries()
         .map(|entry| (place(&entry), entry.value))
         .collect();
@@ -150,23 +150,27 @@ pub(super) fn settle_output(
 
 /// A line of the output, by where it starts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Line {
+struct LineSpan {
     offset: u64,
     /// Without its end.
     length: u64,
 }
 
 /// The lines that may be left of some, and whether those are all.
-fn lines_left(stretch: Stretch<'_>, staying: Option<StillFailed<'_>>) -> (Vec<Entry<Line>>, bool) {
+fn lines_left(
+    stretch: Stretch<'_>,
+    staying: Option<StillFailed<'_>>,
+) -> (Vec<IdEntry<LineSpan>>, bool) {
     let (mut left, mut all_of_them) = (Vec::new(), true);
     for line in stretch {
-        let Text::Whole(text) = line.text else {
+        let Some(text) = line.text else {
             all_of_them = false;
             continue;
         };
         let record = ReadRecord::parse(text.trim_ascii()).ok();
         let stays = record.as_ref().is_none_or(|record| {
-            let holds = |still: StillFailed<'_>| still.holds(record, Book::Output, line.offset);
+            let holds =
+                |still: StillFailed<'_>| still.holds(record, RecordFile::Output, line.offset);
             record.done || staying.is_some_and(holds)
         });
         if !stays {
@@ -176,18 +180,18 @@ fn lines_left(stretch: Stretch<'_>, staying: Option<StillFailed<'_>>) -> (Vec<En
         // What has no id is known by all that it says.
         let id = record.and_then(|record| record.custom_id);
         let id = LineHash::of(id.as_ref().map_or(text, |id| id.as_bytes()));
-        let place = Line {
+        let place = LineSpan {
             offset: line.offset,
             length: text.len() as u64,
         };
-        left.push(Entry::new(id, place));
+        left.push(IdEntry::new(id, place));
     }
     (left, all_of_them)
 }
 
-fn copy_lines(path: &Path, lines: impl Iterator<Item = Line>) -> io::Result<Rewrite> {
+fn copy_lines(path: &Path, lines: impl Iterator<Item = LineSpan>) -> io::Result<AtomicFile> {
     let mut source = BufReader::with_capacity(BLOCK, File::open(path)?);
-    let mut fresh = Rewrite::begin(path)?;
+    let mut fresh = AtomicFile::begin(path)?;
     let mut at = 0_u64;
     for line in lines {
         // Keeps what is in the buffer, unlike a seek.
@@ -216,8 +220,8 @@ mod tests {
         };
         let (a, b) = (record("a"), record("b"));
         fs::write(&path, b.clone() + &a).unwrap();
-        let place = |id: &str, place| Entry::new(LineHash::of(id.as_bytes()), place);
-        let order = Table::new(vec![place("a", 1), place("b", 2)]);
+        let place = |id: &str, place| IdEntry::new(LineHash::of(id.as_bytes()), place);
+        let order = IdTable::new(vec![place("a", 1), place("b", 2)]);
         let cancel = Cancel::new();
         cancel.cancel();
         let error = settle_output(&path, Some(&order), None, &cancel).unwrap_err();

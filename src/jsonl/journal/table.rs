@@ -9,12 +9,12 @@ use super::super::hash::LineHash;
 
 /// An id and what there is to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Entry<V> {
+pub(in super::super) struct IdEntry<V> {
     id: (u64, u64),
     pub(super) value: V,
 }
 
-impl<V> Entry<V> {
+impl<V> IdEntry<V> {
     pub(in super::super) fn new(id: LineHash, value: V) -> Self {
         Self {
             id: id.halves(),
@@ -25,17 +25,17 @@ impl<V> Entry<V> {
 
 /// Entries by their id, each once.
 #[derive(Debug)]
-pub(in super::super) struct Table<V>(Vec<Entry<V>>);
+pub(in super::super) struct IdTable<V>(Vec<IdEntry<V>>);
 
-impl<V> Default for Table<V> {
+impl<V> Default for IdTable<V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> IdTable<V> {
     /// Of several entries with one id the last holds.
-    pub(in super::super) fn new(mut entries: Vec<Entry<V>>) -> Self {
+    pub(in super::super) fn new(mut entries: Vec<IdEntry<V>>) -> Self {
         // Stable: what comes later stays behind.
         entries.sort_by_key(|entry| entry.id);
         entries.dedup_by(|later, kept| {
@@ -49,7 +49,7 @@ impl<V: Copy> Table<V> {
     }
 
     /// Keeps the entries that `keep` holds for.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry<V>) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&IdEntry<V>) -> bool) {
         self.0.retain(|entry| keep(entry));
     }
 
@@ -62,12 +62,12 @@ impl<V: Copy> Table<V> {
     }
 
     /// In the order of the hashes.
-    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<V>> {
+    pub(super) fn into_entries(self) -> impl Iterator<Item = IdEntry<V>> {
         self.0.into_iter()
     }
 
     /// What this table has for the id of another's entry.
-    pub(super) fn value_of(&self, entry: &Entry<impl Copy>) -> Option<V> {
+    pub(super) fn value_of(&self, entry: &IdEntry<impl Copy>) -> Option<V> {
         self.place(entry.id).map(|place| self.0[place].value)
     }
 
@@ -129,14 +129,14 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_number_takes_24_bytes() {
-        assert_eq!(size_of::<Entry<u64>>(), 24);
+        assert_eq!(size_of::<IdEntry<u64>>(), 24);
     }
 
     #[test]
     fn all_of_many_are_found_and_no_others() {
         for count in [0, 1, 2, 3, 1_000, 50_000] {
-            let entries = (0..count).map(|number| Entry::new(id(number), number));
-            let table = Table::new(entries.collect());
+            let entries = (0..count).map(|number| IdEntry::new(id(number), number));
+            let table = IdTable::new(entries.collect());
             assert_eq!(table.len() as u64, count);
             for number in 0..count {
                 assert_eq!(table.get(id(number)), Some(number), "of {count}");
@@ -152,12 +152,12 @@ mod tests {
         // As somebody might choose them who knows the hash: all at one end.
         for high in [0, u64::MAX] {
             let entries: Vec<_> = (0..10_000)
-                .map(|low| Entry {
+                .map(|low| IdEntry {
                     id: (high, low),
                     value: low,
                 })
                 .collect();
-            let table = Table::new(entries);
+            let table = IdTable::new(entries);
             for low in 0..10_000 {
                 let place = table.place((high, low)).map(|place| place as u64);
                 assert_eq!(place, Some(low));
@@ -171,8 +171,8 @@ mod tests {
         #[test]
         fn it_answers_as_a_map_does(entries in prop::collection::vec((0..50_u64, any::<u64>()), 0..200)) {
             let map: HashMap<u64, u64> = entries.iter().copied().collect();
-            let table = entries.iter().map(|(key, value)| Entry::new(id(*key), *value));
-            let table = Table::new(table.collect());
+            let table = entries.iter().map(|(key, value)| IdEntry::new(id(*key), *value));
+            let table = IdTable::new(table.collect());
             prop_assert_eq!(table.len(), map.len());
             for key in 0..60 {
                 prop_assert_eq!(table.get(id(key)), map.get(&key).copied());

@@ -5,11 +5,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::paths::folder;
-use super::append::{Appender, Fault};
+use super::super::sidecars::folder;
+use super::append::{AppendError, Appender};
 use super::fsync::Fsync;
 use super::identity::same_file;
-use super::look_back::Tail;
+use super::recover::Tail;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often a file is looked for where it was opened.
@@ -18,24 +18,24 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Where whole records go.
 pub(super) enum Target {
     Stdout,
-    File(Opened),
+    File(OpenFile),
     /// A file that is made when there is something to put into it.
-    Unopened(Named),
+    Unopened(FileSpec),
     /// The other target's.
     Shared,
 }
 
 /// A file, and how to speak of it.
 #[derive(Clone)]
-pub(super) struct Named {
+pub(super) struct FileSpec {
     pub(super) path: PathBuf,
     pub(super) role: &'static str,
     pub(super) fsync: Fsync,
 }
 
 /// A file, open.
-pub(super) struct Opened {
-    named: Named,
+pub(super) struct OpenFile {
+    named: FileSpec,
     file: Appender<File>,
     looked: Instant,
     /// Another program has removed, replaced or changed it.
@@ -44,19 +44,19 @@ pub(super) struct Opened {
 
 /// A write that failed, behind so many bytes of whole records that are in the file.
 #[derive(Debug)]
-pub(crate) struct Unwritten {
+pub(crate) struct PartialWrite {
     pub(crate) kept: usize,
     pub(crate) error: Error,
 }
 
-impl From<Error> for Unwritten {
+impl From<Error> for PartialWrite {
     fn from(error: Error) -> Self {
         Self { kept: 0, error }
     }
 }
 
-impl From<Unwritten> for Error {
-    fn from(unwritten: Unwritten) -> Self {
+impl From<PartialWrite> for Error {
+    fn from(unwritten: PartialWrite) -> Self {
         unwritten.error
     }
 }
@@ -84,12 +84,12 @@ impl Target {
     }
 
     /// Appends whole records; none is no news.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
         if records.is_empty() {
             return Ok(());
         }
         if let Self::Unopened(named) = self {
-            let opened = Opened::open(named.clone(), now, ErrorKind::Io)?;
+            let opened = OpenFile::open(named.clone(), now, ErrorKind::Io)?;
             *self = Self::File(opened);
         }
         match self {
@@ -136,13 +136,13 @@ impl Target {
     }
 }
 
-impl Opened {
+impl OpenFile {
     /// Opens a file to append to; it is made if there is none.
     ///
     /// # Errors
     /// Of this kind: [`ErrorKind::Config`] before anything is sent, when it is a matter of what was
     /// asked for.
-    pub(super) fn open(named: Named, now: Instant, kind: ErrorKind) -> Result<Self> {
+    pub(super) fn open(named: FileSpec, now: Instant, kind: ErrorKind) -> Result<Self> {
         let opened = OpenOptions::new()
             .append(true)
             .create(true)
@@ -203,14 +203,14 @@ impl Opened {
         Ok(self.append(b"\n", now)?)
     }
 
-    fn append(&mut self, records: &[u8], now: Instant) -> Result<(), Unwritten> {
+    fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
         self.file.append(records, now).map_err(|fault| {
             let kept = match fault {
-                Fault::Write { kept, .. } => kept,
-                Fault::Sync(_) => 0,
+                AppendError::Write { kept, .. } => kept,
+                AppendError::Sync(_) => 0,
             };
             let error = self.named.failed(fault);
-            Unwritten { kept, error }
+            PartialWrite { kept, error }
         })
     }
 
@@ -222,7 +222,7 @@ impl Opened {
         if self.file.is_broken() {
             return Ok(());
         }
-        let Named { path, role, .. } = &self.named;
+        let FileSpec { path, role, .. } = &self.named;
         let unknown = |error| failed("look for", path, error);
         let own = self.file.medium().metadata().map_err(unknown)?;
         let what = match fs::metadata(path) {
@@ -250,13 +250,13 @@ impl Opened {
     }
 }
 
-impl Named {
+impl FileSpec {
     #[cold]
-    fn failed(&self, fault: Fault) -> Error {
+    fn failed(&self, fault: AppendError) -> Error {
         let Self { path, role, .. } = self;
         let (what, error, torn) = match fault {
-            Fault::Write { error, torn, .. } => ("write to", error, torn),
-            Fault::Sync(error) => ("bring to the disk", error, false),
+            AppendError::Write { error, torn, .. } => ("write to", error, torn),
+            AppendError::Sync(error) => ("bring to the disk", error, false),
         };
         let todo = match error.kind() {
             io::ErrorKind::StorageFull
@@ -308,8 +308,8 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn named(folder: &TempDir) -> Named {
-        Named {
+    fn named(folder: &TempDir) -> FileSpec {
+        FileSpec {
             path: folder.path().join("f"),
             role: "errors file",
             fsync: Fsync::None,
@@ -329,7 +329,7 @@ mod tests {
             let named = named(&folder);
             fs::write(&named.path, there).unwrap();
             let now = Instant::now();
-            let mut opened = Opened::open(named.clone(), now, ErrorKind::Config).unwrap();
+            let mut opened = OpenFile::open(named.clone(), now, ErrorKind::Config).unwrap();
             opened.end_last_line(now).unwrap();
             let mut target = Target::File(opened);
             target.append(b"new\n", now).unwrap();

@@ -12,9 +12,9 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::TransportErrorKind;
 use super::super::buffers::{BufferPool, Input, LentBuffers, Output};
-use super::super::context::{self, fail};
+use super::super::context::{self, Sent, fail};
 use super::super::error::Failure;
-use super::super::layer::{self, Layer, Sent, UNLIMITED};
+use super::super::layer::{self, Layer, UNLIMITED};
 use super::session::Session;
 use super::trust::Trust;
 use crate::error;

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum WaitReason {
     Requests,
     Tokens,
     Pause,
@@ -22,13 +22,13 @@ pub(crate) enum Why {
 pub(crate) enum Admission {
     Now,
     /// Not before this instant, and for this reason.
-    At(Nanos, Why),
+    At(Nanos, WaitReason),
     /// When a place in flight becomes free.
     WhenFreed,
 }
 
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct LimiterState {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     concurrency: usize,
@@ -53,7 +53,7 @@ const RESTART: Nanos = 1_000_000_000;
 /// And how many a second it lets through at the most, where the places are without number.
 const RESTART_MAX: u64 = 1_000;
 
-impl Allowance {
+impl LimiterState {
     pub(crate) fn new(concurrency: usize) -> Self {
         Self {
             requests: None,
@@ -127,22 +127,28 @@ impl Allowance {
         if self.in_flight >= self.concurrency {
             return Admission::WhenFreed;
         }
-        let mut latest = (now, Why::Requests);
-        let mut consider = |at: Nanos, why: Why| {
+        let mut latest = (now, WaitReason::Requests);
+        let mut consider = |at: Nanos, why: WaitReason| {
             if at > latest.0 {
                 latest = (at, why);
             }
         };
-        consider(self.paused_until, Why::Pause);
+        consider(self.paused_until, WaitReason::Pause);
         if let Some(requests) = &mut self.requests {
-            consider(requests.earliest(cost.requests(), now), Why::Requests);
+            consider(
+                requests.earliest(cost.requests(), now),
+                WaitReason::Requests,
+            );
         }
         if let Some(tokens) = &mut self.tokens {
-            consider(tokens.earliest(cost.model_tokens(), now), Why::Tokens);
+            consider(
+                tokens.earliest(cost.model_tokens(), now),
+                WaitReason::Tokens,
+            );
         }
         if let Some(restart) = &mut self.restart {
             if now < restart.until {
-                consider(restart.bucket.earliest(1, now), Why::Pause);
+                consider(restart.bucket.earliest(1, now), WaitReason::Pause);
             } else {
                 self.restart = None;
             }
@@ -244,8 +250,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn both() -> Allowance {
-        let mut allowance = Allowance::new(2);
+    fn both() -> LimiterState {
+        let mut allowance = LimiterState::new(2);
         allowance.set_requests(Some((Rate::per_second(10), 10)), 0);
         allowance.set_tokens(Some((Rate::per_minute(600), 10)), 0);
         allowance
@@ -255,7 +261,7 @@ mod tests {
     fn the_later_of_both_buckets_decides_and_nothing_is_taken_meanwhile() {
         let mut allowance = both();
         allowance.take(Cost::tokens(10), 0);
-        let refused = Admission::At(SECOND / 2, Why::Tokens);
+        let refused = Admission::At(SECOND / 2, WaitReason::Tokens);
         assert_eq!(allowance.check(Cost::tokens(5), 0), refused);
         assert_eq!(
             allowance.check(Cost::tokens(5), 0),
@@ -283,7 +289,7 @@ mod tests {
         allowance.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
             allowance.check(Cost::tokens(10), 0),
-            Admission::At(SECOND / 10, Why::Requests)
+            Admission::At(SECOND / 10, WaitReason::Requests)
         );
     }
 
@@ -303,7 +309,7 @@ mod tests {
         let first = 5 * SECOND + SECOND / 10;
         assert_eq!(
             allowance.check(Cost::ONE, 0),
-            Admission::At(first, Why::Requests)
+            Admission::At(first, WaitReason::Requests)
         );
         assert_eq!(allowance.check(Cost::ONE, first), Admission::Now);
         allowance.take(Cost::ONE, first);
@@ -319,12 +325,12 @@ mod tests {
         let end = 5 * SECOND;
         assert_eq!(
             allowance.check(Cost::ONE, SECOND),
-            Admission::At(end, Why::Pause)
+            Admission::At(end, WaitReason::Pause)
         );
         allowance.take(Cost::ONE, end);
         assert_eq!(
             allowance.check(Cost::ONE, end),
-            Admission::At(end + SECOND / 2, Why::Pause),
+            Admission::At(end + SECOND / 2, WaitReason::Pause),
             "two places, filled over a second"
         );
         allowance.release(1);
@@ -334,24 +340,24 @@ mod tests {
         allowance.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
         assert_eq!(
             allowance.check(Cost::tokens(3), SECOND),
-            Admission::At(8 * SECOND, Why::Tokens)
+            Admission::At(8 * SECOND, WaitReason::Tokens)
         );
     }
 
     #[test]
     fn without_a_rate_the_places_are_filled_evenly_after_a_pause() {
-        let mut allowance = Allowance::new(50);
+        let mut allowance = LimiterState::new(50);
         allowance.pause(5 * SECOND, 0);
         let mut now = 5 * SECOND;
         assert_eq!(
             allowance.check(Cost::ONE, 0),
-            Admission::At(now, Why::Pause)
+            Admission::At(now, WaitReason::Pause)
         );
         assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
         allowance.take(Cost::ONE, now);
         allowance.release(1);
         let mut admitted = Vec::new();
-        while let Admission::At(at, Why::Pause) = allowance.check(Cost::ONE, now) {
+        while let Admission::At(at, WaitReason::Pause) = allowance.check(Cost::ONE, now) {
             now = at;
             allowance.take(Cost::ONE, now);
             allowance.release(1);
@@ -368,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_short_pause_has_a_short_start() {
-        let mut allowance = Allowance::new(50);
+        let mut allowance = LimiterState::new(50);
         allowance.pause(SECOND / 10, 0);
         let mut now = SECOND / 10;
         let mut admitted = 0;

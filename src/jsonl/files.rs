@@ -15,17 +15,19 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::paths::{LOCK, NEW, REJECTED, companion, folder, settled, settled_new};
+use super::sidecars::{
+    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, companion, folder, settled, settled_new,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file, or the standard stream that `-` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Stream,
     File(PathBuf),
 }
 
-impl Place {
+impl Location {
     pub(crate) fn new(path: &Path) -> Self {
         if path == Path::new("-") {
             Self::Stream
@@ -36,7 +38,7 @@ impl Place {
 }
 
 /// As a message shows it: quoted, with control characters escaped.
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream => f.write_str("-"),
@@ -46,25 +48,25 @@ impl fmt::Display for Place {
 }
 
 /// An input, opened.
-pub(crate) enum Input {
+pub(crate) enum OpenInput {
     /// Can be looked through before the run.
     Regular(File),
     /// Can be read once: standard input, a pipe, a device.
     Stream(Box<dyn Read + Send>),
 }
 
-impl fmt::Debug for Input {
+impl fmt::Debug for OpenInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Regular(_) => "Input::Regular",
-            Self::Stream(_) => "Input::Stream",
+            Self::Regular(_) => "OpenInput::Regular",
+            Self::Stream(_) => "OpenInput::Stream",
         })
     }
 }
 
 /// What the user named.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named<'a> {
+pub(crate) struct GivenFiles<'a> {
     pub(crate) input: &'a Path,
     pub(crate) output: Option<&'a Path>,
     pub(crate) errors: Option<&'a Path>,
@@ -74,48 +76,48 @@ pub(crate) struct Named<'a> {
 
 /// The files of a run: none of them is another, but for a stream that takes results and errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Places {
-    pub(crate) input: Place,
-    pub(crate) output: Place,
-    pub(crate) errors: Place,
+pub(crate) struct RunFiles {
+    pub(crate) input: Location,
+    pub(crate) output: Location,
+    pub(crate) errors: Location,
 }
 
-impl Places {
+impl RunFiles {
     /// Completes the names and refuses what cannot be meant. Opens and creates nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads nowhere but to itself, a folder is missing, two are the same file.
-    pub(crate) fn resolve(named: &Named<'_>) -> Result<Self> {
+    pub(crate) fn resolve(named: &GivenFiles<'_>) -> Result<Self> {
         let places = Self::complete(named);
         places.check()?;
         Ok(places)
     }
 
     /// Completes the names, and refuses none.
-    pub(crate) fn complete(named: &Named<'_>) -> Self {
-        let input = Place::new(named.input);
+    pub(crate) fn complete(named: &GivenFiles<'_>) -> Self {
+        let input = Location::new(named.input);
         let output = match (named.output, &input) {
-            (Some(output), _) => Place::new(output),
-            (None, Place::Stream) => Place::Stream,
-            (None, Place::File(input)) => {
+            (Some(output), _) => Location::new(output),
+            (None, Location::Stream) => Location::Stream,
+            (None, Location::File(input)) => {
                 let kind = if named.simulate {
                     "simulated"
                 } else {
                     "results"
                 };
-                Place::File(beside(input, input.file_stem(), kind))
+                Location::File(beside(input, input.file_stem(), kind))
             }
         };
         let errors = match (named.errors, &output) {
-            (Some(errors), _) => Place::new(errors),
-            (None, Place::Stream) => Place::Stream,
+            (Some(errors), _) => Location::new(errors),
+            (None, Location::Stream) => Location::Stream,
             // Beside a device is no place for files.
-            (None, Place::File(output)) if is_device(output) => match &input {
-                Place::Stream => Place::Stream,
-                Place::File(input) => Place::File(beside(input, input.file_stem(), "errors")),
+            (None, Location::File(output)) if is_device(output) => match &input {
+                Location::Stream => Location::Stream,
+                Location::File(input) => Location::File(beside(input, input.file_stem(), "errors")),
             },
-            (None, Place::File(output)) => Place::File(errors_beside(output)),
+            (None, Location::File(output)) => Location::File(errors_beside(output)),
         };
         Self {
             input,
@@ -128,27 +130,30 @@ impl Places {
         let input = identity("input", &self.input, Stream::In)?;
         let output = identity("output", &self.output, Stream::Out)?;
         let errors = identity("errors file", &self.errors, Stream::Out)?;
-        if let (Place::File(path), Identity::Missing(_)) = (&self.input, &input) {
+        if let (Location::File(path), Identity::Missing(_)) = (&self.input, &input) {
             return Err(config(format!("input {path:?} does not exist")));
         }
         if output.is(&input) {
             return Err(config(format!(
-                "output {} is the input: it would be written over; name another (`output`)",
+                "output {} is the input: it would be written over; name another",
                 self.output
-            )));
+            ))
+            .with_settings(&["output"]));
         }
         if errors.is(&input) {
             return Err(config(format!(
-                "errors file {} is the input: it would be written over; name another (`errors`)",
+                "errors file {} is the input: it would be written over; name another",
                 self.errors
-            )));
+            ))
+            .with_settings(&["errors"]));
         }
-        let one_stream = self.output == Place::Stream && self.errors == Place::Stream;
+        let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
         if errors.is(&output) && !one_stream {
             return Err(config(format!(
-                "errors file {} is the output, which takes successes only; name another (`errors`)",
+                "errors file {} is the output, which takes successes only; name another",
                 self.errors
-            )));
+            ))
+            .with_settings(&["errors"]));
         }
         self.check_companions()
     }
@@ -160,20 +165,21 @@ impl Places {
             ("output", &self.output),
             ("errors file", &self.errors),
         ];
-        for ((role, owner), setting) in all[1..].iter().zip(["`output`", "`errors`"]) {
-            let Place::File(owner_path) = owner else {
+        for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
+            let Location::File(owner_path) = owner else {
                 continue;
             };
-            for suffix in [LOCK, NEW, REJECTED] {
+            for suffix in [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX] {
                 let taken = companion(owner_path, suffix);
                 for (other_role, other) in all {
-                    if let Place::File(path) = other
+                    if let Location::File(path) = other
                         && settled(path).is_some_and(|path| path == taken)
                     {
                         return Err(config(format!(
                             "{other_role} {other} has the name of a file that a run makes beside \
-                             {role} {owner}: name another {role} ({setting})"
-                        )));
+                             {role} {owner}: name another {role}"
+                        ))
+                        .with_settings(setting));
                     }
                 }
             }
@@ -182,22 +188,22 @@ impl Places {
     }
 }
 
-impl Place {
+impl Location {
     /// Opens an input.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the file.
-    pub(crate) fn open_input(&self) -> Result<Input> {
+    pub(crate) fn open_input(&self) -> Result<OpenInput> {
         let Self::File(path) = self else {
-            return Ok(Input::Stream(Box::new(io::stdin())));
+            return Ok(OpenInput::Stream(Box::new(io::stdin())));
         };
         let opened = File::open(path).and_then(|file| {
             let regular = file.metadata()?.is_file();
             Ok((file, regular))
         });
         match opened {
-            Ok((file, true)) => Ok(Input::Regular(file)),
-            Ok((file, false)) => Ok(Input::Stream(Box::new(file))),
+            Ok((file, true)) => Ok(OpenInput::Regular(file)),
+            Ok((file, false)) => Ok(OpenInput::Stream(Box::new(file))),
             Err(error) => Err(unusable("input", path, error)),
         }
     }
@@ -263,8 +269,8 @@ impl Identity {
     }
 }
 
-fn identity(role: &str, place: &Place, stream: Stream) -> Result<Identity> {
-    let Place::File(path) = place else {
+fn identity(role: &str, place: &Location, stream: Stream) -> Result<Identity> {
+    let Location::File(path) = place else {
         return Ok(redirected(stream).map_or(Identity::Other, Identity::File));
     };
     match fs::metadata(path) {
@@ -355,9 +361,9 @@ mod tests {
             }
         }
 
-        fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<Places> {
+        fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<RunFiles> {
             let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
-            Places::resolve(&Named {
+            RunFiles::resolve(&GivenFiles {
                 input: &self.path(input),
                 output: given(output).as_deref(),
                 errors: given(errors).as_deref(),
@@ -371,8 +377,8 @@ mod tests {
             assert!(error.to_string().contains(word), "{error}");
         }
 
-        fn file(&self, name: &str) -> Place {
-            Place::File(self.path(name))
+        fn file(&self, name: &str) -> Location {
+            Location::File(self.path(name))
         }
     }
 
@@ -398,7 +404,7 @@ mod tests {
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let places = Places::resolve(&Named {
+        let places = RunFiles::resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: None,
             errors: None,
@@ -416,7 +422,7 @@ mod tests {
         assert_eq!(places.output, folder.file("o.jsonl"));
         assert_eq!(places.errors, folder.file("o.errors.jsonl"));
         let places = folder.resolve("p.jsonl", "-", "").unwrap();
-        let both = (Place::Stream, Place::Stream);
+        let both = (Location::Stream, Location::Stream);
         assert_eq!((places.output, places.errors), both);
     }
 
@@ -500,14 +506,14 @@ mod tests {
     fn devices_take_both_and_a_hostile_name_is_escaped() {
         let folder = Folder::new();
         let null = Path::new("/dev/null");
-        Places::resolve(&Named {
+        RunFiles::resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: Some(null),
             simulate: false,
         })
         .unwrap();
-        let alone = Places::resolve(&Named {
+        let alone = RunFiles::resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: None,
@@ -523,7 +529,7 @@ mod tests {
         let folder = Folder::new();
         assert!(matches!(
             folder.file("p.jsonl").open_input().unwrap(),
-            Input::Regular(_)
+            OpenInput::Regular(_)
         ));
         let error = folder.file("none.jsonl").open_input().unwrap_err();
         assert!(error.to_string().contains("none.jsonl"), "{error}");

@@ -8,16 +8,16 @@ use std::fs::{self, File, Metadata};
 use std::path::Path;
 
 use super::super::cores::Cores;
+use super::super::files::{Location, RunFiles};
 use super::super::hash::LineHash;
-use super::super::names::{Place, Places};
-use super::super::paths::{REJECTED, companion};
 use super::super::readback::ReadRecord;
-use super::super::reader::{Lines, Text};
+use super::super::reader::Lines;
+use super::super::sidecars::{REJECTED_SUFFIX, companion};
 use super::super::sweep::{Stretch, Sweep};
-use super::Opening;
-use super::past::{Book, Failed, Past, Request};
+use super::JournalOptions;
 use super::repair::move_aside;
-use super::table::{Entry, Table};
+use super::resume_index::{FailedRow, RecordFile, RequestTag, ResumeIndex};
+use super::table::{IdEntry, IdTable};
 use super::target::failed;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,14 +31,14 @@ const NAMED: usize = 20;
 
 /// What earlier runs left in the files of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Earlier {
-    pub(crate) past: Past,
-    pub(crate) traces: Traces,
+pub(crate) struct Recovered {
+    pub(crate) index: ResumeIndex,
+    pub(crate) state: FileState,
 }
 
 /// What a run must know of the files themselves to go on with them.
 #[derive(Debug, Default)]
-pub(crate) struct Traces {
+pub(crate) struct FileState {
     /// Whether there is an output to carry on with, if only an empty one: of a run in which nothing
     /// succeeded.
     pub(crate) resumed: bool,
@@ -64,75 +64,79 @@ pub(super) enum Tail {
     Torn(u64),
 }
 
-impl Earlier {
+impl Recovered {
     /// Looks into the files, and leaves them as they are, unless lines that are no records are to
     /// be moved out of the output.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] where the output must not be appended to or the errors file not be
     /// replaced, naming the line, [`ErrorKind::Io`] and [`ErrorKind::Cancelled`].
-    pub(crate) fn look_back(places: &Places, opening: Opening, cancel: &Cancel) -> Result<Self> {
-        let mut traces = Traces::default();
+    pub(crate) fn read(
+        places: &RunFiles,
+        options: JournalOptions,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let mut state = FileState::default();
         let mut all = Records::default();
-        if let Place::File(path) = &places.output
+        if let Location::File(path) = &places.output
             && let Ok(metadata) = fs::metadata(path)
         {
-            traces.resumed = !opening.overwrite;
-            if opening.overwrite {
-                if opening.simulated && holds_something(&metadata) {
-                    check_trial(path, opening, cancel)?;
+            state.resumed = !options.overwrite;
+            if options.overwrite {
+                if options.simulated && holds_something(&metadata) {
+                    check_trial(path, options, cancel)?;
                 }
             } else if holds_something(&metadata) {
-                let mut tail = all.read_results(path, opening, cancel)?;
+                let mut tail = all.read_results(path, options, cancel)?;
                 if !all.faults.is_empty() {
-                    traces.rejected = all.move_faults(path, opening)?;
+                    state.rejected = all.move_faults(path, options)?;
                     // Everything behind them is at another place now.
                     all = Records::default();
-                    tail = all.read_results(path, opening, cancel)?;
+                    tail = all.read_results(path, options, cancel)?;
                 }
-                traces.torn_bytes = match tail {
+                state.torn_bytes = match tail {
                     Tail::Torn(end) => length(path)?.saturating_sub(end),
                     Tail::Whole | Tail::Unended => 0,
                 };
-                traces.tail = Some(tail);
+                state.tail = Some(tail);
             }
         }
         let (successes, failures) = (all.done.len() as u64, all.failures);
-        if let Place::File(path) = &places.errors
+        if let Location::File(path) = &places.errors
             && let Ok(metadata) = fs::metadata(path)
             && holds_something(&metadata)
         {
-            all.read_errors(path, opening, traces.resumed, cancel)?;
-            if traces.resumed {
-                traces.old_errors = metadata.len();
+            all.read_errors(path, options, state.resumed, cancel)?;
+            if state.resumed {
+                state.old_errors = metadata.len();
             }
         }
-        let past = Past::new(all.done, all.failed, opening.taking);
-        traces.untidy = failures > 0 || past.done() < successes;
-        Ok(Self { past, traces })
+        let index = ResumeIndex::new(all.done, all.failed, options.policy);
+        state.untidy = failures > 0 || index.done() < successes;
+        Ok(Self { index, state })
     }
 }
 
 /// A trial costs nothing, so what it empties must have cost nothing either.
-fn check_trial(path: &Path, opening: Opening, cancel: &Cancel) -> Result<()> {
-    let opening = Opening {
+fn check_trial(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<()> {
+    let options = JournalOptions {
         repair: false,
-        ..opening
+        ..options
     };
     Records::default()
-        .read_results(path, opening, cancel)
+        .read_results(path, options, cancel)
         .map(|_tail| ())
 }
 
 /// How many rows a file answers: none, if it is not there or cannot be read.
 pub(super) fn answers(path: &Path) -> u64 {
     let mut done = Vec::new();
-    let look = |lines: Stretch<'_>| Records::of(Book::Output, None, lines).done;
+    let look = |lines: Stretch<'_>| Records::of(RecordFile::Output, None, lines).done;
     let swept = sweep(path, look, |part| {
         done.extend(part);
         Ok(true)
     });
-    swept.map_or(0, |()| Table::new(done).len() as u64)
+    swept.map_or(0, |()| IdTable::new(done).len() as u64)
 }
 
 fn length(path: &Path) -> Result<u64> {
@@ -150,20 +154,20 @@ struct Records {
     all: u64,
     /// Of these the failures.
     failures: u64,
-    done: Vec<Entry<Request>>,
-    failed: Vec<Entry<Failed>>,
-    faults: Vec<Fault>,
+    done: Vec<IdEntry<RequestTag>>,
+    failed: Vec<IdEntry<FailedRow>>,
+    faults: Vec<ForeignLine>,
     tail: Option<Unended>,
 }
 
 /// A line that is not to be there.
-struct Fault {
+struct ForeignLine {
     number: u64,
     offset: u64,
-    what: What,
+    what: Foreign,
 }
 
-enum What {
+enum Foreign {
     /// It is no record.
     Other,
     /// A record, simulated or not, among those that must be the contrary.
@@ -174,10 +178,10 @@ enum What {
 struct Unended {
     number: u64,
     offset: u64,
-    state: State,
+    state: TailKind,
 }
 
-enum State {
+enum TailKind {
     Record,
     /// It may be what is left of one.
     Rest,
@@ -186,20 +190,17 @@ enum State {
 
 impl Records {
     /// What one stretch of a file holds.
-    fn of(file: Book, simulated: Option<bool>, lines: Stretch<'_>) -> Self {
+    fn of(file: RecordFile, simulated: Option<bool>, lines: Stretch<'_>) -> Self {
         let mut found = Self::default();
         for line in lines {
             let number = line.number;
-            let text = match line.text {
-                Text::Whole(text) => Some(text),
-                Text::TooLong { .. } => None,
-            };
+            let text = line.text;
             let record = text.and_then(|text| ReadRecord::parse(text.trim_ascii()).ok());
             if !line.ended {
                 let state = match (&record, text) {
-                    (Some(_), _) => State::Record,
-                    (None, Some(text)) if may_begin_a_record(text) => State::Rest,
-                    (None, _) => State::Other,
+                    (Some(_), _) => TailKind::Record,
+                    (None, Some(text)) if may_begin_a_record(text) => TailKind::Rest,
+                    (None, _) => TailKind::Other,
                 };
                 let offset = line.offset;
                 found.tail = Some(Unended {
@@ -211,8 +212,8 @@ impl Records {
             match record {
                 Some(record) if simulated.is_some_and(|now| now != record.simulated) => {
                     let simulated = record.simulated;
-                    let what = What::Mixed { simulated };
-                    found.faults.push(Fault {
+                    let what = Foreign::Mixed { simulated };
+                    found.faults.push(ForeignLine {
                         number,
                         offset: line.offset,
                         what,
@@ -220,10 +221,10 @@ impl Records {
                 }
                 Some(record) => found.note(file, line.offset, &record),
                 None if line.ended => {
-                    found.faults.push(Fault {
+                    found.faults.push(ForeignLine {
                         number,
                         offset: line.offset,
-                        what: What::Other,
+                        what: Foreign::Other,
                     });
                 }
                 None => {}
@@ -232,24 +233,24 @@ impl Records {
         found
     }
 
-    fn note(&mut self, file: Book, offset: u64, record: &ReadRecord) {
+    fn note(&mut self, file: RecordFile, offset: u64, record: &ReadRecord) {
         self.all += 1;
         self.failures += u64::from(!record.done);
         let Some(id) = &record.custom_id else {
             return;
         };
         let id = LineHash::of(id.as_bytes());
-        let request = Request::of(record.hash);
+        let request = RequestTag::of(record.hash);
         if !record.done {
-            let failed = Failed {
+            let failed = FailedRow {
                 request,
                 for_good: !record.passing,
                 file,
                 offset,
             };
-            self.failed.push(Entry::new(id, failed));
-        } else if file == Book::Output {
-            self.done.push(Entry::new(id, request));
+            self.failed.push(IdEntry::new(id, failed));
+        } else if file == RecordFile::Output {
+            self.done.push(IdEntry::new(id, request));
         }
     }
 
@@ -263,14 +264,20 @@ impl Records {
     }
 
     /// Reads the output.
-    fn read_results(&mut self, path: &Path, opening: Opening, cancel: &Cancel) -> Result<Tail> {
-        let simulated = Some(opening.simulated);
-        let look = |lines: Stretch<'_>| Self::of(Book::Output, simulated, lines);
+    fn read_results(
+        &mut self,
+        path: &Path,
+        options: JournalOptions,
+        cancel: &Cancel,
+    ) -> Result<Tail> {
+        let simulated = Some(options.simulated);
+        let look = |lines: Stretch<'_>| Self::of(RecordFile::Output, simulated, lines);
         sweep(path, look, |part| {
             cancel.check()?;
-            let stays = |fault: &&Fault| !(opening.repair && matches!(fault.what, What::Other));
+            let stays =
+                |fault: &&ForeignLine| !(options.repair && matches!(fault.what, Foreign::Other));
             if let Some(fault) = part.faults.iter().find(stays) {
-                return Err(fault.refuse(path, opening));
+                return Err(fault.refuse(path, options));
             }
             self.add(part);
             Ok(true)
@@ -278,29 +285,29 @@ impl Records {
         match &self.tail {
             None => Ok(Tail::Whole),
             Some(last) => match last.state {
-                State::Record => Ok(Tail::Unended),
+                TailKind::Record => Ok(Tail::Unended),
                 // What no record precedes may be a file of another kind that has no newline.
-                State::Other if self.all == 0 || opening.overwrite => {
-                    let fault = Fault {
+                TailKind::Other if self.all == 0 || options.overwrite => {
+                    let fault = ForeignLine {
                         number: last.number,
                         offset: last.offset,
-                        what: What::Other,
+                        what: Foreign::Other,
                     };
-                    Err(fault.refuse(path, opening))
+                    Err(fault.refuse(path, options))
                 }
-                State::Rest | State::Other => Ok(Tail::Torn(last.offset)),
+                TailKind::Rest | TailKind::Other => Ok(Tail::Torn(last.offset)),
             },
         }
     }
 
     /// Moves out of the output what is no record; how many lines. They are told by their numbers,
     /// which are soon those of others.
-    fn move_faults(&self, path: &Path, opening: Opening) -> Result<u64> {
+    fn move_faults(&self, path: &Path, options: JournalOptions) -> Result<u64> {
         if let (0, Some(fault)) = (self.all, self.faults.first()) {
             // A file of another kind altogether.
-            return Err(fault.refuse(path, opening));
+            return Err(fault.refuse(path, options));
         }
-        let rejected = companion(path, REJECTED);
+        let rejected = companion(path, REJECTED_SUFFIX);
         for fault in self.faults.iter().take(NAMED) {
             let number = fault.number;
             log::warn!("output {path:?}, line {number}: no record, so it goes to {rejected:?}");
@@ -315,27 +322,27 @@ impl Records {
     fn read_errors(
         &mut self,
         path: &Path,
-        opening: Opening,
+        options: JournalOptions,
         resumed: bool,
         cancel: &Cancel,
     ) -> Result<()> {
         let (mut is_ours, mut is_other) = (false, false);
         // A fresh run replaces the failures of any other, but a trial only those of trials.
-        let simulated = (resumed || opening.simulated).then_some(opening.simulated);
-        let look = |lines: Stretch<'_>| Self::of(Book::Errors, simulated, lines);
+        let simulated = (resumed || options.simulated).then_some(options.simulated);
+        let look = |lines: Stretch<'_>| Self::of(RecordFile::Errors, simulated, lines);
         sweep(path, look, |mut part| {
             cancel.check()?;
             // Answers, and those of a run that this one knows nothing of.
             if part.all > part.failures {
                 return Err(other_errors(path));
             }
-            let mixed = |fault: &&Fault| matches!(fault.what, What::Mixed { .. });
+            let mixed = |fault: &&ForeignLine| matches!(fault.what, Foreign::Mixed { .. });
             if let Some(fault) = part.faults.iter().find(mixed) {
                 return Err(mixed_errors(path, fault.number));
             }
             let last = part.tail.take().map(|last| last.state);
-            is_ours |= part.all > 0 || matches!(last, Some(State::Rest));
-            is_other |= !part.faults.is_empty() || matches!(last, Some(State::Other));
+            is_ours |= part.all > 0 || matches!(last, Some(TailKind::Rest));
+            is_other |= !part.faults.is_empty() || matches!(last, Some(TailKind::Other));
             if resumed {
                 self.failed.append(&mut part.failed);
             }
@@ -376,34 +383,40 @@ fn may_begin_a_record(line: &[u8]) -> bool {
             .any(|start| line.starts_with(start) || start.starts_with(line))
 }
 
-impl Fault {
+impl ForeignLine {
     #[cold]
-    fn refuse(&self, path: &Path, opening: Opening) -> Error {
+    fn refuse(&self, path: &Path, options: JournalOptions) -> Error {
         let number = self.number;
-        let message = match self.what {
-            _ if opening.overwrite => format!(
-                "output {path:?}, line {number}: not a simulated answer, and a simulated run writes \
-                 over nothing else: name another output (`output`), or move this file away"
+        let (message, settings): (_, &[_]) = match self.what {
+            _ if options.overwrite => (
+                "not a simulated answer, and a simulated run writes over nothing else: name another \
+                 output, or move this file away"
+                    .to_owned(),
+                &["output"],
             ),
-            What::Other => format!(
-                "output {path:?}, line {number}: not a result record. If this is a results file all \
-                 the same, `repair` moves such lines to {:?} and asks for their rows again; else \
-                 name another (`output`), or start anew with `overwrite`",
-                companion(path, REJECTED)
-            ),
-            What::Mixed { simulated } => {
-                let (there, now, anew) = if simulated {
-                    ("a simulated", "paid", ", or start anew with `overwrite`")
-                } else {
-                    ("a paid", "simulated", "")
-                };
+            Foreign::Other => (
                 format!(
-                    "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed \
-                     with those: name another output (`output`){anew}"
-                )
-            }
+                    "not a result record. If this is a results file all the same, repair it: such \
+                     lines are moved to {:?}, and their rows are asked for again. Else name another \
+                     output, or start anew",
+                    companion(path, REJECTED_SUFFIX)
+                ),
+                &["repair", "output", "overwrite"],
+            ),
+            Foreign::Mixed { simulated: true } => (
+                "a simulated answer, and paid ones are never mixed with those: name another output, \
+                 or start anew"
+                    .to_owned(),
+                &["output", "overwrite"],
+            ),
+            Foreign::Mixed { simulated: false } => (
+                "a paid answer, and simulated ones are never mixed with those: name another output"
+                    .to_owned(),
+                &["output"],
+            ),
         };
-        Error::new(ErrorKind::Config, message)
+        let message = format!("output {path:?}, line {number}: {message}");
+        Error::new(ErrorKind::Config, message).with_settings(settings)
     }
 }
 
@@ -413,9 +426,10 @@ fn mixed_errors(path: &Path, number: u64) -> Error {
         ErrorKind::Config,
         format!(
             "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
-             name another output (`output`), or another file with `errors`"
+             name another output or another errors file"
         ),
     )
+    .with_settings(&["output", "errors"])
 }
 
 #[cold]
@@ -423,8 +437,9 @@ fn other_errors(path: &Path) -> Error {
     Error::new(
         ErrorKind::Config,
         format!(
-            "errors file {path:?} exists and holds something else than failed rows: name another \
-             with `errors`, or move it away"
+            "errors file {path:?} exists and holds something else than failed rows: name another, \
+             or move it away"
         ),
     )
+    .with_settings(&["errors"])
 }

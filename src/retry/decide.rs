@@ -44,7 +44,7 @@ pub(crate) enum Decision {
 
 /// Decides for all items of one run.
 #[derive(Debug)]
-pub(crate) struct Judge {
+pub(crate) struct Decider {
     policy: Retry,
     breaker: Breaker,
     succeeded: bool,
@@ -60,7 +60,7 @@ const NOTHING_NEW: Noted = Noted {
 /// How often an unusable answer is worth its price.
 const UNUSABLE_RETRIES: u32 = 2;
 
-impl Judge {
+impl Decider {
     pub(crate) fn new(policy: Retry) -> Self {
         Self {
             policy,
@@ -224,16 +224,16 @@ mod tests {
         policy: Retry,
         verdicts: impl IntoIterator<Item = Verdict>,
     ) -> (Vec<Duration>, Decision) {
-        let mut judge = Judge::new(policy);
+        let mut decider = Decider::new(policy);
         let mut now = Instant::now();
-        let mut history = judge.history(0, now, None);
+        let mut history = decider.history(0, now, None);
         let mut waits = Vec::new();
         for verdict in verdicts {
             let reach = match verdict {
                 Verdict::Unreachable => Reach::NotSent,
                 _ => Reach::Answered,
             };
-            match judge.decide(0, &mut history, verdict, reach, now) {
+            match decider.decide(0, &mut history, verdict, reach, now) {
                 Decision::RetryAt(at) => {
                     waits.push(at - now);
                     now = at;
@@ -278,11 +278,11 @@ mod tests {
     #[test]
     fn what_fails_on_this_side_is_no_news_of_the_other() {
         let now = Instant::now();
-        let mut judge = Judge::new(Retry::new());
+        let mut decider = Decider::new(Retry::new());
         let mut decide = |item, verdict, reach, now| {
-            let mut history = judge.history(item, now, None);
-            let decision = judge.decide(item, &mut history, verdict, reach, now);
-            (decision, judge.passage(now))
+            let mut history = decider.history(item, now, None);
+            let decision = decider.decide(item, &mut history, verdict, reach, now);
+            (decision, decider.passage(now))
         };
         let (_, passage) = decide(0, Verdict::Unreachable, Reach::NotSent, now);
         assert!(matches!(passage, Passage::NotUntil(_)));
@@ -301,10 +301,10 @@ mod tests {
             (Reach::Unanswered, Decision::Stop),
         ] {
             let start = Instant::now();
-            let mut judge = Judge::new(Retry::never());
+            let mut decider = Decider::new(Retry::never());
             let mut decide = |item, now| {
-                let mut history = judge.history(item, now, None);
-                judge.decide(item, &mut history, Verdict::Retry, reach, now)
+                let mut history = decider.history(item, now, None);
+                decider.decide(item, &mut history, Verdict::Retry, reach, now)
             };
             for item in 0..20 {
                 decide(item, start + Duration::from_millis(200 * item));
@@ -347,10 +347,10 @@ mod tests {
     #[test]
     fn ten_alike_from_the_start_stop_and_a_success_forgives() {
         let now = Instant::now();
-        let mut judge = Judge::new(Retry::new());
-        let fail = |judge: &mut Judge, number| {
-            let mut history = judge.history(0, now, None);
-            judge.decide(
+        let mut decider = Decider::new(Retry::new());
+        let fail = |decider: &mut Decider, number| {
+            let mut history = decider.history(0, now, None);
+            decider.decide(
                 0,
                 &mut history,
                 Verdict::FailOrStopIfRepeated(number),
@@ -359,18 +359,18 @@ mod tests {
             )
         };
         for _ in 0..9 {
-            assert_eq!(fail(&mut judge, 404), Decision::Fail);
+            assert_eq!(fail(&mut decider, 404), Decision::Fail);
         }
-        assert_eq!(fail(&mut judge, 403), Decision::Fail, "another kind");
+        assert_eq!(fail(&mut decider, 403), Decision::Fail, "another kind");
         for _ in 0..8 {
-            assert_eq!(fail(&mut judge, 403), Decision::Fail);
+            assert_eq!(fail(&mut decider, 403), Decision::Fail);
         }
-        assert_eq!(fail(&mut judge, 403), Decision::Stop);
+        assert_eq!(fail(&mut decider, 403), Decision::Stop);
 
-        let mut judge = Judge::new(Retry::new());
-        judge.succeeded();
+        let mut decider = Decider::new(Retry::new());
+        decider.succeeded();
         for _ in 0..100 {
-            assert_eq!(fail(&mut judge, 404), Decision::Fail);
+            assert_eq!(fail(&mut decider, 404), Decision::Fail);
         }
     }
 }

@@ -4,22 +4,22 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::iter;
 
-use super::words::{aligned, count, counted, rate, time};
+use super::format::{aligned, count, counted, rate, time};
 use crate::Summary;
-use crate::jsonl::names::{Place, Places};
+use crate::jsonl::files::{Location, RunFiles};
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Closing<'a> {
+pub(crate) struct FinalReport<'a> {
     pub(crate) summary: &'a Summary,
-    pub(crate) places: &'a Places,
+    pub(crate) places: &'a RunFiles,
     pub(crate) concurrency: u32,
     pub(crate) simulated: bool,
     /// The arguments of this run, the program's name first.
     pub(crate) arguments: &'a [OsString],
 }
 
-impl Closing<'_> {
+impl FinalReport<'_> {
     /// The closing summary: a label and a fact a line.
     pub(crate) fn text(&self) -> String {
         aligned(&self.facts())
@@ -91,13 +91,13 @@ impl Closing<'_> {
         facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
         facts.extend(self.held_up_by().map(|what| ("held up by", what)));
         if progress.succeeded + progress.skipped > 0
-            && let Place::File(_) = &self.places.output
+            && let Location::File(_) = &self.places.output
         {
             let simulated = if self.simulated { " (simulated)" } else { "" };
             facts.push(("results", format!("{}{simulated}", self.places.output)));
         }
         if progress.failed > 0
-            && let Place::File(_) = &self.places.errors
+            && let Location::File(_) = &self.places.errors
         {
             facts.push(("errors", self.places.errors.to_string()));
         }
@@ -186,7 +186,7 @@ impl Closing<'_> {
         let unfinished = summary.not_attempted > 0 || summary.stopped.is_some();
         let failed = summary.progress.failed > 0;
         let begins_anew = self.simulated && self.output_is_default();
-        if !(unfinished || failed) || begins_anew || self.places.output == Place::Stream {
+        if !(unfinished || failed) || begins_anew || self.places.output == Location::Stream {
             return Vec::new();
         }
         let progress = &summary.progress;
@@ -205,7 +205,7 @@ impl Closing<'_> {
         )];
         // Below the command and not behind it: the line above is for copying.
         let mut also = |fact: String| facts.push(("", fact));
-        if self.places.input == Place::Stream {
+        if self.places.input == Location::Stream {
             also("with the same input".to_owned());
         }
         if left_alone > 0 && !all_of_these {
@@ -299,17 +299,17 @@ mod tests {
         }
     }
 
-    fn places() -> Places {
-        Places {
-            input: Place::File("p.jsonl".into()),
-            output: Place::File("p.results.jsonl".into()),
-            errors: Place::File("p.errors.jsonl".into()),
+    fn places() -> RunFiles {
+        RunFiles {
+            input: Location::File("p.jsonl".into()),
+            output: Location::File("p.results.jsonl".into()),
+            errors: Location::File("p.errors.jsonl".into()),
         }
     }
 
-    fn text(summary: &Summary, places: &Places, arguments: &str, simulated: bool) -> String {
+    fn text(summary: &Summary, places: &RunFiles, arguments: &str, simulated: bool) -> String {
         let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-        let closing = Closing {
+        let closing = FinalReport {
             summary,
             places,
             concurrency: 20,
@@ -523,8 +523,8 @@ results     \"p.results.jsonl\"
         assert!(!trial.contains("carry on"), "{trial}");
         let kept = text(&unfinished, &places(), "tollgate run p.jsonl -o o", true);
         assert!(kept.contains("carry on"), "{kept}");
-        let stream = Places {
-            output: Place::Stream,
+        let stream = RunFiles {
+            output: Location::Stream,
             ..places()
         };
         let told = text(&unfinished, &stream, typed, false);

@@ -1,21 +1,21 @@
 //! Where a run's items come from: a slice, or a queue that a feeder thread fills.
 //!
 //! A slice needs only an index. Any other iterator is the user's code and may block (a stalled
-//! stdin) or panic, so it is pulled by one thread of its own into an [`Intake`]; what has been
-//! pulled and not yet been handed to the consumer is bounded by the intake's window.
+//! stdin) or panic, so it is pulled by one thread of its own into an [`InputQueue`]; what has been
+//! pulled and not yet been handed to the consumer is bounded by the queue's window.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::clock::{Clock, Parker, ring};
+use crate::clock::{Clock, Parker, unpark};
 use crate::sync::Mutex;
 
 /// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
 pub(crate) trait Source<I>: Send {
     /// `stopped`: the run takes nothing new; what was pulled already is still given out.
-    /// `waiter` is rung at the next arrival, or at the end, if the answer is [`Pull::Empty`].
+    /// `waiter` is unparked at the next arrival, or at the end, if the answer is [`Pull::Empty`].
     fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I>;
 
     /// Whether it is certain that nothing more will come.
@@ -60,7 +60,7 @@ impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
 }
 
 /// The queue between a feeder and a run.
-pub(crate) struct Intake<I> {
+pub(crate) struct InputQueue<I> {
     clock: Clock,
     window: usize,
     state: Mutex<Queue<I>>,
@@ -113,7 +113,7 @@ enum End {
     Reported,
 }
 
-impl<I: Send> Intake<I> {
+impl<I: Send> InputQueue<I> {
     pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
@@ -132,11 +132,11 @@ impl<I: Send> Intake<I> {
 
     /// Pulls the whole iterator through the window. This is the feeder thread.
     pub(crate) fn feed(&self, items: impl IntoIterator<Item = I>) {
-        let bell = Parker::new();
+        let parker = Parker::new();
         let end = catch_unwind(AssertUnwindSafe(|| {
             let mut items = items.into_iter();
             // Room first: what has been pulled must have a place.
-            while self.wait_for_room(&bell) {
+            while self.wait_for_room(&parker) {
                 match items.next() {
                     Some(item) => self.push(item),
                     None => break,
@@ -180,10 +180,10 @@ impl<I: Send> Intake<I> {
             state.end = Some(end);
             state.leader.take()
         };
-        ring(leader);
+        unpark(leader);
     }
 
-    fn wait_for_room(&self, bell: &Arc<Parker>) -> bool {
+    fn wait_for_room(&self, parker: &Arc<Parker>) -> bool {
         loop {
             {
                 let mut state = self.state.lock();
@@ -193,9 +193,9 @@ impl<I: Send> Intake<I> {
                 if state.has_room(self.window) {
                     return true;
                 }
-                state.feeder = Some(Arc::clone(bell));
+                state.feeder = Some(Arc::clone(parker));
             }
-            self.clock.park(bell, None);
+            self.clock.park(parker, None);
         }
     }
 
@@ -206,7 +206,7 @@ impl<I: Send> Intake<I> {
             state.ready.push_back(item);
             state.leader.take()
         };
-        ring(leader);
+        unpark(leader);
     }
 
     /// The consumer has taken over `count` outcomes.
@@ -216,7 +216,7 @@ impl<I: Send> Intake<I> {
             state.outstanding = state.outstanding.saturating_sub(count);
             state.feeder_if_low(self.window)
         };
-        ring(feeder);
+        unpark(feeder);
     }
 
     /// Pulls nothing more.
@@ -226,8 +226,8 @@ impl<I: Send> Intake<I> {
             state.closed = true;
             (state.feeder.take(), state.leader.take())
         };
-        ring(feeder);
-        ring(leader);
+        unpark(feeder);
+        unpark(leader);
     }
 
     /// Takes what nobody will attempt any more, with its indices.
@@ -240,7 +240,7 @@ impl<I: Send> Intake<I> {
     }
 }
 
-impl<I: Send> Source<I> for Arc<Intake<I>> {
+impl<I: Send> Source<I> for Arc<InputQueue<I>> {
     fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
         let mut state = self.state.lock();
         state.closed |= stopped;
@@ -249,7 +249,7 @@ impl<I: Send> Source<I> for Arc<Intake<I>> {
             state.next_index += 1;
             let feeder = state.feeder_if_low(self.window);
             drop(state);
-            ring(feeder);
+            unpark(feeder);
             return Pull::Item(index, item);
         }
         match state.end.take() {
@@ -297,22 +297,22 @@ mod tests {
     #[test]
     fn the_feeder_rests_while_half_a_window_lies_ready_and_goes_on_below_a_quarter() {
         let time = VirtualClock::new();
-        let intake = Intake::new(8, time.clock());
+        let queue = InputQueue::new(8, time.clock());
         let pulled = AtomicUsize::new(0);
         let endless = (0..).inspect(|_: &u64| {
             pulled.fetch_add(1, Ordering::SeqCst);
         });
         let mut seen = Vec::new();
         thread::scope(|scope| {
-            scope.spawn(|| intake.feed(endless));
-            let mut source = Arc::clone(&intake);
+            scope.spawn(|| queue.feed(endless));
+            let mut source = Arc::clone(&queue);
             for _ in 0..3 {
                 time.wait_parked(1);
                 seen.push(pulled.load(Ordering::SeqCst));
                 source.pull(false, &Parker::new());
             }
             // Whatever went wrong, the thread must end.
-            intake.close();
+            queue.close();
         });
         assert_eq!(seen, [4, 4, 6]);
     }

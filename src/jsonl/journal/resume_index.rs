@@ -6,21 +6,21 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::super::hash::LineHash;
-use super::table::{Entry, Table};
+use super::table::{IdEntry, IdTable};
 
 /// What earlier runs made of the rows, and how this one takes it.
 #[derive(Debug, Default)]
-pub(crate) struct Past {
-    done: Table<Request>,
-    failed: Table<Failed>,
+pub(crate) struct ResumeIndex {
+    done: IdTable<RequestTag>,
+    failed: IdTable<FailedRow>,
     /// What this run has seen of each failed row.
     seen: Vec<AtomicU8>,
-    taking: Taking,
+    policy: ResumePolicy,
 }
 
 /// How a run takes what earlier ones left.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taking {
+pub(crate) struct ResumePolicy {
     /// Rows that failed for a reason that will not pass are tried again all the same.
     pub(crate) retry_failed: bool,
     /// An answer counts even if its row asks something else by now.
@@ -30,9 +30,9 @@ pub(crate) struct Taking {
 /// Tells a row's request from another under the same id: half of its line's hash, or zero where the
 /// record has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Request(u64);
+pub(super) struct RequestTag(u64);
 
-impl Request {
+impl RequestTag {
     pub(super) fn of(hash: Option<LineHash>) -> Self {
         Self(hash.map_or(0, |hash| hash.halves().1))
     }
@@ -45,18 +45,18 @@ impl Request {
 
 /// A row that is not answered, by its last record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failed {
-    pub(super) request: Request,
+pub(super) struct FailedRow {
+    pub(super) request: RequestTag,
     /// For a reason that will not pass.
     pub(super) for_good: bool,
     /// Where the record stands.
-    pub(super) file: Book,
+    pub(super) file: RecordFile,
     pub(super) offset: u64,
 }
 
 /// A file that holds records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Book {
+pub(super) enum RecordFile {
     Output,
     Errors,
 }
@@ -68,7 +68,7 @@ const ENDED: u8 = 2;
 
 /// Where a row stands when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum RowStatus {
     ToDo,
     Done,
     /// For good.
@@ -77,23 +77,23 @@ pub(crate) enum Standing {
     Changed,
 }
 
-impl Past {
+impl ResumeIndex {
     /// Puts records in the order in which they were written together. A row once answered stays so,
     /// whatever was tried later; of several failures the last holds.
     pub(super) fn new(
-        done: Vec<Entry<Request>>,
-        failed: Vec<Entry<Failed>>,
-        taking: Taking,
+        done: Vec<IdEntry<RequestTag>>,
+        failed: Vec<IdEntry<FailedRow>>,
+        policy: ResumePolicy,
     ) -> Self {
-        let done = Table::new(done);
-        let mut failed = Table::new(failed);
+        let done = IdTable::new(done);
+        let mut failed = IdTable::new(failed);
         failed.retain(|row| done.value_of(row).is_none());
         let seen = (0..failed.len()).map(|_| AtomicU8::new(0)).collect();
         Self {
             done,
             failed,
             seen,
-            taking,
+            policy,
         }
     }
 
@@ -109,27 +109,27 @@ impl Past {
     /// Whether a line has been answered as it stands, to the letter: then it is a request, too.
     pub(crate) fn has_answered(&self, id: LineHash, line: LineHash) -> bool {
         let answered = self.done.get(id);
-        answered.is_some_and(|answered| answered == Request::of(Some(line)))
+        answered.is_some_and(|answered| answered == RequestTag::of(Some(line)))
     }
 
     /// Where a row of the input stands. One that has failed as another request stands anew.
-    pub(crate) fn standing(&self, id: LineHash, line: Option<LineHash>) -> Standing {
-        let now = Request::of(line);
+    pub(crate) fn status(&self, id: LineHash, line: Option<LineHash>) -> RowStatus {
+        let now = RequestTag::of(line);
         if let Some(answered) = self.done.get(id) {
-            return if answered.is(now) || self.taking.force_resume {
-                Standing::Done
+            return if answered.is(now) || self.policy.force_resume {
+                RowStatus::Done
             } else {
-                Standing::Changed
+                RowStatus::Changed
             };
         }
         let Some((place, failed)) = self.failed.find(id) else {
-            return Standing::ToDo;
+            return RowStatus::ToDo;
         };
         self.seen[place].fetch_or(MET, Relaxed);
-        if failed.for_good && failed.request.is(now) && !self.taking.retry_failed {
-            Standing::Failed
+        if failed.for_good && failed.request.is(now) && !self.policy.retry_failed {
+            RowStatus::Failed
         } else {
-            Standing::ToDo
+            RowStatus::ToDo
         }
     }
 
@@ -151,7 +151,13 @@ impl Past {
 
     /// Whether the record of a failure at this place still says how its row stands; `whole_input`
     /// says that a row this run has not met is none any more.
-    pub(super) fn stands(&self, id: LineHash, file: Book, offset: u64, whole_input: bool) -> bool {
+    pub(super) fn stands(
+        &self,
+        id: LineHash,
+        file: RecordFile,
+        offset: u64,
+        whole_input: bool,
+    ) -> bool {
         self.failed.find(id).is_some_and(|(place, failed)| {
             let seen = self.seen[place].load(Relaxed);
             let is_last = failed.file == file && failed.offset == offset;
@@ -168,33 +174,33 @@ mod tests {
         LineHash::of(text.as_bytes())
     }
 
-    fn done(id: &str, line: Option<&str>) -> Entry<Request> {
-        Entry::new(hash(id), Request::of(line.map(hash)))
+    fn done(id: &str, line: Option<&str>) -> IdEntry<RequestTag> {
+        IdEntry::new(hash(id), RequestTag::of(line.map(hash)))
     }
 
-    fn failed(id: &str, for_good: bool, at: u64) -> Entry<Failed> {
-        let failed = Failed {
-            request: Request::of(Some(hash("line"))),
+    fn failed(id: &str, for_good: bool, at: u64) -> IdEntry<FailedRow> {
+        let failed = FailedRow {
+            request: RequestTag::of(Some(hash("line"))),
             for_good,
-            file: Book::Errors,
+            file: RecordFile::Errors,
             offset: at,
         };
-        Entry::new(hash(id), failed)
+        IdEntry::new(hash(id), failed)
     }
 
-    fn standing(past: &Past, id: &str) -> Standing {
-        past.standing(hash(id), Some(hash("line")))
+    fn status(index: &ResumeIndex, id: &str) -> RowStatus {
+        index.status(hash(id), Some(hash("line")))
     }
 
     #[test]
     fn the_sizes_are_those_that_are_stated() {
-        assert_eq!(size_of::<Entry<Request>>(), 24);
-        assert_eq!(size_of::<Entry<Failed>>(), 40);
+        assert_eq!(size_of::<IdEntry<RequestTag>>(), 24);
+        assert_eq!(size_of::<IdEntry<FailedRow>>(), 40);
     }
 
     #[test]
     fn a_row_once_answered_stays_so_and_of_failures_the_last_holds() {
-        let past = Past::new(
+        let index = ResumeIndex::new(
             vec![done("both", Some("line"))],
             vec![
                 failed("both", true, 0),
@@ -203,46 +209,46 @@ mod tests {
                 failed("did not", false, 3),
                 failed("did not", true, 4),
             ],
-            Taking::default(),
+            ResumePolicy::default(),
         );
-        assert_eq!(past.done(), 1);
+        assert_eq!(index.done(), 1);
         for (id, expected) in [
-            ("both", Standing::Done),
-            ("passed", Standing::ToDo),
-            ("did not", Standing::Failed),
-            ("new", Standing::ToDo),
+            ("both", RowStatus::Done),
+            ("passed", RowStatus::ToDo),
+            ("did not", RowStatus::Failed),
+            ("new", RowStatus::ToDo),
         ] {
-            assert_eq!(standing(&past, id), expected, "{id}");
+            assert_eq!(status(&index, id), expected, "{id}");
         }
     }
 
     #[test]
     fn a_changed_request_is_told_unless_there_is_nothing_to_tell_it_by() {
         let rows = || vec![done("a", Some("another")), done("b", None)];
-        let past = Past::new(rows(), vec![failed("c", true, 0)], Taking::default());
-        assert_eq!(standing(&past, "a"), Standing::Changed);
-        assert_eq!(standing(&past, "b"), Standing::Done);
-        assert_eq!(past.standing(hash("a"), None), Standing::Done);
+        let index = ResumeIndex::new(rows(), vec![failed("c", true, 0)], ResumePolicy::default());
+        assert_eq!(status(&index, "a"), RowStatus::Changed);
+        assert_eq!(status(&index, "b"), RowStatus::Done);
+        assert_eq!(index.status(hash("a"), None), RowStatus::Done);
         // An answer is lost with a change; a failure is not worth keeping.
-        let changed = past.standing(hash("c"), Some(hash("another")));
-        assert_eq!(changed, Standing::ToDo);
-        let forced = Taking {
+        let changed = index.status(hash("c"), Some(hash("another")));
+        assert_eq!(changed, RowStatus::ToDo);
+        let forced = ResumePolicy {
             force_resume: true,
-            ..Taking::default()
+            ..ResumePolicy::default()
         };
-        let past = Past::new(rows(), Vec::new(), forced);
-        assert_eq!(standing(&past, "a"), Standing::Done);
+        let index = ResumeIndex::new(rows(), Vec::new(), forced);
+        assert_eq!(status(&index, "a"), RowStatus::Done);
     }
 
     #[test]
     fn failures_are_repeated_if_that_is_asked_for() {
-        let again = Taking {
+        let again = ResumePolicy {
             retry_failed: true,
-            ..Taking::default()
+            ..ResumePolicy::default()
         };
-        let past = Past::new(Vec::new(), vec![failed("a", true, 0)], again);
-        assert_eq!(standing(&past, "a"), Standing::ToDo);
-        assert!(past.stands(hash("a"), Book::Errors, 0, true));
+        let index = ResumeIndex::new(Vec::new(), vec![failed("a", true, 0)], again);
+        assert_eq!(status(&index, "a"), RowStatus::ToDo);
+        assert!(index.stands(hash("a"), RecordFile::Errors, 0, true));
     }
 
     #[test]
@@ -253,20 +259,20 @@ mod tests {
             failed("tried", false, 14),
             failed("gone", true, 21),
         ];
-        let past = Past::new(Vec::new(), rows, Taking::default());
-        standing(&past, "old");
-        standing(&past, "tried");
-        past.ended(Some("tried"));
-        past.ended(Some("never heard of"));
-        past.ended(None);
+        let index = ResumeIndex::new(Vec::new(), rows, ResumePolicy::default());
+        status(&index, "old");
+        status(&index, "tried");
+        index.ended(Some("tried"));
+        index.ended(Some("never heard of"));
+        index.ended(None);
         for (id, at, stands) in [("old", 0, false), ("old", 7, true), ("tried", 14, false)] {
-            let found = past.stands(hash(id), Book::Errors, at, true);
+            let found = index.stands(hash(id), RecordFile::Errors, at, true);
             assert_eq!(found, stands, "{id} {at}");
         }
-        assert!(!past.stands(hash("old"), Book::Output, 7, true));
-        assert_eq!(past.not_met(), 1);
+        assert!(!index.stands(hash("old"), RecordFile::Output, 7, true));
+        assert_eq!(index.not_met(), 1);
         // What was not met may stand in the part of the input that was not read.
-        assert!(!past.stands(hash("gone"), Book::Errors, 21, true));
-        assert!(past.stands(hash("gone"), Book::Errors, 21, false));
+        assert!(!index.stands(hash("gone"), RecordFile::Errors, 21, true));
+        assert!(index.stands(hash("gone"), RecordFile::Errors, 21, false));
     }
 }

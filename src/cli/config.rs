@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 
 use super::args::{ProgressWhen, Provider as Named, Run, Server};
 use super::console::Console;
-use super::files;
-use super::pace::Limits;
+use super::format;
+use super::parse::Bound;
+use super::rlimit;
+use super::speed::RateLimits;
 use super::stdout;
-use super::units::Bound;
-use super::words;
-use crate::api::{check_base_url, url};
-use crate::jsonl::names::{self, Place, Places};
-use crate::jsonl::paths::{self, LOCK, NEW, REJECTED};
+use crate::api::{check_base_url, path};
+use crate::jsonl::files::{GivenFiles, Location, RunFiles};
+use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
 use crate::sim::{SimServer, SimSpec};
 use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Provider, Result, Retry};
 
@@ -34,12 +34,12 @@ const LONGEST_KEY_FILE: u64 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) client: Client,
-    pub(crate) places: Places,
+    pub(crate) places: RunFiles,
     /// Where the summary goes as JSON.
     pub(crate) summary: Option<PathBuf>,
     /// Whether what an earlier run left in the output goes.
     pub(crate) overwrite: bool,
-    pub(crate) limits: Limits,
+    pub(crate) limits: RateLimits,
     pub(crate) concurrency: u32,
     /// Where the key is from, in the words of the command line: a flag or a variable.
     pub(crate) key_from: String,
@@ -54,12 +54,12 @@ pub(crate) struct Plan {
 /// simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     check_prompts(run)?;
-    check_pace(run)?;
+    check_burst(run)?;
     check_display(run)?;
-    url::check(&run.server.endpoint)
+    path::check_path(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
-    let places = Places::resolve(&named_files(run))?;
+    let places = RunFiles::resolve(&named_files(run))?;
     check_stdout(&places)?;
     check_secrets(run, &places)?;
     if let Some(summary) = &run.summary {
@@ -75,12 +75,12 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     };
     // The simulated provider's ends of the connections are in this process, too.
     let sockets = if simulated { 2 } else { 1 };
-    let concurrency = files::make_room(run.pace.concurrency, sockets);
-    if concurrency < run.pace.concurrency {
+    let concurrency = rlimit::make_room(run.limits.concurrency, sockets);
+    if concurrency < run.limits.concurrency {
         console.warn(&format!(
             "--concurrency {}: this process may not open so many files (ulimit -n); going on with {}",
-            words::count(run.pace.concurrency.into()),
-            words::count(concurrency.into())
+            format::count(run.limits.concurrency.into()),
+            format::count(concurrency.into())
         ));
     }
     let client = with_settings(builder, run, concurrency).build()?;
@@ -90,9 +90,9 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
         summary: run.summary.clone(),
         // Simulated answers cost nothing: a trial run begins anew each time, in a file of its own.
         overwrite: run.overwrite || (simulated && run.output.is_none()),
-        limits: Limits {
-            requests: run.pace.rps.or(run.pace.rpm),
-            tokens: run.pace.tpm,
+        limits: RateLimits {
+            requests: run.limits.rps.or(run.limits.rpm),
+            tokens: run.limits.tpm,
         },
         concurrency,
         key_from: key_from(&run.server),
@@ -100,8 +100,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     })
 }
 
-fn named_files(run: &Run) -> names::Named<'_> {
-    names::Named {
+fn named_files(run: &Run) -> GivenFiles<'_> {
+    GivenFiles {
         input: &run.input,
         output: run.output.as_deref(),
         errors: run.errors.as_deref(),
@@ -112,7 +112,7 @@ fn named_files(run: &Run) -> names::Named<'_> {
 /// Where the summary goes of a run that is refused, maybe before its files were looked at: nowhere,
 /// if that is one of them.
 pub(crate) fn refused_summary(run: &Run) -> Option<&Path> {
-    let places = Places::complete(&named_files(run));
+    let places = RunFiles::complete(&named_files(run));
     let summary = run.summary.as_deref()?;
     check_summary(summary, &places)
         .and_then(|()| check_secrets(run, &places))
@@ -195,15 +195,15 @@ fn check_prompts(run: &Run) -> Result<()> {
     Ok(())
 }
 
-fn check_pace(run: &Run) -> Result<()> {
-    let pace = &run.pace;
-    if pace.burst.is_some() && pace.rps.is_none() && pace.rpm.is_none() {
+fn check_burst(run: &Run) -> Result<()> {
+    let limits = &run.limits;
+    if limits.burst.is_some() && limits.rps.is_none() && limits.rpm.is_none() {
         return Err(config("--burst limits nothing without --rps or --rpm"));
     }
     Ok(())
 }
 
-/// Quiet is what nothing and the default look become; a look that was asked for is a contradiction.
+/// Quiet is what nothing and the default become; progress that was asked for is a contradiction.
 fn check_display(run: &Run) -> Result<()> {
     match run.progress {
         ProgressWhen::Always | ProgressWhen::Json if run.quiet => Err(config(
@@ -214,8 +214,8 @@ fn check_display(run: &Run) -> Result<()> {
 }
 
 /// Answers that go nowhere are paid for all the same.
-fn check_stdout(places: &Places) -> Result<()> {
-    if [&places.output, &places.errors].contains(&&Place::Stream) && stdout::is_closed() {
+fn check_stdout(places: &RunFiles) -> Result<()> {
+    if [&places.output, &places.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
             "standard output is closed: results would be lost; name a file with -o, and for \
              failures with --errors (/dev/null throws them away)",
@@ -225,7 +225,7 @@ fn check_stdout(places: &Places) -> Result<()> {
 }
 
 /// The summary replaces what is there, so it must not be one of the run's own files.
-fn check_summary(summary: &Path, places: &Places) -> Result<()> {
+fn check_summary(summary: &Path, places: &RunFiles) -> Result<()> {
     let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
     if summary == Path::new("-") {
         return refused("is no file: a summary goes to a file of its own");
@@ -233,7 +233,7 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     if summary.is_dir() {
         return refused("is a directory");
     }
-    let Some(settled) = paths::settled(summary) else {
+    let Some(settled) = sidecars::settled(summary) else {
         return refused("cannot be written: there is no such folder");
     };
     for (place, role) in [
@@ -241,8 +241,8 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
         (&places.output, "the output"),
         (&places.errors, "the errors file"),
     ] {
-        if let Place::File(path) = place
-            && paths::settled(path).as_ref() == Some(&settled)
+        if let Location::File(path) = place
+            && sidecars::settled(path).as_ref() == Some(&settled)
         {
             return refused(&format!("is {role}"));
         }
@@ -250,10 +250,13 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
     let made_beside = [&places.output, &places.errors]
         .into_iter()
         .filter_map(|place| match place {
-            Place::File(path) => Some(path),
-            Place::Stream => None,
+            Location::File(path) => Some(path),
+            Location::Stream => None,
         })
-        .flat_map(|path| [LOCK, NEW, REJECTED].map(|suffix| paths::companion(path, suffix)));
+        .flat_map(|path| {
+            [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
+                .map(|suffix| sidecars::companion(path, suffix))
+        });
     if made_beside.into_iter().any(|path| path == settled) {
         return refused("has the name of a file that the run makes beside its own");
     }
@@ -261,8 +264,8 @@ fn check_summary(summary: &Path, places: &Places) -> Result<()> {
 }
 
 /// What a run reads its key or certificates from is not to be written over.
-fn check_secrets(run: &Run, places: &Places) -> Result<()> {
-    let summary = run.summary.clone().map(Place::File);
+fn check_secrets(run: &Run, places: &RunFiles) -> Result<()> {
+    let summary = run.summary.clone().map(Location::File);
     let written = [
         ("-o", Some(&places.output)),
         ("--errors", Some(&places.errors)),
@@ -272,12 +275,12 @@ fn check_secrets(run: &Run, places: &Places) -> Result<()> {
         ("--api-key-file", &run.server.api_key_file),
         ("--ca-file", &run.server.ca_file),
     ] {
-        let Some(read) = read.as_deref().and_then(paths::settled) else {
+        let Some(read) = read.as_deref().and_then(sidecars::settled) else {
             continue;
         };
         for (by, place) in written {
-            if let Some(Place::File(path)) = place
-                && paths::settled(path).as_ref() == Some(&read)
+            if let Some(Location::File(path)) = place
+                && sidecars::settled(path).as_ref() == Some(&read)
             {
                 return Err(config(format!(
                     "{by} {path:?} is the file of {flag}: it would be written over"
@@ -396,27 +399,27 @@ fn checked_key(text: String, flag: &str) -> Result<String> {
 }
 
 fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientBuilder {
-    let (pace, patience) = (&run.pace, &run.patience);
-    let max_server_delay = match patience.max_server_delay {
+    let (limits, timeouts) = (&run.limits, &run.timeouts);
+    let max_server_delay = match timeouts.max_server_delay {
         Bound::None => None,
         Bound::At(delay) => Some(delay),
     };
     let mut builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
-        .timeout(patience.timeout)
-        .connect_timeout(patience.connect_timeout)
+        .timeout(timeouts.timeout)
+        .connect_timeout(timeouts.connect_timeout)
         .retry(
             Retry::new()
-                .max_attempts(patience.max_attempts)
+                .max_attempts(timeouts.max_attempts)
                 .max_server_delay(max_server_delay),
         );
-    if let Some(rate) = pace.rps.or(pace.rpm) {
+    if let Some(rate) = limits.rps.or(limits.rpm) {
         builder = builder.request_rate(rate);
     }
-    if let Some(burst) = pace.burst {
+    if let Some(burst) = limits.burst {
         builder = builder.burst(burst);
     }
-    if let Some(rate) = pace.tpm {
+    if let Some(rate) = limits.tpm {
         builder = builder.tokens_per_minute(rate.units());
     }
     builder
@@ -434,7 +437,7 @@ fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::cli::console::Voice;
+    use crate::cli::console::OutputMode;
     use clap::Parser;
     use std::fs;
     use tempfile::TempDir;
@@ -468,7 +471,7 @@ mod tests {
             let Command::Run(run) = cli.command else {
                 panic!("not a run")
             };
-            resolve(&run, &Console::new(Voice::Quiet, None))
+            resolve(&run, &Console::new(OutputMode::Quiet, None))
         }
 
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {

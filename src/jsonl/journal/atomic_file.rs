@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::paths::{NEW, companion, settled};
+use super::super::sidecars::{NEW_SUFFIX, companion, settled};
 use super::target::sync_folder;
 
 /// What is to be in a file's place. Dropped before it is [put](Self::put) there, it leaves the file
 /// as it was.
-pub(super) struct Rewrite {
+pub(super) struct AtomicFile {
     path: PathBuf,
     beside: PathBuf,
     file: BufWriter<File>,
@@ -18,12 +18,12 @@ pub(super) struct Rewrite {
     put: bool,
 }
 
-impl Rewrite {
+impl AtomicFile {
     /// Begins with nothing, for a file that may not be there.
     pub(super) fn begin(path: &Path) -> io::Result<Self> {
         // Of a link it is the file that is replaced, not the link.
         let path = settled(path).unwrap_or_else(|| path.to_owned());
-        let beside = companion(&path, NEW);
+        let beside = companion(&path, NEW_SUFFIX);
         let file = match File::create_new(&beside) {
             // Of a run that was killed here.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -59,7 +59,7 @@ impl Rewrite {
     }
 }
 
-impl Write for Rewrite {
+impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -69,7 +69,7 @@ impl Write for Rewrite {
     }
 }
 
-impl Drop for Rewrite {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.put {
             let _already_gone = fs::remove_file(&self.beside);
@@ -99,13 +99,13 @@ mod tests {
         // Left by a run that was killed.
         fs::write(folder.path().join("f.tollgate-new"), "half").unwrap();
 
-        let mut given_up = Rewrite::begin(&path).unwrap();
+        let mut given_up = AtomicFile::begin(&path).unwrap();
         given_up.write_all(b"never").unwrap();
         drop(given_up);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(&folder), ["f"]);
 
-        let mut fresh = Rewrite::begin(&path).unwrap();
+        let mut fresh = AtomicFile::begin(&path).unwrap();
         fresh.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         fresh.put().unwrap();
@@ -122,7 +122,7 @@ mod tests {
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         symlink("file", &link).unwrap();
-        let mut fresh = Rewrite::begin(&link).unwrap();
+        let mut fresh = AtomicFile::begin(&link).unwrap();
         fresh.write_all(b"new").unwrap();
         fresh.put().unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -5,12 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What is added to a file's name: while a run holds it.
-pub(crate) const LOCK: &str = ".lock";
+pub(crate) const LOCK_SUFFIX: &str = ".lock";
 /// While it is written anew. What a run that was killed left there is replaced, so it is a name that
 /// nobody else has for a file.
-pub(crate) const NEW: &str = ".tollgate-new";
+pub(crate) const NEW_SUFFIX: &str = ".tollgate-new";
 /// For lines moved out of it, being no records.
-pub(crate) const REJECTED: &str = ".rejected";
+pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
 
 /// The file that a run makes beside one of its own, by whatever name that was given.
 pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
@@ -63,10 +63,10 @@ mod tests {
         fs::create_dir(path("d")).unwrap();
         // Of a file that is yet to be made, and of one that is there.
         for _ in 0..2 {
-            let lock = companion(&path("o.jsonl"), LOCK);
+            let lock = companion(&path("o.jsonl"), LOCK_SUFFIX);
             assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
             for name in ["one", "two", "d/../o.jsonl"] {
-                assert_eq!(companion(&path(name), LOCK), lock, "{name}");
+                assert_eq!(companion(&path(name), LOCK_SUFFIX), lock, "{name}");
             }
             fs::write(path("o.jsonl"), "").unwrap();
         }
