@@ -21,9 +21,9 @@ use super::files::Location;
 use super::hash::LineHash;
 use super::ids::Ids;
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts, RequestLine};
-use super::object::fields;
 use super::reader::{Line, Lines};
 use super::sweep::{Stretch, Sweep};
+use crate::api::json::fields;
 use crate::api::{Provider, Size};
 use crate::error::Result;
 
