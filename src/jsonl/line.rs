@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
 use super::problem::{BadLine, Problem};
-use super::reader::{Line, Text};
+use super::reader::Line;
 use crate::api::json::{fields, first_fields};
 use crate::api::path;
 
@@ -67,8 +67,8 @@ impl Format {
             problem: Problem::NotAnObject,
         };
         let parsed = match line.text {
-            Text::TooLong { cap } => Err(Problem::TooLong(cap)),
-            Text::Whole(text) => {
+            None => Err(Problem::TooLong),
+            Some(text) => {
                 // Blanks around the object are not part of the request.
                 let indent = text.len() - text.trim_ascii_start().len();
                 let text = text.trim_ascii();
@@ -92,7 +92,7 @@ impl Format {
     /// The id of a line and its hash, found without reading the line to its end: of one that has
     /// been [parsed](Self::parse) before, as it stands.
     pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
-        let (Self::Requests { .. }, Text::Whole(text)) = (self, line.text) else {
+        let (Self::Requests { .. }, Some(text)) = (self, line.text) else {
             return None;
         };
         let text = str::from_utf8(text.trim_ascii()).ok()?;
@@ -264,7 +264,7 @@ mod tests {
             number: 7,
             offset: 0,
             ended: true,
-            text: Text::Whole(text.as_ref()),
+            text: Some(text.as_ref()),
         })
     }
 
@@ -398,7 +398,7 @@ mod tests {
                     number: 3,
                     offset: 0,
                     ended: true,
-                    text: Text::Whole("Say \\ \"hé\"\u{2028}".as_bytes()),
+                    text: Some("Say \\ \"hé\"\u{2028}".as_bytes()),
                 })
                 .unwrap()
         };

@@ -16,7 +16,7 @@ use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
 use super::line::{Dialect, Format, RequestLine};
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
-use super::scan::Survey;
+use super::scan::InputScan;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,7 @@ use crate::pool::Job;
 use crate::sync::Mutex;
 
 const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
-                       `force_resume` (--force-resume of the tool)";
+                       force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]
@@ -189,20 +189,20 @@ pub(super) struct Reading {
 }
 
 impl Rows {
-    /// `survey`: what a look through the whole input has found, if it can be read twice.
-    pub(super) fn new(with: Reading, survey: Option<Survey>) -> (Self, Arc<ReadSoFar>) {
+    /// `scan`: what the whole input holds, if it can be read twice.
+    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
-        let seen = survey.is_none().then(HashSet::new);
-        let survey = survey.unwrap_or_default();
-        so_far.skipped.store(survey.done, Relaxed);
-        so_far.failed.store(survey.failed, Relaxed);
-        so_far.failed_bad.store(survey.failed_bad, Relaxed);
+        let seen = scan.is_none().then(HashSet::new);
+        let scan = scan.unwrap_or_default();
+        so_far.skipped.store(scan.done, Relaxed);
+        so_far.failed.store(scan.failed, Relaxed);
+        so_far.failed_bad.store(scan.failed_bad, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
             seen,
-            passed_over: survey.passed_over.into_iter().peekable(),
+            passed_over: scan.passed_over.into_iter().peekable(),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
@@ -292,7 +292,7 @@ mod tests {
     fn rows(
         input: &'static str,
         cancel: &Cancel,
-        survey: Option<Survey>,
+        scan: Option<InputScan>,
     ) -> (Rows, Arc<ReadSoFar>) {
         let with = Reading {
             place: Location::Stream,
@@ -304,7 +304,7 @@ mod tests {
             cancel: cancel.clone(),
             note_order: false,
         };
-        Rows::new(with, survey)
+        Rows::new(with, scan)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
@@ -322,12 +322,12 @@ mod tests {
 
     #[test]
     fn lines_that_somebody_has_looked_at_are_counted_and_not_read_again() {
-        let survey = Survey {
+        let scan = InputScan {
             done: 2,
             passed_over: vec![1..2, 4..5],
-            ..Survey::default()
+            ..InputScan::default()
         };
-        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(survey));
+        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
         assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));
