@@ -205,14 +205,14 @@ mod sync;
 pub use http;
 
 pub use api::{
-    ApiKey, Chat, Client, ClientBuilder, Completion, Completions, HttpConfig, HttpRequest,
-    HttpResponse, HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request,
-    Transport, TransportError, TransportErrorKind, TransportStage, Usage, Usd,
+    ApiKey, Chat, Client, ClientBuilder, HttpConfig, HttpRequest, HttpResponse, HttpTransport,
+    MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport, TransportError,
+    TransportErrorKind, TransportStage, Usage, Usd,
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
-pub use pool::{Completed, Done, Failure, Monitor, Outage, Panicked, Pool, Progress};
+pub use pool::{Failure, Monitor, Outage, Outcome, Outcomes, Panicked, Pool, Progress};
 pub use retry::{Backoff, Retry, Verdict};

@@ -6,12 +6,12 @@
 //! # There
 //!
 //! 1. `lib.rs` has no logic: it names what is public, and where that is.
-//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job, an `Exchange`, that makes a
+//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job (`api/job.rs`, `ApiJob`) that makes a
 //!    [`Request`](crate::Request) (`api/request.rs`) of a prompt when its turn has come. The client
 //!    itself is a [`Pool`](crate::Pool) with a base URL, headers and a transport, put together and
 //!    checked in `api/builder.rs`.
-//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a slice (`pool/source.rs`), its
-//!    output a slot for each index (`pool/results.rs`), its heart a `Schedule`. The calling thread
+//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a slice (`pool/input.rs`), its
+//!    output a slot for each index (`pool/outcomes.rs`), its heart a `Schedule`. The calling thread
 //!    becomes its first worker.
 //! 4. `pool/worker.rs`, `work`: the loop, the only one there is. Under the run's one lock, `step`
 //!    settles what this thread has finished and asks what comes next.
@@ -24,10 +24,10 @@
 //!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
 //!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
 //!    down on a `Parker` (`clock.rs`).
-//! 8. `pool/lead.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
+//! 8. `pool/leader.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
-//! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
+//! 9. `api/endpoint.rs`, `attempt`: joins path and base URL (`api/path.rs`), works out the attempt's
 //!    deadline, and hands a [`HttpRequest`](crate::HttpRequest) to the transport. All of the API layer meets in
 //!    this file.
 //! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
@@ -46,25 +46,25 @@
 //! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges
 //!    in `fault.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
 //!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
-//! 3. `api/job.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
+//! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
-//! 4. `pool/attempt.rs`, `perform`: a wait that was asked for pauses the gate; then the permit is
+//! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
 //!    settled and its place is free, before anybody sees the result.
 //! 5. A success is delivered. A failure goes to `retry/decide.rs`, which knows the policy
 //!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
 //!    the schedule's heap and holds no thread; given up; or the end of the run.
-//! 6. `pool/results.rs`: the slot of its index. The loop begins anew with step 4 of the way there,
+//! 6. `pool/outcomes.rs`: the slot of its index. The loop begins anew with step 4 of the way there,
 //!    and the thread tries the gate itself first.
 //! 7. When nothing is left, the last worker wakes the idle ones; all of them end, `collect`
 //!    returns, and `chat_all` makes a `Vec` of the slots.
 //!
 //! # Other ways in
 //!
-//! A lazy input is pulled by a feeder thread into a bounded queue (`Intake` in `pool/source.rs`),
-//! and outcomes come through a bounded channel (`pool/results.rs`). [`Pool`](crate::Pool)'s own
+//! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
+//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool)'s own
 //! methods are in `pool/closures.rs`: a job made of two closures. Results in order go through the
 //! window of `pool/order.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
-//! `pool/progress.rs`. Who leads, who follows and who is woken is `pool/lead.rs`: the hardest file of
+//! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
 //! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
@@ -73,7 +73,7 @@
 //! request, its body untouched) and `rows.rs` (a job) into the same engine, and comes back through
 //! `record.rs` (a line) and `writer.rs` to `journal` (one write for all that is ready). `run.rs` is
 //! that, in order; the calling thread is the writer, and a thread of the engine waits until its
-//! outcome is written (`Hold` in `pool/results.rs`): what a kill can cost is what was in flight.
+//! outcome is written (`AckGuard` in `pool/outcomes.rs`): what a kill can cost is what was in flight.
 //!
 //! # Layers
 //!

@@ -5,19 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::ClientBuilder;
-use super::cost::{self, TypicalOutput};
-use super::job::{Exchange, Failed, into_error};
-use super::key::ApiKey;
-use super::provider::Provider;
+use super::endpoint::{AttemptError, Endpoint};
+use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};
-use super::transport::Transport;
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{Done, Monitor, Pool, Settings};
-use crate::sync::Mutex;
+use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -56,40 +51,15 @@ use crate::sync::Mutex;
 #[derive(Clone)]
 pub struct Client {
     pool: Pool,
-    inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
-    pub(super) base_url: String,
-    pub(super) key: Option<ApiKey>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) timeout: Duration,
-    pub(super) max_body: usize,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) typical: Mutex<TypicalOutput>,
+    endpoint: Arc<Endpoint>,
 }
 
 impl Client {
-    pub(super) fn new(pool: Pool, inner: Inner) -> Self {
+    pub(super) fn new(pool: Pool, endpoint: Endpoint) -> Self {
         Self {
             pool,
-            inner: Arc::new(inner),
+            endpoint: Arc::new(endpoint),
         }
-    }
-
-    /// Starts a client; a base URL and a key are all it needs.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::new()
-    }
-
-    /// A client of `OpenAI`, or of what `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`
-    /// and the default settings. [`ClientBuilder::from_env`] does it for other providers and
-    /// settings.
-    ///
-    /// # Errors
-    /// As [`ClientBuilder::build`].
-    pub fn from_env() -> Result<Self> {
-        Self::builder().from_env(Provider::OpenAi).build()
     }
 
     /// The same client, its runs stopped by `cancel`.
@@ -119,7 +89,7 @@ impl Client {
 
     /// The root that paths are joined to.
     pub fn base_url(&self) -> &str {
-        &self.inner.base_url
+        &self.endpoint.base_url
     }
 
     /// A chat completion with one user message, to be added to and sent:
@@ -151,7 +121,7 @@ impl Client {
         // Each body is written when it is sent: what is reserved for it shows without.
         self.collect(
             prompts,
-            |client, prompt| client.reserve_chat((*prompt).as_ref()),
+            |endpoint, prompt| endpoint.reserve_chat((*prompt).as_ref()),
             |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
         )
     }
@@ -163,7 +133,7 @@ impl Client {
     pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
         self.collect(
             requests,
-            |client, request| client.reserve(request),
+            |endpoint, request| endpoint.reserve(request),
             |request| Cow::Borrowed(*request),
         )
     }
@@ -171,18 +141,17 @@ impl Client {
     fn collect<'a, T: Sync>(
         &self,
         items: &'a [T],
-        reserve: impl Fn(&Self, &&'a T) -> Cost + Sync,
-        prepare: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
+        cost: impl Fn(&Endpoint, &&'a T) -> Cost + Sync,
+        request: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        let exchange = Exchange::new(self, reserve, prepare);
-        match self.settings().collect(exchange, items) {
+        let job = ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, item: &&'a T| Ok(cost(endpoint, item)),
+            |item: &&'a T| Ok(request(item)),
+        );
+        match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
-                .map(|outcome| {
-                    let (attempts, stopped_run) = (outcome.attempts, outcome.stopped_run);
-                    outcome
-                        .result
-                        .map_err(|failure| into_error(failure, attempts, stopped_run))
-                })
+                .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -200,19 +169,16 @@ impl Client {
     pub fn for_each<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send,
-        mut done: impl FnMut(Completion),
+        mut done: impl FnMut(Outcome<Request, Reply, Error>),
     ) -> Result<()>
     where
         R: Into<Request>,
     {
         let requests = Requests(requests);
-        self.settings().for_each(
-            Exchange::new(self, Self::reserve, |request: &Request| {
-                Cow::Borrowed(request)
-            }),
-            requests,
-            &mut |outcome| done(Completion::of(outcome)),
-        )
+        self.settings()
+            .for_each(self.job(), requests, &mut |outcome: JobOutcome<_, _, _>| {
+                done(outcome.map_err(into_error))
+            })
     }
 
     /// Sends requests pulled lazily, and gives the outcomes as they come.
@@ -225,17 +191,25 @@ impl Client {
     pub fn as_completed<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<Completions>
+    ) -> Result<Outcomes<Request, Reply, Error>>
     where
         R: Into<Request> + 'static,
     {
-        let stream = self.settings().as_completed(
-            Exchange::new(self, Self::reserve, |request: &Request| {
-                Cow::Borrowed(request)
-            }),
-            Requests(requests),
-        )?;
-        Ok(Completions(Box::new(stream.map(Completion::of))))
+        let stream = self
+            .settings()
+            .as_completed(self.job(), Requests(requests))?;
+        Ok(Outcomes::new(
+            stream.map(|outcome| outcome.map_err(into_error)),
+        ))
+    }
+
+    /// The job of requests that are there already.
+    fn job(&self) -> impl Job<Input = Request, Output = Reply, Error = AttemptError> + use<> {
+        ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, request: &Request| Ok(endpoint.reserve(request)),
+            |request: &Request| Ok(Cow::Borrowed(request)),
+        )
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -246,51 +220,15 @@ impl Client {
         &self.settings().monitor
     }
 
-    pub(super) fn key(&self) -> Option<&ApiKey> {
-        self.inner.key.as_ref()
-    }
-
-    pub(super) fn headers(&self) -> &[(String, String)] {
-        &self.inner.headers
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        self.inner.timeout
-    }
-
-    pub(super) fn max_body(&self) -> usize {
-        self.inner.max_body
-    }
-
-    pub(super) fn transport(&self) -> &dyn Transport {
-        &*self.inner.transport
-    }
-
-    /// What a request without a limit of its own is likely to write.
-    pub(super) fn typical_output(&self, path: &str) -> u64 {
-        if cost::writes(path) {
-            self.inner.typical.lock().mean()
-        } else {
-            0
-        }
-    }
-
-    pub(super) fn observe(&self, completion_tokens: u64) {
-        if completion_tokens > 0 && self.limiter().limits_tokens() {
-            self.inner.typical.lock().observe(completion_tokens);
-        }
-    }
-
-    /// A wait that a success announced, as far as the policy obeys one.
-    pub(super) fn longest_pause(&self, wait: Duration) -> Duration {
-        self.settings().retry.longest_pause(wait)
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base_url", &self.inner.base_url)
+            .field("base_url", &self.endpoint.base_url)
             .field("limiter", self.limiter())
             .finish_non_exhaustive()
     }
@@ -308,8 +246,8 @@ impl Chat<&Client> {
 }
 
 #[cold]
-fn no_outcome() -> crate::Error {
-    crate::Error::new(
+fn no_outcome() -> Error {
+    Error::new(
         crate::ErrorKind::Cancelled,
         "the run broke off before this was done",
     )
@@ -328,50 +266,5 @@ where
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().map(Into::into)
-    }
-}
-
-/// How one request of a lazy input ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Completion {
-    /// Its place in the input, from 0.
-    pub index: u64,
-    /// The request; `None` only where the input's iterator itself panicked.
-    pub request: Option<Request>,
-    /// Its reply, or why there is none.
-    pub result: Result<Reply>,
-}
-
-impl Completion {
-    fn of(done: Done<Request, Reply, Failed>) -> Self {
-        let (attempts, stopped_run) = (done.attempts, done.stopped_run);
-        Self {
-            index: done.index,
-            request: done.input,
-            result: done
-                .result
-                .map_err(|failure| into_error(failure, attempts, stopped_run)),
-        }
-    }
-}
-
-/// The outcomes of [`Client::as_completed`], in the order in which they come.
-///
-/// Dropping it stops new work at once.
-#[must_use = "dropping it stops the run"]
-pub struct Completions(Box<dyn Iterator<Item = Completion> + Send>);
-
-impl Iterator for Completions {
-    type Item = Completion;
-
-    fn next(&mut self) -> Option<Completion> {
-        self.0.next()
-    }
-}
-
-impl fmt::Debug for Completions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completions").finish_non_exhaustive()
     }
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::{Price, Rate, Usd};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::units;
-use super::units::Bound;
+use super::parse;
+use super::parse::Bound;
 
 /// Push many AI-API requests through a sized pool of threads: as fast as the provider's limits
 /// allow and never faster, keeping every answer that was paid for.
@@ -113,10 +113,10 @@ pub(crate) struct Run {
     pub(crate) server: Server,
 
     #[command(flatten)]
-    pub(crate) pace: Pace,
+    pub(crate) limits: Limits,
 
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeouts: Timeouts,
 
     #[command(flatten)]
     pub(crate) money: Money,
@@ -140,8 +140,8 @@ pub(crate) struct Run {
 
 const FILES: &str = "Files";
 const SERVER: &str = "Server";
-const PACE: &str = "Pace";
-const PATIENCE: &str = "Patience";
+const LIMITS: &str = "Limits";
+const TIMEOUTS: &str = "Timeouts";
 const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
@@ -224,53 +224,53 @@ impl From<Provider> for crate::Provider {
 
 /// How fast, and how many at once.
 #[derive(Debug, Args)]
-pub(crate) struct Pace {
+pub(crate) struct Limits {
     /// Requests in flight at once
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = units::count::<u32>, help_heading = PACE)]
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::count::<u32>, help_heading = LIMITS)]
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
-    #[arg(long, value_name = "R", conflicts_with = "rpm", value_parser = units::per_second, allow_negative_numbers = true, help_heading = PACE)]
+    #[arg(long, value_name = "R", conflicts_with = "rpm", value_parser = parse::per_second, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) rps: Option<Rate>,
 
     /// Requests a minute, at most [default: no limit]
-    #[arg(long, value_name = "R", value_parser = units::per_minute, allow_negative_numbers = true, help_heading = PACE)]
+    #[arg(long, value_name = "R", value_parser = parse::per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start together after an idle spell [default: one second's worth]
-    #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PACE)]
+    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, help_heading = LIMITS)]
     pub(crate) burst: Option<u64>,
 
     /// Model tokens a minute, prompt and answer together, at most [default: no limit]
-    #[arg(long, value_name = "N", value_parser = units::tokens_per_minute, allow_negative_numbers = true, help_heading = PACE)]
+    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) tpm: Option<Rate>,
 }
 
 /// How long to wait, and how often to try.
 #[derive(Debug, Args)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     /// Tries for a request, the first included; waits that the server asks for are not counted
-    #[arg(long, value_name = "N", default_value = "6", value_parser = units::count::<u32>, help_heading = PATIENCE)]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = parse::count::<u32>, help_heading = TIMEOUTS)]
     pub(crate) max_attempts: u32,
 
     /// Time for one try, from connecting to the last byte
-    #[arg(long, value_name = "T", default_value = "600s", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    #[arg(long, value_name = "T", default_value = "600s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) timeout: Duration,
 
     /// Time to connect
-    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) connect_timeout: Duration,
 
     /// Time for the whole run; what is not done by then is left for the next run [default: none]
-    #[arg(long, value_name = "T", value_parser = units::positive_duration, help_heading = PATIENCE)]
+    #[arg(long, value_name = "T", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) deadline: Option<Duration>,
 
     /// Stop the run if the server asks for a longer wait than this; none waits as long as asked
-    #[arg(long, value_name = "T|none", default_value = "10m", help_heading = PATIENCE)]
+    #[arg(long, value_name = "T|none", default_value = "10m", help_heading = TIMEOUTS)]
     pub(crate) max_server_delay: Bound,
 
     /// Time that requests in flight have to finish after Ctrl-C; a second Ctrl-C stops at once
-    #[arg(long, value_name = "T", default_value = "30s", value_parser = units::duration, help_heading = PATIENCE)]
+    #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration, help_heading = TIMEOUTS)]
     pub(crate) grace: Duration,
 }
 
@@ -278,17 +278,17 @@ pub(crate) struct Patience {
 #[derive(Debug, Args)]
 pub(crate) struct Money {
     /// What model tokens cost: US dollars for 1,000,000 of prompts and of answers, such as 0.15,0.60
-    #[arg(long, value_name = "IN,OUT", value_parser = units::price, help_heading = MONEY)]
+    #[arg(long, value_name = "IN,OUT", value_parser = parse::price, help_heading = MONEY)]
     pub(crate) price: Option<Price>,
 
     /// Stop when this run has spent so many US dollars by --price. What is in flight is finished and
     /// may go over; a rerun carries on, with as much again. Answers that do not say what they took
     /// count nothing
-    #[arg(long, value_name = "USD", requires = "price", value_parser = units::dollars, allow_negative_numbers = true, help_heading = MONEY)]
+    #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
 
     /// Stop in the same way when this run has taken so many model tokens, prompts and answers together
-    #[arg(long, value_name = "N", value_parser = units::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
+    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 }
 
@@ -300,7 +300,7 @@ pub(crate) struct PromptArgs {
     pub(crate) model: Option<String>,
 
     /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = units::count::<u64>, help_heading = PROMPTS)]
+    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, help_heading = PROMPTS)]
     pub(crate) max_tokens: Option<u64>,
 
     /// A system message put before each prompt
@@ -400,17 +400,17 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_manual() {
         let run = run(&["in.jsonl"]).unwrap();
-        assert_eq!(run.pace.concurrency, 20);
-        assert_eq!(run.patience.max_attempts, 6);
-        assert_eq!(run.patience.timeout, Duration::from_secs(600));
-        assert_eq!(run.patience.connect_timeout, Duration::from_secs(10));
-        assert_eq!(run.patience.grace, Duration::from_secs(30));
+        assert_eq!(run.limits.concurrency, 20);
+        assert_eq!(run.timeouts.max_attempts, 6);
+        assert_eq!(run.timeouts.timeout, Duration::from_secs(600));
+        assert_eq!(run.timeouts.connect_timeout, Duration::from_secs(10));
+        assert_eq!(run.timeouts.grace, Duration::from_secs(30));
         let ten_minutes = Bound::At(Duration::from_secs(600));
-        assert_eq!(run.patience.max_server_delay, ten_minutes);
+        assert_eq!(run.timeouts.max_server_delay, ten_minutes);
         assert_eq!(run.server.endpoint, "/v1/chat/completions");
         assert_eq!(run.progress, ProgressWhen::Auto);
         assert_eq!(run.fsync, FsyncWhen::Interval);
-        assert!(run.pace.rps.is_none() && run.server.simulate.is_none());
+        assert!(run.limits.rps.is_none() && run.server.simulate.is_none());
     }
 
     #[test]

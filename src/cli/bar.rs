@@ -1,60 +1,82 @@
 //! The bar on a terminal.
 //!
-//! Two lines, so that 80 columns hold them: the bar with what everybody looks for, and below it what
-//! explains a slow run. Plain ASCII and no colours: nothing to switch off.
+//! It has two lines, so that 80 columns hold them. The first says how far the run is. The second
+//! explains a slow run. Both are plain ASCII without colours.
 
-use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-
-use super::display::Status;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Draws a second.
 const HZ: u8 = 10;
-/// For what is no terminal and does not say how wide it is.
-const WIDTH: u16 = 80;
-/// Narrower than this there is no bar worth drawing.
-const NARROWEST: u16 = 20;
 
-/// A bar on standard error; `None` where that is no terminal that can have one.
-pub(crate) fn on_terminal() -> Option<ProgressBar> {
-    let target = ProgressDrawTarget::stderr_with_hz(HZ);
-    (!target.is_hidden()).then(|| ProgressBar::with_draw_target(None, target))
+/// A run's progress in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    /// How far, how fast, how long.
+    pub(crate) head: String,
+    /// What explains it.
+    pub(crate) detail: String,
 }
 
-/// A bar on standard error, whatever that is.
-pub(crate) fn anywhere() -> ProgressBar {
-    on_terminal().unwrap_or_else(|| {
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Stream::new()), HZ);
-        ProgressBar::with_draw_target(None, target)
-    })
-}
+/// A bar on standard error. Clones draw the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Bar(ProgressBar);
 
-/// Leaves the bar as it stands and goes on with it below.
-///
-/// For Ctrl-C: the terminal has put `^C` behind the bar's last line, which reaches to the right
-/// edge, so the cursor is a line lower than the bar knows and it would clear the wrong lines.
-pub(crate) fn leave_standing(bar: &ProgressBar) {
-    let target = ProgressDrawTarget::stderr_with_hz(HZ);
-    if !target.is_hidden() {
-        bar.set_draw_target(target);
-        let _nobody_reads_it = io::stderr().write_all(b"\n");
+impl Bar {
+    /// `None` where standard error is no terminal that can have one.
+    pub(crate) fn on_terminal() -> Option<Self> {
+        let target = ProgressDrawTarget::stderr_with_hz(HZ);
+        (!target.is_hidden()).then(|| Self(ProgressBar::with_draw_target(None, target)))
     }
-}
 
-pub(crate) fn draw(bar: &ProgressBar, status: &Status) {
-    if bar.length() != status.total || bar.prefix().is_empty() {
-        bar.set_style(style(status.total.is_some()));
-        match status.total {
-            Some(total) => bar.set_length(total),
-            None => bar.unset_length(),
+    /// Whatever standard error is.
+    pub(crate) fn anywhere() -> Self {
+        Self::on_terminal().unwrap_or_else(|| {
+            let stderr = Box::new(::console::Term::buffered_stderr());
+            let target = ProgressDrawTarget::term_like_with_hz(stderr, HZ);
+            Self(ProgressBar::with_draw_target(None, target))
+        })
+    }
+
+    pub(crate) fn draw(&self, status: &Status) {
+        let bar = &self.0;
+        if bar.length() != status.total || bar.prefix().is_empty() {
+            bar.set_style(style(status.total.is_some()));
+            match status.total {
+                Some(total) => bar.set_length(total),
+                None => bar.unset_length(),
+            }
+        }
+        bar.set_prefix(status.head.clone());
+        bar.set_message(status.detail.clone());
+        bar.set_position(status.done);
+        bar.tick();
+    }
+
+    /// Writes something above the bar.
+    pub(crate) fn suspend(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
+
+    /// Leaves the bar as it stands and goes on with it below.
+    ///
+    /// After Ctrl-C the terminal has put `^C` behind the bar's last line, which reaches to the
+    /// right edge. The cursor is a line lower than the bar knows, so it would clear the wrong lines.
+    pub(crate) fn leave_standing(&self) {
+        if io::stderr().is_terminal() {
+            let target = ProgressDrawTarget::stderr_with_hz(HZ);
+            self.0.set_draw_target(target);
+            let _nobody_reads_it = io::stderr().write_all(b"\n");
         }
     }
-    bar.set_prefix(status.head.clone());
-    bar.set_message(status.detail.clone());
-    bar.set_position(status.done);
-    bar.tick();
+
+    /// Removes the bar.
+    pub(crate) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 fn style(total_known: bool) -> ProgressStyle {
@@ -67,68 +89,4 @@ fn style(total_known: bool) -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
         .tick_chars("-\\|/ ")
-}
-
-/// Standard error as a terminal that nobody asks for its size.
-#[derive(Debug)]
-struct Stream {
-    width: u16,
-}
-
-impl Stream {
-    fn new() -> Self {
-        let columns = env::var("COLUMNS").ok();
-        let width = columns.and_then(|columns| columns.parse().ok());
-        Self {
-            width: width.unwrap_or(WIDTH).max(NARROWEST),
-        }
-    }
-}
-
-impl TermLike for Stream {
-    fn width(&self) -> u16 {
-        self.width
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.control(n, 'A')
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.control(n, 'B')
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.control(n, 'C')
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.control(n, 'D')
-    }
-
-    fn write_line(&self, line: &str) -> io::Result<()> {
-        self.write_str(&format!("{line}\n"))
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        io::stderr().write_all(text.as_bytes())
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.write_str("\r\x1b[2K")
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-impl Stream {
-    fn control(&self, n: usize, letter: char) -> io::Result<()> {
-        // A count of 0 means 1 (ECMA-48).
-        if n == 0 {
-            return Ok(());
-        }
-        self.write_str(&format!("\x1b[{n}{letter}"))
-    }
 }

@@ -8,11 +8,11 @@ use std::io::{self, Read, Write};
 use serde_json::{Map, Value, json};
 
 use super::args;
+use super::config::is_prompts;
 use super::console::Console;
 use super::exit::Exit;
-use super::resolve::is_prompts;
+use super::format::{aligned, count, counted};
 use super::signals;
-use super::words::{aligned, count, counted};
 use crate::escape::printable;
 use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
 use crate::jsonl::files::{Location, OpenInput};

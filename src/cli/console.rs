@@ -7,20 +7,18 @@
 use std::error::Error as StdError;
 use std::io::{self, Write};
 
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::bar;
-use super::words::in_flags;
+use super::bar::Bar;
 use crate::Error;
 use crate::escape::printable;
 
 /// A longer line is cut: nobody reads on.
 const LONGEST: usize = 2_000;
 
-/// How lines look.
+/// How lines mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Voice {
+pub(crate) enum OutputMode {
     /// Errors only.
     Quiet,
     /// Text.
@@ -32,55 +30,55 @@ pub(crate) enum Voice {
 /// The way to standard error. Cheap to clone, for any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
-    voice: Voice,
-    bar: Option<ProgressBar>,
+    mode: OutputMode,
+    bar: Option<Bar>,
 }
 
 impl Console {
-    pub(crate) fn new(voice: Voice, bar: Option<ProgressBar>) -> Self {
-        Self { voice, bar }
+    pub(crate) fn new(mode: OutputMode, bar: Option<Bar>) -> Self {
+        Self { mode, bar }
     }
 
-    pub(crate) fn voice(&self) -> Voice {
-        self.voice
+    pub(crate) fn mode(&self) -> OutputMode {
+        self.mode
     }
 
-    pub(crate) fn bar(&self) -> Option<&ProgressBar> {
+    pub(crate) fn bar(&self) -> Option<&Bar> {
         self.bar.as_ref()
     }
 
     /// Something to know. Kept quiet by `-q`.
     pub(crate) fn say(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet => {}
-            Voice::People => self.print("", text),
-            Voice::Json => self.json(&json!({ "event": "message", "text": text })),
+        match self.mode {
+            OutputMode::Quiet => {}
+            OutputMode::People => self.print("", text),
+            OutputMode::Json => self.json(&json!({ "event": "message", "text": text })),
         }
     }
 
     /// As [`say`](Console::say), in answer to a signal.
     pub(crate) fn say_interrupted(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar::leave_standing(bar);
+            bar.leave_standing();
         }
         self.say(text);
     }
 
     /// Something to act on before it is an error.
     pub(crate) fn warn(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet => {}
-            Voice::People => self.print("warning: ", &in_flags(text)),
-            Voice::Json => self.json(&json!({ "event": "warning", "text": in_flags(text) })),
+        match self.mode {
+            OutputMode::Quiet => {}
+            OutputMode::People => self.print("warning: ", text),
+            OutputMode::Json => self.json(&json!({ "event": "warning", "text": text })),
         }
     }
 
     /// What went wrong, with its causes. Never kept quiet.
     pub(crate) fn error(&self, error: &Error) {
-        let text = in_flags(&with_causes(error));
-        match self.voice {
-            Voice::Quiet | Voice::People => self.print("error: ", &text),
-            Voice::Json => self.json(&json!({ "event": "error", "text": text })),
+        let text = with_causes(error);
+        match self.mode {
+            OutputMode::Quiet | OutputMode::People => self.print("error: ", &text),
+            OutputMode::Json => self.json(&json!({ "event": "error", "text": text })),
         }
     }
 
@@ -108,9 +106,10 @@ impl Console {
     }
 }
 
-/// The message and what caused it, each once: some messages already end in their cause's.
+/// The message, what caused it, and the flags to change. A cause that the message repeats is left
+/// out.
 pub(crate) fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
+    let mut text = error.message().to_owned();
     let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
@@ -120,13 +119,33 @@ pub(crate) fn with_causes(error: &Error) -> String {
         }
         cause = error.source();
     }
+    let flags: Vec<String> = error.settings().iter().copied().map(flag).collect();
+    if !flags.is_empty() {
+        text = format!("{text} ({})", flags.join(", "));
+    }
     text
+}
+
+/// The flag of a setting of the library.
+fn flag(setting: &str) -> String {
+    match setting {
+        "output" => "-o".to_owned(),
+        _ => format!("--{}", setting.replace('_', "-")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+
+    #[test]
+    fn settings_are_named_by_their_flags() {
+        let error = Error::new(ErrorKind::Config, "name another, or keep the answers")
+            .with_settings(&["output", "force_resume"]);
+        let told = "name another, or keep the answers (-o, --force-resume)";
+        assert_eq!(with_causes(&error), told);
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::exit::Exit;
-use super::words;
+use super::format;
 use crate::sim::{SimServer, SimSpec};
 use crate::{Client, Error, ErrorKind, Result};
 
@@ -76,14 +76,14 @@ fn table(server: &SimServer) -> std::result::Result<(), Trouble> {
         write!(
             out,
             "{:>8}  {at_once:>7}  {:>8}  ",
-            words::count(requests.into()),
-            words::time(ideal)
+            format::count(requests.into()),
+            format::time(ideal)
         )?;
         if live {
             out.flush()?;
             let measured = measure(server, requests, at_once).map_err(Trouble::Request)?;
             let efficiency = 100.0 * ideal.as_secs_f64() / measured.as_secs_f64();
-            writeln!(out, "{:>8}  {efficiency:>8.1} %", words::time(measured))?;
+            writeln!(out, "{:>8}  {efficiency:>8.1} %", format::time(measured))?;
         } else {
             writeln!(out, "{:>8}  {:>10}", "-", "computed")?;
         }

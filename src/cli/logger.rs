@@ -5,12 +5,12 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::console::{Console, Voice};
+use super::console::{Console, OutputMode};
 
 /// Shows from now on what is at least as grave as `verbose` asks for.
 pub(crate) fn install(console: &Console, verbose: u8) {
-    let level = match (console.voice(), verbose) {
-        (Voice::Quiet, _) => LevelFilter::Error,
+    let level = match (console.mode(), verbose) {
+        (OutputMode::Quiet, _) => LevelFilter::Error,
         (_, 0) => LevelFilter::Warn,
         (_, 1) => LevelFilter::Info,
         (_, _) => LevelFilter::Debug,

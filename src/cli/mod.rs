@@ -1,57 +1,57 @@
-//! The tool: arguments as typed → a run as resolved → the run, shown → an exit code.
+//! The command-line tool: arguments, then a configuration, then a run, then an exit code.
 //!
-//! Everything here is for one program, `tollgate`; it lives in the library so that it may use what
-//! is not public, and is none of its API. `args` is what can be typed (and its manual),
-//! `resolve` what is made of it, `run` the main job; `display` shows its progress and
-//! `closing` what it came to, all through `console`. The other commands have a file each.
+//! This module is no part of the library's API. It lives in the library so that it can use what is
+//! not public. `args` defines the arguments and their help, `config` checks them and builds the
+//! client, and `run` does the main command. `progress` shows a run while it goes on, `summary` writes
+//! its final report, and both write through `console`. Each other command has a file.
 
 mod args;
 mod bar;
 mod check;
-mod closing;
+mod config;
 mod console;
 mod demo;
-mod display;
 mod exit;
-mod files;
+mod format;
 mod logger;
-mod pace;
-mod resolve;
+mod parse;
+mod progress;
+mod rlimit;
 mod run;
 mod signals;
 mod simulate;
+mod speed;
 mod stdout;
-mod units;
-mod words;
+mod summary;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::args::{Cli, Command};
-use self::console::{Console, Voice};
+use self::console::{Console, OutputMode};
 use self::exit::Exit;
 
 /// The program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
     let (console, outcome) = match Cli::parse().command {
         Command::Run(args) => {
-            let (console, look) = display::choose(&args);
+            let (console, mode) = progress::choose(&args);
             logger::install(&console, args.verbose);
-            let outcome = run::run(&args, &console, look);
+            let outcome = run::run(&args, &console, mode);
             (console, outcome)
         }
         Command::Check(args) => {
-            let console = Console::new(Voice::People, None);
+            let console = Console::new(OutputMode::People, None);
             let outcome = check::check(&args, &console);
             (console, outcome)
         }
         Command::Simulate(args) => {
-            let console = Console::new(Voice::People, None);
+            let console = Console::new(OutputMode::People, None);
             let outcome = simulate::simulate(&args, &console);
             (console, outcome)
         }
-        Command::Demo(_) => (Console::new(Voice::People, None), demo::demo()),
+        Command::Demo(_) => (Console::new(OutputMode::People, None), demo::demo()),
     };
     outcome
         .unwrap_or_else(|error| {

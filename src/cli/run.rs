@@ -12,12 +12,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{FsyncWhen, Money, Run};
-use super::closing::Closing;
-use super::console::{Console, Voice};
-use super::display::{Display, Look};
+use super::config::{self, Plan};
+use super::console::{Console, OutputMode};
 use super::exit::Exit;
-use super::resolve::{self, Plan};
+use super::progress::{Display, ProgressMode};
 use super::signals::{self, Signal};
+use super::summary::FinalReport;
 use crate::jsonl::files::{Location, RunFiles};
 use crate::sync::Mutex;
 use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Fsync, Result, Summary};
@@ -26,9 +26,9 @@ use crate::{Cancel, Error, ErrorKind, FileProgress, FileRun, Fsync, Result, Summ
 ///
 /// # Errors
 /// What could not be begun, or could not be kept on file.
-pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
-    let plan = resolve::resolve(args, console)
-        .inspect_err(|error| refused(resolve::refused_summary(args), error, console))?;
+pub(crate) fn run(args: &Run, console: &Console, mode: ProgressMode) -> Result<Exit> {
+    let plan = config::resolve(args, console)
+        .inspect_err(|error| refused(config::refused_summary(args), error, console))?;
     let report = Report {
         console: console.clone(),
         places: plan.places.clone(),
@@ -38,16 +38,16 @@ pub(crate) fn run(args: &Run, console: &Console, look: Look) -> Result<Exit> {
         key_from: plan.key_from.clone(),
     };
     let cancel = Cancel::new();
-    // What the last words are spoken from, should the run never come back.
+    // The signal thread reports from here if the run never comes back.
     let latest = Arc::new(Mutex::new(FileProgress::default()));
-    let caught = signals::stop_gently(&cancel, args.patience.grace, console, {
+    let caught = signals::stop_gently(&cancel, args.timeouts.grace, console, {
         let (latest, report) = (Arc::clone(&latest), report.clone());
         move |exit| {
             let progress = latest.lock().clone();
             report.close(&cut_off(&progress, None), exit);
         }
     })?;
-    let mut display = Display::new(console, look, plan.limits);
+    let mut display = Display::new(console, mode, plan.limits);
     let outcome = file_run(args, &plan, &cancel)
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
@@ -89,7 +89,7 @@ fn refused(summary: Option<&Path>, error: &Error, console: &Console) {
 
 fn file_run(args: &Run, plan: &Plan, cancel: &Cancel) -> FileRun<'static> {
     let mut client = plan.client.clone().with_cancel(cancel);
-    if let Some(deadline) = args.patience.deadline {
+    if let Some(deadline) = args.timeouts.deadline {
         client = client.with_deadline(deadline);
     }
     let run = FileRun::over(&client, plan.places.clone())
@@ -176,7 +176,7 @@ impl Report {
     }
 
     fn tell(&self, summary: &Summary, exit: Exit) {
-        if self.console.voice() == Voice::Json {
+        if self.console.mode() == OutputMode::Json {
             let summary = summary.to_json(exit.code());
             self.console
                 .json(&json!({ "event": "summary", "summary": summary }));
@@ -190,7 +190,7 @@ impl Report {
             return;
         }
         let arguments: Vec<OsString> = env::args_os().collect();
-        let closing = Closing {
+        let closing = FinalReport {
             summary,
             places: &self.places,
             concurrency: self.concurrency,

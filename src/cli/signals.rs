@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::exit::Exit;
-use super::words;
+use super::format;
 use crate::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::{Error, ErrorKind, Result};
 
-/// After an abort: how long the run may still take to write what it has. Only a host-name look-up
+/// After an abort: how long the run may still take to write what it has. Only a host-name mode-up
 /// and a TCP connect outlast an abort, and they are not worth waiting for.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -47,7 +47,7 @@ impl Caught {
 }
 
 /// Stops a run when a signal comes: at first by `cancel`, when `grace` is over by its abort, and if
-/// that does not end it either, by the end of the process, before which `last_words` are called.
+/// that does not end it either, by the end of the process, before which `final_report` are called.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if signals cannot be heard.
@@ -55,7 +55,7 @@ pub(crate) fn stop_gently(
     cancel: &Cancel,
     grace: Duration,
     console: &Console,
-    last_words: impl FnOnce(Exit) + Send + 'static,
+    final_report: impl FnOnce(Exit) + Send + 'static,
 ) -> Result<Caught> {
     let mut signals = Signals::install()?;
     let caught = Caught::default();
@@ -66,13 +66,13 @@ pub(crate) fn stop_gently(
         cancel.cancel();
         console.say_interrupted(&format!(
             "stopping: requests in flight have {} to finish; once more stops at once",
-            words::coarse_time(grace)
+            format::coarse_time(grace)
         ));
         wait(grace);
         console.say("the time is over: closing the connections");
         cancel.abort();
         wait(LAST_MOMENT);
-        last_words(signal.exit());
+        final_report(signal.exit());
         process::exit(signal.exit().code().into());
     };
     std::thread::Builder::new()

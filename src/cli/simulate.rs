@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use super::args::Simulate;
 use super::console::Console;
 use super::exit::Exit;
+use super::format::{count, counted};
 use super::signals::Signals;
-use super::words::{count, counted};
 use crate::sim::{SimServer, SimSpec, SimStats};
 use crate::{Error, ErrorKind, Result};
 

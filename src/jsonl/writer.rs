@@ -9,10 +9,10 @@ use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::classify::record_code;
-use crate::api::{Client, Failed, Reply, into_error};
+use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, Done, Reorder};
+use crate::pool::{Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it looks up.
 ///
@@ -44,7 +44,7 @@ pub(super) struct Writing<'p> {
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
-pub(super) type Outcome = Done<Row, Reply, Failed>;
+pub(super) type Outcome = JobOutcome<Row, Reply, AttemptError>;
 
 /// Failed rows, counted by what a rerun makes of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +85,7 @@ pub(super) struct Writer<'p> {
     broken: Option<Error>,
 }
 
-impl Consumer<Row, Reply, Failed> for Writer<'_> {
+impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);

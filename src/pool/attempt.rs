@@ -4,14 +4,14 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::job::{Attempt, Done, Failure, Job, Panicked};
-use super::lead::Run;
-use super::progress::{Down, Ending};
-use super::results::Sink;
+use super::input::panic_message;
+use super::job::{Attempt, Failure, Job, Panicked};
+use super::leader::RunShared;
+use super::monitor::{Down, Ending};
+use super::outcomes::{JobOutcome, Outcome, Sink};
 use super::schedule::{Schedule, Task};
-use super::source::panic_message;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
@@ -36,8 +36,8 @@ struct Attempted<T, E> {
 
 impl<I, E> Task<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
-    fn done<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> Done<I, T, E> {
-        Done {
+    fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
+        Outcome {
             index: self.index,
             attempts: self.history.attempts,
             waited: self.waited,
@@ -48,20 +48,20 @@ impl<I, E> Task<I, E> {
     }
 }
 
-impl<J, S> Run<'_, J, S>
+impl<J, S> RunShared<'_, J, S>
 where
     J: Job,
     S: Sink<J::Input, J::Output, J::Error>,
 {
     /// One attempt, and what follows from it; `None` if it will be tried again.
-    pub(super) fn perform(
+    pub(super) fn run_attempt(
         &self,
         task: Box<Task<J::Input, J::Error>>,
         permit: Permit,
     ) -> Option<Finished> {
         // Two frames, one after the other: while the thread is blocked there is only the first.
         let attempted = self.attempt(&task, permit.cost());
-        self.follow(task, permit, attempted)
+        self.finish_attempt(task, permit, attempted)
     }
 
     #[inline(never)]
@@ -115,7 +115,7 @@ where
     }
 
     #[inline(never)]
-    fn follow(
+    fn finish_attempt(
         &self,
         mut task: Box<Task<J::Input, J::Error>>,
         permit: Permit,
@@ -130,7 +130,7 @@ where
         } = attempted;
         task.history.attempts += u32::from(reach != Reach::NotSent);
         if let Some(verdict) = verdict {
-            self.hold_others(verdict);
+            self.apply_throttle(verdict);
         }
         // Before the result goes anywhere: a consumer may take its time.
         match used {
@@ -142,7 +142,7 @@ where
         }
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
-            Ok(Ok(output)) => Some(self.deliver(task.done(Ok(output)), Ending::Succeeded)),
+            Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), Ending::Succeeded)),
             Ok(Err(error)) => {
                 self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), reach, now)
             }
@@ -150,7 +150,7 @@ where
     }
 
     /// Counts a task out of its backoff.
-    pub(super) fn taken_up(
+    pub(super) fn end_backoff(
         &self,
         mut task: Box<Task<J::Input, J::Error>>,
         now: Instant,
@@ -183,7 +183,7 @@ where
     }
 
     /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
-    fn hold_others(&self, verdict: Verdict) {
+    fn apply_throttle(&self, verdict: Verdict) {
         if let Verdict::Throttled | Verdict::PauseAll(_) | Verdict::RetryAfter(_) = verdict {
             self.monitor.counters().throttled();
         }
@@ -248,11 +248,11 @@ where
                 } else {
                     Ending::Failed
                 };
-                let done = Done {
+                let outcome = Outcome {
                     stopped_run,
-                    ..task.done(Err(Failure::Job(error)))
+                    ..task.ended(Err(Failure::Job(error)))
                 };
-                Some(self.deliver(done, ending))
+                Some(self.deliver(outcome, ending))
             }
         }
     }
@@ -264,22 +264,15 @@ where
         panic: &(dyn Any + Send),
     ) -> Finished {
         let panicked = Panicked::new(panic_message(panic));
-        let done = task.done(Err(Failure::Panicked(panicked)));
-        self.deliver(done, Ending::Failed)
+        let outcome = task.ended(Err(Failure::Panicked(panicked)));
+        self.deliver(outcome, Ending::Failed)
     }
 
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
         self.deliver(
-            Done {
-                index,
-                input: None,
-                result: Err(Failure::Panicked(Panicked::new(message))),
-                attempts: 0,
-                waited: Duration::ZERO,
-                stopped_run: false,
-            },
+            Outcome::not_attempted(index, None, Failure::Panicked(Panicked::new(message))),
             Ending::Failed,
         )
     }
@@ -292,22 +285,22 @@ where
         };
         let last = task.last.take();
         self.deliver(
-            task.done(Err(Failure::NotCompleted { reason, last })),
+            task.ended(Err(Failure::NotCompleted { reason, last })),
             ending,
         )
     }
 
     pub(super) fn deliver(
         &self,
-        done: Done<J::Input, J::Output, J::Error>,
+        outcome: JobOutcome<J::Input, J::Output, J::Error>,
         how: Ending,
     ) -> Finished {
         let finished = Finished {
-            index: done.index,
+            index: outcome.index,
             succeeded: how == Ending::Succeeded,
         };
         self.monitor.counters().ended(how);
-        if !self.sink.deliver(done) {
+        if !self.sink.deliver(outcome) {
             self.cancel.cancel();
         }
         finished

@@ -1,12 +1,12 @@
 //! The pool's public face: any blocking closure, through the same gate, retries and threads as an
 //! API request.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::job::{Attempt, Done, Failure, Job, Panicked};
-use super::progress::Monitor;
+use super::job::{Attempt, Failure, Job, Panicked};
+use super::monitor::Monitor;
+use super::outcomes::{Outcome, Outcomes};
 use super::run::Settings;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -209,7 +209,7 @@ impl Pool {
         items: impl IntoIterator<Item = I> + Send,
         work: impl Fn(&I) -> Result<R, E> + Sync,
         verdict: impl Fn(&E) -> Verdict + Sync,
-        mut done: impl FnMut(Done<I, R, E>),
+        mut done: impl FnMut(Outcome<I, R, Failure<E>>),
     ) -> Result<()>
     where
         I: Send,
@@ -232,36 +232,14 @@ impl Pool {
         items: impl IntoIterator<Item = I> + Send + 'static,
         work: impl Fn(&I) -> Result<R, E> + Send + Sync + 'static,
         verdict: impl Fn(&E) -> Verdict + Send + Sync + 'static,
-    ) -> Result<Completed<I, R, E>>
+    ) -> Result<Outcomes<I, R, Failure<E>>>
     where
         I: Send + 'static,
         R: Send + 'static,
         E: Send + 'static,
     {
-        let stream = self
-            .settings
-            .as_completed(Closures::new(work, verdict), items)?;
-        Ok(Completed(Box::new(stream)))
-    }
-}
-
-/// The outcomes of [`Pool::as_completed`], in the order in which they come.
-///
-/// Dropping it stops new work at once.
-#[must_use = "dropping it stops the run"]
-pub struct Completed<I, R, E>(Box<dyn Iterator<Item = Done<I, R, E>> + Send>);
-
-impl<I, R, E> Iterator for Completed<I, R, E> {
-    type Item = Done<I, R, E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
-    }
-}
-
-impl<I, R, E> fmt::Debug for Completed<I, R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completed").finish_non_exhaustive()
+        self.settings
+            .as_completed(Closures::new(work, verdict), items)
     }
 }
 

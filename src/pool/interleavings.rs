@@ -9,12 +9,12 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
-use super::job::{Attempt, Done, Job};
-use super::lead::{Core, Crew, Lead, Run};
-use super::progress::Monitor;
-use super::results::Sink;
+use super::input::SliceSource;
+use super::job::{Attempt, Job};
+use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
+use super::monitor::Monitor;
+use super::outcomes::{JobOutcome, Sink};
 use super::schedule::Schedule;
-use super::source::SliceSource;
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
@@ -62,8 +62,8 @@ impl Job for Acts {
 struct Tally(Mutex<Vec<u64>>);
 
 impl Sink<&'static Item, (), Verdict> for Tally {
-    fn deliver(&self, done: Done<&'static Item, (), Verdict>) -> bool {
-        self.0.lock().unwrap().push(done.index);
+    fn deliver(&self, outcome: JobOutcome<&'static Item, (), Verdict>) -> bool {
+        self.0.lock().unwrap().push(outcome.index);
         true
     }
 
@@ -72,21 +72,21 @@ impl Sink<&'static Item, (), Verdict> for Tally {
 
 #[derive(Clone)]
 struct Modelled {
-    run: Arc<Run<'static, Acts, Tally>>,
+    run: Arc<RunShared<'static, Acts, Tally>>,
     threads: Arc<Mutex<Vec<Option<JoinHandle<()>>>>>,
     /// How many threads the system has to give.
     available: usize,
 }
 
-impl Crew<'static> for Modelled {
+impl Spawner<'static> for Modelled {
     type Job = Acts;
     type Sink = Tally;
 
-    fn run(&self) -> &Run<'static, Acts, Tally> {
+    fn run(&self) -> &RunShared<'static, Acts, Tally> {
         &self.run
     }
 
-    fn start(&self, lead: Lead<'static, Self>, number: usize) -> io::Result<()> {
+    fn start(&self, lead: LeaderGuard<'static, Self>, number: usize) -> io::Result<()> {
         let mut threads = self.threads.lock().unwrap();
         if threads.len() == self.available {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -118,8 +118,8 @@ fn run(setting: Setting) {
     explore(Some(switches), move || {
         let limiter = Limiter::builder().concurrency(places).build().unwrap();
         let retry = Retry::new().seed(1);
-        let crew = Modelled {
-            run: Arc::new(Run {
+        let spawner = Modelled {
+            run: Arc::new(RunShared {
                 job: Acts,
                 sink: Tally::default(),
                 limiter: limiter.clone(),
@@ -127,7 +127,7 @@ fn run(setting: Setting) {
                 cancel: Cancel::new(),
                 monitor: Monitor::new(),
                 trying: crate::sync::atomic::AtomicUsize::new(0),
-                core: crate::sync::Mutex::new(Core::new(Schedule::new(
+                core: crate::sync::Mutex::new(RunState::new(Schedule::new(
                     Box::new(SliceSource::new(items)),
                     retry,
                     None,
@@ -140,11 +140,11 @@ fn run(setting: Setting) {
             let permit = limiter.try_acquire(Cost::ONE).unwrap();
             thread::spawn(move || drop(permit))
         });
-        work(Lead::taken(crew.clone()), 0);
+        work(LeaderGuard::taken(spawner.clone()), 0);
         // Those that were started, and those that these started: all before the first is through.
         let mut joined = 0;
         loop {
-            let next = crew
+            let next = spawner
                 .threads
                 .lock()
                 .unwrap()
@@ -159,7 +159,7 @@ fn run(setting: Setting) {
         if let Some(outsider) = outsider {
             outsider.join().unwrap();
         }
-        let mut outcomes = crew.run.sink.0.lock().unwrap().clone();
+        let mut outcomes = spawner.run.sink.0.lock().unwrap().clone();
         outcomes.sort_unstable();
         assert!(
             outcomes.iter().copied().eq(0..items.len() as u64),

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -55,24 +55,6 @@ pub(crate) struct Attempt<'a> {
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict
     /// is [`Verdict::Unreachable`].
     pub(crate) reach: Cell<Reach>,
-}
-
-/// How one item ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Done<I, T, E> {
-    /// Its place in the input, from 0.
-    pub index: u64,
-    /// The item; `None` only where the input's iterator itself panicked.
-    pub input: Option<I>,
-    /// Its result.
-    pub result: Result<T, Failure<E>>,
-    /// How many attempts it took, not counting those in which nothing was sent.
-    pub attempts: u32,
-    /// How long it waited, at the gate and between attempts.
-    pub waited: Duration,
-    /// Whether this failure stopped the run.
-    pub stopped_run: bool,
 }
 
 /// Why an item has no result.

@@ -1,27 +1,29 @@
 //! The engine: any blocking job, over many items, through the gate, with retries.
 //!
 //! [`schedule`] decides what goes next, [`worker`] is the loop that does it, [`attempt`] what it does
-//! with each item, and [`lead`] who waits at the gate meanwhile. [`source`] and [`results`] are the
+//! with each item, and [`leader`] who waits at the gate meanwhile. [`input`] and [`outcomes`] are the
 //! two ends, and [`run`] puts them together. Nothing here knows what a job does.
 
 mod attempt;
 mod closures;
+mod input;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod job;
-mod lead;
+mod leader;
+mod monitor;
 mod order;
-mod progress;
-mod results;
+mod outcomes;
 mod run;
 mod schedule;
-mod source;
 mod worker;
 
-pub use closures::{Completed, Pool};
-pub use job::{Done, Failure, Panicked};
-pub use progress::{Monitor, Outage, Progress};
+pub use closures::Pool;
+pub use job::{Failure, Panicked};
+pub use monitor::{Monitor, Outage, Progress};
+pub use outcomes::{Outcome, Outcomes};
 
 pub(crate) use job::{Attempt, Job};
 pub(crate) use order::Reorder;
+pub(crate) use outcomes::JobOutcome;
 pub(crate) use run::{Consumer, Settings};

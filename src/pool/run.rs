@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::job::{Done, Failure, Job};
-use super::lead::{Core, Crew, Lead, Run};
-use super::progress::{Ending, Monitor};
-use super::results::{Delivery, Outcome, Outcomes, Sink, Slots, channel};
+use super::input::{InputQueue, SliceSource, Source};
+use super::job::{Failure, Job};
+use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
+use super::monitor::{Ending, Monitor};
+use super::outcomes::{Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, channel};
 use super::schedule::Schedule;
-use super::source::{Intake, SliceSource, Source};
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,8 +41,8 @@ impl Settings {
         job: J,
         sink: S,
         source: Box<dyn Source<J::Input> + 'env>,
-    ) -> Run<'env, J, S> {
-        Run {
+    ) -> RunShared<'env, J, S> {
+        RunShared {
             job,
             sink,
             limiter: self.limiter.clone(),
@@ -50,7 +50,7 @@ impl Settings {
             cancel: self.cancel.child(),
             monitor: self.monitor.clone(),
             trying: AtomicUsize::new(0),
-            core: Mutex::new(Core::new(Schedule::new(
+            core: Mutex::new(RunState::new(Schedule::new(
                 source,
                 self.retry,
                 self.run_deadline(),
@@ -79,7 +79,7 @@ impl Settings {
         &self,
         job: J,
         items: &'a [T],
-    ) -> Result<impl Iterator<Item = Outcome<J::Output, J::Error>> + use<J, T>>
+    ) -> Result<impl Iterator<Item = JobOutcome<&'a T, J::Output, J::Error>> + use<'a, J, T>>
     where
         J: Job<Input = &'a T>,
         T: Sync,
@@ -89,11 +89,14 @@ impl Settings {
         let run = self.run(job, slots, Box::new(SliceSource::new(items)));
         if !items.is_empty() {
             thread::scope(|scope| {
-                let crew = Scoped { scope, run: &run };
-                work(Lead::taken(crew), 0);
+                let spawner = Scoped { scope, run: &run };
+                work(LeaderGuard::taken(spawner), 0);
             });
         }
-        Ok(run.sink.into_outcomes(broke_off))
+        let outcomes = (0..).zip(items).zip(run.sink.into_outcomes());
+        Ok(outcomes.map(|((index, item), outcome)| {
+            outcome.unwrap_or_else(|| Outcome::not_attempted(index, Some(item), broke_off()))
+        }))
     }
 
     /// Pulls `items` on a thread of its own, and hands each outcome to `consumer` on this one.
@@ -107,20 +110,13 @@ impl Settings {
         J: Job,
         I: IntoIterator<Item = J::Input> + Send,
     {
-        let intake = self.intake();
-        let feed = || intake.feed(items);
-        self.consume(job, &intake, Some(feed), || {}, consumer)?;
+        let queue = self.queue();
+        let feed = || queue.feed(items);
+        self.consume(job, &queue, Some(feed), || {}, consumer)?;
         // What the iterator gave in the moment in which the run was stopped.
-        for (index, input) in intake.take_rest() {
+        for (index, input) in queue.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
-            consumer.take(Done {
-                index,
-                input: Some(input),
-                result: Err(broke_off()),
-                attempts: 0,
-                waited: Duration::ZERO,
-                stopped_run: false,
-            });
+            consumer.take(Outcome::not_attempted(index, Some(input), broke_off()));
         }
         Ok(())
     }
@@ -138,12 +134,12 @@ impl Settings {
         J::Input: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        let intake = self.intake();
-        let feeder = Arc::clone(&intake);
+        let queue = self.queue();
+        let feeder = Arc::clone(&queue);
         named("tollgate-feed")
             .spawn(move || feeder.feed(items))
             .map_err(no_thread)?;
-        self.consume(job, &intake, None::<fn()>, || {}, consumer)
+        self.consume(job, &queue, None::<fn()>, || {}, consumer)
     }
 
     /// As [`for_each`](Self::for_each), but the input is pulled on this thread, between outcomes:
@@ -158,37 +154,37 @@ impl Settings {
         J: Job,
         I: IntoIterator<Item = J::Input>,
     {
-        let intake = self.intake();
+        let queue = self.queue();
         let mut items = items.into_iter();
         let mut more = true;
         let refill = || {
-            if more && intake.runs_low() {
-                more = intake.fill(&mut items);
+            if more && queue.runs_low() {
+                more = queue.fill(&mut items);
             }
         };
-        self.consume(job, &intake, None::<fn()>, refill, consumer)
+        self.consume(job, &queue, None::<fn()>, refill, consumer)
     }
 
-    /// Runs what comes through `intake`: from `feed`, on a thread of its own, or from `refill`,
+    /// Runs what comes through `queue`: from `feed`, on a thread of its own, or from `refill`,
     /// called here whenever an outcome has been taken.
     fn consume<J: Job>(
         &self,
         job: J,
-        intake: &Arc<Intake<J::Input>>,
+        queue: &Arc<InputQueue<J::Input>>,
         feed: Option<impl FnOnce() + Send>,
         mut refill: impl FnMut(),
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
         self.limiter.check_nested()?;
         let (sink, outcomes) = channel(self.backlog(), consumer.patience().is_some());
-        let run = self.run(job, sink, Box::new(Arc::clone(intake)));
+        let run = self.run(job, sink, Box::new(Arc::clone(queue)));
         thread::scope(|scope| {
             // Whatever way this scope is left, its threads must find the end: a consumer that
             // panics, too, would otherwise be joined for ever. Declared before the outcomes, which
             // must be gone for a worker that still has one.
             let _abort = AbortOnDrop {
                 cancel: &run.cancel,
-                intake,
+                queue,
             };
             let outcomes = outcomes;
             if let Some(feed) = feed {
@@ -197,14 +193,16 @@ impl Settings {
                     .map_err(no_thread)?;
             }
             refill();
-            let crew = Scoped { scope, run: &run };
-            crew.start(Lead::taken(crew), 0).map_err(no_thread)?;
+            let spawner = Scoped { scope, run: &run };
+            spawner
+                .start(LeaderGuard::taken(spawner), 0)
+                .map_err(no_thread)?;
             let mut holds = Vec::new();
-            while let Some(Delivery { done, hold }) =
+            while let Some(Delivery { outcome, hold }) =
                 next_outcome(&outcomes, consumer, || holds.clear())
             {
                 holds.extend(hold);
-                intake.delivered(consumer.take(done));
+                queue.delivered(consumer.take(outcome));
                 refill();
             }
             Ok(())
@@ -212,7 +210,11 @@ impl Settings {
     }
 
     /// Outcomes as they come, from a run that owns everything it needs.
-    pub(crate) fn as_completed<J, I>(&self, job: J, items: I) -> Result<Stream<J>>
+    pub(crate) fn as_completed<J, I>(
+        &self,
+        job: J,
+        items: I,
+    ) -> Result<Outcomes<J::Input, J::Output, Failure<J::Error>>>
     where
         J: Job + Send + 'static,
         J::Input: 'static,
@@ -221,29 +223,29 @@ impl Settings {
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
         self.limiter.check_nested()?;
-        let intake = self.intake();
+        let queue = self.queue();
         let (sink, outcomes) = channel(self.backlog(), false);
-        let run = Arc::new(self.run::<J, _>(job, sink, Box::new(Arc::clone(&intake))));
+        let run = Arc::new(self.run::<J, _>(job, sink, Box::new(Arc::clone(&queue))));
         let cancel = run.cancel.clone();
-        let feeder = Arc::clone(&intake);
+        let feeder = Arc::clone(&queue);
         named("tollgate-feed")
             .spawn(move || feeder.feed(items))
             .map_err(no_thread)?;
-        let crew = Detached(run);
-        if let Err(error) = crew.start(Lead::taken(crew.clone()), 0) {
-            intake.close();
+        let spawner = Detached(run);
+        if let Err(error) = spawner.start(LeaderGuard::taken(spawner.clone()), 0) {
+            queue.close();
             return Err(no_thread(error));
         }
-        Ok(Stream {
+        Ok(Outcomes::new(Stream::<J> {
             outcomes,
-            intake,
+            queue,
             cancel,
             ended: false,
-        })
+        }))
     }
 
-    fn intake<I: Send>(&self) -> Arc<Intake<I>> {
-        Intake::new(self.window(), self.limiter.clock().clone())
+    fn queue<I: Send>(&self) -> Arc<InputQueue<I>> {
+        InputQueue::new(self.window(), self.limiter.clock().clone())
     }
 }
 
@@ -251,7 +253,7 @@ impl Settings {
 pub(crate) trait Consumer<I, T, E> {
     /// Takes an outcome; the answer is how many it has let go of. One that it holds back, for those
     /// before it, stays in the window of the input until then: memory is bounded by that.
-    fn take(&mut self, done: Done<I, T, E>) -> usize;
+    fn take(&mut self, outcome: JobOutcome<I, T, E>) -> usize;
 
     /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
     /// consumers that have nothing to do between outcomes. Where there is a lull, the threads whose
@@ -264,15 +266,15 @@ pub(crate) trait Consumer<I, T, E> {
     fn lull(&mut self) {}
 }
 
-impl<I, T, E, F: FnMut(Done<I, T, E>)> Consumer<I, T, E> for F {
-    fn take(&mut self, done: Done<I, T, E>) -> usize {
-        self(done);
+impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
+    fn take(&mut self, outcome: JobOutcome<I, T, E>) -> usize {
+        self(outcome);
         1
     }
 }
 
 fn next_outcome<I, T, E>(
-    outcomes: &Outcomes<I, T, E>,
+    outcomes: &Inbox<I, T, E>,
     consumer: &mut impl Consumer<I, T, E>,
     mut settled: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {
@@ -295,22 +297,22 @@ fn next_outcome<I, T, E>(
 
 /// The outcomes of a run that goes on by itself, as they come.
 pub(crate) struct Stream<J: Job> {
-    outcomes: Outcomes<J::Input, J::Output, J::Error>,
-    intake: Arc<Intake<J::Input>>,
+    outcomes: Inbox<J::Input, J::Output, J::Error>,
+    queue: Arc<InputQueue<J::Input>>,
     cancel: Cancel,
     ended: bool,
 }
 
 impl<J: Job> Iterator for Stream<J> {
-    type Item = Done<J::Input, J::Output, J::Error>;
+    type Item = JobOutcome<J::Input, J::Output, J::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
         }
-        if let Ok(Some(Delivery { done, .. })) = self.outcomes.receiver.recv() {
-            self.intake.delivered(1);
-            return Some(done);
+        if let Ok(Some(Delivery { outcome, .. })) = self.outcomes.receiver.recv() {
+            self.queue.delivered(1);
+            return Some(outcome);
         }
         self.ended = true;
         None
@@ -321,26 +323,26 @@ impl<J: Job> Drop for Stream<J> {
     fn drop(&mut self) {
         // New work stops at once; what is in flight ends by itself and is thrown away.
         self.cancel.cancel();
-        self.intake.close();
+        self.queue.close();
     }
 }
 
 struct AbortOnDrop<'a, I: Send> {
     cancel: &'a Cancel,
-    intake: &'a Intake<I>,
+    queue: &'a InputQueue<I>,
 }
 
 impl<I: Send> Drop for AbortOnDrop<'_, I> {
     fn drop(&mut self) {
         self.cancel.abort();
-        self.intake.close();
+        self.queue.close();
     }
 }
 
 /// Threads within a scope, over a run that is borrowed.
 struct Scoped<'scope, 'env, 'run, J: Job, S> {
     scope: &'scope Scope<'scope, 'env>,
-    run: &'env Run<'run, J, S>,
+    run: &'env RunShared<'run, J, S>,
 }
 
 impl<J: Job, S> Clone for Scoped<'_, '_, '_, J, S> {
@@ -351,7 +353,7 @@ impl<J: Job, S> Clone for Scoped<'_, '_, '_, J, S> {
 
 impl<J: Job, S> Copy for Scoped<'_, '_, '_, J, S> {}
 
-impl<'run, J, S> Crew<'run> for Scoped<'_, '_, 'run, J, S>
+impl<'run, J, S> Spawner<'run> for Scoped<'_, '_, 'run, J, S>
 where
     J: Job + 'run,
     J::Input: 'run,
@@ -360,11 +362,11 @@ where
     type Job = J;
     type Sink = S;
 
-    fn run(&self) -> &Run<'run, J, S> {
+    fn run(&self) -> &RunShared<'run, J, S> {
         self.run
     }
 
-    fn start(&self, lead: Lead<'run, Self>, number: usize) -> io::Result<()> {
+    fn start(&self, lead: LeaderGuard<'run, Self>, number: usize) -> io::Result<()> {
         named(&format!("tollgate-{number}"))
             .spawn_scoped(self.scope, move || work(lead, number))
             .map(drop)
@@ -372,7 +374,7 @@ where
 }
 
 /// Threads that outlive whoever started them, over a run that is counted.
-struct Detached<J: Job, S>(Arc<Run<'static, J, S>>);
+struct Detached<J: Job, S>(Arc<RunShared<'static, J, S>>);
 
 impl<J: Job, S> Clone for Detached<J, S> {
     fn clone(&self) -> Self {
@@ -380,7 +382,7 @@ impl<J: Job, S> Clone for Detached<J, S> {
     }
 }
 
-impl<J, S> Crew<'static> for Detached<J, S>
+impl<J, S> Spawner<'static> for Detached<J, S>
 where
     J: Job + Send + 'static,
     J::Input: 'static,
@@ -390,11 +392,11 @@ where
     type Job = J;
     type Sink = S;
 
-    fn run(&self) -> &Run<'static, J, S> {
+    fn run(&self) -> &RunShared<'static, J, S> {
         &self.0
     }
 
-    fn start(&self, lead: Lead<'static, Self>, number: usize) -> io::Result<()> {
+    fn start(&self, lead: LeaderGuard<'static, Self>, number: usize) -> io::Result<()> {
         named(&format!("tollgate-{number}"))
             .spawn(move || work(lead, number))
             .map(drop)

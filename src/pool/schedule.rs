@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::source::{Pull, Source};
+use super::input::{Pull, Source};
 use crate::clock::Parker;
 use crate::limit::Cost;
 use crate::retry::{Decider, Decision, History, Passage, Reach, Retry, Verdict};
@@ -328,7 +328,7 @@ impl<I, E> Eq for Due<I, E> {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::SliceSource;
+    use super::super::input::SliceSource;
     use super::*;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];

@@ -10,23 +10,23 @@ use std::time::Instant;
 
 use super::attempt::{Finished, out_of_time, run_over};
 use super::job::Job;
-use super::lead::{Core, Crew, Lead, Leader, Run};
-use super::results::Sink;
+use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
+use super::outcomes::Sink;
 use super::schedule::{Next, Task};
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life: from its first lead to the end of the run.
-pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
-    let crew = lead.crew().clone();
-    let run = crew.run();
+pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: usize) {
+    let spawner = lead.spawner().clone();
+    let run = spawner.run();
     let _counted = run.monitor.counters().thread();
     let _alarm = Alarm(run);
     let parker = Parker::new();
     let _listening = run.cancel.listen(&parker);
     let mut worker = Worker {
-        crew: &crew,
+        spawner: &spawner,
         number,
         parker,
         lead: Some(lead),
@@ -38,16 +38,16 @@ pub(super) fn work<'env, C: Crew<'env>>(lead: Lead<'env, C>, number: usize) {
     // What there is to it but the attempt is in a frame of its own, which is gone by then: thousands
     // of threads are blocked in theirs at once, and their stacks are what a run takes most of.
     while let Some((task, permit)) = worker.next(finished) {
-        finished = run.perform(task, permit);
+        finished = run.run_attempt(task, permit);
     }
 }
 
 /// One thread of a run.
-struct Worker<'w, 'env, C: Crew<'env>> {
-    crew: &'w C,
+struct Worker<'w, 'env, C: Spawner<'env>> {
+    spawner: &'w C,
     number: usize,
     parker: Arc<Parker>,
-    lead: Option<Lead<'env, C>>,
+    lead: Option<LeaderGuard<'env, C>>,
     /// It lies down as a follower.
     idle: bool,
     /// It tries the gate while somebody else has the lead.
@@ -76,19 +76,16 @@ enum Step<I, E> {
 }
 
 /// A task that may be attempted.
-type Admitted<'env, C> = (
-    Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
-    Permit,
-);
+type Admitted<'env, C> = (Box<Task<Input<'env, C>, Fault<'env, C>>>, Permit);
 
-type Input<'env, C> = <<C as Crew<'env>>::Job as Job>::Input;
-type TransportErrorKind<'env, C> = <<C as Crew<'env>>::Job as Job>::Error;
+type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
+type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
 
-impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
+impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
     /// Everything between two attempts; `None` when the thread is to go home.
     #[inline(never)]
     fn next(&mut self, mut finished: Option<Finished>) -> Option<Admitted<'env, C>> {
-        let run = self.crew.run();
+        let run = self.spawner.run();
         loop {
             finished = match self.step(finished.take()) {
                 Step::Attempt(task) => match self.admit_and_stop_trying(task) {
@@ -114,11 +111,8 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(
-        &mut self,
-        finished: Option<Finished>,
-    ) -> Step<Input<'env, C>, TransportErrorKind<'env, C>> {
-        let run = self.crew.run();
+    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
+        let run = self.spawner.run();
         // Dropped after the lock.
         let mut _old_news = None;
         let mut core = run.core.lock();
@@ -152,7 +146,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             match core.leader {
                 Leader::Appointed(appointed) if appointed == self.number => {
                     self.idle = false;
-                    self.lead = Some(Lead::taken(self.crew.clone()));
+                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
                 // Woken for nothing.
                 _ if self.idle => {
@@ -184,9 +178,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
             core.leader = Leader::OnTheWay;
         }
         let step = match core.schedule.next(now, &self.parker) {
-            Next::Attempt(task) => Step::Attempt(run.taken_up(task, now)),
-            Next::Abandon(task) => Step::Abandon(run.taken_up(task, now)),
-            Next::OutOfTime(task) => Step::OutOfTime(run.taken_up(task, now)),
+            Next::Attempt(task) => Step::Attempt(run.end_backoff(task, now)),
+            Next::Abandon(task) => Step::Abandon(run.end_backoff(task, now)),
+            Next::OutOfTime(task) => Step::OutOfTime(run.end_backoff(task, now)),
             Next::Broken { index, message } => Step::Broken { index, message },
             Next::At(at) => Step::Park(Some(at)),
             Next::Wait | Next::Over => Step::Park(None),
@@ -203,7 +197,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                 }
                 core.leader = Leader::Resting(Arc::clone(&self.parker));
                 if self.lead.is_none() {
-                    self.lead = Some(Lead::taken(self.crew.clone()));
+                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
                 Step::Park(until)
             }
@@ -216,7 +210,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
     fn admit_and_stop_trying(
         &mut self,
-        task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
+        task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
         let admitted = self.admit(task);
         self.stop_trying();
@@ -225,12 +219,12 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
     fn stop_trying(&mut self) {
         if std::mem::take(&mut self.trying) {
-            self.crew.run().trying.fetch_sub(1, Ordering::Relaxed);
+            self.spawner.run().trying.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// As a follower, unless it may go home.
-    fn lie_down<I, E>(&mut self, core: &mut Core<'env, C::Job>) -> Step<I, E> {
+    fn lie_down<I, E>(&mut self, core: &mut RunState<'env, C::Job>) -> Step<I, E> {
         self.stop_trying();
         if core.dismiss() {
             return Step::Leave;
@@ -245,9 +239,9 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
     /// `None` if it was given back, since somebody else stands there; an error is the task's end.
     fn admit(
         &mut self,
-        mut task: Box<Task<Input<'env, C>, TransportErrorKind<'env, C>>>,
+        mut task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
     ) -> Result<Option<Admitted<'env, C>>, Finished> {
-        let run = self.crew.run();
+        let run = self.spawner.run();
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -276,7 +270,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
                     unpark(resting);
                     return Ok(None);
                 }
-                self.lead = Some(Lead::taken(self.crew.clone()));
+                self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
             }
             core.leader = Leader::AtGate;
         }
@@ -297,7 +291,7 @@ impl<'env, C: Crew<'env>> Worker<'_, 'env, C> {
 
 /// Ends the run if one of its threads dies of a fault of our own, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
-struct Alarm<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(&'a Run<'env, J, S>);
+struct Alarm<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(&'a RunShared<'env, J, S>);
 
 impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for Alarm<'_, '_, J, S> {
     fn drop(&mut self) {

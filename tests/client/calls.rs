@@ -162,7 +162,7 @@ fn for_each_calls_back_on_this_thread_and_may_borrow() {
                 assert_eq!(thread::current().id(), here);
                 let index = usize::try_from(done.index).unwrap();
                 let asked: serde_json::Value =
-                    serde_json::from_slice(done.request.unwrap().body()).unwrap();
+                    serde_json::from_slice(done.input.unwrap().body()).unwrap();
                 assert_eq!(asked["messages"][0]["content"], *words[index]);
                 assert_eq!(done.result.unwrap().text().unwrap(), words[index]);
                 assert!(!answered[index], "one outcome each");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{FileProgress, Rate};
 
-/// How far back the rates look at least,
+/// How far back the rates mode at least,
 const WINDOW: Duration = Duration::from_secs(30);
 /// and over how many rows: one a minute is a rate, too.
 const ROWS: u64 = 5;
@@ -20,15 +20,15 @@ const STEP: Duration = Duration::from_millis(500);
 
 /// What holds a run back, as far as it is known beforehand.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct RateLimits {
     pub(crate) requests: Option<Rate>,
     pub(crate) tokens: Option<Rate>,
 }
 
 /// The recent past of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    limits: Limits,
+pub(crate) struct Speed {
+    limits: RateLimits,
     samples: VecDeque<Sample>,
     latest: Sample,
 }
@@ -41,8 +41,8 @@ struct Sample {
     tokens: u64,
 }
 
-impl Pace {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl Speed {
+    pub(crate) fn new(limits: RateLimits) -> Self {
         Self {
             limits,
             samples: VecDeque::from([Sample::default()]),
@@ -86,12 +86,12 @@ impl Pace {
         if rows == 0 {
             return Some(Duration::ZERO);
         }
-        let pace = self.rows();
-        if pace <= 0.0 {
+        let speed = self.rows();
+        if speed <= 0.0 {
             return None;
         }
         let left = rows as f64;
-        let mut seconds = left / pace;
+        let mut seconds = left / speed;
         if let Some(limit) = self.limits.requests {
             seconds = seconds.max(left / limit.units_per_second());
         }
@@ -128,12 +128,12 @@ mod tests {
         }
     }
 
-    fn pace(limits: Limits, notes: impl IntoIterator<Item = (f64, u64)>) -> Pace {
-        let mut pace = Pace::new(limits);
+    fn speed(limits: RateLimits, notes: impl IntoIterator<Item = (f64, u64)>) -> Speed {
+        let mut speed = Speed::new(limits);
         for (seconds, done) in notes {
-            pace.note(&at(seconds, done));
+            speed.note(&at(seconds, done));
         }
-        pace
+        speed
     }
 
     fn steady(rate: u64, seconds: u64) -> impl Iterator<Item = (f64, u64)> {
@@ -142,25 +142,25 @@ mod tests {
 
     #[test]
     fn a_steady_run_goes_at_its_rate() {
-        let pace = pace(Limits::default(), steady(10, 100));
-        assert!((pace.rows() - 10.0).abs() < 0.1, "{}", pace.rows());
-        assert!((pace.tokens() - 1000.0).abs() < 10.0, "{}", pace.tokens());
-        let eta = pace.eta(500).unwrap().as_secs_f64();
+        let speed = speed(RateLimits::default(), steady(10, 100));
+        assert!((speed.rows() - 10.0).abs() < 0.1, "{}", speed.rows());
+        assert!((speed.tokens() - 1000.0).abs() < 10.0, "{}", speed.tokens());
+        let eta = speed.eta(500).unwrap().as_secs_f64();
         assert!((eta - 50.0).abs() < 0.5, "{eta}");
-        assert!(pace.samples.len() < 70, "{}", pace.samples.len());
+        assert!(speed.samples.len() < 70, "{}", speed.samples.len());
     }
 
     #[test]
     fn only_the_recent_past_counts() {
         let slower =
             (1..=60_u32).map(|second| (100.0 + f64::from(second), 1000 + u64::from(second)));
-        let pace = pace(Limits::default(), steady(10, 100).chain(slower));
-        assert!((pace.rows() - 1.0).abs() < 0.1, "{}", pace.rows());
+        let speed = speed(RateLimits::default(), steady(10, 100).chain(slower));
+        assert!((speed.rows() - 1.0).abs() < 0.1, "{}", speed.rows());
     }
 
     #[test]
     fn the_estimate_of_a_stalled_run_grows_and_its_samples_do_not() {
-        let mut stalled = pace(Limits::default(), steady(10, 100));
+        let mut stalled = speed(RateLimits::default(), steady(10, 100));
         let mut last = stalled.eta(500).unwrap();
         for minute in 1..=600 {
             stalled.note(&at(100.0 + 60.0 * f64::from(minute), 1000));
@@ -173,36 +173,36 @@ mod tests {
 
     #[test]
     fn rows_a_minute_apart_are_a_rate() {
-        let pace = pace(
-            Limits::default(),
+        let speed = speed(
+            RateLimits::default(),
             (1..=20_u32).map(|row| (f64::from(row) * 60.0, u64::from(row))),
         );
-        assert!((pace.rows() - 1.0 / 60.0).abs() < 1e-3, "{}", pace.rows());
+        assert!((speed.rows() - 1.0 / 60.0).abs() < 1e-3, "{}", speed.rows());
     }
 
     #[test]
     fn a_burst_does_not_promise_what_the_limit_forbids() {
-        let limits = Limits {
+        let limits = RateLimits {
             requests: Some(Rate::per_second(2)),
             tokens: None,
         };
-        let pace = pace(limits, [(0.1, 50)]);
-        assert!(pace.eta(100).unwrap() >= Duration::from_secs(50));
-        let limits = Limits {
+        let speed = speed(limits, [(0.1, 50)]);
+        assert!(speed.eta(100).unwrap() >= Duration::from_secs(50));
+        let limits = RateLimits {
             requests: None,
             tokens: Some(Rate::per_minute(6_000)),
         };
-        let pace = self::pace(limits, [(0.1, 50)]);
+        let speed = self::speed(limits, [(0.1, 50)]);
         // 100 model tokens a row, 100 a second allowed.
-        assert!(pace.eta(100).unwrap() >= Duration::from_secs(100));
+        assert!(speed.eta(100).unwrap() >= Duration::from_secs(100));
     }
 
     #[test]
     fn a_run_that_has_done_nothing_has_no_estimate() {
-        let fresh = pace(Limits::default(), []);
+        let fresh = speed(RateLimits::default(), []);
         assert_eq!(fresh.eta(10), None);
         assert_eq!(fresh.eta(0), Some(Duration::ZERO));
-        let waiting = pace(Limits::default(), [(0.0, 0), (12.0, 0)]);
+        let waiting = speed(RateLimits::default(), [(0.0, 0), (12.0, 0)]);
         assert_eq!(waiting.eta(10), None);
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let halted = steady(10, 20).chain([(110.0, 200)]).collect::<Vec<_>>();
         let resumed =
             (1..=600_u32).map(|tenth| (110.0 + f64::from(tenth) / 10.0, 200 + u64::from(tenth)));
-        let pace = pace(Limits::default(), halted.into_iter().chain(resumed));
-        assert!((pace.rows() - 10.0).abs() < 0.5, "{}", pace.rows());
+        let speed = speed(RateLimits::default(), halted.into_iter().chain(resumed));
+        assert!((speed.rows() - 10.0).abs() < 0.5, "{}", speed.rows());
     }
 }

@@ -4,13 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::iter;
 
-use super::words::{aligned, count, counted, rate, time};
+use super::format::{aligned, count, counted, rate, time};
 use crate::Summary;
 use crate::jsonl::files::{Location, RunFiles};
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Closing<'a> {
+pub(crate) struct FinalReport<'a> {
     pub(crate) summary: &'a Summary,
     pub(crate) places: &'a RunFiles,
     pub(crate) concurrency: u32,
@@ -19,7 +19,7 @@ pub(crate) struct Closing<'a> {
     pub(crate) arguments: &'a [OsString],
 }
 
-impl Closing<'_> {
+impl FinalReport<'_> {
     /// The closing summary: a label and a fact a line.
     pub(crate) fn text(&self) -> String {
         aligned(&self.facts())
@@ -309,7 +309,7 @@ mod tests {
 
     fn text(summary: &Summary, places: &RunFiles, arguments: &str, simulated: bool) -> String {
         let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-        let closing = Closing {
+        let closing = FinalReport {
             summary,
             places,
             concurrency: 20,

@@ -116,7 +116,7 @@ impl Monitor {
                 tokens: nanos(&counters.gate_tokens),
                 pause: nanos(&counters.gate_pause),
                 in_flight: nanos(&counters.gate_in_flight),
-                queue: nanos(&counters.gate_turn),
+                queue: nanos(&counters.gate_queue),
             },
             backoff: nanos(&counters.backoff),
             wire: nanos(&counters.wire),
@@ -164,7 +164,7 @@ pub(crate) struct Counters {
     gate_tokens: AtomicU64,
     gate_pause: AtomicU64,
     gate_in_flight: AtomicU64,
-    gate_turn: AtomicU64,
+    gate_queue: AtomicU64,
     backoff: AtomicU64,
     wire: AtomicU64,
     down: Mutex<Option<Down>>,
@@ -245,7 +245,7 @@ impl Counters {
         add(&self.gate_tokens, waited.tokens);
         add(&self.gate_pause, waited.pause);
         add(&self.gate_in_flight, waited.in_flight);
-        add(&self.gate_turn, waited.queue);
+        add(&self.gate_queue, waited.queue);
     }
 
     pub(crate) fn ended(&self, how: Ending) {

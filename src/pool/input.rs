@@ -1,8 +1,8 @@
 //! Where a run's items come from: a slice, or a queue that a feeder thread fills.
 //!
 //! A slice needs only an index. Any other iterator is the user's code and may block (a stalled
-//! stdin) or panic, so it is pulled by one thread of its own into an [`Intake`]; what has been
-//! pulled and not yet been handed to the consumer is bounded by the intake's window.
+//! stdin) or panic, so it is pulled by one thread of its own into an [`InputQueue`]; what has been
+//! pulled and not yet been handed to the consumer is bounded by the queue's window.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
 }
 
 /// The queue between a feeder and a run.
-pub(crate) struct Intake<I> {
+pub(crate) struct InputQueue<I> {
     clock: Clock,
     window: usize,
     state: Mutex<Queue<I>>,
@@ -113,7 +113,7 @@ enum End {
     Reported,
 }
 
-impl<I: Send> Intake<I> {
+impl<I: Send> InputQueue<I> {
     pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
@@ -240,7 +240,7 @@ impl<I: Send> Intake<I> {
     }
 }
 
-impl<I: Send> Source<I> for Arc<Intake<I>> {
+impl<I: Send> Source<I> for Arc<InputQueue<I>> {
     fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
         let mut state = self.state.lock();
         state.closed |= stopped;
@@ -297,22 +297,22 @@ mod tests {
     #[test]
     fn the_feeder_rests_while_half_a_window_lies_ready_and_goes_on_below_a_quarter() {
         let time = VirtualClock::new();
-        let intake = Intake::new(8, time.clock());
+        let queue = InputQueue::new(8, time.clock());
         let pulled = AtomicUsize::new(0);
         let endless = (0..).inspect(|_: &u64| {
             pulled.fetch_add(1, Ordering::SeqCst);
         });
         let mut seen = Vec::new();
         thread::scope(|scope| {
-            scope.spawn(|| intake.feed(endless));
-            let mut source = Arc::clone(&intake);
+            scope.spawn(|| queue.feed(endless));
+            let mut source = Arc::clone(&queue);
             for _ in 0..3 {
                 time.wait_parked(1);
                 seen.push(pulled.load(Ordering::SeqCst));
                 source.pull(false, &Parker::new());
             }
             // Whatever went wrong, the thread must end.
-            intake.close();
+            queue.close();
         });
         assert_eq!(seen, [4, 4, 6]);
     }

@@ -3,14 +3,13 @@
 use std::env;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::args::{ProgressWhen, Run};
-use super::bar;
-use super::console::{Console, Voice, with_causes};
-use super::pace::{Limits, Pace};
-use super::words;
+use super::bar::{Bar, Status};
+use super::console::{Console, OutputMode, with_causes};
+use super::format;
+use super::speed::{RateLimits, Speed};
 use crate::escape::printable;
 use crate::{FileProgress, Outage, ResumeInfo, Usd};
 
@@ -19,14 +18,14 @@ const LONGEST_REASON: usize = 200;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum ProgressMode {
     Bar,
     Lines,
     Json,
     Nothing,
 }
 
-impl Look {
+impl ProgressMode {
     /// How often it changes.
     fn every(self) -> Duration {
         match self {
@@ -39,35 +38,35 @@ impl Look {
 }
 
 /// The way to standard error that the arguments and the terminal ask for.
-pub(crate) fn choose(run: &Run) -> (Console, Look) {
+pub(crate) fn choose(run: &Run) -> (Console, ProgressMode) {
     if run.quiet {
-        return (Console::new(Voice::Quiet, None), Look::Nothing);
+        return (Console::new(OutputMode::Quiet, None), ProgressMode::Nothing);
     }
-    let (voice, look, bar) = match run.progress {
-        ProgressWhen::Json => (Voice::Json, Look::Json, None),
-        ProgressWhen::Never => (Voice::People, Look::Nothing, None),
-        ProgressWhen::Always => (Voice::People, Look::Bar, Some(bar::anywhere())),
+    let (output, mode, bar) = match run.progress {
+        ProgressWhen::Json => (OutputMode::Json, ProgressMode::Json, None),
+        ProgressWhen::Never => (OutputMode::People, ProgressMode::Nothing, None),
+        ProgressWhen::Always => (OutputMode::People, ProgressMode::Bar, Some(Bar::anywhere())),
         ProgressWhen::Auto => match automatic() {
-            Some(bar) => (Voice::People, Look::Bar, Some(bar)),
-            None => (Voice::People, Look::Lines, None),
+            Some(bar) => (OutputMode::People, ProgressMode::Bar, Some(bar)),
+            None => (OutputMode::People, ProgressMode::Lines, None),
         },
     };
-    (Console::new(voice, bar), look)
+    (Console::new(output, bar), mode)
 }
 
 /// A bar where it can be had and nobody has asked for plain text (<https://no-color.org>: a value
 /// that is not empty).
-fn automatic() -> Option<ProgressBar> {
+fn automatic() -> Option<Bar> {
     let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain { None } else { bar::on_terminal() }
+    if plain { None } else { Bar::on_terminal() }
 }
 
 /// Shows one run's progress.
 #[derive(Debug)]
 pub(crate) struct Display {
     console: Console,
-    look: Look,
-    pace: Pace,
+    mode: ProgressMode,
+    speed: Speed,
     /// When it is shown next, in the run's own time.
     next: Duration,
     /// Whether it has been said what earlier runs left.
@@ -75,15 +74,15 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    pub(crate) fn new(console: &Console, look: Look, limits: Limits) -> Self {
-        let next = match look {
-            Look::Bar => Duration::ZERO,
-            _ => look.every(),
+    pub(crate) fn new(console: &Console, mode: ProgressMode, limits: RateLimits) -> Self {
+        let next = match mode {
+            ProgressMode::Bar => Duration::ZERO,
+            _ => mode.every(),
         };
         Self {
             console: console.clone(),
-            look,
-            pace: Pace::new(limits),
+            mode,
+            speed: Speed::new(limits),
             next,
             introduced: false,
         }
@@ -91,94 +90,83 @@ impl Display {
 
     /// Takes note of where the run stands, and shows it if it is time to.
     pub(crate) fn note(&mut self, progress: &FileProgress) {
-        self.pace.note(progress);
+        self.speed.note(progress);
         if let (Some(found), false) = (&progress.found, self.introduced) {
             self.introduced = true;
-            match self.console.voice() {
-                Voice::Json => self.console.json(&resume(found)),
+            match self.console.mode() {
+                OutputMode::Json => self.console.json(&resume(found)),
                 _ => self.console.say(&carrying_on(found)),
             }
         }
         if progress.elapsed < self.next {
             return;
         }
-        self.next = progress.elapsed.saturating_add(self.look.every());
+        self.next = progress.elapsed.saturating_add(self.mode.every());
         self.show(progress);
     }
 
-    /// The last look, and the end of the bar: what is said from now on stands below nothing.
+    /// The last mode, and the end of the bar: what is said from now on stands below nothing.
     pub(crate) fn close(&mut self, progress: &FileProgress) {
         if let Some(bar) = self.console.bar() {
-            bar.finish_and_clear();
-        } else if self.look == Look::Json {
-            self.pace.note(progress);
+            bar.clear();
+        } else if self.mode == ProgressMode::Json {
+            self.speed.note(progress);
             self.show(progress);
         }
     }
 
     fn show(&self, progress: &FileProgress) {
-        match (self.look, self.console.bar()) {
-            (Look::Bar, Some(bar)) => bar::draw(bar, &Status::new(progress, &self.pace)),
-            (Look::Bar | Look::Nothing, _) => {}
-            (Look::Lines, _) => self.console.say(&Status::new(progress, &self.pace).line()),
-            (Look::Json, _) => self.console.json(&object(progress, &self.pace)),
+        match (self.mode, self.console.bar()) {
+            (ProgressMode::Bar, Some(bar)) => bar.draw(&status(progress, &self.speed)),
+            (ProgressMode::Bar | ProgressMode::Nothing, _) => {}
+            (ProgressMode::Lines, _) => {
+                let status = status(progress, &self.speed);
+                self.console
+                    .say(&format!("{}  {}", status.head, status.detail));
+            }
+            (ProgressMode::Json, _) => self.console.json(&object(progress, &self.speed)),
         }
     }
 }
 
 /// A run's progress in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Status {
-    pub(crate) done: u64,
-    pub(crate) total: Option<u64>,
-    /// What everybody looks for: how far, how fast, how long.
-    pub(crate) head: String,
-    /// What explains it.
-    pub(crate) detail: String,
-}
-
-impl Status {
-    pub(crate) fn new(progress: &FileProgress, pace: &Pace) -> Self {
-        let done = progress.done();
-        let rate = words::rate(pace.rows());
-        let head = match progress.total {
-            Some(total) => {
-                let eta = pace.eta(total.saturating_sub(done));
-                let eta = eta.map_or_else(|| "unknown".to_owned(), words::coarse_time);
-                format!(
-                    "{}/{}  {rate}/s  ETA {eta}",
-                    words::count(done),
-                    words::count(total)
-                )
-            }
-            None => format!("{} done  {rate}/s", words::count(done)),
-        };
-        let engine = &progress.engine;
-        // First of all: it explains the rest, and a narrow bar shows the beginning only.
-        let mut detail: Vec<String> = progress.outage.iter().map(held).collect();
-        detail.push(format!("{} tokens/s", words::rate(pace.tokens())));
-        detail.push(format!("{} in flight", words::count(engine.in_flight)));
-        let mut also = |number: u64, one: &str, many: &str| {
-            if number > 0 {
-                detail.push(words::counted(number, one, many));
-            }
-        };
-        also(engine.at_gate, "at the gate", "at the gate");
-        also(engine.backing_off, "backing off", "backing off");
-        also(engine.retries, "retry", "retries");
-        also(progress.failed, "failed", "failed");
-        also(progress.skipped, "done before", "done before");
-        detail.extend(progress.cost.map(Usd::rounded));
-        Self {
-            done,
-            total: progress.total,
-            head,
-            detail: detail.join(", "),
+fn status(progress: &FileProgress, speed: &Speed) -> Status {
+    let done = progress.done();
+    let rate = format::rate(speed.rows());
+    let head = match progress.total {
+        Some(total) => {
+            let eta = speed.eta(total.saturating_sub(done));
+            let eta = eta.map_or_else(|| "unknown".to_owned(), format::coarse_time);
+            format!(
+                "{}/{}  {rate}/s  ETA {eta}",
+                format::count(done),
+                format::count(total)
+            )
+        }
+        None => format!("{} done  {rate}/s", format::count(done)),
+    };
+    let engine = &progress.engine;
+    // An outage comes first: it explains the rest, and a narrow bar shows the beginning only.
+    let mut detail: Vec<String> = progress.outage.iter().map(held).collect();
+    detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
+    detail.push(format!("{} in flight", format::count(engine.in_flight)));
+    for (number, one, many) in [
+        (engine.at_gate, "at the gate", "at the gate"),
+        (engine.backing_off, "backing off", "backing off"),
+        (engine.retries, "retry", "retries"),
+        (progress.failed, "failed", "failed"),
+        (progress.skipped, "done before", "done before"),
+    ] {
+        if number > 0 {
+            detail.push(format::counted(number, one, many));
         }
     }
-
-    fn line(&self) -> String {
-        format!("{}  {}", self.head, self.detail)
+    detail.extend(progress.cost.map(Usd::rounded));
+    Status {
+        done,
+        total: progress.total,
+        head,
+        detail: detail.join(", "),
     }
 }
 
@@ -187,7 +175,7 @@ fn held(outage: &Outage) -> String {
     let when = if outage.next_try.is_zero() {
         "trying now".to_owned()
     } else {
-        format!("next try in {}", words::coarse_time(outage.next_try))
+        format!("next try in {}", format::coarse_time(outage.next_try))
     };
     match &outage.error {
         Some(error) => format!(
@@ -199,12 +187,12 @@ fn held(outage: &Outage) -> String {
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
-fn object(progress: &FileProgress, pace: &Pace) -> Value {
+fn object(progress: &FileProgress, speed: &Speed) -> Value {
     let engine = &progress.engine;
     let left = progress
         .total
         .map(|total| total.saturating_sub(progress.done()));
-    let eta = left.and_then(|left| pace.eta(left));
+    let eta = left.and_then(|left| speed.eta(left));
     json!({
         "event": "progress",
         "elapsed_s": rounded(progress.elapsed.as_secs_f64()),
@@ -226,33 +214,33 @@ fn object(progress: &FileProgress, pace: &Pace) -> Value {
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
         "cost_usd": progress.cost.map(Usd::as_f64),
-        "rps": rounded(pace.rows()),
-        "tokens_per_s": rounded(pace.tokens()),
+        "rps": rounded(speed.rows()),
+        "tokens_per_s": rounded(speed.tokens()),
         "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
     })
 }
 
 /// What a run carries on with, in words.
 fn carrying_on(found: &ResumeInfo) -> String {
-    let mut facts = vec![format!("{} done", words::count(found.done))];
+    let mut facts = vec![format!("{} done", format::count(found.done))];
     if let Some(to_do) = found.to_do {
-        facts.push(format!("{} to do", words::count(to_do)));
+        facts.push(format!("{} to do", format::count(to_do)));
     }
     if let Some(failed) = found.failed.filter(|failed| *failed > 0) {
-        facts.push(format!("{} failed for good", words::count(failed)));
+        facts.push(format!("{} failed for good", format::count(failed)));
     }
     let mut parts = vec![format!("carrying on: {}", facts.join(", "))];
     if found.torn_bytes > 0 {
-        let bytes = words::counted(found.torn_bytes, "byte", "bytes");
+        let bytes = format::counted(found.torn_bytes, "byte", "bytes");
         parts.push(format!("cut off a torn record of {bytes}"));
     }
     if found.rejected > 0 {
         let (one, many) = ("line that is no record", "lines that are no records");
-        let lines = words::counted(found.rejected, one, many);
+        let lines = format::counted(found.rejected, one, many);
         parts.push(format!("moved aside {lines}"));
     }
     if found.possibly_billed > 0 {
-        let rows = words::count(found.possibly_billed);
+        let rows = format::count(found.possibly_billed);
         parts.push(format!(
             "the last run was killed: at most {rows} possibly billed twice"
         ));
@@ -300,15 +288,15 @@ mod tests {
         }
     }
 
-    fn status(progress: &FileProgress) -> Status {
-        let mut pace = Pace::new(Limits::default());
-        pace.note(progress);
-        Status::new(progress, &pace)
+    fn told(progress: &FileProgress) -> Status {
+        let mut speed = Speed::new(RateLimits::default());
+        speed.note(progress);
+        status(progress, &speed)
     }
 
     #[test]
     fn the_head_says_how_far_and_how_long_and_the_detail_why() {
-        let status = status(&progress(Some(1_415)));
+        let status = told(&progress(Some(1_415)));
         assert_eq!(status.head, "413/1,415  10.0/s  ETA 1 min 40 s");
         assert_eq!(
             status.detail,
@@ -350,24 +338,24 @@ mod tests {
         ] {
             let mut progress = progress(Some(5));
             progress.outage = Some(outage(seconds));
-            let detail = status(&progress).detail;
+            let detail = told(&progress).detail;
             assert!(detail.starts_with(words), "{detail}");
-            let object = object(&progress, &Pace::new(Limits::default()));
+            let object = object(&progress, &Speed::new(RateLimits::default()));
             assert_eq!(object["held"]["next_try_s"], seconds as f64);
         }
-        let object = object(&progress(None), &Pace::new(Limits::default()));
+        let object = object(&progress(None), &Speed::new(RateLimits::default()));
         assert_eq!(object["held"], Value::Null);
     }
 
     #[test]
     fn there_is_no_estimate_for_what_nobody_knows() {
-        assert_eq!(status(&progress(None)).head, "413 done  10.0/s");
+        assert_eq!(told(&progress(None)).head, "413 done  10.0/s");
         let fresh = FileProgress {
             total: Some(5),
             ..FileProgress::default()
         };
-        assert_eq!(status(&fresh).head, "0/5  0.0/s  ETA unknown");
-        let pace = Pace::new(Limits::default());
-        assert_eq!(object(&fresh, &pace)["eta_s"], Value::Null);
+        assert_eq!(told(&fresh).head, "0/5  0.0/s  ETA unknown");
+        let speed = Speed::new(RateLimits::default());
+        assert_eq!(object(&fresh, &speed)["eta_s"], Value::Null);
     }
 }

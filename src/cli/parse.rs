@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::words;
+use super::format;
 use crate::{Error, Price, Rate, Usd};
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
@@ -91,7 +91,7 @@ pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
 pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
     const MOST: u64 = 60 * Rate::MAX_PER_SECOND;
     match count(text)? {
-        tokens if tokens > MOST => Err(format!("give at most {}", words::count(MOST))),
+        tokens if tokens > MOST => Err(format!("give at most {}", format::count(MOST))),
         tokens => Ok(Rate::per_minute(tokens)),
     }
 }

@@ -9,7 +9,7 @@
 //! Once everything has begun, a thread that has finished goes home: should something come back, it
 //! comes with the thread that has it. A long run's last request is not waited for by thousands.
 //!
-//! The lead is a guard, [`Lead`]: whatever way it is dropped, it is handed on, or lies vacant for
+//! The lead is a guard, [`LeaderGuard`]: whatever way it is dropped, it is handed on, or lies vacant for
 //! the next thread that has to wait.
 
 use std::io;
@@ -17,8 +17,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::job::Job;
-use super::progress::Monitor;
-use super::results::Sink;
+use super::monitor::Monitor;
+use super::outcomes::Sink;
 use super::schedule::Schedule;
 use crate::cancel::Cancel;
 use crate::clock::{Parker, unpark};
@@ -28,7 +28,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
 /// What the threads of one run share.
-pub(crate) struct Run<'env, J: Job, S> {
+pub(crate) struct RunShared<'env, J: Job, S> {
     pub(super) job: J,
     pub(super) sink: S,
     pub(super) limiter: Limiter,
@@ -37,10 +37,10 @@ pub(crate) struct Run<'env, J: Job, S> {
     pub(super) monitor: Monitor,
     /// Threads that try the gate while another leads.
     pub(super) trying: AtomicUsize,
-    pub(super) core: Mutex<Core<'env, J>>,
+    pub(super) core: Mutex<RunState<'env, J>>,
 }
 
-pub(super) struct Core<'env, J: Job> {
+pub(super) struct RunState<'env, J: Job> {
     pub(super) schedule: Schedule<'env, J::Input, J::Error>,
     pub(super) leader: Leader,
     /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
@@ -62,11 +62,11 @@ pub(super) enum Leader {
     AtGate,
     /// An idle thread has been told to.
     Appointed(usize),
-    /// The leader has nothing to take to the gate and parks here.
+    /// The leader has nothing to take to the gate and lies down; its parker.
     Resting(Arc<Parker>),
 }
 
-impl<'env, J: Job> Core<'env, J> {
+impl<'env, J: Job> RunState<'env, J> {
     pub(super) fn new(schedule: Schedule<'env, J::Input, J::Error>) -> Self {
         Self {
             schedule,
@@ -87,7 +87,7 @@ impl<'env, J: Job> Core<'env, J> {
         }
     }
 
-    /// Has an idle thread take the lead, or leaves it vacant; the parker to unpark.
+    /// Has an idle thread take the lead, or leaves it vacant; the parker to ring.
     fn hand_over(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
@@ -105,7 +105,7 @@ impl<'env, J: Job> Core<'env, J> {
         spare
     }
 
-    /// Has every thread exit; the parkers to unpark.
+    /// Sends everybody home; the parkers to ring.
     pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
         self.ended = true;
         let resting = self.resting();
@@ -118,42 +118,42 @@ impl<'env, J: Job> Core<'env, J> {
 }
 
 /// How a run gets at itself and at more threads: borrowed within a scope, or counted without.
-pub(super) trait Crew<'env>: Clone + Send {
+pub(super) trait Spawner<'env>: Clone + Send {
     type Job: Job + 'env;
     type Sink: Sink<<Self::Job as Job>::Input, <Self::Job as Job>::Output, <Self::Job as Job>::Error>
         + 'env;
 
-    fn run(&self) -> &Run<'env, Self::Job, Self::Sink>;
+    fn run(&self) -> &RunShared<'env, Self::Job, Self::Sink>;
 
     /// Starts a thread that works with this lead.
-    fn start(&self, lead: Lead<'env, Self>, number: usize) -> io::Result<()>;
+    fn start(&self, lead: LeaderGuard<'env, Self>, number: usize) -> io::Result<()>;
 }
 
 /// The lead of a run.
-pub(super) struct Lead<'env, C: Crew<'env>> {
-    crew: C,
+pub(super) struct LeaderGuard<'env, C: Spawner<'env>> {
+    spawner: C,
     held: bool,
     _env: PhantomData<&'env ()>,
 }
 
-impl<'env, C: Crew<'env>> Lead<'env, C> {
-    /// The lead that [`Core::new`] starts with, or that has just been taken under the lock.
-    pub(super) fn taken(crew: C) -> Self {
+impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
+    /// The lead that [`RunState::new`] starts with, or that has just been taken under the lock.
+    pub(super) fn taken(spawner: C) -> Self {
         Self {
-            crew,
+            spawner,
             held: true,
             _env: PhantomData,
         }
     }
 
-    pub(super) fn crew(&self) -> &C {
-        &self.crew
+    pub(super) fn spawner(&self) -> &C {
+        &self.spawner
     }
 
     /// Hands the lead to an idle thread, or to a new one; if there is nothing to lead to, or no
     /// thread to be had, it lies vacant.
     pub(super) fn pass_on(mut self) {
-        let run = self.crew.run();
+        let run = self.spawner.run();
         let number = {
             let mut core = run.core.lock();
             if core.ended || !core.schedule.expects_more() {
@@ -177,24 +177,24 @@ impl<'env, C: Crew<'env>> Lead<'env, C> {
             core.started += 1;
             core.started - 1
         };
-        let crew = self.crew.clone();
+        let spawner = self.spawner.clone();
         // Should it fail, the lead comes back by being dropped, and lies vacant.
-        if let Err(error) = crew.start(self, number) {
+        if let Err(error) = spawner.start(self, number) {
             log::warn!(
                 "cannot start thread {}, going on without: {error}",
                 number + 1
             );
-            let mut core = crew.run().core.lock();
+            let mut core = spawner.run().core.lock();
             core.threads -= 1;
             core.no_more_threads = true;
         }
     }
 }
 
-impl<'env, C: Crew<'env>> Drop for Lead<'env, C> {
+impl<'env, C: Spawner<'env>> Drop for LeaderGuard<'env, C> {
     fn drop(&mut self) {
         if self.held {
-            let parker = self.crew.run().core.lock().hand_over();
+            let parker = self.spawner.run().core.lock().hand_over();
             unpark(parker);
         }
     }

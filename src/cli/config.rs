@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 
 use super::args::{ProgressWhen, Provider as Named, Run, Server};
 use super::console::Console;
-use super::files;
-use super::pace::Limits;
+use super::format;
+use super::parse::Bound;
+use super::rlimit;
+use super::speed::RateLimits;
 use super::stdout;
-use super::units::Bound;
-use super::words;
-use crate::api::{check_base_url, url};
+use crate::api::{check_base_url, path};
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
 use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
 use crate::sim::{SimServer, SimSpec};
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) summary: Option<PathBuf>,
     /// Whether what an earlier run left in the output goes.
     pub(crate) overwrite: bool,
-    pub(crate) limits: Limits,
+    pub(crate) limits: RateLimits,
     pub(crate) concurrency: u32,
     /// Where the key is from, in the words of the command line: a flag or a variable.
     pub(crate) key_from: String,
@@ -54,9 +54,9 @@ pub(crate) struct Plan {
 /// simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     check_prompts(run)?;
-    check_pace(run)?;
+    check_burst(run)?;
     check_display(run)?;
-    url::check(&run.server.endpoint)
+    path::check_path(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
     let places = RunFiles::resolve(&named_files(run))?;
@@ -75,12 +75,12 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     };
     // The simulated provider's ends of the connections are in this process, too.
     let sockets = if simulated { 2 } else { 1 };
-    let concurrency = files::make_room(run.pace.concurrency, sockets);
-    if concurrency < run.pace.concurrency {
+    let concurrency = rlimit::make_room(run.limits.concurrency, sockets);
+    if concurrency < run.limits.concurrency {
         console.warn(&format!(
             "--concurrency {}: this process may not open so many files (ulimit -n); going on with {}",
-            words::count(run.pace.concurrency.into()),
-            words::count(concurrency.into())
+            format::count(run.limits.concurrency.into()),
+            format::count(concurrency.into())
         ));
     }
     let client = with_settings(builder, run, concurrency).build()?;
@@ -90,9 +90,9 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
         summary: run.summary.clone(),
         // Simulated answers cost nothing: a trial run begins anew each time, in a file of its own.
         overwrite: run.overwrite || (simulated && run.output.is_none()),
-        limits: Limits {
-            requests: run.pace.rps.or(run.pace.rpm),
-            tokens: run.pace.tpm,
+        limits: RateLimits {
+            requests: run.limits.rps.or(run.limits.rpm),
+            tokens: run.limits.tpm,
         },
         concurrency,
         key_from: key_from(&run.server),
@@ -195,15 +195,15 @@ fn check_prompts(run: &Run) -> Result<()> {
     Ok(())
 }
 
-fn check_pace(run: &Run) -> Result<()> {
-    let pace = &run.pace;
-    if pace.burst.is_some() && pace.rps.is_none() && pace.rpm.is_none() {
+fn check_burst(run: &Run) -> Result<()> {
+    let limits = &run.limits;
+    if limits.burst.is_some() && limits.rps.is_none() && limits.rpm.is_none() {
         return Err(config("--burst limits nothing without --rps or --rpm"));
     }
     Ok(())
 }
 
-/// Quiet is what nothing and the default look become; a look that was asked for is a contradiction.
+/// Quiet is what nothing and the default become; progress that was asked for is a contradiction.
 fn check_display(run: &Run) -> Result<()> {
     match run.progress {
         ProgressWhen::Always | ProgressWhen::Json if run.quiet => Err(config(
@@ -399,27 +399,27 @@ fn checked_key(text: String, flag: &str) -> Result<String> {
 }
 
 fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientBuilder {
-    let (pace, patience) = (&run.pace, &run.patience);
-    let max_server_delay = match patience.max_server_delay {
+    let (limits, timeouts) = (&run.limits, &run.timeouts);
+    let max_server_delay = match timeouts.max_server_delay {
         Bound::None => None,
         Bound::At(delay) => Some(delay),
     };
     let mut builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
-        .timeout(patience.timeout)
-        .connect_timeout(patience.connect_timeout)
+        .timeout(timeouts.timeout)
+        .connect_timeout(timeouts.connect_timeout)
         .retry(
             Retry::new()
-                .max_attempts(patience.max_attempts)
+                .max_attempts(timeouts.max_attempts)
                 .max_server_delay(max_server_delay),
         );
-    if let Some(rate) = pace.rps.or(pace.rpm) {
+    if let Some(rate) = limits.rps.or(limits.rpm) {
         builder = builder.request_rate(rate);
     }
-    if let Some(burst) = pace.burst {
+    if let Some(burst) = limits.burst {
         builder = builder.burst(burst);
     }
-    if let Some(rate) = pace.tpm {
+    if let Some(rate) = limits.tpm {
         builder = builder.tokens_per_minute(rate.units());
     }
     builder
@@ -437,7 +437,7 @@ fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::cli::console::Voice;
+    use crate::cli::console::OutputMode;
     use clap::Parser;
     use std::fs;
     use tempfile::TempDir;
@@ -471,7 +471,7 @@ mod tests {
             let Command::Run(run) = cli.command else {
                 panic!("not a run")
             };
-            resolve(&run, &Console::new(Voice::Quiet, None))
+            resolve(&run, &Console::new(OutputMode::Quiet, None))
         }
 
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {

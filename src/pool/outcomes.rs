@@ -1,0 +1,217 @@
+//! How an item ended, and where outcomes go: into the slots of a vector, or through a bounded channel.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::job::Failure;
+use crate::clock::{Clock, Parker};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// How one item ended.
+///
+/// Of a [`Pool`](crate::Pool) the error is a [`Failure`] around the closure's own error; of a
+/// [`Client`](crate::Client) the item is a [`Request`](crate::Request) and the error an
+/// [`Error`](crate::Error).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome<I, T, E> {
+    /// The item's place in the input, from 0.
+    pub index: u64,
+    /// The item; `None` only where the input's iterator itself panicked.
+    pub input: Option<I>,
+    /// Its result, or why there is none.
+    pub result: Result<T, E>,
+    /// How many attempts it took, not counting those in which nothing was sent.
+    pub attempts: u32,
+    /// How long it waited, for its permits and between attempts.
+    pub waited: Duration,
+    /// Whether this failure stopped the run.
+    pub stopped_run: bool,
+}
+
+impl<I, T, E> Outcome<I, T, E> {
+    /// The outcome of an item that was never attempted.
+    pub(crate) fn not_attempted(index: u64, input: Option<I>, error: E) -> Self {
+        Self {
+            index,
+            input,
+            result: Err(error),
+            attempts: 0,
+            waited: Duration::ZERO,
+            stopped_run: false,
+        }
+    }
+
+    /// The same outcome with another error, made of the error, the attempts, and whether it stopped
+    /// the run.
+    pub(crate) fn map_err<F>(self, change: impl FnOnce(E, u32, bool) -> F) -> Outcome<I, T, F> {
+        Outcome {
+            index: self.index,
+            input: self.input,
+            result: self
+                .result
+                .map_err(|error| change(error, self.attempts, self.stopped_run)),
+            attempts: self.attempts,
+            waited: self.waited,
+            stopped_run: self.stopped_run,
+        }
+    }
+}
+
+/// The outcomes of a run that goes on by itself, one for each item.
+///
+/// [`Client::as_completed`](crate::Client::as_completed) and
+/// [`Pool::as_completed`](crate::Pool::as_completed) give them as they finish. Dropping the iterator
+/// stops new work at once; what is in flight ends by itself.
+#[must_use = "dropping it stops the run"]
+pub struct Outcomes<I, T, E>(Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
+
+impl<I, T, E> Outcomes<I, T, E> {
+    pub(crate) fn new(stream: impl Iterator<Item = Outcome<I, T, E>> + Send + 'static) -> Self {
+        Self(Box::new(stream))
+    }
+}
+
+impl<I, T, E> Iterator for Outcomes<I, T, E> {
+    type Item = Outcome<I, T, E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl<I, T, E> fmt::Debug for Outcomes<I, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcomes").finish_non_exhaustive()
+    }
+}
+
+/// The outcome of an item as the engine knows it.
+pub(crate) type JobOutcome<I, T, E> = Outcome<I, T, Failure<E>>;
+
+/// Takes outcomes from a run's threads. May block: the thread then holds no permit.
+pub(crate) trait Sink<I, T, E>: Sync {
+    /// `false` if nobody wants any more.
+    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool;
+
+    /// Every outcome has been delivered.
+    fn end(&self);
+}
+
+/// A slot for each index: no order to restore, no thread to wake.
+#[derive(Debug)]
+pub(crate) struct Slots<I, T, E>(Vec<Mutex<Option<JobOutcome<I, T, E>>>>);
+
+impl<I, T, E> Slots<I, T, E> {
+    pub(crate) fn new(len: usize) -> Self {
+        Self((0..len).map(|_| Mutex::new(None)).collect())
+    }
+
+    /// All outcomes by index; `None` for what was never delivered.
+    pub(crate) fn into_outcomes(self) -> impl Iterator<Item = Option<JobOutcome<I, T, E>>> {
+        self.0.into_iter().map(Mutex::into_inner)
+    }
+}
+
+impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
+    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
+        // A slice's indices are those of the slots.
+        let slot = usize::try_from(outcome.index)
+            .ok()
+            .and_then(|index| self.0.get(index));
+        let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
+        debug_assert!(replaced.is_none(), "one outcome an item");
+        true
+    }
+
+    fn end(&self) {}
+}
+
+/// The sending side of a run whose consumer takes outcomes as they come.
+#[derive(Debug)]
+pub(crate) struct Channel<I, T, E> {
+    sender: Sender<Option<Delivery<I, T, E>>>,
+    /// Whether a thread waits until its outcome is settled.
+    held: bool,
+    gone: Arc<AtomicBool>,
+}
+
+/// An outcome on its way to the consumer.
+#[derive(Debug)]
+pub(crate) struct Delivery<I, T, E> {
+    pub(crate) outcome: JobOutcome<I, T, E>,
+    pub(crate) hold: Option<AckGuard>,
+}
+
+/// Holds the thread that delivered an outcome, until this is dropped: what has finished and is not
+/// settled then never is more than there are threads, and a consumer that writes it down loses no
+/// more than that when the process is killed.
+#[derive(Debug)]
+pub(crate) struct AckGuard(Arc<Parker>);
+
+impl Drop for AckGuard {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub(crate) struct Inbox<I, T, E> {
+    /// `None` is the end.
+    pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// What nobody takes any more stays in a channel for as long as somebody may send, and with it the
+/// holds: whoever leaves lets go of them.
+impl<I, T, E> Drop for Inbox<I, T, E> {
+    fn drop(&mut self) {
+        // First: a thread that sends after the last look must not begin to wait.
+        self.gone.store(true, Ordering::SeqCst);
+        self.receiver.try_iter().for_each(drop);
+    }
+}
+
+/// With `held`, each delivery comes with a [`AckGuard`].
+pub(crate) fn channel<I, T, E>(capacity: usize, held: bool) -> (Channel<I, T, E>, Inbox<I, T, E>) {
+    let (sender, receiver) = bounded(capacity);
+    let gone = Arc::new(AtomicBool::new(false));
+    let channel = Channel {
+        sender,
+        held,
+        gone: Arc::clone(&gone),
+    };
+    (channel, Inbox { receiver, gone })
+}
+
+impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
+    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
+        if !self.held {
+            return self
+                .sender
+                .send(Some(Delivery {
+                    outcome,
+                    hold: None,
+                }))
+                .is_ok();
+        }
+        let parker = Parker::new();
+        let hold = Some(AckGuard(Arc::clone(&parker)));
+        let wanted = self.sender.send(Some(Delivery { outcome, hold })).is_ok();
+        if wanted && !self.gone.load(Ordering::SeqCst) {
+            // Not for a time to come, so whatever clock the run goes by.
+            Clock::system().park(&parker, None);
+        }
+        wanted
+    }
+
+    fn end(&self) {
+        // A consumer that has gone needs no word of the end.
+        let _gone = self.sender.send(None);
+    }
+}
