@@ -150,12 +150,6 @@ impl Cancel {
         Listening { cancel: self, id }
     }
 
-    /// Tells this flag from every other for as long as it or an [`AbortHook`] of it lives; clones
-    /// share it. Never below 2.
-    pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-
     /// Has `hook` called on an abort, at once if it has happened already.
     ///
     /// For hooks that are kept beside the flag: the answer neither borrows it nor keeps it alive.
@@ -241,18 +235,6 @@ impl Drop for Listening<'_> {
 pub(crate) struct AbortHook {
     flag: Weak<Shared>,
     id: u64,
-}
-
-impl AbortHook {
-    /// Whether it belongs to `cancel` or a clone of it.
-    pub(crate) fn is_of(&self, cancel: &Cancel) -> bool {
-        std::ptr::eq(self.flag.as_ptr(), Arc::as_ptr(&cancel.0))
-    }
-
-    /// Whether anybody can still raise the flag.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.flag.strong_count() > 0
-    }
 }
 
 impl Drop for AbortHook {
