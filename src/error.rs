@@ -146,6 +146,12 @@ impl ErrorKind {
     }
 }
 
+/// A setting, an argument or a file is wrong.
+#[cold]
+pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
 impl Error {
     /// An error of `kind`; the message says what is wrong and what to do next.
     ///

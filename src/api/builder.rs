@@ -13,7 +13,7 @@ use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, config};
 use crate::limit::{Limiter, LimiterBuilder, Rate};
 use crate::pool::Pool;
 use crate::retry::Retry;
@@ -246,7 +246,7 @@ impl ClientBuilder {
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with what to do about it, for a missing or unusable key; a base URL
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with what to do about it, for a missing or unusable key; a base URL
     /// that is missing, has no scheme, holds a user name or points to another machine over plain
     /// `http`; `https` without a TLS feature; unusable limits or retries; an unusable CA file.
     pub fn build(self) -> Result<Client> {
@@ -326,11 +326,6 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-#[cold]
-fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 /// A header that cannot be sent would fail every request, one by one.
 fn check_headers(headers: &[(String, String)]) -> Result<()> {
     for (name, value) in headers {
@@ -353,6 +348,7 @@ fn check_headers(headers: &[(String, String)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn a_key_is_in_no_debug() {

@@ -26,7 +26,7 @@ mod rows;
 mod run;
 mod scan;
 pub(crate) mod sidecars;
-mod summary;
+pub(crate) mod summary;
 mod sweep;
 mod writer;
 
