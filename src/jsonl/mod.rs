@@ -11,11 +11,12 @@
 pub(crate) mod check;
 mod cores;
 pub(crate) mod files;
+mod flaw;
 mod hash;
 mod ids;
 mod journal;
 mod line;
-mod object;
+
 mod parallel;
 mod problem;
 mod readback;
