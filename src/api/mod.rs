@@ -15,6 +15,7 @@ mod endpoint;
 pub(crate) mod headers;
 mod hints;
 mod job;
+pub(crate) mod json;
 mod key;
 mod money;
 pub(crate) mod path;
@@ -25,7 +26,6 @@ mod request;
 mod times;
 pub(crate) mod transport;
 mod usage;
-mod walk;
 
 pub use builder::ClientBuilder;
 pub use client::Client;

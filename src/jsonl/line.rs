@@ -10,10 +10,11 @@
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
-use super::object::{Flaw, fields, first_fields, flaw};
 use super::problem::{BadLine, Problem};
 use super::reader::Line;
+use crate::api::json::{fields, first_fields};
 use crate::api::path;
 
 /// Where a line without `url` goes, unless `--endpoint` says otherwise.

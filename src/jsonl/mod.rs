@@ -7,16 +7,16 @@
 //! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
 //! own sake, with all there is to say.
 
-mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod cores;
 pub(crate) mod files;
+mod flaw;
 mod hash;
 mod ids;
 mod journal;
 mod line;
-mod object;
+
 mod parallel;
 mod problem;
 mod readback;
@@ -28,6 +28,7 @@ mod scan;
 pub(crate) mod sidecars;
 pub(crate) mod summary;
 mod sweep;
+mod tally;
 mod writer;
 
 pub use journal::Fsync;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::flaw::MAX_DEPTH;
 use super::hash::LineHash;
 use super::line::Dialect;
-use super::object::MAX_DEPTH;
 use super::reader::MAX_LINE;
 
 /// A line that is no request, and what is known of it.

@@ -9,11 +9,11 @@
 use serde_json::value::RawValue;
 
 use super::super::line::{Dialect, RequestLine};
-use super::super::object::fields;
 use super::super::reader::Line;
 use super::report::{Names, Report};
 use super::{Asked, Finding};
 use crate::api::Provider;
+use crate::api::json::fields;
 
 const MB: u64 = 1_000_000;
 
