@@ -1,4 +1,4 @@
-//! What a run over a file amounts to: while it goes on, and at its end.
+//! What a run over a file tells its user: what it found, how it stands, and what it amounts to.
 
 use std::time::Duration;
 

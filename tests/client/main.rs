@@ -8,5 +8,6 @@ mod calls;
 mod gate;
 mod outages;
 mod secrets;
+mod settings;
 mod stops;
 mod waits;

@@ -27,18 +27,19 @@ const SHUT: usize = 1;
 
 impl Socket {
     /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
-    pub(super) fn work_for(&self, cancel: &Cancel) -> bool {
+    pub(super) fn attach(&self, cancel: &Cancel) -> bool {
         let id = cancel.id();
         let was = self
             .user
             .compare_exchange(NOBODY, id, Ordering::SeqCst, Ordering::SeqCst);
+        let is_attached = was.is_ok() || was == Err(id);
         // The flag is looked at after the word is written, and an abort raises the flag before it
         // reads the word: one of the two sees the other.
-        was.is_ok() && !cancel.is_aborted()
+        is_attached && !cancel.is_aborted()
     }
 
     /// Works for nobody; `false` if the socket is shut.
-    pub(super) fn rest(&self) -> bool {
+    pub(super) fn detach(&self) -> bool {
         let user = self.user.load(Ordering::SeqCst);
         user != SHUT
             && self
@@ -47,7 +48,7 @@ impl Socket {
                 .is_ok()
     }
 
-    fn shut_if_working_for(&self, id: usize) {
+    fn shut_if_attached_to(&self, id: usize) {
         let was = self
             .user
             .compare_exchange(id, SHUT, Ordering::SeqCst, Ordering::SeqCst);
@@ -115,7 +116,7 @@ impl Sockets {
             live.iter().filter_map(Weak::upgrade).collect()
         };
         for socket in live {
-            socket.shut_if_working_for(id);
+            socket.shut_if_attached_to(id);
         }
     }
 }
@@ -143,11 +144,11 @@ mod tests {
         sockets.watch(&mine);
         sockets.watch(&yours);
         let (a, b, idle) = (socket(&sockets), socket(&sockets), socket(&sockets));
-        assert!(a.work_for(&mine) && b.work_for(&yours));
+        assert!(a.attach(&mine) && b.attach(&yours));
         mine.abort();
-        assert!(!a.rest(), "shut");
-        assert!(b.rest() && idle.rest());
-        assert!(!idle.work_for(&mine), "nothing starts under a raised flag");
+        assert!(!a.detach(), "shut");
+        assert!(b.detach() && idle.detach());
+        assert!(!idle.attach(&mine), "nothing starts under a raised flag");
     }
 
     #[test]
