@@ -147,7 +147,7 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     run("a.jsonl").never_says(&["warning"]);
     run("b.jsonl").says(&[
         "warning: errors file \"out.errors.jsonl\"",
-        "1 failed before of others taken out",
+        "1 failed before of rows that are no longer in it",
     ]);
     assert_eq!(ids("out.jsonl"), ["\"a-good\"", "\"b-good\""]);
     assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);
