@@ -205,7 +205,7 @@ impl Client {
             Exchange::new(self, Self::reserve, |request: &Request| {
                 Cow::Borrowed(request)
             }),
-            requests,
+            Feed::scoped(requests),
             &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
         )
     }
