@@ -31,6 +31,7 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    settings: &'static [&'static str],
     status: Option<StatusCode>,
     code: Option<String>,
     attempts: u32,
@@ -154,6 +155,7 @@ impl Error {
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
+            settings: &[],
             status: None,
             code: None,
             attempts: 0,
@@ -169,6 +171,18 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The settings to change, by the names of the builder methods that set them (`overwrite`,
+    /// `max_cost`). Most errors name none. [`Display`](fmt::Display) puts them behind the message.
+    pub fn settings(&self) -> &'static [&'static str] {
+        self.0.settings
+    }
+
+    /// The message without the settings, for a caller that names them in its own way.
+    #[cfg(feature = "cli")]
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The HTTP status of the last answer, if there was one.
@@ -209,6 +223,10 @@ impl Error {
     /// Whether this failure stopped the whole run.
     pub fn stopped_run(&self) -> bool {
         self.0.stopped_run
+    }
+
+    pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
+        self.with(|inner| inner.settings = settings)
     }
 
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
@@ -256,7 +274,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match self.0.settings {
+            [] => Ok(()),
+            settings => write!(f, " (`{}`)", settings.join("`, `")),
+        }
     }
 }
 
@@ -266,6 +288,9 @@ impl fmt::Debug for Error {
         debug
             .field("kind", &self.0.kind)
             .field("message", &self.0.message);
+        if !self.0.settings.is_empty() {
+            debug.field("settings", &self.0.settings);
+        }
         if let Some(status) = self.0.status {
             debug.field("status", &status);
         }
@@ -308,6 +333,15 @@ mod tests {
             .with_source(std::io::Error::other("disk full"));
         assert_eq!(error.to_string(), "cannot write out.jsonl");
         assert_eq!(error.source().unwrap().to_string(), "disk full");
+    }
+
+    #[test]
+    fn the_settings_to_change_stand_behind_the_message() {
+        let error = Error::new(ErrorKind::Config, "no record: name another, or start anew")
+            .with_settings(&["output", "overwrite"]);
+        let shown = "no record: name another, or start anew (`output`, `overwrite`)";
+        assert_eq!(error.to_string(), shown);
+        assert_eq!(error.settings(), ["output", "overwrite"]);
     }
 
     #[test]

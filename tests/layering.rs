@@ -1,9 +1,10 @@
-//! The module map, kept: imports point down only, and what has one home is named nowhere else.
+//! The module map, kept: imports point down only, no two files need each other, and what has one
+//! home is named nowhere else.
 //!
 //! Reads the sources as text, so it sees every feature and target at once. Comments and string
 //! literals do not count: prose may speak of anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -22,41 +23,77 @@ const LAYERS: [&[&str]; 6] = [
 /// What the engine has no word for: it runs any blocking job.
 const NOT_IN_THE_ENGINE: [&str; 3] = ["http", "json", "model"];
 
+/// Circles that are still there: files that need each other, by whatever way round. The list only
+/// gets shorter; a circle that has gone must be taken off it.
+const KNOWN_CIRCLES: [&[&str]; 6] = [
+    &["api/builder.rs", "api/client.rs", "api/job.rs"],
+    &[
+        "api/transport/answer.rs",
+        "api/transport/head.rs",
+        "api/transport/link.rs",
+        "api/transport/request.rs",
+    ],
+    &["cli/bar.rs", "cli/console.rs", "cli/display.rs"],
+    &[
+        "jsonl/journal/look_back.rs",
+        "jsonl/journal/repair.rs",
+        "jsonl/journal/rewrite.rs",
+        "jsonl/journal/target.rs",
+    ],
+    &["jsonl/line.rs", "jsonl/problem.rs"],
+    &[
+        "limit/builder.rs",
+        "limit/limiter.rs",
+        "limit/permit.rs",
+        "limit/queue.rs",
+    ],
+];
+
 #[test]
 fn imports_point_down() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let exports = exports(&fs::read_to_string(root.join("lib.rs")).unwrap());
+    let sources = sources();
+    let exports = exports(&sources["lib.rs"]);
     let mut found = String::new();
-    let mut files = 0;
-    visit(&root, &mut |path| {
-        let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
-        let name = name.replace('\\', "/");
-        files += 1;
-        for violation in check(&name, &fs::read_to_string(path).unwrap(), &exports) {
-            writeln!(found, "src/{violation}").unwrap();
+    for (file, source) in &sources {
+        for breach in check(file, source, &exports) {
+            writeln!(found, "src/{breach}").unwrap();
         }
-    });
-    assert!(files > 10, "only {files} files found");
+    }
     assert!(found.is_empty(), "\n{found}");
 }
 
-fn visit(folder: &Path, file: &mut impl FnMut(&Path)) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            visit(&path, file);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            file(&path);
+#[test]
+fn no_files_need_each_other() {
+    let found = wrong_circles(&sources(), &KNOWN_CIRCLES);
+    assert!(found.is_empty(), "\n{found}");
+}
+
+/// Every file of `src` by its path below it, written with `/`.
+fn sources() -> BTreeMap<String, String> {
+    fn visit(root: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(root, &path, sources);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                let source = fs::read_to_string(&path).unwrap();
+                sources.insert(name.replace('\\', "/"), source);
+            }
         }
     }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = BTreeMap::new();
+    visit(&root, &root, &mut sources);
+    assert!(sources.len() > 10, "only {} files found", sources.len());
+    sources
 }
 
 /// Every breach of the rules in one file, as `file:line: what`.
 fn check(file: &str, source: &str, exports: &HashMap<String, String>) -> Vec<String> {
     let tokens = tokens(source);
-    let own = file.trim_end_matches(".rs");
-    let own = own.trim_end_matches("/mod");
-    let top = own.split('/').next().unwrap();
+    let own = module(file);
+    let top = own[0];
     let mut breaches = Vec::new();
     let mut breach = |line: usize, what: String| breaches.push(format!("{file}:{line}: {what}"));
 
@@ -98,7 +135,10 @@ fn check(file: &str, source: &str, exports: &HashMap<String, String>) -> Vec<Str
         breaches.push(format!("{file}:1: {top} has no place in the map"));
         return breaches;
     };
-    for (line, name) in from_the_root(&tokens, own.split('/').count()) {
+    for Named { line, path, .. } in names(&tokens, &own) {
+        let Some(&name) = path.first() else {
+            continue;
+        };
         let target = exports.get(name).map_or(name, String::as_str);
         let what = match layer(target) {
             Some(other) if other > level => format!("{top} uses {target}, which is above it"),
@@ -119,45 +159,165 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The names a file takes from the crate's root, by `crate::` or by enough `super::`.
-///
-/// `depth` is how many modules deep the file is.
-fn from_the_root<'a>(tokens: &[Token<'a>], depth: usize) -> Vec<(usize, &'a str)> {
+/// The module that a file is, as the path from the crate's root. A folder's `mod.rs` is the folder.
+fn module(file: &str) -> Vec<&str> {
+    let own = file.trim_end_matches(".rs");
+    own.trim_end_matches("/mod").split('/').collect()
+}
+
+/// A file that another one names, and where.
+type Use<'a> = (&'a str, &'a str, usize);
+
+/// Circles that are not in `known`, each with the lines that make it, and those in `known` that
+/// have gone. Part of a known circle counts as it.
+fn wrong_circles(sources: &BTreeMap<String, String>, known: &[&[&str]]) -> String {
+    let uses = uses(sources);
+    let circles = circles(&uses);
+    let mut wrong = String::new();
+    for circle in &circles {
+        if known.iter().any(|known| is_part(circle, known)) {
+            continue;
+        }
+        let files = circle.iter().copied().collect::<Vec<_>>().join(", ");
+        writeln!(wrong, "these files need each other: {files}").unwrap();
+        for (from, to, line) in &uses {
+            if circle.contains(from) && circle.contains(to) {
+                writeln!(wrong, "    src/{from}:{line}: names {to}").unwrap();
+            }
+        }
+    }
+    for known in known {
+        if !circles.iter().any(|circle| is_part(circle, known)) {
+            let files = known.join(", ");
+            writeln!(wrong, "gone, so take it off the list of circles: {files}").unwrap();
+        }
+    }
+    wrong
+}
+
+fn is_part(circle: &BTreeSet<&str>, known: &[&str]) -> bool {
+    circle.iter().all(|file| known.contains(file))
+}
+
+/// Which files name which, by `use` or by a path. Test modules do not count. Neither does what a
+/// `mod.rs` names below it (a list of what is there), or what a file names of the `mod.rs` above it
+/// (which only hands on what others define).
+fn uses(sources: &BTreeMap<String, String>) -> Vec<Use<'_>> {
+    let is_root = |file: &str| matches!(module(file)[0], "lib" | "main" | "_guide");
+    let modules: HashMap<Vec<&str>, &str> = sources
+        .keys()
+        .filter(|file| !is_root(file))
+        .map(|file| (module(file), file.as_str()))
+        .collect();
+    let lists = |list: &str, file: &str| {
+        list.strip_suffix("mod.rs")
+            .is_some_and(|folder| file.starts_with(folder))
+    };
+    let mut uses = Vec::new();
+    for (own, &file) in &modules {
+        for name in names(&tokens(&sources[file]), own) {
+            let target = (1..=name.path.len())
+                .rev()
+                .find_map(|length| modules.get(&name.path[..length]));
+            let Some(&target) = target else {
+                continue;
+            };
+            let list = lists(file, target) || lists(target, file);
+            if target != file && !name.in_test && !list {
+                uses.push((file, target, name.line));
+            }
+        }
+    }
+    uses.sort_unstable();
+    uses.dedup();
+    uses
+}
+
+/// The largest sets of files in which each can be reached from each other.
+fn circles<'a>(uses: &[Use<'a>]) -> BTreeSet<BTreeSet<&'a str>> {
+    let mut named: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (from, to, _) in uses {
+        named.entry(from).or_default().push(to);
+    }
+    let reached = |from: &'a str| {
+        let mut reached = BTreeSet::new();
+        let mut new = vec![from];
+        while let Some(file) = new.pop() {
+            let others = named.get(file).into_iter().flatten();
+            new.extend(others.filter(|other| reached.insert(**other)));
+        }
+        reached
+    };
+    let reached: BTreeMap<&str, _> = named.keys().map(|file| (*file, reached(file))).collect();
+    let mut circles = BTreeSet::new();
+    for (file, others) in &reached {
+        let back = |other: &&&str| reached.get(**other).is_some_and(|r| r.contains(file));
+        let circle: BTreeSet<&str> = others.iter().filter(back).copied().collect();
+        if !circle.is_empty() {
+            circles.insert(circle);
+        }
+    }
+    circles
+}
+
+/// A path that begins with `crate`, `self` or `super`, as the path from the crate's root.
+struct Named<'a> {
+    line: usize,
+    path: Vec<&'a str>,
+    in_test: bool,
+}
+
+/// Everything that the file of module `own` names in its crate, by `use` or by a path.
+fn names<'a>(tokens: &[Token<'a>], own: &[&'a str]) -> Vec<Named<'a>> {
+    const TEST: [&[&str]; 2] = [&["cfg", "(", "test"], &["cfg", "(", "all", "(", "test"]];
     let mut names = Vec::new();
     let mut braces = 0;
-    // The brace depths of the inline modules around.
-    let mut inline: Vec<usize> = Vec::new();
+    // The modules around, each with the depth of its braces and whether it is for tests only.
+    let mut inline: Vec<(&str, usize, bool)> = Vec::new();
+    // The attributes of what comes next say that it is for tests only.
+    let mut test_only = false;
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         let next = |ahead: usize| tokens.get(at + ahead).map_or("", |token| token.text);
         match token.text {
-            "{" => braces += 1,
+            "cfg" => {
+                test_only |= TEST.iter().any(|test| {
+                    let found = tokens[at..].iter().map(|token| token.text);
+                    found.take(test.len()).eq(test.iter().copied())
+                });
+            }
+            "mod" if next(2) == "{" => {
+                braces += 1;
+                inline.push((next(1), braces, test_only));
+                test_only = false;
+                at += 2;
+            }
+            "{" => {
+                braces += 1;
+                test_only = false;
+            }
             "}" => {
-                if inline.last() == Some(&braces) {
+                if inline.last().is_some_and(|(_, depth, _)| *depth == braces) {
                     inline.pop();
                 }
                 braces = braces.saturating_sub(1);
             }
-            "mod" if next(2) == "{" => {
-                braces += 1;
-                inline.push(braces);
-                at += 2;
-            }
-            "crate" if next(1) == "::" => {
-                at += 2;
-                at += heads(&tokens[at..], &mut names);
-                continue;
-            }
-            "super" if next(1) == "::" => {
-                let mut supers = 1;
-                at += 2;
-                while tokens.get(at).is_some_and(|token| token.text == "super") {
-                    supers += 1;
+            ";" => test_only = false,
+            root @ ("crate" | "self" | "super") if next(1) == "::" => {
+                let mut path = Vec::new();
+                if root == "crate" {
                     at += 2;
+                } else {
+                    path.extend(own.iter().chain(inline.iter().map(|(name, ..)| name)));
                 }
-                if supers >= depth + inline.len() {
-                    at += heads(&tokens[at..], &mut names);
-                }
+                let in_test = test_only || inline.iter().any(|(.., test)| *test);
+                at = ends(tokens, at, path, &mut |line, path| {
+                    names.push(Named {
+                        line,
+                        path,
+                        in_test,
+                    });
+                });
                 continue;
             }
             _ => {}
@@ -167,31 +327,41 @@ fn from_the_root<'a>(tokens: &[Token<'a>], depth: usize) -> Vec<(usize, &'a str)
     names
 }
 
-/// The first names of a path or of each path in a `{group}`, and how many tokens that took.
-fn heads<'a>(tokens: &[Token<'a>], names: &mut Vec<(usize, &'a str)>) -> usize {
-    let Some(first) = tokens.first() else {
-        return 0;
-    };
-    if first.text != "{" {
-        names.push((first.line, first.text));
-        return 1;
-    }
-    let mut depth = 0;
-    let mut expected = true;
-    for (at, token) in tokens.iter().enumerate() {
+/// Follows the path that goes on at `at`, or each path of a `{group}` there, to its end; gives where
+/// that is.
+fn ends<'a>(
+    tokens: &[Token<'a>],
+    mut at: usize,
+    mut path: Vec<&'a str>,
+    found: &mut impl FnMut(usize, Vec<&'a str>),
+) -> usize {
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    while text(at) != "{" {
+        let Some(token) = tokens.get(at) else {
+            return at;
+        };
         match token.text {
-            "{" => depth += 1,
-            "}" if depth == 1 => return at + 1,
-            "}" => depth -= 1,
-            "," if depth == 1 => expected = true,
-            name if expected => {
-                names.push((token.line, name));
-                expected = false;
-            }
-            _ => {}
+            "self" => {}
+            "super" => drop(path.pop()),
+            name => path.push(name),
         }
+        at += 1;
+        if text(at) != "::" || text(at + 1) == "<" {
+            found(token.line, path);
+            return at;
+        }
+        at += 1;
     }
-    tokens.len()
+    at += 1;
+    while !matches!(text(at), "}" | "") {
+        at = ends(tokens, at, path.clone(), &mut *found);
+        // `as name`, and the comma.
+        while !matches!(text(at), "}" | "," | "") {
+            at += 1;
+        }
+        at += usize::from(text(at) == ",");
+    }
+    at + 1
 }
 
 /// Where the names that `lib.rs` re-exports come from: `pub use limit::{Cost, Rate};`.
@@ -427,6 +597,92 @@ mod checker {
             let found = breaches(file, source);
             assert!(found.is_empty(), "{file}: {source}: {found:?}");
         }
+    }
+
+    /// What is wrong with files of these names and sources.
+    fn circle(files: &[(&str, &str)], known: &[&[&str]]) -> String {
+        let owned = |(name, source): &(&str, &str)| ((*name).to_owned(), (*source).to_owned());
+        wrong_circles(&files.iter().map(owned).collect(), known)
+    }
+
+    #[test]
+    fn every_circle_between_files_is_found() {
+        for (one, other) in [
+            ("use super::y::Y;", "use crate::a::x::X;"),
+            ("use super::{z, y::{self, Y}};", "use super::x;"),
+            ("fn f() { super::y::f() }", "type X = crate::a::x::X<u8>;"),
+            ("mod inner { use super::super::y; }", "use super::x::*;"),
+            (
+                "use super::{x as own, y};",
+                "const X: u8 = super::x::f::<u8>();",
+            ),
+            (
+                "#[cfg(not(test))] mod inner { use crate::a::y; }",
+                "use super::x;",
+            ),
+            ("#[cfg(test)] mod tests { } use super::y;", "use super::x;"),
+            ("#[cfg(test)] mod tests; use super::y;", "use super::x;"),
+        ] {
+            let found = circle(&[("a/mod.rs", ""), ("a/x.rs", one), ("a/y.rs", other)], &[]);
+            let expected = "these files need each other: a/x.rs, a/y.rs\n    src/a/x.rs:1: names a/y.rs\n    \
+                src/a/y.rs:1: names a/x.rs\n";
+            assert_eq!(found, expected, "{one} {other}");
+        }
+        let round = [
+            ("a/x.rs", "use crate::b::X;"),
+            ("b/mod.rs", "use crate::c::X;"),
+            ("c.rs", "use crate::a::x::X;"),
+            ("d.rs", "use crate::c;"),
+        ];
+        let found = circle(&round, &[]);
+        assert!(
+            found.starts_with("these files need each other: a/x.rs, b/mod.rs, c.rs\n"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_circle_passes() {
+        for (one, other) in [
+            ("use super::y;", ""),
+            ("use super::y;", "// use super::x;"),
+            ("use super::y;", "use other::x; use super::X;"),
+            ("use super::y;", "use self::x::X; mod x {}"),
+            (
+                "use super::y;",
+                "#[cfg(test)] mod tests { use super::super::x; }",
+            ),
+            (
+                "use super::y;",
+                "#[cfg(all(test, feature = \"sim\"))] #[path = \"t\"] mod tests { fn f() { crate::a::x::f() } }",
+            ),
+            (
+                "use super::{y, Y, helper};",
+                "use crate::a::{Z, self, helper};",
+            ),
+        ] {
+            let files = "pub use x::X; use self::y::Y; fn helper(y: self::x::X) {}";
+            let found = circle(
+                &[("a/mod.rs", files), ("a/x.rs", one), ("a/y.rs", other)],
+                &[],
+            );
+            assert_eq!(found, "", "{one} {other}");
+        }
+        // The crate's root knows everybody, and anybody may name what it re-exports.
+        let root = [
+            ("lib.rs", "pub use a::X; use crate::a;"),
+            ("a.rs", "use crate::Y;"),
+        ];
+        assert_eq!(circle(&root, &[]), "");
+    }
+
+    #[test]
+    fn a_known_circle_passes_until_it_has_gone() {
+        let one = ("a/one.rs", "use super::two;");
+        let known: &[&[&str]] = &[&["a/one.rs", "a/three.rs", "a/two.rs"]];
+        let wrong = |two: &'static str| circle(&[one, ("a/two.rs", two)], known);
+        assert_eq!(wrong("use super::one;"), "");
+        assert!(wrong("").starts_with("gone"), "{}", wrong(""));
     }
 
     #[test]

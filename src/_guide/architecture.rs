@@ -6,7 +6,7 @@
 //! # There
 //!
 //! 1. `lib.rs` has no logic: it names what is public, and where that is.
-//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job, an `Exchange`, that makes a
+//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job (`api/job.rs`, `ApiJob`) that makes a
 //!    [`Request`](crate::Request) (`api/request.rs`) of a prompt when its turn has come. The client
 //!    itself is a [`Pool`](crate::Pool) with a base URL, headers and a transport, put together and
 //!    checked in `api/builder.rs`.
@@ -27,7 +27,7 @@
 //! 8. `pool/leader.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
-//! 9. `api/job.rs`, `attempt`: joins path and base URL (`api/url.rs`), works out the attempt's
+//! 9. `api/endpoint.rs`, `attempt`: joins path and base URL (`api/path.rs`), works out the attempt's
 //!    deadline, and hands a [`HttpRequest`](crate::HttpRequest) to the transport. All of the API layer meets in
 //!    this file.
 //! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
@@ -46,7 +46,7 @@
 //! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges
 //!    in `fault.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
 //!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
-//! 3. `api/job.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
+//! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
 //!    settled and its place is free, before anybody sees the result.
@@ -61,9 +61,9 @@
 //! # Other ways in
 //!
 //! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
-//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool)'s own
-//! methods are in `pool/closures.rs`: a job made of two closures. Results in order go through the
-//! window of `pool/order.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
+//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool) and
+//! [`Task`](crate::Task) are in `pool/closures.rs`: a job made of closures. Outcomes in order go through
+//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in `pool/events.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
 //! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!

@@ -1,14 +1,15 @@
 //! The settings of a client, and their checks.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Client, Inner};
+use super::client::Client;
 use super::cost::TypicalOutput;
+use super::endpoint::Endpoint;
 use super::key::ApiKey;
+use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
@@ -48,8 +49,25 @@ enum Key {
     Given(ApiKey),
 }
 
+impl Client {
+    /// Starts a client; a base URL and a key are all it needs.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    /// A client of `OpenAI`, or of what `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`
+    /// and the default settings. [`ClientBuilder::from_env`] does it for other providers and
+    /// settings.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn from_env() -> Result<Self> {
+        Self::builder().from_env(Provider::OpenAi).build()
+    }
+}
+
 impl ClientBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             provider: Provider::OpenAi,
             base_url: None,
@@ -256,7 +274,7 @@ impl ClientBuilder {
             Some(limiter) => Pool::from_limiter(limiter),
             None => Pool::from_limiter(self.limits.concurrency(self.concurrency).build()?),
         }?
-        .with_retry(self.retry)?;
+        .with_retry(self.retry.checked()?);
         let transport = if let Some(transport) = self.transport {
             transport
         } else {
@@ -280,15 +298,18 @@ impl ClientBuilder {
             headers.push(self.provider.key_header(key, self.bearer));
         }
         check_headers(&headers)?;
+        let limiter = pool.limiter().clone();
         Ok(Client::new(
             pool,
-            Inner {
+            Endpoint {
                 base_url: base_url.to_owned(),
                 key,
                 headers,
                 timeout: self.timeout,
                 max_body: self.max_body,
                 transport,
+                limiter,
+                retry: self.retry,
                 typical: Mutex::new(TypicalOutput::new()),
             },
         ))
@@ -308,55 +329,6 @@ impl fmt::Debug for ClientBuilder {
 #[cold]
 fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, message)
-}
-
-/// What can be said of a base URL without asking anybody. The messages do not repeat it: it may
-/// hold a password, and the mistake is in its beginning.
-pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(config(
-            "the base URL has no scheme: write https://host/path, or http://127.0.0.1:port/path",
-        ));
-    };
-    if url.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(config(
-            "the base URL holds a space or a character that must be percent-encoded",
-        ));
-    }
-    if url.contains('#') {
-        return Err(config(
-            "the base URL holds a fragment (\"#\"); leave it out",
-        ));
-    }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.is_empty() {
-        return Err(config("the base URL has no host"));
-    }
-    if authority.contains('@') {
-        return Err(config(
-            "the base URL holds a user name or password; give the key apart from it",
-        ));
-    }
-    match scheme {
-        "https" => Ok(()),
-        "http" if insecure_http || is_this_machine(authority) => Ok(()),
-        "http" => Err(config(
-            "the base URL is plain http to another machine, where everyone on the way can read \
-             the key: use https, or allow it (--allow-insecure-http, allow_insecure_http())",
-        )),
-        _ => Err(config("the base URL must begin with https:// or http://")),
-    }
-}
-
-fn is_this_machine(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None => authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A header that cannot be sent would fail every request, one by one.
@@ -381,37 +353,6 @@ fn check_headers(headers: &[(String, String)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base_urls_are_checked_before_anything_is_sent() {
-        for good in [
-            "https://api.example.com/v1",
-            "http://127.0.0.1:8000",
-            "http://localhost/v1",
-            "http://[::1]:9/v1",
-            "https://x.example/openai/deployments/m?api-version=2024-10-21",
-        ] {
-            assert!(check_base_url(good, false).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "api.example.com/v1",
-            "http://api.example.com/v1",
-            "http://127.0.0.1.example.com/v1",
-            "http://localhost.example.com",
-            "https://",
-            "https:///v1",
-            "https://user:pass@example.com/",
-            "http://127.0.0.1@example.com/",
-            "ftp://example.com",
-            "https://example.com/a b",
-            "https://example.com/#x",
-        ] {
-            let error = check_base_url(bad, false).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
-        }
-        assert!(check_base_url("http://api.example.com/v1", true).is_ok());
-    }
 
     #[test]
     fn a_key_is_in_no_debug() {

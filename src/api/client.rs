@@ -5,19 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::ClientBuilder;
-use super::cost::{self, TypicalOutput};
-use super::job::{Exchange, into_error};
-use super::key::ApiKey;
-use super::provider::Provider;
+use super::endpoint::{AttemptError, Endpoint};
+use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};
-use super::transport::Transport;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
-use crate::sync::Mutex;
+use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -31,6 +26,7 @@ use crate::sync::Mutex;
 /// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
 /// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
 /// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
+/// | the same, in order | [`in_order`](Client::in_order) | an iterator, in the input's order |
 ///
 /// ```no_run
 /// use tollgate::Client;
@@ -56,40 +52,15 @@ use crate::sync::Mutex;
 #[derive(Clone)]
 pub struct Client {
     pool: Pool,
-    inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
-    pub(super) base_url: String,
-    pub(super) key: Option<ApiKey>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) timeout: Duration,
-    pub(super) max_body: usize,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) typical: Mutex<TypicalOutput>,
+    endpoint: Arc<Endpoint>,
 }
 
 impl Client {
-    pub(super) fn new(pool: Pool, inner: Inner) -> Self {
+    pub(super) fn new(pool: Pool, endpoint: Endpoint) -> Self {
         Self {
             pool,
-            inner: Arc::new(inner),
+            endpoint: Arc::new(endpoint),
         }
-    }
-
-    /// Starts a client; a base URL and a key are all it needs.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::new()
-    }
-
-    /// A client of `OpenAI`, or of what `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`
-    /// and the default settings. [`ClientBuilder::from_env`] does it for other providers and
-    /// settings.
-    ///
-    /// # Errors
-    /// As [`ClientBuilder::build`].
-    pub fn from_env() -> Result<Self> {
-        Self::builder().from_env(Provider::OpenAi).build()
     }
 
     /// The same client, its runs stopped by `cancel`.
@@ -101,6 +72,12 @@ impl Client {
     /// The same client, its runs watched by `monitor`.
     pub fn with_monitor(mut self, monitor: &Monitor) -> Self {
         self.pool = self.pool.with_monitor(monitor);
+        self
+    }
+
+    /// The same client, whose events `observer` is told of.
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.pool = self.pool.with_observer(observer);
         self
     }
 
@@ -119,7 +96,7 @@ impl Client {
 
     /// The root that paths are joined to.
     pub fn base_url(&self) -> &str {
-        &self.inner.base_url
+        &self.endpoint.base_url
     }
 
     /// A chat completion with one user message, to be added to and sent:
@@ -151,7 +128,7 @@ impl Client {
         // Each body is written when it is sent: what is reserved for it shows without.
         self.collect(
             prompts,
-            |client, prompt| client.reserve_chat((*prompt).as_ref()),
+            |endpoint, prompt| endpoint.reserve_chat((*prompt).as_ref()),
             |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
         )
     }
@@ -163,7 +140,7 @@ impl Client {
     pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
         self.collect(
             requests,
-            |client, request| client.reserve(request),
+            |endpoint, request| endpoint.reserve(request),
             |request| Cow::Borrowed(*request),
         )
     }
@@ -171,11 +148,15 @@ impl Client {
     fn collect<'a, T: Sync>(
         &self,
         items: &'a [T],
-        reserve: impl Fn(&Self, &&'a T) -> Cost + Sync,
-        prepare: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
+        cost: impl Fn(&Endpoint, &&'a T) -> Cost + Sync,
+        request: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        let exchange = Exchange::new(self, reserve, prepare);
-        match self.settings().collect(exchange, items) {
+        let job = ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, item: &&'a T| Ok(cost(endpoint, item)),
+            |item: &&'a T| Ok(request(item)),
+        );
+        match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
@@ -200,17 +181,14 @@ impl Client {
     where
         R: Into<Request>,
     {
-        let requests = Requests(requests);
         self.settings().for_each(
-            Exchange::new(self, Self::reserve, |request: &Request| {
-                Cow::Borrowed(request)
-            }),
-            Feed::scoped(requests),
+            self.job(),
+            Feed::scoped(Requests(requests)),
             &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
         )
     }
 
-    /// Sends requests pulled lazily, and gives the outcomes as they come.
+    /// Sends requests pulled lazily, and gives the outcomes as they finish.
     ///
     /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
     /// Dropping the iterator stops new work at once; what is in flight ends by itself.
@@ -224,15 +202,59 @@ impl Client {
     where
         R: Into<Request> + 'static,
     {
-        let stream = self.settings().as_completed(
-            Exchange::new(self, Self::reserve, |request: &Request| {
-                Cow::Borrowed(request)
-            }),
-            Requests(requests),
-        )?;
+        self.stream(requests, false)
+    }
+
+    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests. One
+    /// that comes before its turn is held back, and counts as not yet taken.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Request};
+    ///
+    /// let prompts = ["Say hi", "Say bye"];
+    /// let requests = prompts.map(|prompt| Request::chat("a-model", prompt));
+    /// for outcome in Client::from_env()?.in_order(requests)? {
+    ///     println!("{}", outcome.result?.text().unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`for_each`](Client::for_each).
+    pub fn in_order<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        self.stream(requests, true)
+    }
+
+    fn stream<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+        in_order: bool,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        let requests = Requests(requests);
+        let outcomes = self.settings().stream(self.job(), requests, in_order)?;
         Ok(Outcomes::new(
-            stream.map(|outcome| outcome.map_err(into_error)),
+            outcomes.map(|outcome| outcome.map_err(into_error)),
         ))
+    }
+
+    /// The job of requests that are there already.
+    fn job(&self) -> impl Job<Input = Request, Output = Reply, Error = AttemptError> + use<> {
+        ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, request: &Request| Ok(endpoint.reserve(request)),
+            |request: &Request| Ok(Cow::Borrowed(request)),
+        )
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -243,51 +265,15 @@ impl Client {
         &self.settings().monitor
     }
 
-    pub(super) fn key(&self) -> Option<&ApiKey> {
-        self.inner.key.as_ref()
-    }
-
-    pub(super) fn headers(&self) -> &[(String, String)] {
-        &self.inner.headers
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        self.inner.timeout
-    }
-
-    pub(super) fn max_body(&self) -> usize {
-        self.inner.max_body
-    }
-
-    pub(super) fn transport(&self) -> &dyn Transport {
-        &*self.inner.transport
-    }
-
-    /// What a request without a limit of its own is likely to write.
-    pub(super) fn typical_output(&self, path: &str) -> u64 {
-        if cost::writes(path) {
-            self.inner.typical.lock().mean()
-        } else {
-            0
-        }
-    }
-
-    pub(super) fn observe(&self, completion_tokens: u64) {
-        if completion_tokens > 0 && self.limiter().limits_tokens() {
-            self.inner.typical.lock().observe(completion_tokens);
-        }
-    }
-
-    /// A wait that a success announced, as far as the policy obeys one.
-    pub(super) fn longest_pause(&self, wait: Duration) -> Duration {
-        self.settings().retry.longest_pause(wait)
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base_url", &self.inner.base_url)
+            .field("base_url", &self.endpoint.base_url)
             .field("limiter", self.limiter())
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! AI APIs over HTTP, on top of the engine.
 //!
-//! [`client`] is the way in, [`request`] and [`reply`] what goes through, and [`job`] one attempt:
-//! the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
+//! [`client`] is the way in, [`request`] and [`reply`] what goes through, [`job`] the engine's job, and
+//! [`endpoint`] one attempt: the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
 //! else is pure: [`classify`] judges outcomes, [`hints`] reads the waits that servers ask for,
 //! [`cost`] estimates model tokens, [`usage`] reads what they were, [`money`] says what they
 //! cost, and [`content`] finds what an answer says.
@@ -11,20 +11,21 @@ pub(crate) mod classify;
 mod client;
 mod content;
 mod cost;
+mod endpoint;
 pub(crate) mod headers;
 mod hints;
 mod job;
+pub(crate) mod json;
 mod key;
 mod money;
+pub(crate) mod path;
 mod problem;
 mod provider;
 mod reply;
 mod request;
 mod times;
 pub(crate) mod transport;
-pub(crate) mod url;
 mod usage;
-mod walk;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
@@ -40,7 +41,8 @@ pub use transport::{
 pub use usage::Usage;
 
 #[cfg(feature = "cli")]
-pub(crate) use builder::check_base_url;
-#[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
-pub(crate) use job::{Failed, into_error};
+pub(crate) use endpoint::{AttemptError, Endpoint};
+pub(crate) use job::{ApiJob, into_error};
+#[cfg(feature = "cli")]
+pub(crate) use path::check_base_url;

@@ -21,7 +21,7 @@ use super::parse::Bound;
 use super::rlimit;
 use super::speed::RateLimits;
 use super::stdout;
-use crate::api::{check_base_url, url};
+use crate::api::{check_base_url, path};
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
 use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
 use crate::sim::{SimServer, SimSpec};
@@ -56,7 +56,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
     check_prompts(run)?;
     check_burst(run)?;
     check_display(run)?;
-    url::check(&run.server.endpoint)
+    path::check_path(&run.server.endpoint)
         .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
     let simulated = run.server.simulate.is_some();
     let places = RunFiles::resolve(&named_files(run))?;

@@ -17,16 +17,24 @@ impl Terms {
     /// # Errors
     /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows nothing.
     pub(super) fn check(&self) -> Result<()> {
-        let refused = |what| Err(Error::new(ErrorKind::Config, what));
+        let refused =
+            |what, settings| Err(Error::new(ErrorKind::Config, what).with_settings(settings));
         if self.max_cost.is_some() && self.price.is_none() {
-            return refused("`max_cost` counts what tokens cost: give their `price`, too");
+            return refused(
+                "a limit on the cost needs the price of model tokens",
+                &["price"],
+            );
         }
         if self.max_cost == Some(Usd::ZERO) {
-            return refused("`max_cost` 0 allows no request at all: give more, or leave it out");
+            return refused(
+                "a limit of 0 USD allows no request: give more, or leave it out",
+                &["max_cost"],
+            );
         }
         if self.max_tokens == Some(0) {
             return refused(
-                "`token_budget` 0 allows no request at all: give more, or leave it out",
+                "a budget of 0 model tokens allows no request: give more, or leave it out",
+                &["token_budget"],
             );
         }
         Ok(())
@@ -110,17 +118,18 @@ impl Budget {
     /// Why nothing more is sent, once the budget is spent.
     pub(super) fn exhausted(&self) -> Option<Error> {
         let spent = self.spent();
-        let why = if let Some((cost, most)) = self.over_cost(spent) {
-            format!("`max_cost` {most}: this run has spent {cost} USD")
+        let (why, setting): (_, &[_]) = if let Some((cost, most)) = self.over_cost(spent) {
+            let why = format!("this run has spent {cost} USD, and its limit is {most} USD");
+            (why, &["max_cost"])
         } else {
             let most = self.over_tokens(spent)?;
             let tokens = spent.tokens();
-            format!("`token_budget` {most}: this run has taken {tokens} model tokens")
+            let why = format!("this run has used {tokens} model tokens, and its budget is {most}");
+            (why, &["token_budget"])
         };
-        Some(Error::new(
-            ErrorKind::Budget,
-            format!("{why}, so nothing more is sent; a rerun goes on, with as much again"),
-        ))
+        let message =
+            format!("{why}: nothing more is sent; a rerun carries on, with as much again");
+        Some(Error::new(ErrorKind::Budget, message).with_settings(setting))
     }
 
     fn cost_of(&self, spent: Spent) -> Option<Usd> {
@@ -172,7 +181,7 @@ mod tests {
         assert_eq!(why.kind(), ErrorKind::Budget);
         let why = why.to_string();
         assert!(
-            why.contains("`max_cost` 3") && why.contains("5 USD"),
+            why.contains("5 USD") && why.contains("limit is 3 USD") && why.contains("`max_cost`"),
             "{why}"
         );
         assert_eq!(budget.cost().unwrap().to_string(), "5");
@@ -182,7 +191,9 @@ mod tests {
         assert!(budget.spend(&usage(1, 1)));
         let why = budget.exhausted().unwrap().to_string();
         assert!(
-            why.contains("`token_budget` 10") && why.contains("11 model"),
+            why.contains("11 model")
+                && why.contains("budget is 10")
+                && why.contains("`token_budget`"),
             "{why}"
         );
         assert_eq!(budget.cost(), None);

@@ -50,16 +50,6 @@ impl Cores {
         }
         answers
     }
-
-    /// Sorts, on the threads there are: it starts none.
-    pub(super) fn sort<T: Ord + Send>(&self, items: &mut [T]) {
-        use rayon::prelude::*;
-
-        match self.pool.get() {
-            Some(Some(pool)) => pool.install(|| items.par_sort_unstable()),
-            _ => items.sort_unstable(),
-        }
-    }
 }
 
 /// `None` where the system has no threads to give (`ulimit -u`): one core will do.
@@ -86,10 +76,5 @@ impl Cores {
         let answers = vec![part(items)];
         meanwhile();
         answers
-    }
-
-    /// Sorts.
-    pub(super) fn sort<T: Ord>(&self, items: &mut [T]) {
-        items.sort_unstable();
     }
 }

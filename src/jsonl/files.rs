@@ -135,22 +135,25 @@ impl RunFiles {
         }
         if output.is(&input) {
             return Err(config(format!(
-                "output {} is the input: it would be written over; name another (`output`)",
+                "output {} is the input: it would be written over; name another",
                 self.output
-            )));
+            ))
+            .with_settings(&["output"]));
         }
         if errors.is(&input) {
             return Err(config(format!(
-                "errors file {} is the input: it would be written over; name another (`errors`)",
+                "errors file {} is the input: it would be written over; name another",
                 self.errors
-            )));
+            ))
+            .with_settings(&["errors"]));
         }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
         if errors.is(&output) && !one_stream {
             return Err(config(format!(
-                "errors file {} is the output, which takes successes only; name another (`errors`)",
+                "errors file {} is the output, which takes successes only; name another",
                 self.errors
-            )));
+            ))
+            .with_settings(&["errors"]));
         }
         self.check_companions()
     }
@@ -162,7 +165,7 @@ impl RunFiles {
             ("output", &self.output),
             ("errors file", &self.errors),
         ];
-        for ((role, owner), setting) in all[1..].iter().zip(["`output`", "`errors`"]) {
+        for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
             let Location::File(owner_path) = owner else {
                 continue;
             };
@@ -174,8 +177,9 @@ impl RunFiles {
                     {
                         return Err(config(format!(
                             "{other_role} {other} has the name of a file that a run makes beside \
-                             {role} {owner}: name another {role} ({setting})"
-                        )));
+                             {role} {owner}: name another {role}"
+                        ))
+                        .with_settings(setting));
                     }
                 }
             }

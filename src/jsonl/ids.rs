@@ -3,7 +3,6 @@
 //! Kept as 128-bit hashes and sorted at the end: 24 bytes a row (twice that while the table is being
 //! extended), less than half of what a hash set takes.
 
-use super::cores::Cores;
 use super::hash::LineHash;
 
 /// Ids with the lines they stand in.
@@ -36,8 +35,8 @@ impl Ids {
     }
 
     /// Every line whose id an earlier line has, in the order of the file.
-    pub(super) fn duplicates(mut self, cores: &Cores) -> Vec<Duplicate> {
-        cores.sort(&mut self.0);
+    pub(super) fn duplicates(mut self) -> Vec<Duplicate> {
+        self.0.sort_unstable();
         let mut duplicates: Vec<_> = self
             .0
             .chunk_by(|one, other| one.hash == other.hash)

@@ -10,11 +10,12 @@
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
-use super::object::{Flaw, fields, first_fields, flaw};
 use super::problem::{BadLine, Problem};
-use super::reader::{Line, Text};
-use crate::api::url;
+use super::reader::Line;
+use crate::api::json::{fields, first_fields};
+use crate::api::path;
 
 /// Where a line without `url` goes, unless `--endpoint` says otherwise.
 pub(crate) const DEFAULT_ENDPOINT: &str = "/v1/chat/completions";
@@ -34,7 +35,7 @@ pub(crate) struct RequestLine {
     pub(crate) number: u64,
     /// The user's name for the row, unique in the file. Any text at all: never a file name.
     pub(crate) custom_id: String,
-    /// A checked path, to be [joined](url::join) to the base URL.
+    /// A checked path, to be [joined](path::join) to the base URL.
     pub(crate) path: String,
     /// The JSON object to send, byte for byte as it stood in the line.
     pub(crate) body: Box<RawValue>,
@@ -66,8 +67,8 @@ impl Format {
             problem: Problem::NotAnObject,
         };
         let parsed = match line.text {
-            Text::TooLong { cap } => Err(Problem::TooLong(cap)),
-            Text::Whole(text) => {
+            None => Err(Problem::TooLong),
+            Some(text) => {
                 // Blanks around the object are not part of the request.
                 let indent = text.len() - text.trim_ascii_start().len();
                 let text = text.trim_ascii();
@@ -91,7 +92,7 @@ impl Format {
     /// The id of a line and its hash, found without reading the line to its end: of one that has
     /// been [parsed](Self::parse) before, as it stands.
     pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
-        let (Self::Requests { .. }, Text::Whole(text)) = (self, line.text) else {
+        let (Self::Requests { .. }, Some(text)) = (self, line.text) else {
             return None;
         };
         let text = str::from_utf8(text.trim_ascii()).ok()?;
@@ -139,7 +140,7 @@ fn request(
                 Some(path) => string(path).ok_or(Problem::Url("is not a string"))?,
                 None => endpoint.to_owned(),
             };
-            url::check(&path).map_err(Problem::Url)?;
+            path::check_path(&path).map_err(Problem::Url)?;
             let body = sendable("body", body.ok_or(Problem::Missing("body"))?)?;
             (Dialect::OpenAi, path, body)
         }
@@ -263,7 +264,7 @@ mod tests {
             number: 7,
             offset: 0,
             ended: true,
-            text: Text::Whole(text.as_ref()),
+            text: Some(text.as_ref()),
         })
     }
 
@@ -397,7 +398,7 @@ mod tests {
                     number: 3,
                     offset: 0,
                     ended: true,
-                    text: Text::Whole("Say \\ \"hé\"\u{2028}".as_bytes()),
+                    text: Some("Say \\ \"hé\"\u{2028}".as_bytes()),
                 })
                 .unwrap()
         };

@@ -4,7 +4,7 @@
 //! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`files`] decides which files those are (and [`sidecars`] where they are), and [`scan`] looks through
-//! an input before anything is sent, in a [`sweep`] on all [`cores`]. `check` is that look for its
+//! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
 //! own sake, with all there is to say.
 
 mod budget;
@@ -12,11 +12,13 @@ mod budget;
 pub(crate) mod check;
 mod cores;
 pub(crate) mod files;
+mod flaw;
 mod hash;
 mod ids;
 mod journal;
 mod line;
-mod object;
+
+mod parallel;
 mod problem;
 mod readback;
 mod reader;

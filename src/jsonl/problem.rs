@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::flaw::MAX_DEPTH;
 use super::hash::LineHash;
 use super::line::Dialect;
-use super::object::MAX_DEPTH;
+use super::reader::MAX_LINE;
 
 /// A line that is no request, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,7 @@ impl fmt::Display for BadLine {
 /// Why a line is no request. The words never quote the line: it may hold anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// Above the cap, in bytes.
-    TooLong(usize),
+    TooLong,
     /// Columns are bytes, counted from 1.
     NotUtf8 {
         column: usize,
@@ -87,7 +87,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong(cap) => write!(f, "longer than {cap} bytes"),
+            Self::TooLong => write!(f, "longer than {} MiB", MAX_LINE >> 20),
             Self::NotUtf8 { column } => write!(f, "not UTF-8 at column {column}"),
             Self::NotJson { column, what } => write!(f, "not JSON at column {column}: {what}"),
             Self::NotAnObject => f.write_str("not a JSON object"),

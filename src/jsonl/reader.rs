@@ -25,16 +25,8 @@ pub(crate) struct Line<'a> {
     pub(crate) offset: u64,
     /// Whether its end is there: of the last line of a stream it may be missing.
     pub(crate) ended: bool,
-    pub(crate) text: Text<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Text<'a> {
-    Whole(&'a [u8]),
-    /// Longer than the cap, in bytes; its text is gone.
-    TooLong {
-        cap: usize,
-    },
+    /// `None` for a line that is longer than the reader keeps.
+    pub(crate) text: Option<&'a [u8]>,
 }
 
 /// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
@@ -143,7 +135,7 @@ impl<R: Read> Lines<R> {
                     number: self.number,
                     offset,
                     ended,
-                    text: Text::TooLong { cap: self.cap },
+                    text: None,
                 }));
             }
             if !self.line[..length].trim_ascii().is_empty() {
@@ -151,7 +143,7 @@ impl<R: Read> Lines<R> {
                     number: self.number,
                     offset,
                     ended,
-                    text: Text::Whole(&self.line[..length]),
+                    text: Some(&self.line[..length]),
                 }));
             }
         }
@@ -244,10 +236,7 @@ mod tests {
         let mut lines = Lines::with_cap(bytes, cap).unwrap();
         let mut seen = Vec::new();
         while let Some(line) = lines.next().unwrap() {
-            seen.push(match line.text {
-                Text::Whole(text) => (line.number, Some(text.to_vec())),
-                Text::TooLong { .. } => (line.number, None),
-            });
+            seen.push((line.number, line.text.map(<[u8]>::to_vec)));
         }
         seen
     }
@@ -323,10 +312,10 @@ mod tests {
         let monster = io::repeat(b'a').take(512 << 20);
         let mut lines = Lines::with_cap(monster.chain(&b"\n{}"[..]), 1 << 20).unwrap();
         let line = lines.next().unwrap().unwrap();
-        assert_eq!(line.text, Text::TooLong { cap: 1 << 20 });
+        assert_eq!(line.text, None);
         assert_eq!(lines.line.capacity(), 0);
         let line = lines.next().unwrap().unwrap();
-        assert_eq!((line.number, line.text), (2, Text::Whole(b"{}")));
+        assert_eq!((line.number, line.text), (2, Some(&b"{}"[..])));
     }
 
     #[test]
@@ -373,9 +362,9 @@ mod tests {
         }
         let mut lines = Lines::open(Trickle(b"\xef\xbb\xbf{1}\n{2}", false)).unwrap();
         let first = lines.next().unwrap().unwrap();
-        assert_eq!((first.number, first.text), (1, Text::Whole(b"{1}")));
+        assert_eq!((first.number, first.text), (1, Some(&b"{1}"[..])));
         let second = lines.next().unwrap().unwrap();
-        assert_eq!((second.number, second.text), (2, Text::Whole(b"{2}")));
+        assert_eq!((second.number, second.text), (2, Some(&b"{2}"[..])));
         assert_eq!(lines.next().unwrap(), None);
     }
 
@@ -419,8 +408,8 @@ mod tests {
                 prop_assert_eq!(line.ended, end.is_some());
                 let there = trimmed(&rest[..end.unwrap_or(rest.len())]);
                 match line.text {
-                    Text::Whole(text) => prop_assert_eq!(text, there),
-                    Text::TooLong { .. } => prop_assert!(there.len() > cap),
+                    Some(text) => prop_assert_eq!(text, there),
+                    None => prop_assert!(there.len() > cap),
                 }
             }
         }

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use super::line::Dialect;
-use super::object::fields;
 use crate::api::Usd;
+use crate::api::json::fields;
 
 /// The most of a body that is no JSON to keep, in bytes.
 const SNIPPET: usize = 2 << 10;

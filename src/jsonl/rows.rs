@@ -1,5 +1,6 @@
 //! The rows of a run: read lazily from the input, and the job that each of them is.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Read;
 use std::iter::Peekable;
@@ -15,17 +16,15 @@ use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
 use super::line::{Dialect, Format, RequestLine};
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
-use super::scan::Survey;
-use crate::api::{Client, Failed, Reply, Request};
+use super::scan::InputScan;
+use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::Cost;
-use crate::pool::{Attempt, Job};
-use crate::retry::Verdict;
+use crate::pool::Job;
 use crate::sync::Mutex;
 
 const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
-                       `force_resume` (--force-resume of the tool)";
+                       force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]
@@ -61,6 +60,13 @@ impl Row {
         }
     }
 
+    fn request(&self) -> Result<Cow<'_, Request>> {
+        match &self.request {
+            Ok(request) => Ok(Cow::Borrowed(request)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
     /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
     /// would say of the row that has it rightly how that one stands.
     fn refused(self, why: &'static str) -> Self {
@@ -75,57 +81,30 @@ impl Row {
     }
 }
 
-/// Sends rows; those that are none never get to the gate.
-pub(super) struct SendRows {
-    pub(super) client: Client,
-    pub(super) budget: Arc<Budget>,
-}
-
-impl Job for SendRows {
-    type Input = Row;
-    type Output = Reply;
-    type Error = Failed;
-
-    fn cost(&self, row: &Row) -> Result<Cost> {
-        match &row.request {
-            Ok(request) => Ok(self.client.reserve(request)),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    fn attempt(&self, row: &Row, attempt: &Attempt<'_>) -> Result<Reply, Failed> {
-        let request = row.request.as_ref().map_err(|error| Failed {
-            error: error.clone(),
-            verdict: Verdict::Fail,
-            usage: None,
-        })?;
-        let outcome = self.client.attempt(request, attempt);
-        let usage = match &outcome {
+/// Sends rows; those that are none never pass the limiter.
+pub(super) fn send_rows(
+    endpoint: &Arc<Endpoint>,
+    budget: Arc<Budget>,
+) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
+    // Counted here and not where it is written down, while the permit is still held: nobody is let
+    // through in between.
+    ApiJob::new(
+        endpoint,
+        |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
+        Row::request,
+    )
+    .on_attempt(move |outcome, attempt| {
+        let usage = match outcome {
             Ok(reply) => reply.usage().or_else(|| {
-                self.budget.uncounted();
+                budget.uncounted();
                 None
             }),
             Err(failed) => failed.usage,
         };
-        // Here and not where it is written down, while the place at the gate is still taken: nobody
-        // is let through in between.
-        if usage.is_some_and(|usage| self.budget.spend(&usage)) {
+        if usage.is_some_and(|usage| budget.spend(&usage)) {
             attempt.cancel.cancel();
         }
-        outcome
-    }
-
-    fn verdict(&self, failed: &Failed) -> Verdict {
-        failed.verdict
-    }
-
-    fn possibly_billed(&self, failed: &Failed) -> bool {
-        failed.error.possibly_billed()
-    }
-
-    fn shown(&self, failed: &Failed) -> Option<Error> {
-        Some(failed.error.clone())
-    }
+    })
 }
 
 /// What the reading side has to tell while it reads, and in the end.
@@ -210,20 +189,20 @@ pub(super) struct Reading {
 }
 
 impl Rows {
-    /// `survey`: what a look through the whole input has found, if it can be read twice.
-    pub(super) fn new(with: Reading, survey: Option<Survey>) -> (Self, Arc<ReadSoFar>) {
+    /// `scan`: what the whole input holds, if it can be read twice.
+    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> (Self, Arc<ReadSoFar>) {
         let so_far = Arc::new(ReadSoFar::default());
-        let seen = survey.is_none().then(HashSet::new);
-        let survey = survey.unwrap_or_default();
-        so_far.skipped.store(survey.done, Relaxed);
-        so_far.failed.store(survey.failed, Relaxed);
-        so_far.failed_bad.store(survey.failed_bad, Relaxed);
+        let seen = scan.is_none().then(HashSet::new);
+        let scan = scan.unwrap_or_default();
+        so_far.skipped.store(scan.done, Relaxed);
+        so_far.failed.store(scan.failed, Relaxed);
+        so_far.failed_bad.store(scan.failed_bad, Relaxed);
         let rows = Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
             seen,
-            passed_over: survey.passed_over.into_iter().peekable(),
+            passed_over: scan.passed_over.into_iter().peekable(),
             so_far: Arc::clone(&so_far),
         };
         (rows, so_far)
@@ -313,7 +292,7 @@ mod tests {
     fn rows(
         input: &'static str,
         cancel: &Cancel,
-        survey: Option<Survey>,
+        scan: Option<InputScan>,
     ) -> (Rows, Arc<ReadSoFar>) {
         let with = Reading {
             place: Location::Stream,
@@ -325,7 +304,7 @@ mod tests {
             cancel: cancel.clone(),
             note_order: false,
         };
-        Rows::new(with, survey)
+        Rows::new(with, scan)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
@@ -343,12 +322,12 @@ mod tests {
 
     #[test]
     fn lines_that_somebody_has_looked_at_are_counted_and_not_read_again() {
-        let survey = Survey {
+        let scan = InputScan {
             done: 2,
             passed_over: vec![1..2, 4..5],
-            ..Survey::default()
+            ..InputScan::default()
         };
-        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(survey));
+        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
         assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));

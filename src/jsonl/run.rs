@@ -11,14 +11,14 @@ use super::files::{GivenFiles, Location, OpenInput, RunFiles};
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::record::RecordWriter;
-use super::rows::{Reading, Rows, SendRows};
-use super::scan::{Survey, scan};
+use super::rows::{Reading, Rows, send_rows};
+use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
-use crate::pool::{Monitor, Reorder};
+use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
@@ -312,8 +312,8 @@ impl FileRun<'_> {
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
         let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
-        let survey = look_through(&mut input, &places.input, &format, &index, &outside)?;
-        let found = ResumeInfo::new(&index, &state, survey.as_ref(), locks.left_in_flight());
+        let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
+        let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && index.done() > 0;
         let journal = Journal::open(&places, options, &state)?;
@@ -330,8 +330,8 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             note_order,
         };
-        let total = survey.as_ref().map(Survey::total);
-        let (rows, so_far) = Rows::new(reading, survey);
+        let total = scan.as_ref().map(|scan| scan.rows);
+        let (rows, so_far) = Rows::new(reading, scan);
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -355,12 +355,13 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.look();
-        let job = SendRows { client, budget };
-        if total.is_some() {
-            settings.for_each_here(job, rows, &mut writer)?;
+        let job = send_rows(client.endpoint(), budget);
+        let feed = if total.is_some() {
+            Feed::here(rows)
         } else {
-            settings.for_each_detached(job, rows, &mut writer)?;
-        }
+            Feed::detached(rows)
+        };
+        settings.for_each(job, feed, &mut writer)?;
         writer.finish()
     }
 
@@ -405,19 +406,18 @@ impl fmt::Debug for FileRun<'_> {
     }
 }
 
-/// Looks through an input that can be read twice, before anything is sent.
-fn look_through(
+/// Scans an input that can be read twice.
+fn scan_input(
     input: &mut OpenInput,
     place: &Location,
     format: &Format,
     index: &ResumeIndex,
     cancel: &Cancel,
-) -> Result<Option<Survey>> {
+) -> Result<Option<InputScan>> {
     let OpenInput::Regular(file) = input else {
         return Ok(None);
     };
-    let survey = scan(&*file, place, format, index, cancel)?;
-    survey.check(place)?;
+    let found = scan(&*file, place, format, index, cancel)?;
     file.rewind().map_err(|error| place.unreadable(error))?;
-    Ok(Some(survey))
+    Ok(Some(found))
 }

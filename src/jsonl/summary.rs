@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::journal::{FileState, ResumeIndex};
-use super::scan::Survey;
+use super::scan::InputScan;
 use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
@@ -36,16 +36,16 @@ impl ResumeInfo {
     pub(super) fn new(
         index: &ResumeIndex,
         state: &FileState,
-        survey: Option<&Survey>,
+        scan: Option<&InputScan>,
         left_in_flight: Option<u64>,
     ) -> Option<Self> {
         if index.is_empty() && state.torn_bytes + state.rejected == 0 && left_in_flight.is_none() {
             return None;
         }
-        let to_do = survey.map(|survey| survey.to_do);
+        let to_do = scan.map(|scan| scan.to_do);
         Some(Self {
-            done: survey.map_or_else(|| index.done(), |survey| survey.done),
-            failed: survey.map(|survey| survey.failed),
+            done: scan.map_or_else(|| index.done(), |scan| scan.done),
+            failed: scan.map(|scan| scan.failed),
             to_do,
             torn_bytes: state.torn_bytes,
             rejected: state.rejected,

@@ -11,7 +11,7 @@ use std::slice;
 use std::vec;
 
 use super::cores::Cores;
-use super::reader::{Line, Lines, Text};
+use super::reader::{Line, Lines};
 
 /// How much is read at a time, in bytes, of which there are two at once; a longer line stands alone.
 const READ_AHEAD: usize = 4 << 20;
@@ -54,12 +54,6 @@ where
             found: Vec::new().into_iter(),
             has_begun: false,
         }
-    }
-
-    /// How many lines, blank ones included, and how many bytes have been read.
-    #[cfg(feature = "cli")]
-    pub(super) fn read_so_far(&self) -> (u64, u64) {
-        self.lines.so_far()
     }
 
     /// As [`new`](Self::new), with another read-ahead.
@@ -123,8 +117,8 @@ impl<'b> Iterator for Stretch<'b> {
             offset: span.offset,
             ended: span.ended,
             text: match &span.kept {
-                Kept::At { start, length } => Text::Whole(&self.text[*start..*start + *length]),
-                Kept::TooLong { cap } => Text::TooLong { cap: *cap },
+                Kept::At { start, length } => Some(&self.text[*start..*start + *length]),
+                Kept::TooLong => None,
             },
         })
     }
@@ -147,7 +141,7 @@ struct Span {
 
 enum Kept {
     At { start: usize, length: usize },
-    TooLong { cap: usize },
+    TooLong,
 }
 
 impl Batch {
@@ -161,8 +155,8 @@ impl Batch {
                 return Ok(false);
             };
             let kept = match line.text {
-                Text::TooLong { cap } => Kept::TooLong { cap },
-                Text::Whole(text) => {
+                None => Kept::TooLong,
+                Some(text) => {
                     let start = self.text.len();
                     self.text.extend_from_slice(text);
                     let length = text.len();
@@ -193,10 +187,7 @@ mod tests {
     type Seen = (u64, u64, bool, Option<Vec<u8>>);
 
     fn seen(line: &Line<'_>) -> Seen {
-        let text = match line.text {
-            Text::Whole(text) => Some(text.to_vec()),
-            Text::TooLong { .. } => None,
-        };
+        let text = line.text.map(<[u8]>::to_vec);
         (line.number, line.offset, line.ended, text)
     }
 

@@ -9,7 +9,7 @@ use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::{ReadSoFar, Row};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::classify::record_code;
-use crate::api::{Client, Failed, Reply, into_error};
+use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Consumer, JobOutcome, Reorder};
@@ -44,7 +44,7 @@ pub(super) struct Writing<'p> {
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
-pub(super) type Outcome = JobOutcome<Row, Reply, Failed>;
+pub(super) type Outcome = JobOutcome<Row, Reply, AttemptError>;
 
 /// Failed rows, counted by what a rerun makes of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +85,7 @@ pub(super) struct Writer<'p> {
     broken: Option<Error>,
 }
 
-impl Consumer<Row, Reply, Failed> for Writer<'_> {
+impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn take(&mut self, done: Outcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
@@ -100,11 +100,11 @@ impl Consumer<Row, Reply, Failed> for Writer<'_> {
         recorded
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn idle_interval(&self) -> Option<Duration> {
         Some(PATIENCE)
     }
 
-    fn lull(&mut self) {
+    fn on_idle(&mut self) {
         self.hear();
         self.flush();
         self.look();

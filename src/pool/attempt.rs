@@ -248,10 +248,9 @@ where
         let mut _old_news = None;
         let mut state = self.state.lock();
         let held = state.schedule.next_probe(now).is_some();
-        let decision =
-            state
-                .schedule
-                .decide(task.index, &mut task.history, verdict, reach, now);
+        let decision = state
+            .schedule
+            .decide(task.index, &mut task.history, verdict, reach, now);
         if held || state.schedule.next_probe(now).is_some() {
             _old_news = self.note_outage(&state.schedule, shown, now);
         }
@@ -312,10 +311,7 @@ where
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
         let failure = Failure::Panicked(Panicked::new(message));
-        self.deliver(
-            Outcome::not_attempted(index, None, failure),
-            Ending::Failed,
-        )
+        self.deliver(Outcome::not_attempted(index, None, failure), Ending::Failed)
     }
 
     /// Ends an item for a reason of the run's own.
@@ -336,11 +332,7 @@ where
         )
     }
 
-    fn deliver(
-        &self,
-        outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        how: Ending,
-    ) -> Finished {
+    fn deliver(&self, outcome: JobOutcome<J::Input, J::Output, J::Error>, how: Ending) -> Finished {
         let finished = Finished {
             index: outcome.index,
             succeeded: how == Ending::Succeeded,

@@ -22,7 +22,6 @@ mod worker;
 pub use closures::{Pool, Task};
 pub use events::{Event, Observer};
 pub use job::{Attempt, Failure, Panicked};
-pub(crate) use events::Events;
 pub use monitor::{Monitor, Outage, Progress};
 pub use outcomes::{Outcome, Outcomes};
 

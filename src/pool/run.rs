@@ -17,7 +17,9 @@ use super::job::{Failure, Job};
 use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
 use super::monitor::{Ending, Monitor};
 use super::order::Reorder;
-use super::outcomes::{Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, Stream, channel};
+use super::outcomes::{
+    Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, Stream, channel,
+};
 use super::schedule::Schedule;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -113,7 +115,7 @@ impl Settings {
         let queue = self.queue();
         let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
         let cancel = self.cancel.child();
-        thread::scope(|scope| {
+        thread::scope(|scope| -> Result<()> {
             // However this scope is left, its threads must find the end: a consumer that panics, too,
             // would otherwise wait for them for ever. Declared before the inbox, which a worker that
             // still has an outcome must find gone.
@@ -378,10 +380,7 @@ fn named(name: &str) -> Builder {
 #[cold]
 fn broke_off<E>() -> Failure<E> {
     Failure::NotCompleted {
-        reason: Error::new(
-            ErrorKind::Cancelled,
-            "the run ended before this was done",
-        ),
+        reason: Error::new(ErrorKind::Cancelled, "the run ended before this was done"),
         last: None,
     }
 }

@@ -359,9 +359,15 @@ mod tests {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS[..1]);
         let task = attempt(&mut schedule, now);
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait(None)));
+        assert!(matches!(
+            schedule.next(now, &Parker::new()),
+            Next::Wait(None)
+        ));
         schedule.retry_at(task, now + Duration::from_secs(1));
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait(Some(_))));
+        assert!(matches!(
+            schedule.next(now, &Parker::new()),
+            Next::Wait(Some(_))
+        ));
         let task = attempt(&mut schedule, now + Duration::from_secs(1));
         schedule.finished(task.index, true);
         assert!(schedule.is_over());

@@ -70,7 +70,10 @@ type BoxedTask<'env, C> = Box<Task<Input<'env, C>, Fault<'env, C>>>;
 enum Step<I, E> {
     Attempt(Box<Task<I, E>>),
     GiveUp(Box<Task<I, E>>, Error),
-    Broken { index: u64, message: String },
+    Broken {
+        index: u64,
+        message: String,
+    },
     Park(Option<Instant>),
     /// The run is over, or goes on without this thread.
     Exit,
@@ -109,10 +112,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(
-        &mut self,
-        finished: Option<Finished>,
-    ) -> Step<Input<'env, C>, Fault<'env, C>> {
+    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
         let run = self.spawner.run();
         // Dropped after the lock.
         let mut _old_news = None;
@@ -273,9 +273,7 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
             state.leader = Leader::Waiting;
         }
         let waiting = run.monitor.counters().at_gate();
-        let permit = run
-            .limiter
-            .acquire_until(cost, deadline, Some(&run.cancel));
+        let permit = run.limiter.acquire_until(cost, deadline, Some(&run.cancel));
         drop(waiting);
         match permit {
             Ok(permit) => {

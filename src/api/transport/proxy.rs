@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::api::path::is_loopback;
+
 /// Where proxies come from.
 ///
 /// A proxy is an `http://` or `https://` URL, with `user:password@` if it asks for them, and is
@@ -99,16 +101,6 @@ impl Proxies {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         is_loopback(host) || self.direct.iter().any(|entry| entry.covers(host, port))
     }
-}
-
-/// Whether `host`, a name or a bare address, is this machine itself.
-fn is_loopback(host: &str) -> bool {
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// One entry of `NO_PROXY`.

@@ -9,11 +9,11 @@
 use serde_json::value::RawValue;
 
 use super::super::line::{Dialect, RequestLine};
-use super::super::object::fields;
-use super::super::reader::{Line, Text};
+use super::super::reader::Line;
 use super::report::{Names, Report};
 use super::{Asked, Finding};
 use crate::api::Provider;
+use crate::api::json::fields;
 
 const MB: u64 = 1_000_000;
 
@@ -202,10 +202,7 @@ fn other(names: &Names, what: &str, whose: &str) -> Option<Finding> {
 /// A field that a run can do without.
 fn missing_field(line: Line<'_>) -> Option<&'static str> {
     const NAMES: [&str; 2] = ["method", "url"];
-    let Text::Whole(text) = line.text else {
-        return None;
-    };
-    let found = fields(str::from_utf8(text).ok()?, &NAMES).ok()?;
+    let found = fields(str::from_utf8(line.text?).ok()?, &NAMES).ok()?;
     let missing = found.values.iter().position(Option::is_none)?;
     Some(NAMES[missing])
 }

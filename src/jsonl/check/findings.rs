@@ -105,7 +105,7 @@ impl Findings {
 /// A line that a run would make a failed row of.
 pub(super) fn of_bad_line(bad: &BadLine) -> (&'static str, Finding) {
     let kind = match bad.problem {
-        Problem::TooLong(_) => "too_long",
+        Problem::TooLong => "too_long",
         Problem::NotUtf8 { .. } => "not_utf8",
         Problem::NotJson { .. } => "not_json",
         Problem::NotAnObject => "not_an_object",

@@ -4,8 +4,8 @@
 //! what a run would refuse or make a failed row of. The rules of a provider's own [batch](batch)
 //! service come on top where they are asked for; a run needs none of them.
 //!
-//! One [sweep](super::sweep) on all cores finds it: each stretch of lines makes a [`Report`] of its
-//! own, and those are put together in the order of the file. Memory grows by the table of
+//! One [pass](super::parallel) on all cores finds it: some lines at a time make a [`Report`] of
+//! their own, and those are put together in the order of the file. Memory grows by the table of
 //! [ids](super::ids) alone; [findings] and names are kept up to a number, and counted beyond.
 
 mod batch;
@@ -16,15 +16,15 @@ use std::io::Read;
 
 use serde_json::value::RawValue;
 
-use super::cores::Cores;
 use super::files::Location;
 use super::hash::LineHash;
 use super::ids::Ids;
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts, RequestLine};
-use super::object::fields;
+use super::parallel::{LineFold, fold};
 use super::reader::{Line, Lines};
-use super::sweep::{Stretch, Sweep};
+use crate::api::json::fields;
 use crate::api::{Provider, Size};
+use crate::cancel::Cancel;
 use crate::error::Result;
 
 pub(crate) use findings::{Finding, Findings, OfAKind};
@@ -65,32 +65,15 @@ impl Check {
     /// Those of [`Location::unreadable`].
     pub(crate) fn look_through<R: Read>(&self, source: R, place: &Location) -> Result<Report> {
         let unreadable = |error| place.unreadable(error);
-        let rules = self.provider.map(Rules::of);
-        let cores = Cores::default();
-        let lines = Lines::open(source).map_err(unreadable)?;
-        let look = |lines: Stretch<'_>| {
-            let mut part = Part::default();
-            lines.for_each(|line| part.note(line, &self.format, rules));
-            part
+        let mut lines = Lines::open(source).map_err(unreadable)?;
+        let mut pass = Pass {
+            format: &self.format,
+            rules: self.provider.map(Rules::of),
+            all: Part::default(),
         };
-        let mut sweep = Sweep::new(lines, &cores, look);
-        let mut whole = Part::default();
-        for part in &mut sweep {
-            let part = part.map_err(unreadable)?;
-            whole.report.append(part.report);
-            whole.ids.append(part.ids);
-        }
-        let Part { mut report, ids } = whole;
-        (report.lines, report.bytes) = sweep.read_so_far();
-        for duplicate in ids.duplicates(&cores) {
-            report
-                .findings
-                .note("duplicate_id", Finding::of_duplicate(duplicate));
-        }
-        if let Some(rules) = rules {
-            rules.judge(&mut report);
-        }
-        Ok(report)
+        fold(&mut lines, &mut pass, &Cancel::new(), unreadable)?;
+        (pass.all.report.lines, pass.all.report.bytes) = lines.so_far();
+        Ok(pass.finish())
     }
 }
 
@@ -101,23 +84,31 @@ struct Part {
     ids: Ids,
 }
 
-impl Part {
-    fn note(&mut self, line: Line<'_>, format: &Format, rules: Option<Rules>) {
-        let report = &mut self.report;
+struct Pass<'a> {
+    format: &'a Format,
+    rules: Option<Rules>,
+    all: Part,
+}
+
+impl LineFold for Pass<'_> {
+    type Part = Part;
+
+    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+        let report = &mut part.report;
         let number = line.number;
-        let custom_id = match format.parse(line) {
+        let custom_id = match self.format.parse(line) {
             Ok(request) => {
                 let asked = Asked::of(&request);
                 report.requests += 1;
                 report.note_tokens(&request.path, asked.size);
                 // A prompt says neither: where it goes is settled when it is sent.
-                if let Format::Requests { .. } = format {
+                if let Format::Requests { .. } = self.format {
                     report.endpoints.note(&request.path, number);
                     if let Some(model) = &asked.model {
                         report.models.note(model, number);
                     }
                 }
-                if let Some(rules) = rules {
+                if let Some(rules) = self.rules {
                     rules.note(line, &request, &asked, report);
                 }
                 Some(request.custom_id)
@@ -131,8 +122,29 @@ impl Part {
             }
         };
         if let Some(id) = custom_id {
-            self.ids.note(LineHash::of(id.as_bytes()), number);
+            part.ids.note(LineHash::of(id.as_bytes()), number);
         }
+    }
+
+    fn add_part(&mut self, later: Part) -> Result<()> {
+        self.all.report.append(later.report);
+        self.all.ids.append(later.ids);
+        Ok(())
+    }
+}
+
+impl Pass<'_> {
+    /// Adds what is found in the file as a whole.
+    fn finish(self) -> Report {
+        let Part { mut report, ids } = self.all;
+        for duplicate in ids.duplicates() {
+            let finding = Finding::of_duplicate(duplicate);
+            report.findings.note("duplicate_id", finding);
+        }
+        if let Some(rules) = self.rules {
+            rules.judge(&mut report);
+        }
+        report
     }
 }
 
@@ -158,7 +170,6 @@ impl<'a> Asked<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::Text;
     use super::*;
     use crate::error::ErrorKind;
 
@@ -251,29 +262,28 @@ mod tests {
         let check = Check::of_requests(Some(Provider::OpenAi));
         let all = look(&check, &lines.concat());
         assert!(all.bytes > 1 << 20, "too little for threads");
-        let mut one = Part::default();
-        let mut number = 0;
-        for line in &lines {
-            number += 1;
-            let text = line.trim_end();
+        let mut one = Pass {
+            format: &check.format,
+            rules: check.provider.map(Rules::of),
+            all: Part::default(),
+        };
+        for (number, line) in (1..).zip(&lines) {
+            let mut part = Part::default();
+            let text = line.trim_end().as_bytes();
             if !text.is_empty() {
                 let line = Line {
                     number,
                     offset: 0,
                     ended: true,
-                    text: Text::Whole(text.as_bytes()),
+                    text: Some(text),
                 };
-                one.note(line, &check.format, Some(Rules::of(Provider::OpenAi)));
+                one.add_line(&mut part, line);
             }
+            one.add_part(part).unwrap();
         }
-        one.report.lines = number;
-        one.report.bytes = all.bytes;
-        for duplicate in one.ids.duplicates(&Cores::default()) {
-            let finding = Finding::of_duplicate(duplicate);
-            one.report.findings.note("duplicate_id", finding);
-        }
-        Rules::of(Provider::OpenAi).judge(&mut one.report);
-        assert_eq!(one.report, all);
+        one.all.report.lines = lines.len() as u64;
+        one.all.report.bytes = all.bytes;
+        assert_eq!(one.finish(), all);
         assert!(all.models.others() > 1_000);
     }
 

@@ -42,8 +42,8 @@ impl Locks {
             Location::File(_) | Location::Stream => Ok(None),
         };
         Ok(Self {
-            output: take(&places.output, "output", "`output`")?,
-            errors: take(&places.errors, "errors file", "`errors`")?,
+            output: take(&places.output, "output", &["output"])?,
+            errors: take(&places.errors, "errors file", &["errors"])?,
         })
     }
 
@@ -94,14 +94,20 @@ enum LockAttempt {
 
 impl Lock {
     /// `None` where the system cannot lock.
-    fn take(path: &Path, role: &str, setting: &str, in_flight: usize) -> Result<Option<Self>> {
+    fn take(
+        path: &Path,
+        role: &str,
+        setting: &'static [&'static str],
+        in_flight: usize,
+    ) -> Result<Option<Self>> {
         let shown = Location::File(path.to_owned());
         let lock = companion(path, LOCK_SUFFIX);
         let lock_shown = Location::File(lock.clone());
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another ({setting})"
+                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another"
             ))
+            .with_settings(setting)
             .with_source(error)
         };
         for _ in 0..TRIES {
@@ -115,8 +121,9 @@ impl Lock {
                     }
                     return Err(config(format!(
                         "{role} {shown} is being written by {by} (lock {lock_shown}): wait for it, \
-                         or name another ({setting})"
-                    )));
+                         or name another"
+                    ))
+                    .with_settings(setting));
                 }
                 LockAttempt::Unsupported(error) => {
                     log::warn!(
@@ -140,9 +147,9 @@ impl Lock {
             }
         }
         Err(config(format!(
-            "the lock {lock_shown} keeps changing hands: run again, or name another {role} \
-             ({setting})"
-        )))
+            "the lock {lock_shown} keeps changing hands: run again, or name another {role}"
+        ))
+        .with_settings(setting))
     }
 
     /// In one write and without emptying it first: a kill in between leaves the one or the other.

@@ -11,7 +11,7 @@ use super::super::cores::Cores;
 use super::super::files::{Location, RunFiles};
 use super::super::hash::LineHash;
 use super::super::readback::ReadRecord;
-use super::super::reader::{Lines, Text};
+use super::super::reader::Lines;
 use super::super::sidecars::{REJECTED_SUFFIX, companion};
 use super::super::sweep::{Stretch, Sweep};
 use super::JournalOptions;
@@ -194,10 +194,7 @@ impl Records {
         let mut found = Self::default();
         for line in lines {
             let number = line.number;
-            let text = match line.text {
-                Text::Whole(text) => Some(text),
-                Text::TooLong { .. } => None,
-            };
+            let text = line.text;
             let record = text.and_then(|text| ReadRecord::parse(text.trim_ascii()).ok());
             if !line.ended {
                 let state = match (&record, text) {
@@ -390,30 +387,36 @@ impl ForeignLine {
     #[cold]
     fn refuse(&self, path: &Path, options: JournalOptions) -> Error {
         let number = self.number;
-        let message = match self.what {
-            _ if options.overwrite => format!(
-                "output {path:?}, line {number}: not a simulated answer, and a simulated run writes \
-                 over nothing else: name another output (`output`), or move this file away"
+        let (message, settings): (_, &[_]) = match self.what {
+            _ if options.overwrite => (
+                "not a simulated answer, and a simulated run writes over nothing else: name another \
+                 output, or move this file away"
+                    .to_owned(),
+                &["output"],
             ),
-            Foreign::Other => format!(
-                "output {path:?}, line {number}: not a result record. If this is a results file all \
-                 the same, `repair` moves such lines to {:?} and asks for their rows again; else \
-                 name another (`output`), or start anew with `overwrite`",
-                companion(path, REJECTED_SUFFIX)
-            ),
-            Foreign::Mixed { simulated } => {
-                let (there, now, anew) = if simulated {
-                    ("a simulated", "paid", ", or start anew with `overwrite`")
-                } else {
-                    ("a paid", "simulated", "")
-                };
+            Foreign::Other => (
                 format!(
-                    "output {path:?}, line {number}: {there} answer, and {now} ones are never mixed \
-                     with those: name another output (`output`){anew}"
-                )
-            }
+                    "not a result record. If this is a results file all the same, repair it: such \
+                     lines are moved to {:?}, and their rows are asked for again. Else name another \
+                     output, or start anew",
+                    companion(path, REJECTED_SUFFIX)
+                ),
+                &["repair", "output", "overwrite"],
+            ),
+            Foreign::Mixed { simulated: true } => (
+                "a simulated answer, and paid ones are never mixed with those: name another output, \
+                 or start anew"
+                    .to_owned(),
+                &["output", "overwrite"],
+            ),
+            Foreign::Mixed { simulated: false } => (
+                "a paid answer, and simulated ones are never mixed with those: name another output"
+                    .to_owned(),
+                &["output"],
+            ),
         };
-        Error::new(ErrorKind::Config, message)
+        let message = format!("output {path:?}, line {number}: {message}");
+        Error::new(ErrorKind::Config, message).with_settings(settings)
     }
 }
 
@@ -423,9 +426,10 @@ fn mixed_errors(path: &Path, number: u64) -> Error {
         ErrorKind::Config,
         format!(
             "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
-             name another output (`output`), or another file with `errors`"
+             name another output or another errors file"
         ),
     )
+    .with_settings(&["output", "errors"])
 }
 
 #[cold]
@@ -433,8 +437,9 @@ fn other_errors(path: &Path) -> Error {
     Error::new(
         ErrorKind::Config,
         format!(
-            "errors file {path:?} exists and holds something else than failed rows: name another \
-             with `errors`, or move it away"
+            "errors file {path:?} exists and holds something else than failed rows: name another, \
+             or move it away"
         ),
     )
+    .with_settings(&["errors"])
 }

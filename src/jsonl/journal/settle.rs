@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::super::hash::LineHash;
 use super::super::readback::ReadRecord;
-use super::super::reader::{Lines, Text};
+use super::super::reader::Lines;
 use super::super::sweep::Stretch;
 use super::atomic_file::AtomicFile;
 use super::recover::{MAX_RECORD, sweep};
@@ -85,7 +85,7 @@ fn copy_failures(
     let mut lines = Lines::of_anything(source, MAX_RECORD)?;
     let mut kept = false;
     while let Some(line) = lines.next()? {
-        let Text::Whole(text) = line.text else {
+        let Some(text) = line.text else {
             continue;
         };
         let stands = |record: ReadRecord| !record.done && still.holds(&record, file, line.offset);
@@ -163,7 +163,7 @@ fn lines_left(
 ) -> (Vec<IdEntry<LineSpan>>, bool) {
     let (mut left, mut all_of_them) = (Vec::new(), true);
     for line in stretch {
-        let Text::Whole(text) = line.text else {
+        let Some(text) = line.text else {
             all_of_them = false;
             continue;
         };

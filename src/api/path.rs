@@ -5,12 +5,17 @@
 //! refused: a scheme, `//`, `..` (encoded, too), a fragment, a control byte.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+
+use percent_encoding::percent_decode;
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// Checks the path of a request.
 ///
 /// # Errors
 /// What is wrong with it, to be read after its name.
-pub(crate) fn check(url: &str) -> Result<(), &'static str> {
+pub(crate) fn check_path(url: &str) -> Result<(), &'static str> {
     if !url.starts_with('/') {
         return Err("must be a path that begins with \"/\", without scheme and host");
     }
@@ -42,27 +47,9 @@ pub(crate) fn check(url: &str) -> Result<(), &'static str> {
         if !bytes.contains(&b'%') {
             break;
         }
-        bytes = decoded(&bytes).into();
+        bytes = percent_decode(&bytes).collect::<Vec<u8>>().into();
     }
     Ok(())
-}
-
-/// Percent-decodes once; a `%` that begins no escape stays.
-fn decoded(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|d| char::from(*d).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (first, digit(0), digit(1)) {
-            #[expect(clippy::cast_possible_truncation, reason = "two hex digits")]
-            out.push((high * 16 + low) as u8);
-            rest = &after[2..];
-        } else {
-            out.push(first);
-            rest = after;
-        }
-    }
-    out
 }
 
 /// The URL a path stands for under a base URL.
@@ -91,6 +78,70 @@ pub(crate) fn join(base_url: &str, path: &str) -> String {
     url
 }
 
+/// What can be said of a base URL without asking anybody. The messages do not repeat it: it may
+/// hold a password, and the mistake is in its beginning.
+pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(config(
+            "the base URL has no scheme: write https://host/path, or http://127.0.0.1:port/path",
+        ));
+    };
+    if url.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(config(
+            "the base URL holds a space or a character that must be percent-encoded",
+        ));
+    }
+    if url.contains('#') {
+        return Err(config(
+            "the base URL holds a fragment (\"#\"); leave it out",
+        ));
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.is_empty() {
+        return Err(config("the base URL has no host"));
+    }
+    if authority.contains('@') {
+        return Err(config(
+            "the base URL holds a user name or password; give the key apart from it",
+        ));
+    }
+    match scheme {
+        "https" => Ok(()),
+        "http" if insecure_http || is_loopback(host(authority)) => Ok(()),
+        "http" => Err(config(
+            "the base URL is plain http to another machine, where everyone on the way can read \
+             the key: use https, or allow it (--allow-insecure-http, allow_insecure_http())",
+        )),
+        _ => Err(config("the base URL must begin with https:// or http://")),
+    }
+}
+
+/// The host of an authority, without its port; an IPv6 address keeps its brackets.
+fn host(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    }
+}
+
+/// Whether `host` is this machine: `localhost`, a name under `.localhost` (RFC 6761) or a loopback
+/// address, with or without brackets. It decides where plain `http` is allowed and what is never
+/// sent through a proxy.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cold]
+fn config(message: &'static str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +157,7 @@ mod tests {
             "/",
             "/100%",
         ] {
-            assert_eq!(check(url), Ok(()), "{url}");
+            assert_eq!(check_path(url), Ok(()), "{url}");
         }
     }
 
@@ -132,7 +183,7 @@ mod tests {
             "/v1/\0",
             "/v1/é",
         ] {
-            assert!(check(url).is_err(), "{url:?}");
+            assert!(check_path(url).is_err(), "{url:?}");
         }
     }
 
@@ -190,5 +241,42 @@ mod tests {
         ] {
             assert_eq!(join(base, path), url, "{base} {path}");
         }
+    }
+
+    #[test]
+    fn base_urls_are_checked_before_anything_is_sent() {
+        for good in [
+            "https://api.example.com/v1",
+            "http://127.0.0.1:8000",
+            "http://localhost/v1",
+            "http://[::1]:9/v1",
+            "http://[::1]/v1",
+            "http://[::ffff:127.0.0.1]:9/v1",
+            "http://LOCALHOST.:80",
+            "http://a.localhost/v1",
+            "https://x.example/openai/deployments/m?api-version=2024-10-21",
+        ] {
+            assert!(check_base_url(good, false).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "api.example.com/v1",
+            "http://api.example.com/v1",
+            "http://127.0.0.1.example.com/v1",
+            "http://localhost.example.com",
+            "http://notlocalhost",
+            "http://[::2]:80",
+            "https://",
+            "https:///v1",
+            "https://user:pass@example.com/",
+            "http://127.0.0.1@example.com/",
+            "ftp://example.com",
+            "https://example.com/a b",
+            "https://example.com/#x",
+        ] {
+            let error = check_base_url(bad, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+        }
+        assert!(check_base_url("http://api.example.com/v1", true).is_ok());
     }
 }

@@ -1,0 +1,255 @@
+//! An API as a client reaches it, and one attempt at a request there: from the request's bytes to a
+//! reply, or to an error and a verdict.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::classify::{self, Judgement, Seen, classify_answer, classify_fault};
+use super::cost::{self, TypicalOutput};
+use super::headers::{Head, request_id, text};
+use super::hints;
+use super::key::ApiKey;
+use super::path;
+use super::reply::Reply;
+use super::request::{CHAT_PATH, Request};
+use super::transport::{
+    HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
+};
+use super::usage::{self, Usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limit::{Cost, Limiter};
+use crate::pool::Attempt;
+use crate::retry::{Reach, Retry, Verdict};
+use crate::sync::Mutex;
+
+/// How much of an error answer's body an [`Error`] keeps, in bytes.
+const KEPT_BODY: usize = 2 << 10;
+
+/// Where requests go, with what, and the limiter that they pass.
+pub(crate) struct Endpoint {
+    pub(super) base_url: String,
+    pub(super) key: Option<ApiKey>,
+    /// Sent with every request, the key's among them.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) timeout: Duration,
+    pub(super) max_body: usize,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) limiter: Limiter,
+    pub(super) retry: Retry,
+    pub(super) typical: Mutex<TypicalOutput>,
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct AttemptError {
+    pub(crate) error: Error,
+    pub(crate) verdict: Verdict,
+    /// The model tokens it took all the same, as far as the answer says.
+    pub(crate) usage: Option<Usage>,
+}
+
+impl AttemptError {
+    /// Of a request that cannot be sent, now or later.
+    pub(super) fn unsendable(error: Error, attempt: &Attempt<'_>) -> Self {
+        attempt.reach.set(Reach::NotSent);
+        Self {
+            error: error.with_attempts(attempt.number - 1),
+            verdict: Verdict::Fail,
+            usage: None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// What an attempt at `request` reserves of the limits.
+    pub(crate) fn reserve(&self, request: &Request) -> Cost {
+        if !self.limiter.limits_tokens() {
+            return Cost::ONE;
+        }
+        Cost::tokens(
+            request.tokens.unwrap_or_else(|| {
+                cost::estimate(&request.body, self.typical_output(&request.path))
+            }),
+        )
+    }
+
+    /// As [`reserve`](Self::reserve), for a chat of one message.
+    pub(super) fn reserve_chat(&self, prompt: &str) -> Cost {
+        if !self.limiter.limits_tokens() {
+            return Cost::ONE;
+        }
+        Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
+    }
+
+    /// What a request without a limit of its own is likely to write.
+    fn typical_output(&self, path: &str) -> u64 {
+        if cost::writes(path) {
+            self.typical.lock().mean()
+        } else {
+            0
+        }
+    }
+
+    /// One attempt, with a permit held.
+    pub(crate) fn attempt(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Reply, AttemptError> {
+        let outcome = self.try_once(request, attempt);
+        let (path, number) = (&request.path, attempt.number);
+        match &outcome {
+            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
+            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
+        }
+        outcome
+    }
+
+    fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, AttemptError> {
+        let answer = self.exchange(request, attempt)?;
+        self.judge(answer, request, attempt)
+    }
+
+    /// What `answer` amounts to. Not inlined, so that none of it is on the stack while a request
+    /// waits for its answer.
+    #[inline(never)]
+    fn judge(
+        &self,
+        answer: HttpResponse,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Reply, AttemptError> {
+        let wall = self.limiter.clock().wall();
+        let reserved = attempt.cost.model_tokens();
+        let judgement = if request.any_answer && answer.status.is_success() {
+            Judgement::Success(None)
+        } else {
+            classify_answer(&Seen {
+                status: answer.status.as_u16(),
+                headers: &answer.headers,
+                body: &answer.body,
+                key: self.key.as_ref(),
+                wall,
+                cost_tokens: reserved,
+                longest_wait: self.retry.longest_wait(),
+            })
+        };
+        match judgement {
+            Judgement::Success(usage) => {
+                if let Some(usage) = usage {
+                    attempt.used.set(Some(usage.total_tokens));
+                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
+                        self.typical.lock().observe(usage.completion_tokens);
+                    }
+                }
+                // Nothing is left of a limit: the next request waits, or it would be refused.
+                if let Some(wait) = hints::exhausted(&answer.headers, wall, reserved) {
+                    attempt.pause(self.retry.longest_pause(wait));
+                }
+                Ok(Reply {
+                    status: answer.status,
+                    head: Head::of(&answer.headers),
+                    body: answer.body,
+                    usage,
+                    attempts: attempt.number,
+                })
+            }
+            Judgement::Failure(failure) => Err(self.failed(*failure, attempt, Some(answer))),
+        }
+    }
+
+    fn exchange(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<HttpResponse, AttemptError> {
+        path::check_path(&request.path).map_err(|what| {
+            let error = Error::new(ErrorKind::Invalid, format!("the request's path {what}"));
+            AttemptError::unsendable(error, attempt)
+        })?;
+        let url = path::join(&self.base_url, &request.path);
+        let now = self.limiter.clock().now();
+        let timeout = request.timeout.unwrap_or(self.timeout);
+        // A timeout beyond the clock's end is none, as near as the clock can tell.
+        let mut deadline = now
+            .checked_add(timeout)
+            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
+        if let Some(end) = attempt.deadline {
+            deadline = deadline.min(end);
+        }
+        let headers: Vec<(&str, &str)> = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let call = HttpRequest {
+            headers: &headers,
+            body: &request.body,
+            max_body: self.max_body,
+            ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
+        };
+        self.transport.send(&call).map_err(|fault| {
+            attempt.reach.set(reach(&fault));
+            let mut failed = self.failed(classify_fault(&fault), attempt, None);
+            failed.error = failed.error.with_source(fault);
+            failed
+        })
+    }
+
+    fn failed(
+        &self,
+        failure: classify::Failure,
+        attempt: &Attempt<'_>,
+        answer: Option<HttpResponse>,
+    ) -> AttemptError {
+        let nothing_sent =
+            failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
+        // A model that began to answer and failed has been paid for, and may say so.
+        let usage = answer
+            .as_ref()
+            .and_then(|answer| usage::inspect(&answer.body).ok()?.usage);
+        if nothing_sent {
+            attempt.used.set(Some(0));
+        } else if let Some(usage) = usage {
+            attempt.used.set(Some(usage.total_tokens));
+        }
+        let mut error = Error::new(failure.kind, failure.message)
+            .with_code(failure.code)
+            .with_attempts(attempt.number - u32::from(nothing_sent))
+            .with_retry_after(failure.retry_after)
+            .with_possibly_billed(failure.possibly_billed);
+        if let Some(answer) = answer {
+            error = error
+                .with_status(answer.status)
+                .with_request_id(request_id(|name| text(&answer.headers, name)).map(str::to_owned))
+                .with_body(self.kept(&answer.body));
+        }
+        AttemptError {
+            error,
+            verdict: failure.verdict,
+            usage,
+        }
+    }
+
+    /// The start of an error body. Some providers repeat the key in it: the key is taken out before
+    /// the cut, which could leave half of it.
+    fn kept(&self, body: &[u8]) -> Vec<u8> {
+        let scrubbed = match &self.key {
+            Some(key) => key.scrub(body),
+            None => Cow::Borrowed(body),
+        };
+        scrubbed[..scrubbed.len().min(KEPT_BODY)].to_vec()
+    }
+}
+
+fn reach(fault: &TransportError) -> Reach {
+    match (fault.stage, fault.fault) {
+        (TransportStage::NothingSent, _) => Reach::NotSent,
+        // Whatever had begun to come, it was called off from this side.
+        (TransportStage::Sent | TransportStage::SentOnReused, _)
+        | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
+        (TransportStage::Answering, _) => Reach::Answered,
+    }
+}

@@ -1,0 +1,284 @@
+//! One pass over all lines of a file, on all cores.
+//!
+//! One thread reads, as only the [line reader](super::reader) knows where lines begin and which
+//! numbers they have. The lines read are a [`Chunk`] of about 1 MiB. rayon's threads look at one
+//! chunk while the next is read, so two chunks are in memory, however long the file. What is found
+//! is put together in the order of the file.
+//!
+//! A file of less than one chunk is looked at by the thread that reads it, and so is every file
+//! without the feature `parallel`, or where the system gives no threads.
+
+use std::io::{self, Read};
+use std::mem;
+use std::ops::Range;
+
+#[cfg(feature = "parallel")]
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+
+use super::reader::{Line, Lines};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+
+/// How much is read ahead, in bytes. A line that is longer is a chunk of its own.
+const CHUNK: usize = 1 << 20;
+
+/// Lines that a thread takes at a time.
+#[cfg(feature = "parallel")]
+const TASK: usize = 64;
+
+#[cfg(not(feature = "parallel"))]
+enum ThreadPool {}
+
+/// What is collected over the lines of a file.
+pub(super) trait LineFold: Sync {
+    /// What some lines in a row hold.
+    type Part: Default + Send;
+
+    /// Adds the next line to a part. Several threads do so at once, each with a part of its own.
+    fn add_line(&self, part: &mut Self::Part, line: Line<'_>);
+
+    /// Takes the next part, in the order of the file, on the thread that called [`fold`].
+    ///
+    /// # Errors
+    /// Any error ends the pass.
+    fn add_part(&mut self, part: Self::Part) -> Result<()>;
+}
+
+/// Shows all of `lines` to `fold`. Blank lines are not shown; a line that is too long is, without
+/// its text.
+///
+/// # Errors
+/// What `unreadable` makes of a failed read, [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
+/// within a chunk of a cancel, and what `fold` returns.
+pub(super) fn fold<R: Read>(
+    lines: &mut Lines<R>,
+    fold: &mut impl LineFold,
+    cancel: &Cancel,
+    unreadable: impl Fn(io::Error) -> Error,
+) -> Result<()> {
+    in_chunks(CHUNK, lines, fold, cancel, unreadable)
+}
+
+fn in_chunks<R: Read>(
+    size: usize,
+    lines: &mut Lines<R>,
+    fold: &mut impl LineFold,
+    cancel: &Cancel,
+    unreadable: impl Fn(io::Error) -> Error,
+) -> Result<()> {
+    let (mut chunk, mut next) = (Chunk::default(), Chunk::default());
+    let mut more = next.fill(lines, size).map_err(&unreadable)?;
+    let pool = if more { start_threads() } else { None };
+    loop {
+        cancel.check()?;
+        mem::swap(&mut chunk, &mut next);
+        let mut read = Ok(false);
+        let read_on = || {
+            if more {
+                read = next.fill(lines, size);
+            }
+        };
+        for part in chunk.parts(fold, pool.as_ref(), read_on) {
+            fold.add_part(part)?;
+        }
+        if !more {
+            return Ok(());
+        }
+        more = read.map_err(&unreadable)?;
+    }
+}
+
+/// Lines in a row.
+#[derive(Default)]
+struct Chunk {
+    text: Vec<u8>,
+    lines: Vec<LineIn>,
+}
+
+/// A line of a chunk: its [`Line`], with the place of its text.
+struct LineIn {
+    number: u64,
+    offset: u64,
+    ended: bool,
+    text: Option<Range<usize>>,
+}
+
+impl Chunk {
+    /// Replaces what is there by the next lines. Whether there may be more behind them.
+    fn fill<R: Read>(&mut self, lines: &mut Lines<R>, size: usize) -> io::Result<bool> {
+        self.text.clear();
+        // The memory of a very long line is given back.
+        self.text.shrink_to(2 * size);
+        self.lines.clear();
+        // Lines with next to nothing in them take more memory in `lines` than in `text`.
+        while self.text.len() + size_of_val(&self.lines[..]) < size {
+            let Some(line) = lines.next()? else {
+                return Ok(false);
+            };
+            let start = self.text.len();
+            let text = line.text.map(|text| {
+                self.text.extend_from_slice(text);
+                start..self.text.len()
+            });
+            self.lines.push(LineIn {
+                number: line.number,
+                offset: line.offset,
+                ended: line.ended,
+                text,
+            });
+        }
+        Ok(true)
+    }
+
+    /// What the lines hold. This thread does `meanwhile` if others look at the lines, else before.
+    fn parts<F: LineFold>(
+        &self,
+        fold: &F,
+        pool: Option<&ThreadPool>,
+        meanwhile: impl FnOnce(),
+    ) -> Vec<F::Part> {
+        let part = |lines: &[LineIn]| {
+            let mut part = F::Part::default();
+            for line in lines {
+                let line = Line {
+                    number: line.number,
+                    offset: line.offset,
+                    ended: line.ended,
+                    text: line.text.clone().map(|text| &self.text[text]),
+                };
+                fold.add_line(&mut part, line);
+            }
+            part
+        };
+        match pool {
+            #[cfg(feature = "parallel")]
+            Some(pool) => {
+                let mut parts = Vec::new();
+                pool.in_place_scope(|scope| {
+                    scope.spawn(|_| parts = self.lines.par_chunks(TASK).map(part).collect());
+                    meanwhile();
+                });
+                parts
+            }
+            _ => {
+                meanwhile();
+                vec![part(&self.lines)]
+            }
+        }
+    }
+}
+
+/// Threads for one pass: one a core, or as `RAYON_NUM_THREADS` says. They end with the pass, as a
+/// run that takes a night has no more work for them.
+#[cfg(feature = "parallel")]
+fn start_threads() -> Option<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .thread_name(|number| format!("tollgate-core-{number}"))
+        .build()
+        .inspect_err(|error| log::warn!("no threads to read the file on all cores: {error}"))
+        .ok()
+}
+
+#[cfg(not(feature = "parallel"))]
+fn start_threads() -> Option<ThreadPool> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// A line's number, offset and end, and its text unless that is too long.
+    type Seen = (u64, u64, bool, Option<Vec<u8>>);
+
+    fn seen(line: &Line<'_>) -> Seen {
+        let text = line.text.map(<[u8]>::to_vec);
+        (line.number, line.offset, line.ended, text)
+    }
+
+    #[derive(Default)]
+    struct Collect(Vec<Seen>);
+
+    impl LineFold for Collect {
+        type Part = Vec<Seen>;
+
+        fn add_line(&self, part: &mut Vec<Seen>, line: Line<'_>) {
+            part.push(seen(&line));
+        }
+
+        fn add_part(&mut self, part: Vec<Seen>) -> Result<()> {
+            self.0.extend(part);
+            Ok(())
+        }
+    }
+
+    fn told(error: io::Error) -> Error {
+        Error::new(ErrorKind::Io, error.to_string())
+    }
+
+    #[test]
+    fn parts_come_in_the_order_of_the_file_with_every_line_once() {
+        let mut input = String::new();
+        for n in 0..60_000_u32 {
+            match n % 97 {
+                13 => input.push_str(&"too long ".repeat(20)),
+                14 => input.push_str("\n\r"),
+                _ => input.push_str(&["line number ", &n.to_string(), " of many"].concat()),
+            }
+            input.push('\n');
+        }
+        input.push_str("not ended");
+        let open = || Lines::with_cap(input.as_bytes(), 100).unwrap();
+        let (mut lines, mut expected) = (open(), Vec::new());
+        while let Some(line) = lines.next().unwrap() {
+            expected.push(seen(&line));
+        }
+        // In one chunk, in several, and each line by itself.
+        for size in [1 << 30, CHUNK, 1] {
+            let mut all = Collect::default();
+            in_chunks(size, &mut open(), &mut all, &Cancel::new(), told).unwrap();
+            assert!(all.0 == expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_read_that_fails_is_told_after_the_lines_before_it() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let mut lines = Lines::open((&b"{1}\n{2}\n"[..]).chain(Broken)).unwrap();
+        let mut all = Collect::default();
+        let error = in_chunks(1, &mut lines, &mut all, &Cancel::new(), told).unwrap_err();
+        assert!(error.to_string().contains("broken"), "{error}");
+        assert_eq!(all.0.len(), 2);
+    }
+
+    #[test]
+    fn a_cancel_is_heard_between_chunks() {
+        struct CancelAt(u64, Cancel);
+        impl LineFold for CancelAt {
+            type Part = u64;
+
+            fn add_line(&self, part: &mut u64, _: Line<'_>) {
+                *part += 1;
+            }
+
+            fn add_part(&mut self, part: u64) -> Result<()> {
+                self.0 += part;
+                if self.0 == 2 {
+                    self.1.cancel();
+                }
+                Ok(())
+            }
+        }
+        let cancel = Cancel::new();
+        let mut lines = Lines::open(&b"1\n2\n3\n4\n"[..]).unwrap();
+        let mut count = CancelAt(0, cancel.clone());
+        let error = in_chunks(1, &mut lines, &mut count, &cancel, told).unwrap_err();
+        assert_eq!((error.kind(), count.0), (ErrorKind::Cancelled, 2));
+    }
+}
