@@ -34,7 +34,6 @@ const KNOWN_CIRCLES: [&[&str]; 5] = [
         "jsonl/journal/rewrite.rs",
         "jsonl/journal/target.rs",
     ],
-    &["jsonl/line.rs", "jsonl/problem.rs"],
     &[
         "limit/builder.rs",
         "limit/limiter.rs",

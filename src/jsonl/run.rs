@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
+use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
-use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
