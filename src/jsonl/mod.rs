@@ -9,14 +9,13 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod check;
-mod cores;
 pub(crate) mod files;
 mod flaw;
 mod format;
 mod hash;
 mod ids;
+pub(crate) mod io;
 mod journal;
-
 mod parallel;
 mod readback;
 mod reader;
@@ -25,8 +24,7 @@ mod rows;
 mod run;
 mod scan;
 pub(crate) mod sidecars;
-mod summary;
-mod sweep;
+pub(crate) mod summary;
 mod tally;
 mod writer;
 

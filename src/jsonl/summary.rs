@@ -188,6 +188,6 @@ fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 
-fn rounded(number: f64) -> f64 {
+pub(crate) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
