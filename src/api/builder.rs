@@ -1,6 +1,5 @@
 //! The settings of a client, and their checks.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 use crate::limit::{Limiter, LimiterBuilder, Rate};
 use crate::pool::Pool;
 use crate::retry::Retry;
@@ -250,7 +249,8 @@ impl ClientBuilder {
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with what to do about it, for a missing or unusable key; a base URL
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with what to do about it, for a missing or
+    /// unusable key; a base URL
     /// that is missing, has no scheme, holds a user name or points to another machine over plain
     /// `http`; `https` without a TLS feature; unusable limits or retries; an unusable header or CA
     /// file; two settings of which one would be without effect, such as a
@@ -363,14 +363,10 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-#[cold]
-fn config(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn a_key_is_in_no_debug() {

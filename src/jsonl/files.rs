@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::sidecars::{
     LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, companion, folder, settled, settled_new,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, config};
 
 /// A file, or the standard stream that `-` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,10 +333,6 @@ fn redirected(_stream: Stream) -> Option<FileId> {
 
 fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
     config(format!("cannot use {role} {path:?}: {error}")).with_source(error)
-}
-
-fn config(message: String) -> Error {
-    Error::new(ErrorKind::Config, message)
 }
 
 #[cfg(test)]

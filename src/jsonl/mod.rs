@@ -7,7 +7,6 @@
 //! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
 //! own sake, with all there is to say.
 
-mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod cores;
@@ -27,8 +26,9 @@ mod rows;
 mod run;
 mod scan;
 pub(crate) mod sidecars;
-mod summary;
+pub(crate) mod summary;
 mod sweep;
+mod tally;
 mod writer;
 
 pub use journal::Fsync;

@@ -15,7 +15,7 @@ use std::process;
 use super::super::files::{Location, RunFiles};
 use super::super::sidecars::{LOCK_SUFFIX, companion};
 use super::identity::{is_still, same_file};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// How often a lock is tried that is gone by the time it is held.
 const TRIES: u32 = 100;
@@ -33,7 +33,7 @@ impl Locks {
     /// Takes the lock of each regular file that a run with so many rows in flight writes to.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if another run holds one, or what is there is no lock, naming both.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another run holds one, or what is there is no lock, naming both.
     pub(crate) fn take(places: &RunFiles, in_flight: usize) -> Result<Self> {
         let take = |place: &Location, role, setting| match place {
             Location::File(path) if may_be_locked(path) => {
@@ -261,14 +261,10 @@ fn read_left(file: &mut File) -> io::Result<Option<DeadRun>> {
     Ok(Some(DeadRun { text, in_flight }))
 }
 
-#[cold]
-fn config(message: String) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use tempfile::TempDir;
 
     fn places(folder: &TempDir) -> RunFiles {
