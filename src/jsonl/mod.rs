@@ -9,14 +9,13 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod check;
-mod cores;
 pub(crate) mod files;
 mod flaw;
 mod hash;
 mod ids;
+pub(crate) mod io;
 mod journal;
 mod line;
-
 mod parallel;
 mod problem;
 mod readback;
@@ -27,7 +26,6 @@ mod run;
 mod scan;
 pub(crate) mod sidecars;
 pub(crate) mod summary;
-mod sweep;
 mod tally;
 mod writer;
 

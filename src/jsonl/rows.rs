@@ -10,7 +10,8 @@ use std::vec;
 
 use super::files::Location;
 use super::hash::LineHash;
-use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
+use super::ids::IdTable;
+use super::journal::{ResumeIndex, RowStatus};
 use super::line::{Dialect, Format, RequestLine};
 use super::problem::{BadLine, Problem};
 use super::reader::Lines;
@@ -112,7 +113,7 @@ pub(super) struct Rows {
     /// Lines that need not be read, as somebody has.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
-    order: Option<Vec<IdEntry<u64>>>,
+    order: Option<Vec<(LineHash, u64)>>,
     tally: Arc<Tally>,
 }
 
@@ -181,7 +182,7 @@ impl Rows {
                 return Ok(Some(row.refused("stands in an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
-                order.push(IdEntry::new(id, row.number));
+                order.push((id, row.number));
             }
             let is_stream = self.seen.is_some();
             match with.index.status(id, row.hash) {

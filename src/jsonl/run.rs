@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
+use super::journal::{
+    Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy, recover,
+};
 use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
@@ -327,7 +329,7 @@ impl FileRun<'_> {
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
+        let Recovered { index, state } = recover(&places, options, &outside)?;
         let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
