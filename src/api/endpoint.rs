@@ -69,7 +69,7 @@ impl Endpoint {
         }
         Cost::tokens(
             request.tokens.unwrap_or_else(|| {
-                cost::estimate(&request.body, self.typical_output(&request.path))
+                cost::estimate(request.body(), self.typical_output(&request.path))
             }),
         )
     }
@@ -181,12 +181,12 @@ impl Endpoint {
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()
-            .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
+            .filter(|(name, _)| !(request.body().is_empty() && name == "content-type"))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let call = HttpRequest {
             headers: &headers,
-            body: &request.body,
+            body: request.body(),
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };

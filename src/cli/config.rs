@@ -192,7 +192,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         if is_same(summary, path) {
             return refused(&format!("is {role}"));
         }
-        let is_sidecar = |suffix| is_same(summary, &sidecars::companion(path, suffix));
+        let is_sidecar = |suffix| is_same(summary, &sidecars::sidecar(path, suffix));
         if [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
             .into_iter()
             .any(is_sidecar)

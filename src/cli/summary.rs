@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::format::{aligned, count, counted, rate, time};
 use super::stdout::is_broken_pipe;
 use crate::jsonl::files::{Location, RunFiles};
+use crate::jsonl::io::AtomicFile;
 use crate::{Error, ErrorKind, FileProgress, Result, Summary};
 
 /// A label and what it is about, for each line of the report.
@@ -312,22 +313,9 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let fresh: PathBuf = path.with_file_name(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&fresh)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        let _nothing_there = fs::remove_file(&fresh);
-    }
-    written
+    let mut fresh = AtomicFile::create(path)?;
+    fresh.write_all(bytes)?;
+    fresh.commit()
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
-use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::journal::{
+    Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy, recover,
+};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
@@ -17,7 +19,7 @@ use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
@@ -43,6 +45,8 @@ struct Choices {
     fsync: Fsync,
     repair: bool,
     limits: SpendLimits,
+    /// A setting that cannot be kept, told by `run`.
+    refused: Option<Error>,
 }
 
 impl Default for Choices {
@@ -59,6 +63,7 @@ impl Default for Choices {
             fsync: Fsync::default(),
             repair: false,
             limits: SpendLimits::default(),
+            refused: None,
         }
     }
 }
@@ -219,7 +224,8 @@ impl FileRun<'_> {
         self
     }
 
-    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so many US
+    /// dollars: a number, or an [`Usd`]. What is no amount is an error of [`run`](FileRun::run).
     /// Default: no bound.
     ///
     /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
@@ -235,14 +241,23 @@ impl FileRun<'_> {
     /// let summary = client
     ///     .jsonl("in.jsonl", "out.jsonl")
     ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
-    ///     .max_cost("2.50".parse()?)
+    ///     .max_cost(2.50)
     ///     .run()?;
     /// println!("{} USD", summary.progress.cost.unwrap_or_default());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max_cost(mut self, most: Usd) -> Self {
-        self.choices.limits.max_cost = Some(most);
+    pub fn max_cost<D>(mut self, dollars: D) -> Self
+    where
+        D: TryInto<Usd>,
+        Error: From<D::Error>,
+    {
+        match dollars.try_into() {
+            Ok(most) => self.choices.limits.max_cost = Some(most),
+            Err(error) => {
+                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]))
+            }
+        }
         self
     }
 
@@ -288,6 +303,9 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
+        if let Some(error) = &self.choices.refused {
+            return Err(error.clone());
+        }
         self.choices.limits.check()?;
         let places = self.places()?;
         // Answered rows may wait for their turn, so a kill loses those, too.
@@ -311,7 +329,7 @@ impl FileRun<'_> {
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
+        let Recovered { index, state } = recover(&places, options, &outside)?;
         let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::journal::IdTable;
+use super::ids::IdTable;
 use super::scan::InputScan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::{Price, Usage, Usd};
