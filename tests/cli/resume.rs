@@ -23,7 +23,7 @@ fn what_was_found_is_said_in_a_line() {
     let folder = begun(&server);
     let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
     tool.run().code(0).says(&[
-        "carrying on: 2 done, 3 to do; cut off a torn record of 13 bytes\n",
+        "carrying on: 2 done, 3 to do; removed an incomplete last record of 13 bytes\n",
         "3 of 5 requests",
     ]);
     assert_eq!(server.count(), 5);
