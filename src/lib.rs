@@ -205,9 +205,9 @@ mod sync;
 pub use http;
 
 pub use api::{
-    ApiKey, Chat, Client, ClientBuilder, HttpConfig, HttpRequest, HttpResponse, HttpTransport,
-    MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport, TransportError,
-    TransportErrorKind, TransportStage, Usage, Usd,
+    ApiKey, Body, Chat, Client, ClientBuilder, HttpConfig, HttpRequest, HttpResponse,
+    HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport,
+    TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};

@@ -20,7 +20,7 @@
 //! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
 //!    gate.
 //! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
-//!    `limit/allowance.rs` decides over requests, tokens, places and the pause together, and
+//!    `limit/state.rs` decides over requests, tokens, places and the pause together, and
 //!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
 //!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
 //!    down on a `Parker` (`clock.rs`).
@@ -102,7 +102,7 @@
 //! | status or error code | `api/classify/table.rs`, `api/problem.rs` | a row in the tests of the table, and in [retries](super::retries) |
 //! | header that announces a limit | `api/hints.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
-//! | dimension to limit | `limit/allowance.rs` | a bucket beside the others |
+//! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a source and a sink; the loop stays as it is |
 //! | line format | `jsonl/line.rs`, `jsonl/record.rs` | to be told from the others line by line |

@@ -103,9 +103,8 @@ impl Client {
     /// # Errors
     /// The last attempt's failure, or why there was none.
     pub fn send(&self, request: impl Into<Request>) -> Result<Reply> {
-        let request = request.into();
         // A run of one item has no second thread: the first worker of a slice is its caller.
-        self.send_all(std::slice::from_ref(&request))
+        self.send_all([request])
             .pop()
             .unwrap_or_else(|| Err(no_outcome()))
     }
@@ -128,11 +127,32 @@ impl Client {
 
     /// Sends all requests; the replies are in their order.
     ///
+    /// Takes whatever becomes a [`Request`]: requests and [`Chat`]s, owned or borrowed, in a slice,
+    /// a `Vec` or any other iterator.
+    ///
     /// Never fails as a whole: a run that is stopped has an error of kind
     /// [`Cancelled`](crate::ErrorKind::Cancelled) for every request that was not done.
-    pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
+    ///
+    /// ```
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"text":"yes"}]}"#.to_vec(), ..Default::default() }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::Request;
+    ///
+    /// let ask = |n| Request::chat("a-model", format!("Is {n} a prime?")).max_tokens(5);
+    /// let chats: Vec<_> = (1..=3).map(ask).collect();
+    /// for reply in client.send_all(&chats) {
+    ///     assert_eq!(reply?.text().as_deref(), Some("yes"));
+    /// }
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn send_all<R>(&self, requests: impl IntoIterator<Item = R>) -> Vec<Result<Reply>>
+    where
+        R: Into<Request>,
+    {
+        let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
         self.collect(
-            requests,
+            &requests,
             |endpoint, request| endpoint.reserve(request),
             |request| Cow::Borrowed(*request),
         )
@@ -240,8 +260,7 @@ impl Chat<&Client> {
     /// # Errors
     /// The last attempt's failure, or why there was none.
     pub fn send(self) -> Result<Reply> {
-        let client = self.client;
-        client.send(self.into_request())
+        self.client.send(self.to_request())
     }
 }
 

@@ -1,8 +1,6 @@
 //! What an answer says and why it ends there, under every provider's names for it.
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess};
-
-use super::walk::{self, Sink};
+use super::json::{self, JsonVisitor, Take};
 
 /// The text of an answer, and why the model stopped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,158 +16,120 @@ impl Content {
     /// Of a body that answers to several of the names, the first choice's message goes first, then
     /// the first choice's text, a message's content, and the output of a response.
     pub(super) fn read(body: &[u8]) -> Self {
-        let mut named = Named::default();
-        let read = std::str::from_utf8(body).map(|json| walk::read(json, &mut named));
+        let mut texts = Texts::default();
+        let read = std::str::from_utf8(body).map(|json| json::visit(json, &mut texts, Place::Top));
         if !matches!(read, Ok(Ok(()))) {
             return Self::default();
         }
-        let Named {
-            choice,
-            content,
-            output,
-            stop_reason,
-        } = named;
+        let [message, choice, content, output, finish, stop] = texts.0;
         Self {
-            text: choice.message.or(choice.text).or(content).or(output),
-            finish_reason: choice.finish_reason.or(stop_reason),
+            text: message.or(choice).or(content).or(output),
+            finish_reason: finish.or(stop),
         }
     }
 }
 
-/// An answer's members, by their names; of two under one name, the last.
+/// Texts of an answer, by where they are found; of two members with one name, the last counts.
 #[derive(Default)]
-struct Named {
-    choice: Choice,
-    content: Option<String>,
-    output: Option<String>,
-    stop_reason: Option<String>,
+struct Texts([Option<String>; 6]);
+
+/// An index into [`Texts`].
+type Slot = usize;
+const MESSAGE: Slot = 0;
+const CHOICE: Slot = 1;
+const CONTENT: Slot = 2;
+const OUTPUT: Slot = 3;
+const FINISH_REASON: Slot = 4;
+const STOP_REASON: Slot = 5;
+
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    Choices,
+    /// The first choice, of a chat or of a plain completion.
+    Choice,
+    /// The items of a response.
+    Output,
+    /// A string, or blocks of which some have a text: those of a tool's call or of reasoning have
+    /// none.
+    Text(Slot),
+    /// An object whose member `holder` is a text, behind what the slot holds already.
+    Object {
+        slot: Slot,
+        holder: &'static str,
+        before: Option<usize>,
+    },
 }
 
-impl Sink for Named {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "choices" => self.choice = taken(map, Choices::default())?.first,
-            "content" => self.content = taken(map, Text::default())?.0,
-            "output" => self.output = taken(map, Each::new("content"))?.text.0,
-            "stop_reason" => self.stop_reason = taken(map, Text::default())?.0,
-            _ => walk::skip(map)?,
+impl Texts {
+    /// A text is read into `slot`, behind its first `before` bytes.
+    fn text_behind(&mut self, slot: Slot, before: Option<usize>) -> Take<Place> {
+        match (&mut self.0[slot], before) {
+            (Some(text), Some(before)) => text.truncate(before),
+            (text, _) => *text = None,
         }
-        Ok(())
+        Take::Inside(Place::Text(slot))
     }
-}
 
-/// What `sink` makes of a member's value.
-fn taken<'de, S: Sink, A: MapAccess<'de>>(map: &mut A, mut sink: S) -> Result<S, A::Error> {
-    walk::into(map, &mut sink)?;
-    Ok(sink)
-}
-
-/// The first of an array; there are more where several answers were asked for.
-#[derive(Default)]
-struct Choices {
-    first: Choice,
-    is_past: bool,
-}
-
-impl Sink for Choices {
-    fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        if std::mem::replace(&mut self.is_past, true) {
-            return Ok(seq.next_element::<IgnoredAny>()?.is_some());
-        }
-        walk::next(seq, &mut self.first)
-    }
-}
-
-/// One choice, of a chat or of a plain completion.
-#[derive(Default)]
-struct Choice {
-    message: Option<String>,
-    text: Option<String>,
-    finish_reason: Option<String>,
-}
-
-impl Sink for Choice {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "message" => self.message = taken(map, Member::new("content"))?.text,
-            "text" => self.text = taken(map, Text::default())?.0,
-            "finish_reason" => self.finish_reason = taken(map, Text::default())?.0,
-            _ => walk::skip(map)?,
-        }
-        Ok(())
-    }
-}
-
-/// An object's member of this name, as text.
-struct Member {
-    name: &'static str,
-    text: Option<String>,
-}
-
-impl Member {
-    fn new(name: &'static str) -> Self {
-        Self { name, text: None }
-    }
-}
-
-impl Sink for Member {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        if name != self.name {
-            return walk::skip(map);
-        }
-        self.text = taken(map, Text::default())?.0;
-        Ok(())
-    }
-}
-
-/// The members of this name of an array's objects, one after the other.
-struct Each {
-    name: &'static str,
-    text: Text,
-}
-
-impl Each {
-    fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            text: Text::default(),
+    /// An object that adds its member `holder` to `slot`.
+    fn object(&self, slot: Slot, holder: &'static str) -> Place {
+        Place::Object {
+            slot,
+            holder,
+            before: self.0[slot].as_ref().map(String::len),
         }
     }
 }
 
-impl Sink for Each {
-    fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        self.text.add(seq, self.name)
-    }
-}
+impl JsonVisitor<'_> for Texts {
+    type Place = Place;
 
-/// A string, or blocks of which some have a text: those of a tool's call or of reasoning have none.
-#[derive(Default)]
-struct Text(Option<String>);
-
-impl Text {
-    /// Adds the member `name` of the next object; false if there is none.
-    fn add<'de, A: SeqAccess<'de>>(
-        &mut self,
-        seq: &mut A,
-        name: &'static str,
-    ) -> Result<bool, A::Error> {
-        let mut member = Member::new(name);
-        let is_there = walk::next(seq, &mut member)?;
-        if let Some(text) = member.text {
-            self.text(&text);
+    fn member(&mut self, place: Place, name: &str) -> Take<Place> {
+        match (place, name) {
+            (Place::Top, "choices") => {
+                for slot in [MESSAGE, CHOICE, FINISH_REASON] {
+                    self.0[slot] = None;
+                }
+                Take::Inside(Place::Choices)
+            }
+            (Place::Top, "content") => self.text_behind(CONTENT, None),
+            (Place::Top, "output") => {
+                self.0[OUTPUT] = None;
+                Take::Inside(Place::Output)
+            }
+            (Place::Top, "stop_reason") => self.text_behind(STOP_REASON, None),
+            (Place::Choice, "message") => {
+                self.0[MESSAGE] = None;
+                Take::Inside(self.object(MESSAGE, "content"))
+            }
+            (Place::Choice, "text") => self.text_behind(CHOICE, None),
+            (Place::Choice, "finish_reason") => self.text_behind(FINISH_REASON, None),
+            (
+                Place::Object {
+                    slot,
+                    holder,
+                    before,
+                },
+                _,
+            ) if name == holder => self.text_behind(slot, before),
+            _ => Take::Nothing,
         }
-        Ok(is_there)
-    }
-}
-
-impl Sink for Text {
-    fn text(&mut self, text: &str) {
-        self.0.get_or_insert_default().push_str(text);
     }
 
-    fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        self.add(seq, "text")
+    fn element(&mut self, place: Place, index: usize) -> Option<Place> {
+        match place {
+            // There are more where several answers were asked for.
+            Place::Choices if index == 0 => Some(Place::Choice),
+            Place::Output => Some(self.object(OUTPUT, "content")),
+            Place::Text(slot) => Some(self.object(slot, "text")),
+            _ => None,
+        }
+    }
+
+    fn text(&mut self, place: Place, text: &str) {
+        if let Place::Text(slot) = place {
+            self.0[slot].get_or_insert_default().push_str(text);
+        }
     }
 }
 
@@ -253,6 +213,16 @@ mod tests {
                    "finish_reason":"stop"}]}"#,
                 Some("b"),
                 Some("stop"),
+            ),
+            (
+                r#"{"content":[{"text":"a"},{"text":"no","text":"b"},{"text":"no","text":null}]}"#,
+                Some("ab"),
+                None,
+            ),
+            (
+                r#"{"content":[{"text":"no","text":null}],"output":[{"content":"no","content":"x"}]}"#,
+                Some("x"),
+                None,
             ),
             // An embedding, and answers that are no such thing.
             (r#"{"data":[{"embedding":[0.1,0.2]}]}"#, None, None),

@@ -5,10 +5,9 @@
 //! back. So: a quarter of the text's bytes, a flat sum for what is not text, and the output the
 //! request allows itself, or what earlier ones have turned out to need.
 
-use serde::de::{MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
-use super::walk::{self, Count, Sink};
+use super::json::{self, JsonVisitor, Take, count};
 
 /// Bytes of text a token stands for; English is a little above, most other text below.
 const BYTES_PER_TOKEN: usize = 4;
@@ -34,17 +33,17 @@ pub(crate) struct Size {
 impl Size {
     /// Reads it off a body. One in no known format is taken for text.
     pub(crate) fn of(body: &[u8]) -> Self {
-        let mut request = Request::default();
-        let is_read =
-            std::str::from_utf8(body).is_ok_and(|text| walk::read(text, &mut request).is_ok());
+        let mut read = Body::default();
+        let is_read = std::str::from_utf8(body)
+            .is_ok_and(|text| json::visit(text, &mut read, Place::Top).is_ok());
         Self {
-            prompt: if is_read && request.prompt > 0 {
-                request.prompt
+            prompt: if is_read && read.prompt > 0 {
+                read.prompt
             } else {
                 text_tokens(body.len())
             },
-            max_output: request.max_output,
-            replies: request.n.max(request.best_of).unwrap_or(1).max(1),
+            max_output: read.max_output,
+            replies: read.n.max(read.best_of).unwrap_or(1).max(1),
         }
     }
 
@@ -82,94 +81,92 @@ fn text_tokens(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }
 
-/// The top level of a request body.
+/// A request body, as far as it says how large it is.
 #[derive(Default)]
-struct Request {
+struct Body {
     prompt: u64,
     n: Option<u64>,
     best_of: Option<u64>,
     max_output: Option<u64>,
 }
 
-impl Sink for Request {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "messages" => {
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    /// A prompt or a part of one: a text, a list, a message, or the number of a token.
+    Prompt,
+    /// JSON that a model gets about as it is: a schema, or a tool's arguments, free in form.
+    Json,
+    N,
+    BestOf,
+    MaxOutput,
+}
+
+impl JsonVisitor<'_> for Body {
+    type Place = Place;
+
+    fn member(&mut self, place: Place, name: &str) -> Take<Place> {
+        match (place, name) {
+            (Place::Top, "messages") => {
                 self.prompt += PER_REPLY;
-                self.read_content(map)?;
+                Take::Inside(Place::Prompt)
             }
-            "input" | "prompt" | "suffix" | "system" | "instructions" => self.read_content(map)?,
-            // Schemas are sent to the model in a form close to their JSON.
-            "tools" | "functions" | "response_format" | "text" => self.prompt += raw_tokens(map)?,
-            "n" => self.n = Count::of(map)?,
-            "best_of" => self.best_of = Count::of(map)?,
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                self.max_output = self.max_output.max(Count::of(map)?);
+            (Place::Top, "input" | "prompt" | "suffix" | "system" | "instructions")
+            | (
+                Place::Prompt,
+                "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content"
+                | "summary" | "tool_calls" | "function" | "function_call" | "arguments" | "output",
+            ) => Take::Inside(Place::Prompt),
+            (Place::Top, "tools" | "functions" | "response_format" | "text")
+            | (Place::Prompt, "input") => Take::Raw(Place::Json),
+            (Place::Top, "n") => Take::Raw(Place::N),
+            (Place::Top, "best_of") => Take::Raw(Place::BestOf),
+            (Place::Top, "max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
+                Take::Raw(Place::MaxOutput)
             }
-            _ => walk::skip(map)?,
-        }
-        Ok(())
-    }
-}
-
-impl Request {
-    fn read_content<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        let mut content = Content(0);
-        walk::into(map, &mut content)?;
-        self.prompt += content.0;
-        Ok(())
-    }
-}
-
-/// The tokens of a prompt: a text, a list of them, messages with their parts, or token numbers.
-struct Content(u64);
-
-impl Sink for Content {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
             // What makes an object a message, among parts of messages.
-            "role" => {
-                self.0 += PER_MESSAGE;
-                walk::skip(map)
-            }
-            "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content"
-            | "summary" | "tool_calls" | "function" | "function_call" | "arguments" | "output" => {
-                walk::into(map, self)
-            }
-            // A tool's arguments, free in form.
-            "input" => {
-                self.0 += raw_tokens(map)?;
-                Ok(())
-            }
-            "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data" => {
-                self.0 += PER_ATTACHMENT;
-                walk::skip(map)
-            }
-            "source" => {
-                self.0 += PER_ANTHROPIC_SOURCE;
-                walk::skip(map)
-            }
-            _ => walk::skip(map),
+            (Place::Prompt, "role") => self.flat(PER_MESSAGE),
+            (
+                Place::Prompt,
+                "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data",
+            ) => self.flat(PER_ATTACHMENT),
+            (Place::Prompt, "source") => self.flat(PER_ANTHROPIC_SOURCE),
+            _ => Take::Nothing,
         }
     }
 
-    fn element<'de, A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<bool, A::Error> {
-        walk::next(seq, self)
+    fn element(&mut self, place: Place, _: usize) -> Option<Place> {
+        matches!(place, Place::Prompt).then_some(place)
     }
 
-    fn text(&mut self, text: &str) {
-        self.0 += text_tokens(text.len());
+    fn text(&mut self, place: Place, text: &str) {
+        if let Place::Prompt = place {
+            self.prompt += text_tokens(text.len());
+        }
     }
 
     /// A prompt may come as the numbers of its tokens.
-    fn number(&mut self, _: f64) {
-        self.0 += 1;
+    fn number(&mut self, place: Place) {
+        if let Place::Prompt = place {
+            self.prompt += 1;
+        }
+    }
+
+    fn raw(&mut self, place: Place, json: &RawValue) {
+        match place {
+            Place::N => self.n = count(json),
+            Place::BestOf => self.best_of = count(json),
+            Place::MaxOutput => self.max_output = self.max_output.max(count(json)),
+            _ => self.prompt += text_tokens(json.get().len()),
+        }
     }
 }
 
-fn raw_tokens<'de, A: MapAccess<'de>>(map: &mut A) -> Result<u64, A::Error> {
-    let raw: &RawValue = map.next_value()?;
-    Ok(text_tokens(raw.get().len()))
+impl Body {
+    fn flat(&mut self, tokens: u64) -> Take<Place> {
+        self.prompt += tokens;
+        Take::Nothing
+    }
 }
 
 /// The mean output of the last answers, for requests that set no limit of their own.

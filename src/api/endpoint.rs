@@ -54,7 +54,7 @@ impl AttemptError {
     pub(super) fn unsendable(error: Error, attempt: &Attempt<'_>) -> Self {
         attempt.reach.set(Reach::NotSent);
         Self {
-            error: error.with_attempts(attempt.number - 1),
+            error: error.with_facts(|facts| facts.attempts = attempt.number - 1),
             verdict: Verdict::Fail,
             usage: None,
         }
@@ -69,7 +69,7 @@ impl Endpoint {
         }
         Cost::tokens(
             request.tokens.unwrap_or_else(|| {
-                cost::estimate(&request.body, self.typical_output(&request.path))
+                cost::estimate(request.body(), self.typical_output(&request.path))
             }),
         )
     }
@@ -181,12 +181,12 @@ impl Endpoint {
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()
-            .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
+            .filter(|(name, _)| !(request.body().is_empty() && name == "content-type"))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let call = HttpRequest {
             headers: &headers,
-            body: &request.body,
+            body: request.body(),
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };
@@ -215,17 +215,18 @@ impl Endpoint {
         } else if let Some(usage) = usage {
             attempt.used.set(Some(usage.total_tokens));
         }
-        let mut error = Error::new(failure.kind, failure.message)
-            .with_code(failure.code)
-            .with_attempts(attempt.number - u32::from(nothing_sent))
-            .with_retry_after(failure.retry_after)
-            .with_possibly_billed(failure.possibly_billed);
-        if let Some(answer) = answer {
-            error = error
-                .with_status(answer.status)
-                .with_request_id(request_id(|name| text(&answer.headers, name)).map(str::to_owned))
-                .with_body(self.kept(&answer.body));
-        }
+        let error = Error::new(failure.kind, failure.message).with_facts(|facts| {
+            facts.code = failure.code;
+            facts.attempts = attempt.number - u32::from(nothing_sent);
+            facts.retry_after = failure.retry_after;
+            facts.possibly_billed = failure.possibly_billed;
+            if let Some(answer) = answer {
+                facts.status = Some(answer.status);
+                facts.request_id =
+                    request_id(|name| text(&answer.headers, name)).map(str::to_owned);
+                facts.body = Some(self.kept(&answer.body));
+            }
+        });
         AttemptError {
             error,
             verdict: failure.verdict,

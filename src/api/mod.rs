@@ -11,10 +11,12 @@ pub(crate) mod classify;
 mod client;
 mod content;
 mod cost;
+mod embed;
 mod endpoint;
 pub(crate) mod headers;
 mod hints;
 mod job;
+pub(crate) mod json;
 mod key;
 mod money;
 pub(crate) mod path;
@@ -25,7 +27,6 @@ mod request;
 mod times;
 pub(crate) mod transport;
 mod usage;
-mod walk;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
@@ -33,7 +34,7 @@ pub use key::ApiKey;
 pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;
-pub use request::{Chat, Request};
+pub use request::{Body, Chat, Request};
 pub use transport::{
     HttpConfig, HttpRequest, HttpResponse, HttpTransport, MemoryTransport, ProxyPolicy, Transport,
     TransportError, TransportErrorKind, TransportStage,

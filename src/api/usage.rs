@@ -4,12 +4,10 @@
 //! and notes what `classify` needs, without copying or building anything. The body itself goes on
 //! as the bytes it came in.
 
-use std::fmt;
-
-use serde::de::{Deserialize as _, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::walk::{self, Count, Name, Sink};
+use super::json::{count, fields};
 
 /// The model tokens one answer, or many, were counted as, in the provider's own count.
 ///
@@ -51,54 +49,25 @@ pub(crate) struct Inspected<'b> {
 pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, serde_json::Error> {
     // Skipping a string does not check its encoding, and a results file must be UTF-8.
     let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
     let opening = text.bytes().find(|byte| !byte.is_ascii_whitespace());
-    let inspected = if opening == Some(b'{') {
-        deserializer.deserialize_map(TopLevel)?
-    } else {
-        IgnoredAny::deserialize(&mut deserializer)?;
-        Inspected {
+    if opening != Some(b'{') {
+        serde_json::from_str::<IgnoredAny>(text)?;
+        return Ok(Inspected {
             is_composite: opening == Some(b'['),
             ..Inspected::default()
-        }
-    };
-    deserializer.end()?;
-    Ok(inspected)
-}
-
-struct TopLevel;
-
-impl<'b> Visitor<'b> for TopLevel {
-    type Value = Inspected<'b>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+        });
     }
-
-    fn visit_map<A: MapAccess<'b>>(self, mut map: A) -> Result<Inspected<'b>, A::Error> {
-        let mut inspected = Inspected {
-            is_composite: true,
-            ..Inspected::default()
-        };
-        while let Some(Name(name)) = map.next_key()? {
-            // Taken raw they are skipped like the rest: no depth and no odd number inside them can
-            // fail a body that is JSON.
-            match &*name {
-                "usage" => inspected.usage = Usage::read(map.next_value::<&RawValue>()?.get()),
-                "error" => {
-                    let error: &RawValue = map.next_value()?;
-                    inspected.error = says_something(error.get()).then_some(error.get());
-                }
-                "choices" => {
-                    let choices: &RawValue = map.next_value()?;
-                    inspected.has_choices =
-                        choices.get().starts_with('[') && says_something(choices.get());
-                }
-                _ => walk::skip(&mut map)?,
-            }
-        }
-        Ok(inspected)
-    }
+    // Cut out as text they are skipped like the rest: no depth and no odd number inside them can
+    // fail a body that is JSON.
+    let [usage, error, choices] = fields(text, &["usage", "error", "choices"])?
+        .values
+        .map(|value| value.map(RawValue::get));
+    Ok(Inspected {
+        usage: usage.and_then(Usage::read),
+        error: error.filter(|error| says_something(error)),
+        has_choices: choices.is_some_and(|json| json.starts_with('[') && says_something(json)),
+        is_composite: true,
+    })
 }
 
 /// Whether a JSON value is more than a way of writing "none".
@@ -111,71 +80,64 @@ fn says_something(json: &str) -> bool {
 }
 
 impl Usage {
-    /// Reads a `usage` object; what is not one, or holds no plausible count, is none.
+    /// Reads a `usage` object under all the names in use; what is not one, or holds no plausible
+    /// count, is none.
     fn read(json: &str) -> Option<Self> {
-        let mut fields = Fields::default();
-        walk::read(json, &mut fields).ok()?;
-        fields.settle()
-    }
-}
-
-/// The members of a `usage` object under all the names in use.
-#[derive(Default)]
-struct Fields {
-    prompt: Option<u64>,
-    completion: Option<u64>,
-    input: Option<u64>,
-    output: Option<u64>,
-    total: Option<u64>,
-    cached: Option<u64>,
-    reasoning: Option<u64>,
-    cache_read: Option<u64>,
-    cache_creation: Option<u64>,
-}
-
-impl Sink for Fields {
-    fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        let field = match name {
-            "prompt_tokens" => &mut self.prompt,
-            "completion_tokens" => &mut self.completion,
-            "input_tokens" => &mut self.input,
-            "output_tokens" => &mut self.output,
-            "total_tokens" => &mut self.total,
-            "cached_tokens" => &mut self.cached,
-            "reasoning_tokens" => &mut self.reasoning,
-            "cache_read_input_tokens" => &mut self.cache_read,
-            "cache_creation_input_tokens" => &mut self.cache_creation,
-            "prompt_tokens_details"
-            | "completion_tokens_details"
-            | "input_tokens_details"
-            | "output_tokens_details" => return walk::into(map, self),
-            _ => return walk::skip(map),
-        };
-        *field = Count::of(map)?;
-        Ok(())
-    }
-}
-
-impl Fields {
-    fn settle(self) -> Option<Usage> {
+        let found = fields(
+            json,
+            &[
+                "prompt_tokens",
+                "completion_tokens",
+                "input_tokens",
+                "output_tokens",
+                "total_tokens",
+                "cache_read_input_tokens",
+                "cache_creation_input_tokens",
+                "cached_tokens",
+                "reasoning_tokens",
+                "prompt_tokens_details",
+                "completion_tokens_details",
+                "input_tokens_details",
+                "output_tokens_details",
+            ],
+        );
+        let values = found.ok()?.values;
+        let [
+            prompt,
+            completion,
+            input,
+            output,
+            total,
+            cache_read,
+            cache_creation,
+            mut cached,
+            mut reasoning,
+            ..,
+        ] = values.map(|value| count(value?));
+        for details in values[9..].iter().flatten() {
+            if let Ok(found) = fields(details.get(), &["cached_tokens", "reasoning_tokens"]) {
+                let [in_prompt, in_completion] = found.values.map(|value| count(value?));
+                cached = in_prompt.or(cached);
+                reasoning = in_completion.or(reasoning);
+            }
+        }
         // Anthropic counts what its cache wrote and read beside `input_tokens`, OpenAI within
         // `prompt_tokens`; a gateway that sends both names means OpenAI's.
-        let anthropic_prompt = self
-            .input
-            .map(|input| input + self.cache_read.unwrap_or(0) + self.cache_creation.unwrap_or(0));
-        let prompt = self.prompt.or(anthropic_prompt);
-        let completion = self.completion.or(self.output);
-        prompt.or(completion).or(self.total)?;
+        let anthropic_prompt =
+            input.map(|input| input + cache_read.unwrap_or(0) + cache_creation.unwrap_or(0));
+        let prompt = prompt.or(anthropic_prompt);
+        let completion = completion.or(output);
+        prompt.or(completion).or(total)?;
         // Services that embed or rank give a total alone: there are prompts and no answers.
-        let total = self.total.unwrap_or(0);
-        let prompt_tokens = prompt.unwrap_or(total.saturating_sub(completion.unwrap_or(0)));
-        let completion_tokens = completion.unwrap_or(total.saturating_sub(prompt_tokens));
+        let left = total.unwrap_or(0);
+        let prompt_tokens = prompt.unwrap_or(left.saturating_sub(completion.unwrap_or(0)));
+        let completion_tokens = completion.unwrap_or(left.saturating_sub(prompt_tokens));
         Some(Usage {
             prompt_tokens,
             completion_tokens,
-            total_tokens: self.total.unwrap_or(prompt_tokens + completion_tokens),
-            cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
-            reasoning_tokens: self.reasoning.unwrap_or(0),
+            total_tokens: total.unwrap_or(prompt_tokens + completion_tokens),
+            cached_tokens: cached.or(cache_read).unwrap_or(0),
+            reasoning_tokens: reasoning.unwrap_or(0),
         })
     }
 }

@@ -10,7 +10,6 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::bar::Bar;
-use super::format::in_flags;
 use crate::Error;
 use crate::escape::printable;
 
@@ -69,14 +68,14 @@ impl Console {
     pub(crate) fn warn(&self, text: &str) {
         match self.mode {
             OutputMode::Quiet => {}
-            OutputMode::People => self.print("warning: ", &in_flags(text)),
-            OutputMode::Json => self.json(&json!({ "event": "warning", "text": in_flags(text) })),
+            OutputMode::People => self.print("warning: ", text),
+            OutputMode::Json => self.json(&json!({ "event": "warning", "text": text })),
         }
     }
 
     /// What went wrong, with its causes. Never kept quiet.
     pub(crate) fn error(&self, error: &Error) {
-        let text = in_flags(&with_causes(error));
+        let text = with_causes(error);
         match self.mode {
             OutputMode::Quiet | OutputMode::People => self.print("error: ", &text),
             OutputMode::Json => self.json(&json!({ "event": "error", "text": text })),
@@ -107,9 +106,10 @@ impl Console {
     }
 }
 
-/// The message and what caused it, each once: some messages already end in their cause's.
+/// The message, what caused it, and the flags to change. A cause that the message repeats is left
+/// out.
 pub(crate) fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
+    let mut text = error.message().to_owned();
     let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
@@ -119,13 +119,33 @@ pub(crate) fn with_causes(error: &Error) -> String {
         }
         cause = error.source();
     }
+    let flags: Vec<String> = error.settings().iter().copied().map(flag).collect();
+    if !flags.is_empty() {
+        text = format!("{text} ({})", flags.join(", "));
+    }
     text
+}
+
+/// The flag of a setting of the library.
+fn flag(setting: &str) -> String {
+    match setting {
+        "output" => "-o".to_owned(),
+        _ => format!("--{}", setting.replace('_', "-")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+
+    #[test]
+    fn settings_are_named_by_their_flags() {
+        let error = Error::new(ErrorKind::Config, "name another, or keep the answers")
+            .with_settings(&["output", "force_resume"]);
+        let told = "name another, or keep the answers (-o, --force-resume)";
+        assert_eq!(with_causes(&error), told);
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -21,26 +21,6 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// A message of the library, with the flags of the settings that it names: `overwrite` is
-/// `--overwrite` here.
-pub(crate) fn in_flags(message: &str) -> String {
-    const SETTINGS: [(&str, &str); 8] = [
-        ("`output`", "-o"),
-        ("`errors`", "--errors"),
-        ("`overwrite`", "--overwrite"),
-        ("`force_resume`", "--force-resume"),
-        ("`repair`", "--repair"),
-        ("`price`", "--price"),
-        ("`max_cost`", "--max-cost"),
-        ("`token_budget`", "--token-budget"),
-    ];
-    let mut message = message.to_owned();
-    for (setting, flag) in SETTINGS {
-        message = message.replace(setting, flag);
-    }
-    message
-}
-
 /// A label and a fact a line, the facts below each other.
 pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(label, _)| label.len()).max();
@@ -104,13 +84,6 @@ pub(crate) fn coarse_time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_are_named_by_their_flags() {
-        let told = "name another (`output`), or use `force_resume`; `max_cost` 3";
-        let expected = "name another (-o), or use --force-resume; --max-cost 3";
-        assert_eq!(in_flags(told), expected);
-    }
 
     #[test]
     fn counts_have_commas() {

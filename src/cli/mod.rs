@@ -18,6 +18,7 @@ mod parse;
 mod progress;
 mod rlimit;
 mod run;
+mod server;
 mod signals;
 mod simulate;
 mod speed;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::format;
-use crate::{Error, Price, Rate, Usd};
+use crate::{Error, Fsync, Price, Provider, Rate, Usd};
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -93,6 +93,26 @@ pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
     match count(text)? {
         tokens if tokens > MOST => Err(format!("give at most {}", format::count(MOST))),
         tokens => Ok(Rate::per_minute(tokens)),
+    }
+}
+
+/// When results are flushed to the disk.
+pub(crate) fn fsync(text: &str) -> Result<Fsync, String> {
+    match text {
+        "none" => Ok(Fsync::None),
+        "interval" => Ok(Fsync::default()),
+        "always" => Ok(Fsync::Always),
+        _ => Err("give none, interval or always".to_owned()),
+    }
+}
+
+/// Whose API it is.
+pub(crate) fn provider(text: &str) -> Result<Provider, String> {
+    match text {
+        "openai" => Ok(Provider::OpenAi),
+        "anthropic" => Ok(Provider::Anthropic),
+        "azure" => Ok(Provider::Azure),
+        _ => Err("give openai, anthropic or azure".to_owned()),
     }
 }
 

@@ -11,6 +11,7 @@ use super::console::{Console, OutputMode, with_causes};
 use super::format;
 use super::speed::{RateLimits, Speed};
 use crate::escape::printable;
+use crate::jsonl::summary::rounded;
 use crate::{FileProgress, Outage, ResumeInfo, Usd};
 
 /// Of the reason why a run is held, so much is shown, in characters.
@@ -259,10 +260,6 @@ fn resume(found: &ResumeInfo) -> Value {
         "rejected": found.rejected,
         "possibly_billed": found.possibly_billed,
     })
-}
-
-fn rounded(number: f64) -> f64 {
-    (number * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

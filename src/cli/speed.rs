@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{FileProgress, Rate};
 
-/// How far back the rates mode at least,
+/// How far back the rates look at least,
 const WINDOW: Duration = Duration::from_secs(30);
 /// and over how many rows: one a minute is a rate, too.
 const ROWS: u64 = 5;

@@ -6,9 +6,9 @@
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use super::object::{fields, first_fields};
 use super::record::is_success;
 use crate::api::classify::passing;
+use crate::api::json::{fields, first_fields};
 
 /// What a resume needs to know of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

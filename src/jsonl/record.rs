@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::format::Dialect;
 use super::hash::LineHash;
-use super::line::Dialect;
-use super::object::fields;
 use crate::api::Usd;
+use crate::api::json::fields;
 
 /// The most of a body that is no JSON to keep, in bytes.
 const SNIPPET: usize = 2 << 10;

@@ -6,18 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::budget::{Budget, Terms};
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
-use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::journal::{
+    Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy, recover,
+};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
+use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
@@ -42,7 +44,9 @@ struct Choices {
     simulated: bool,
     fsync: Fsync,
     repair: bool,
-    terms: Terms,
+    limits: SpendLimits,
+    /// A setting that cannot be kept, told by `run`.
+    refused: Option<Error>,
 }
 
 impl Default for Choices {
@@ -58,7 +62,8 @@ impl Default for Choices {
             simulated: false,
             fsync: Fsync::default(),
             repair: false,
-            terms: Terms::default(),
+            limits: SpendLimits::default(),
+            refused: None,
         }
     }
 }
@@ -215,11 +220,12 @@ impl FileRun<'_> {
     /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
     /// Default: unknown.
     pub fn price(mut self, price: Price) -> Self {
-        self.choices.terms.price = Some(price);
+        self.choices.limits.price = Some(price);
         self
     }
 
-    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so many US
+    /// dollars: a number, or an [`Usd`]. What is no amount is an error of [`run`](FileRun::run).
     /// Default: no bound.
     ///
     /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
@@ -235,21 +241,30 @@ impl FileRun<'_> {
     /// let summary = client
     ///     .jsonl("in.jsonl", "out.jsonl")
     ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
-    ///     .max_cost("2.50".parse()?)
+    ///     .max_cost(2.50)
     ///     .run()?;
     /// println!("{} USD", summary.progress.cost.unwrap_or_default());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max_cost(mut self, most: Usd) -> Self {
-        self.choices.terms.max_cost = Some(most);
+    pub fn max_cost<D>(mut self, dollars: D) -> Self
+    where
+        D: TryInto<Usd>,
+        Error: From<D::Error>,
+    {
+        match dollars.try_into() {
+            Ok(most) => self.choices.limits.max_cost = Some(most),
+            Err(error) => {
+                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]))
+            }
+        }
         self
     }
 
     /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
     /// Default: no bound.
     pub fn token_budget(mut self, tokens: u64) -> Self {
-        self.choices.terms.max_tokens = Some(tokens);
+        self.choices.limits.max_tokens = Some(tokens);
         self
     }
 
@@ -288,7 +303,10 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
-        self.choices.terms.check()?;
+        if let Some(error) = &self.choices.refused {
+            return Err(error.clone());
+        }
+        self.choices.limits.check()?;
         let places = self.places()?;
         // Answered rows may wait for their turn, so a kill loses those, too.
         let unwritten = if self.choices.ordered {
@@ -311,7 +329,7 @@ impl FileRun<'_> {
         };
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
+        let Recovered { index, state } = recover(&places, options, &outside)?;
         let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
@@ -330,36 +348,33 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             note_order,
         };
-        let total = scan.as_ref().map(|scan| scan.rows);
-        let (rows, so_far) = Rows::new(reading, scan);
+        let is_stream = scan.is_none();
+        let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
+        let tally = Arc::new(tally);
+        let rows = Rows::new(reading, scan, Arc::clone(&tally));
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let budget = Arc::new(Budget::new(self.choices.terms));
+        let job = send_rows(client.endpoint(), Arc::clone(&tally));
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
-            deadline: settings.deadline,
             outside,
+            deadline: settings.deadline,
             journal,
             records: RecordWriter::new(self.choices.strict, self.choices.simulated),
             order: self.choices.ordered.then(Reorder::new),
-            so_far,
-            budget: Arc::clone(&budget),
+            tally,
             index,
-            total,
-            found,
-            opened,
             on_progress: self.on_progress,
         });
         // Whoever looks on learns what there is to do before any of it is done.
-        writer.look();
-        let job = send_rows(client.endpoint(), budget);
-        if total.is_some() {
-            settings.for_each_here(job, rows, &mut writer)?;
-        } else {
+        writer.report();
+        if is_stream {
             settings.for_each_detached(job, rows, &mut writer)?;
+        } else {
+            settings.for_each_here(job, rows, &mut writer)?;
         }
         writer.finish()
     }

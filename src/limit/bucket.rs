@@ -1,126 +1,122 @@
-//! The token bucket as arithmetic: no lock, no clock, no float.
+//! The token bucket as arithmetic: no lock, no clock, no floating point.
 //!
-//! Time comes in as nanoseconds since some epoch. Credit is kept in units multiplied by the
-//! period's nanoseconds, so that one nanosecond at `units` per `period` is worth exactly `units`
-//! of it: nothing is ever rounded while time passes, and no sequence of reads and takes can drift.
+//! Time is in nanoseconds since the limiter was made. Credit is counted in units times the period's
+//! nanoseconds: at `units` a `period`, each nanosecond adds exactly `units` of it. So nothing is
+//! rounded while time passes, and no sequence of calls drifts.
 //!
-//! The rule is the leaky bucket as a meter (ITU-T I.371, the generic cell rate algorithm): what is
-//! taken in any window of length T is at most `capacity + rate · T`. Two additions for costs that
-//! are only estimates: the level may be negative (a debt, paid off by the same refill), and a cost
-//! above the capacity is admitted from a full bucket and leaves it in debt.
+//! The bucket fills at the rate up to its capacity, and what is taken in any window of length T is at
+//! most `capacity + rate · T` (the leaky bucket as a meter of ITU-T I.371). Costs are estimates, which
+//! adds two rules. The level may be below zero: that is a debt, and the same refill pays it. A cost
+//! above the capacity is admitted from a full bucket and leaves a debt.
 
 use super::rate::Rate;
 
-/// Nanoseconds since the limiter's epoch.
-pub(crate) type Nanos = u64;
+/// Nanoseconds since the limiter was made.
+pub(super) type Nanos = u64;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Bucket {
+pub(super) struct Bucket {
     units: u64,
     period: u64,
     capacity: u64,
-    /// What it lacks to be full at the instant `as_of`, in units × period nanoseconds; more than the
-    /// capacity is a debt. Counted from the top, a refill needs no cap but zero.
-    missing: u128,
-    /// May lie ahead of the present: the bucket then stays as it is until that instant.
+    /// The credit at the instant `as_of`, in units times the period's nanoseconds. Below zero is a
+    /// debt.
+    level: i128,
+    /// When the level was last brought up to date. In the future if the bucket is on hold until then.
     as_of: Nanos,
 }
 
 impl Bucket {
     /// A full bucket. `rate` has been [`checked`](Rate::checked).
-    pub(crate) fn full(rate: Rate, capacity: u64, now: Nanos) -> Self {
+    pub(super) fn full(rate: Rate, capacity: u64, now: Nanos) -> Self {
+        let period = period_nanos(rate);
         Self {
             units: rate.units(),
-            period: period_nanos(rate),
+            period,
             capacity,
-            missing: 0,
+            level: i128::from(capacity) * i128::from(period),
             as_of: now,
         }
     }
 
     /// The largest cost that is ever admitted: one period's worth, or the capacity if that is more.
-    pub(crate) fn largest(&self) -> u64 {
+    pub(super) fn largest(&self) -> u64 {
         self.units.max(self.capacity)
     }
 
-    /// The earliest instant, not before `now`, at which `cost` can be taken, if nothing else is.
-    pub(crate) fn earliest(&mut self, cost: u64, now: Nanos) -> Nanos {
+    /// The earliest instant, not before `now`, at which `cost` can be taken if nothing else is.
+    pub(super) fn earliest(&mut self, cost: u64, now: Nanos) -> Nanos {
         if cost == 0 {
             return now;
         }
         self.refill(now);
         // A cost above the capacity needs a full bucket.
-        let may_be_missing = self.scaled(self.capacity.saturating_sub(cost));
-        if self.missing <= may_be_missing {
-            return now.max(self.as_of);
-        }
-        let wait = (self.missing - may_be_missing).div_ceil(self.units.into());
+        let missing = self
+            .scaled(cost.min(self.capacity))
+            .saturating_sub(self.level);
+        let wait = u128::try_from(missing).map_or(0, |it| it.div_ceil(self.units.into()));
         self.as_of
             .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
             .max(now)
     }
 
-    /// Takes `cost`, into debt if need be. The caller has seen [`earliest`](Self::earliest) pass.
-    pub(crate) fn take(&mut self, cost: u64, now: Nanos) {
+    /// Takes `cost`, going into debt if it is above the level. The caller has checked that
+    /// [`earliest`](Self::earliest) is now.
+    pub(super) fn take(&mut self, cost: u64, now: Nanos) {
         self.refill(now);
-        self.missing = self.missing.saturating_add(self.scaled(cost));
+        self.level = self.level.saturating_sub(self.scaled(cost));
     }
 
     /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt.
-    pub(crate) fn settle(&mut self, reserved: u64, actual: u64, now: Nanos) {
+    pub(super) fn settle(&mut self, reserved: u64, actual: u64, now: Nanos) {
         self.refill(now);
-        self.missing = self
-            .missing
-            .saturating_add(self.scaled(actual))
-            .saturating_sub(self.scaled(reserved));
+        let refund = self.scaled(reserved) - self.scaled(actual);
+        self.level = self.level.saturating_add(refund).min(self.full_level());
     }
 
-    /// Empties the bucket until `until`, and lets it fill from there. A debt stays.
-    pub(crate) fn hold(&mut self, until: Nanos, now: Nanos) {
-        self.refill(now);
-        self.missing = self.missing.max(self.scaled(self.capacity));
-        self.as_of = self.as_of.max(until);
+    /// Leaves the bucket empty until `until`; it fills from there. A debt stays.
+    pub(super) fn hold(&mut self, until: Nanos, now: Nanos) {
+        if until > now {
+            self.refill(now);
+            self.level = self.level.min(0);
+            self.as_of = self.as_of.max(until);
+        }
     }
 
-    /// Goes on at another rate and capacity, with what has been earned at the old one.
-    pub(crate) fn change(&mut self, rate: Rate, capacity: u64, now: Nanos) {
+    /// Goes on at another rate and capacity, with the credit or debt so far.
+    pub(super) fn change(&mut self, rate: Rate, capacity: u64, now: Nanos) {
         self.refill(now);
-        let full = self.scaled(self.capacity);
-        // One of the two is nothing.
-        let (credit, debt) = (
-            full.saturating_sub(self.missing),
-            self.missing.saturating_sub(full),
-        );
-        let (old, new) = (u128::from(self.period), u128::from(period_nanos(rate)));
-        // Credit is rounded down and debt up: a change of rate never creates credit.
-        let credit = (credit / old).saturating_mul(new) + credit % old * new / old;
-        let debt = (debt / old)
-            .saturating_mul(new)
-            .saturating_add((debt % old * new).div_ceil(old));
+        let (old, new) = (i128::from(self.period), i128::from(period_nanos(rate)));
         self.units = rate.units();
         self.period = period_nanos(rate);
         self.capacity = capacity;
-        self.missing = self
-            .scaled(capacity)
-            .saturating_sub(credit)
-            .saturating_add(debt);
+        // Converted from the old period to the new, and rounded down: credit becomes smaller and a
+        // debt larger, so changing the rate gives nothing away.
+        self.level = (self.level.div_euclid(old))
+            .saturating_mul(new)
+            .saturating_add(self.level.rem_euclid(old) * new / old)
+            .min(self.full_level());
     }
 
     fn refill(&mut self, now: Nanos) {
-        if now <= self.as_of {
-            return;
+        if now > self.as_of {
+            let earned = i128::from(self.units) * i128::from(now - self.as_of);
+            self.level = self.level.saturating_add(earned).min(self.full_level());
+            self.as_of = now;
         }
-        let earned = u128::from(self.units) * u128::from(now - self.as_of);
-        self.missing = self.missing.saturating_sub(earned);
-        self.as_of = now;
     }
 
-    fn scaled(&self, units: u64) -> u128 {
-        u128::from(units) * u128::from(self.period)
+    fn full_level(&self) -> i128 {
+        self.scaled(self.capacity)
+    }
+
+    fn scaled(&self, units: u64) -> i128 {
+        i128::from(units) * i128::from(self.period)
     }
 }
 
-/// A checked rate's period is at most a hundred thousand days, which fits.
+/// The period of a checked rate is at most a hundred thousand days, so it fits. So does any number of
+/// units times that.
 fn period_nanos(rate: Rate) -> u64 {
     u64::try_from(rate.period().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,10 @@
-//! The settings of a limiter, and their checks.
-
-use std::sync::Arc;
+//! The settings of a limiter.
 
 use super::limiter::Limiter;
-use super::queue::Shared;
-use super::rate::Rate;
-use super::state::LimiterState;
+use super::rate::{Rate, checked_limit};
+use super::state::{LimiterState, checked_concurrency};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Settings of a [`Limiter`]; see [`Limiter::builder`].
 #[derive(Clone, Debug, Default)]
@@ -20,86 +17,63 @@ pub struct LimiterBuilder {
     clock: Clock,
 }
 
+impl Limiter {
+    /// Starts with a limiter that limits nothing. Each setting adds a limit.
+    pub fn builder() -> LimiterBuilder {
+        LimiterBuilder::default()
+    }
+}
+
 impl LimiterBuilder {
-    /// At most this many requests in a time. Default: no limit.
+    /// The rate of requests. Default: no limit.
     pub fn requests(mut self, rate: Rate) -> Self {
         self.requests = Some(rate);
         self
     }
 
-    /// How many requests may go at once after an idle spell. Default: one second's worth, at
-    /// least 1, because providers judge windows of one to ten seconds, not whole minutes.
+    /// How many requests may start at once after an idle time. Default: one second's worth of the
+    /// rate, at least 1, because providers judge windows of one to ten seconds and not whole
+    /// minutes.
     pub fn burst(mut self, requests: u64) -> Self {
         self.burst = Some(requests);
         self
     }
 
-    /// At most this many model tokens in a time. Default: no limit.
+    /// The rate of model tokens. Default: no limit.
     pub fn tokens(mut self, rate: Rate) -> Self {
         self.tokens = Some(rate);
         self
     }
 
-    /// How many model tokens may go at once after an idle spell. Default: one second's worth.
+    /// How many model tokens may be taken at once after an idle time. Default: one second's worth
+    /// of the rate, at least 1.
     pub fn token_burst(mut self, tokens: u64) -> Self {
         self.token_burst = Some(tokens);
         self
     }
 
-    /// How many may be in flight at once. Default: no limit.
-    pub fn concurrency(mut self, places: usize) -> Self {
-        self.concurrency = Some(places);
+    /// How many requests may be in flight at once. Default: no limit.
+    pub fn concurrency(mut self, permits: usize) -> Self {
+        self.concurrency = Some(permits);
         self
     }
 
-    /// The clock to go by. Default: the machine's.
+    /// The clock that the rates and waits go by. Default: the machine's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Makes the limiter; its buckets are full.
+    /// Makes the limiter. Its buckets are full.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an unusable rate, a burst of zero, a burst without its rate, or a
-    /// concurrency of zero.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
+    /// burst without its rate, or a concurrency of zero.
     pub fn build(self) -> Result<Limiter> {
-        let mut allowance =
-            LimiterState::new(checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?);
-        allowance.set_requests(with_burst(self.requests, self.burst, "request")?, 0);
-        allowance.set_tokens(with_burst(self.tokens, self.token_burst, "token")?, 0);
-        Ok(Limiter(Arc::new(Shared::new(allowance, self.clock))))
+        let concurrency = checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?;
+        let mut limits = LimiterState::new(concurrency);
+        limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
+        limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
+        Ok(Limiter::new(limits, self.clock))
     }
-}
-
-pub(super) fn with_burst(
-    rate: Option<Rate>,
-    burst: Option<u64>,
-    what: &str,
-) -> Result<Option<(Rate, u64)>> {
-    match (rate, burst) {
-        (_, Some(0)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("a {what} burst of 0 would admit nothing: give at least 1"),
-        )),
-        (None, Some(_)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("a {what} burst without a {what} rate limits nothing: give the rate too"),
-        )),
-        (None, None) => Ok(None),
-        (Some(rate), burst) => {
-            let rate = rate.checked(what)?;
-            Ok(Some((rate, burst.unwrap_or(rate.second_worth()))))
-        }
-    }
-}
-
-pub(super) fn checked_concurrency(places: usize) -> Result<usize> {
-    if places == 0 {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "a concurrency of 0 would admit nothing: give at least 1",
-        ));
-    }
-    Ok(places)
 }

@@ -1,10 +1,9 @@
-//! The lock protocol, interleaving by interleaving. `NOTES.md` says what each one covers. A lost
-//! wake-up leaves a thread parked for ever, which loom reports as a deadlock.
+//! The gate under loom: every interleaving of a few threads. `NOTES.md` says what each model covers.
+//! A lost wake-up leaves a thread parked for ever, which loom reports as a deadlock.
 //!
-//! Two threads are explored in full. Three are bounded to four switches without need: most
-//! faults of this kind show with two, and without a bound three threads take hours. Where time
-//! plays no part the clock is the machine's, which loom does not see, and not the virtual one
-//! with its locks.
+//! Two threads are explored in full. Three are bounded to four preemptions: most faults of this kind
+//! show with two, and without a bound three threads take hours. Where time plays no part the clock is
+//! the machine's, which loom does not see, and not the virtual one, whose locks it would explore.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::cancel::Cancel;
 use crate::clock::{Clock, VirtualClock};
 use crate::sync::explore;
 
-fn one_place(clock: Clock) -> Limiter {
+fn one_permit(clock: Clock) -> Limiter {
     let one = Limiter::builder().concurrency(1).clock(clock);
     one.build().unwrap()
 }
@@ -29,11 +28,11 @@ fn assert_empty(limiter: &Limiter) {
     assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
 }
 
-/// Three threads, one place: each grant and each release finds the next.
+/// Three threads, one permit: each that gets it and each that drops it wakes the next.
 #[test]
-fn loom_a_place_that_is_freed_is_taken() {
+fn loom_a_permit_that_is_dropped_is_taken() {
     explore(Some(4), || {
-        let limiter = one_place(Clock::system());
+        let limiter = one_permit(Clock::system());
         let others = [acquirer(&limiter), acquirer(&limiter)];
         drop(limiter.acquire(Cost::ONE).unwrap());
         for other in others {
@@ -43,11 +42,11 @@ fn loom_a_place_that_is_freed_is_taken() {
     });
 }
 
-/// A place is given back, without the lock, while the only thread that waits lies down for it.
+/// A permit is dropped while the only thread that waits for it is about to park.
 #[test]
-fn loom_a_place_given_back_is_not_missed() {
+fn loom_a_drop_before_the_park_is_not_missed() {
     explore(None, || {
-        let limiter = one_place(Clock::system());
+        let limiter = one_permit(Clock::system());
         let held = limiter.acquire(Cost::ONE).unwrap();
         let waiter = acquirer(&limiter);
         drop(held);
@@ -56,29 +55,11 @@ fn loom_a_place_given_back_is_not_missed() {
     });
 }
 
-/// The mark of a head that has gone is taken away while somebody takes the place and the next head
-/// sets its own.
-#[test]
-fn loom_a_mark_that_is_out_of_date_misleads_nobody() {
-    explore(Some(4), || {
-        let limiter = one_place(Clock::system());
-        let held = limiter.acquire(Cost::ONE).unwrap();
-        let gone = limiter.acquire_timeout(Cost::ONE, Duration::ZERO);
-        assert!(gone.is_err());
-        let others = [acquirer(&limiter), acquirer(&limiter)];
-        drop(held);
-        for other in others {
-            other.join().unwrap();
-        }
-        assert_empty(&limiter);
-    });
-}
-
-/// A head that is cancelled hands its turn on, whether the place is freed before or after.
+/// A head that is cancelled wakes the next, whether the permit is dropped before or after.
 #[test]
 fn loom_a_cancelled_head_wakes_the_next() {
     explore(Some(4), || {
-        let limiter = one_place(Clock::system());
+        let limiter = one_permit(Clock::system());
         let cancel = Cancel::new();
         let held = limiter.acquire(Cost::ONE).unwrap();
         let first = {
@@ -94,11 +75,11 @@ fn loom_a_cancelled_head_wakes_the_next() {
     });
 }
 
-/// A cancel is enough: nobody else moves.
+/// A cancel alone wakes a thread: nothing else happens.
 #[test]
-fn loom_a_cancel_is_heard() {
+fn loom_a_cancel_is_noticed() {
     explore(None, || {
-        let limiter = one_place(Clock::system());
+        let limiter = one_permit(Clock::system());
         let cancel = Cancel::new();
         let held = limiter.acquire(Cost::ONE).unwrap();
         let waiter = {
@@ -112,7 +93,7 @@ fn loom_a_cancel_is_heard() {
     });
 }
 
-/// Time passes while a thread is on its way to bed.
+/// Time passes while a thread is about to park.
 #[test]
 fn loom_time_that_passes_is_noticed() {
     explore(None, || {
@@ -129,7 +110,7 @@ fn loom_time_that_passes_is_noticed() {
     });
 }
 
-/// A rate that is lifted re-times the head, and the one behind it follows.
+/// A rate that is lifted wakes the head, and the one behind it follows.
 #[test]
 fn loom_a_change_of_rate_is_noticed() {
     explore(Some(4), || {
@@ -147,7 +128,7 @@ fn loom_a_change_of_rate_is_noticed() {
     });
 }
 
-/// Tokens given back wake a head that waits for tokens.
+/// A refund wakes a head that waits for tokens.
 #[test]
 fn loom_a_refund_is_noticed() {
     explore(None, || {
@@ -167,13 +148,13 @@ fn loom_a_refund_is_noticed() {
     });
 }
 
-/// The head waits for a place, the place comes free during a pause, and the pause ends: each
-/// of the three alone would leave it asleep.
+/// The head waits for a permit, the permit is dropped during a pause, and the pause ends. Neither
+/// the drop nor the end alone lets it go on.
 #[test]
-fn loom_a_place_freed_in_a_pause_is_taken_after_it() {
+fn loom_a_permit_dropped_in_a_pause_is_taken_after_it() {
     explore(None, || {
         let time = VirtualClock::new();
-        let limiter = one_place(time.clock());
+        let limiter = one_permit(time.clock());
         let held = limiter.acquire(Cost::ONE).unwrap();
         let waiter = acquirer(&limiter);
         limiter.pause_for(Duration::from_secs(1));
@@ -184,11 +165,11 @@ fn loom_a_place_freed_in_a_pause_is_taken_after_it() {
     });
 }
 
-/// A pause beyond a waiter's deadline tells it at once: no time passes here.
+/// A pause beyond a waiter's deadline wakes it at once: no time passes here.
 #[test]
-fn loom_a_pause_beyond_the_deadline_is_heard() {
+fn loom_a_pause_beyond_the_deadline_is_noticed() {
     explore(None, || {
-        let limiter = one_place(VirtualClock::new().clock());
+        let limiter = one_permit(VirtualClock::new().clock());
         let held = limiter.acquire(Cost::ONE).unwrap();
         let waiter = {
             let limiter = limiter.clone();

@@ -1,13 +1,12 @@
 //! The gate: how fast, how much, how many at once.
 //!
-//! From the inside out: [`rate`] has the values, [`bucket`] the arithmetic of one limit,
-//! [`state`] all limits together, [`queue`] the lock and the tickets around them, [`freed`] the
-//! places that are given back without it, and [`limiter`] the handle that callers hold; a [`permit`]
-//! is what they get.
+//! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
+//! arithmetic of one limit, [`state`] all limits together, [`queue`] the lock and the threads that
+//! wait, [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`]
+//! keeps a job from waiting for itself.
 
 mod bucket;
 mod builder;
-mod freed;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod limiter;
@@ -19,5 +18,6 @@ mod state;
 
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};
-pub use permit::{Permit, Waited};
+pub use permit::Permit;
 pub use rate::{Cost, Rate};
+pub use state::Waited;

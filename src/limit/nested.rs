@@ -1,35 +1,38 @@
-//! Which limiters' permits the current thread holds on behalf of a pool's job.
+//! Which limiters' permits the current thread holds for the job of a pool.
 //!
-//! A job that runs or acquires on the limiter that admitted it would wait for a place it occupies
-//! itself: with every worker doing so, for ever. The pool marks its workers here, and the limiter
-//! looks. Permits that plain threads take are not marked: holding several at once is their right.
+//! A job may not run or acquire on the limiter that admitted it. With every permit held by such a
+//! job, each would wait for another to finish, for ever. The pool marks its threads here, and the
+//! limiter checks the mark. A permit that a plain thread acquires is not marked: a plain thread may
+//! hold several.
 
 use std::cell::RefCell;
 
+use crate::error::{Error, ErrorKind, Result};
+
 #[cfg(not(loom))]
 thread_local! {
-    // A handful at the most: one for each pool whose job encloses the current one.
+    // One limiter for each pool whose job encloses the current one, so rarely more than two.
     static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-// Loom's threads take turns on one of the system's.
+// All threads of a loom model run on one thread of the system.
 #[cfg(loom)]
 loom::thread_local! {
     static HELD: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 
-/// Marks the limiter with this identity as held until dropped.
+/// Marks a limiter as held by the current thread, until dropped.
 #[derive(Debug)]
-pub(crate) struct Held(usize);
+pub(crate) struct HeldMark(usize);
 
-impl Held {
-    pub(super) fn mark(limiter: usize) -> Self {
+impl HeldMark {
+    pub(super) fn set(limiter: usize) -> Self {
         HELD.with(|held| held.borrow_mut().push(limiter));
         Self(limiter)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMark {
     fn drop(&mut self) {
         HELD.with(|held| {
             let mut held = held.borrow_mut();
@@ -40,6 +43,14 @@ impl Drop for Held {
     }
 }
 
-pub(super) fn is_held(limiter: usize) -> bool {
-    HELD.with(|held| held.borrow().contains(&limiter))
+/// Fails if the current thread has marked this limiter.
+pub(super) fn check(limiter: usize) -> Result<()> {
+    if HELD.with(|held| held.borrow().contains(&limiter)) {
+        return Err(Error::new(
+            ErrorKind::Nested,
+            "this job holds a permit of the limiter that it asks for another, and could wait for \
+             itself for ever: ask after the job, or give the inner work a limiter of its own",
+        ));
+    }
+    Ok(())
 }

@@ -1,39 +1,34 @@
-//! The queue at the gate: a mutex around an [`LimiterState`], and tickets in front of it.
+//! What clones of a limiter and their permits share: a lock around the [`LimiterState`], and the
+//! queue of threads that wait for a permit.
 //!
-//! `NOTES.md` beside this file has the states, the wake protocol, and why nobody starves.
+//! `NOTES.md` in this folder has the states of a ticket, who wakes whom, and why nobody starves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
-use super::freed::{Counted, Freed};
-use super::limiter::Limiter;
-use super::permit::Waited;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, WaitReason};
+use super::state::{Admission, LimiterState, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, MutexGuard};
 
-pub(super) struct Shared {
+pub(super) struct Queue {
     pub(super) clock: Clock,
-    pub(super) epoch: Instant,
-    /// The places that permits have given back, without the lock.
-    pub(super) freed: Freed,
-    state: Mutex<State>,
+    epoch: Instant,
+    locked: Mutex<Locked>,
 }
 
-pub(super) struct State {
-    pub(super) allowance: LimiterState,
-    /// Who waits, by ticket; the first is the head, and only the head looks at the allowance.
-    pub(super) queue: BTreeMap<u64, Waiter>,
-    pub(super) next_ticket: u64,
-    /// What the head lay down for; `None` while it has not looked yet.
-    pub(super) head_waits_for: Option<WaitReason>,
-    /// How many of [`Shared::freed`] the allowance knows of.
-    counted: Counted,
+/// What the lock is around.
+pub(super) struct Locked {
+    pub(super) limits: LimiterState,
+    /// Who waits, by ticket number. The first is the head, and only the head asks for admission.
+    pub(super) waiting: BTreeMap<u64, Waiter>,
+    next_ticket: u64,
+    /// What the head waits for. `None` until it has asked for the first time.
+    head_waits_for: Option<WaitReason>,
 }
 
 pub(super) struct Waiter {
@@ -41,113 +36,97 @@ pub(super) struct Waiter {
     pub(super) deadline: Option<Instant>,
 }
 
-impl State {
-    /// The head's look at the allowance, after which it may lie down.
-    fn look(&mut self, freed: &Freed, cost: Cost, now: Nanos) -> Admission {
-        let admission = self.allowance.admit(cost, now);
-        if admission != Admission::WhenFreed {
-            return admission;
-        }
-        // Places are given back without the lock: from the mark on it is rung for one, and those of
-        // before the mark it must look at itself.
-        self.allowance.release(freed.mark(&mut self.counted));
-        self.allowance.admit(cost, now)
-    }
-
-    /// The parker of whoever is first.
-    pub(super) fn head(&self) -> Option<Arc<Parker>> {
-        let head = self.queue.values().next()?;
+impl Locked {
+    fn head(&self) -> Option<Arc<Parker>> {
+        let head = self.waiting.values().next()?;
         Some(Arc::clone(&head.parker))
     }
 
-    /// The head's parker, if news of this kind concerns what it waits for.
-    pub(super) fn head_if(&self, concerned: impl Fn(WaitReason) -> bool) -> Option<Arc<Parker>> {
-        // A head that has not looked yet will see the news when it does.
+    /// The head, if it waits for a reason that `concerns` it. A head that has not asked yet needs no
+    /// wake: it sees the change when it asks.
+    pub(super) fn head_if(&self, concerns: impl Fn(WaitReason) -> bool) -> Option<Arc<Parker>> {
         self.head_waits_for
-            .filter(|&why| concerned(why))
+            .filter(|&reason| concerns(reason))
             .and_then(|_| self.head())
-    }
-
-    /// Takes a ticket out; the answer is the parker of the new head, if that changed.
-    pub(super) fn leave(&mut self, ticket: u64) -> Option<Arc<Parker>> {
-        let was_head = self.queue.keys().next() == Some(&ticket);
-        self.queue.remove(&ticket);
-        if !was_head {
-            return None;
-        }
-        self.head_waits_for = None;
-        self.head()
     }
 }
 
-/// A century: as good as for ever, and never beyond what an `Instant` can hold.
+/// A century: longer than any wait, and within what an `Instant` can hold.
 pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-impl Shared {
-    pub(super) fn new(allowance: LimiterState, clock: Clock) -> Self {
+impl Queue {
+    pub(super) fn new(limits: LimiterState, clock: Clock) -> Self {
         Self {
             epoch: clock.now(),
             clock,
-            freed: Freed::default(),
-            state: Mutex::new(State {
-                allowance,
-                queue: BTreeMap::new(),
+            locked: Mutex::new(Locked {
+                limits,
+                waiting: BTreeMap::new(),
                 next_ticket: 0,
                 head_waits_for: None,
-                counted: Counted::default(),
             }),
         }
     }
 
-    /// The state, with the places that have been given back by now.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock();
-        let freed = self.freed.count(&mut state.counted);
-        state.allowance.release(freed);
-        state
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock()
     }
 
-    /// Takes the mark away, and rings the head if it is for a place that it lies down.
-    #[cold]
-    pub(super) fn ring_for_a_place(&self) {
-        let head = {
-            let state = self.lock();
-            // Under the lock, and so before whoever is rung looks again and sets it anew.
-            self.freed.unmark();
-            state.head_if(|why| why == WaitReason::InFlight)
+    /// Waits until `cost` is admitted; the answer is how long that took.
+    pub(super) fn acquire(
+        &self,
+        cost: Cost,
+        deadline: Option<Instant>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Waited> {
+        check_cancelled(cancel)?;
+        let ticket = {
+            let mut locked = self.lock();
+            locked.limits.check_fits(cost)?;
+            if locked.waiting.is_empty() && locked.limits.admit(cost, self.now()) == Admission::Now
+            {
+                return Ok(Waited::default());
+            }
+            let number = locked.next_ticket;
+            locked.next_ticket += 1;
+            let parker = Parker::new();
+            let waiter = Waiter {
+                parker: Arc::clone(&parker),
+                deadline,
+            };
+            locked.waiting.insert(number, waiter);
+            Ticket {
+                queue: self,
+                number,
+                parker,
+            }
         };
-        unpark(head);
+        ticket.wait(cost, deadline, cancel)
     }
 
-    /// Gives a place back together with the tokens that were not used, or with the debt.
-    pub(super) fn settle(&self, cost: Cost, used: u64) {
+    /// Ends a permit: one fewer is in flight, and `used` model tokens count in place of the reserved.
+    pub(super) fn release(&self, cost: Cost, used: u64) {
         let head = {
-            let mut state = self.lock();
-            state.allowance.settle(cost, used, self.now());
-            // Under the lock: whoever sees the place sees the tokens too.
-            self.freed.add();
-            let refund = used < cost.model_tokens();
-            state.head_if(|why| match why {
+            let mut locked = self.lock();
+            locked.limits.release();
+            let reserved = cost.model_tokens();
+            if used != reserved {
+                locked.limits.settle(cost, used, self.now());
+            }
+            locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
-                WaitReason::Tokens => refund,
+                WaitReason::Tokens => used < reserved,
                 WaitReason::Requests | WaitReason::Pause => false,
             })
         };
         unpark(head);
     }
 
+    /// The present, for the limits. Read under the lock, so that what is admitted later is never
+    /// counted as admitted earlier.
     pub(super) fn now(&self) -> Nanos {
         self.nanos(self.clock.now())
-    }
-
-    /// The time for a look that nobody waits on. It is not read where it plays no part: reading it is
-    /// half of what a limiter costs that counts places only.
-    pub(super) fn time_for(&self, allowance: &LimiterState) -> Nanos {
-        if allowance.goes_by_time() {
-            self.now()
-        } else {
-            0
-        }
     }
 
     pub(super) fn nanos(&self, at: Instant) -> Nanos {
@@ -161,84 +140,84 @@ impl Shared {
     }
 }
 
-#[cold]
-pub(super) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "cancelled while waiting at the gate")
+fn check_cancelled(cancel: Option<&Cancel>) -> Result<()> {
+    if cancel.is_some_and(Cancel::is_cancelled) {
+        return Err(Error::new(
+            ErrorKind::Cancelled,
+            "cancelled while waiting for a permit",
+        ));
+    }
+    Ok(())
 }
 
-/// A place in the queue; leaves it on every path that does not end in a permit.
-pub(super) struct Ticket<'a> {
-    pub(super) limiter: &'a Limiter,
-    pub(super) id: u64,
-    pub(super) parker: Arc<Parker>,
+/// A number in the queue. Dropping it leaves the queue and wakes the next head, on every path: after
+/// a permit, an error or a panic.
+struct Ticket<'a> {
+    queue: &'a Queue,
+    number: u64,
+    parker: Arc<Parker>,
 }
 
 impl Ticket<'_> {
-    pub(super) fn wait(
+    fn wait(
         self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
     ) -> Result<Waited> {
-        let shared = &self.limiter.0;
+        let queue = self.queue;
         let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
         let mut waited = Waited::default();
-        let mut lay_down: Option<(Option<WaitReason>, Instant)> = None;
+        let (mut since, mut reason) = (queue.clock.now(), None);
         loop {
-            if cancel.is_some_and(Cancel::is_cancelled) {
-                return Err(cancelled());
-            }
-            let (why, until) = {
-                let mut state = shared.lock();
-                let instant = shared.clock.now();
-                let now = shared.nanos(instant);
-                if let Some((why, since)) = lay_down {
-                    waited.add(why, instant.saturating_duration_since(since));
-                }
-                lay_down = Some((None, instant));
-                let (why, until) = if state.queue.keys().next() == Some(&self.id) {
-                    match state.look(&shared.freed, cost, now) {
-                        Admission::Now => {
-                            let next = state.leave(self.id);
-                            drop(state);
-                            unpark(next);
-                            return Ok(waited);
+            check_cancelled(cancel)?;
+            let wake_at = {
+                let mut locked = queue.lock();
+                let now = queue.clock.now();
+                waited.add(reason, now.saturating_duration_since(since));
+                since = now;
+                let mut wake_at = None;
+                if locked.waiting.keys().next() == Some(&self.number) {
+                    reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
+                        Admission::Now => return Ok(waited),
+                        Admission::WhenReleased => WaitReason::InFlight,
+                        Admission::At(at, reason) => {
+                            wake_at = Some(queue.instant(at));
+                            reason
                         }
-                        Admission::At(at, why) => (Some(why), Some(shared.instant(at))),
-                        Admission::WhenFreed => (Some(WaitReason::InFlight), None),
-                    }
-                } else {
-                    (None, None)
-                };
-                // A pause is never shortened, so one beyond the deadline is certain, for those further
-                // back too. A bucket is not: a refund or a change of rate may bring its instant forward.
-                let paused_until = shared.instant(state.allowance.paused_until());
-                if deadline.is_some_and(|deadline| deadline <= instant || deadline < paused_until) {
+                    });
+                    locked.head_waits_for = reason;
+                }
+                // A pause is never shortened, so a deadline before its end cannot be met, by those
+                // further back neither. A bucket says less: a refund or another rate may move its
+                // instant forward.
+                let paused_until = queue.instant(locked.limits.paused_until());
+                if deadline.is_some_and(|deadline| deadline <= now || deadline < paused_until) {
                     return Err(Error::new(
                         ErrorKind::Deadline,
-                        "the gate cannot admit this before its deadline",
+                        "no permit can be had before the deadline: allow more time, or raise the limits",
                     ));
                 }
-                if why.is_some() {
-                    state.head_waits_for = why;
-                    lay_down = Some((why, instant));
-                }
-                (why, until)
+                [wake_at, deadline].into_iter().flatten().min()
             };
-            let wake = match (until, deadline) {
-                (Some(until), Some(deadline)) => Some(until.min(deadline)),
-                (until, deadline) => until.or(deadline),
-            };
-            debug_assert!(why.is_some() || until.is_none());
-            shared.clock.park(&self.parker, wake);
+            queue.clock.park(&self.parker, wake_at);
         }
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // After a grant the ticket is gone already and this finds nothing.
-        let next = self.limiter.0.lock().leave(self.id);
+        let next = {
+            let mut locked = self.queue.lock();
+            let was_head = locked.waiting.keys().next() == Some(&self.number);
+            locked.waiting.remove(&self.number);
+            if was_head {
+                locked.head_waits_for = None;
+                locked.head()
+            } else {
+                None
+            }
+        };
         unpark(next);
     }
 }

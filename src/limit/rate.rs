@@ -1,17 +1,17 @@
-//! How fast, and how much: plain values, exact in integer nanoseconds.
+//! Rates and costs: plain values, exact in integer nanoseconds.
 
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A rate: so many units (requests, or model tokens) in each period.
+/// A rate: a number of units (requests, or model tokens) in each period.
 ///
-/// Exact: `Rate::per_minute(7)` is seven in sixty seconds, not `0.116…` a second. The unit of time
-/// matters twice: a cost above one whole period's worth can never be admitted
-/// ([`ErrorKind::NeverFits`]), and the default burst is one second's worth.
+/// It is exact: `Rate::per_minute(7)` is seven in sixty seconds, not `0.116…` a second. The period
+/// also bounds a single cost: more than one whole period's worth is never admitted
+/// ([`ErrorKind::NeverFits`]).
 ///
-/// A rate of zero, or above a thousand million units a second, is refused where it is used, with
-/// [`ErrorKind::Config`].
+/// Any rate can be made. Where it is used, zero and more than [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND)
+/// are refused with [`ErrorKind::Config`].
 ///
 /// ```
 /// use tollgate::Rate;
@@ -58,16 +58,16 @@ impl Rate {
         Self { units, period }
     }
 
-    /// A rate per second that need not be whole, kept to a millionth of a unit.
+    /// A rate per second that need not be whole, rounded to a millionth of a unit.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `units` is not a number, not above zero, below one in eleven days
-    /// (a millionth), or above [`Rate::MAX_PER_SECOND`].
+    /// [`ErrorKind::Config`] if `units` is not a number, below a millionth, or above
+    /// [`Rate::MAX_PER_SECOND`].
     pub fn try_per_second(units: f64) -> Result<Self> {
         Self::from_fraction(units, 1)
     }
 
-    /// A rate per minute that need not be whole, kept to a millionth of a unit.
+    /// A rate per minute that need not be whole, rounded to a millionth of a unit.
     ///
     /// # Errors
     /// As [`Rate::try_per_second`].
@@ -80,16 +80,16 @@ impl Rate {
         if !(units.is_finite() && units >= 1e-6 && units <= most) {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("a rate of {units} is not usable: give a number from 0.000001 to {most}"),
+                format!("a rate of {units} is out of range: give a number from 0.000001 to {most}"),
             ));
         }
         if units.fract() == 0.0 {
-            // Whole numbers keep their own period, which is also the most a single cost may ask.
+            // A whole number keeps its period, which bounds what a single cost may be.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             return Ok(Self::new(units as u64, Duration::from_secs(seconds)));
         }
-        // A fraction of a unit in one period is exact over a million periods; the period is what
-        // tells how much a single cost may ask for, so at least one unit must fit in it.
+        // Millionths of a unit in one period are whole units in a million periods, and so the period
+        // has room for a cost of one unit, which it must.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let millionths = (units * 1e6).round() as u64;
         Ok(Self::new(
@@ -114,17 +114,17 @@ impl Rate {
     }
 
     /// The default burst: one second's worth, rounded down, and at least one.
-    pub(crate) fn second_worth(self) -> u64 {
+    pub(super) fn second_worth(self) -> u64 {
         let whole = u128::from(self.units) * NANOS_PER_SECOND / self.period.as_nanos().max(1);
         u64::try_from(whole).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Refuses what no bucket can run at.
+    /// Refuses a rate that no bucket can have.
     pub(crate) fn checked(self, what: &str) -> Result<Self> {
         let nanos = self.period.as_nanos();
         let usable = self.units > 0
             && nanos > 0
-            // A hundred thousand days: far beyond use, and far inside the arithmetic's range.
+            // A hundred thousand days: far beyond use, and inside the bucket's arithmetic.
             && nanos <= 8_640_000_000 * NANOS_PER_SECOND
             && u128::from(self.units) * NANOS_PER_SECOND
                 <= u128::from(Self::MAX_PER_SECOND) * nanos;
@@ -134,7 +134,7 @@ impl Rate {
         Err(Error::new(
             ErrorKind::Config,
             format!(
-                "a {what} rate of {} in {:?} is not usable: it must be above zero and at most {} a second",
+                "a {what} rate of {} in {:?} is out of range: give more than zero, and at most {} a second",
                 self.units,
                 self.period,
                 Self::MAX_PER_SECOND
@@ -143,7 +143,7 @@ impl Rate {
     }
 }
 
-/// What one admission takes: one request, and so many model tokens.
+/// What one permit takes from the limits: requests (one, as a rule) and model tokens.
 ///
 /// ```
 /// use tollgate::Cost;
@@ -161,7 +161,7 @@ impl Cost {
     /// One request, no model tokens.
     pub const ONE: Self = Self::tokens(0);
 
-    /// Nothing at all: admitted at once, beyond taking a place in flight.
+    /// No request and no model tokens. It still counts as in flight.
     pub const ZERO: Self = Self {
         requests: 0,
         tokens: 0,
@@ -175,7 +175,7 @@ impl Cost {
         }
     }
 
-    /// `requests` at once, such as one call that the provider counts as several.
+    /// Counts as this many requests, for a call that the provider counts as several.
     pub const fn with_requests(self, requests: u64) -> Self {
         Self { requests, ..self }
     }
@@ -188,6 +188,28 @@ impl Cost {
     /// How many model tokens this is estimated at.
     pub const fn model_tokens(self) -> u64 {
         self.tokens
+    }
+}
+
+/// A rate and its burst, checked; one second's worth if no burst is given.
+pub(super) fn checked_limit(
+    rate: Option<Rate>,
+    burst: Option<u64>,
+    what: &str,
+) -> Result<Option<(Rate, u64)>> {
+    let config = |message| Err(Error::new(ErrorKind::Config, message));
+    match (rate, burst) {
+        (_, Some(0)) => config(format!(
+            "a {what} burst of 0 would admit nothing: give at least 1"
+        )),
+        (None, Some(_)) => config(format!(
+            "a {what} burst without a {what} rate limits nothing: give the rate too"
+        )),
+        (None, None) => Ok(None),
+        (Some(rate), burst) => {
+            let rate = rate.checked(what)?;
+            Ok(Some((rate, burst.unwrap_or(rate.second_worth()))))
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Everything a limiter allows, as one pure state: requests, model tokens, places in flight and
-//! the pause, looked at and taken together.
+//! All limits of a limiter as one value: the buckets of requests and model tokens, the number in
+//! flight, and the pause. They are checked and taken together.
 //!
-//! The lock, the queue and the waiting are in [`super::queue`]; this file only answers *now*,
-//! *at which instant*, or *when somebody leaves*.
+//! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
+//! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
+
+use std::time::Duration;
 
 use super::bucket::{Bucket, Nanos};
 use super::rate::{Cost, Rate};
@@ -10,94 +12,133 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitReason {
+pub(super) enum WaitReason {
     Requests,
     Tokens,
     Pause,
     InFlight,
 }
 
-/// Whether a cost may go.
+/// How long an admission waited, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waited {
+    /// For the rate of requests.
+    pub requests: Duration,
+    /// For the rate of model tokens.
+    pub tokens: Duration,
+    /// For a pause to end.
+    pub pause: Duration,
+    /// For one of the requests in flight to finish.
+    pub in_flight: Duration,
+    /// For those ahead in the queue.
+    pub queue: Duration,
+}
+
+impl Waited {
+    /// The sum of all reasons.
+    pub fn total(&self) -> Duration {
+        self.requests + self.tokens + self.pause + self.in_flight + self.queue
+    }
+
+    /// Without a reason it was the queue.
+    pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
+        *match reason {
+            Some(WaitReason::Requests) => &mut self.requests,
+            Some(WaitReason::Tokens) => &mut self.tokens,
+            Some(WaitReason::Pause) => &mut self.pause,
+            Some(WaitReason::InFlight) => &mut self.in_flight,
+            None => &mut self.queue,
+        } += time;
+    }
+}
+
+/// Whether a cost is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(super) enum Admission {
     Now,
     /// Not before this instant, and for this reason.
     At(Nanos, WaitReason),
-    /// When a place in flight becomes free.
-    WhenFreed,
+    /// As many are in flight as may be: when one of them finishes.
+    WhenReleased,
 }
 
 #[derive(Debug)]
-pub(crate) struct LimiterState {
+pub(super) struct LimiterState {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     concurrency: usize,
     in_flight: usize,
+    /// In the past if there is no pause.
     paused_until: Nanos,
-    restart: Option<Restart>,
+    slow_start: Option<SlowStart>,
 }
 
-/// A gentle start after a pause for a limiter without a request rate: the bucket that is empty
-/// after a pause is what spreads the others, and such a limiter has none, so that every place in
-/// flight would be taken in one instant by requests that all have waited for it.
+/// Spreads the first requests after a pause, for a limiter without a request rate. Where there is a
+/// rate, its bucket is empty after a pause and does the same.
+///
+/// Without it, all that have waited for the end of the pause would be sent in one instant.
 #[derive(Debug)]
-struct Restart {
+struct SlowStart {
     bucket: Bucket,
     until: Nanos,
 }
 
-/// How long the gentle start lasts at the most; the places in flight are filled evenly over it. It
-/// is no longer than the pause before it, in which so much and no more has piled up: a server that
-/// asks for milliseconds now and then would otherwise be sent as many a second as there are places.
-const RESTART: Nanos = 1_000_000_000;
-/// And how many a second it lets through at the most, where the places are without number.
-const RESTART_MAX: u64 = 1_000;
+/// How long the slow start takes at most. It takes no longer than the pause did: a server that often
+/// asks for a few milliseconds would otherwise see no more than `concurrency` requests a second.
+const SLOW_START: Nanos = 1_000_000_000;
+/// How many requests a second the slow start admits at most; concurrency may be without limit.
+const SLOW_START_MAX: u64 = 1_000;
 
 impl LimiterState {
-    pub(crate) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(concurrency: usize) -> Self {
         Self {
             requests: None,
             tokens: None,
             concurrency,
             in_flight: 0,
             paused_until: 0,
-            restart: None,
+            slow_start: None,
         }
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    pub(crate) fn concurrency(&self) -> usize {
+    pub(super) fn concurrency(&self) -> usize {
         self.concurrency
     }
 
-    pub(crate) fn set_concurrency(&mut self, places: usize) {
-        self.concurrency = places;
+    pub(super) fn set_concurrency(&mut self, permits: usize) {
+        self.concurrency = permits;
     }
 
-    pub(crate) fn limits_tokens(&self) -> bool {
+    pub(super) fn limits_tokens(&self) -> bool {
         self.tokens.is_some()
     }
 
+    pub(super) fn paused_until(&self) -> Nanos {
+        self.paused_until
+    }
+
     /// Sets, changes or (with `None`) lifts the request rate.
-    pub(crate) fn set_requests(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
-        let was_limited = self.requests.is_some();
-        set(&mut self.requests, rate, self.paused_until, now);
-        if was_limited && self.requests.is_none() && now < self.paused_until {
-            self.start_gently(now);
+    pub(super) fn set_requests(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
+        let lifted = self.requests.is_some() && limit.is_none();
+        set(&mut self.requests, limit, self.paused_until, now);
+        if lifted && now < self.paused_until {
+            self.start_slowly(now);
         }
     }
 
     /// Sets, changes or (with `None`) lifts the token rate.
-    pub(crate) fn set_tokens(&mut self, rate: Option<(Rate, u64)>, now: Nanos) {
-        set(&mut self.tokens, rate, self.paused_until, now);
+    pub(super) fn set_tokens(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
+        set(&mut self.tokens, limit, self.paused_until, now);
     }
 
     /// Refuses a cost that would wait for ever.
     #[inline]
-    pub(crate) fn fits(&self, cost: Cost) -> Result<()> {
+    pub(super) fn check_fits(&self, cost: Cost) -> Result<()> {
         let check = |bucket: &Option<Bucket>, asked: u64, what: &str| match bucket {
             Some(bucket) if asked > bucket.largest() => {
                 Err(never_fits(asked, what, bucket.largest()))
@@ -108,14 +149,8 @@ impl LimiterState {
         check(&self.tokens, cost.model_tokens(), "model tokens")
     }
 
-    /// Whether the time makes a difference to [`admit`](Self::admit).
-    pub(crate) fn goes_by_time(&self) -> bool {
-        // A gentle start comes after a pause only.
-        self.requests.is_some() || self.tokens.is_some() || self.paused_until > 0
-    }
-
-    /// Takes `cost` if it may go now, all of it or nothing.
-    pub(crate) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
+    /// Takes `cost` if that is allowed now: all of it or nothing.
+    pub(super) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
         let admission = self.check(cost, now);
         if admission == Admission::Now {
             self.take(cost, now);
@@ -125,12 +160,12 @@ impl LimiterState {
 
     fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
         if self.in_flight >= self.concurrency {
-            return Admission::WhenFreed;
+            return Admission::WhenReleased;
         }
         let mut latest = (now, WaitReason::Requests);
-        let mut consider = |at: Nanos, why: WaitReason| {
+        let mut consider = |at: Nanos, reason: WaitReason| {
             if at > latest.0 {
-                latest = (at, why);
+                latest = (at, reason);
             }
         };
         consider(self.paused_until, WaitReason::Pause);
@@ -146,16 +181,16 @@ impl LimiterState {
                 WaitReason::Tokens,
             );
         }
-        if let Some(restart) = &mut self.restart {
-            if now < restart.until {
-                consider(restart.bucket.earliest(1, now), WaitReason::Pause);
+        if let Some(start) = &mut self.slow_start {
+            if now < start.until {
+                consider(start.bucket.earliest(1, now), WaitReason::Pause);
             } else {
-                self.restart = None;
+                self.slow_start = None;
             }
         }
         match latest {
             (at, _) if at <= now => Admission::Now,
-            (at, why) => Admission::At(at, why),
+            (at, reason) => Admission::At(at, reason),
         }
     }
 
@@ -168,25 +203,25 @@ impl LimiterState {
         if let Some(tokens) = &mut self.tokens {
             tokens.take(cost.model_tokens(), now);
         }
-        if let Some(restart) = &mut self.restart {
-            restart.bucket.take(1, now);
+        if let Some(start) = &mut self.slow_start {
+            start.bucket.take(1, now);
         }
     }
 
-    /// Frees so many places; what was taken stays taken.
-    pub(crate) fn release(&mut self, places: usize) {
-        self.in_flight -= places;
+    /// One fewer is in flight. What was taken from the buckets stays taken.
+    pub(super) fn release(&mut self) {
+        self.in_flight -= 1;
     }
 
     /// Corrects the tokens that were taken for `cost` to `used`.
-    pub(crate) fn settle(&mut self, cost: Cost, used: u64, now: Nanos) {
+    pub(super) fn settle(&mut self, cost: Cost, used: u64, now: Nanos) {
         if let Some(tokens) = &mut self.tokens {
             tokens.settle(cost.model_tokens(), used, now);
         }
     }
 
-    /// Admits nothing before `until`, and starts gently from there. Never shortens a pause.
-    pub(crate) fn pause(&mut self, until: Nanos, now: Nanos) {
+    /// Admits nothing before `until`, and starts slowly from there. Never shortens a pause.
+    pub(super) fn pause(&mut self, until: Nanos, now: Nanos) {
         if until <= self.paused_until || until <= now {
             return;
         }
@@ -195,25 +230,19 @@ impl LimiterState {
             bucket.hold(until, now);
         }
         if self.requests.is_none() {
-            self.start_gently(now);
+            self.start_slowly(now);
         }
     }
 
-    /// Until when nothing is admitted; in the past if there is no pause.
-    pub(crate) fn paused_until(&self) -> Nanos {
-        self.paused_until
-    }
-
-    fn start_gently(&mut self, now: Nanos) {
-        let lasts = RESTART.min(self.paused_until.saturating_sub(now)).max(1);
-        let places = self.concurrency as u64;
-        let rate = u64::try_from(u128::from(places) * u128::from(RESTART) / u128::from(lasts));
-        let rate = rate.unwrap_or(u64::MAX).clamp(1, RESTART_MAX);
-        self.restart = Some(Restart {
-            // With its first unit at the end of the pause: a single place would otherwise wait a
-            // second longer than it was told to.
+    fn start_slowly(&mut self, now: Nanos) {
+        let length = SLOW_START.min(self.paused_until.saturating_sub(now)).max(1);
+        let permits = self.concurrency as u64;
+        let rate = u64::try_from(u128::from(permits) * u128::from(SLOW_START) / u128::from(length));
+        let rate = rate.unwrap_or(u64::MAX).clamp(1, SLOW_START_MAX);
+        self.slow_start = Some(SlowStart {
+            // One unit at the end of the pause, so that the first request waits no longer than that.
             bucket: Bucket::full(Rate::per_second(rate), 1, self.paused_until),
-            until: self.paused_until.saturating_add(lasts),
+            until: self.paused_until.saturating_add(length),
         });
     }
 }
@@ -223,25 +252,32 @@ fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
     Error::new(
         ErrorKind::NeverFits,
         format!(
-            "needs {asked} {what} at once and the limit allows {largest} in a whole period: \
+            "this needs {asked} {what} at once, and the limit allows {largest} in a whole period: \
              make it smaller or raise the limit"
         ),
     )
 }
 
-/// A limit that is new starts full, unless it starts in a pause, which ends without a burst.
-fn set(bucket: &mut Option<Bucket>, rate: Option<(Rate, u64)>, paused_until: Nanos, now: Nanos) {
-    match (bucket.as_mut(), rate) {
+/// A new limit starts with a full bucket, or with an empty one in a pause, which ends without a burst.
+fn set(bucket: &mut Option<Bucket>, limit: Option<(Rate, u64)>, paused_until: Nanos, now: Nanos) {
+    match (bucket.as_mut(), limit) {
         (Some(bucket), Some((rate, capacity))) => bucket.change(rate, capacity, now),
-        (_, rate) => {
-            *bucket = rate.map(|(rate, capacity)| Bucket::full(rate, capacity, now));
-            if let Some(bucket) = bucket
-                && now < paused_until
-            {
-                bucket.hold(paused_until, now);
-            }
+        (None, Some((rate, capacity))) => {
+            let bucket = bucket.insert(Bucket::full(rate, capacity, now));
+            bucket.hold(paused_until, now);
         }
+        (_, None) => *bucket = None,
     }
+}
+
+pub(super) fn checked_concurrency(permits: usize) -> Result<usize> {
+    if permits == 0 {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "a concurrency of 0 would admit nothing: give at least 1",
+        ));
+    }
+    Ok(permits)
 }
 
 #[cfg(test)]
@@ -251,122 +287,125 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn both() -> LimiterState {
-        let mut allowance = LimiterState::new(2);
-        allowance.set_requests(Some((Rate::per_second(10), 10)), 0);
-        allowance.set_tokens(Some((Rate::per_minute(600), 10)), 0);
-        allowance
+        let mut limits = LimiterState::new(2);
+        limits.set_requests(Some((Rate::per_second(10), 10)), 0);
+        limits.set_tokens(Some((Rate::per_minute(600), 10)), 0);
+        limits
     }
 
     #[test]
     fn the_later_of_both_buckets_decides_and_nothing_is_taken_meanwhile() {
-        let mut allowance = both();
-        allowance.take(Cost::tokens(10), 0);
+        let mut limits = both();
+        limits.take(Cost::tokens(10), 0);
         let refused = Admission::At(SECOND / 2, WaitReason::Tokens);
-        assert_eq!(allowance.check(Cost::tokens(5), 0), refused);
+        assert_eq!(limits.check(Cost::tokens(5), 0), refused);
         assert_eq!(
-            allowance.check(Cost::tokens(5), 0),
+            limits.check(Cost::tokens(5), 0),
             refused,
             "asking costs nothing"
         );
-        assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
+        assert_eq!(limits.check(Cost::ONE, 0), Admission::Now);
     }
 
     #[test]
     fn a_full_house_waits_for_somebody_to_leave() {
-        let mut allowance = both();
-        allowance.take(Cost::ONE, 0);
-        allowance.take(Cost::ONE, 0);
-        assert_eq!(allowance.check(Cost::ONE, 0), Admission::WhenFreed);
-        allowance.release(1);
-        assert_eq!(allowance.check(Cost::ONE, 0), Admission::Now);
+        let mut limits = both();
+        limits.take(Cost::ONE, 0);
+        limits.take(Cost::ONE, 0);
+        assert_eq!(limits.check(Cost::ONE, 0), Admission::WhenReleased);
+        limits.release();
+        assert_eq!(limits.check(Cost::ONE, 0), Admission::Now);
     }
 
     #[test]
     fn requests_stay_taken_and_tokens_are_given_back() {
-        let mut allowance = both();
-        allowance.take(Cost::tokens(10).with_requests(10), 0);
-        allowance.release(1);
-        allowance.settle(Cost::tokens(10).with_requests(10), 0, 0);
+        let mut limits = both();
+        limits.take(Cost::tokens(10).with_requests(10), 0);
+        limits.release();
+        limits.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
-            allowance.check(Cost::tokens(10), 0),
+            limits.check(Cost::tokens(10), 0),
             Admission::At(SECOND / 10, WaitReason::Requests)
         );
     }
 
     #[test]
     fn more_than_a_period_allows_never_fits() {
-        let allowance = both();
-        assert!(allowance.fits(Cost::tokens(600)).is_ok(), "above the burst");
-        let error = allowance.fits(Cost::tokens(601)).unwrap_err();
+        let limits = both();
+        assert!(
+            limits.check_fits(Cost::tokens(600)).is_ok(),
+            "above the burst"
+        );
+        let error = limits.check_fits(Cost::tokens(601)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NeverFits);
     }
 
     #[test]
     fn a_pause_holds_everyone_and_ends_without_a_burst() {
-        let mut allowance = both();
-        allowance.pause(5 * SECOND, 0);
-        allowance.pause(3 * SECOND, 0);
+        let mut limits = both();
+        limits.pause(5 * SECOND, 0);
+        limits.pause(3 * SECOND, 0);
         let first = 5 * SECOND + SECOND / 10;
         assert_eq!(
-            allowance.check(Cost::ONE, 0),
+            limits.check(Cost::ONE, 0),
             Admission::At(first, WaitReason::Requests)
         );
-        assert_eq!(allowance.check(Cost::ONE, first), Admission::Now);
-        allowance.take(Cost::ONE, first);
-        assert_ne!(allowance.check(Cost::ONE, first), Admission::Now);
+        assert_eq!(limits.check(Cost::ONE, first), Admission::Now);
+        limits.take(Cost::ONE, first);
+        assert_ne!(limits.check(Cost::ONE, first), Admission::Now);
     }
 
     #[test]
     fn a_limit_lifted_or_set_during_a_pause_ends_it_without_a_burst_too() {
-        let mut allowance = both();
-        allowance.pause(5 * SECOND, 0);
-        allowance.set_requests(None, SECOND);
-        allowance.set_tokens(None, SECOND);
+        let mut limits = both();
+        limits.pause(5 * SECOND, 0);
+        limits.set_requests(None, SECOND);
+        limits.set_tokens(None, SECOND);
         let end = 5 * SECOND;
         assert_eq!(
-            allowance.check(Cost::ONE, SECOND),
+            limits.check(Cost::ONE, SECOND),
             Admission::At(end, WaitReason::Pause)
         );
-        allowance.take(Cost::ONE, end);
+        limits.take(Cost::ONE, end);
         assert_eq!(
-            allowance.check(Cost::ONE, end),
+            limits.check(Cost::ONE, end),
             Admission::At(end + SECOND / 2, WaitReason::Pause),
             "two places, filled over a second"
         );
-        allowance.release(1);
-        let mut allowance = both();
-        allowance.pause(end, 0);
-        allowance.set_tokens(None, SECOND);
-        allowance.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
+        limits.release();
+        let mut limits = both();
+        limits.pause(end, 0);
+        limits.set_tokens(None, SECOND);
+        limits.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
         assert_eq!(
-            allowance.check(Cost::tokens(3), SECOND),
+            limits.check(Cost::tokens(3), SECOND),
             Admission::At(8 * SECOND, WaitReason::Tokens)
         );
     }
 
     #[test]
     fn without_a_rate_the_places_are_filled_evenly_after_a_pause() {
-        let mut allowance = LimiterState::new(50);
-        allowance.pause(5 * SECOND, 0);
+        let mut limits = LimiterState::new(50);
+        limits.pause(5 * SECOND, 0);
         let mut now = 5 * SECOND;
         assert_eq!(
-            allowance.check(Cost::ONE, 0),
+            limits.check(Cost::ONE, 0),
             Admission::At(now, WaitReason::Pause)
         );
-        assert_eq!(allowance.check(Cost::ONE, now), Admission::Now, "one goes");
-        allowance.take(Cost::ONE, now);
-        allowance.release(1);
+        assert_eq!(limits.check(Cost::ONE, now), Admission::Now, "one goes");
+        limits.take(Cost::ONE, now);
+        limits.release();
         let mut admitted = Vec::new();
-        while let Admission::At(at, WaitReason::Pause) = allowance.check(Cost::ONE, now) {
+        while let Admission::At(at, WaitReason::Pause) = limits.check(Cost::ONE, now) {
             now = at;
-            allowance.take(Cost::ONE, now);
-            allowance.release(1);
+            limits.take(Cost::ONE, now);
+            limits.release();
             admitted.push(now);
         }
         assert_eq!(admitted.first(), Some(&(5 * SECOND + SECOND / 50)));
         assert_eq!(admitted.len(), 50);
         assert_eq!(
-            allowance.check(Cost::ONE, now),
+            limits.check(Cost::ONE, now),
             Admission::Now,
             "and then freely"
         );
@@ -374,26 +413,26 @@ mod tests {
 
     #[test]
     fn a_short_pause_has_a_short_start() {
-        let mut allowance = LimiterState::new(50);
-        allowance.pause(SECOND / 10, 0);
+        let mut limits = LimiterState::new(50);
+        limits.pause(SECOND / 10, 0);
         let mut now = SECOND / 10;
         let mut admitted = 0;
         while now <= SECOND / 5 {
-            match allowance.check(Cost::ONE, now) {
+            match limits.check(Cost::ONE, now) {
                 Admission::At(at, _) => now = at,
                 _ if now == SECOND / 5 => break,
                 _ => {
-                    allowance.take(Cost::ONE, now);
-                    allowance.release(1);
+                    limits.take(Cost::ONE, now);
+                    limits.release();
                     admitted += 1;
                 }
             }
         }
         assert_eq!(admitted, 50, "all places within a tenth of a second");
         for _ in 0..1_000 {
-            assert_eq!(allowance.check(Cost::ONE, now), Admission::Now);
-            allowance.take(Cost::ONE, now);
-            allowance.release(1);
+            assert_eq!(limits.check(Cost::ONE, now), Admission::Now);
+            limits.take(Cost::ONE, now);
+            limits.release();
         }
     }
 }

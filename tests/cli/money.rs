@@ -57,8 +57,8 @@ fn a_run_stops_at_its_cost_and_a_rerun_goes_on_with_as_much_again() {
     let arguments = with(&["-c", "1", "--price", PRICE, "--max-cost", "0.05"]);
     let run = || folder.tool(&arguments).at(&server).run();
     run().code(3).says(&[
-        "error: --max-cost 0.05",
-        "0.06 USD",
+        "error: this run has spent 0.06 USD, and its limit is 0.05 USD",
+        "(--max-cost)\n",
         "3 of 7 requests",
         "4 not done yet",
         "tollgate run p.jsonl --summary s.json -c 1",
@@ -72,7 +72,7 @@ fn a_run_stops_at_its_cost_and_a_rerun_goes_on_with_as_much_again() {
     run().code(3);
     assert_eq!(server.count(), 6);
     // The last row spends nothing that would be missed.
-    run().code(0).never_says(&["--max-cost 0.05:"]);
+    run().code(0).never_says(&["(--max-cost)"]);
     assert_eq!(server.count(), 7);
     assert_eq!(folder.records("p.results.jsonl").len(), 7);
 }
@@ -106,7 +106,12 @@ fn what_is_in_flight_is_finished_and_nothing_more_is_sent() {
     let arguments = with(&["-c", "4", "--token-budget", "15", "--timeout", "20s"]);
     let ended = folder.tool(&arguments).at(&server).run().code(3);
     // The first answer spends it; by the time it is told, others have.
-    ended.says(&["--token-budget 15", "60 model tokens", "46 not done yet"]);
+    ended.says(&[
+        "60 model tokens",
+        "budget is 15",
+        "(--token-budget)",
+        "46 not done yet",
+    ]);
     assert_eq!(server.count(), 4);
     assert_eq!(folder.records("p.results.jsonl").len(), 4);
 }
@@ -158,7 +163,7 @@ fn an_answer_that_does_not_say_what_it_took_is_warned_of_once_where_there_is_a_b
         let ended = ended.says(&["warning: "]);
         let priced = ended
             .stderr
-            .contains("3 answers did not say what they took");
+            .contains("3 answers did not say what they used");
         assert_eq!(priced, budget.contains(&PRICE), "{ended:?}");
         assert_eq!(folder.json("s.json")["uncounted"], 3);
     }
@@ -189,7 +194,10 @@ fn an_input_that_never_ends_is_left_when_the_budget_is_spent() {
     let mut stdin = running.child().stdin.take().expect("a pipe");
     stdin.write_all(request("a").as_bytes()).expect("it reads");
     stdin.flush().expect("it reads");
-    let ended = running.wait().code(3).says(&["--token-budget 15"]);
+    let ended = running
+        .wait()
+        .code(3)
+        .says(&["budget is 15", "(--token-budget)"]);
     assert_eq!(records(&ended.stdout).len(), 1);
     drop(stdin);
 }

@@ -213,23 +213,17 @@ fn a_server_certificate_marked_as_a_ca_is_trusted_if_the_file_holds_it() {
 }
 
 #[test]
-fn the_dates_of_a_certificate_in_the_file_count() {
-    for (from, until, why) in [(2000, 2001, "expired"), (2100, 2101, "not valid yet")] {
+fn a_certificate_in_the_file_is_trusted_whatever_its_dates() {
+    for (from, until) in [(2000, 2001), (2100, 2101)] {
         let mut params = CertificateParams::new(owned(&["127.0.0.1"])).unwrap();
         params.is_ca = CA;
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let identity = self_signed_as(&params);
-        let (tell, seen) = mpsc::channel();
+        let (tell, _seen) = mpsc::channel();
         let address = tls_server(&identity, polite(tell));
         let url = https(address, "127.0.0.1");
-        let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
-        assert_eq!(
-            (error.fault, error.stage),
-            (TransportErrorKind::Tls, TransportStage::NothingSent)
-        );
-        assert!(error.message.contains(why), "{error}");
-        assert_eq!(connections(&seen), 0);
+        assert!(post(&trusting(&identity.root), &url, b"{}").is_ok());
     }
 }
 

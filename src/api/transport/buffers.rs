@@ -8,6 +8,8 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use ureq::unversioned::transport::Buffers;
+
 use crate::sync::Mutex;
 
 /// A whole TLS record fits, with what it adds to 16 KiB of contents; so does a response head in most
@@ -69,6 +71,10 @@ impl Output {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.filled
+    }
+
     /// The bytes that wait to be sent.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.sent..self.filled]
@@ -95,28 +101,13 @@ impl Output {
         self.filled = (self.filled + amount).min(self.buffer.len());
     }
 
-    /// Forgets the last `amount` bytes that wait to be sent.
-    pub(super) fn take_back(&mut self, amount: usize) {
-        self.filled = self.filled.saturating_sub(amount);
-    }
-
     /// Adds all of `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.room_of(bytes.len());
-        self.append(bytes);
-    }
-
-    /// Adds as many of `bytes` as fit and says how many those are.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
-        let room = self.room();
-        let amount = room.len().min(bytes.len());
-        room[..amount].copy_from_slice(&bytes[..amount]);
-        self.fill(amount);
-        amount
+        self.room_of(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.fill(bytes.len());
     }
 
     /// Counts `amount` bytes more as sent, and gives the buffer back when all are.
-    #[cfg(feature = "rustls")]
     pub(super) fn consume(&mut self, amount: usize) {
         self.sent = (self.sent + amount).min(self.filled);
         if self.sent == self.filled {
@@ -175,8 +166,7 @@ impl Input {
         &self.buffer[self.start..self.end]
     }
 
-    /// The same, to be changed where they stand: TLS opens records so.
-    #[cfg(feature = "rustls")]
+    /// The same, to be changed where they stand.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }
@@ -259,6 +249,64 @@ impl fmt::Debug for Input {
     }
 }
 
+/// Room that ureq is given at least, whatever waits to be sent already.
+const LEAST: usize = 1024;
+
+/// Both directions of a connection, as ureq wants them.
+#[derive(Debug)]
+pub(super) struct LentBuffers {
+    pub(super) output: Output,
+    pub(super) input: Input,
+    /// Whether ureq has not yet looked at all of the input.
+    pub(super) is_fresh: bool,
+}
+
+impl LentBuffers {
+    pub(super) fn new(pool: &Arc<BufferPool>) -> Self {
+        Self {
+            output: Output::new(Arc::clone(pool)),
+            input: Input::new(Arc::clone(pool)),
+            is_fresh: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.is_empty() && self.input.is_empty()
+    }
+}
+
+impl Buffers for LentBuffers {
+    fn output(&mut self) -> &mut [u8] {
+        self.output.room_of(LEAST)
+    }
+
+    fn input(&self) -> &[u8] {
+        self.input.bytes()
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.input.room()
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.input.fill(amount);
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.is_fresh = amount > 0;
+        self.input.consume(amount);
+    }
+
+    /// The first is for bodies without a length, which are never sent.
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        (&mut [], self.output.room_of(LEAST))
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.is_fresh && !self.input.is_empty()
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -271,7 +319,8 @@ mod tests {
     fn a_buffer_is_lent_while_something_is_in_it() {
         let pool = pool();
         let mut output = Output::new(Arc::clone(&pool));
-        assert_eq!((output.append(b"head"), output.append(b"body")), (4, 4));
+        output.push(b"head");
+        output.push(b"body");
         assert_eq!(output.bytes(), b"headbody");
         output.clear();
         assert_eq!((output.bytes(), pool.0.lock().len()), (&b""[..], 1));
@@ -288,15 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn output_takes_what_fits_and_more_when_it_must() {
-        let mut output = Output::new(pool());
-        assert_eq!(output.append(&vec![1; 2 * SIZE]), SIZE);
-        assert_eq!(output.append(b"no"), 0);
-        output.push(b"yes");
-        assert_eq!(&output.bytes()[SIZE..], b"yes");
-        output.take_back(3);
-        assert!(output.room_of(7).len() >= 7);
-        assert_eq!(output.bytes().len(), SIZE);
+    fn output_grows_for_a_long_head_and_leaves_room_behind_it() {
+        let mut buffers = LentBuffers::new(&pool());
+        buffers.output.push(&[1; SIZE]);
+        assert!(buffers.output().len() >= LEAST);
+        buffers.output.push(b"yes");
+        assert_eq!(&buffers.output.bytes()[SIZE..], b"yes");
+        buffers.output.consume(SIZE);
+        assert_eq!(buffers.output.bytes(), b"yes");
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl HttpConfig {
         Self { proxy, ..self }
     }
 
-    /// The most workers expected to send at once: as many idle connections are kept for each server,
-    /// and never fewer than 2,048. More may send.
+    /// The most workers expected to send at once: so many requests at once share nothing that slows
+    /// them down, and never fewer than 2,048. More may send.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }

@@ -1,36 +1,26 @@
-//! The real transport: HTTP/1.1, blocking, on connections that are kept.
-//!
-//! Nothing surprises: no redirects, no status as an error, no retries, no compression.
+//! The real transport, carried by ureq.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq_proto::client::Call as Protocol;
-use ureq_proto::client::state::SendRequest;
-use ureq_proto::http::Uri;
+use http::Uri;
+use ureq::Agent;
 
-use super::connect::Connector;
-use super::exchange::Exchange;
-use super::fault::{Failure, error_at, is_https, port};
-use super::idle::Idle;
-use super::link::Link;
+use super::agents::{Agents, Parts, SharedConnector};
+use super::context::{self, CallContext};
+use super::error::{Failure, is_https, port};
 use super::proxy::{Proxies, ProxySetting};
-use super::request::{self, parse};
 use super::resolver::CachingResolver;
 use super::tls::{self, TlsConnector};
-use super::tunnel::Proxy;
 use super::{
     HttpConfig, HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind,
-    TransportStage, answer,
+    TransportStage, request, response,
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// Idle connections kept for a server, however few workers there are: others may use a client too,
-/// from threads of their own.
-const IDLE: usize = 2048;
-
-/// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking.
+/// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by [ureq](https://docs.rs/ureq).
 ///
 /// Nothing is retried, redirected or decompressed here: one call is one request on the wire, byte
 /// for byte, and any status is an answer. An error answer (any status but 2xx) whose body breaks off
@@ -38,30 +28,31 @@ const IDLE: usize = 2048;
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which costs
 /// a system call (under half a microsecond): if the server has said anything on it since its last
-/// answer, or closed it, it is not used again. One that has waited for 8 s is closed when the next one
-/// comes to wait, whichever server's that is. No thread looks after them: a transport that nobody uses
-/// holds what it held, one for each request that was under way at once, until it is dropped.
+/// answer, or closed it, it is not used again, and neither is one that has waited for 8 s. No thread
+/// looks after them: a transport that nobody uses holds what it held, one for each request that was
+/// under way at once, until it is dropped.
 ///
-/// To the [`log`] goes, at `trace` and from `ureq_proto`, what frames the messages, and the bodies of
-/// answers; no key, no path, no query and no other header.
+/// To the [`log`] goes what ureq says: at `debug` which server is asked and which connection serves, at
+/// `trace` (from `ureq_proto`) heads and bodies of answers as they came, but for the cookies they set.
+/// Of a request only what frames it: no key, no path, no query and no other header.
 ///
 /// After a `fork` both processes would talk over the same connections, and threads are in one of them
 /// only: make a new transport in the child.
 ///
-/// The deadline of a [`HttpRequest`] bounds everything but a connect under way, which ends with the connect
-/// timeout; an abort likewise.
+/// The deadline of a [`HttpRequest`] bounds everything but a connect under way, which ends with the
+/// connect timeout; an abort likewise.
 pub struct HttpTransport {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
+    connector: SharedConnector,
     proxies: Proxies,
-    http_proxy: Route,
-    https_proxy: Route,
-    connector: Connector,
-    idle: Idle,
+    direct: Agents,
+    http_proxy: Option<Route>,
+    https_proxy: Option<Route>,
 }
 
 /// Through whom, or what is wrong with the setting that says so.
-type Route = std::result::Result<Option<Proxy>, String>;
+type Route = std::result::Result<Agents, String>;
 
 impl HttpTransport {
     /// A transport with no connection yet.
@@ -70,22 +61,23 @@ impl HttpTransport {
     /// [`ErrorKind::Config`] if the CA file cannot be read or holds no certificate, or if there is
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let tls = TlsConnector::new(config.ca_file.as_deref())?;
+        let connector = SharedConnector(Arc::new(Parts {
+            sockets: Arc::default(),
+            buffers: Arc::default(),
+            resolver: CachingResolver::system(),
+            tls: TlsConnector::new(config.ca_file.as_deref())?,
+        }));
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
-        let route = |setting: &Option<ProxySetting>| setting.as_ref().map(Proxy::new).transpose();
+        let agents = |proxy| Agents::new(connector.clone(), proxy, config.workers);
+        let route = |setting: &ProxySetting| setting.parse().map(|proxy| agents(Some(proxy)));
         Ok(Self {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
-            http_proxy: route(&proxies.http),
-            https_proxy: route(&proxies.https),
+            direct: agents(None),
+            http_proxy: proxies.http.as_ref().map(route),
+            https_proxy: proxies.https.as_ref().map(route),
             proxies,
-            connector: Connector {
-                sockets: Arc::default(),
-                buffers: Arc::default(),
-                resolver: CachingResolver::system(),
-                tls,
-            },
-            idle: Idle::new(config.workers.max(IDLE)),
+            connector,
         })
     }
 
@@ -97,118 +89,119 @@ impl HttpTransport {
     /// unusable.
     pub fn check_url(&self, url: &str) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why.to_owned()));
-        let uri = match parse(url) {
+        let uri = match request::parse(url) {
             Ok(uri) => uri,
             Err(why) => return refuse(why),
         };
         if is_https(&uri) && !tls::AVAILABLE {
             return refuse("https needs TLS: build with the feature `rustls`, or use an http URL");
         }
-        match self.proxy(&uri) {
+        match self.route(&uri) {
             Ok(_) => Ok(()),
             Err(why) => refuse(why),
         }
     }
 
-    /// The proxy that `uri` is reached through.
-    fn proxy(&self, uri: &Uri) -> std::result::Result<Option<&Proxy>, &str> {
-        let route = if is_https(uri) {
+    /// The agents that reach `uri`, through its proxy if it has one.
+    fn route(&self, uri: &Uri) -> std::result::Result<&Agents, &str> {
+        let proxy = if is_https(uri) {
             &self.https_proxy
         } else {
             &self.http_proxy
         };
         let host = uri.host().unwrap_or_default();
-        match route {
-            Ok(None) => Ok(None),
-            _ if self.proxies.is_direct(host, port(uri)) => Ok(None),
-            Ok(Some(proxy)) => Ok(Some(proxy)),
-            Err(why) => Err(why),
-        }
-    }
-
-    /// One request and its whole answer.
-    fn exchange(
-        &self,
-        request: Box<Protocol<SendRequest>>,
-        call: &HttpRequest<'_>,
-        uri: &Uri,
-        proxy: Option<&Proxy>,
-        exchange: &mut Exchange<'_>,
-    ) -> std::result::Result<HttpResponse, Failure> {
-        let mut link = self.link(uri, proxy, exchange)?;
-        let buffers = &self.connector.buffers;
-        let reply = request::send(request, call, uri, &mut *link, exchange, buffers)?;
-        let mut answer = HttpResponse::default();
-        let keep = answer::receive(reply, call, &mut answer, &mut *link, exchange)?;
-        if keep && !exchange.deaf && link.rest() && link.input().is_empty() {
-            self.idle.put(uri, link);
-        }
-        Ok(answer)
-    }
-
-    /// A connection to the server of `uri`, used before or new.
-    fn link(
-        &self,
-        uri: &Uri,
-        proxy: Option<&Proxy>,
-        exchange: &mut Exchange<'_>,
-    ) -> std::result::Result<Box<dyn Link>, Failure> {
-        let Some(mut link) = self.idle.take(uri) else {
-            return exchange.connecting(|exchange| self.connector.connect(uri, proxy, exchange));
-        };
-        exchange.on_reused = true;
-        if link.work_for(exchange.cancel) {
-            Ok(link)
-        } else {
-            Err(Failure::aborted())
+        match proxy {
+            None => Ok(&self.direct),
+            Some(_) if self.proxies.is_direct(host, port(uri)) => Ok(&self.direct),
+            Some(Ok(agents)) => Ok(agents),
+            Some(Err(why)) => Err(why),
         }
     }
 }
 
-/// `failure` in the terms of the seam.
+/// Has `agent` carry `request`, of which it is shown `shown`, and reads the answer.
+fn run(
+    agent: &Agent,
+    shown: http::Request<()>,
+    request: &HttpRequest<'_>,
+) -> std::result::Result<HttpResponse, ureq::Error> {
+    let response = if request.body.is_empty() {
+        agent.run(shown)
+    } else {
+        agent.run(shown.map(|()| request.body))
+    };
+    response::receive(response?, request)
+}
+
+/// What `error`, which ureq gave, means for the call of `context` to `uri`.
 #[inline(never)]
-fn explain(failure: Failure, exchange: &Exchange<'_>, uri: &Uri) -> TransportError {
+fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportError {
+    let stage = context.stage;
     // An abort makes anything fail in any way.
-    let failure = if exchange.cancel.is_aborted() {
+    let failure = if context.cancel.is_aborted() {
         Failure::aborted()
     } else {
-        failure
+        match context.failure {
+            Some(failure) if !context.awaits_head => failure.within_the_answer(),
+            Some(failure) => failure,
+            None => of_ureq(error, stage, context.is_tunnelling),
+        }
     };
-    failure.at(exchange.stage, uri)
+    failure.at(stage, uri)
+}
+
+/// What ureq itself has to complain of.
+fn of_ureq(error: ureq::Error, stage: TransportStage, is_tunnelling: bool) -> Failure {
+    use TransportErrorKind::{Broken, Protocol, Proxy, Truncated, Unsendable};
+    let (kind, message) = match &error {
+        ureq::Error::ConnectProxyFailed(why) => {
+            let message = format!("the proxy refused the connection: {why}");
+            return Failure::new(Proxy, message);
+        }
+        _ if is_tunnelling => (
+            Proxy,
+            "CONNECT through the proxy: the answer is not HTTP/1.1",
+        ),
+        ureq::Error::Io(end) if end.kind() == io::ErrorKind::UnexpectedEof => {
+            return if stage == TransportStage::Answering {
+                Failure::new(Truncated, "the answer ended before its end")
+            } else {
+                Failure::new(Broken, "the server closed the connection without an answer")
+            };
+        }
+        _ if stage == TransportStage::NothingSent => (Unsendable, "the request cannot be sent"),
+        ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+        _ => (Protocol, "the answer is not HTTP/1.1"),
+    };
+    Failure::new(kind, message).because(error)
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, call: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
-        let unsendable = |why| {
-            TransportError::new(
-                TransportErrorKind::Unsendable,
-                TransportStage::NothingSent,
-                why,
-            )
-        };
-        let uri = parse(call.url).map_err(unsendable)?;
-        let request = request::request(call, &uri).map_err(unsendable)?;
-        let refuse = |fault, why| Err(error_at(fault, TransportStage::NothingSent, why, &uri));
-        if call.cancel.is_aborted() {
-            return refuse(
-                TransportErrorKind::Aborted,
-                "aborted before anything was sent",
-            );
+    fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
+        let stage = TransportStage::NothingSent;
+        let unsendable = |why| TransportError::new(TransportErrorKind::Unsendable, stage, why);
+        let uri = request::parse(request.url).map_err(unsendable)?;
+        let shown = request::shown(request, &uri).map_err(unsendable)?;
+        let refuse = |kind, why: &'static str| Err(Failure::new(kind, why).at(stage, &uri));
+        if request.cancel.is_aborted() {
+            let why = "aborted before anything was sent";
+            return refuse(TransportErrorKind::Aborted, why);
         }
-        if Instant::now() >= call.deadline {
-            return refuse(
-                TransportErrorKind::Timeout,
-                "no time was left to send anything",
-            );
+        if Instant::now() >= request.deadline {
+            let why = "no time was left to send anything";
+            return refuse(TransportErrorKind::Timeout, why);
         }
-        let proxy = self.proxy(&uri).map_err(|why| {
-            TransportError::new(TransportErrorKind::Proxy, TransportStage::NothingSent, why)
-        })?;
-        self.connector.sockets.watch(call.cancel);
+        let agents = self
+            .route(&uri)
+            .map_err(|why| TransportError::new(TransportErrorKind::Proxy, stage, why))?;
+        request.cancel.on_abort(&self.connector.0.sockets);
 
-        let mut exchange = Exchange::new(call, self.connect_timeout, self.idle_timeout);
-        self.exchange(request, call, &uri, proxy, &mut exchange)
-            .map_err(|failure| explain(failure, &exchange, &uri))
+        let head = request::head(request, &uri);
+        let context = CallContext::new(request, head, self.connect_timeout, self.idle_timeout);
+        let running = context::begin(context);
+        let answer = agents.with(|agent| run(agent, shown, request));
+        let context = running.end();
+        answer.map_err(|error| explain(error, context, &uri))
     }
 }
 

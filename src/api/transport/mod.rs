@@ -1,36 +1,32 @@
 //! The seam between the client and the wire.
 //!
-//! A [`Transport`] carries one HTTP exchange on the calling thread. The real one speaks HTTP/1.1 with
-//! ureq-proto, the protocol without a socket that ureq stands on (this folder is the only place that
-//! names it); the in-memory one answers from a closure.
+//! A [`Transport`] carries one HTTP exchange on the calling thread. The real one is carried by ureq
+//! (this folder is the only place that names it); the in-memory one answers from a closure.
 //!
-//! Under the seam, from top to bottom: `http` finds a connection for a call and has `request` send it
-//! and `answer` receive what comes back, with `head` to read the head of it. Connections wait in `idle`
-//! or are made by `connect`, through whom `proxy` and `tunnel` say and whereto `resolver`. A connection
-//! is a `link`: `tcp` moves the bytes, on `stream` (waiting until a deadline), `buffers` (borrowed while
-//! bytes move) and `sockets` (what an abort shuts down); `tls` seals and opens them. `exchange` is what
-//! all of them know of the present call, and `fault` how they say that it failed.
+//! Above ureq: `http_transport` gives a request to one of the `agents`, shows ureq what `request` says of
+//! it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and connections.
+//! A connection is `tcp`, perhaps with `tls` on it, on `stream` (waiting until a deadline), `buffers`
+//! (borrowed while bytes move) and `abort` (sockets that an abort finds). `layer` is what TCP and TLS do
+//! alike, with `head` to know an answer when it sees one. `context` is what all of them know of the
+//! present call, and `error` how they say that it failed.
 
-mod answer;
+mod abort;
+mod agents;
 mod buffers;
 mod config;
-mod connect;
-mod exchange;
-mod fault;
+mod context;
+mod error;
 mod head;
-mod headers;
 mod http_transport;
-mod idle;
-mod link;
+mod layer;
 mod memory;
 mod proxy;
 mod request;
 mod resolver;
-mod sockets;
+mod response;
 mod stream;
 mod tcp;
 mod tls;
-mod tunnel;
 
 use std::error::Error as StdError;
 use std::fmt;

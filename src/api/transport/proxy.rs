@@ -6,6 +6,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ureq::ProxyProtocol;
+
+use super::tls;
 use crate::api::path::is_loopback;
 
 /// Where proxies come from.
@@ -53,6 +56,25 @@ pub(super) struct Proxies {
 pub(super) struct ProxySetting {
     pub(super) name: &'static str,
     pub(super) url: String,
+}
+
+impl ProxySetting {
+    /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.
+    pub(super) fn parse(&self) -> Result<ureq::Proxy, String> {
+        ureq::Proxy::new(&self.url)
+            .ok()
+            .filter(|proxy| match proxy.protocol() {
+                ProxyProtocol::Http => true,
+                ProxyProtocol::Https => tls::AVAILABLE,
+                _ => false,
+            })
+            .ok_or_else(|| {
+                format!(
+                    "{} is not a usable proxy: give an http:// or https:// URL",
+                    self.name
+                )
+            })
+    }
 }
 
 impl Proxies {
@@ -293,6 +315,33 @@ mod tests {
         }
         let all = from_env(&[("ALL_PROXY", "http://p"), ("no_proxy", "*")]);
         assert!(all.is_direct("anything.test", 1));
+    }
+
+    #[test]
+    fn a_proxy_is_an_http_url_with_or_without_credentials() {
+        let parse = |url: &str| {
+            let name = "the proxy setting";
+            let url = url.to_owned();
+            ProxySetting { name, url }.parse()
+        };
+        let credentials = |url| {
+            let proxy = parse(url).unwrap();
+            let of = |part: Option<&str>| part.unwrap_or_default().to_owned();
+            (of(proxy.username()), of(proxy.password()))
+        };
+        let plain = |user: &str, password: &str| (user.to_owned(), password.to_owned());
+        assert_eq!(credentials("http://proxy:3128"), plain("", ""));
+        assert_eq!(credentials("proxy:3128"), plain("", ""));
+        assert_eq!(
+            credentials("http://us%40er:w:rd@proxy"),
+            plain("us@er", "w:rd")
+        );
+        assert_eq!(credentials("http://user@proxy/"), plain("user", ""));
+        for unusable in ["socks5://proxy", "http://", "", "/", "http://%ff@proxy"] {
+            let why = parse(unusable).unwrap_err();
+            assert!(why.contains("the proxy setting"), "{unusable}: {why}");
+        }
+        assert_eq!(parse("https://proxy").is_ok(), tls::AVAILABLE);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Host names to addresses, once every half minute and not once a request.
 //!
-//! A thousand connections may be opened at once, and a lookup for each would be a thousand times the
-//! same question. So an answer is kept for [`KEPT`], one lookup at a time is made for a name whoever
-//! asks, and nobody waits for it while an older answer will do. Failures are not kept. The one thread
-//! a lookup takes is what lets a caller give up on it: the system's resolver cannot be interrupted.
+//! ureq asks before every request, though most go over a connection that is kept; and a thousand
+//! connections may be opened at once. So an answer is kept for [`KEPT`], one lookup at a time is made
+//! for a name whoever asks, and nobody waits for it while an older answer will do. Failures are not
+//! kept. The one thread a lookup takes is what lets a caller give up on it: the system's resolver
+//! cannot be interrupted.
 
 use std::fmt;
 use std::io;
@@ -12,17 +13,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq_proto::http::Uri;
+use http::Uri;
+use ureq::config::Config;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
 
 use super::TransportErrorKind;
-use super::fault::{Failure, bare_host, origin, port};
+use super::context::{self, fail};
+use super::error::{Failure, bare_host, origin, port};
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
 const KEPT: Duration = Duration::from_secs(30);
 /// How much longer it is used while, or because, no newer one is to be had.
 const STALE: Duration = Duration::from_secs(300);
-/// Addresses tried at most.
+/// Addresses tried at most; ureq has room for no more.
 const ADDRESSES: usize = 16;
 /// Names remembered at most; a client talks to one or two.
 const NAMES: usize = 64;
@@ -31,31 +36,32 @@ type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The resolver all connections of a transport share.
 #[derive(Clone)]
-pub(super) struct CachingResolver(Arc<Shared>);
-
-struct Shared {
-    names: Mutex<Vec<Name>>,
-    lookup: Box<Lookup>,
+pub(super) struct CachingResolver {
+    names: Arc<Mutex<Vec<Arc<Name>>>>,
+    lookup: Arc<Lookup>,
 }
 
+/// A host and port, and what is known of them.
 struct Name {
     host: String,
     port: u16,
-    addresses: Arc<[SocketAddr]>,
-    /// Those of them at which nobody answered since the last lookup.
-    silent: Vec<SocketAddr>,
-    good_until: Instant,
-    flight: Option<Arc<Flight>>,
-    uses: usize,
+    known: Mutex<Known>,
+    /// A lookup has ended.
+    looked_up: Condvar,
 }
 
-type Outcome = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
-
-/// A lookup under way, and its outcome for those who wait for it.
 #[derive(Default)]
-struct Flight {
-    outcome: Mutex<Option<Outcome>>,
-    landed: Condvar,
+struct Known {
+    addresses: Vec<SocketAddr>,
+    /// Those of them at which nobody answered since the last lookup.
+    silent: Vec<SocketAddr>,
+    /// When the addresses were looked up.
+    since: Option<Instant>,
+    is_looking: bool,
+    lookups: usize,
+    /// Why the last lookup failed, if it did.
+    failure: Option<Arc<io::Error>>,
+    uses: usize,
 }
 
 impl CachingResolver {
@@ -63,164 +69,145 @@ impl CachingResolver {
         Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
-    /// Where `uri` is to be reached, beginning with another address each time; waits for the answer
-    /// until `by`.
-    pub(super) fn resolve(&self, uri: &Uri, by: Instant) -> Result<Vec<SocketAddr>, Failure> {
-        let (host, port) = (bare_host(uri), port(uri));
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, port)]);
+    fn new(
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            names: Arc::default(),
+            lookup: Arc::new(lookup),
         }
-        self.addresses(host, port, by).map_err(|error| {
-            let why = format!("no address for the host of {}", origin(uri));
-            Failure::new(TransportErrorKind::Resolve, why).because(error)
-        })
     }
 
     /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A host
     /// with one dead address of two would otherwise make every second connection wait for it.
     pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
-        let (host, port) = (bare_host(uri), port(uri));
-        let mut names = self.0.names.lock();
-        if let Some(name) = names.iter_mut().find(|name| name.is(host, port))
-            && !name.silent.contains(&address)
-        {
-            name.silent.push(address);
+        let name = self.name(bare_host(uri), port(uri));
+        let mut known = name.known.lock();
+        if !known.silent.contains(&address) {
+            known.silent.push(address);
         }
     }
 
-    fn new(
-        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(Shared {
-            names: Mutex::new(Vec::new()),
-            lookup: Box::new(lookup),
-        }))
-    }
-
+    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
     fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
-        let now = Instant::now();
-        let (known, flight, is_new, turn) = {
-            let mut names = self.0.names.lock();
-            let at = find_or_add(&mut names, host, port);
-            let name = &mut names[at];
-            name.uses = name.uses.wrapping_add(1);
-            let known = name.known(now);
-            if known.is_some() && now < name.good_until {
-                return Ok(name.in_turn());
+        let name = self.name(host, port);
+        let mut known = name.known.lock();
+        known.uses = known.uses.wrapping_add(1);
+        let turn = known.uses;
+        let age = known.since.map(|since| since.elapsed());
+        let is_good = age.is_some_and(|age| age < KEPT);
+        let must_look = !is_good && !known.is_looking;
+        let before = known.lookups;
+        if must_look {
+            known.is_looking = true;
+            drop(known);
+            self.start(&name);
+            known = name.known.lock();
+        }
+        if age.is_some_and(|age| age < KEPT + STALE) {
+            return Ok(known.rotated(turn));
+        }
+        while known.lookups == before {
+            if Instant::now() >= by {
+                return Err(io::ErrorKind::TimedOut.into());
             }
-            let is_new = name.flight.is_none();
-            let flight = Arc::clone(name.flight.get_or_insert_default());
-            (known, flight, is_new, name.uses)
-        };
-        if is_new {
-            self.start(host, port, &flight);
+            known = name.looked_up.wait_until(known, by);
         }
-        if let Some(addresses) = known {
-            return Ok(addresses);
-        }
-        match flight.wait(by) {
-            Some(Ok(addresses)) => Ok(rotated(&addresses, turn)),
-            Some(Err(error)) => Err(io::Error::new(error.kind(), error)),
-            None => Err(io::ErrorKind::TimedOut.into()),
+        match &known.failure {
+            None => Ok(known.rotated(turn)),
+            Some(error) => Err(io::Error::new(error.kind(), Arc::clone(error))),
         }
     }
 
-    fn start(&self, host: &str, port: u16, flight: &Arc<Flight>) {
-        let (resolver, host) = (self.clone(), host.to_owned());
-        let job = {
-            let (flight, host) = (Arc::clone(flight), host.clone());
-            move || resolver.fly(&host, port, &flight)
+    fn name(&self, host: &str, port: u16) -> Arc<Name> {
+        let mut names = self.names.lock();
+        let is_it = |name: &&Arc<Name>| name.port == port && name.host.eq_ignore_ascii_case(host);
+        if let Some(name) = names.iter().find(is_it) {
+            return Arc::clone(name);
+        }
+        if names.len() >= NAMES {
+            names.remove(0);
+        }
+        let name = Arc::new(Name {
+            host: host.to_owned(),
+            port,
+            known: Mutex::default(),
+            looked_up: Condvar::default(),
+        });
+        names.push(Arc::clone(&name));
+        name
+    }
+
+    fn start(&self, name: &Arc<Name>) {
+        let look_up = {
+            let (name, lookup) = (Arc::clone(name), Arc::clone(&self.lookup));
+            move || name.look_up(&*lookup)
         };
-        let thread = thread::Builder::new()
-            .name("tollgate-dns".into())
-            .spawn(job);
-        if thread.is_err() {
+        let thread = thread::Builder::new().name("tollgate-dns".into());
+        if thread.spawn(look_up).is_err() {
             // No thread to be had: the caller's own will do.
-            self.fly(&host, port, flight);
+            name.look_up(&*self.lookup);
         }
-    }
-
-    fn fly(&self, host: &str, port: u16, flight: &Arc<Flight>) {
-        let outcome = match (self.0.lookup)(host, port) {
-            Ok(addresses) if addresses.is_empty() => {
-                Err(Arc::new(io::Error::from(io::ErrorKind::NotFound)))
-            }
-            Ok(addresses) => Ok(Arc::from(addresses)),
-            Err(error) => Err(Arc::new(error)),
-        };
-        {
-            let mut names = self.0.names.lock();
-            if let Some(name) = names.iter_mut().find(|name| name.is(host, port)) {
-                name.flight = None;
-                if let Ok(addresses) = &outcome {
-                    name.addresses = Arc::clone(addresses);
-                    name.silent.clear();
-                    name.good_until = Instant::now() + KEPT;
-                }
-            }
-        }
-        *flight.outcome.lock() = Some(outcome);
-        flight.landed.notify_all();
-    }
-}
-
-impl Flight {
-    fn wait(&self, by: Instant) -> Option<Outcome> {
-        let mut outcome = self.outcome.lock();
-        while outcome.is_none() && Instant::now() < by {
-            outcome = self.landed.wait_until(outcome, by);
-        }
-        outcome.clone()
     }
 }
 
 impl Name {
-    fn is(&self, host: &str, port: u16) -> bool {
-        self.port == port && self.host.eq_ignore_ascii_case(host)
+    fn look_up(&self, lookup: &Lookup) {
+        let found = lookup(&self.host, self.port).and_then(|addresses| {
+            let is_known = !addresses.is_empty();
+            is_known
+                .then_some(addresses)
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        });
+        let mut known = self.known.lock();
+        known.is_looking = false;
+        known.lookups += 1;
+        match found {
+            Ok(addresses) => {
+                known.addresses = addresses;
+                known.silent.clear();
+                known.since = Some(Instant::now());
+                known.failure = None;
+            }
+            Err(error) => known.failure = Some(Arc::new(error)),
+        }
+        self.looked_up.notify_all();
     }
+}
 
-    /// The last answer, if it can still be used.
-    fn known(&self, now: Instant) -> Option<Vec<SocketAddr>> {
-        let usable = !self.addresses.is_empty() && now < self.good_until + STALE;
-        usable.then(|| self.in_turn())
-    }
-
-    fn in_turn(&self) -> Vec<SocketAddr> {
-        let mut addresses = rotated(&self.addresses, self.uses);
+impl Known {
+    fn rotated(&self, by: usize) -> Vec<SocketAddr> {
+        let mut addresses = self.addresses.clone();
+        addresses.rotate_left(by % self.addresses.len().max(1));
         // Stable, so that both halves keep their turns.
         addresses.sort_by_key(|address| self.silent.contains(address));
         addresses
     }
 }
 
-fn find_or_add(names: &mut Vec<Name>, host: &str, port: u16) -> usize {
-    if let Some(at) = names.iter().position(|name| name.is(host, port)) {
-        return at;
+impl Resolver for CachingResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (host, port) = (bare_host(uri), port(uri));
+        let mut resolved = self.empty();
+        if let Ok(address) = host.parse::<IpAddr>() {
+            resolved.push(SocketAddr::new(address, port));
+            return Ok(resolved);
+        }
+        let by = context::with(|context| context.connect_by());
+        let addresses = self.addresses(host, port, by).map_err(|error| {
+            let why = format!("no address for the host of {}", origin(uri));
+            fail(Failure::new(TransportErrorKind::Resolve, why).because(error))
+        })?;
+        for address in addresses.into_iter().take(ADDRESSES) {
+            resolved.push(address);
+        }
+        Ok(resolved)
     }
-    if names.len() >= NAMES {
-        names.remove(0);
-    }
-    names.push(Name {
-        host: host.to_owned(),
-        port,
-        addresses: Arc::from([]),
-        silent: Vec::new(),
-        good_until: Instant::now(),
-        flight: None,
-        uses: 0,
-    });
-    names.len() - 1
-}
-
-fn rotated(addresses: &[SocketAddr], by: usize) -> Vec<SocketAddr> {
-    let first = by % addresses.len().max(1);
-    let (later, earlier) = addresses.split_at(first);
-    earlier
-        .iter()
-        .chain(later)
-        .take(ADDRESSES)
-        .copied()
-        .collect()
 }
 
 impl fmt::Debug for CachingResolver {
@@ -282,13 +269,7 @@ mod tests {
             let callers: Vec<_> = (0..2)
                 .map(|_| scope.spawn(|| resolver.addresses("host.test", 80, soon()).unwrap()[0]))
                 .collect();
-            while resolver
-                .0
-                .names
-                .lock()
-                .first()
-                .is_none_or(|name| name.uses < 2)
-            {
+            while resolver.name("host.test", 80).known.lock().uses < 2 {
                 thread::yield_now();
             }
             drop(release);
@@ -316,9 +297,10 @@ mod tests {
             assert_eq!(order, [lively, silent]);
         }
         // The answer has grown old: it is used once more, and a new one forgets what was.
-        resolver.0.names.lock()[0].good_until = Instant::now();
+        let name = resolver.name("host.test", 80);
+        name.known.lock().since = Instant::now().checked_sub(KEPT);
         let wait = soon();
-        while !resolver.0.names.lock()[0].silent.is_empty() {
+        while !name.known.lock().silent.is_empty() {
             assert!(Instant::now() < wait, "no second lookup");
             resolver.addresses("host.test", 80, soon()).unwrap();
             thread::yield_now();
@@ -366,6 +348,6 @@ mod tests {
         for port in 0..200 {
             resolver.addresses("host.test", port, soon()).unwrap();
         }
-        assert!(resolver.0.names.lock().len() <= NAMES);
+        assert!(resolver.names.lock().len() <= NAMES);
     }
 }

@@ -9,9 +9,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::exchange::Exchange;
-use super::fault::Failure;
-use super::sockets::Socket;
+use super::abort::Socket;
+use super::context::{self, Sent, fail};
 
 /// How often an upload that is stuck looks whether it has been answered.
 const STUCK: Duration = Duration::from_secs(1);
@@ -48,54 +47,42 @@ impl Stream {
         }
     }
 
-    /// Waits until some of `bytes` are taken and says how many; 0 if the peer takes none and something
-    /// has arrived from it.
-    pub(super) fn write(
-        &mut self,
-        bytes: &[u8],
-        exchange: &mut Exchange<'_>,
-    ) -> Result<usize, Failure> {
-        let limit = exchange.limit(Instant::now());
+    /// Waits until some of `bytes` are taken and says how many.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(Sent, usize), ureq::Error> {
+        let limit = limit();
         let mut woken = false;
         loop {
-            let left = left(limit, exchange)?.min(STUCK);
+            let left = left(limit)?.min(STUCK);
             arm(&mut self.write_armed, left, woken, |time| {
                 self.socket.stream.set_write_timeout(time)
-            })
-            .map_err(|error| exchange.broken(error))?;
+            })?;
             match wait((&self.socket.stream).write(bytes)) {
-                Ok(count) => return Ok(count),
-                Err(Wait::Woken) if self.has_unread() => return Ok(0),
+                Ok(count) => return Ok((Sent::Some, count)),
+                Err(Wait::Woken) if self.look() == Arrived::Bytes => return Ok((Sent::Stuck, 0)),
                 Err(Wait::Woken) => woken = true,
                 // A server that refuses an upload answers and closes; what is still under way then
                 // resets the connection, but the answer has arrived before the reset.
-                Err(Wait::Failed(_)) if self.has_unread() => {
-                    exchange.deaf = true;
-                    return Ok(0);
+                Err(Wait::Failed(_)) if self.look() == Arrived::Bytes => {
+                    return Ok((Sent::Never, 0));
                 }
-                Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
+                Err(Wait::Failed(error)) => return Err(broken(error)),
             }
         }
     }
 
     /// Waits until something is read into `room`; 0 at the end of the stream.
-    pub(super) fn read(
-        &mut self,
-        room: &mut [u8],
-        exchange: &Exchange<'_>,
-    ) -> Result<usize, Failure> {
-        let limit = exchange.limit(Instant::now());
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Result<usize, ureq::Error> {
+        let limit = limit();
         let mut woken = false;
         loop {
-            let left = left(limit, exchange)?;
+            let left = left(limit)?;
             arm(&mut self.read_armed, left, woken, |time| {
                 self.socket.stream.set_read_timeout(time)
-            })
-            .map_err(|error| exchange.broken(error))?;
+            })?;
             match wait((&self.socket.stream).read(room)) {
                 Ok(count) => return Ok(count),
                 Err(Wait::Woken) => woken = true,
-                Err(Wait::Failed(error)) => return Err(exchange.broken(error)),
+                Err(Wait::Failed(error)) => return Err(broken(error)),
             }
         }
     }
@@ -108,10 +95,6 @@ impl Stream {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
             Err(_) => Arrived::End,
         }
-    }
-
-    fn has_unread(&self) -> bool {
-        self.look() == Arrived::Bytes
     }
 }
 
@@ -137,13 +120,22 @@ fn peek_now(stream: &TcpStream) -> io::Result<usize> {
     peeked
 }
 
+/// When an operation that starts now must be over.
+fn limit() -> Instant {
+    context::with(|context| context.limit(Instant::now()))
+}
+
 /// The time left until `limit`, never zero.
-fn left(limit: Instant, exchange: &Exchange<'_>) -> Result<Duration, Failure> {
+fn left(limit: Instant) -> Result<Duration, ureq::Error> {
     let left = limit.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(exchange.timed_out());
+        return Err(fail(context::with(|context| context.timed_out())));
     }
     Ok(left)
+}
+
+fn broken(error: io::Error) -> ureq::Error {
+    fail(context::with(|context| context.broken(error)))
 }
 
 /// Sets a socket's time-out, if the one it has would be too late or much too early.
@@ -156,7 +148,7 @@ fn arm(
     left: Duration,
     woken: bool,
     set: impl FnOnce(Option<Duration>) -> io::Result<()>,
-) -> io::Result<()> {
+) -> Result<(), ureq::Error> {
     let wanted = if woken { left } else { coarse(left) };
     if armed.is_some_and(|armed| armed >= wanted && armed <= left) {
         return Ok(());
@@ -165,7 +157,7 @@ fn arm(
         Ok(()) => *armed = Some(wanted),
         // macOS refuses it once the peer has closed; what it sent may still be read.
         Err(error) if error.kind() == ErrorKind::InvalidInput => {}
-        Err(error) => return Err(error),
+        Err(error) => return Err(broken(error)),
     }
     Ok(())
 }

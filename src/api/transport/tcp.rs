@@ -4,22 +4,23 @@
 //! then borrows one.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Uri;
 use socket2::{SockRef, TcpKeepalive};
-use ureq_proto::http::Uri;
+use ureq::Timeout;
+use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
-use super::buffers::{BufferPool, Input};
-use super::exchange::Exchange;
-use super::fault::{Failure, origin};
-use super::link::Link;
-use super::sockets::Sockets;
+use super::abort::{Socket, Sockets};
+use super::buffers::{BufferPool, LentBuffers};
+use super::context::{self, Sent, fail};
+use super::error::{Failure, origin};
+use super::layer::{self, Layer};
 use super::stream::{Arrived, Stream};
-use crate::Cancel;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
@@ -38,18 +39,18 @@ pub(super) fn open(
     addresses: &[SocketAddr],
     avoid: impl FnMut(SocketAddr),
     uri: &Uri,
-    sockets: &Arc<Sockets>,
+    sockets: &Sockets,
     buffers: &Arc<BufferPool>,
-    exchange: &Exchange<'_>,
-) -> Result<Tcp, Failure> {
-    let stream = connect_to_any(addresses, avoid, exchange).map_err(|error| {
-        let out_of_time = error.kind() == ErrorKind::TimedOut && exchange.is_over(Instant::now());
-        let fault = if out_of_time {
+) -> Result<Tcp, ureq::Error> {
+    let by = context::with(|context| context.connect_by());
+    let stream = connect_to_any(addresses, avoid, by).map_err(|error| {
+        let is_over = context::with(|context| context.is_over(Instant::now()));
+        let kind = if error.kind() == ErrorKind::TimedOut && is_over {
             TransportErrorKind::Timeout
         } else {
             TransportErrorKind::Connect
         };
-        Failure::new(fault, format!("cannot connect to {}", origin(uri))).because(error)
+        fail(Failure::new(kind, format!("cannot connect to {}", origin(uri))).because(error))
     })?;
     // Neither is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
@@ -60,8 +61,8 @@ pub(super) fn open(
     );
     Ok(Tcp {
         stream: Stream::new(sockets.adopt(stream)),
-        input: Input::new(Arc::clone(buffers)),
-        more: false,
+        lent: LentBuffers::new(buffers),
+        has_more: false,
     })
 }
 
@@ -71,13 +72,11 @@ pub(super) fn open(
 fn connect_to_any(
     addresses: &[SocketAddr],
     mut avoid: impl FnMut(SocketAddr),
-    exchange: &Exchange<'_>,
+    by: Instant,
 ) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
     for (tried, &address) in addresses.iter().enumerate() {
-        let left = exchange
-            .connect_by()
-            .saturating_duration_since(Instant::now());
+        let left = by.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
@@ -99,77 +98,109 @@ fn connect_to_any(
 /// One TCP connection.
 pub(super) struct Tcp {
     stream: Stream,
-    input: Input,
+    lent: LentBuffers,
     /// The last read filled its room, so there is no need to wait for the next.
-    more: bool,
+    has_more: bool,
 }
 
 impl Tcp {
-    fn read(&mut self, exchange: &Exchange<'_>) -> Result<usize, Failure> {
-        if self.more || !self.input.is_empty() {
-            let room = self.input.room();
+    fn socket(&self) -> &Socket {
+        &self.stream.socket
+    }
+
+    fn read(&mut self) -> Result<usize, ureq::Error> {
+        let input = &mut self.lent.input;
+        if self.has_more || !input.is_empty() {
+            let room = input.room();
             let capacity = room.len();
-            let count = self.stream.read(room, exchange)?;
-            self.input.fill(count);
-            self.more = count == capacity;
+            if capacity == 0 {
+                let why = "a line of the answer is too long";
+                fail(Failure::new(TransportErrorKind::Protocol, why));
+                // ureq makes nothing of it behind the last chunk.
+                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+            }
+            let count = self.stream.read(room)?;
+            input.fill(count);
+            self.has_more = count == capacity;
             return Ok(count);
         }
         let mut first = [0; FIRST];
-        let count = self.stream.read(&mut first, exchange)?;
-        self.more = count == FIRST;
+        let count = self.stream.read(&mut first)?;
+        self.has_more = count == FIRST;
         // There is always room in an empty one.
-        let _ = self.input.append(&first[..count]);
+        let _ = input.append(&first[..count]);
         Ok(count)
     }
 }
 
-impl Link for Tcp {
-    fn send_some(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<usize, Failure> {
-        let count = self.stream.write(bytes, exchange)?;
-        if count > 0 {
-            exchange.sent();
-        }
-        Ok(count)
+impl Layer for Tcp {
+    fn lent(&mut self) -> &mut LentBuffers {
+        &mut self.lent
     }
 
-    fn receive(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
-        let count = self.read(exchange)?;
-        if count == 0 {
-            // An abort shuts the socket down, which reads like the end of the stream.
-            if exchange.cancel.is_aborted() {
-                return Err(Failure::aborted());
+    fn has_unsent(&self) -> bool {
+        !self.lent.output.is_empty()
+    }
+
+    fn send_some(&mut self) -> Result<Sent, ureq::Error> {
+        if !context::with(|context| self.socket().attach(&context.cancel)) {
+            return Err(fail(Failure::aborted()));
+        }
+        let (sent, count) = self.stream.write(self.lent.output.bytes())?;
+        self.lent.output.consume(count);
+        if sent == Sent::Some {
+            context::with(|context| context.sent());
+        }
+        Ok(sent)
+    }
+
+    fn receive_some(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
+        if limit.after.is_zero() {
+            match self.stream.look() {
+                Arrived::Nothing => return Err(ureq::Error::Timeout(limit.reason)),
+                Arrived::End => return Ok(false),
+                Arrived::Bytes => {}
             }
+        }
+        // The one limit that ureq sets: how long to wait for the word to go on.
+        let until = (limit.reason == Timeout::Await100).then(|| Instant::now() + *limit.after);
+        let count = match context::waiting_until(until, || self.read()) {
+            Err(_)
+                if until.is_some_and(|until| context::with(|context| context.outlives(until))) =>
+            {
+                return Err(ureq::Error::Timeout(limit.reason));
+            }
+            read => read?,
+        };
+        // An abort shuts the socket down, which reads like the end of the stream.
+        if count == 0 && context::with(|context| context.cancel.is_aborted()) {
+            return Err(fail(Failure::aborted()));
         }
         Ok(count > 0)
     }
+}
 
-    fn input(&mut self) -> &mut Input {
-        &mut self.input
+impl Transport for Tcp {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.lent
     }
 
-    fn work_for(&mut self, cancel: &Cancel) -> bool {
-        self.stream.socket.work_for(cancel)
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+        layer::transmit(self, amount)
     }
 
-    fn rest(&mut self) -> bool {
-        self.more = false;
-        self.stream.socket.rest()
+    fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
+        layer::receive(self, limit)
     }
 
-    fn take_in(&mut self) -> bool {
-        loop {
-            match self.stream.look() {
-                Arrived::Nothing => return true,
-                Arrived::End => return false,
-                Arrived::Bytes => {}
-            }
-            let room = self.input.room();
-            match (&self.stream.socket.stream).read(room) {
-                // No room is left, or no bytes are, which the look has ruled out.
-                Ok(0) | Err(_) => return false,
-                Ok(count) => self.input.fill(count),
-            }
-        }
+    /// Whether it will carry another call as far as can be known. Whatever has arrived unasked would
+    /// be read as the answer to the next request: the end of the connection, a second answer, a
+    /// complaint of having waited too long. So only silence will do.
+    fn is_open(&mut self) -> bool {
+        self.has_more = false;
+        let is_spoiled = context::with(|context| context.is_spoiled);
+        let is_free = self.socket().detach();
+        is_free && !is_spoiled && self.lent.is_empty() && self.stream.look() == Arrived::Nothing
     }
 }
 
@@ -186,7 +217,6 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
-    use crate::api::transport::HttpRequest;
 
     /// An address where nobody answers, while what is returned is alive: the queue is full.
     fn silent() -> (SocketAddr, Socket, Vec<TcpStream>) {
@@ -211,14 +241,11 @@ mod tests {
         let refusing = closed.local_addr().unwrap();
         drop(closed);
 
-        let (cancel, soon) = (Cancel::new(), Instant::now() + Duration::from_secs(60));
-        let call = HttpRequest::new("GET", "http://h/", soon, &cancel);
-        let exchange = Exchange::new(&call, Duration::from_secs(60), None);
         let mut avoided = Vec::new();
         let stream = connect_to_any(
             &[refusing, dead, living],
             |address| avoided.push(address),
-            &exchange,
+            Instant::now() + Duration::from_secs(60),
         );
         assert_eq!(stream.unwrap().peer_addr().unwrap(), living);
         assert_eq!(avoided, [dead]);

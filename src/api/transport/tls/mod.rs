@@ -1,30 +1,23 @@
-//! TLS, on rustls: whom to trust, and the layer that seals and opens what passes through.
+//! TLS, on rustls: whom to trust, and the layer that encrypts and decrypts what passes through.
 //!
 //! Records pass through the same borrowed buffers as plain bytes, so a waiting connection holds keys
-//! and nothing else. And a server's own self-signed certificate, as `openssl req -x509` makes it, is
-//! marked as a CA's, which no stock verifier takes from a server; here it is taken from the one whose
-//! CA file holds that very certificate.
+//! and nothing else; ureq's own layer would hold two more buffers. And a server's own self-signed
+//! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
+//! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
-//! `trust` says which certificates are good, with `validity` for the dates that webpki does not
-//! tell; `session` is the protocol without a socket; `layer` is the session on a link; `connector`
-//! shakes hands, and has `deep` compute what takes a deep stack.
-//! Without the feature `rustls` only this file is left, and https is refused before anything is sent.
+//! `trust` says which certificates are good, `session` is the protocol without a socket, and `layer`
+//! is the session on a connection. Without the feature `rustls` only this file is left, and https is
+//! refused before anything is sent.
 
-#[cfg(feature = "rustls")]
-mod connector;
-#[cfg(feature = "rustls")]
-mod deep;
 #[cfg(feature = "rustls")]
 mod layer;
 #[cfg(feature = "rustls")]
 mod session;
 #[cfg(feature = "rustls")]
 mod trust;
-#[cfg(feature = "rustls")]
-mod validity;
 
 #[cfg(feature = "rustls")]
-pub(super) use self::connector::TlsConnector;
+pub(super) use self::layer::TlsConnector;
 
 /// Whether https can be spoken at all.
 pub(super) const AVAILABLE: bool = cfg!(feature = "rustls");
@@ -50,17 +43,12 @@ impl TlsConnector {
 
     /// Always fails.
     #[allow(clippy::unused_self)] // The one that speaks TLS has a use for it.
-    pub(super) fn shake_hands(
+    pub(super) fn connect(
         &self,
-        _: Box<dyn super::link::Link>,
+        _: Box<dyn ureq::unversioned::transport::Transport>,
         _: &str,
         _: &std::sync::Arc<super::buffers::BufferPool>,
-        _: &mut super::exchange::Exchange<'_>,
-    ) -> Result<Box<dyn super::link::Link>, super::fault::Failure> {
-        let why = "this build cannot speak https";
-        Err(super::fault::Failure::new(
-            super::TransportErrorKind::Tls,
-            why,
-        ))
+    ) -> Result<Box<dyn ureq::unversioned::transport::Transport>, ureq::Error> {
+        Err(ureq::Error::TlsRequired)
     }
 }

@@ -11,7 +11,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
-use super::validity;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Whom to trust, and what follows from it for every connection of a transport.
@@ -94,10 +93,10 @@ fn webpki(
 ///
 /// 1. webpki finds a chain from its certificate to one in the file, as it would to a built-in root:
 ///    signatures, dates, names, constraints and purposes are checked (RFC 5280, section 6).
-/// 2. Its certificate is, byte for byte, one in the file; today lies between its two dates; and it
-///    holds the server's name as a subject alternative name (RFC 9525; the common name does not
-///    count). It is not asked who signed it, what purposes it names, or whether it is marked as a
-///    CA's: whoever put this very certificate into the file has answered for it.
+/// 2. Its certificate is, byte for byte, one in the file, and holds the server's name as a subject
+///    alternative name (RFC 9525; the common name does not count). Whoever put this very certificate
+///    into the file has answered for it: its dates, who signed it, what purposes it names and whether
+///    it is marked as a CA's are not asked.
 ///
 /// Either way the server then proves, by its signature over the handshake, that it has the key.
 #[derive(Debug)]
@@ -155,7 +154,6 @@ impl ServerCertVerifier for CaFile {
         if chained.is_ok() || !self.certificates.contains(end_entity) {
             return chained;
         }
-        validity::check(end_entity, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }

@@ -1,26 +1,26 @@
-//! How an exchange failed, and what of it is told: never a user, a path or a query.
+//! How a call failed, and what of it is told: never a user, a path or a query.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use ureq_proto::http::Uri;
-use ureq_proto::http::uri::Scheme;
+use http::Uri;
+use http::uri::Scheme;
 
 use super::{TransportError, TransportErrorKind, TransportStage};
 
-/// An exchange that failed, as the layer that saw it fail says it.
+/// A call that failed, as the layer that saw it fail says it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) fault: TransportErrorKind,
+    pub(super) kind: TransportErrorKind,
     message: Cow<'static, str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Failure {
-    pub(super) fn new(fault: TransportErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(kind: TransportErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            fault,
+            kind,
             message: message.into(),
             source: None,
         }
@@ -40,9 +40,9 @@ impl Failure {
 
     /// What a broken connection means once the head of an answer has come.
     pub(super) fn within_the_answer(self) -> Self {
-        match self.fault {
+        match self.kind {
             TransportErrorKind::Broken => Self {
-                fault: TransportErrorKind::Truncated,
+                kind: TransportErrorKind::Truncated,
                 message: "the connection broke within the answer".into(),
                 ..self
             },
@@ -50,37 +50,19 @@ impl Failure {
         }
     }
 
-    /// What the same means in a proxy's answer to `CONNECT`.
-    pub(super) fn of_the_proxy(self) -> Self {
-        Self {
-            fault: TransportErrorKind::Proxy,
-            message: format!("CONNECT through the proxy: {}", self.message).into(),
-            ..self
-        }
-    }
-
     /// The failure in the terms of the seam.
     pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> TransportError {
+        let origin = origin(uri);
+        let message = if self.message.contains(&origin) {
+            self.message.into_owned()
+        } else {
+            format!("{} ({origin})", self.message)
+        };
         TransportError {
             source: self.source,
-            ..error_at(self.fault, stage, &self.message, uri)
+            ..TransportError::new(self.kind, stage, message)
         }
     }
-}
-
-pub(super) fn error_at(
-    fault: TransportErrorKind,
-    stage: TransportStage,
-    message: &str,
-    uri: &Uri,
-) -> TransportError {
-    let origin = origin(uri);
-    let message = if message.contains(&origin) {
-        message.to_owned()
-    } else {
-        format!("{message} ({origin})")
-    };
-    TransportError::new(fault, stage, message)
 }
 
 /// Scheme, host and port, without what may be secret: user, path and query.
@@ -117,8 +99,8 @@ mod tests {
     fn messages_name_the_server_and_nothing_secret() {
         let uri = Uri::from_static("https://user:pass@host.test:8443/path?key=secret");
         assert_eq!(origin(&uri), "https://host.test:8443");
-        let error = Failure::new(TransportErrorKind::Broken, "the connection broke")
-            .at(TransportStage::Sent, &uri);
+        let failure = Failure::new(TransportErrorKind::Broken, "the connection broke");
+        let error = failure.at(TransportStage::Sent, &uri);
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("host.test:8443"), "{shown}");
         assert!(!shown.contains("pass") && !shown.contains("secret") && !shown.contains("path"));

@@ -2,16 +2,15 @@
 //!
 //! A thread blocked in a read can only be woken by shutting its socket down. Signing every request
 //! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
-//! around: one hook per `Cancel`, and each socket says in one atomic word for whom it works.
+//! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it works.
 
 use std::fmt;
-use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::Cancel;
-use crate::cancel::AbortHook;
+use crate::cancel::OnAbort;
 use crate::sync::Mutex;
 
 /// A connection's socket, and the `Cancel` it works for at the moment.
@@ -27,18 +26,19 @@ const SHUT: usize = 1;
 
 impl Socket {
     /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
-    pub(super) fn work_for(&self, cancel: &Cancel) -> bool {
+    pub(super) fn attach(&self, cancel: &Cancel) -> bool {
         let id = cancel.id();
         let was = self
             .user
             .compare_exchange(NOBODY, id, Ordering::SeqCst, Ordering::SeqCst);
+        let is_attached = was.is_ok() || was == Err(id);
         // The flag is looked at after the word is written, and an abort raises the flag before it
         // reads the word: one of the two sees the other.
-        was.is_ok() && !cancel.is_aborted()
+        is_attached && !cancel.is_aborted()
     }
 
     /// Works for nobody; `false` if the socket is shut.
-    pub(super) fn rest(&self) -> bool {
+    pub(super) fn detach(&self) -> bool {
         let user = self.user.load(Ordering::SeqCst);
         user != SHUT
             && self
@@ -47,7 +47,7 @@ impl Socket {
                 .is_ok()
     }
 
-    fn shut_if_working_for(&self, id: usize) {
+    fn shut_if_attached_to(&self, id: usize) {
         let was = self
             .user
             .compare_exchange(id, SHUT, Ordering::SeqCst, Ordering::SeqCst);
@@ -62,7 +62,6 @@ impl Socket {
 #[derive(Default)]
 pub(super) struct Sockets {
     live: Mutex<Vec<Weak<Socket>>>,
-    watched: Mutex<Vec<AbortHook>>,
 }
 
 impl Sockets {
@@ -79,43 +78,17 @@ impl Sockets {
         live.push(Arc::downgrade(&socket));
         socket
     }
+}
 
-    /// Has an abort of `cancel` shut down the sockets that work for it.
-    pub(super) fn watch(self: &Arc<Self>, cancel: &Cancel) {
-        let is_watched = |watched: &[AbortHook]| watched.iter().any(|hook| hook.is_of(cancel));
-        if is_watched(&self.watched.lock()) {
-            return;
-        }
-        let (sockets, id) = (Arc::downgrade(self), cancel.id());
-        let hook = cancel.hook_abort(move || {
-            if let Some(sockets) = Weak::upgrade(&sockets) {
-                sockets.shut(id);
-            }
-        });
-        let mut watched = self.watched.lock();
-        // Another thread of the same run may have been as quick; the surplus hook goes after the
-        // lock, and so do the hooks of flags that no longer exist.
-        let surplus = if is_watched(&watched) {
-            Some(hook)
-        } else {
-            watched.push(hook);
-            None
-        };
-        let (kept, gone): (Vec<_>, Vec<_>) = mem::take(&mut *watched)
-            .into_iter()
-            .partition(AbortHook::is_alive);
-        *watched = kept;
-        drop(watched);
-        drop((surplus, gone));
-    }
-
-    fn shut(&self, id: usize) {
+impl OnAbort for Sockets {
+    /// Shuts down the sockets that work for `cancel`.
+    fn aborted(&self, cancel: usize) {
         let live: Vec<_> = {
             let live = self.live.lock();
             live.iter().filter_map(Weak::upgrade).collect()
         };
         for socket in live {
-            socket.shut_if_working_for(id);
+            socket.shut_if_attached_to(cancel);
         }
     }
 }
@@ -140,25 +113,14 @@ mod tests {
     fn an_abort_reaches_its_own_sockets_only() {
         let sockets = Arc::new(Sockets::default());
         let (mine, yours) = (Cancel::new(), Cancel::new());
-        sockets.watch(&mine);
-        sockets.watch(&yours);
+        mine.on_abort(&sockets);
+        yours.on_abort(&sockets);
         let (a, b, idle) = (socket(&sockets), socket(&sockets), socket(&sockets));
-        assert!(a.work_for(&mine) && b.work_for(&yours));
+        assert!(a.attach(&mine) && b.attach(&yours));
         mine.abort();
-        assert!(!a.rest(), "shut");
-        assert!(b.rest() && idle.rest());
-        assert!(!idle.work_for(&mine), "nothing starts under a raised flag");
-    }
-
-    #[test]
-    fn one_hook_a_flag_and_none_for_flags_that_are_gone() {
-        let sockets = Arc::new(Sockets::default());
-        let kept = Cancel::new();
-        for _ in 0..10 {
-            sockets.watch(&kept);
-            sockets.watch(&Cancel::new());
-        }
-        assert!(sockets.watched.lock().len() <= 2);
+        assert!(!a.detach(), "shut");
+        assert!(b.detach() && idle.detach());
+        assert!(!idle.attach(&mine), "nothing starts under a raised flag");
     }
 
     #[test]

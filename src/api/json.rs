@@ -1,0 +1,418 @@
+//! One pass over a JSON text that keeps only what is asked for.
+//!
+//! Building a `serde_json::Value` of a body takes three times as long as skipping through it and
+//! several times its memory, and deriving visitors would add six crates to every build. Requests and
+//! answers also pass through byte for byte: numbers beyond 2⁵³, duplicate keys and key order are the
+//! sender's business. So a reader of bodies implements [`JsonVisitor`], and [`fields`] cuts named
+//! members of one object out as slices of the text.
+
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
+
+/// What a visitor does with a value.
+pub(crate) enum Take<P> {
+    /// Skips it, however deep it is: skipping takes no stack.
+    Nothing,
+    /// Visits it, as the value at this place.
+    Inside(P),
+    /// Takes it as the text it is.
+    Raw(P),
+    /// Ends the pass with an error: there is nothing more to be found.
+    Stop,
+}
+
+/// Is shown the values of a JSON text that it asks for.
+pub(crate) trait JsonVisitor<'de> {
+    /// Where a value is, as far as the visitor has to know.
+    type Place: Copy;
+
+    /// What to do with the member `name` of the object at `place`.
+    fn member(&mut self, place: Self::Place, name: &str) -> Take<Self::Place>;
+
+    /// The place of an element of the array at `place`, if it is to be visited.
+    fn element(&mut self, _place: Self::Place, _index: usize) -> Option<Self::Place> {
+        None
+    }
+
+    /// There is a string at `place`, here without escapes.
+    fn text(&mut self, _place: Self::Place, _text: &str) {}
+
+    /// There is a number at `place`.
+    fn number(&mut self, _place: Self::Place) {}
+
+    /// The text of the value at `place`.
+    fn raw(&mut self, _place: Self::Place, _json: &'de RawValue) {}
+}
+
+/// Shows all of `json` to `visitor`, from `top` on.
+pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
+    json: &'de str,
+    visitor: &mut V,
+    top: V::Place,
+) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let top = Value {
+        visitor,
+        place: top,
+    };
+    top.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+struct Value<'v, V, P> {
+    visitor: &'v mut V,
+    place: P,
+}
+
+impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Value<'_, V, V::Place> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Value<'_, V, V::Place> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { visitor, place } = self;
+        while let Some(take) = map.next_key_seed(Key {
+            visitor: &mut *visitor,
+            place,
+        })? {
+            match take {
+                Take::Nothing => drop(map.next_value::<IgnoredAny>()?),
+                Take::Inside(place) => map.next_value_seed(Value {
+                    visitor: &mut *visitor,
+                    place,
+                })?,
+                Take::Raw(place) => visitor.raw(place, map.next_value()?),
+                Take::Stop => return Err(A::Error::custom("there is more")),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { visitor, place } = self;
+        for index in 0.. {
+            let more = match visitor.element(place, index) {
+                Some(place) => seq
+                    .next_element_seed(Value {
+                        visitor: &mut *visitor,
+                        place,
+                    })?
+                    .is_some(),
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.visitor.text(self.place, text);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.visitor.number(self.place);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.visitor.number(self.place);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.visitor.number(self.place);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// A member's name, as what its visitor makes of it: no name is copied.
+struct Key<'v, V, P> {
+    visitor: &'v mut V,
+    place: P,
+}
+
+impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Key<'_, V, V::Place> {
+    type Value = Take<V::Place>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Key<'_, V, V::Place> {
+    type Value = Take<V::Place>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.visitor.member(self.place, name))
+    }
+}
+
+/// The values of the members that were asked for, in the order they were asked for; of several
+/// members with one name, the last.
+#[derive(Debug)]
+pub(crate) struct Fields<'a, const N: usize> {
+    pub(crate) values: [Option<&'a RawValue>; N],
+    /// A member that was asked for and is there twice: parsers disagree on which one counts.
+    pub(crate) twice: Option<&'static str>,
+}
+
+/// Cuts the members `names` out of the object in `json`, checking that all of it is JSON.
+///
+/// # Errors
+/// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object (`Category::Data`).
+pub(crate) fn fields<'a, const N: usize>(
+    json: &'a str,
+    names: &[&'static str; N],
+) -> serde_json::Result<Fields<'a, N>> {
+    let mut cutter = Cutter::new(names, false);
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer.deserialize_map(cutter.top())?;
+    deserializer.end()?;
+    Ok(cutter.found)
+}
+
+/// As [`fields`], but stops where all of them have been found: what stands behind them, maybe an
+/// answer as long as a book, is not gone over. So `json` must be known to be JSON.
+pub(crate) fn first_fields<'a, const N: usize>(
+    json: &'a str,
+    names: &[&'static str; N],
+) -> [Option<&'a RawValue>; N] {
+    let mut cutter = Cutter::new(names, true);
+    // An error at most says that there is more of it.
+    let _more = serde_json::Deserializer::from_str(json).deserialize_map(cutter.top());
+    cutter.found.values
+}
+
+struct Cutter<'n, 'a, const N: usize> {
+    names: &'n [&'static str; N],
+    stops: bool,
+    found: Fields<'a, N>,
+}
+
+impl<'n, const N: usize> Cutter<'n, '_, N> {
+    fn new(names: &'n [&'static str; N], stops: bool) -> Self {
+        let found = Fields {
+            values: [None; N],
+            twice: None,
+        };
+        Self {
+            names,
+            stops,
+            found,
+        }
+    }
+
+    fn top(&mut self) -> Value<'_, Self, usize> {
+        Value {
+            visitor: self,
+            place: 0,
+        }
+    }
+}
+
+impl<'de, const N: usize> JsonVisitor<'de> for Cutter<'_, 'de, N> {
+    /// An index into the names.
+    type Place = usize;
+
+    fn member(&mut self, _: usize, name: &str) -> Take<usize> {
+        if self.stops && self.found.values.iter().all(Option::is_some) {
+            return Take::Stop;
+        }
+        let place = self.names.iter().position(|known| *known == name);
+        place.map_or(Take::Nothing, Take::Raw)
+    }
+
+    fn raw(&mut self, place: usize, json: &'de RawValue) {
+        if self.found.values[place].replace(json).is_some() {
+            self.found.twice.get_or_insert(self.names[place]);
+        }
+    }
+}
+
+/// A count: a number from 0 to a million million, any fraction dropped. Anything else is as good as
+/// absent.
+pub(crate) fn count(json: &RawValue) -> Option<u64> {
+    // A float holds every count below 2⁵³ exactly.
+    let number: f64 = json.get().parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "in range, so that only a fraction is dropped"
+    )]
+    (0.0..=1e12).contains(&number).then_some(number as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::error::Category;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Trace(String);
+
+    impl<'de> JsonVisitor<'de> for Trace {
+        type Place = ();
+
+        fn member(&mut self, (): (), name: &str) -> Take<()> {
+            self.0 += name;
+            self.0 += ":";
+            match name {
+                "skipped" => Take::Nothing,
+                "raw" => Take::Raw(()),
+                _ => Take::Inside(()),
+            }
+        }
+
+        fn element(&mut self, (): (), index: usize) -> Option<()> {
+            self.0 += &format!("{index},");
+            Some(())
+        }
+
+        fn text(&mut self, (): (), text: &str) {
+            self.0 += text;
+        }
+
+        fn number(&mut self, (): ()) {
+            self.0 += "#";
+        }
+
+        fn raw(&mut self, (): (), json: &'de RawValue) {
+            self.0 += json.get();
+        }
+    }
+
+    #[test]
+    fn everything_is_seen_once_and_in_order() {
+        let mut trace = Trace::default();
+        let text =
+            r#"{"a":"x\ny","\u0062":[1,-2.5,true,null],"skipped":{"c":1},"raw":{"e": 1} ,"d":{}}"#;
+        visit(text, &mut trace, ()).unwrap();
+        assert_eq!(
+            trace.0,
+            r#"a:x
+yb:0,#1,#2,3,4,skipped:raw:{"e": 1}d:"#
+        );
+    }
+
+    #[test]
+    fn wrong_json_is_an_error() {
+        let read = |text: &str| visit(text, &mut Trace::default(), ());
+        for text in ["", "{", "{}x", r#"{"a"}"#, "[1,]", "nul", r#"{"a":01}"#] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        // Deep values are skipped without stack, and refused where they are visited.
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert!(read(&format!(r#"{{"skipped":{deep}}}"#)).is_ok());
+        assert!(read(&deep).is_err());
+    }
+
+    #[test]
+    fn the_first_of_many_fields_are_found_without_what_follows() {
+        let [status] = first_fields(
+            r#"{"a":{"status":1},"status": 200 ,"rest":..."#,
+            &["status"],
+        );
+        assert_eq!(status.map(RawValue::get), Some("200"));
+        let [a, b] = first_fields(r#"{"b":[1],"c":"x","a":"y"}"#, &["a", "b"]);
+        assert_eq!(a.map(RawValue::get), Some("\"y\""));
+        assert_eq!(b.map(RawValue::get), Some("[1]"));
+        for json in ["null", "[]", "\"status\"", "{}", r#"{"x":1}"#] {
+            assert!(first_fields(json, &["status"])[0].is_none(), "{json}");
+        }
+    }
+
+    #[test]
+    fn fields_are_cut_out_byte_for_byte() {
+        let json = r#" { "b" : {"n":1e400, "n":9007199254740993 } , "x":[], "\u0061":" \"q" } "#;
+        let fields = fields(json, &["a", "b", "c"]).unwrap();
+        let texts = fields.values.map(|value| value.map(RawValue::get));
+        assert_eq!(
+            texts,
+            [
+                Some(r#"" \"q""#),
+                Some(r#"{"n":1e400, "n":9007199254740993 }"#),
+                None
+            ]
+        );
+        assert_eq!(fields.twice, None);
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_told() {
+        assert_eq!(
+            fields(r#"{"a":1,"b":2,"a":3}"#, &["a"]).unwrap().twice,
+            Some("a")
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_from_what_is_no_json() {
+        for (json, category) in [
+            ("[1]", Category::Data),
+            ("3", Category::Data),
+            ("{\"a\":", Category::Eof),
+            ("{\"a\" 1}", Category::Syntax),
+            ("{} {}", Category::Syntax),
+            ("", Category::Eof),
+        ] {
+            assert_eq!(
+                fields(json, &["a"]).unwrap_err().classify(),
+                category,
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn implausible_counts_are_absent() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("12.0", Some(12)),
+            ("1000000000000", Some(1_000_000_000_000)),
+            ("1000000000001", None),
+            ("18446744073709551615", None),
+            ("-1", None),
+            ("1e300", None),
+            ("1e999", None),
+            ("null", None),
+            ("true", None),
+            ("\"12\"", None),
+            ("[12]", None),
+            ("{\"n\":12}", None),
+        ] {
+            let json: &RawValue = serde_json::from_str(text).unwrap();
+            assert_eq!(count(json), expected, "{text}");
+        }
+    }
+}
