@@ -18,7 +18,7 @@ use super::http::{ReadError, RequestReader};
 use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, OnAbort};
 use crate::clock::{Clock, Parker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
@@ -249,17 +249,23 @@ struct Connection<'a> {
     parker: Arc<Parker>,
 }
 
+impl OnAbort for TcpStream {
+    fn aborted(&self, _: usize) {
+        // Already closed by the other side, if it fails.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
 impl Connection<'_> {
     /// Answers requests until either side is done with it.
     fn serve(&self) {
         // Without it an answer sent in two writes waits for the client's delayed acknowledgement.
         let _ = self.stream.set_nodelay(true);
-        let stream = Arc::clone(&self.stream);
-        let _closing = self.shared.stop.hook_abort(move || {
-            // Already closed by the other side, if it fails.
-            let _ = stream.shutdown(Shutdown::Both);
-        });
         let _listening = self.shared.stop.listen(&self.parker);
+        self.shared.stop.on_abort(&self.stream);
+        if self.shared.stop.is_aborted() {
+            return;
+        }
         let mut reader = RequestReader::new(&*self.stream);
         loop {
             let received = reader.next();
