@@ -15,7 +15,7 @@ use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
-use crate::error::{Error, Result, config};
+use crate::error::{Result, config};
 use crate::limit::{Limiter, LimiterBuilder, Rate};
 use crate::pool::Pool;
 use crate::retry::Retry;
@@ -46,27 +46,22 @@ pub struct ClientBuilder {
     given: Vec<&'static str>,
 }
 
-/// Settings, and those that would be without effect beside each.
-const CONFLICTS: &[(&str, &[&str])] = &[
-    (
-        "limiter",
-        &[
-            "concurrency",
-            "requests_per_second",
-            "requests_per_minute",
-            "request_rate",
-            "burst",
-            "tokens_per_minute",
-            "clock",
-        ],
-    ),
-    ("transport", &["connect_timeout", "ca_file", "proxy"]),
-    ("api_key", &["no_auth"]),
-    (
-        "request_rate",
-        &["requests_per_second", "requests_per_minute"],
-    ),
-    ("requests_per_second", &["requests_per_minute"]),
+/// Pairs of settings of which one would be without effect.
+const CONFLICTS: &[[&str; 2]] = &[
+    ["limiter", "concurrency"],
+    ["limiter", "requests_per_second"],
+    ["limiter", "requests_per_minute"],
+    ["limiter", "request_rate"],
+    ["limiter", "burst"],
+    ["limiter", "tokens_per_minute"],
+    ["limiter", "clock"],
+    ["transport", "connect_timeout"],
+    ["transport", "ca_file"],
+    ["transport", "proxy"],
+    ["api_key", "no_auth"],
+    ["request_rate", "requests_per_second"],
+    ["request_rate", "requests_per_minute"],
+    ["requests_per_second", "requests_per_minute"],
 ];
 
 impl Client {
@@ -261,7 +256,11 @@ impl ClientBuilder {
     /// file; two settings of which one would be without effect, such as a
     /// [`limiter`](Self::limiter) beside limits, or a [`transport`](Self::transport) beside a proxy.
     pub fn build(self) -> Result<Client> {
-        self.check_conflicts()?;
+        let is_given = |setting| self.given.contains(setting);
+        if let Some(pair) = CONFLICTS.iter().find(|pair| pair.iter().all(is_given)) {
+            let what = "of two settings one would be without effect: leave one out";
+            return Err(config(what).with_settings(pair));
+        }
         let base_url = self.resolve_base_url()?;
         check_base_url(&base_url, self.insecure_http)?;
         let key = self.resolve_key()?;
@@ -270,7 +269,7 @@ impl ClientBuilder {
             Some(limiter) => limiter,
             None => self.limits.build()?,
         };
-        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry)?;
+        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
         let transport = if let Some(transport) = self.transport {
             transport
         } else {
@@ -292,17 +291,6 @@ impl ClientBuilder {
                 typical: Mutex::new(TypicalOutput::new()),
             },
         ))
-    }
-
-    fn check_conflicts(&self) -> Result<()> {
-        let is_given = |setting: &&str| self.given.contains(setting);
-        let conflicts = CONFLICTS.iter().filter(|(one, _)| is_given(one));
-        for (one, others) in conflicts {
-            if let Some(other) = others.iter().find(|&other| is_given(other)) {
-                return Err(conflict(one, other));
-            }
-        }
-        Ok(())
     }
 
     fn resolve_base_url(&self) -> Result<String> {
@@ -354,7 +342,8 @@ impl ClientBuilder {
                 .as_ref()
                 .is_some_and(|(name, _)| header == name.as_str())
             {
-                return Err(conflict("api_key", &format!("header({name:?}, ..)")));
+                let what = format!("the header {name:?} is the API key's: leave one of them out");
+                return Err(config(what).with_settings(&["api_key", "header"]));
             }
             headers.retain(|(other, _)| header != other.as_str());
             headers.push((header.as_str().to_owned(), value.clone()));
@@ -372,13 +361,6 @@ impl fmt::Debug for ClientBuilder {
             .field("has_key", &self.key.is_some())
             .finish_non_exhaustive()
     }
-}
-
-#[cold]
-fn conflict(one: &str, other: &str) -> Error {
-    config(format!(
-        "`{one}` and `{other}` are both set, and one of them would be without effect: leave it out"
-    ))
 }
 
 #[cfg(test)]

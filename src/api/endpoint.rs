@@ -69,7 +69,7 @@ impl Endpoint {
         }
         Cost::tokens(
             request.tokens.unwrap_or_else(|| {
-                cost::estimate(&request.body, self.typical_output(&request.path))
+                cost::estimate(request.body(), self.typical_output(&request.path))
             }),
         )
     }
@@ -145,7 +145,7 @@ impl Endpoint {
                 }
                 // Nothing is left of a limit: the next request waits, or it would be refused.
                 if let Some(wait) = hints::exhausted(&answer.headers, wall, reserved) {
-                    self.limiter.pause_for(self.retry.longest_pause(wait));
+                    attempt.pause(self.retry.longest_pause(wait));
                 }
                 Ok(Reply {
                     status: answer.status,
@@ -181,12 +181,12 @@ impl Endpoint {
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()
-            .filter(|(name, _)| !(request.body.is_empty() && name == "content-type"))
+            .filter(|(name, _)| !(request.body().is_empty() && name == "content-type"))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let call = HttpRequest {
             headers: &headers,
-            body: &request.body,
+            body: request.body(),
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };

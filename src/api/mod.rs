@@ -11,6 +11,7 @@ pub(crate) mod classify;
 mod client;
 mod content;
 mod cost;
+mod embed;
 mod endpoint;
 pub(crate) mod headers;
 mod hints;
@@ -33,7 +34,7 @@ pub use key::ApiKey;
 pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;
-pub use request::{Chat, Request};
+pub use request::{Body, Chat, Request};
 pub use transport::{
     HttpConfig, HttpRequest, HttpResponse, HttpTransport, MemoryTransport, ProxyPolicy, Transport,
     TransportError, TransportErrorKind, TransportStage,

@@ -5,6 +5,7 @@
 
 mod bench;
 mod calls;
+mod embeddings;
 mod gate;
 mod outages;
 mod secrets;

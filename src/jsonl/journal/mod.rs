@@ -41,7 +41,7 @@ pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 pub(super) use self::target::PartialWrite;
 
 /// How a run treats what it finds in its output.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct JournalOptions {
     /// Start anew, whatever is there.
     pub(super) overwrite: bool,
@@ -219,8 +219,8 @@ impl Journal {
             let forgotten = index.not_met();
             if ending.whole_input && forgotten > 0 {
                 log::warn!(
-                    "errors file {path:?} is for the rows of this input: {forgotten} failed before of \
-                     rows that are no longer in it. Another input needs an output of its own"
+                    "errors file {path:?} is for the rows of this input, and rows that failed before \
+                     are not in it any more: {forgotten}. Give another input an output of its own"
                 );
             }
         }
