@@ -61,9 +61,9 @@
 //! # Other ways in
 //!
 //! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
-//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool)'s own
-//! methods are in `pool/closures.rs`: a job made of two closures. Results in order go through the
-//! window of `pool/order.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
+//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool) and
+//! [`Task`](crate::Task) are in `pool/closures.rs`: a job made of closures. Outcomes in order go through
+//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in `pool/events.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
 //! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
@@ -99,7 +99,7 @@
 //!
 //! | A new | goes into | and needs |
 //! |---|---|---|
-//! | status or error code | `api/classify/table.rs`, `api/error_body.rs` | a row in the tests of the table, and in [retries](super::retries) |
+//! | status or error code | `api/classify/rules.rs`, `api/error_body.rs` | a row in the tests of the table, and in [retries](super::retries) |
 //! | header that announces a limit | `api/rate_limit_headers.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |

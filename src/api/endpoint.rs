@@ -145,7 +145,7 @@ impl Endpoint {
                 }
                 // Nothing is left of a limit: the next request waits, or it would be refused.
                 if let Some(wait) = exhausted(&answer.headers, wall, reserved) {
-                    self.limiter.pause_for(self.retry.longest_pause(wait));
+                    attempt.pause(self.retry.longest_pause(wait));
                 }
                 Ok(Reply {
                     status: answer.status,

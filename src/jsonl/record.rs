@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::format::Dialect;
 use super::hash::LineHash;
-use super::line::Dialect;
 use crate::api::Usd;
 use crate::api::json::fields;
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::vec;
 
 use super::files::Location;
+use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
-use super::line::{Dialect, Format, RequestLine};
-use super::problem::{BadLine, Problem};
 use super::reader::Lines;
 use super::scan::InputScan;
 use super::tally::Tally;
@@ -37,25 +36,20 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn of(line: RequestLine) -> Self {
-        let body: Box<str> = line.body.into();
+    fn new(row: InputRow<'_>) -> Self {
+        let number = row.number;
         Self {
-            number: line.number,
-            custom_id: Some(line.custom_id),
-            dialect: line.dialect,
-            hash: Some(line.hash),
-            request: Ok(Request::post(line.path, String::from(body))),
-        }
-    }
-
-    fn bad(line: BadLine) -> Self {
-        let error = Error::new(ErrorKind::InvalidLine, line.to_string());
-        Self {
-            number: line.number,
-            custom_id: line.custom_id,
-            dialect: line.dialect,
-            hash: line.hash,
-            request: Err(error),
+            number,
+            custom_id: row.custom_id,
+            dialect: row.dialect,
+            hash: row.hash,
+            request: match row.request {
+                Ok(request) => {
+                    let (path, body) = (request.path.into_owned(), request.body.into_owned());
+                    Ok(Request::post(path, body))
+                }
+                Err(error) => Err(bad_line(number, &error.message)),
+            },
         }
     }
 
@@ -66,18 +60,24 @@ impl Row {
         }
     }
 
-    /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
-    /// would say of the row that has it rightly how that one stands.
-    fn refused(self, why: &'static str) -> Self {
+    /// The same row, which cannot be sent as its id is taken. Its record goes without the id: under
+    /// it, the record would be taken for that of the other row.
+    fn refused(self, why: &str) -> Self {
         let id = self.custom_id.unwrap_or_default();
-        Self::bad(BadLine {
-            number: self.number,
+        Self {
             custom_id: None,
-            dialect: self.dialect,
             hash: None,
-            problem: Problem::TakenId { id, why },
-        })
+            request: Err(bad_line(
+                self.number,
+                &format!("\"custom_id\" {id:?} {why}"),
+            )),
+            ..self
+        }
     }
+}
+
+fn bad_line(number: u64, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidLine, format!("line {number}: {why}"))
 }
 
 /// Sends rows; those that are none never pass the limiter.
@@ -168,10 +168,7 @@ impl Rows {
             if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
-            let row = match with.format.parse(line) {
-                Ok(line) => Row::of(line),
-                Err(bad) => Row::bad(*bad),
-            };
+            let row = Row::new(with.format.parse(line));
             let Some(custom_id) = &row.custom_id else {
                 return Ok(Some(row));
             };
@@ -179,7 +176,7 @@ impl Rows {
             if let Some(seen) = &mut self.seen
                 && !seen.insert(id)
             {
-                return Ok(Some(row.refused("stands in an earlier line, too")));
+                return Ok(Some(row.refused("is that of an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
                 order.push((id, row.number));
@@ -217,7 +214,7 @@ impl Iterator for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jsonl::line::DEFAULT_ENDPOINT;
+    use crate::jsonl::format::DEFAULT_ENDPOINT;
     use crate::jsonl::tally::SpendLimits;
     use std::time::Instant;
 

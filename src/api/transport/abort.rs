@@ -2,16 +2,15 @@
 //!
 //! A thread blocked in a read can only be woken by shutting its socket down. Signing every request
 //! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
-//! around: one hook per `Cancel`, and each socket says in one atomic word for whom it works.
+//! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it works.
 
 use std::fmt;
-use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::Cancel;
-use crate::cancel::AbortHook;
+use crate::cancel::OnAbort;
 use crate::sync::Mutex;
 
 /// A connection's socket, and the `Cancel` it works for at the moment.
@@ -63,7 +62,6 @@ impl Socket {
 #[derive(Default)]
 pub(super) struct Sockets {
     live: Mutex<Vec<Weak<Socket>>>,
-    watched: Mutex<Vec<AbortHook>>,
 }
 
 impl Sockets {
@@ -80,43 +78,17 @@ impl Sockets {
         live.push(Arc::downgrade(&socket));
         socket
     }
+}
 
-    /// Has an abort of `cancel` shut down the sockets that work for it.
-    pub(super) fn watch(self: &Arc<Self>, cancel: &Cancel) {
-        let is_watched = |watched: &[AbortHook]| watched.iter().any(|hook| hook.is_of(cancel));
-        if is_watched(&self.watched.lock()) {
-            return;
-        }
-        let (sockets, id) = (Arc::downgrade(self), cancel.id());
-        let hook = cancel.hook_abort(move || {
-            if let Some(sockets) = Weak::upgrade(&sockets) {
-                sockets.shut(id);
-            }
-        });
-        let mut watched = self.watched.lock();
-        // Another thread of the same run may have been as quick; the surplus hook goes after the
-        // lock, and so do the hooks of flags that no longer exist.
-        let surplus = if is_watched(&watched) {
-            Some(hook)
-        } else {
-            watched.push(hook);
-            None
-        };
-        let (kept, gone): (Vec<_>, Vec<_>) = mem::take(&mut *watched)
-            .into_iter()
-            .partition(AbortHook::is_alive);
-        *watched = kept;
-        drop(watched);
-        drop((surplus, gone));
-    }
-
-    fn shut(&self, id: usize) {
+impl OnAbort for Sockets {
+    /// Shuts down the sockets that work for `cancel`.
+    fn aborted(&self, cancel: usize) {
         let live: Vec<_> = {
             let live = self.live.lock();
             live.iter().filter_map(Weak::upgrade).collect()
         };
         for socket in live {
-            socket.shut_if_attached_to(id);
+            socket.shut_if_attached_to(cancel);
         }
     }
 }
@@ -141,25 +113,14 @@ mod tests {
     fn an_abort_reaches_its_own_sockets_only() {
         let sockets = Arc::new(Sockets::default());
         let (mine, yours) = (Cancel::new(), Cancel::new());
-        sockets.watch(&mine);
-        sockets.watch(&yours);
+        mine.on_abort(&sockets);
+        yours.on_abort(&sockets);
         let (a, b, idle) = (socket(&sockets), socket(&sockets), socket(&sockets));
         assert!(a.attach(&mine) && b.attach(&yours));
         mine.abort();
         assert!(!a.detach(), "shut");
         assert!(b.detach() && idle.detach());
         assert!(!idle.attach(&mine), "nothing starts under a raised flag");
-    }
-
-    #[test]
-    fn one_hook_a_flag_and_none_for_flags_that_are_gone() {
-        let sockets = Arc::new(Sockets::default());
-        let kept = Cancel::new();
-        for _ in 0..10 {
-            sockets.watch(&kept);
-            sockets.watch(&Cancel::new());
-        }
-        assert!(sockets.watched.lock().len() <= 2);
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Transport for HttpTransport {
         let agents = self
             .route(&uri)
             .map_err(|why| TransportError::new(TransportErrorKind::Proxy, stage, why))?;
-        self.connector.0.sockets.watch(request.cancel);
+        request.cancel.on_abort(&self.connector.0.sockets);
 
         let head = request::head(request, &uri);
         let context = CallContext::new(request, head, self.connect_timeout, self.idle_timeout);

@@ -41,7 +41,7 @@ pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 pub(super) use self::target::PartialWrite;
 
 /// How a run treats what it finds in its output.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct JournalOptions {
     /// Start anew, whatever is there.
     pub(super) overwrite: bool,
