@@ -43,9 +43,9 @@
 //! 1. `api/transport/http.rs`: an [`HttpResponse`](crate::HttpResponse) of any status, or a
 //!    [`TransportError`](crate::TransportError) that says how far the exchange had got
 //!    (`exchange.rs` has kept note of it, `fault.rs` puts it into words).
-//! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges
-//!    in `fault.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
-//!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
+//! 2. `api/classify`: what that amounts to, by a table. Answers are in `rules.rs`, broken requests
+//!    in `transport_error.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
+//!    `api/error_body.rs` (the error's body) and `api/rate_limit_headers.rs` (the waits that servers ask for).
 //! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
@@ -99,8 +99,8 @@
 //!
 //! | A new | goes into | and needs |
 //! |---|---|---|
-//! | status or error code | `api/classify/table.rs`, `api/problem.rs` | a row in the tests of the table, and in [retries](super::retries) |
-//! | header that announces a limit | `api/hints.rs` | its three names, and what its reset means |
+//! | status or error code | `api/classify/rules.rs`, `api/error_body.rs` | a row in the tests of the table, and in [retries](super::retries) |
+//! | header that announces a limit | `api/rate_limit_headers.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
