@@ -1,6 +1,5 @@
 //! Cancel: a flag that wakes every thread waiting on its behalf.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -11,9 +10,9 @@ use crate::sync::atomic::{AtomicU8, Ordering};
 
 /// Stops a run from outside, from any thread.
 ///
-/// [`cancel`](Cancel::cancel) stops admission: nothing new is sent, every wait ends at once, and
-/// what is in flight is finished. [`abort`](Cancel::abort) also shuts down the sockets of what is
-/// in flight. Both are for good. Clones are the same flag.
+/// After [`cancel`](Cancel::cancel) nothing new is sent, every wait ends, and requests in flight are
+/// finished. [`abort`](Cancel::abort) also shuts down the sockets of those. Neither can be undone.
+/// Clones are the same flag.
 ///
 /// ```
 /// use tollgate::{Cancel, Cost, ErrorKind, Limiter, Rate};
@@ -29,14 +28,15 @@ use crate::sync::atomic::{AtomicU8, Ordering};
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<Shared>);
+pub struct Cancel(Arc<Flag>);
 
 #[derive(Default)]
-struct Shared {
-    state: Flag,
-    /// Looked at besides the own state: whoever raises it takes a while to get round to all its
-    /// children, and a second call that finds it raised returns before that.
-    parent: Option<Arc<Shared>>,
+struct Flag {
+    /// [`LIVE`], [`CANCELLED`] or [`ABORTED`]; only ever raised.
+    raised: AtomicU8,
+    /// Read besides the own `raised`: the thread that raises a parent reaches its children one after
+    /// the other, and none may look live meanwhile.
+    parent: Option<Arc<Flag>>,
     listeners: Mutex<Listeners>,
 }
 
@@ -44,44 +44,33 @@ const LIVE: u8 = 0;
 const CANCELLED: u8 = 1;
 const ABORTED: u8 = 2;
 
-struct Flag(AtomicU8);
-
-impl Default for Flag {
-    fn default() -> Self {
-        Self(AtomicU8::new(LIVE))
-    }
-}
-
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Listeners {
-    next: u64,
-    by_id: BTreeMap<u64, Listener>,
+    parkers: Vec<Arc<Parker>>,
+    on_abort: Vec<Weak<dyn OnAbort>>,
+    children: Vec<Weak<Flag>>,
 }
 
-#[derive(Clone)]
-enum Listener {
-    /// A thread waiting somewhere.
-    Parker(Arc<Parker>),
-    /// What to do on an abort.
-    Hook(Arc<dyn Fn() + Send + Sync>),
-    /// A flag that falls when this one does.
-    Child(Weak<Shared>),
+/// What does something when a run is aborted.
+pub(crate) trait OnAbort: Send + Sync {
+    /// `cancel` is the [`Cancel::id`] of the flag.
+    fn aborted(&self, cancel: usize);
 }
 
 impl Cancel {
-    /// A flag nobody has raised yet.
+    /// A flag that is not raised yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Stops admission and wakes every wait; what is in flight is finished.
+    /// Stops sending and ends every wait. Requests in flight are finished.
     pub fn cancel(&self) {
         self.0.raise(CANCELLED);
     }
 
-    /// As [`cancel`](Cancel::cancel), and shuts down the sockets of what is in flight.
+    /// As [`cancel`](Cancel::cancel), and shuts down the sockets of the requests in flight.
     ///
-    /// A host-name look-up or a TCP connect already under way is not interrupted; it ends within
+    /// The look-up of a host name or a TCP connect that has begun is not interrupted. It ends within
     /// the connect timeout.
     pub fn abort(&self) {
         self.0.raise(ABORTED);
@@ -89,15 +78,15 @@ impl Cancel {
 
     /// Whether [`cancel`](Cancel::cancel) or [`abort`](Cancel::abort) has been called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.raised_to() != LIVE
+        self.0.raised() != LIVE
     }
 
     /// Whether [`abort`](Cancel::abort) has been called.
     pub fn is_aborted(&self) -> bool {
-        self.0.raised_to() == ABORTED
+        self.0.raised() == ABORTED
     }
 
-    /// For work between whose steps nothing is lost by stopping.
+    /// For work in steps that can stop between any two.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`] once the flag is raised.
@@ -108,7 +97,7 @@ impl Cancel {
         Ok(())
     }
 
-    /// A flag of its own that is also raised whenever this one is.
+    /// Another flag, which is raised whenever this one is, and can be raised alone.
     ///
     /// ```
     /// use tollgate::Cancel;
@@ -121,88 +110,85 @@ impl Cancel {
     /// assert!(other.is_cancelled());
     /// ```
     pub fn child(&self) -> Self {
-        let child = Self(Arc::new(Shared {
+        let child = Self(Arc::new(Flag {
             parent: Some(Arc::clone(&self.0)),
-            ..Shared::default()
+            ..Flag::default()
         }));
         {
             let mut listeners = self.0.listeners.lock();
-            // A long-lived flag outlives the children of many runs.
-            listeners.by_id.retain(
-                |_, listener| !matches!(listener, Listener::Child(gone) if gone.strong_count() == 0),
-            );
-            listeners.add(Listener::Child(Arc::downgrade(&child.0)));
+            // One flag may have a child for each of many runs.
+            listeners.children.retain(|child| child.strong_count() > 0);
+            listeners.children.push(Arc::downgrade(&child.0));
         }
-        // Looked at after joining: whoever raised the flag in between saw this child or is seen here.
-        child.0.raise(self.0.raised_to());
+        // After it is listed: a thread that raises this flag either finds the child, or is seen here.
+        child.0.raise(self.0.raised());
         child
     }
 
-    /// Has `parker` rung when the flag is raised, for as long as the answer lives.
+    /// Unparks `parker` when the flag is raised, until the answer is dropped.
     ///
-    /// The caller looks at the flag after this call and before lying down.
+    /// The caller checks the flag after this call and before it parks.
     pub(crate) fn listen(&self, parker: &Arc<Parker>) -> Listening<'_> {
-        let id = self
-            .0
-            .listeners
-            .lock()
-            .add(Listener::Parker(Arc::clone(parker)));
-        Listening { cancel: self, id }
+        let parker = Arc::clone(parker);
+        self.0.listeners.lock().parkers.push(Arc::clone(&parker));
+        Listening {
+            cancel: self,
+            parker,
+        }
     }
 
-    /// Has `hook` called on an abort, at once if it has happened already.
+    /// Calls `target` on an abort, once however often it is given here, and until it is dropped.
     ///
-    /// For hooks that are kept beside the flag: the answer neither borrows it nor keeps it alive.
-    pub(crate) fn hook_abort(&self, hook: impl Fn() + Send + Sync + 'static) -> AbortHook {
-        let hook: Arc<dyn Fn() + Send + Sync> = Arc::new(hook);
-        let listener = Listener::Hook(Arc::clone(&hook));
-        let id = self.0.listeners.lock().add(listener);
-        if self.is_aborted() {
-            hook();
+    /// The caller checks the flag after this call.
+    pub(crate) fn on_abort<T: OnAbort + 'static>(&self, target: &Arc<T>) {
+        let mut listeners = self.0.listeners.lock();
+        let targets = &mut listeners.on_abort;
+        if !targets
+            .iter()
+            .any(|it| it.as_ptr().addr() == Arc::as_ptr(target).addr())
+        {
+            targets.retain(|target| target.strong_count() > 0);
+            let target: Weak<T> = Arc::downgrade(target);
+            targets.push(target);
         }
-        AbortHook {
-            flag: Arc::downgrade(&self.0),
-            id,
-        }
+    }
+
+    /// Tells this flag from every other while it lives. Clones have the same. Never below 2.
+    pub(crate) fn id(&self) -> usize {
+        self.0.id()
     }
 }
 
-impl Shared {
-    fn raised_to(&self) -> u8 {
-        let own = self.state.0.load(Ordering::SeqCst);
+impl Flag {
+    fn raised(&self) -> u8 {
+        let own = self.raised.load(Ordering::SeqCst);
         match &self.parent {
-            Some(parent) if own < ABORTED => own.max(parent.raised_to()),
+            Some(parent) if own < ABORTED => own.max(parent.raised()),
             _ => own,
         }
     }
 
     fn raise(&self, to: u8) {
-        if self.state.0.fetch_max(to, Ordering::SeqCst) >= to {
+        if self.raised.fetch_max(to, Ordering::SeqCst) >= to {
             return;
         }
-        // Copied out first: parkers, hooks and children take locks of their own.
-        let listeners: Vec<Listener> = self.listeners.lock().by_id.values().cloned().collect();
-        for listener in listeners {
-            match listener {
-                Listener::Parker(parker) => parker.unpark(),
-                Listener::Hook(hook) if to == ABORTED => hook(),
-                Listener::Hook(_) => {}
-                Listener::Child(child) => {
-                    if let Some(child) = child.upgrade() {
-                        child.raise(to);
-                    }
-                }
+        // Copied, and called after the lock: all of them take locks of their own.
+        let listeners = self.listeners.lock().clone();
+        for parker in &listeners.parkers {
+            parker.unpark();
+        }
+        if to == ABORTED {
+            for target in listeners.on_abort.iter().filter_map(Weak::upgrade) {
+                target.aborted(self.id());
             }
         }
+        for child in listeners.children.iter().filter_map(Weak::upgrade) {
+            child.raise(to);
+        }
     }
-}
 
-impl Listeners {
-    fn add(&mut self, listener: Listener) -> u64 {
-        let id = self.next;
-        self.next += 1;
-        self.by_id.insert(id, listener);
-        id
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -215,34 +201,19 @@ impl fmt::Debug for Cancel {
     }
 }
 
-/// Held while a thread wants to hear of a cancellation; dropping it signs off.
-#[must_use = "dropping it signs off"]
+/// From [`Cancel::listen`].
+#[must_use = "dropping it stops listening"]
 pub(crate) struct Listening<'a> {
     cancel: &'a Cancel,
-    id: u64,
+    parker: Arc<Parker>,
 }
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        let gone = self.cancel.0.listeners.lock().by_id.remove(&self.id);
-        // After the lock.
-        drop(gone);
-    }
-}
-
-/// Held while an abort is to be heard of; dropping it signs off.
-#[must_use = "dropping it signs off"]
-pub(crate) struct AbortHook {
-    flag: Weak<Shared>,
-    id: u64,
-}
-
-impl Drop for AbortHook {
-    fn drop(&mut self) {
-        if let Some(flag) = self.flag.upgrade() {
-            let gone = flag.listeners.lock().by_id.remove(&self.id);
-            // A hook owns what it captured: dropped here, after the lock.
-            drop(gone);
+        let parkers = &mut self.cancel.0.listeners.lock().parkers;
+        // From the end, where a short wait's parker is.
+        if let Some(at) = parkers.iter().rposition(|it| Arc::ptr_eq(it, &self.parker)) {
+            parkers.swap_remove(at);
         }
     }
 }
@@ -269,39 +240,60 @@ mod tests {
         });
     }
 
+    /// Counts its aborts, and those at which the child had not fallen yet.
+    #[derive(Default)]
+    struct Target {
+        aborts: AtomicUsize,
+        child: Mutex<Option<Cancel>>,
+        early: AtomicUsize,
+    }
+
+    impl OnAbort for Target {
+        fn aborted(&self, _: usize) {
+            self.aborts.fetch_add(1, Ordering::SeqCst);
+            if self
+                .child
+                .lock()
+                .as_ref()
+                .is_some_and(|it| !it.is_aborted())
+            {
+                self.early.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
     #[test]
-    fn abort_hooks_run_once_on_abort_and_not_on_cancel() {
-        static CALLS: AtomicUsize = AtomicUsize::new(0);
-        let cancel = Cancel::new();
-        let _hook = cancel.hook_abort(|| {
-            CALLS.fetch_add(1, Ordering::SeqCst);
-        });
+    fn an_abort_is_told_once_and_a_cancel_is_not() {
+        let (cancel, target) = (Cancel::new(), Arc::new(Target::default()));
+        cancel.on_abort(&target);
+        cancel.on_abort(&target);
         cancel.cancel();
-        assert_eq!(CALLS.load(Ordering::SeqCst), 0);
+        assert_eq!(target.aborts.load(Ordering::SeqCst), 0);
         cancel.abort();
         cancel.abort();
-        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
-        let _late = cancel.hook_abort(|| {
-            CALLS.fetch_add(1, Ordering::SeqCst);
-        });
-        assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+        assert_eq!(target.aborts.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn targets_and_children_that_are_gone_are_forgotten() {
+        let (cancel, kept) = (Cancel::new(), Arc::new(Target::default()));
+        for _ in 0..10 {
+            cancel.on_abort(&kept);
+            cancel.on_abort(&Arc::new(Target::default()));
+            drop(cancel.child());
+        }
+        let listeners = cancel.0.listeners.lock();
+        assert!(listeners.on_abort.len() <= 2 && listeners.children.len() <= 1);
     }
 
     #[test]
     fn a_child_has_fallen_as_soon_as_its_parent_has() {
-        let all = Cancel::new();
-        let child: Arc<Mutex<Option<Cancel>>> = Arc::default();
-        let seen = Arc::new(AtomicUsize::new(0));
-        let (of_hook, log) = (Arc::clone(&child), Arc::clone(&seen));
-        // Called in the middle of the raising, before the child's turn.
-        let hook = all.hook_abort(move || {
-            let fallen = of_hook.lock().as_ref().is_some_and(Cancel::is_aborted);
-            log.store(1 + usize::from(fallen), Ordering::SeqCst);
-        });
-        *child.lock() = Some(all.child());
+        let (all, target) = (Cancel::new(), Arc::new(Target::default()));
+        // Told in the middle of the raising, before the child is.
+        all.on_abort(&target);
+        *target.child.lock() = Some(all.child());
         all.abort();
-        assert_eq!(seen.load(Ordering::SeqCst), 2);
-        drop(hook);
+        assert_eq!(target.early.load(Ordering::SeqCst), 0);
     }
 
     #[test]

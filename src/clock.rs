@@ -1,12 +1,11 @@
 //! Time: where it is read, and where a thread waits for it to pass.
 //!
-//! A [`Clock`] is the machine's or a virtual one. The virtual one owns the *waiting*, not only the
-//! reading: a thread that parks on it sleeps until a test calls [`VirtualClock::advance`], so that
-//! hours of pacing, backing off and deadlines are tested without a single real wait.
+//! A [`Clock`] is the machine's or a virtual one. A thread that waits on a virtual clock sleeps until a
+//! test calls [`VirtualClock::advance`], so that hours of waiting are tested without a real wait.
 //!
-//! Every wait in this crate is a [`Parker`]: a flag with its own lock and condvar, rung by whoever
-//! has news for that one thread. A parker rung before its thread lies down is not lost, and a parker
-//! may ring for nothing: whoever wakes looks again.
+//! Every wait in this crate is a [`Parker`]: a flag with its own lock and condition variable, which
+//! any thread may set to wake the one that parks on it. A flag that is set before its thread parks is
+//! not lost. A thread may wake without a reason, so it checks what it waits for again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +15,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// Where time is read and waited for: the machine's clock (the default) or a [`VirtualClock`].
 ///
-/// Cloning is cheap and gives the same clock. Pacing, backing off and deadlines read the monotonic
-/// clock only; steps of the wall clock do not move them.
+/// Cloning is cheap and gives the same clock. Rates, backoff and deadlines go by the monotonic clock,
+/// so setting the wall clock does not move them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,51 +29,45 @@ use crate::sync::{Condvar, Mutex};
 /// assert_eq!(clock.now() - before, Duration::from_secs(3600));
 /// ```
 #[derive(Clone, Default)]
-pub struct Clock(Source);
-
-#[derive(Clone, Default)]
-enum Source {
-    #[default]
-    System,
-    Virtual(Arc<Virtual>),
-}
+pub struct Clock(
+    /// `None` is the machine's clock.
+    Option<Arc<Virtual>>,
+);
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(None)
     }
 
     /// The present instant of the monotonic clock.
     pub fn now(&self) -> Instant {
         match &self.0 {
-            Source::System => Instant::now(),
-            Source::Virtual(time) => time.origin + time.state.lock().elapsed,
+            None => Instant::now(),
+            Some(time) => time.origin + time.state.lock().elapsed,
         }
     }
 
-    /// The wall clock, for reading the absolute dates that servers send.
+    /// The time of day, to compare with the dates that servers send.
     ///
     /// A virtual clock starts at 2026-01-01 00:00:00 UTC and moves only when it is advanced.
     pub fn wall(&self) -> SystemTime {
         match &self.0 {
-            Source::System => SystemTime::now(),
-            Source::Virtual(time) => {
-                SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + time.state.lock().elapsed
-            }
+            None => SystemTime::now(),
+            Some(time) => SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + time.state.lock().elapsed,
         }
     }
 
-    /// Lies down until `parker` is rung or `until` has come (never, if `None`), and clears the parker.
+    /// Waits until `parker` is unparked or `until` has come (never, if `None`), and clears the flag.
     ///
-    /// May return for nothing: the caller looks at what it waits for again.
+    /// May return without a reason.
     pub(crate) fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
         match &self.0 {
-            Source::System => {
+            None => {
                 parker.wait(until);
                 parker.clear();
             }
-            Source::Virtual(time) => time.park(parker, until),
+            Some(time) => time.park(parker, until),
         }
     }
 }
@@ -82,8 +75,8 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System => "Clock::system",
-            Source::Virtual(_) => "Clock::virtual",
+            None => "Clock::system",
+            Some(_) => "Clock::virtual",
         })
     }
 }
@@ -91,13 +84,13 @@ impl fmt::Debug for Clock {
 /// 2026-01-01 00:00:00 UTC, in seconds after the Unix epoch.
 const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
-/// Where a virtual clock stops: past every real wait, within the range of every `Instant`.
+/// Where a virtual clock stops: after every real wait, and within what an `Instant` can hold.
 const END: Duration = Duration::from_secs(500 * 365 * 86_400);
 
-/// A clock that stands still until it is told to move.
+/// A clock for tests, which stands still until the test advances it.
 ///
-/// Made for tests, yours as well as ours: give [`VirtualClock::clock`] to a limiter, a pool or a
-/// client, and drive it from the test's thread.
+/// Give [`VirtualClock::clock`] to a limiter, a pool or a client, and advance it from the test's
+/// thread.
 ///
 /// ```
 /// use std::thread;
@@ -109,8 +102,8 @@ const END: Duration = Duration::from_secs(500 * 365 * 86_400);
 /// let _first = limiter.acquire(Cost::ONE)?; // the bucket starts full
 /// thread::scope(|scope| {
 ///     let second = scope.spawn(|| limiter.acquire(Cost::ONE).map(drop));
-///     time.wait_parked(1);                  // it stands at the gate ...
-///     time.advance(Duration::from_secs(1)); // ... and a second brings it through
+///     time.wait_parked(1);                  // it waits for its permit ...
+///     time.advance(Duration::from_secs(1)); // ... and has it a second later
 ///     second.join().unwrap()
 /// })?;
 /// # Ok::<(), tollgate::Error>(())
@@ -130,16 +123,16 @@ impl VirtualClock {
 
     /// The clock to hand to a limiter, a pool or a client.
     pub fn clock(&self) -> Clock {
-        Clock(Source::Virtual(Arc::clone(&self.0)))
+        Clock(Some(Arc::clone(&self.0)))
     }
 
-    /// How far the clock has been moved since it was made.
+    /// How far the clock has been advanced since it was made.
     pub fn elapsed(&self) -> Duration {
         self.0.state.lock().elapsed
     }
 
-    /// Moves the clock forward and wakes every thread whose time has come. It stops for good 500
-    /// years from its origin, which every `Instant` can hold.
+    /// Advances the clock and wakes every thread whose instant has come. The clock stops 500 years
+    /// after its start.
     pub fn advance(&self, by: Duration) {
         let due = {
             let mut state = self.0.state.lock();
@@ -157,35 +150,31 @@ impl VirtualClock {
         }
     }
 
-    /// Moves the clock to the earliest instant a parked thread waits for, and says by how much;
-    /// `None` if no parked thread waits for an instant.
+    /// Advances the clock to the earliest instant that a parked thread waits for. The answer is by
+    /// how much; `None` if no parked thread waits for an instant.
     pub fn advance_to_next(&self) -> Option<Duration> {
         let by = {
             let state = self.0.state.lock();
-            let now = self.0.origin + state.elapsed;
-            let next = state
-                .sleepers
-                .iter()
-                .filter(|sleeper| !sleeper.parker.is_notified())
-                .filter_map(|sleeper| sleeper.until)
-                .min()?;
-            next.saturating_duration_since(now)
+            let next = state.parked().filter_map(|sleeper| sleeper.until).min()?;
+            next.saturating_duration_since(self.0.origin + state.elapsed)
         };
         self.advance(by);
         Some(by)
     }
 
-    /// How many threads are parked on this clock, not counting those already told to wake.
+    /// How many threads are parked on this clock. A thread that has been woken, but has not run yet,
+    /// is not counted.
     pub fn parked(&self) -> usize {
-        self.0.state.lock().parked()
+        self.0.state.lock().parked().count()
     }
 
     /// Waits, in real time, until at least `threads` threads are parked on this clock.
     ///
-    /// This is how a test knows that everything that can happen at this instant has happened.
+    /// A test waits for this before it advances the clock: whatever can happen at this instant has
+    /// happened once all its threads are parked.
     pub fn wait_parked(&self, threads: usize) {
         let mut state = self.0.state.lock();
-        while state.parked() < threads {
+        while state.parked().count() < threads {
             state = self.0.parked.wait(state);
         }
     }
@@ -209,7 +198,7 @@ impl fmt::Debug for VirtualClock {
 struct Virtual {
     origin: Instant,
     state: Mutex<VirtualState>,
-    /// Notified whenever a thread lies down; [`VirtualClock::wait_parked`] waits on it.
+    /// Notified when a thread parks, for [`VirtualClock::wait_parked`].
     parked: Condvar,
 }
 
@@ -217,61 +206,56 @@ struct Virtual {
 struct VirtualState {
     elapsed: Duration,
     sleepers: Vec<Sleeper>,
-    next_id: u64,
 }
 
 struct Sleeper {
-    id: u64,
     parker: Arc<Parker>,
     until: Option<Instant>,
 }
 
 impl Virtual {
     fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
-        let id = {
+        {
             let mut state = self.state.lock();
-            // Looked at under the lock that `advance` takes: an instant that has come already
-            // would otherwise be waited for until the next advance, which may never be.
+            // Checked under the lock that `advance` takes. An instant that has come just before would
+            // otherwise be waited for until the next advance, if there is one.
             if until.is_some_and(|until| until <= self.origin + state.elapsed) {
                 parker.clear();
                 return;
             }
-            let id = state.next_id;
-            state.next_id += 1;
             state.sleepers.push(Sleeper {
-                id,
                 parker: Arc::clone(parker),
                 until,
             });
             self.parked.notify_all();
-            id
-        };
+        }
         parker.wait(None);
         let mut state = self.state.lock();
-        state.sleepers.retain(|sleeper| sleeper.id != id);
-        // Silenced only here, under the lock of the list: silenced before, this thread would be
-        // counted as parked while it is already up, and a test would move the clock under it.
+        state
+            .sleepers
+            .retain(|sleeper| !Arc::ptr_eq(&sleeper.parker, parker));
+        // Cleared under the lock of the list. Before it, this thread would be counted as parked while
+        // it runs, and a test would advance the clock too early.
         parker.clear();
     }
 }
 
 impl VirtualState {
-    fn parked(&self) -> usize {
-        self.sleepers
-            .iter()
-            .filter(|sleeper| !sleeper.parker.is_notified())
-            .count()
+    fn parked(&self) -> impl Iterator<Item = &Sleeper> {
+        let sleepers = self.sleepers.iter();
+        sleepers.filter(|sleeper| !sleeper.parker.is_notified())
     }
 }
 
-/// Rings a parker, if there is one: news is found out under a lock and told after it.
+/// Wakes a thread, if there is one to wake. Who it is, is found out under a lock; this is called
+/// after it.
 pub(crate) fn unpark(parker: Option<Arc<Parker>>) {
     if let Some(parker) = parker {
         parker.unpark();
     }
 }
 
-/// One thread's doorbell.
+/// What one thread waits on, and others wake it by.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
     notified: Mutex<bool>,
@@ -283,12 +267,12 @@ impl Parker {
         Arc::new(Self::default())
     }
 
-    /// Wakes the thread that waits here, or the next one to lie down.
+    /// Wakes the thread that is parked here, or makes its next park return at once.
     pub(crate) fn unpark(&self) {
         let mut notified = self.notified.lock();
         *notified = true;
-        // Under the lock on purpose: parking_lot then moves the sleeper to the mutex's queue
-        // instead of waking it into a held lock.
+        // Under the lock: parking_lot then moves the waiting thread to the queue of the mutex, and it
+        // does not wake only to find the mutex locked.
         self.changed.notify_one();
     }
 
@@ -300,7 +284,7 @@ impl Parker {
         *self.notified.lock() = false;
     }
 
-    /// Returns once rung or at `until`, and leaves the parker as it is.
+    /// Returns once unparked, or at `until`. Leaves the flag as it is.
     fn wait(&self, until: Option<Instant>) {
         let mut notified = self.notified.lock();
         while !*notified {

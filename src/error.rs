@@ -1,4 +1,4 @@
-//! The crate's error: one opaque type with a kind, the facts around it and its cause.
+//! The crate's error: one opaque type with a kind, a message, facts about the request and a cause.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -13,15 +13,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a request, a run or a setting failed.
 ///
-/// [`kind`](Error::kind) is what a program branches on. The message says what happened in this
-/// layer and what to do next; the cause, where there is one, is behind
-/// [`source`](StdError::source). Cloning is cheap. No message holds an API key.
+/// A program branches on [`kind`](Error::kind), or asks [`is_transient`](Error::is_transient) and
+/// its like. The message says what happened and what to do next. The cause, where there is one, is
+/// behind [`source`](StdError::source). Cloning is cheap. No message holds an API key.
 ///
 /// ```
 /// use tollgate::{ErrorKind, Limiter, Rate};
 ///
 /// let error = Limiter::builder().requests(Rate::per_second(0)).build().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Config);
+/// assert!(!error.is_transient());
 /// assert!(error.to_string().contains("rate"));
 /// ```
 #[derive(Clone)]
@@ -31,86 +32,98 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    settings: &'static [&'static str],
-    status: Option<StatusCode>,
-    code: Option<String>,
-    attempts: u32,
-    retry_after: Option<Duration>,
-    request_id: Option<String>,
-    body: Option<Vec<u8>>,
-    possibly_billed: bool,
-    stopped_run: bool,
+    facts: Facts,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
+/// What is known about the failure. Each field is what the method of its name answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) settings: &'static [&'static str],
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) code: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) possibly_billed: bool,
+    pub(crate) stopped_run: bool,
+}
+
 /// What kind of failure an [`Error`] is.
-///
-/// [`is_transient`](ErrorKind::is_transient) says whether the same request may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting is wrong: a rate of zero, an unusable URL, a missing key.
+    /// A setting cannot work: a rate of zero, a URL that is none, a missing key.
     Config,
-    /// A run or an acquire inside a job that already holds a permit of the same limiter.
+    /// A pool's job asked for a permit of the limiter whose permit it holds. Waiting could last for
+    /// ever.
     Nested,
-    /// The cost is more than the limit allows in one whole period; it would wait for ever.
+    /// The cost is more than the limit allows in one whole period. Waiting would last for ever.
     NeverFits,
-    /// Stopped by [`Cancel`](crate::Cancel), or by the end of the run, before it was done.
+    /// Ended by a [`Cancel`](crate::Cancel), or not started because the run stopped.
     Cancelled,
-    /// The deadline came first.
+    /// The deadline of a run, an item or a wait passed.
     Deadline,
-    /// The job panicked; the message is the panic's.
+    /// The job panicked. The message is the panic's.
     Panicked,
     /// The server asks for a slower pace (HTTP 429).
     RateLimited,
-    /// The server is overloaded (503 `server_is_overloaded`, 529).
+    /// The server says that it is overloaded (HTTP 529, and 503 with such a code).
     Overloaded,
-    /// The server failed (5xx, 408, 409, 425).
+    /// The server failed (other 5xx; 408, 409 and 425).
     Server,
-    /// Nothing was sent: no address, refused, no route.
+    /// Nothing was sent: the host name has no address, the connection was refused, there is no
+    /// route.
     Unreachable,
-    /// The connection broke after something was sent; the request may have been billed.
+    /// The connection broke after something was sent. The request may have been billed.
     Network,
-    /// No complete answer within the attempt's time; the request may have been billed.
+    /// No complete answer came within the time of one attempt. The request may have been billed.
     Timeout,
-    /// The answer ended early.
+    /// The answer ended before its announced end. The request may have been billed.
     Truncated,
-    /// The answer is not what the endpoint promises: not JSON, empty, an HTML page.
+    /// The answer is not what the endpoint promises: not JSON, empty, a web page.
     Malformed,
-    /// The answer is larger than the limit on bodies.
+    /// The answer is larger than the client accepts.
     BodyTooLarge,
-    /// The peer does not speak HTTP/1.1 correctly.
+    /// The server does not speak HTTP/1.1 correctly.
     Protocol,
-    /// The certificate, or the first TLS handshake, was refused.
+    /// The server's certificate is not trusted, or the first TLS handshake failed.
     Tls,
-    /// The key is missing, wrong or not allowed (401).
+    /// The key is missing, wrong or revoked (HTTP 401).
     Auth,
-    /// The money is out: quota, credit or a spend limit. Never retried.
+    /// The account has no money left: quota, credit or a spending limit of the provider.
     Quota,
-    /// The budget of the run is spent (see [`FileRun::max_cost`](crate::FileRun::max_cost)).
+    /// The run's own budget is spent (see [`FileRun::max_cost`](crate::FileRun::max_cost)).
     Budget,
-    /// The server asks for a wait longer than the policy allows.
+    /// The server asks for a longer wait than
+    /// [`max_server_delay`](crate::Retry::max_server_delay) allows.
     ServerDelay,
-    /// The server answered with a redirect, which is never followed.
+    /// The server answered with a redirect. It is never followed, since it could take the key
+    /// elsewhere.
     Redirect,
-    /// Not allowed for this request (403).
+    /// The key may not do this (HTTP 403).
     Permission,
-    /// No such endpoint or model (404).
+    /// There is no such endpoint or model (HTTP 404).
     NotFound,
-    /// The request is larger than the server will ever take.
+    /// The request is larger than the server accepts.
     TooLarge,
     /// The provider's content filter refused the request.
     ContentFilter,
-    /// The request is wrong in itself (400, 422 and the like).
+    /// The request is wrong (HTTP 400, 422 and other 4xx).
     Invalid,
     /// A line of an input file is not a request.
     InvalidLine,
-    /// A file or stream could not be read or written.
+    /// A file or a stream could not be read or written.
     Io,
 }
 
 impl ErrorKind {
-    /// Whether the same request may succeed later: a rerun repeats such failures.
+    /// Whether the same request may succeed at another time.
+    ///
+    /// True for failures that pass (an overload, a broken connection) and for those that somebody
+    /// can end without changing the request (a wrong key, an empty account, a full disk). A run over
+    /// a file repeats such rows when it is run again.
     pub fn is_transient(self) -> bool {
         match self {
             Self::Cancelled
@@ -146,24 +159,22 @@ impl ErrorKind {
     }
 }
 
+/// A setting, an argument or a file is wrong.
+#[cold]
+pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
 impl Error {
-    /// An error of `kind`; the message says what is wrong and what to do next.
+    /// An error of this kind. The message should say what happened and what to do next.
     ///
-    /// Public so that a job of your own can report in the crate's terms.
+    /// For jobs of your own that report errors of this type.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
-            settings: &[],
-            status: None,
-            code: None,
-            attempts: 0,
-            retry_after: None,
-            request_id: None,
-            body: None,
-            possibly_billed: false,
-            stopped_run: false,
+            facts: Facts::default(),
             source: None,
         }))
     }
@@ -176,7 +187,7 @@ impl Error {
     /// The settings to change, by the names of the builder methods that set them (`overwrite`,
     /// `max_cost`). Most errors name none. [`Display`](fmt::Display) puts them behind the message.
     pub fn settings(&self) -> &'static [&'static str] {
-        self.0.settings
+        self.0.facts.settings
     }
 
     /// The message without the settings, for a caller that names them in its own way.
@@ -185,89 +196,76 @@ impl Error {
         &self.0.message
     }
 
+    /// Whether a time limit passed: that of one attempt ([`ErrorKind::Timeout`]), or the deadline
+    /// of an item, a run or a wait ([`ErrorKind::Deadline`]).
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Timeout | ErrorKind::Deadline)
+    }
+
+    /// Whether the server asked for a slower pace or said that it is overloaded.
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::RateLimited | ErrorKind::Overloaded)
+    }
+
+    /// Whether the same request may succeed at another time; see [`ErrorKind::is_transient`].
+    pub fn is_transient(&self) -> bool {
+        self.0.kind.is_transient()
+    }
+
     /// The HTTP status of the last answer, if there was one.
     pub fn status(&self) -> Option<StatusCode> {
-        self.0.status
+        self.0.facts.status
     }
 
-    /// The provider's own code for the failure (`rate_limit_exceeded`), if it gave one.
+    /// The provider's own code for the failure, such as `rate_limit_exceeded`, if it gave one.
     pub fn code(&self) -> Option<&str> {
-        self.0.code.as_deref()
+        self.0.facts.code.as_deref()
     }
 
-    /// How many requests were sent for this item, this failure's included.
+    /// How many requests were sent for this item, the failed one included.
     pub fn attempts(&self) -> u32 {
-        self.0.attempts
+        self.0.facts.attempts
     }
 
     /// How long the server asked to wait, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_after
+        self.0.facts.retry_after
     }
 
     /// The provider's id of the last answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
-        self.0.request_id.as_deref()
+        self.0.facts.request_id.as_deref()
     }
 
-    /// The start of the last answer's body (at most 2 KiB, keys scrubbed), if there was an answer.
+    /// The start of the last answer's body, at most 2 KiB and without the API key, if there was an
+    /// answer.
     pub fn body(&self) -> Option<&[u8]> {
-        self.0.body.as_deref()
+        self.0.facts.body.as_deref()
     }
 
-    /// Whether the provider may have billed a request whose answer was lost.
+    /// Whether a request was sent whose answer was lost, so that the provider may have billed it.
     pub fn possibly_billed(&self) -> bool {
-        self.0.possibly_billed
+        self.0.facts.possibly_billed
     }
 
     /// Whether this failure stopped the whole run.
     pub fn stopped_run(&self) -> bool {
-        self.0.stopped_run
+        self.0.facts.stopped_run
     }
 
     pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
-        self.with(|inner| inner.settings = settings)
+        self.with_facts(|facts| facts.settings = settings)
     }
 
-    pub(crate) fn with_status(self, status: StatusCode) -> Self {
-        self.with(|inner| inner.status = Some(status))
-    }
-
-    pub(crate) fn with_code(self, code: Option<String>) -> Self {
-        self.with(|inner| inner.code = code)
-    }
-
-    pub(crate) fn with_attempts(self, attempts: u32) -> Self {
-        self.with(|inner| inner.attempts = attempts)
-    }
-
-    pub(crate) fn with_retry_after(self, delay: Option<Duration>) -> Self {
-        self.with(|inner| inner.retry_after = delay)
-    }
-
-    pub(crate) fn with_request_id(self, id: Option<String>) -> Self {
-        self.with(|inner| inner.request_id = id)
-    }
-
-    pub(crate) fn with_body(self, body: Vec<u8>) -> Self {
-        self.with(|inner| inner.body = Some(body))
-    }
-
-    pub(crate) fn with_possibly_billed(self, maybe: bool) -> Self {
-        self.with(|inner| inner.possibly_billed = maybe)
-    }
-
-    pub(crate) fn with_stopped_run(self) -> Self {
-        self.with(|inner| inner.stopped_run = true)
+    /// The same failure with more facts known about it.
+    pub(crate) fn with_facts(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(&mut Arc::make_mut(&mut self.0).facts);
+        self
     }
 
     /// The same failure with the cause behind it.
-    pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.with(|inner| inner.source = Some(Arc::new(source)))
-    }
-
-    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        change(Arc::make_mut(&mut self.0));
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
     }
 }
@@ -275,7 +273,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        match self.0.settings {
+        match self.0.facts.settings {
             [] => Ok(()),
             settings => write!(f, " (`{}`)", settings.join("`, `")),
         }
@@ -288,17 +286,17 @@ impl fmt::Debug for Error {
         debug
             .field("kind", &self.0.kind)
             .field("message", &self.0.message);
-        if !self.0.settings.is_empty() {
-            debug.field("settings", &self.0.settings);
+        if !self.0.facts.settings.is_empty() {
+            debug.field("settings", &self.0.facts.settings);
         }
-        if let Some(status) = self.0.status {
+        if let Some(status) = self.0.facts.status {
             debug.field("status", &status);
         }
-        if let Some(code) = &self.0.code {
+        if let Some(code) = &self.0.facts.code {
             debug.field("code", code);
         }
-        if self.0.attempts > 0 {
-            debug.field("attempts", &self.0.attempts);
+        if self.0.facts.attempts > 0 {
+            debug.field("attempts", &self.0.facts.attempts);
         }
         if let Some(source) = &self.0.source {
             debug.field("source", source);
@@ -322,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_error_is_one_word() {
-        // Results travel by value through every layer; this is a speed bump, not a law.
+        // Results are passed by value through every layer, so a small one is cheap. Not a promise.
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
     }
@@ -347,7 +345,17 @@ mod tests {
     #[test]
     fn clones_do_not_change_each_other() {
         let first = Error::new(ErrorKind::Server, "failed");
-        let second = first.clone().with_attempts(3);
+        let second = first.clone().with_facts(|facts| facts.attempts = 3);
         assert_eq!((first.attempts(), second.attempts()), (0, 3));
+    }
+
+    #[test]
+    fn predicates_follow_the_kind() {
+        let error = |kind| Error::new(kind, "failed");
+        assert!(error(ErrorKind::Timeout).is_timeout() && error(ErrorKind::Deadline).is_timeout());
+        assert!(error(ErrorKind::Overloaded).is_rate_limited());
+        assert!(error(ErrorKind::Network).is_transient());
+        let invalid = error(ErrorKind::Invalid);
+        assert!(!invalid.is_timeout() && !invalid.is_rate_limited() && !invalid.is_transient());
     }
 }

@@ -1,9 +1,8 @@
-//! The locks everything else is built on, and the only file that names `parking_lot`.
+//! The locks that everything else is built on. No other file names `parking_lot`.
 //!
-//! Under `--cfg loom` the same names stand for loom's modelled locks, so that the lock protocols
-//! of [`crate::limit`] and [`crate::pool`] are explored interleaving by interleaving. There a
-//! timed wait is an untimed one: the passing of time is another thread of the model that wakes it
-//! (the virtual clock's `advance`).
+//! With `--cfg loom` the same names are loom's locks, so that the interleavings of [`crate::limit`]
+//! and [`crate::pool`] are explored. Loom has no timed waits: there, one lasts until another thread of
+//! the model ends it, as the virtual clock's `advance` does.
 
 #[cfg(not(loom))]
 mod imp {
@@ -49,8 +48,7 @@ mod imp {
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic;
 
-    // Loom's locks take part in a model only while one runs, and panic when poisoned in one; a
-    // panic inside a model is a failed model, so the poison flag carries no news here.
+    // A lock is poisoned by a panic, and a panic inside a model fails the model already.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -104,19 +102,18 @@ mod imp {
 
 pub(crate) use imp::{Condvar, Mutex, MutexGuard, atomic};
 
-/// Runs `model` once for each interleaving, with at most so many switches that loom makes without
-/// need; `None` is all there are.
+/// Runs `model` once for each interleaving with at most so many preemptions; `None` sets no bound.
 ///
-/// A model in which nothing interleaves proves nothing and passes quickly, so it fails here.
+/// Fails if there is only one: a model in which nothing interleaves proves nothing.
 #[cfg(all(test, loom))]
-pub(crate) fn explore(switches: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     let explored = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&explored);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = switches;
+    builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
     builder.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);

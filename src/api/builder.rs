@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::client::Client;
 use super::cost::TypicalOutput;
 use super::endpoint::Endpoint;
@@ -13,46 +15,75 @@ use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 use crate::limit::{Limiter, LimiterBuilder, Rate};
 use crate::pool::Pool;
 use crate::retry::Retry;
 use crate::sync::Mutex;
 
 /// Settings of a [`Client`]; see [`Client::builder`].
+///
+/// Of a setting that is given twice, the last counts. Two settings of which one would be without
+/// effect are an error of [`build`](ClientBuilder::build).
 #[must_use = "a builder does nothing until `build`"]
 #[derive(Clone)]
 pub struct ClientBuilder {
     provider: Provider,
+    from_env: bool,
     base_url: Option<String>,
-    key: Key,
-    bearer: bool,
+    key: Option<Result<ApiKey>>,
+    no_auth: bool,
     headers: Vec<(String, String)>,
     limits: LimiterBuilder,
     limiter: Option<Limiter>,
-    concurrency: usize,
     retry: Retry,
     timeout: Duration,
-    connect_timeout: Duration,
     max_body: usize,
-    ca_file: Option<PathBuf>,
-    proxy: ProxyPolicy,
+    http: HttpConfig,
     insecure_http: bool,
     transport: Option<Arc<dyn Transport>>,
-    failed: Option<Error>,
+    /// The settings that were given and are among [`CONFLICTS`].
+    given: Vec<&'static str>,
 }
 
-#[derive(Clone)]
-enum Key {
-    Missing,
-    None,
-    Given(ApiKey),
-}
+/// Pairs of settings of which one would be without effect.
+const CONFLICTS: &[[&str; 2]] = &[
+    ["limiter", "concurrency"],
+    ["limiter", "requests_per_second"],
+    ["limiter", "requests_per_minute"],
+    ["limiter", "request_rate"],
+    ["limiter", "burst"],
+    ["limiter", "tokens_per_minute"],
+    ["limiter", "clock"],
+    ["transport", "connect_timeout"],
+    ["transport", "ca_file"],
+    ["transport", "proxy"],
+    ["api_key", "no_auth"],
+    ["request_rate", "requests_per_second"],
+    ["request_rate", "requests_per_minute"],
+    ["requests_per_second", "requests_per_minute"],
+];
 
 impl Client {
     /// Starts a client; a base URL and a key are all it needs.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder::new()
+        ClientBuilder {
+            provider: Provider::OpenAi,
+            from_env: false,
+            base_url: None,
+            key: None,
+            no_auth: false,
+            headers: Vec::new(),
+            limits: Limiter::builder().concurrency(20),
+            limiter: None,
+            retry: Retry::new(),
+            timeout: Duration::from_secs(600),
+            max_body: 64 << 20,
+            http: HttpConfig::new(),
+            insecure_http: false,
+            transport: None,
+            given: Vec::new(),
+        }
     }
 
     /// A client of `OpenAI`, or of what `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`
@@ -67,52 +98,19 @@ impl Client {
 }
 
 impl ClientBuilder {
-    fn new() -> Self {
-        Self {
-            provider: Provider::OpenAi,
-            base_url: None,
-            key: Key::Missing,
-            bearer: false,
-            headers: Vec::new(),
-            limits: Limiter::builder(),
-            limiter: None,
-            concurrency: 20,
-            retry: Retry::new(),
-            timeout: Duration::from_secs(600),
-            connect_timeout: Duration::from_secs(10),
-            max_body: 64 << 20,
-            ca_file: None,
-            proxy: ProxyPolicy::default(),
-            insecure_http: false,
-            transport: None,
-            failed: None,
-        }
-    }
-
-    /// Takes from the environment what the provider's own tools take from it: the key, the base
-    /// URL, the organisation. What is set on the builder itself comes first.
-    pub fn from_env(mut self, provider: Provider) -> Self {
-        self.provider = provider;
-        if self.base_url.is_none() {
-            self.base_url = provider.base_url_from_env().map(|(_, url)| url);
-        }
-        if let Key::Missing = self.key {
-            match provider.key_from_env() {
-                Ok(Some((key, bearer))) => (self.key, self.bearer) = (Key::Given(key), bearer),
-                Ok(None) => {}
-                Err(error) => self.failed = Some(error),
-            }
-        }
-        self.headers.extend(provider.headers(true));
-        self
-    }
-
     /// How the key is sent, and the base URL where none is given. Default:
     /// [`Provider::OpenAi`].
     pub fn provider(mut self, provider: Provider) -> Self {
         self.provider = provider;
-        self.headers.extend(provider.headers(false));
         self
+    }
+
+    /// As [`provider`](Self::provider), and takes from the environment what the provider's own
+    /// tools take from it: the key, the base URL, the organisation. What is set on the builder
+    /// itself comes first.
+    pub fn from_env(mut self, provider: Provider) -> Self {
+        self.from_env = true;
+        self.provider(provider)
     }
 
     /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`.
@@ -124,51 +122,51 @@ impl ClientBuilder {
 
     /// The API key. It is kept out of every message, log and `Debug`.
     pub fn api_key(mut self, key: impl AsRef<str>) -> Self {
-        match ApiKey::new(key) {
-            Ok(key) => self.key = Key::Given(key),
-            Err(error) => self.failed = Some(error),
-        }
-        self
+        self.key = Some(ApiKey::new(key));
+        self.given("api_key")
     }
 
     /// Sends no key, for servers that want none.
     pub fn no_auth(mut self) -> Self {
-        self.key = Key::None;
-        self
+        self.no_auth = true;
+        self.given("no_auth")
     }
 
-    /// Adds a header to every request.
+    /// A header of every request. It replaces one of the same name that is sent otherwise, such as
+    /// `content-type: application/json`; the key's cannot be replaced.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     /// How many requests may be in flight at once. Default: 20.
-    pub fn concurrency(mut self, places: usize) -> Self {
-        self.concurrency = places;
-        self
+    pub fn concurrency(mut self, permits: usize) -> Self {
+        self.limits = self.limits.concurrency(permits);
+        self.given("concurrency")
     }
 
     /// At most this many requests in a second. Default: no limit.
-    pub fn requests_per_second(self, requests: u64) -> Self {
-        self.request_rate(Rate::per_second(requests))
+    pub fn requests_per_second(mut self, requests: u64) -> Self {
+        self.limits = self.limits.requests(Rate::per_second(requests));
+        self.given("requests_per_second")
     }
 
     /// At most this many requests in a minute, spread over it. Default: no limit.
-    pub fn requests_per_minute(self, requests: u64) -> Self {
-        self.request_rate(Rate::per_minute(requests))
+    pub fn requests_per_minute(mut self, requests: u64) -> Self {
+        self.limits = self.limits.requests(Rate::per_minute(requests));
+        self.given("requests_per_minute")
     }
 
     /// At most this rate of requests. Default: no limit.
     pub fn request_rate(mut self, rate: Rate) -> Self {
         self.limits = self.limits.requests(rate);
-        self
+        self.given("request_rate")
     }
 
     /// How many requests may go at once after an idle spell. Default: one second's worth.
     pub fn burst(mut self, requests: u64) -> Self {
         self.limits = self.limits.burst(requests);
-        self
+        self.given("burst")
     }
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
@@ -176,13 +174,20 @@ impl ClientBuilder {
     /// no limit.
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.limits = self.limits.tokens(Rate::per_minute(tokens));
-        self
+        self.given("tokens_per_minute")
     }
 
-    /// A limiter that others use too, in place of all limits above.
+    /// The clock of the limiter, the retries and the deadlines. Default: the machine's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.limits = self.limits.clock(clock);
+        self.given("clock")
+    }
+
+    /// A limiter that others use too, with its own limits and clock. Default: one of this client's
+    /// own, with the limits that are set here.
     pub fn limiter(mut self, limiter: Limiter) -> Self {
         self.limiter = Some(limiter);
-        self
+        self.given("limiter")
     }
 
     /// How failed requests are tried again. Default: [`Retry::new`].
@@ -198,30 +203,30 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest a connect may take. Default: 10 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
     /// The largest answer to accept, in decoded bytes. Default: 64 MiB.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
+    /// The longest a connect may take. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.http = self.http.connect_timeout(timeout);
+        self.given("connect_timeout")
+    }
+
     /// Trusts the certificates in this PEM file, and no others; a server's own self-signed
     /// certificate will do.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca_file = Some(path.into());
-        self
+        self.http = self.http.ca_file(path);
+        self.given("ca_file")
     }
 
     /// Through which proxy. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`); never for this machine itself.
     pub fn proxy(mut self, proxy: ProxyPolicy) -> Self {
-        self.proxy = proxy;
-        self
+        self.http = self.http.proxy(proxy);
+        self.given("proxy")
     }
 
     /// Allows plain `http` to another machine, where everyone on the way can read the key.
@@ -230,80 +235,53 @@ impl ClientBuilder {
         self
     }
 
-    /// The clock of the gate, the retries and the deadlines. Default: the machine's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.limits = self.limits.clock(clock);
-        self
-    }
-
-    /// What carries the requests, in place of HTTP over TCP and TLS. The settings for connecting,
-    /// certificates and proxies are then without effect.
+    /// What carries the requests. Default: an [`HttpTransport`], HTTP over TCP and TLS.
     pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
         self.transport = Some(Arc::new(transport));
+        self.given("transport")
+    }
+
+    fn given(mut self, setting: &'static str) -> Self {
+        self.given.push(setting);
         self
     }
 
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with what to do about it, for a missing or unusable key; a base URL
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with what to do about it, for a missing or
+    /// unusable key; a base URL
     /// that is missing, has no scheme, holds a user name or points to another machine over plain
-    /// `http`; `https` without a TLS feature; unusable limits or retries; an unusable CA file.
+    /// `http`; `https` without a TLS feature; unusable limits or retries; an unusable header or CA
+    /// file; two settings of which one would be without effect, such as a
+    /// [`limiter`](Self::limiter) beside limits, or a [`transport`](Self::transport) beside a proxy.
     pub fn build(self) -> Result<Client> {
-        if let Some(error) = self.failed {
-            return Err(error);
+        let is_given = |setting| self.given.contains(setting);
+        if let Some(pair) = CONFLICTS.iter().find(|pair| pair.iter().all(is_given)) {
+            let what = "of two settings one would be without effect: leave one out";
+            return Err(config(what).with_settings(pair));
         }
-        let base_url = self
-            .base_url
-            .as_deref()
-            .or(self.provider.default_base_url())
-            .ok_or_else(|| config("no base URL: this provider has one for each customer"))?;
-        check_base_url(base_url, self.insecure_http)?;
-        let key = match self.key {
-            Key::Given(key) => Some(key),
-            Key::None => None,
-            Key::Missing => {
-                return Err(config(format!(
-                    "no API key: set {}, give one to api_key, or say no_auth for a server that \
-                     wants none",
-                    self.provider.key_variable()
-                )));
-            }
+        let base_url = self.resolve_base_url()?;
+        check_base_url(&base_url, self.insecure_http)?;
+        let key = self.resolve_key()?;
+        let headers = self.resolve_headers(key.as_ref())?;
+        let limiter = match self.limiter {
+            Some(limiter) => limiter,
+            None => self.limits.build()?,
         };
-        let pool = match self.limiter {
-            Some(limiter) => Pool::from_limiter(limiter),
-            None => Pool::from_limiter(self.limits.concurrency(self.concurrency).build()?),
-        }?
-        .with_retry(self.retry)?;
+        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
         let transport = if let Some(transport) = self.transport {
             transport
         } else {
-            let mut http = HttpConfig::new()
-                .connect_timeout(self.connect_timeout)
-                .proxy(self.proxy)
-                .workers(pool.limiter().concurrency());
-            if let Some(path) = self.ca_file {
-                http = http.ca_file(path);
-            }
-            let http = HttpTransport::new(http)?;
-            http.check_url(base_url)?;
+            let http = HttpTransport::new(self.http.workers(limiter.concurrency()))?;
+            http.check_url(&base_url)?;
             Arc::new(http)
         };
-        let mut headers = vec![
-            ("accept".to_owned(), "application/json".to_owned()),
-            ("content-type".to_owned(), "application/json".to_owned()),
-        ];
-        headers.extend(self.headers);
-        if let Some(key) = &key {
-            headers.push(self.provider.key_header(key, self.bearer));
-        }
-        check_headers(&headers)?;
-        let limiter = pool.limiter().clone();
         Ok(Client::new(
             pool,
             Endpoint {
-                base_url: base_url.to_owned(),
-                key,
+                base_url,
+                key: key.map(|(key, _)| key),
                 headers,
                 timeout: self.timeout,
                 max_body: self.max_body,
@@ -314,6 +292,65 @@ impl ClientBuilder {
             },
         ))
     }
+
+    fn resolve_base_url(&self) -> Result<String> {
+        let from_env = self.from_env.then(|| self.provider.base_url_from_env());
+        let from_env = || from_env.flatten().map(|(_, url)| url);
+        let default = || self.provider.default_base_url().map(str::to_owned);
+        (self.base_url.clone())
+            .or_else(from_env)
+            .or_else(default)
+            .ok_or_else(|| config("no base URL: this provider has one for each customer"))
+    }
+
+    /// The key, and whether it is a bearer token whatever the provider.
+    fn resolve_key(&self) -> Result<Option<(ApiKey, bool)>> {
+        if let Some(key) = &self.key {
+            return Ok(Some((key.clone()?, false)));
+        }
+        if self.no_auth {
+            return Ok(None);
+        }
+        if self.from_env
+            && let Some(found) = self.provider.key_from_env()?
+        {
+            return Ok(Some(found));
+        }
+        Err(config(format!(
+            "no API key: set {}, give one to api_key, or say no_auth for a server that wants none",
+            self.provider.key_variable()
+        )))
+    }
+
+    /// The headers of every request. One that cannot be sent would fail them all, one by one.
+    fn resolve_headers(&self, key: Option<&(ApiKey, bool)>) -> Result<Vec<(String, String)>> {
+        let json = "application/json";
+        let mut headers = vec![
+            ("accept".to_owned(), json.to_owned()),
+            ("content-type".to_owned(), json.to_owned()),
+        ];
+        let key = key.map(|(key, is_bearer)| self.provider.key_header(key, *is_bearer));
+        let of_provider = self.provider.headers(self.from_env);
+        for (name, value) in of_provider.iter().chain(&self.headers) {
+            let (Ok(header), Ok(_)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+            else {
+                return Err(config(format!(
+                    "the header {name:?} has a name or value that cannot be sent"
+                )));
+            };
+            if key
+                .as_ref()
+                .is_some_and(|(name, _)| header == name.as_str())
+            {
+                let what = format!("the header {name:?} is the API key's: leave one of them out");
+                return Err(config(what).with_settings(&["api_key", "header"]));
+            }
+            headers.retain(|(other, _)| header != other.as_str());
+            headers.push((header.as_str().to_owned(), value.clone()));
+        }
+        headers.extend(key);
+        Ok(headers)
+    }
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -321,38 +358,15 @@ impl fmt::Debug for ClientBuilder {
         f.debug_struct("ClientBuilder")
             .field("provider", &self.provider)
             .field("base_url", &self.base_url)
-            .field("has_key", &matches!(self.key, Key::Given(_)))
+            .field("has_key", &self.key.is_some())
             .finish_non_exhaustive()
     }
-}
-
-#[cold]
-fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
-/// A header that cannot be sent would fail every request, one by one.
-fn check_headers(headers: &[(String, String)]) -> Result<()> {
-    for (name, value) in headers {
-        let token = !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-        let printable = value
-            .bytes()
-            .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
-        if !token || !printable {
-            return Err(config(format!(
-                "the header {name:?} has a name or value that cannot be sent"
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn a_key_is_in_no_debug() {

@@ -12,7 +12,7 @@ use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
+use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -26,6 +26,7 @@ use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 /// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
 /// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
 /// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
+/// | the same, in order | [`in_order`](Client::in_order) | an iterator, in the input's order |
 ///
 /// ```no_run
 /// use tollgate::Client;
@@ -74,6 +75,12 @@ impl Client {
         self
     }
 
+    /// The same client, whose events `observer` is told of.
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.pool = self.pool.with_observer(observer);
+        self
+    }
+
     /// The same client, with so much time for each call of it: a single request with its retries,
     /// or a whole run. What is not done by then fails with
     /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline); an attempt has the time that is left.
@@ -103,9 +110,8 @@ impl Client {
     /// # Errors
     /// The last attempt's failure, or why there was none.
     pub fn send(&self, request: impl Into<Request>) -> Result<Reply> {
-        let request = request.into();
         // A run of one item has no second thread: the first worker of a slice is its caller.
-        self.send_all(std::slice::from_ref(&request))
+        self.send_all([request])
             .pop()
             .unwrap_or_else(|| Err(no_outcome()))
     }
@@ -128,11 +134,32 @@ impl Client {
 
     /// Sends all requests; the replies are in their order.
     ///
+    /// Takes whatever becomes a [`Request`]: requests and [`Chat`]s, owned or borrowed, in a slice,
+    /// a `Vec` or any other iterator.
+    ///
     /// Never fails as a whole: a run that is stopped has an error of kind
     /// [`Cancelled`](crate::ErrorKind::Cancelled) for every request that was not done.
-    pub fn send_all(&self, requests: &[Request]) -> Vec<Result<Reply>> {
+    ///
+    /// ```
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"text":"yes"}]}"#.to_vec(), ..Default::default() }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::Request;
+    ///
+    /// let ask = |n| Request::chat("a-model", format!("Is {n} a prime?")).max_tokens(5);
+    /// let chats: Vec<_> = (1..=3).map(ask).collect();
+    /// for reply in client.send_all(&chats) {
+    ///     assert_eq!(reply?.text().as_deref(), Some("yes"));
+    /// }
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn send_all<R>(&self, requests: impl IntoIterator<Item = R>) -> Vec<Result<Reply>>
+    where
+        R: Into<Request>,
+    {
+        let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
         self.collect(
-            requests,
+            &requests,
             |endpoint, request| endpoint.reserve(request),
             |request| Cow::Borrowed(*request),
         )
@@ -174,14 +201,14 @@ impl Client {
     where
         R: Into<Request>,
     {
-        let requests = Requests(requests);
-        self.settings()
-            .for_each(self.job(), requests, &mut |outcome: JobOutcome<_, _, _>| {
-                done(outcome.map_err(into_error))
-            })
+        self.settings().for_each(
+            self.job(),
+            Feed::scoped(Requests(requests)),
+            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
+        )
     }
 
-    /// Sends requests pulled lazily, and gives the outcomes as they come.
+    /// Sends requests pulled lazily, and gives the outcomes as they finish.
     ///
     /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
     /// Dropping the iterator stops new work at once; what is in flight ends by itself.
@@ -195,11 +222,49 @@ impl Client {
     where
         R: Into<Request> + 'static,
     {
-        let stream = self
-            .settings()
-            .as_completed(self.job(), Requests(requests))?;
+        self.stream(requests, false)
+    }
+
+    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests. One
+    /// that comes before its turn is held back, and counts as not yet taken.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Request};
+    ///
+    /// let prompts = ["Say hi", "Say bye"];
+    /// let requests = prompts.map(|prompt| Request::chat("a-model", prompt));
+    /// for outcome in Client::from_env()?.in_order(requests)? {
+    ///     println!("{}", outcome.result?.text().unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`for_each`](Client::for_each).
+    pub fn in_order<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        self.stream(requests, true)
+    }
+
+    fn stream<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+        in_order: bool,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        let requests = Requests(requests);
+        let outcomes = self.settings().stream(self.job(), requests, in_order)?;
         Ok(Outcomes::new(
-            stream.map(|outcome| outcome.map_err(into_error)),
+            outcomes.map(|outcome| outcome.map_err(into_error)),
         ))
     }
 
@@ -240,8 +305,7 @@ impl Chat<&Client> {
     /// # Errors
     /// The last attempt's failure, or why there was none.
     pub fn send(self) -> Result<Reply> {
-        let client = self.client;
-        client.send(self.into_request())
+        self.client.send(self.to_request())
     }
 }
 

@@ -54,8 +54,8 @@ where
 impl<I, C, R> Job for ApiJob<I, C, R>
 where
     I: Send,
-    C: Fn(&Endpoint, &I) -> Result<Cost> + Sync,
-    R: Fn(&I) -> Result<Cow<'_, Request>> + Sync,
+    C: Fn(&Endpoint, &I) -> Result<Cost> + Send + Sync,
+    R: Fn(&I) -> Result<Cow<'_, Request>> + Send + Sync,
 {
     type Input = I;
     type Output = Reply;
@@ -97,21 +97,18 @@ pub(crate) fn into_error(
 ) -> Error {
     let error = match failure {
         Failure::Job(failed) => failed.error,
-        Failure::Panicked(panicked) => {
-            Error::new(ErrorKind::Panicked, panicked.to_string()).with_attempts(attempts)
-        }
+        Failure::Panicked(panicked) => Error::new(ErrorKind::Panicked, panicked.to_string())
+            .with_facts(|facts| facts.attempts = attempts),
         Failure::NotCompleted { reason, last: None } => reason,
         Failure::NotCompleted {
             reason,
             last: Some(last),
         } => reason
-            .with_attempts(last.error.attempts())
-            .with_possibly_billed(last.error.possibly_billed())
+            .with_facts(|facts| {
+                facts.attempts = last.error.attempts();
+                facts.possibly_billed = last.error.possibly_billed();
+            })
             .with_source(last.error),
     };
-    if stopped_run {
-        error.with_stopped_run()
-    } else {
-        error
-    }
+    error.with_facts(|facts| facts.stopped_run |= stopped_run)
 }

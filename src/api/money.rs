@@ -3,6 +3,7 @@
 //! Prices are decimals and counts are whole, so a cost is a whole number of millionths of a millionth
 //! of a dollar: nothing is rounded before it is shown, however many costs are added up.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::Add;
 use std::str::FromStr;
@@ -102,6 +103,41 @@ impl FromStr for Usd {
                  with at most 12 digits behind the point",
             )),
         }
+    }
+}
+
+impl TryFrom<f64> for Usd {
+    type Error = Error;
+
+    /// The amount that `dollars` is written as: 0.1 is a tenth exactly. What is left of a computed
+    /// number behind the twelfth digit is rounded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] below 0, above a million million, and for what is not a number.
+    fn try_from(dollars: f64) -> Result<Self> {
+        let written = dollars.to_string();
+        written
+            .parse()
+            .or_else(|_| format!("{dollars:.DIGITS$}").parse())
+    }
+}
+
+impl TryFrom<i32> for Usd {
+    type Error = Error;
+
+    /// Whole dollars.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] below 0.
+    fn try_from(dollars: i32) -> Result<Self> {
+        f64::from(dollars).try_into()
+    }
+}
+
+/// So that an [`Usd`] is taken where whatever becomes one is.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 
@@ -232,6 +268,27 @@ mod tests {
             completion_tokens,
             ..Usage::default()
         }
+    }
+
+    #[test]
+    fn a_number_of_dollars_is_the_amount_it_is_written_as() {
+        for (dollars, amount) in [
+            (0.1, "0.1"),
+            (2.5, "2.5"),
+            (0.1 + 0.2, "0.3"),
+            (123_456_789.12, "123456789.12"),
+            (1e12, "1000000000000"),
+            (1e-12, "0.000000000001"),
+            (0.0, "0"),
+        ] {
+            let usd = Usd::try_from(dollars).map(|usd| usd.to_string());
+            assert_eq!(usd.ok().as_deref(), Some(amount), "{dollars}");
+        }
+        for dollars in [-1.0, f64::NAN, f64::INFINITY, 1e13, -1e-9] {
+            assert!(Usd::try_from(dollars).is_err(), "{dollars}");
+        }
+        assert_eq!(Usd::try_from(5).unwrap(), "5".parse().unwrap());
+        assert!(Usd::try_from(-5).is_err());
     }
 
     #[test]

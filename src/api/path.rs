@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// Checks the path of a request.
 ///
@@ -137,14 +137,10 @@ pub(crate) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-#[cold]
-fn config(message: &'static str) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn plain_paths_pass() {

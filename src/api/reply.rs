@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::content::Content;
 use super::headers::{Head, request_id};
@@ -46,14 +46,27 @@ impl Reply {
         Content::read(&self.body).finish_reason
     }
 
-    /// The body as JSON.
+    /// The body as a value of any type that serde can read, such as [`serde_json::Value`].
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// # let client = tollgate::Client::from_env()?;
+    /// let reply = client.send(tollgate::Request::get("/v1/models"))?;
+    /// let models: serde_json::Value = reply.json()?;
+    /// println!("{}", models["data"][0]["id"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] if it is not, which can be only for requests that
-    /// [accept any answer](crate::Request::accept_any_answer), or for JSON nested deeper than 127.
-    pub fn json(&self) -> Result<Value> {
+    /// [`ErrorKind::Malformed`] if the body is not of this type, or nested deeper than 127.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            Error::new(ErrorKind::Malformed, "the answer's body is not JSON").with_source(error)
+            Error::new(
+                ErrorKind::Malformed,
+                "the answer's body is not of the type asked for",
+            )
+            .with_source(error)
         })
     }
 

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// The path of chat completions under an API root.
 pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
@@ -16,30 +19,38 @@ pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 /// where that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused.
 ///
 /// ```
+/// use std::collections::BTreeMap;
+/// use serde_json::json;
 /// use tollgate::Request;
 ///
-/// let embedding = Request::post("/v1/embeddings", r#"{"model":"m","input":"a text"}"#);
 /// let models = Request::get("/v1/models");
+/// let from_text = Request::post("/v1/embeddings", r#"{"model":"m","input":"a text"}"#);
+/// let from_value = Request::post("/v1/embeddings", json!({"model": "m", "input": "a text"}));
+/// let from_any_type = Request::json("/v1/embeddings", &BTreeMap::from([("model", "m")]))?;
+/// assert_eq!(from_any_type.body(), br#"{"model":"m"}"#);
+///
 /// let chat: Request = Request::chat("m", "Say hi").max_tokens(20).set("temperature", 0.2).into();
 /// assert_eq!(
 ///     chat.body(),
 ///     br#"{"max_tokens":20,"messages":[{"content":"Say hi","role":"user"}],"model":"m","temperature":0.2}"#,
 /// );
-/// # let _ = (embedding, models);
+/// # let _ = (models, from_text, from_value);
+/// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Request {
     pub(super) method: &'static str,
     pub(super) path: Cow<'static, str>,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
     pub(super) tokens: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) any_answer: bool,
 }
 
 impl Request {
-    /// A POST of `body` (JSON, as a rule).
-    pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
+    /// A POST of `body` (JSON, as a rule): bytes or text, sent as they are, or a
+    /// [`serde_json::Value`].
+    pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Self {
         Self {
             method: "POST",
             path: path.into(),
@@ -50,11 +61,27 @@ impl Request {
         }
     }
 
+    /// A POST of `value` as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if `value` has no form in JSON, such as a map whose keys are lists.
+    pub fn json<T: Serialize + ?Sized>(
+        path: impl Into<Cow<'static, str>>,
+        value: &T,
+    ) -> Result<Self> {
+        match serde_json::to_vec(value) {
+            Ok(body) => Ok(Self::post(path, body)),
+            Err(error) => Err(
+                Error::new(ErrorKind::Invalid, "the value has no form in JSON").with_source(error),
+            ),
+        }
+    }
+
     /// A GET.
     pub fn get(path: impl Into<Cow<'static, str>>) -> Self {
         Self {
             method: "GET",
-            ..Self::post(path, Vec::new())
+            ..Self::post(path, Body::default())
         }
     }
 
@@ -89,7 +116,14 @@ impl Request {
 
     /// The body as it is sent.
     pub fn body(&self) -> &[u8] {
-        &self.body
+        &self.body.0
+    }
+}
+
+/// The same request again; the body is shared.
+impl From<&Request> for Request {
+    fn from(request: &Request) -> Self {
+        request.clone()
     }
 }
 
@@ -98,8 +132,55 @@ impl fmt::Debug for Request {
         f.debug_struct("Request")
             .field("method", &self.method)
             .field("path", &self.path)
-            .field("body_bytes", &self.body.len())
+            .field("body_bytes", &self.body().len())
             .finish_non_exhaustive()
+    }
+}
+
+/// The body of a [`Request`]; clones share its bytes.
+#[derive(Clone, Default)]
+pub struct Body(Arc<Vec<u8>>);
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
+
+impl From<&[u8]> for Body {
+    fn from(bytes: &[u8]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Body {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<&str> for Body {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+/// The value written out as JSON.
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        value.to_string().into()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
     }
 }
 
@@ -149,9 +230,9 @@ impl<C> Chat<C> {
         self
     }
 
-    pub(super) fn into_request(self) -> Request {
+    pub(super) fn to_request(&self) -> Request {
         // Written into memory: it neither runs full nor refuses a string.
-        let body = serde_json::to_vec(&self).expect("strings and JSON values are JSON");
+        let body = serde_json::to_vec(self).expect("strings and JSON values are JSON");
         Request::post(CHAT_PATH, body)
     }
 }
@@ -207,6 +288,12 @@ impl Serialize for Message {
 
 impl From<Chat> for Request {
     fn from(chat: Chat) -> Self {
-        chat.into_request()
+        chat.to_request()
+    }
+}
+
+impl From<&Chat> for Request {
+    fn from(chat: &Chat) -> Self {
+        chat.to_request()
     }
 }

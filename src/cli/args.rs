@@ -1,30 +1,33 @@
 //! The command line as it is typed.
 //!
-//! This is the tool's manual as much as its parser: what stands here is what `--help` says. It
-//! holds what can be judged from the words alone; what depends on the input or the environment is
-//! settled later. A key is never an argument: other users of the machine can read those.
+//! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
+//! be judged from the arguments alone is checked here. A key is never an argument, as other users of
+//! the machine can read those.
 
 #![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Price, Rate, Usd};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::parse;
-use super::parse::Bound;
+use crate::{Fsync, Price, Provider, Rate, Usd};
 
-/// Push many AI-API requests through a sized pool of threads: as fast as the provider's limits
-/// allow and never faster, keeping every answer that was paid for.
+/// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep every
+/// answer that was paid for.
 #[derive(Debug, Parser)]
 #[command(
     name = "tollgate",
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 all succeeded, 1 some requests failed, 2 usage or input, \
-                  3 stopped early (run it again to go on), 4 local files, 130/143 interrupted."
+    after_help = "\
+Try it, with no key, no network and no cost:
+  tollgate run prompts.jsonl --simulate
+
+Exit codes: 0 all succeeded, 1 some requests failed, 2 usage or input, 3 stopped early (run it again
+to carry on), 4 local files, 129/130/143 ended by SIGHUP, Ctrl-C or SIGTERM."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -36,29 +39,45 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Simulate(Simulate),
-    Demo(Demo),
+    /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at once.
+    ///
+    /// The requests are sent to the simulated provider on this machine. Each measurement stands beside
+    /// the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
+    Demo,
 }
 
 /// Send a file of requests and write a file of results.
 ///
-/// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body), Anthropic
-/// batch lines (custom_id, params), or, in a .txt file, one prompt a line. Results go to
-/// INPUT's name with .results.jsonl, in the input's own format, each as soon as it is there;
-/// failures go to .errors.jsonl. Run again, it carries on where it stopped: what is answered is not
-/// sent again.
+/// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body) or Anthropic
+/// batch lines (custom_id, params). In a .txt file, each line is a prompt.
+///
+/// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
+/// p.results.jsonl. Requests that fail go to p.errors.jsonl.
+///
+/// To carry on after a stop, run the same command again. Requests that are answered are not sent
+/// again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tollgate run prompts.jsonl --simulate              try it: no key, no network, no cost
   tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
   tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
-                                                     spend no more than about 5 US dollars
+                                                     stop at about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
+                                                     a server on this machine
 
-The key comes from OPENAI_API_KEY (with --provider anthropic from ANTHROPIC_API_KEY), the base URL
-from OPENAI_BASE_URL (ANTHROPIC_BASE_URL), unless given here. Times are 500ms, 2s, 10m or 1h; a bare
-number is seconds.")]
+Times: 500ms, 2s, 10m or 1h. A bare number is seconds.
+
+Environment (flags win):
+  OPENAI_API_KEY, OPENAI_BASE_URL        the key and the API's root
+  OPENAI_ORG_ID, OPENAI_PROJECT_ID       sent as headers
+  ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, ANTHROPIC_BASE_URL
+                                         the same with --provider anthropic
+  AZURE_OPENAI_API_KEY                   the key with --provider azure
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                                         the proxy by URL scheme; never for this machine
+  NO_COLOR                               plain lines instead of a bar")]
 #[expect(clippy::struct_excessive_bools, reason = "a command line is flags")]
 pub(crate) struct Run {
     /// The requests, one a line; - reads standard input
@@ -73,39 +92,38 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) errors: Option<PathBuf>,
 
-    /// Write results in the order of the input, not as they finish; a kill costs the answers that
-    /// wait behind a slow one
+    /// Write results in the input's order instead of as they arrive. If the process is killed,
+    /// answers that wait for an earlier one are lost
     #[arg(long, help_heading = FILES)]
     pub(crate) ordered: bool,
 
-    /// Begin anew: truncate the results of an earlier run
+    /// Delete the results of an earlier run and start anew
     #[arg(long, help_heading = FILES)]
     pub(crate) overwrite: bool,
 
-    /// Try again, too, what an earlier run gave up for a reason that will not pass
+    /// Also send again what an earlier run gave up for good, such as requests that the provider
+    /// refused
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
-    /// Keep the answers of requests that have changed since, instead of refusing the input
+    /// Keep the answers of requests that have changed since. Without this such an input is refused
     #[arg(long, help_heading = FILES)]
     pub(crate) force_resume: bool,
 
-    /// Move lines of the results that are no records to a file with .rejected behind its name, and
-    /// ask for their rows again
+    /// Move damaged lines of the results to a file named .rejected, and send their requests again
     #[arg(long, help_heading = FILES)]
     pub(crate) repair: bool,
 
-    /// Write the provider's own fields only, without attempts, waits, usage and hashes
+    /// Write the provider's own fields only: no attempts, waits, usage and hashes
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,
 
-    /// When results are brought to the disk (fsync): when the system sees fit (none), within a
-    /// second (interval), or before they count as done (always, at the cost of a disk's round trip
-    /// for all that finish in the meantime)
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = FILES)]
-    pub(crate) fsync: FsyncWhen,
+    /// When results are flushed to the disk with fsync: none (the system decides), interval (after
+    /// a second at most) or always (before they count as done)
+    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync, help_heading = FILES)]
+    pub(crate) fsync: Fsync,
 
-    /// Write the closing summary to FILE as JSON, too
+    /// Also write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
 
@@ -124,16 +142,16 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) prompts: PromptArgs,
 
-    /// Show progress: a bar on a terminal and a line every 5 s elsewhere (auto), the bar (always),
-    /// nothing (never), or one JSON object a line (json)
+    /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
+    /// everywhere (always), not at all (never), or as one JSON object a second (json)
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = DISPLAY)]
-    pub(crate) progress: ProgressWhen,
+    pub(crate) progress: ProgressMode,
 
-    /// Say nothing but errors
+    /// Show errors only
     #[arg(short, long, conflicts_with = "verbose", help_heading = DISPLAY)]
     pub(crate) quiet: bool,
 
-    /// Say more; twice for every attempt
+    /// Show what the run does; twice (-vv) shows every attempt
     #[arg(short, long, action = ArgAction::Count, help_heading = DISPLAY)]
     pub(crate) verbose: u8,
 }
@@ -141,48 +159,38 @@ pub(crate) struct Run {
 const FILES: &str = "Files";
 const SERVER: &str = "Server";
 const LIMITS: &str = "Limits";
-const TIMEOUTS: &str = "Timeouts";
+const TIMEOUTS: &str = "Timeouts and retries";
 const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
 
-/// What says how a real server is reached. Ignoring it would let somebody believe that the trial
-/// had tried it.
-const NOT_SIMULATED: [&str; 6] = [
-    "base_url",
-    "api_key_env",
-    "api_key_file",
-    "no_auth",
-    "allow_insecure_http",
-    "ca_file",
-];
-
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// The API's root, such as `https://api.openai.com/v1` [default: from the environment, else the
+    /// The API's root, such as https://api.openai.com/v1 [default: from the environment, else the
     /// provider's own]
-    #[arg(long, value_name = "URL", help_heading = SERVER)]
+    #[arg(long, value_name = "URL", conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) base_url: Option<String>,
 
     /// Read the key from this environment variable
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth"], help_heading = SERVER)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth", "simulate"], help_heading = SERVER)]
     pub(crate) api_key_env: Option<String>,
 
     /// Read the key from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "no_auth", help_heading = SERVER)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_auth", "simulate"], help_heading = SERVER)]
     pub(crate) api_key_file: Option<PathBuf>,
 
     /// Send no key
-    #[arg(long, help_heading = SERVER)]
+    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) no_auth: bool,
 
-    /// Allow http:// to another machine: key and data travel unencrypted
-    #[arg(long, help_heading = SERVER)]
+    /// Allow http:// to another machine. The key and all data travel unencrypted
+    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) allow_insecure_http: bool,
 
-    /// How the key is sent [default: openai]
-    #[arg(long, value_enum, value_name = "NAME", help_heading = SERVER)]
+    /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
+    /// openai]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider, help_heading = SERVER)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go
@@ -190,36 +198,14 @@ pub(crate) struct Server {
     pub(crate) endpoint: String,
 
     /// Trust the certificates in this PEM file instead of the built-in ones
-    #[arg(long, value_name = "PEM", help_heading = SERVER)]
+    #[arg(long, value_name = "PEM", conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// Let a simulated provider answer, over real sockets on this machine: no key, no network, no
-    /// cost; writes INPUT's name with .simulated.jsonl. SPEC is
-    /// latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,faults=0.01,seed=7, each
-    /// optional
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = NOT_SIMULATED, help_heading = SERVER)]
+    /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
+    /// INPUT's name with .simulated.jsonl. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
+    /// it behaves: see tollgate simulate --help
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
     pub(crate) simulate: Option<String>,
-}
-
-/// How the key travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Provider {
-    /// Authorization: Bearer
-    Openai,
-    /// x-api-key, with anthropic-version
-    Anthropic,
-    /// api-key
-    Azure,
-}
-
-impl From<Provider> for crate::Provider {
-    fn from(named: Provider) -> Self {
-        match named {
-            Provider::Openai => Self::OpenAi,
-            Provider::Anthropic => Self::Anthropic,
-            Provider::Azure => Self::Azure,
-        }
-    }
 }
 
 /// How fast, and how many at once.
@@ -230,30 +216,36 @@ pub(crate) struct Limits {
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
-    #[arg(long, value_name = "R", conflicts_with = "rpm", value_parser = parse::per_second, allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_second, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) rps: Option<Rate>,
 
     /// Requests a minute, at most [default: no limit]
-    #[arg(long, value_name = "R", value_parser = parse::per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start together after an idle spell [default: one second's worth]
-    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, help_heading = LIMITS)]
+    /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = parse::count::<u64>, help_heading = LIMITS)]
     pub(crate) burst: Option<u64>,
 
-    /// Model tokens a minute, prompt and answer together, at most [default: no limit]
+    /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) tpm: Option<Rate>,
+}
+
+impl Limits {
+    pub(crate) fn requests(&self) -> Option<Rate> {
+        self.rps.or(self.rpm)
+    }
 }
 
 /// How long to wait, and how often to try.
 #[derive(Debug, Args)]
 pub(crate) struct Timeouts {
-    /// Tries for a request, the first included; waits that the server asks for are not counted
+    /// Attempts for a request, the first included. Waits that the server asks for do not count
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse::count::<u32>, help_heading = TIMEOUTS)]
     pub(crate) max_attempts: u32,
 
-    /// Time for one try, from connecting to the last byte
+    /// Time for one attempt, from connecting to the last byte
     #[arg(long, value_name = "T", default_value = "600s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) timeout: Duration,
 
@@ -261,33 +253,35 @@ pub(crate) struct Timeouts {
     #[arg(long, value_name = "T", default_value = "10s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) connect_timeout: Duration,
 
-    /// Time for the whole run; what is not done by then is left for the next run [default: none]
+    /// Time for the whole run. What is not done by then is left for the next run [default: none]
     #[arg(long, value_name = "T", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
     pub(crate) deadline: Option<Duration>,
 
-    /// Stop the run if the server asks for a longer wait than this; none waits as long as asked
-    #[arg(long, value_name = "T|none", default_value = "10m", help_heading = TIMEOUTS)]
-    pub(crate) max_server_delay: Bound,
+    /// Stop the run if the server asks for a longer wait than this. With none, wait as long as it
+    /// asks
+    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none, help_heading = TIMEOUTS)]
+    pub(crate) max_server_delay: Duration,
 
-    /// Time that requests in flight have to finish after Ctrl-C; a second Ctrl-C stops at once
+    /// Time for requests in flight to finish after Ctrl-C. A second Ctrl-C stops at once
     #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration, help_heading = TIMEOUTS)]
     pub(crate) grace: Duration,
 }
 
-/// What it costs, and how much it may.
+/// What it costs, and how much it may cost.
 #[derive(Debug, Args)]
 pub(crate) struct Money {
-    /// What model tokens cost: US dollars for 1,000,000 of prompts and of answers, such as 0.15,0.60
+    /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
     #[arg(long, value_name = "IN,OUT", value_parser = parse::price, help_heading = MONEY)]
     pub(crate) price: Option<Price>,
 
-    /// Stop when this run has spent so many US dollars by --price. What is in flight is finished and
-    /// may go over; a rerun carries on, with as much again. Answers that do not say what they took
-    /// count nothing
+    /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
+    /// it may spend a little more. A rerun carries on, with as much again. An answer that does not
+    /// report its usage counts as nothing
     #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
 
-    /// Stop in the same way when this run has taken so many model tokens, prompts and answers together
+    /// Stop in the same way when this run has used this many model tokens, of prompts and answers
+    /// together
     #[arg(long, value_name = "N", value_parser = parse::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 }
@@ -295,7 +289,7 @@ pub(crate) struct Money {
 /// What plain prompts are sent with.
 #[derive(Debug, Args)]
 pub(crate) struct PromptArgs {
-    /// The model that prompts go to; required for .txt
+    /// The model that prompts are sent to; required for .txt
     #[arg(long, value_name = "M", help_heading = PROMPTS)]
     pub(crate) model: Option<String>,
 
@@ -303,23 +297,14 @@ pub(crate) struct PromptArgs {
     #[arg(long, value_name = "N", value_parser = parse::count::<u64>, help_heading = PROMPTS)]
     pub(crate) max_tokens: Option<u64>,
 
-    /// A system message put before each prompt
+    /// A system message before each prompt
     #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
     pub(crate) system: Option<String>,
 }
 
-/// When what was written is on the disk for sure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FsyncWhen {
-    None,
-    #[default]
-    Interval,
-    Always,
-}
-
 /// When progress is shown, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressWhen {
+pub(crate) enum ProgressMode {
     #[default]
     Auto,
     Always,
@@ -327,21 +312,21 @@ pub(crate) enum ProgressWhen {
     Json,
 }
 
-/// Say what a file of requests holds and what is wrong with it. Sends nothing.
+/// Show what a file of requests holds and what is wrong with it. Sends nothing.
 ///
-/// Looks at every line, on all cores: lines that are no requests, with line and column, ids that
-/// stand twice, bodies that ask for a stream; and counts requests, models, endpoints and model
-/// tokens. Findings are what `run` would refuse or make failed rows of.
+/// Every line is read, on all cores. Findings are what `run` would refuse or count as failed: lines
+/// that are not requests, ids that are used twice, bodies that ask for a stream. The totals are
+/// requests, models, endpoints and model tokens.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tollgate check prompts.jsonl
-  tollgate check prompts.jsonl --provider openai     would OpenAI's own batch service take it?
+  tollgate check prompts.jsonl --provider openai     would OpenAI's batch service take it?
   tollgate check prompts.jsonl --json | jq .prompt_tokens
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 the file cannot be read.")]
 pub(crate) struct Check {
-    /// The requests, one a line, or, in a .txt file, one prompt a line; - reads standard input
+    /// The requests, one a line, or in a .txt file one prompt a line; - reads standard input
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
@@ -349,20 +334,30 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Hold it against the rules of this provider's own batch service, too: openai, anthropic or
-    /// azure. `run` needs none of them
-    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
+    /// Also check the rules of this provider's own batch service: openai, anthropic or azure. `run`
+    /// needs none of them
+    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
     pub(crate) provider: Option<Provider>,
 }
 
-/// Run the simulated provider on its own, for tests of other programs.
+/// Run the simulated provider on its own, to test other programs.
 ///
-/// It speaks OpenAI's chat completions, completions, embeddings, responses, moderations and models,
-/// and Anthropic's messages, on 127.0.0.1, takes any key, and prints its base URL.
+/// It prints its base URL, on 127.0.0.1, and takes any key. It answers chat completions,
+/// completions, embeddings, responses, moderations and models as OpenAI does, and messages as
+/// Anthropic does. Ctrl-C ends it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+SPEC holds any of these, with commas between them:
+  latency=T         mean time to an answer [default: 500ms]
+  jitter=J          spread of the latency: standard deviation / mean, 0 to 1 [default: 0.3]
+  rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
+  tpm=N             model tokens a minute; more get status 429 [default: no limit]
+  burst=N           requests allowed at once [default: two seconds' worth]
+  errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
+  faults=S          share of connections that break, 0 to 1 [default: 0]
+  seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {
-    /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,
-    /// faults=0.01,seed=7, each optional [default: latency=500ms,jitter=0.3, no limits, no errors]
+    /// How it behaves, such as latency=2s,rpm=600,errors=0.02
     #[arg(value_name = "SPEC", default_value = "", hide_default_value = true)]
     pub(crate) spec: String,
 
@@ -370,13 +365,6 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) port: u16,
 }
-
-/// Show what concurrency brings: 100 and 1,000 requests of 50 ms at 1, 10, 20 and 50 at once.
-///
-/// Each line is run live against the simulated provider and set beside the ideal, requests ÷
-/// concurrency × latency. Takes less than 30 s.
-#[derive(Debug, Args)]
-pub(crate) struct Demo {}
 
 #[cfg(test)]
 mod tests {
@@ -405,11 +393,10 @@ mod tests {
         assert_eq!(run.timeouts.timeout, Duration::from_secs(600));
         assert_eq!(run.timeouts.connect_timeout, Duration::from_secs(10));
         assert_eq!(run.timeouts.grace, Duration::from_secs(30));
-        let ten_minutes = Bound::At(Duration::from_secs(600));
-        assert_eq!(run.timeouts.max_server_delay, ten_minutes);
+        assert_eq!(run.timeouts.max_server_delay, Duration::from_secs(600));
         assert_eq!(run.server.endpoint, "/v1/chat/completions");
-        assert_eq!(run.progress, ProgressWhen::Auto);
-        assert_eq!(run.fsync, FsyncWhen::Interval);
+        assert_eq!(run.progress, ProgressMode::Auto);
+        assert_eq!(run.fsync, Fsync::default());
         assert!(run.limits.rps.is_none() && run.server.simulate.is_none());
     }
 
@@ -441,6 +428,7 @@ mod tests {
             (&["in", "--rps", "1", "--rpm", "60"], "--rpm"),
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
+            (&["in", "--burst", "5"], "--rps"),
             (&["in", "--price", "1"], "--price"),
             (&["in", "--price", "NaN,1"], "--price"),
             (&["in", "--price=-1,1"], "--price"),
@@ -497,6 +485,6 @@ mod tests {
             matches!(cli.command, Command::Simulate(simulate) if simulate.port == 8080 && simulate.spec == "rps=5")
         );
         let cli = Cli::try_parse_from(["tollgate", "demo"]).unwrap();
-        assert!(matches!(cli.command, Command::Demo(_)));
+        assert!(matches!(cli.command, Command::Demo));
     }
 }

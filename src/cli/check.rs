@@ -3,7 +3,7 @@
 //! The report is the command's product, so it goes where a pipe takes it, in one write. Names and
 //! messages come from the file and are made safe to show; as JSON they are what they are.
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use super::config::is_prompts;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
-use super::signals;
+use super::{signals, stdout};
 use crate::escape::printable;
 use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
 use crate::jsonl::files::{Location, OpenInput};
@@ -46,7 +46,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     let check = if prompts {
         Check::of_prompts()
     } else {
-        Check::of_requests(args.provider.map(Into::into))
+        Check::of_requests(args.provider)
     };
     let place = Location::new(&args.input);
     let report = match look_through(&check, &place) {
@@ -62,7 +62,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         to_text(&report)
     };
-    print(&text)?;
+    match stdout::write(&text) {
+        Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
+        _ => {}
+    }
     Ok(if report.findings.total() == 0 {
         Exit::Success
     } else {
@@ -76,20 +79,6 @@ fn look_through(check: &Check, place: &Location) -> Result<Report> {
         OpenInput::Stream(stream) => stream,
     };
     check.look_through(source, place)
-}
-
-/// A reader that has gone, as `head` does, has seen what it wanted.
-fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
@@ -171,18 +160,15 @@ fn most_used(names: &Names) -> Option<String> {
 }
 
 fn output_tokens(report: &Report) -> Option<String> {
-    let limited = (report.output_tokens > 0).then(|| {
-        let tokens = count(report.output_tokens);
-        format!("at most {tokens}")
-    });
-    let unlimited = (report.unlimited > 0).then(|| {
-        let requests = counted(report.unlimited, "request sets", "requests set");
-        format!("{requests} no limit")
-    });
-    match (limited, unlimited) {
-        (Some(limited), Some(unlimited)) => Some(format!("{limited}; {unlimited}")),
-        (limited, unlimited) => limited.or(unlimited),
+    let mut told = Vec::new();
+    if report.output_tokens > 0 {
+        told.push(format!("at most {}", count(report.output_tokens)));
     }
+    if report.unlimited > 0 {
+        let requests = counted(report.unlimited, "request sets", "requests set");
+        told.push(format!("{requests} no limit"));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The keys are documented in the guide, and stay.

@@ -1,139 +1,88 @@
-//! From arguments as typed to a run as resolved: what depends on the input, the environment or a
-//! file is settled here, and whatever is wrong with it is said before anything is sent.
+//! From arguments as typed to a run that is ready to start.
 //!
-//! Every refusal names the flag, the variable or the file it is about. A key is never repeated, not
-//! even where it stands in the wrong place.
+//! What depends on the input, the environment or a file is checked here, before anything is sent.
+//! Every error names the flag, the variable or the file that it is about.
 
 #![expect(
     clippy::unnecessary_debug_formatting,
-    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+    reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
-use std::env;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use super::args::{ProgressWhen, Provider as Named, Run, Server};
+use super::args::{ProgressMode, Run};
 use super::console::Console;
-use super::format;
-use super::parse::Bound;
-use super::rlimit;
-use super::speed::RateLimits;
-use super::stdout;
-use crate::api::{check_base_url, path};
+use super::format::count;
+use super::server::{self, Server};
+use super::{rlimit, stdout};
+use crate::api::path;
+use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
 use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
-use crate::sim::{SimServer, SimSpec};
-use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Provider, Result, Retry};
+use crate::sim::SimServer;
+use crate::{Client, ClientBuilder, Provider, Result, Retry};
 
-/// Larger than any key.
-const LONGEST_KEY_FILE: u64 = 64 << 10;
-
-/// A run, ready to begin.
+/// A run, ready to start.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Config {
     pub(crate) client: Client,
-    pub(crate) places: RunFiles,
-    /// Where the summary goes as JSON.
-    pub(crate) summary: Option<PathBuf>,
-    /// Whether what an earlier run left in the output goes.
-    pub(crate) overwrite: bool,
-    pub(crate) limits: RateLimits,
+    pub(crate) files: RunFiles,
+    /// The output is emptied without being asked: simulated answers cost nothing, and are in a file
+    /// of their own.
+    pub(crate) starts_anew: bool,
     pub(crate) concurrency: u32,
-    /// Where the key is from, in the words of the command line: a flag or a variable.
+    /// The flag or variable that the key is from.
     pub(crate) key_from: String,
-    /// Answers in place of the provider, for as long as it lives.
+    /// Answers in place of the provider for as long as it lives.
     pub(crate) simulator: Option<SimServer>,
 }
 
-/// Settles everything that can be settled without sending anything.
+/// Checks everything that can be checked without sending anything.
 ///
 /// # Errors
-/// [`ErrorKind::Config`], naming the flag, variable or file, and [`ErrorKind::Io`] if the
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
 /// simulated provider cannot start.
-pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Plan> {
+pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     check_prompts(run)?;
-    check_burst(run)?;
-    check_display(run)?;
-    path::check_path(&run.server.endpoint)
-        .map_err(|what| config(format!("--endpoint {:?} {what}", run.server.endpoint)))?;
-    let simulated = run.server.simulate.is_some();
-    let places = RunFiles::resolve(&named_files(run))?;
-    check_stdout(&places)?;
-    check_secrets(run, &places)?;
-    if let Some(summary) = &run.summary {
-        check_summary(summary, &places)?;
-    }
-
-    let (builder, simulator) = match &run.server.simulate {
-        Some(spec) => {
-            let (builder, simulator) = simulated_provider(spec)?;
-            (builder, Some(simulator))
-        }
-        None => (provider(&run.server)?, None),
-    };
-    // The simulated provider's ends of the connections are in this process, too.
-    let sockets = if simulated { 2 } else { 1 };
-    let concurrency = rlimit::make_room(run.limits.concurrency, sockets);
-    if concurrency < run.limits.concurrency {
-        console.warn(&format!(
-            "--concurrency {}: this process may not open so many files (ulimit -n); going on with {}",
-            format::count(run.limits.concurrency.into()),
-            format::count(concurrency.into())
+    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
+        return Err(config(
+            "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
-    let client = with_settings(builder, run, concurrency).build()?;
-    Ok(Plan {
-        client,
-        places,
-        summary: run.summary.clone(),
-        // Simulated answers cost nothing: a trial run begins anew each time, in a file of its own.
-        overwrite: run.overwrite || (simulated && run.output.is_none()),
-        limits: RateLimits {
-            requests: run.limits.rps.or(run.limits.rpm),
-            tokens: run.limits.tpm,
-        },
+    let endpoint = &run.server.endpoint;
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
+    let files = RunFiles::complete(&given_files(run));
+    files.check()?;
+    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed, so results would be lost: name a file with -o, and for \
+             failures with --errors (/dev/null discards them)",
+        ));
+    }
+    let Server {
+        builder,
+        key_from,
+        simulator,
+    } = server::choose(&run.server)?;
+    let concurrency = concurrency(run, console);
+    Ok(Config {
+        client: with_settings(builder, run, concurrency).build()?,
+        files,
+        starts_anew: simulator.is_some() && run.output.is_none(),
         concurrency,
-        key_from: key_from(&run.server),
+        key_from,
         simulator,
     })
 }
 
-fn named_files(run: &Run) -> GivenFiles<'_> {
+fn given_files(run: &Run) -> GivenFiles<'_> {
     GivenFiles {
         input: &run.input,
         output: run.output.as_deref(),
         errors: run.errors.as_deref(),
         simulate: run.server.simulate.is_some(),
     }
-}
-
-/// Where the summary goes of a run that is refused, maybe before its files were looked at: nowhere,
-/// if that is one of them.
-pub(crate) fn refused_summary(run: &Run) -> Option<&Path> {
-    let places = RunFiles::complete(&named_files(run));
-    let summary = run.summary.as_deref()?;
-    check_summary(summary, &places)
-        .and_then(|()| check_secrets(run, &places))
-        .ok()?;
-    Some(summary)
-}
-
-fn key_from(server: &Server) -> String {
-    if server.no_auth || server.simulate.is_some() {
-        "nowhere: none was sent".to_owned()
-    } else if let Some(path) = &server.api_key_file {
-        format!("--api-key-file {path:?}")
-    } else if server.api_key_env.is_some() {
-        "the variable that --api-key-env names".to_owned()
-    } else {
-        convention(server).key_variable().to_owned()
-    }
-}
-
-fn convention(server: &Server) -> Provider {
-    server.provider.map(Provider::from).unwrap_or_default()
 }
 
 /// Whether the input is one prompt a line.
@@ -145,275 +94,159 @@ pub(crate) fn is_prompts(input: &Path) -> bool {
 
 fn check_prompts(run: &Run) -> Result<()> {
     let prompts = &run.prompts;
-    if is_prompts(&run.input) {
-        if run.server.provider == Some(Named::Anthropic) {
-            return Err(config(
-                "--provider anthropic: the prompts of a .txt file are sent as OpenAI chats; write \
-                 Anthropic batch lines into a .jsonl file",
-            ));
-        }
-        // A chat's body would be refused there, row by row.
-        let endpoint = run.server.endpoint.split('?').next().unwrap_or_default();
-        let leads_to = |path: &str| endpoint.ends_with(path);
-        if !leads_to("/chat/completions")
-            && [
-                "/completions",
-                "/responses",
-                "/embeddings",
-                "/moderations",
-                "/messages",
-            ]
-            .into_iter()
-            .any(leads_to)
-        {
-            return Err(config(format!(
-                "--endpoint {:?}: the prompts of a .txt file are sent as chats; for anything else \
-                 write batch lines into a .jsonl file",
-                run.server.endpoint
-            )));
-        }
-        return match prompts.model.as_deref() {
-            None => Err(config(
-                "--model is missing: INPUT is a .txt file of prompts, which do not say where they go",
-            )),
-            Some("") => Err(config("--model is empty")),
-            Some(_) => Ok(()),
+    if !is_prompts(&run.input) {
+        let given = [
+            ("--model", prompts.model.is_some()),
+            ("--max-tokens", prompts.max_tokens.is_some()),
+            ("--system", prompts.system.is_some()),
+        ];
+        return match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(config(format!(
+                "{flag} is for prompts, in an INPUT that ends in .txt: requests name their own"
+            ))),
+            None => Ok(()),
         };
     }
-    for (flag, given) in [
-        ("--model", prompts.model.is_some()),
-        ("--max-tokens", prompts.max_tokens.is_some()),
-        ("--system", prompts.system.is_some()),
-    ] {
-        if given {
-            return Err(config(format!(
-                "{flag} is for .txt files of prompts: a request in JSON has its own, which is sent \
-                 as it stands"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn check_burst(run: &Run) -> Result<()> {
-    let limits = &run.limits;
-    if limits.burst.is_some() && limits.rps.is_none() && limits.rpm.is_none() {
-        return Err(config("--burst limits nothing without --rps or --rpm"));
-    }
-    Ok(())
-}
-
-/// Quiet is what nothing and the default become; progress that was asked for is a contradiction.
-fn check_display(run: &Run) -> Result<()> {
-    match run.progress {
-        ProgressWhen::Always | ProgressWhen::Json if run.quiet => Err(config(
-            "--quiet shows no progress: leave out either it or --progress",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Answers that go nowhere are paid for all the same.
-fn check_stdout(places: &RunFiles) -> Result<()> {
-    if [&places.output, &places.errors].contains(&&Location::Stream) && stdout::is_closed() {
+    if run.server.provider == Some(Provider::Anthropic) {
         return Err(config(
-            "standard output is closed: results would be lost; name a file with -o, and for \
-             failures with --errors (/dev/null throws them away)",
+            "--provider anthropic: the prompts of a .txt file are sent as OpenAI chats. Write \
+             Anthropic batch lines into a .jsonl file.",
         ));
     }
-    Ok(())
+    // Another endpoint would refuse a chat's body, row by row.
+    let endpoint = &run.server.endpoint;
+    let path = endpoint.split('?').next().unwrap_or_default();
+    let others = [
+        "/completions",
+        "/responses",
+        "/embeddings",
+        "/moderations",
+        "/messages",
+    ];
+    if !path.ends_with("/chat/completions") && others.iter().any(|other| path.ends_with(other)) {
+        return Err(config(format!(
+            "--endpoint {endpoint:?}: the prompts of a .txt file are sent as chats. For anything \
+             else write batch lines into a .jsonl file."
+        )));
+    }
+    match prompts.model.as_deref() {
+        None => Err(config(
+            "--model is missing: INPUT is a .txt file of prompts, which name no model",
+        )),
+        Some("") => Err(config("--model is empty")),
+        Some(_) => Ok(()),
+    }
 }
 
-/// The summary replaces what is there, so it must not be one of the run's own files.
-fn check_summary(summary: &Path, places: &RunFiles) -> Result<()> {
-    let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
-    if summary == Path::new("-") {
-        return refused("is no file: a summary goes to a file of its own");
+/// Where the summary is written, once it is sure that neither it nor another file of the run
+/// replaces one that must stay.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
+pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
+    let files = RunFiles::complete(&given_files(run));
+    let summary = run.summary.as_deref();
+    if let Some(summary) = summary {
+        check_summary(summary, &files)?;
     }
-    if summary.is_dir() {
-        return refused("is a directory");
-    }
-    let Some(settled) = sidecars::settled(summary) else {
-        return refused("cannot be written: there is no such folder");
-    };
-    for (place, role) in [
-        (&places.input, "the input"),
-        (&places.output, "the output"),
-        (&places.errors, "the errors file"),
-    ] {
-        if let Location::File(path) = place
-            && sidecars::settled(path).as_ref() == Some(&settled)
-        {
-            return refused(&format!("is {role}"));
-        }
-    }
-    let made_beside = [&places.output, &places.errors]
-        .into_iter()
-        .filter_map(|place| match place {
-            Location::File(path) => Some(path),
-            Location::Stream => None,
-        })
-        .flat_map(|path| {
-            [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
-                .map(|suffix| sidecars::companion(path, suffix))
-        });
-    if made_beside.into_iter().any(|path| path == settled) {
-        return refused("has the name of a file that the run makes beside its own");
-    }
-    Ok(())
-}
-
-/// What a run reads its key or certificates from is not to be written over.
-fn check_secrets(run: &Run, places: &RunFiles) -> Result<()> {
-    let summary = run.summary.clone().map(Location::File);
     let written = [
-        ("-o", Some(&places.output)),
-        ("--errors", Some(&places.errors)),
-        ("--summary", summary.as_ref()),
+        ("-o", path_of(&files.output)),
+        ("--errors", path_of(&files.errors)),
+        ("--summary", summary),
     ];
     for (flag, read) in [
         ("--api-key-file", &run.server.api_key_file),
         ("--ca-file", &run.server.ca_file),
     ] {
-        let Some(read) = read.as_deref().and_then(sidecars::settled) else {
-            continue;
-        };
-        for (by, place) in written {
-            if let Some(Location::File(path)) = place
-                && sidecars::settled(path).as_ref() == Some(&read)
+        for (by, path) in written {
+            if let (Some(read), Some(path)) = (read, path)
+                && is_same(read, path)
             {
                 return Err(config(format!(
-                    "{by} {path:?} is the file of {flag}: it would be written over"
+                    "{by} {path:?} is the file of {flag}: it would be overwritten"
                 )));
             }
+        }
+    }
+    Ok(summary)
+}
+
+fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
+    let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
+    if summary == Path::new("-") {
+        return refused("is no file: the summary needs a file of its own");
+    }
+    if summary.is_dir() {
+        return refused("is a directory");
+    }
+    if sidecars::settled(summary).is_none() {
+        return refused("cannot be written: its folder does not exist");
+    }
+    for (place, role) in [
+        (&files.input, "the input"),
+        (&files.output, "the output"),
+        (&files.errors, "the errors file"),
+    ] {
+        let Some(path) = path_of(place) else {
+            continue;
+        };
+        if is_same(summary, path) {
+            return refused(&format!("is {role}"));
+        }
+        let is_sidecar = |suffix| is_same(summary, &sidecars::sidecar(path, suffix));
+        if [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
+            .into_iter()
+            .any(is_sidecar)
+        {
+            return refused(&format!(
+                "has the name of a file that a run makes beside {role}"
+            ));
         }
     }
     Ok(())
 }
 
-/// The embedded provider: whatever key and address are set in the environment, none is used.
-fn simulated_provider(spec: &str) -> Result<(ClientBuilder, SimServer)> {
-    let spec: SimSpec = spec.parse().map_err(|error| named("--simulate", &error))?;
-    let simulator = SimServer::start(spec).map_err(|error| match error.kind() {
-        ErrorKind::Config => named("--simulate", &error),
-        _ => error,
-    })?;
-    let builder = Client::builder().base_url(simulator.base_url()).no_auth();
-    Ok((builder, simulator))
+fn path_of(place: &Location) -> Option<&Path> {
+    match place {
+        Location::File(path) => Some(path),
+        Location::Stream => None,
+    }
 }
 
-/// The provider's conventions, its address and the key.
-fn provider(server: &Server) -> Result<ClientBuilder> {
-    let provider = convention(server);
-    let mut builder = Client::builder();
-    if let Some(base_url) = &server.base_url {
-        check_base_url(base_url, server.allow_insecure_http)
-            .map_err(|error| named("--base-url", &error))?;
-        builder = builder.base_url(base_url);
-    } else if let Some((variable, base_url)) = provider.base_url_from_env() {
-        check_base_url(&base_url, server.allow_insecure_http)
-            .map_err(|error| named(variable, &error))?;
-    } else if provider.default_base_url().is_none() {
-        return Err(config(
-            "--base-url is missing: this provider has one for each customer",
+/// Whether two names lead to the same file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    sidecars::settled(one).is_some_and(|one| Some(one) == sidecars::settled(other))
+}
+
+/// How many requests can be in flight, which the limit on open files may lower.
+fn concurrency(run: &Run, console: &Console) -> u32 {
+    let wanted = run.limits.concurrency;
+    // The simulated provider's ends of the connections are in this process, too.
+    let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
+    let concurrency = rlimit::make_room(wanted, sockets);
+    if concurrency < wanted {
+        console.warn(&format!(
+            "--concurrency is {} instead of {}, as this process may not open more files: raise the \
+             limit with ulimit -n",
+            count(concurrency.into()),
+            count(wanted.into())
         ));
     }
-    builder = match given_key(server)? {
-        Key::Given(text) => builder.api_key(text),
-        Key::None => builder.no_auth(),
-        Key::FromEnv => {
-            if provider.key_from_env()?.is_none() {
-                return Err(config(format!(
-                    "no API key: set {}, name another variable with --api-key-env or a file with \
-                     --api-key-file, or say --no-auth for a server that wants none",
-                    provider.key_variable()
-                )));
-            }
-            builder
-        }
-    };
-    if server.allow_insecure_http {
-        builder = builder.allow_insecure_http();
-    }
-    if let Some(path) = &server.ca_file {
-        builder = builder.ca_file(path);
-    }
-    Ok(builder.from_env(provider))
-}
-
-enum Key {
-    /// Its text, checked.
-    Given(String),
-    FromEnv,
-    None,
-}
-
-fn given_key(server: &Server) -> Result<Key> {
-    if server.no_auth {
-        return Ok(Key::None);
-    }
-    if let Some(name) = &server.api_key_env {
-        return key_in_variable(name).map(Key::Given);
-    }
-    if let Some(path) = &server.api_key_file {
-        return key_in_file(path).map(Key::Given);
-    }
-    Ok(Key::FromEnv)
-}
-
-fn key_in_variable(name: &str) -> Result<String> {
-    let is_name = name.len() <= 64
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    // Somebody may have put the key itself where its variable's name belongs.
-    let shown = if is_name { name } else { "NAME" };
-    match env::var(name) {
-        Ok(text) => checked_key(text, &format!("--api-key-env {shown}")),
-        Err(env::VarError::NotPresent) => Err(config(format!(
-            "--api-key-env {shown}: there is no such variable"
-        ))),
-        Err(env::VarError::NotUnicode(_)) => Err(config(format!(
-            "--api-key-env {shown}: the variable holds no text"
-        ))),
-    }
-}
-
-fn key_in_file(path: &Path) -> Result<String> {
-    let flag = format!("--api-key-file {path:?}");
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST_KEY_FILE).read_to_end(&mut text))
-        .map_err(|error: io::Error| {
-            config(format!("{flag} cannot be read: {error}")).with_source(error)
-        })?;
-    let text = String::from_utf8(text).map_err(|_| config(format!("{flag} holds no text")))?;
-    checked_key(text, &flag)
-}
-
-fn checked_key(text: String, flag: &str) -> Result<String> {
-    match ApiKey::new(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(named(flag, &error)),
-    }
+    concurrency
 }
 
 fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientBuilder {
     let (limits, timeouts) = (&run.limits, &run.timeouts);
-    let max_server_delay = match timeouts.max_server_delay {
-        Bound::None => None,
-        Bound::At(delay) => Some(delay),
-    };
+    let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
+    let retry = Retry::new()
+        .max_attempts(timeouts.max_attempts)
+        .max_server_delay(max_server_delay);
     let mut builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
-        .retry(
-            Retry::new()
-                .max_attempts(timeouts.max_attempts)
-                .max_server_delay(max_server_delay),
-        );
-    if let Some(rate) = limits.rps.or(limits.rpm) {
+        .retry(retry);
+    if let Some(rate) = limits.requests() {
         builder = builder.request_rate(rate);
     }
     if let Some(burst) = limits.burst {
@@ -425,17 +258,10 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     builder
 }
 
-fn named(what: &str, error: &Error) -> Error {
-    config(format!("{what}: {error}"))
-}
-
-fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use crate::cli::args::{Cli, Command};
     use crate::cli::console::OutputMode;
     use clap::Parser;
@@ -464,13 +290,14 @@ mod tests {
             path
         }
 
-        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Plan> {
+        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Config> {
             let input = self.path(input);
             let words = ["tollgate", "run", &input];
             let cli = Cli::try_parse_from(words.iter().chain(flags)).unwrap();
             let Command::Run(run) = cli.command else {
                 panic!("not a run")
             };
+            summary_path(&run)?;
             resolve(&run, &Console::new(OutputMode::Quiet, None))
         }
 
@@ -506,8 +333,7 @@ mod tests {
     fn flags_are_named_where_they_make_no_sense() {
         let folder = Folder::new();
         for (flags, words) in [
-            (&["--burst=5"][..], &["--burst", "--rps"][..]),
-            (&["--endpoint=https://evil/"], &["--endpoint"]),
+            (&["--endpoint=https://evil/"][..], &["--endpoint"][..]),
             (
                 &["--base-url=api.example.com/v1"],
                 &["--base-url", "scheme"],
@@ -572,11 +398,11 @@ mod tests {
         let plan = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
         let simulator = plan.simulator.unwrap();
         assert_eq!(plan.client.base_url(), simulator.base_url());
-        assert!(plan.overwrite);
+        assert!(plan.starts_anew);
         let output = format!("--output={}", folder.path("o.jsonl"));
         let plan = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(
-            !plan.overwrite,
+            !plan.starts_anew,
             "a file that was named is not emptied unasked"
         );
     }
@@ -590,6 +416,7 @@ mod tests {
             ("p.errors.jsonl", "the errors file"),
             ("", "directory"),
             ("none/s.json", "folder"),
+            ("p.results.jsonl.lock", "beside the output"),
         ] {
             let flag = format!("--summary={}", folder.path(name));
             folder.refused("p.jsonl", &["--no-auth", &flag], &["--summary", word]);

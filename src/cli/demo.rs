@@ -1,19 +1,19 @@
 //! `tollgate demo`: what concurrency brings, measured live.
 //!
-//! The same table as in many a post about batches of requests, with the latency it is made with
-//! stated, the ideal beside it, and nothing extrapolated but the one line that says so.
+//! The table states the latency, and puts the ideal beside each measurement. One line is computed,
+//! and says so.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::exit::Exit;
-use super::format;
+use super::format::{count, time};
+use super::stdout;
 use crate::sim::{SimServer, SimSpec};
-use crate::{Client, Error, ErrorKind, Result};
+use crate::{Client, Result};
 
 const LATENCY: Duration = Duration::from_millis(50);
 
-/// Requests, how many at once, and whether they are sent; one by one, the last would take a minute.
+/// Requests, how many at once, and whether they are sent: one by one, 1,000 take most of a minute.
 const LINES: [(u32, u32, bool); 8] = [
     (100, 1, true),
     (100, 10, true),
@@ -25,74 +25,47 @@ const LINES: [(u32, u32, bool); 8] = [
     (1_000, 50, true),
 ];
 
-/// Runs the demonstration, its table on standard output.
+/// Measures, with a table on standard output.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if there is no port or no thread to be had, and whatever a request failed of.
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if there is no port or no thread, or standard output
+/// cannot be written, and whatever a request failed with.
 pub(crate) fn demo() -> Result<Exit> {
     let server = SimServer::start(SimSpec::default().latency(LATENCY).jitter(0.0))?;
     match table(&server) {
         Ok(()) => Ok(Exit::Success),
-        Err(Trouble::Request(error)) => Err(error),
-        // Nobody looks any more.
-        Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(Exit::Stopped)
-        }
-        Err(Trouble::Output(error)) => {
-            let message = "cannot write to standard output";
-            Err(Error::new(ErrorKind::Io, message).with_source(error))
-        }
+        Err(error) if stdout::is_broken_pipe(&error) => Ok(Exit::Stopped),
+        Err(error) => Err(error),
     }
 }
 
-enum Trouble {
-    Request(Error),
-    Output(io::Error),
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-fn table(server: &SimServer) -> std::result::Result<(), Trouble> {
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "A simulated provider on this machine answers each request after {} ms.\n\
-         ideal = requests / at once x {} ms; efficiency = ideal / measured\n\n\
-         {:>8}  {:>7}  {:>8}  {:>8}  {:>10}",
-        LATENCY.as_millis(),
-        LATENCY.as_millis(),
-        "requests",
-        "at once",
-        "ideal",
-        "measured",
-        "efficiency"
-    )?;
+fn table(server: &SimServer) -> Result<()> {
+    let latency = LATENCY.as_millis();
+    stdout::write(&format!(
+        "A simulated provider on this machine answers each request after {latency} ms.\n\
+         ideal = requests / at once x {latency} ms; efficiency = ideal / measured\n\n\
+         {:>8}  {:>7}  {:>8}  {:>8}  {:>10}\n",
+        "requests", "at once", "ideal", "measured", "efficiency"
+    ))?;
     for (requests, at_once, live) in LINES {
         let ideal = ideal(requests, at_once);
-        write!(
-            out,
+        stdout::write(&format!(
             "{:>8}  {at_once:>7}  {:>8}  ",
-            format::count(requests.into()),
-            format::time(ideal)
-        )?;
-        if live {
-            out.flush()?;
-            let measured = measure(server, requests, at_once).map_err(Trouble::Request)?;
+            count(requests.into()),
+            time(ideal)
+        ))?;
+        stdout::write(&if live {
+            let measured = measure(server, requests, at_once)?;
             let efficiency = 100.0 * ideal.as_secs_f64() / measured.as_secs_f64();
-            writeln!(out, "{:>8}  {efficiency:>8.1} %", format::time(measured))?;
+            format!("{:>8}  {efficiency:>8.1} %\n", time(measured))
         } else {
-            writeln!(out, "{:>8}  {:>10}", "-", "computed")?;
-        }
+            format!("{:>8}  {:>10}\n", "-", "computed")
+        })?;
     }
-    out.flush()?;
     Ok(())
 }
 
-/// How long it takes if nothing but the latency takes time.
+/// How long it takes if only the latency takes time.
 fn ideal(requests: u32, at_once: u32) -> Duration {
     LATENCY * requests.div_ceil(at_once)
 }
@@ -110,9 +83,7 @@ fn measure(server: &SimServer, requests: u32, at_once: u32) -> Result<Duration> 
     let start = Instant::now();
     let replies = client.chat_all("simulated", &prompts);
     let took = start.elapsed();
-    for reply in replies {
-        reply?;
-    }
+    replies.into_iter().try_for_each(|reply| reply.map(drop))?;
     Ok(took)
 }
 

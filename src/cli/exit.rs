@@ -17,9 +17,11 @@ pub(crate) enum Exit {
     SomeFailed,
     /// Rows are left that a rerun takes up.
     Stopped,
-    /// Ctrl-C.
+    /// SIGHUP: the terminal has gone.
+    HungUp,
+    /// SIGINT: Ctrl-C.
     Interrupted,
-    /// SIGTERM or SIGHUP.
+    /// SIGTERM.
     Terminated,
     /// The command line or the input is wrong; nothing was sent.
     Usage,
@@ -36,14 +38,10 @@ impl Exit {
             Self::Usage => 2,
             Self::Stopped => 3,
             Self::LocalIo => 4,
+            Self::HungUp => 128 + 1,
             Self::Interrupted => 128 + 2,
             Self::Terminated => 128 + 15,
         }
-    }
-
-    /// Both happened.
-    pub(crate) fn and(self, other: Self) -> Self {
-        self.max(other)
     }
 
     /// For a run that came to an end, early or not.
@@ -53,7 +51,7 @@ impl Exit {
             _ => Self::SomeFailed,
         };
         match summary.stopped {
-            Some(_) => failed.and(Self::Stopped),
+            Some(_) => failed.max(Self::Stopped),
             None => failed,
         }
     }
@@ -79,10 +77,11 @@ mod tests {
     use crate::FileProgress;
     use std::time::Duration;
 
-    const ALL: [Exit; 7] = [
+    const ALL: [Exit; 8] = [
         Exit::Success,
         Exit::SomeFailed,
         Exit::Stopped,
+        Exit::HungUp,
         Exit::Interrupted,
         Exit::Terminated,
         Exit::Usage,
@@ -92,7 +91,7 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_manual() {
         let codes = ALL.map(Exit::code);
-        assert_eq!(codes, [0, 1, 3, 130, 143, 2, 4]);
+        assert_eq!(codes, [0, 1, 3, 129, 130, 143, 2, 4]);
     }
 
     #[test]
@@ -108,12 +107,12 @@ mod tests {
             (Interrupted, LocalIo, LocalIo),
             (Stopped, LocalIo, LocalIo),
         ] {
-            assert_eq!(one.and(other), both);
-            assert_eq!(other.and(one), both);
+            assert_eq!(one.max(other), both);
+            assert_eq!(other.max(one), both);
         }
         for exit in ALL {
-            assert_eq!(exit.and(exit), exit);
-            assert_eq!(Exit::Success.and(exit), exit);
+            assert_eq!(exit.max(exit), exit);
+            assert_eq!(Exit::Success.max(exit), exit);
         }
     }
 

@@ -2,55 +2,48 @@
 //!
 //! Standard output holds the base URL and nothing else, so that a script can read it.
 
-use std::io::{self, Write};
-
 use super::args::Simulate;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
 use super::signals::Signals;
+use super::stdout;
 use crate::sim::{SimServer, SimSpec, SimStats};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
-/// Runs until a signal ends it, which is the way to end it.
+/// Runs until a signal ends it.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a spec that makes no sense, [`ErrorKind::Io`] if the port is taken.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a SPEC that makes no sense,
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the port is taken.
 pub(crate) fn simulate(args: &Simulate, console: &Console) -> Result<Exit> {
     let mut signals = Signals::install()?;
     let spec: SimSpec = args.spec.parse().map_err(|error: Error| {
-        let message = format!("SPEC {:?}: {error}", args.spec);
-        Error::new(ErrorKind::Config, message)
+        Error::new(error.kind(), format!("SPEC {:?}: {error}", args.spec))
     })?;
     let server = SimServer::builder(spec).port(args.port).start()?;
     let url = server.base_url();
-    let told = writeln!(io::stdout(), "{url}").and_then(|()| io::stdout().flush());
-    if let Err(error) = told {
-        // Whoever started it could not learn where it is.
-        return Err(Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error));
-    }
+    stdout::write(&format!("{url}\n"))?;
     console.say(&format!(
-        "simulating a provider: chat completions, completions, embeddings, responses, models; any \
-         key\ntry it: OPENAI_BASE_URL={url} OPENAI_API_KEY=any tollgate run prompts.jsonl\nCtrl-C \
-         ends it"
+        "simulating a provider of chat completions, completions, embeddings, responses, \
+         moderations, messages, models; it takes any key\n\
+         try it: OPENAI_BASE_URL={url} OPENAI_API_KEY=any tollgate run prompts.jsonl\n\
+         Ctrl-C ends it"
     ));
     signals.wait();
-    console.say(&closing_line(&server.stats()));
+    console.say(&totals(&server.stats()));
     Ok(Exit::Success)
 }
 
-fn closing_line(stats: &SimStats) -> String {
-    let mut text = format!(
-        "{}: {} answered",
-        counted(stats.requests, "request", "requests"),
-        count(stats.answered)
-    );
+fn totals(stats: &SimStats) -> String {
+    let requests = counted(stats.requests, "request", "requests");
+    let mut text = format!("{requests}: {} answered", count(stats.answered));
     for (number, what) in [
-        (stats.limited, "above a limit"),
+        (stats.limited, "over a limit"),
         (stats.refused, "refused"),
-        (stats.errors, "failed as asked"),
-        (stats.faults, "broken as asked"),
-        (stats.unsent, "not waited for"),
+        (stats.errors, "failed on purpose"),
+        (stats.faults, "broken on purpose"),
+        (stats.unsent, "gone before the answer"),
     ] {
         if number > 0 {
             text = format!("{text}, {} {what}", count(number));
@@ -69,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closing_line_names_what_there_was() {
+    fn the_totals_name_what_there_was() {
         let stats = SimStats {
             requests: 1_200,
             answered: 1_000,
@@ -80,8 +73,8 @@ mod tests {
             ..SimStats::default()
         };
         assert_eq!(
-            closing_line(&stats),
-            "1,200 requests: 1,000 answered, 200 above a limit; at most 20 at once; 9,000 tokens in \
+            totals(&stats),
+            "1,200 requests: 1,000 answered, 200 over a limit; at most 20 at once; 9,000 tokens in \
              prompts, 500 in answers"
         );
     }

@@ -1,279 +1,327 @@
-//! What a run came to, for people: how it went, what held it up, where things are, how to go on.
+//! The final report of a run: how it went, what limited it, where the files are, how to carry on.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
-use std::iter;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use super::console::{Console, OutputMode};
+use super::exit::Exit;
 use super::format::{aligned, count, counted, rate, time};
-use crate::Summary;
+use super::stdout::is_broken_pipe;
 use crate::jsonl::files::{Location, RunFiles};
+use crate::jsonl::io::AtomicFile;
+use crate::{Error, ErrorKind, FileProgress, Result, Summary};
 
-/// A run that is over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FinalReport<'a> {
-    pub(crate) summary: &'a Summary,
-    pub(crate) places: &'a RunFiles,
+/// A label and what it is about, for each line of the report.
+type Facts = Vec<(&'static str, String)>;
+
+const RETRY_FAILED: &str = "--retry-failed";
+
+/// Reports a run, on whichever thread finds that it is over.
+#[derive(Clone, Debug)]
+pub(crate) struct FinalReport {
+    pub(crate) console: Console,
+    pub(crate) files: RunFiles,
+    /// Where the summary is written as JSON.
+    pub(crate) summary: Option<PathBuf>,
     pub(crate) concurrency: u32,
     pub(crate) simulated: bool,
-    /// The arguments of this run, the program's name first.
-    pub(crate) arguments: &'a [OsString],
+    /// A rerun starts anew, so it cannot carry on.
+    pub(crate) starts_anew: bool,
+    pub(crate) retry_failed: bool,
+    /// The flag or variable that the key is from.
+    pub(crate) key_from: String,
+    /// The command line as it was typed.
+    pub(crate) command: Vec<String>,
 }
 
-impl FinalReport<'_> {
-    /// The closing summary: a label and a fact a line.
-    pub(crate) fn text(&self) -> String {
-        aligned(&self.facts())
+impl FinalReport {
+    /// Says why a run stopped. A signal and a reader that has gone need no explanation.
+    pub(crate) fn explain(&self, summary: &Summary, interrupted: bool) {
+        let Some(error) = &summary.stopped else {
+            return;
+        };
+        let expected = error.kind() == ErrorKind::Cancelled && interrupted;
+        if expected || is_broken_pipe(error) {
+            return;
+        }
+        self.console.error(error);
+        if error.kind() == ErrorKind::Auth {
+            let from = &self.key_from;
+            self.console.say(&format!("the key is from {from}"));
+        }
     }
 
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let summary = self.summary;
-        let progress = &summary.progress;
-        let engine = &progress.engine;
-        let mut facts = vec![(
-            "succeeded",
-            format!(
-                "{} of {}",
-                count(progress.succeeded),
-                requests(summary.requests)
-            ),
-        )];
-        let mut also = |number: u64, label, fact: &dyn Fn(String) -> String| {
-            if number > 0 {
-                facts.push((label, fact(count(number))));
-            }
-        };
-        let repeated = progress.failed - progress.failed_for_good;
-        also(progress.failed, "failed", &|failed| match repeated {
-            0 => format!("{failed} for good"),
-            all if all == progress.failed => format!("{failed}, which a plain rerun repeats"),
-            some => format!("{failed}, of which a plain rerun repeats {}", count(some)),
-        });
-        also(progress.skipped, "skipped", &|skipped| {
-            format!("{skipped} done before")
-        });
-        also(summary.not_attempted, "left", &|left| {
-            format!("{left} not done yet")
-        });
-        also(progress.lost, "lost", &|lost| {
-            format!("{lost} answered, and not in the output any more")
-        });
-        also(engine.possibly_billed, "beware", &|lost| {
-            format!("{lost} possibly billed twice: their answers were lost on the way")
-        });
+    /// Writes the summary to its file and shows the report. Returns the exit code, which a summary
+    /// that cannot be written changes.
+    pub(crate) fn close(&self, summary: &Summary, mut exit: Exit) -> Exit {
+        if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
+            self.console.error(&error);
+            exit = exit.max(Exit::LocalIo);
+        }
+        if summary.stopped.as_ref().is_some_and(is_broken_pipe) {
+            self.console.say(
+                "stopped: the output's reader has gone. A run can be carried on with only if its \
+                 results are in a file (-o FILE).",
+            );
+        } else if self.console.mode() == OutputMode::Json {
+            let summary = summary.to_json(exit.code());
+            self.console
+                .json(&json!({ "event": "summary", "summary": summary }));
+        } else if summary.requests == 0 && summary.stopped.is_none() {
+            let input = &self.files.input;
+            self.console
+                .say(&format!("input {input} is empty: there is nothing to do"));
+        } else {
+            self.console.say(&self.text(summary));
+        }
+        exit
+    }
 
-        let finished = progress.finished();
-        let wall = summary.wall.as_secs_f64();
-        if finished > 0 && wall > 0.0 {
-            let pace = rate(finished as f64 / wall);
-            facts.push(("time", format!("{}, {pace} a second", time(summary.wall))));
-        }
-        if engine.attempts > 0 {
-            facts.push(("attempts", self.attempts()));
-        }
-        let tokens = progress
-            .prompt_tokens
-            .saturating_add(progress.completion_tokens);
-        if tokens > 0 {
-            facts.push((
-                "tokens",
-                format!(
-                    "{} in prompts, {} in answers",
-                    count(progress.prompt_tokens),
-                    count(progress.completion_tokens)
-                ),
-            ));
-        }
-        // A sum that is short of some; without any it is the endpoint's way.
-        if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
-            let answers = counted(progress.uncounted, "answer", "answers");
-            facts.push(("uncounted", format!("{answers} did not say what they took")));
-        }
-        facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
-        facts.extend(self.held_up_by().map(|what| ("held up by", what)));
+    fn text(&self, summary: &Summary) -> String {
+        let mut facts = rows(summary);
+        facts.extend(work(summary));
+        facts.extend(self.bottleneck(summary).map(|what| ("bottleneck", what)));
+        let progress = &summary.progress;
         if progress.succeeded + progress.skipped > 0
-            && let Location::File(_) = &self.places.output
+            && let Location::File(_) = &self.files.output
         {
             let simulated = if self.simulated { " (simulated)" } else { "" };
-            facts.push(("results", format!("{}{simulated}", self.places.output)));
+            facts.push(("results", format!("{}{simulated}", self.files.output)));
         }
         if progress.failed > 0
-            && let Location::File(_) = &self.places.errors
+            && let Location::File(_) = &self.files.errors
         {
-            facts.push(("errors", self.places.errors.to_string()));
+            facts.push(("errors", self.files.errors.to_string()));
         }
-        facts.extend(self.carry_on());
-        facts
+        facts.extend(self.carry_on(summary));
+        aligned(&facts)
     }
 
-    fn attempts(&self) -> String {
-        let engine = &self.summary.progress.engine;
-        let mut text = count(engine.attempts);
-        if engine.retries > 0 {
-            let _ = write!(text, ", {}", counted(engine.retries, "retry", "retries"));
-        }
-        if engine.throttled > 0 {
-            let _ = write!(text, ", {} throttled", count(engine.throttled));
-        }
-        let _ = write!(
-            text,
-            "; at most {} at once, on {}",
-            count(engine.in_flight_peak),
-            counted(engine.threads_peak, "thread", "threads")
-        );
-        text
-    }
-
-    /// What took the time, and what to change where that would help. Nothing where the run says
-    /// nothing about it: nothing was sent, or the run ended before anything came of it.
-    fn held_up_by(&self) -> Option<String> {
-        let summary = self.summary;
+    /// What took the time, and the flag that would help. `None` where the run says nothing about it:
+    /// nothing was sent, or the run ended before anything came of it.
+    fn bottleneck(&self, summary: &Summary) -> Option<String> {
         let engine = &summary.progress.engine;
-        let idle = engine.retries == 0 && engine.throttled == 0;
-        if engine.attempts == 0 || (idle && engine.succeeded + engine.failed == 0) {
+        let undisturbed = engine.retries == 0 && engine.throttled == 0;
+        if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
             return None;
         }
-        let waits = [
+        let wall = summary.wall;
+        let (waited, what) = [
             (engine.gate.requests, "the limit on requests (--rps, --rpm)"),
-            (engine.gate.tokens, "the limit on tokens (--tpm)"),
+            (engine.gate.tokens, "the limit on model tokens (--tpm)"),
             (engine.gate.pause, "pauses that the server asked for"),
-        ];
-        let longest = waits.into_iter().max_by_key(|(waited, _)| *waited);
-        if let Some((waited, what)) = longest
-            && waited >= summary.wall / 2
-            && !waited.is_zero()
-        {
-            return Some(format!(
-                "{what}: {} of {}",
-                time(waited),
-                time(summary.wall)
-            ));
+        ]
+        .into_iter()
+        .max_by_key(|(waited, _)| *waited)?;
+        if waited >= wall / 2 && !waited.is_zero() {
+            return Some(format!("{what}: {} of {}", time(waited), time(wall)));
         }
         if engine.throttled > 0 && engine.throttled >= engine.attempts.div_ceil(2) {
             let answers = counted(engine.throttled, "answer", "answers");
-            return Some(format!("the server: {answers} asked for a slower pace"));
+            return Some(format!("the server: {answers} asked to slow down"));
         }
         // These two are summed over requests. Where nothing succeeded, latency is that of failures.
         let nothing_came = engine.succeeded == 0 && engine.retries > 0;
         if nothing_came || (engine.backoff >= engine.wire && !engine.backoff.is_zero()) {
-            return Some("failures and waits between attempts".to_owned());
+            return Some("failures, and the waits before they were tried again".to_owned());
         }
-        let smooth = engine.throttled == 0 && engine.retries == 0 && summary.progress.failed == 0;
-        Some(match (smooth, self.all_places_taken()) {
-            // More at once is no cure for a server that refuses or fails some already.
-            (false, _) => "mostly the answers' latency".to_owned(),
-            (true, false) => "the answers' latency alone".to_owned(),
-            (true, true) => format!(
-                "the answers' latency, {} at once: more --concurrency may be faster",
+        // A server that refuses or fails some requests already is not helped by more at once.
+        Some(if !undisturbed || summary.progress.failed > 0 {
+            "mostly the latency of the answers".to_owned()
+        } else if self.was_full(summary) {
+            format!(
+                "the latency of the answers, {} at once: a higher --concurrency may be faster",
                 count(engine.in_flight_peak)
-            ),
+            )
+        } else {
+            "the latency of the answers alone".to_owned()
         })
     }
 
-    /// Whether there were as many requests on the wire as may be for most of the run, and more that
-    /// waited for their places.
-    fn all_places_taken(&self) -> bool {
+    /// Whether as many requests as allowed were in flight for most of the run, and more waited.
+    fn was_full(&self, summary: &Summary) -> bool {
         const MOST: f64 = 0.75;
-        let engine = &self.summary.progress.engine;
-        let places = f64::from(self.concurrency);
-        let on_the_wire = engine.wire.as_secs_f64() / self.summary.wall.as_secs_f64();
-        on_the_wire >= MOST * places && engine.attempts > engine.in_flight_peak
+        let engine = &summary.progress.engine;
+        let in_flight = engine.wire.as_secs_f64() / summary.wall.as_secs_f64();
+        in_flight >= MOST * f64::from(self.concurrency) && engine.attempts > engine.in_flight_peak
     }
 
-    /// The command that goes on where this run stopped, or repeats what failed; nothing where there
-    /// is nothing to go on with.
-    fn carry_on(&self) -> Vec<(&'static str, String)> {
-        let summary = self.summary;
-        let unfinished = summary.not_attempted > 0 || summary.stopped.is_some();
-        let failed = summary.progress.failed > 0;
-        let begins_anew = self.simulated && self.output_is_default();
-        if !(unfinished || failed) || begins_anew || self.places.output == Location::Stream {
-            return Vec::new();
-        }
+    /// The command that carries on where this run stopped or tries again what failed, if there is
+    /// anything to do.
+    fn carry_on(&self, summary: &Summary) -> Facts {
         let progress = &summary.progress;
-        let repeated = progress.failed - progress.failed_for_good;
-        // What would send these again need not be said of a command that says so.
-        let left_alone = if flags(self.arguments).any(|word| word == RETRY_FAILED) {
-            0
-        } else {
-            progress.failed_for_good - progress.bad_lines
-        };
-        let all_of_these = !unfinished && repeated + progress.bad_lines == 0;
-        let label = if unfinished { "carry on" } else { "try again" };
-        let mut facts = vec![(
-            label,
-            command(self.arguments, left_alone > 0 && all_of_these),
-        )];
-        // Below the command and not behind it: the line above is for copying.
-        let mut also = |fact: String| facts.push(("", fact));
-        if self.places.input == Location::Stream {
-            also("with the same input".to_owned());
+        let unfinished = summary.not_attempted > 0 || summary.stopped.is_some();
+        let nothing_to_do = !unfinished && progress.failed == 0;
+        if nothing_to_do || self.starts_anew || self.files.output == Location::Stream {
+            return Facts::new();
         }
-        if left_alone > 0 && !all_of_these {
-            let rows = counted(left_alone, "row that has", "rows that have");
-            also(format!("with {RETRY_FAILED} also {rows} failed for good"));
+        let transient = progress.failed - progress.failed_for_good;
+        let permanent = match self.retry_failed {
+            true => 0,
+            false => progress.failed_for_good - progress.bad_lines,
+        };
+        let only_permanent = !unfinished && permanent > 0 && transient + progress.bad_lines == 0;
+        let label = if unfinished { "carry on" } else { "try again" };
+        let mut facts = vec![(label, self.command(only_permanent))];
+        // These stand below the command, so that its line can be copied.
+        if self.files.input == Location::Stream {
+            facts.push(("", "with the same input".to_owned()));
+        }
+        if permanent > 0 && !only_permanent {
+            let rows = counted(permanent, "row", "rows");
+            let fact = format!("with {RETRY_FAILED} it sends {rows} that failed for good, too");
+            facts.push(("", fact));
         }
         if progress.bad_lines > 0 {
-            let lines = counted(
-                progress.bad_lines,
-                "line that is no request",
-                "lines that are no requests",
-            );
-            also(format!("once mended also {lines}"));
+            let (one, many) = ("line that is no request", "lines that are no requests");
+            let lines = counted(progress.bad_lines, one, many);
+            facts.push(("", format!("correct {lines} first")));
         }
         facts
     }
 
-    fn output_is_default(&self) -> bool {
-        !self.arguments.iter().any(|argument| {
-            let argument = argument.to_string_lossy();
-            argument == "--output"
-                || argument.starts_with("--output=")
-                || (argument.starts_with("-o") && !argument.starts_with("--"))
-        })
+    /// The command that was typed, for a shell to read. `--overwrite` is left out: it would delete
+    /// what there is to carry on with.
+    fn command(&self, retry_failed: bool) -> String {
+        let (start, rest) = self.command.split_at(self.command.len().min(2));
+        let mut names_only = false;
+        let rest = rest.iter().map(String::as_str).filter(|word| {
+            names_only |= *word == "--";
+            names_only || *word != "--overwrite"
+        });
+        let retry_failed = retry_failed.then_some(RETRY_FAILED);
+        let start = start.iter().map(String::as_str);
+        shell_words::join(start.chain(retry_failed).chain(rest))
     }
 }
 
-const RETRY_FAILED: &str = "--retry-failed";
-
-/// The arguments that are no file names by what stands before them.
-fn flags(arguments: &[OsString]) -> impl Iterator<Item = &OsString> {
-    arguments.iter().take_while(|word| *word != "--")
-}
-
-fn requests(number: u64) -> String {
-    counted(number, "request", "requests")
-}
-
-/// The command line to type again. `--overwrite` would begin anew what is to be gone on with.
-fn command(arguments: &[OsString], retry_failed: bool) -> String {
-    let names = &arguments[flags(arguments).count()..];
-    let kept = flags(arguments)
-        .skip(1)
-        .filter(|word| *word != "--overwrite")
-        .map(|word| quoted(word));
-    iter::once("tollgate".to_owned())
-        .chain(kept)
-        .chain(retry_failed.then(|| RETRY_FAILED.to_owned()))
-        .chain(names.iter().map(|word| quoted(word)))
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_alphanumeric() || "-_=+./,:@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+/// What became of the rows.
+fn rows(summary: &Summary) -> Facts {
+    let progress = &summary.progress;
+    let requests = counted(summary.requests, "request", "requests");
+    let succeeded = format!("{} of {requests}", count(progress.succeeded));
+    let mut facts = vec![("succeeded", succeeded)];
+    if progress.failed > 0 {
+        let transient = progress.failed - progress.failed_for_good;
+        let failed = count(progress.failed);
+        let fact = match transient {
+            0 => format!("{failed} for good"),
+            _ if transient == progress.failed => format!("{failed}; a rerun tries them again"),
+            _ => format!("{failed}; a rerun tries {} of them again", count(transient)),
+        };
+        facts.push(("failed", fact));
     }
+    for (rows, label, fact) in [
+        (progress.skipped, "skipped", "done before"),
+        (summary.not_attempted, "left", "not done yet"),
+        (
+            progress.lost,
+            "lost",
+            "answered, but another program took them out of the output",
+        ),
+        (
+            progress.engine.possibly_billed,
+            "beware",
+            "possibly billed twice: they were sent, and no usable answer came",
+        ),
+    ] {
+        if rows > 0 {
+            facts.push((label, format!("{} {fact}", count(rows))));
+        }
+    }
+    facts
+}
+
+/// What the run did for it, and what that took.
+fn work(summary: &Summary) -> Facts {
+    let progress = &summary.progress;
+    let engine = &progress.engine;
+    let mut facts = Facts::new();
+    let seconds = summary.wall.as_secs_f64();
+    if progress.finished() > 0 && seconds > 0.0 {
+        let rate = rate(progress.finished() as f64 / seconds);
+        facts.push(("time", format!("{}, {rate} a second", time(summary.wall))));
+    }
+    if engine.attempts > 0 {
+        let mut text = count(engine.attempts);
+        if engine.retries > 0 {
+            text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
+        }
+        if engine.throttled > 0 {
+            text = format!("{text}, {} throttled", count(engine.throttled));
+        }
+        let at_once = count(engine.in_flight_peak);
+        let threads = counted(engine.threads_peak, "thread", "threads");
+        let fact = format!("{text}; at most {at_once} at once, on {threads}");
+        facts.push(("attempts", fact));
+    }
+    let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
+    let tokens = prompt.saturating_add(completion);
+    if tokens > 0 {
+        let fact = format!(
+            "{} in prompts, {} in answers",
+            count(prompt),
+            count(completion)
+        );
+        facts.push(("tokens", fact));
+    }
+    // Without any tokens it is the endpoint's way, and no sum is short of them.
+    if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
+        let answers = counted(progress.uncounted, "answer", "answers");
+        facts.push(("uncounted", format!("{answers} did not say what they used")));
+    }
+    facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
+    facts
+}
+
+/// What is known of a run that has no summary of its own.
+pub(crate) fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
+    let requests = progress.total.unwrap_or_default().max(progress.done());
+    Summary {
+        requests,
+        not_attempted: requests - progress.done(),
+        stopped,
+        wall: progress.elapsed,
+        progress: progress.clone(),
+    }
+}
+
+/// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.
+pub(crate) fn write_refusal(path: Option<&Path>, error: &Error, console: &Console) {
+    let nothing = cut_off(&FileProgress::default(), None);
+    write_summary(path, &nothing, Exit::of_error(error))
+        .unwrap_or_else(|unwritten| console.error(&unwritten));
+}
+
+/// Puts the summary into its file, which holds a whole one at every moment, the old or the new.
+fn write_summary(path: Option<&Path>, summary: &Summary, exit: Exit) -> Result<()> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let text = format!("{:#}\n", summary.to_json(exit.code()));
+    replace(path, text.as_bytes()).map_err(|error| {
+        let name = Location::File(path.to_owned());
+        Error::new(ErrorKind::Io, format!("--summary {name} cannot be written")).with_source(error)
+    })
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Where a device or a pipe is, a rename would put a file in its place.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let mut fresh = AtomicFile::create(path)?;
+    fresh.write_all(bytes)?;
+    fresh.commit()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, ErrorKind, FileProgress, Progress, Waited};
+    use crate::{Progress, Waited};
     use std::time::Duration;
 
     fn summary() -> Summary {
@@ -307,34 +355,40 @@ mod tests {
         }
     }
 
-    fn text(summary: &Summary, places: &RunFiles, arguments: &str, simulated: bool) -> String {
-        let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-        let closing = FinalReport {
-            summary,
-            places,
+    fn report(typed: &str) -> FinalReport {
+        FinalReport {
+            console: Console::new(OutputMode::Quiet, None),
+            files: places(),
+            summary: None,
             concurrency: 20,
-            simulated,
-            arguments: &arguments,
-        };
-        closing.text()
+            simulated: false,
+            starts_anew: false,
+            retry_failed: typed.contains(RETRY_FAILED),
+            key_from: String::new(),
+            command: typed.split(' ').map(str::to_owned).collect(),
+        }
+    }
+
+    fn text(summary: &Summary, typed: &str) -> String {
+        report(typed).text(summary)
     }
 
     #[test]
     fn a_good_run_is_told_in_a_few_aligned_lines() {
-        let told = text(&summary(), &places(), "tollgate run p.jsonl", false);
+        let told = text(&summary(), "tollgate run p.jsonl");
         let expected = "\
 succeeded   97 of 100 requests
 time        10.0 s, 9.7 a second
 attempts    97; at most 20 at once, on 20 threads
 tokens      12,345 in prompts, 6,789 in answers
-held up by  the answers' latency, 20 at once: more --concurrency may be faster
+bottleneck  the latency of the answers, 20 at once: a higher --concurrency may be faster
 results     \"p.results.jsonl\"
 ";
         assert_eq!(told, expected);
     }
 
     #[test]
-    fn what_held_a_run_up_is_what_the_gate_was_shut_for() {
+    fn the_bottleneck_is_what_the_gate_was_shut_for() {
         for (gate, word) in [
             (
                 Waited {
@@ -368,7 +422,7 @@ results     \"p.results.jsonl\"
         ] {
             let mut summary = summary();
             summary.progress.engine.gate = gate;
-            let told = text(&summary, &places(), "tollgate run p.jsonl", false);
+            let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
     }
@@ -378,7 +432,7 @@ results     \"p.results.jsonl\"
         let told = |engine: Progress| {
             let mut summary = summary();
             summary.progress.engine = engine;
-            text(&summary, &places(), "tollgate run p.jsonl", false)
+            text(&summary, "tollgate run p.jsonl")
         };
         let well = summary().progress.engine;
         let long = Duration::from_secs(90);
@@ -390,7 +444,7 @@ results     \"p.results.jsonl\"
                     backoff: long,
                     ..well
                 },
-                "held up by  the server: 97 answers asked for a slower pace\n",
+                "bottleneck  the server: 97 answers asked to slow down\n",
             ),
             (
                 Progress {
@@ -399,7 +453,7 @@ results     \"p.results.jsonl\"
                     wire: long / 2,
                     ..well
                 },
-                "held up by  failures and waits between attempts\n",
+                "bottleneck  failures, and the waits before they were tried again\n",
             ),
             (
                 Progress {
@@ -408,7 +462,7 @@ results     \"p.results.jsonl\"
                     wire: long,
                     ..well
                 },
-                "held up by  failures and waits between attempts\n",
+                "bottleneck  failures, and the waits before they were tried again\n",
             ),
             (
                 Progress {
@@ -416,12 +470,12 @@ results     \"p.results.jsonl\"
                     wire: long,
                     ..well
                 },
-                "held up by  mostly the answers' latency\n",
+                "bottleneck  mostly the latency of the answers\n",
             ),
             // Once they all were, and for most of the time they were not.
             (
                 Progress { wire: long, ..well },
-                "held up by  the answers' latency alone\n",
+                "bottleneck  the latency of the answers alone\n",
             ),
             // None waited for a place.
             (
@@ -429,7 +483,7 @@ results     \"p.results.jsonl\"
                     attempts: 20,
                     ..well
                 },
-                "held up by  the answers' latency alone\n",
+                "bottleneck  the latency of the answers alone\n",
             ),
         ] {
             let told = told(engine);
@@ -437,7 +491,7 @@ results     \"p.results.jsonl\"
             assert!(!told.contains("--concurrency"), "{told}");
         }
         let nothing_sent = told(Progress::default());
-        assert!(!nothing_sent.contains("held up"), "{nothing_sent}");
+        assert!(!nothing_sent.contains("bottleneck"), "{nothing_sent}");
     }
 
     #[test]
@@ -445,22 +499,22 @@ results     \"p.results.jsonl\"
         let mut failed = summary();
         failed.progress.failed = 3;
         failed.progress.failed_for_good = 3;
-        let told = |summary: &Summary, typed| text(summary, &places(), typed, false);
+        let told = text;
         for (typed, printed) in [
-            ("tollgate run p.jsonl", "run p.jsonl --retry-failed\n"),
+            ("tollgate run p.jsonl", "run --retry-failed p.jsonl\n"),
             (
                 "tollgate run --retry-failed p.jsonl",
                 "run --retry-failed p.jsonl\n",
             ),
             (
                 "tollgate run --ordered -- p.jsonl",
-                "run --ordered --retry-failed -- p.jsonl\n",
+                "run --retry-failed --ordered -- p.jsonl\n",
             ),
         ] {
             let told = told(&failed, typed);
             assert!(told.contains("failed      3 for good\n"), "{told}");
             assert!(told.contains(printed), "{told}");
-            assert!(!told.contains("also"), "{told}");
+            assert!(!told.contains("too"), "{told}");
         }
     }
 
@@ -471,21 +525,21 @@ results     \"p.results.jsonl\"
             summary.progress.failed = failed;
             summary.progress.failed_for_good = failed_for_good;
             summary.progress.bad_lines = bad_lines;
-            text(&summary, &places(), typed, false)
+            text(&summary, typed)
         };
         let plain = "tollgate run p.jsonl";
         let again = "\ntry again   tollgate run p.jsonl\n";
         for (told, words) in [
             (
                 told(5, 0, 0, plain),
-                &["5, which a plain rerun repeats\n", again][..],
+                &["5; a rerun tries them again\n", again][..],
             ),
             (
                 told(5, 3, 0, plain),
                 &[
-                    "5, of which a plain rerun repeats 2\n",
+                    "5; a rerun tries 2 of them again\n",
                     again,
-                    "with --retry-failed also 3 rows that have failed for good\n",
+                    "with --retry-failed it sends 3 rows that failed for good, too\n",
                 ],
             ),
             (
@@ -493,8 +547,8 @@ results     \"p.results.jsonl\"
                 &[
                     "5 for good\n",
                     again,
-                    "with --retry-failed also 4 rows",
-                    "once mended also 1 line that is no request\n",
+                    "with --retry-failed it sends 4 rows",
+                    "correct 1 line that is no request first\n",
                 ],
             ),
         ] {
@@ -514,34 +568,73 @@ results     \"p.results.jsonl\"
         unfinished.not_attempted = 3;
         unfinished.stopped = Some(Error::new(ErrorKind::Cancelled, "interrupted"));
         let typed = "/usr/bin/tollgate run p.jsonl --overwrite --rps 5";
-        let told = text(&unfinished, &places(), typed, false);
+        let told = text(&unfinished, typed);
         assert!(told.contains("left        3 not done yet\n"), "{told}");
-        assert!(told.contains("tollgate run p.jsonl --rps 5\n"), "{told}");
-        assert!(!told.contains("--overwrite"), "{told}");
+        let command = "carry on    /usr/bin/tollgate run p.jsonl --rps 5\n";
+        assert!(told.contains(command), "{told}");
 
-        let trial = text(&unfinished, &places(), "tollgate run p.jsonl", true);
-        assert!(!trial.contains("carry on"), "{trial}");
-        let kept = text(&unfinished, &places(), "tollgate run p.jsonl -o o", true);
-        assert!(kept.contains("carry on"), "{kept}");
-        let stream = RunFiles {
-            output: Location::Stream,
-            ..places()
+        let starts_anew = FinalReport {
+            starts_anew: true,
+            ..report(typed)
         };
-        let told = text(&unfinished, &stream, typed, false);
+        let told = starts_anew.text(&unfinished);
+        assert!(!told.contains("carry on"), "{told}");
+        let mut stream = report(typed);
+        stream.files.output = Location::Stream;
+        let told = stream.text(&unfinished);
         assert!(!told.contains("carry on"), "{told}");
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, shown) in [
-            ("p.jsonl", "p.jsonl"),
-            ("--rps=5", "--rps=5"),
-            ("", "''"),
-            ("my file", "'my file'"),
-            ("it's", r"'it'\''s'"),
-            ("$(rm)", "'$(rm)'"),
-        ] {
-            assert_eq!(quoted(OsStr::new(word)), shown);
-        }
+    fn the_command_is_quoted_for_a_shell() {
+        let words = ["tollgate", "run", "my file", "it's", "$(rm)", "", "--rps=5"];
+        let typed = FinalReport {
+            command: words.map(str::to_owned).to_vec(),
+            ..report("")
+        };
+        let command = typed.command(false);
+        assert!(command.starts_with("tollgate run 'my file' "), "{command}");
+        assert_eq!(shell_words::split(&command).unwrap(), words);
+    }
+
+    #[test]
+    fn a_summary_replaces_a_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("s.json");
+        replace(&path, b"old").unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_stays_one() {
+        use std::os::unix::fs::FileTypeExt;
+        replace(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(
+            fs::metadata("/dev/null")
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+    }
+
+    #[test]
+    fn what_is_known_of_a_run_cut_off_adds_up() {
+        let progress = FileProgress {
+            total: Some(10),
+            succeeded: 3,
+            failed: 1,
+            skipped: 2,
+            ..FileProgress::default()
+        };
+        let summary = cut_off(&progress, None);
+        assert_eq!((summary.requests, summary.not_attempted), (10, 4));
+        let unknown = FileProgress {
+            total: None,
+            ..progress
+        };
+        assert_eq!(cut_off(&unknown, None).not_attempted, 0);
     }
 }

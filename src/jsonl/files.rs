@@ -1,24 +1,26 @@
-//! Which files a run reads and writes, settled and checked before anything is sent.
+//! Which files a run reads and writes, completed and checked before anything is sent.
 //!
-//! Names come from a stem, never from what a file holds. The one accident that cannot be mended is
-//! writing over the input, so files are compared by what they are (device and inode) and not by how
-//! they are spelled: a hard link, a symlink or a redirected stream is found, too.
+//! Names come from a stem, never from what a file holds. Writing over the input is the one accident
+//! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
+//! hard link, a symlink or a redirected stream is found, too.
 
 #![expect(
     clippy::unnecessary_debug_formatting,
-    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+    reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use same_file::Handle;
+
 use super::sidecars::{
-    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, companion, folder, settled, settled_new,
+    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, folder, settled, settled_new, sidecar,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, config};
 
 /// A file, or the standard stream that `-` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,39 @@ impl Location {
             Self::File(path.to_owned())
         }
     }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stream => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
+    /// Opens an input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the file.
+    pub(crate) fn open_input(&self) -> Result<OpenInput> {
+        let Self::File(path) = self else {
+            return Ok(OpenInput::Stream(Box::new(io::stdin())));
+        };
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_file(), file)));
+        match opened {
+            Ok((true, file)) => Ok(OpenInput::Regular(file)),
+            Ok((false, file)) => Ok(OpenInput::Stream(Box::new(file))),
+            Err(error) => Err(unusable("input", path, error)),
+        }
+    }
+
+    /// The error for an input that failed while it was read.
+    ///
+    /// [`ErrorKind::Config`] if it is no text as a whole, [`ErrorKind::Io`] otherwise.
+    pub(crate) fn unreadable(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return config(format!("input {self} {error}"));
+        }
+        Error::new(ErrorKind::Io, format!("cannot read input {self}: {error}")).with_source(error)
+    }
 }
 
 /// As a message shows it: quoted, with control characters escaped.
@@ -49,22 +84,13 @@ impl fmt::Display for Location {
 
 /// An input, opened.
 pub(crate) enum OpenInput {
-    /// Can be looked through before the run.
+    /// Can be read through before the run.
     Regular(File),
     /// Can be read once: standard input, a pipe, a device.
     Stream(Box<dyn Read + Send>),
 }
 
-impl fmt::Debug for OpenInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Regular(_) => "OpenInput::Regular",
-            Self::Stream(_) => "OpenInput::Stream",
-        })
-    }
-}
-
-/// What the user named.
+/// The files as the user named them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenFiles<'a> {
     pub(crate) input: &'a Path,
@@ -74,7 +100,7 @@ pub(crate) struct GivenFiles<'a> {
     pub(crate) simulate: bool,
 }
 
-/// The files of a run: none of them is another, but for a stream that takes results and errors.
+/// The files of a run. No two are the same, except a stream that takes results and errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunFiles {
     pub(crate) input: Location,
@@ -83,25 +109,14 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Completes the names and refuses what cannot be meant. Opens and creates nothing.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
-    /// symlink leads nowhere but to itself, a folder is missing, two are the same file.
-    pub(crate) fn resolve(named: &GivenFiles<'_>) -> Result<Self> {
-        let places = Self::complete(named);
-        places.check()?;
-        Ok(places)
-    }
-
     /// Completes the names, and refuses none.
-    pub(crate) fn complete(named: &GivenFiles<'_>) -> Self {
-        let input = Location::new(named.input);
-        let output = match (named.output, &input) {
+    pub(crate) fn complete(given: &GivenFiles<'_>) -> Self {
+        let input = Location::new(given.input);
+        let output = match (given.output, &input) {
             (Some(output), _) => Location::new(output),
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
-                let kind = if named.simulate {
+                let kind = if given.simulate {
                     "simulated"
                 } else {
                     "results"
@@ -109,15 +124,17 @@ impl RunFiles {
                 Location::File(beside(input, input.file_stem(), kind))
             }
         };
-        let errors = match (named.errors, &output) {
-            (Some(errors), _) => Location::new(errors),
-            (None, Location::Stream) => Location::Stream,
-            // Beside a device is no place for files.
-            (None, Location::File(output)) if is_device(output) => match &input {
-                Location::Stream => Location::Stream,
-                Location::File(input) => Location::File(beside(input, input.file_stem(), "errors")),
-            },
-            (None, Location::File(output)) => Location::File(errors_beside(output)),
+        let errors = match (given.errors, &output, &input) {
+            (Some(errors), ..) => Location::new(errors),
+            (None, Location::Stream, _) => Location::Stream,
+            // No files are made beside a device.
+            (None, Location::File(output), Location::Stream) if is_device(output) => {
+                Location::Stream
+            }
+            (None, Location::File(output), Location::File(input)) if is_device(output) => {
+                Location::File(beside(input, input.file_stem(), "errors"))
+            }
+            (None, Location::File(output), _) => Location::File(errors_beside(output)),
         };
         Self {
             input,
@@ -126,40 +143,37 @@ impl RunFiles {
         }
     }
 
-    fn check(&self) -> Result<()> {
-        let input = identity("input", &self.input, Stream::In)?;
-        let output = identity("output", &self.output, Stream::Out)?;
-        let errors = identity("errors file", &self.errors, Stream::Out)?;
+    /// Refuses what cannot be meant. Opens and creates nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
+    /// symlink leads only to itself, a folder is missing, two are the same file.
+    pub(crate) fn check(&self) -> Result<()> {
+        let input = Identity::of("input", &self.input, Handle::stdin)?;
+        let output = Identity::of("output", &self.output, Handle::stdout)?;
+        let errors = Identity::of("errors file", &self.errors, Handle::stdout)?;
         if let (Location::File(path), Identity::Missing(_)) = (&self.input, &input) {
             return Err(config(format!("input {path:?} does not exist")));
         }
-        if output.is(&input) {
-            return Err(config(format!(
-                "output {} is the input: it would be written over; name another",
-                self.output
-            ))
-            .with_settings(&["output"]));
-        }
-        if errors.is(&input) {
-            return Err(config(format!(
-                "errors file {} is the input: it would be written over; name another",
-                self.errors
-            ))
-            .with_settings(&["errors"]));
-        }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
-        if errors.is(&output) && !one_stream {
-            return Err(config(format!(
-                "errors file {} is the output, which takes successes only; name another",
-                self.errors
-            ))
-            .with_settings(&["errors"]));
-        }
-        self.check_companions()
+        let (clash, settings): (_, &[_]) = if output.is(&input) {
+            let output = &self.output;
+            let what = "is the input, which would be overwritten";
+            (format!("output {output} {what}"), &["output"])
+        } else if errors.is(&input) {
+            let what = "is the input, which would be overwritten";
+            (format!("errors file {} {what}", self.errors), &["errors"])
+        } else if errors.is(&output) && !one_stream {
+            let what = "is the output, which takes successes only";
+            (format!("errors file {} {what}", self.errors), &["errors"])
+        } else {
+            return self.check_sidecars();
+        };
+        Err(config(clash + ": name another").with_settings(settings))
     }
 
-    /// What a run makes beside its files it also takes away, or writes over.
-    fn check_companions(&self) -> Result<()> {
+    /// What a run makes beside its files it also removes, or overwrites.
+    fn check_sidecars(&self) -> Result<()> {
         let all = [
             ("input", &self.input),
             ("output", &self.output),
@@ -169,53 +183,21 @@ impl RunFiles {
             let Location::File(owner_path) = owner else {
                 continue;
             };
-            for suffix in [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX] {
-                let taken = companion(owner_path, suffix);
-                for (other_role, other) in all {
-                    if let Location::File(path) = other
-                        && settled(path).is_some_and(|path| path == taken)
-                    {
-                        return Err(config(format!(
-                            "{other_role} {other} has the name of a file that a run makes beside \
-                             {role} {owner}: name another {role}"
-                        ))
-                        .with_settings(setting));
-                    }
+            let taken = [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
+                .map(|suffix| sidecar(owner_path, suffix));
+            for (other_role, other) in &all {
+                if let Location::File(path) = other
+                    && settled(path).is_some_and(|path| taken.contains(&path))
+                {
+                    return Err(config(format!(
+                        "{other_role} {other} has the name of a file that a run makes beside {role} \
+                         {owner}: name another {role}"
+                    ))
+                    .with_settings(setting));
                 }
             }
         }
         Ok(())
-    }
-}
-
-impl Location {
-    /// Opens an input.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming the file.
-    pub(crate) fn open_input(&self) -> Result<OpenInput> {
-        let Self::File(path) = self else {
-            return Ok(OpenInput::Stream(Box::new(io::stdin())));
-        };
-        let opened = File::open(path).and_then(|file| {
-            let regular = file.metadata()?.is_file();
-            Ok((file, regular))
-        });
-        match opened {
-            Ok((file, true)) => Ok(OpenInput::Regular(file)),
-            Ok((file, false)) => Ok(OpenInput::Stream(Box::new(file))),
-            Err(error) => Err(unusable("input", path, error)),
-        }
-    }
-
-    /// The error for an input that failed while it was read.
-    ///
-    /// [`ErrorKind::Config`] if it is no text as a whole, [`ErrorKind::Io`] otherwise.
-    pub(crate) fn unreadable(&self, error: io::Error) -> Error {
-        if error.kind() == io::ErrorKind::InvalidData {
-            return config(format!("input {self} {error}"));
-        }
-        Error::new(ErrorKind::Io, format!("cannot read input {self}: {error}")).with_source(error)
     }
 }
 
@@ -246,17 +228,11 @@ fn errors_beside(output: &Path) -> PathBuf {
     beside(output, Some(stem.as_os_str()), "errors")
 }
 
-#[derive(Clone, Copy)]
-enum Stream {
-    In,
-    Out,
-}
-
-/// Which file a place is, whatever it is called.
+/// Which file a location is, however it is spelled.
 #[derive(Debug, PartialEq, Eq)]
 enum Identity {
     /// A regular file that exists.
-    File(FileId),
+    File(Handle),
     /// A file that does not exist yet: its folder, resolved, and its name.
     Missing(PathBuf),
     /// A terminal, a pipe or a device: sharing it overwrites nothing.
@@ -267,82 +243,54 @@ impl Identity {
     fn is(&self, other: &Self) -> bool {
         self != &Self::Other && self == other
     }
-}
 
-fn identity(role: &str, place: &Location, stream: Stream) -> Result<Identity> {
-    let Location::File(path) = place else {
-        return Ok(redirected(stream).map_or(Identity::Other, Identity::File));
-    };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(config(format!("{role} {path:?} is a directory"))),
-        Ok(metadata) if metadata.is_file() => {
-            let id = file_id(path, &metadata).map_err(|error| unusable(role, path, error))?;
-            Ok(Identity::File(id))
-        }
-        Ok(_) => Ok(Identity::Other),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if path.file_name().is_none() {
-                return Err(config(format!("{role} {path:?} is not the name of a file")));
+    /// `stream` is what `-` stands for: it may have been redirected to a file.
+    fn of(role: &str, location: &Location, stream: fn() -> io::Result<Handle>) -> Result<Self> {
+        let Location::File(path) = location else {
+            let file = stream().ok().filter(|handle| {
+                let metadata = handle.as_file().metadata();
+                metadata.is_ok_and(|metadata| metadata.is_file())
+            });
+            return Ok(file.map_or(Self::Other, Self::File));
+        };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                Err(config(format!("{role} {path:?} is a directory")))
             }
-            let settled = settled_new(path).map_err(|error| {
-                let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
-                config(message).with_source(error)
-            })?;
-            Ok(Identity::Missing(settled))
+            Ok(metadata) if metadata.is_file() => match Handle::from_path(path) {
+                Ok(handle) => Ok(Self::File(handle)),
+                Err(error) => Err(unusable(role, path, error)),
+            },
+            Ok(_) => Ok(Self::Other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if path.file_name().is_none() {
+                    return Err(config(format!("{role} {path:?} is not the name of a file")));
+                }
+                let settled = settled_new(path).map_err(|error| {
+                    let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
+                    config(message).with_source(error)
+                })?;
+                Ok(Self::Missing(settled))
+            }
+            Err(error) => Err(unusable(role, path, error)),
         }
-        Err(error) => Err(unusable(role, path, error)),
     }
-}
-
-#[cfg(unix)]
-type FileId = (u64, u64);
-
-#[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-fn file_id(_path: &Path, metadata: &Metadata) -> io::Result<FileId> {
-    use std::os::unix::fs::MetadataExt;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// The regular file a standard stream has been redirected to, if any.
-#[cfg(unix)]
-fn redirected(stream: Stream) -> Option<FileId> {
-    use std::os::fd::AsFd;
-    let copy = match stream {
-        Stream::In => io::stdin().as_fd().try_clone_to_owned(),
-        Stream::Out => io::stdout().as_fd().try_clone_to_owned(),
-    };
-    // A closed stream is nobody's file.
-    let metadata = File::from(copy.ok()?).metadata().ok()?;
-    let id = file_id(Path::new("-"), &metadata).ok()?;
-    metadata.is_file().then_some(id)
-}
-
-#[cfg(not(unix))]
-type FileId = PathBuf;
-
-#[cfg(not(unix))]
-fn file_id(path: &Path, _metadata: &Metadata) -> io::Result<FileId> {
-    path.canonicalize()
-}
-
-#[cfg(not(unix))]
-fn redirected(_stream: Stream) -> Option<FileId> {
-    None
 }
 
 fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
     config(format!("cannot use {role} {path:?}: {error}")).with_source(error)
 }
 
-fn config(message: String) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tempfile::TempDir;
+
+    fn resolve(given: &GivenFiles<'_>) -> Result<RunFiles> {
+        let files = RunFiles::complete(given);
+        files.check()?;
+        Ok(files)
+    }
 
     struct Folder(TempDir);
 
@@ -363,7 +311,7 @@ mod tests {
 
         fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<RunFiles> {
             let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
-            RunFiles::resolve(&GivenFiles {
+            resolve(&GivenFiles {
                 input: &self.path(input),
                 output: given(output).as_deref(),
                 errors: given(errors).as_deref(),
@@ -393,37 +341,37 @@ mod tests {
             ("a.b.jsonl", "a.b.jsonl", "a.b.errors.jsonl"),
             ("p.v2", "p.v2", "p.v2.errors.jsonl"),
         ] {
-            let places = folder.resolve("p.jsonl", output, "").unwrap();
-            assert_eq!(places.output, folder.file(expected_output));
-            assert_eq!(places.errors, folder.file(expected_errors));
+            let files = folder.resolve("p.jsonl", output, "").unwrap();
+            assert_eq!(files.output, folder.file(expected_output));
+            assert_eq!(files.errors, folder.file(expected_errors));
         }
-        let places = folder.resolve("p.jsonl", "", "e.jsonl").unwrap();
-        assert_eq!(places.errors, folder.file("e.jsonl"));
+        let files = folder.resolve("p.jsonl", "", "e.jsonl").unwrap();
+        assert_eq!(files.errors, folder.file("e.jsonl"));
     }
 
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let places = RunFiles::resolve(&GivenFiles {
+        let files = resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: None,
             errors: None,
             simulate: true,
         })
         .unwrap();
-        assert_eq!(places.output, folder.file("p.simulated.jsonl"));
-        assert_eq!(places.errors, folder.file("p.simulated.errors.jsonl"));
+        assert_eq!(files.output, folder.file("p.simulated.jsonl"));
+        assert_eq!(files.errors, folder.file("p.simulated.errors.jsonl"));
     }
 
     #[test]
     fn a_stream_in_is_a_stream_out_unless_named() {
         let folder = Folder::new();
-        let places = folder.resolve("-", "o.jsonl", "").unwrap();
-        assert_eq!(places.output, folder.file("o.jsonl"));
-        assert_eq!(places.errors, folder.file("o.errors.jsonl"));
-        let places = folder.resolve("p.jsonl", "-", "").unwrap();
+        let files = folder.resolve("-", "o.jsonl", "").unwrap();
+        assert_eq!(files.output, folder.file("o.jsonl"));
+        assert_eq!(files.errors, folder.file("o.errors.jsonl"));
+        let files = folder.resolve("p.jsonl", "-", "").unwrap();
         let both = (Location::Stream, Location::Stream);
-        assert_eq!((places.output, places.errors), both);
+        assert_eq!((files.output, files.errors), both);
     }
 
     #[test]
@@ -506,14 +454,14 @@ mod tests {
     fn devices_take_both_and_a_hostile_name_is_escaped() {
         let folder = Folder::new();
         let null = Path::new("/dev/null");
-        RunFiles::resolve(&GivenFiles {
+        resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: Some(null),
             simulate: false,
         })
         .unwrap();
-        let alone = RunFiles::resolve(&GivenFiles {
+        let alone = resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: None,
@@ -531,7 +479,7 @@ mod tests {
             folder.file("p.jsonl").open_input().unwrap(),
             OpenInput::Regular(_)
         ));
-        let error = folder.file("none.jsonl").open_input().unwrap_err();
+        let error = folder.file("none.jsonl").open_input().err().unwrap();
         assert!(error.to_string().contains("none.jsonl"), "{error}");
     }
 }

@@ -1,25 +1,22 @@
 //! Files of requests in, files of results out: one JSON object a line.
 //!
 //! [`run`] puts a run over a file together. A request travels [`reader`] (lines of bytes, bounded)
-//! → [`line`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
+//! → [`mod@format`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`files`] decides which files those are (and [`sidecars`] where they are), and [`scan`] looks through
 //! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
 //! own sake, with all there is to say.
 
-mod budget;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
-mod cores;
 pub(crate) mod files;
 mod flaw;
+mod format;
 mod hash;
 mod ids;
+pub(crate) mod io;
 mod journal;
-mod line;
-
 mod parallel;
-mod problem;
 mod readback;
 mod reader;
 mod record;
@@ -27,8 +24,8 @@ mod rows;
 mod run;
 mod scan;
 pub(crate) mod sidecars;
-mod summary;
-mod sweep;
+pub(crate) mod summary;
+mod tally;
 mod writer;
 
 pub use journal::Fsync;

@@ -6,22 +6,20 @@ use std::io::Read;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::vec;
 
-use super::budget::Budget;
 use super::files::Location;
+use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
-use super::journal::{IdEntry, IdTable, ResumeIndex, RowStatus};
-use super::line::{Dialect, Format, RequestLine};
-use super::problem::{BadLine, Problem};
+use super::ids::IdTable;
+use super::journal::{ResumeIndex, RowStatus};
 use super::reader::Lines;
 use super::scan::InputScan;
+use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
-use crate::sync::Mutex;
 
 const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
@@ -38,25 +36,20 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn of(line: RequestLine) -> Self {
-        let body: Box<str> = line.body.into();
+    fn new(row: InputRow<'_>) -> Self {
+        let number = row.number;
         Self {
-            number: line.number,
-            custom_id: Some(line.custom_id),
-            dialect: line.dialect,
-            hash: Some(line.hash),
-            request: Ok(Request::post(line.path, String::from(body))),
-        }
-    }
-
-    fn bad(line: BadLine) -> Self {
-        let error = Error::new(ErrorKind::InvalidLine, line.to_string());
-        Self {
-            number: line.number,
-            custom_id: line.custom_id,
-            dialect: line.dialect,
-            hash: line.hash,
-            request: Err(error),
+            number,
+            custom_id: row.custom_id,
+            dialect: row.dialect,
+            hash: row.hash,
+            request: match row.request {
+                Ok(request) => {
+                    let (path, body) = (request.path.into_owned(), request.body.into_owned());
+                    Ok(Request::post(path, body))
+                }
+                Err(error) => Err(bad_line(number, &error.message)),
+            },
         }
     }
 
@@ -67,24 +60,30 @@ impl Row {
         }
     }
 
-    /// The same row, with an id by which it cannot be sent. Its record goes without the id, or it
-    /// would say of the row that has it rightly how that one stands.
-    fn refused(self, why: &'static str) -> Self {
+    /// The same row, which cannot be sent as its id is taken. Its record goes without the id: under
+    /// it, the record would be taken for that of the other row.
+    fn refused(self, why: &str) -> Self {
         let id = self.custom_id.unwrap_or_default();
-        Self::bad(BadLine {
-            number: self.number,
+        Self {
             custom_id: None,
-            dialect: self.dialect,
             hash: None,
-            problem: Problem::TakenId { id, why },
-        })
+            request: Err(bad_line(
+                self.number,
+                &format!("\"custom_id\" {id:?} {why}"),
+            )),
+            ..self
+        }
     }
+}
+
+fn bad_line(number: u64, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidLine, format!("line {number}: {why}"))
 }
 
 /// Sends rows; those that are none never pass the limiter.
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
-    budget: Arc<Budget>,
+    tally: Arc<Tally>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
     // Counted here and not where it is written down, while the permit is still held: nobody is let
     // through in between.
@@ -94,72 +93,14 @@ pub(super) fn send_rows(
         Row::request,
     )
     .on_attempt(move |outcome, attempt| {
-        let usage = match outcome {
-            Ok(reply) => reply.usage().or_else(|| {
-                budget.uncounted();
-                None
-            }),
-            Err(failed) => failed.usage,
+        let is_spent = match outcome {
+            Ok(reply) => tally.spend(reply.usage()),
+            Err(failed) => failed.usage.is_some() && tally.spend(failed.usage),
         };
-        if usage.is_some_and(|usage| budget.spend(&usage)) {
+        if is_spent {
             attempt.cancel.cancel();
         }
     })
-}
-
-/// What the reading side has to tell while it reads, and in the end.
-#[derive(Debug, Default)]
-pub(super) struct ReadSoFar {
-    rows: AtomicU64,
-    skipped: AtomicU64,
-    failed: AtomicU64,
-    failed_bad: AtomicU64,
-    reached_end: AtomicBool,
-    /// The places of the rows in the input, by their ids, once all are known.
-    order: Mutex<Option<IdTable<u64>>>,
-    failure: Mutex<Option<Error>>,
-}
-
-impl ReadSoFar {
-    /// Rows read, those skipped included.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows.load(Relaxed)
-    }
-
-    /// Whether those are all.
-    pub(super) fn reached_end(&self) -> bool {
-        self.reached_end.load(Relaxed)
-    }
-
-    /// Rows that an earlier run has done.
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped.load(Relaxed)
-    }
-
-    /// Rows that an earlier run has given up for good.
-    pub(super) fn failed(&self) -> u64 {
-        self.failed.load(Relaxed)
-    }
-
-    /// Of those, lines that are no requests.
-    pub(super) fn failed_bad(&self) -> u64 {
-        self.failed_bad.load(Relaxed)
-    }
-
-    /// The places of all rows in the input, if they were asked for and the end was reached.
-    pub(super) fn take_order(&self) -> Option<IdTable<u64>> {
-        self.order.lock().take()
-    }
-
-    /// The rows read so far are answered; the run says in the end why there were no more.
-    pub(super) fn fail(&self, why: Error) {
-        *self.failure.lock() = Some(why);
-    }
-
-    /// Why reading ended before the input did.
-    pub(super) fn failure(&self) -> Option<Error> {
-        self.failure.lock().clone()
-    }
 }
 
 /// The input as an iterator of rows, for the thread that pulls it: opened at the first pull, since
@@ -172,8 +113,8 @@ pub(super) struct Rows {
     /// Lines that need not be read, as somebody has.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
     /// The rows' places so far, where they are asked for.
-    order: Option<Vec<IdEntry<u64>>>,
-    so_far: Arc<ReadSoFar>,
+    order: Option<Vec<(LineHash, u64)>>,
+    tally: Arc<Tally>,
 }
 
 /// What an input is read with.
@@ -190,22 +131,15 @@ pub(super) struct Reading {
 
 impl Rows {
     /// `scan`: what the whole input holds, if it can be read twice.
-    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> (Self, Arc<ReadSoFar>) {
-        let so_far = Arc::new(ReadSoFar::default());
-        let seen = scan.is_none().then(HashSet::new);
-        let scan = scan.unwrap_or_default();
-        so_far.skipped.store(scan.done, Relaxed);
-        so_far.failed.store(scan.failed, Relaxed);
-        so_far.failed_bad.store(scan.failed_bad, Relaxed);
-        let rows = Self {
+    pub(super) fn new(with: Reading, scan: Option<InputScan>, tally: Arc<Tally>) -> Self {
+        Self {
             order: with.note_order.then(Vec::new),
             with,
             lines: None,
-            seen,
-            passed_over: scan.passed_over.into_iter().peekable(),
-            so_far: Arc::clone(&so_far),
-        };
-        (rows, so_far)
+            seen: scan.is_none().then(HashSet::new),
+            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
+            tally,
+        }
     }
 
     fn pull(&mut self) -> Result<Option<Row>> {
@@ -220,11 +154,13 @@ impl Rows {
         while !with.cancel.is_cancelled() {
             let Some(line) = lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
-                *self.so_far.order.lock() = order;
-                self.so_far.reached_end.store(true, Relaxed);
+                self.tally.input(|input| {
+                    input.order = order;
+                    input.at_end = true;
+                });
                 return Ok(None);
             };
-            self.so_far.rows.fetch_add(1, Relaxed);
+            self.tally.input(|input| input.rows += 1);
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
@@ -232,10 +168,7 @@ impl Rows {
             if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
-            let row = match with.format.parse(line) {
-                Ok(line) => Row::of(line),
-                Err(bad) => Row::bad(*bad),
-            };
+            let row = Row::new(with.format.parse(line));
             let Some(custom_id) = &row.custom_id else {
                 return Ok(Some(row));
             };
@@ -243,26 +176,20 @@ impl Rows {
             if let Some(seen) = &mut self.seen
                 && !seen.insert(id)
             {
-                return Ok(Some(row.refused("stands in an earlier line, too")));
+                return Ok(Some(row.refused("is that of an earlier line, too")));
             }
             if let Some(order) = &mut self.order {
-                order.push(IdEntry::new(id, row.number));
+                order.push((id, row.number));
             }
-            let passed_over = match with.index.status(id, row.hash) {
+            let is_stream = self.seen.is_some();
+            match with.index.status(id, row.hash) {
                 RowStatus::ToDo => return Ok(Some(row)),
-                RowStatus::Done => &self.so_far.skipped,
-                RowStatus::Failed => {
-                    if self.seen.is_some() && row.request.is_err() {
-                        self.so_far.failed_bad.fetch_add(1, Relaxed);
-                    }
-                    &self.so_far.failed
-                }
-                // Of a stream: a file has been refused for it. The rows before it are paid for.
+                // A file was refused for it. Of a stream, the rows before it are paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
-            };
-            // After a look through the input they are counted already.
-            if self.seen.is_some() {
-                passed_over.fetch_add(1, Relaxed);
+                RowStatus::Done if is_stream => self.tally.skipped(),
+                RowStatus::Failed if is_stream => self.tally.failed_before(row.request.is_ok()),
+                // The scan has counted them.
+                RowStatus::Done | RowStatus::Failed => {}
             }
         }
         Ok(None)
@@ -276,7 +203,7 @@ impl Iterator for Rows {
         match self.pull() {
             Ok(row) => row,
             Err(error) => {
-                self.so_far.fail(error);
+                self.tally.input(|input| input.failure = Some(error));
                 self.lines = None;
                 None
             }
@@ -287,13 +214,11 @@ impl Iterator for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jsonl::line::DEFAULT_ENDPOINT;
+    use crate::jsonl::format::DEFAULT_ENDPOINT;
+    use crate::jsonl::tally::SpendLimits;
+    use std::time::Instant;
 
-    fn rows(
-        input: &'static str,
-        cancel: &Cancel,
-        scan: Option<InputScan>,
-    ) -> (Rows, Arc<ReadSoFar>) {
+    fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
         let with = Reading {
             place: Location::Stream,
             source: Some(Box::new(input.as_bytes())),
@@ -304,7 +229,9 @@ mod tests {
             cancel: cancel.clone(),
             note_order: false,
         };
-        Rows::new(with, scan)
+        let limits = SpendLimits::default();
+        let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
+        (Rows::new(with, scan, Arc::clone(&tally)), tally)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
@@ -312,12 +239,13 @@ mod tests {
     #[test]
     fn no_line_is_read_after_a_cancel() {
         let cancel = Cancel::new();
-        let (mut rows, so_far) = rows(THREE, &cancel, None);
+        let (mut rows, tally) = rows(THREE, &cancel, None);
         assert!(rows.next().is_some());
         cancel.cancel();
         assert!(rows.next().is_none());
-        assert_eq!((so_far.rows(), so_far.reached_end()), (1, false));
-        assert!(so_far.failure().is_none());
+        let input = tally.take_input();
+        assert_eq!((input.rows, input.at_end), (1, false));
+        assert!(input.failure.is_none());
     }
 
     #[test]
@@ -327,11 +255,11 @@ mod tests {
             passed_over: vec![1..2, 4..5],
             ..InputScan::default()
         };
-        let (rows, so_far) = rows(THREE, &Cancel::new(), Some(scan));
+        let (rows, tally) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
-        assert_eq!((so_far.rows(), so_far.skipped()), (3, 2));
-        assert!(so_far.reached_end());
+        let input = tally.take_input();
+        assert_eq!((input.rows, input.at_end), (3, true));
     }
 
     #[test]

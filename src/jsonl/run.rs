@@ -6,71 +6,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::budget::{Budget, Terms};
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy};
-use super::line::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, recover};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
+use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
-use crate::error::{ErrorKind, Result};
-use crate::pool::{Monitor, Reorder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
 pub struct FileRun<'p> {
     client: Client,
-    files: Files,
+    files: RunFiles,
     choices: Choices,
     on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
 /// What can be chosen about a run.
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+#[derive(Default)]
 struct Choices {
-    endpoint: String,
+    endpoint: Option<String>,
     prompts: Option<(String, Option<u64>, Option<String>)>,
     ordered: bool,
     strict: bool,
-    overwrite: bool,
-    retry_failed: bool,
-    force_resume: bool,
-    simulated: bool,
-    fsync: Fsync,
-    repair: bool,
-    terms: Terms,
-}
-
-impl Default for Choices {
-    fn default() -> Self {
-        Self {
-            endpoint: DEFAULT_ENDPOINT.to_owned(),
-            prompts: None,
-            ordered: false,
-            strict: false,
-            overwrite: false,
-            retry_failed: false,
-            force_resume: false,
-            simulated: false,
-            fsync: Fsync::default(),
-            repair: false,
-            terms: Terms::default(),
-        }
-    }
-}
-
-enum Files {
-    Named {
-        input: PathBuf,
-        output: PathBuf,
-        errors: Option<PathBuf>,
-    },
-    #[cfg(feature = "cli")]
-    Settled(RunFiles),
+    journal: JournalOptions,
+    limits: SpendLimits,
+    /// A setting that cannot be kept, told by `run`.
+    refused: Option<Error>,
 }
 
 impl Client {
@@ -93,19 +62,20 @@ impl Client {
     /// # }
     /// ```
     pub fn jsonl(&self, input: impl Into<PathBuf>, output: impl Into<PathBuf>) -> FileRun<'static> {
-        FileRun::with_files(
-            self,
-            Files::Named {
-                input: input.into(),
-                output: output.into(),
-                errors: None,
-            },
-        )
+        let (input, output) = (input.into(), output.into());
+        let given = GivenFiles {
+            input: &input,
+            output: Some(&output),
+            errors: None,
+            simulate: false,
+        };
+        FileRun::over(self, RunFiles::complete(&given))
     }
 }
 
 impl FileRun<'_> {
-    fn with_files(client: &Client, files: Files) -> Self {
+    /// A run over files whose names are complete.
+    pub(crate) fn over(client: &Client, files: RunFiles) -> Self {
         Self {
             client: client.clone(),
             files,
@@ -114,26 +84,16 @@ impl FileRun<'_> {
         }
     }
 
-    /// A run over files that have been settled already.
-    #[cfg(feature = "cli")]
-    pub(crate) fn over(client: &Client, places: RunFiles) -> Self {
-        Self::with_files(client, Files::Settled(places))
-    }
-
     /// Where failed rows go. Default: beside the output, `out.results.jsonl` with
     /// `out.errors.jsonl`; with the results where those go to standard output.
     pub fn errors(mut self, path: impl Into<PathBuf>) -> Self {
-        match &mut self.files {
-            Files::Named { errors, .. } => *errors = Some(path.into()),
-            #[cfg(feature = "cli")]
-            Files::Settled(_) => {}
-        }
+        self.files.errors = Location::new(&path.into());
         self
     }
 
     /// Where rows without a `url` go. Default: `/v1/chat/completions`.
     pub fn endpoint(mut self, path: impl Into<String>) -> Self {
-        self.choices.endpoint = path.into();
+        self.choices.endpoint = Some(path.into());
         self
     }
 
@@ -161,7 +121,7 @@ impl FileRun<'_> {
     /// Begins anew, emptying the output, whatever it holds; with
     /// [`simulated`](FileRun::simulated) only one that holds simulated answers. Default: no.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.choices.overwrite = overwrite;
+        self.choices.journal.overwrite = overwrite;
         self
     }
 
@@ -169,20 +129,20 @@ impl FileRun<'_> {
     /// request the provider calls invalid. Default: they stay failed; only failures that may pass
     /// are repeated.
     pub fn retry_failed(mut self, retry: bool) -> Self {
-        self.choices.retry_failed = retry;
+        self.choices.journal.policy.retry_failed = retry;
         self
     }
 
     /// Keeps the answers of rows whose request has changed since. Default: no; an input with such
     /// rows is refused, as the answer on file is not that of the request.
     pub fn force_resume(mut self, force: bool) -> Self {
-        self.choices.force_resume = force;
+        self.choices.journal.policy.force_resume = force;
         self
     }
 
     /// Marks the records as simulated; they are never mixed with others in one file. Default: no.
     pub fn simulated(mut self, simulated: bool) -> Self {
-        self.choices.simulated = simulated;
+        self.choices.journal.simulated = simulated;
         self
     }
 
@@ -199,7 +159,7 @@ impl FileRun<'_> {
     /// # }
     /// ```
     pub fn fsync(mut self, fsync: Fsync) -> Self {
-        self.choices.fsync = fsync;
+        self.choices.journal.fsync = fsync;
         self
     }
 
@@ -208,18 +168,19 @@ impl FileRun<'_> {
     /// end, is an error that names it; so is a file without a single record, whatever is chosen
     /// here.
     pub fn repair(mut self, repair: bool) -> Self {
-        self.choices.repair = repair;
+        self.choices.journal.repair = repair;
         self
     }
 
     /// What model tokens cost: for the summary, the records and [`max_cost`](FileRun::max_cost).
     /// Default: unknown.
     pub fn price(mut self, price: Price) -> Self {
-        self.choices.terms.price = Some(price);
+        self.choices.limits.price = Some(price);
         self
     }
 
-    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so much.
+    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so many US
+    /// dollars: a number, or an [`Usd`]. What is no amount is an error of [`run`](FileRun::run).
     /// Default: no bound.
     ///
     /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
@@ -235,21 +196,30 @@ impl FileRun<'_> {
     /// let summary = client
     ///     .jsonl("in.jsonl", "out.jsonl")
     ///     .price(tollgate::Price::per_million(0.15, 0.60)?)
-    ///     .max_cost("2.50".parse()?)
+    ///     .max_cost(2.50)
     ///     .run()?;
     /// println!("{} USD", summary.progress.cost.unwrap_or_default());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max_cost(mut self, most: Usd) -> Self {
-        self.choices.terms.max_cost = Some(most);
+    pub fn max_cost<D>(mut self, dollars: D) -> Self
+    where
+        D: TryInto<Usd>,
+        Error: From<D::Error>,
+    {
+        match dollars.try_into() {
+            Ok(most) => self.choices.limits.max_cost = Some(most),
+            Err(error) => {
+                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]))
+            }
+        }
         self
     }
 
     /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
     /// Default: no bound.
     pub fn token_budget(mut self, tokens: u64) -> Self {
-        self.choices.terms.max_tokens = Some(tokens);
+        self.choices.limits.max_tokens = Some(tokens);
         self
     }
 
@@ -288,39 +258,34 @@ impl FileRun<'_> {
     }
 
     fn run_opened(self, opened: Instant) -> Result<Summary> {
-        self.choices.terms.check()?;
-        let places = self.places()?;
+        if let Some(error) = &self.choices.refused {
+            return Err(error.clone());
+        }
+        self.choices.limits.check()?;
+        let files = self.files;
+        files.check()?;
         // Answered rows may wait for their turn, so a kill loses those, too.
         let unwritten = if self.choices.ordered {
             self.client.settings().window()
         } else {
             self.client.settings().limiter.concurrency()
         };
-        let mut locks = Locks::take(&places, unwritten)?;
-        let format = self.format();
-        let mut input = places.input.open_input()?;
-        let options = JournalOptions {
-            overwrite: self.choices.overwrite,
-            simulated: self.choices.simulated,
-            repair: self.choices.repair,
-            policy: ResumePolicy {
-                retry_failed: self.choices.retry_failed,
-                force_resume: self.choices.force_resume,
-            },
-            fsync: self.choices.fsync,
-        };
+        let mut locks = Locks::take(&files, unwritten)?;
+        let format = self.choices.format();
+        let mut input = files.input.open_input()?;
+        let options = self.choices.journal;
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = Recovered::read(&places, options, &outside)?;
-        let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
+        let Recovered { index, state } = recover(&files, options, &outside)?;
+        let scan = scan_input(&mut input, &files.input, &format, &index, &outside)?;
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && index.done() > 0;
-        let journal = Journal::open(&places, options, &state)?;
+        let journal = Journal::open(&files, options, &state)?;
         locks.begin();
         let index = Arc::new(index);
         let reading = Reading {
-            place: places.input,
+            place: files.input,
             source: Some(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
@@ -330,67 +295,49 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             note_order,
         };
-        let total = scan.as_ref().map(|scan| scan.rows);
-        let (rows, so_far) = Rows::new(reading, scan);
+        let is_stream = scan.is_none();
+        let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
+        let tally = Arc::new(tally);
+        let rows = Rows::new(reading, scan, Arc::clone(&tally));
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let budget = Arc::new(Budget::new(self.choices.terms));
+        let job = send_rows(client.endpoint(), Arc::clone(&tally));
         let mut writer = Writer::new(Writing {
             client: client.clone(),
             cancel: settings.cancel.clone(),
-            deadline: settings.deadline,
             outside,
+            deadline: settings.deadline,
             journal,
-            records: RecordWriter::new(self.choices.strict, self.choices.simulated),
+            records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
-            so_far,
-            budget: Arc::clone(&budget),
+            tally,
             index,
-            total,
-            found,
-            opened,
             on_progress: self.on_progress,
         });
         // Whoever looks on learns what there is to do before any of it is done.
-        writer.look();
-        let job = send_rows(client.endpoint(), budget);
-        if total.is_some() {
-            settings.for_each_here(job, rows, &mut writer)?;
+        writer.report();
+        let feed = if is_stream {
+            Feed::detached(rows)
         } else {
-            settings.for_each_detached(job, rows, &mut writer)?;
-        }
+            Feed::here(rows)
+        };
+        settings.for_each(job, feed, &mut writer)?;
         writer.finish()
     }
+}
 
-    fn places(&self) -> Result<RunFiles> {
-        match &self.files {
-            #[cfg(feature = "cli")]
-            Files::Settled(places) => Ok(places.clone()),
-            Files::Named {
-                input,
-                output,
-                errors,
-            } => RunFiles::resolve(&GivenFiles {
-                input,
-                output: Some(output),
-                errors: errors.as_deref(),
-                simulate: self.choices.simulated,
-            }),
-        }
-    }
-
+impl Choices {
     fn format(&self) -> Format {
-        match &self.choices.prompts {
-            Some((model, max_tokens, system)) => Format::Prompts(Prompts::new(
-                model,
-                *max_tokens,
-                system.as_deref(),
-                self.choices.endpoint.clone(),
-            )),
+        let endpoint = self.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT);
+        match &self.prompts {
+            Some((model, max_tokens, system)) => {
+                let system = system.as_deref();
+                Format::Prompts(Prompts::new(model, *max_tokens, system, endpoint))
+            }
             None => Format::Requests {
-                endpoint: self.choices.endpoint.clone(),
+                endpoint: endpoint.to_owned(),
             },
         }
     }

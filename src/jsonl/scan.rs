@@ -9,10 +9,10 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::files::Location;
+use super::format::Format;
 use super::hash::LineHash;
 use super::ids::{Duplicate, Ids};
 use super::journal::{ResumeIndex, RowStatus};
-use super::line::Format;
 use super::parallel::{LineFold, fold};
 use super::reader::{Line, Lines};
 use crate::cancel::Cancel;
@@ -122,19 +122,15 @@ impl LineFold for Pass<'_> {
             part.ids.note(id, number);
             return;
         }
-        let parsed = self.format.parse(line);
-        let is_request = parsed.is_ok();
-        let (custom_id, hash) = match parsed {
-            Ok(request) => (Some(request.custom_id), Some(request.hash)),
-            // Its failure is recorded under the id that it has, so that must be unique, too.
-            Err(bad) => (bad.custom_id, bad.hash),
-        };
-        let Some(custom_id) = custom_id else {
+        let row = self.format.parse(line);
+        let is_request = row.request.is_ok();
+        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+        let Some(custom_id) = row.custom_id else {
             return;
         };
         let id = LineHash::of(custom_id.as_bytes());
         part.ids.note(id, number);
-        match self.index.status(id, hash) {
+        match self.index.status(id, row.hash) {
             RowStatus::ToDo => {
                 found.to_do += u64::from(is_request);
                 return;
@@ -201,7 +197,7 @@ impl Listed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::DEFAULT_ENDPOINT;
+    use super::super::format::DEFAULT_ENDPOINT;
     use super::*;
 
     fn requests() -> Format {

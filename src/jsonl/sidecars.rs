@@ -1,19 +1,19 @@
-//! Where a path leads, and what the files beside it are called.
+//! Where a path leads, and the names of the files that a run makes beside its own.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What is added to a file's name: while a run holds it.
+/// Added to a file's name for the lock that a run holds.
 pub(crate) const LOCK_SUFFIX: &str = ".lock";
-/// While it is written anew. What a run that was killed left there is replaced, so it is a name that
-/// nobody else has for a file.
+/// For the new content of a file. What a killed run left there is replaced, so it is a name that
+/// nobody gives to a file.
 pub(crate) const NEW_SUFFIX: &str = ".tollgate-new";
-/// For lines moved out of it, being no records.
+/// For lines that were moved out of a file because they are no records.
 pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
 
-/// The file that a run makes beside one of its own, by whatever name that was given.
-pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
+/// The file that a run makes beside one of its own, however that is spelled.
+pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
     let mut name = settled(path)
         .unwrap_or_else(|| path.to_owned())
         .into_os_string();
@@ -63,10 +63,10 @@ mod tests {
         fs::create_dir(path("d")).unwrap();
         // Of a file that is yet to be made, and of one that is there.
         for _ in 0..2 {
-            let lock = companion(&path("o.jsonl"), LOCK_SUFFIX);
+            let lock = sidecar(&path("o.jsonl"), LOCK_SUFFIX);
             assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
             for name in ["one", "two", "d/../o.jsonl"] {
-                assert_eq!(companion(&path(name), LOCK_SUFFIX), lock, "{name}");
+                assert_eq!(sidecar(&path(name), LOCK_SUFFIX), lock, "{name}");
             }
             fs::write(path("o.jsonl"), "").unwrap();
         }

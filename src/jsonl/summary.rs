@@ -1,4 +1,4 @@
-//! What a run over a file amounts to: while it goes on, and at its end.
+//! What a run over a file tells its user: what it found, how it stands, and what it amounts to.
 
 use std::time::Duration;
 
@@ -188,6 +188,6 @@ fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 
-fn rounded(number: f64) -> f64 {
+pub(crate) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
 use super::journal::{Ending, Journal, PartialWrite, ResumeIndex};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
-use super::rows::{ReadSoFar, Row};
-use super::summary::{FileProgress, ResumeInfo, Summary};
+use super::rows::Row;
+use super::summary::{FileProgress, Summary};
+use super::tally::Tally;
 use crate::api::classify::record_code;
 use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
@@ -26,67 +26,46 @@ pub(super) struct Writing<'p> {
     pub(super) client: Client,
     /// Ends this run, and no other of the client.
     pub(super) cancel: Cancel,
-    /// What others may end it by.
+    /// Ends this run among others.
     pub(super) outside: Cancel,
     /// The time that the whole run has.
     pub(super) deadline: Option<Duration>,
     pub(super) journal: Journal,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
-    pub(super) order: Option<Reorder<Outcome>>,
-    pub(super) so_far: Arc<ReadSoFar>,
-    pub(super) budget: Arc<Budget>,
+    pub(super) order: Option<Reorder<RowOutcome>>,
+    pub(super) tally: Arc<Tally>,
     pub(super) index: Arc<ResumeIndex>,
-    /// Rows in the input, where that is known.
-    pub(super) total: Option<u64>,
-    pub(super) found: Option<ResumeInfo>,
-    pub(super) opened: Instant,
     pub(super) on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
-pub(super) type Outcome = JobOutcome<Row, Reply, AttemptError>;
+pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 
-/// Failed rows, counted by what a rerun makes of them.
-#[derive(Clone, Copy, Debug, Default)]
-struct GivenUp {
-    all: u64,
-    for_good: u64,
-    bad_lines: u64,
-}
-
-impl GivenUp {
-    fn add(&mut self, why: ErrorKind) {
-        self.all += 1;
-        self.for_good += u64::from(!why.is_transient());
-        self.bad_lines += u64::from(why == ErrorKind::InvalidLine);
-    }
+/// Records that are not yet in their files.
+#[derive(Default)]
+struct Unwritten {
+    results: Vec<u8>,
+    answers: usize,
+    errors: Vec<u8>,
+    /// Why each row failed, in the order of `errors`.
+    failures: Vec<ErrorKind>,
 }
 
 /// The one thread that writes.
 pub(super) struct Writer<'p> {
     with: Writing<'p>,
-    results: Vec<u8>,
-    errors: Vec<u8>,
-    /// Successes that are records, and not yet in their file.
-    succeeding: usize,
-    /// The failures that are, in the order of their records.
-    failing: Vec<ErrorKind>,
-    /// Rows given up by this run.
-    given_up: GivenUp,
-    /// Answers of earlier runs that are not in the output any more.
-    lost_before: u64,
-    /// Rows that a rerun asks for again, although they may have been paid for.
-    paid_again: u64,
-    progress: FileProgress,
-    last_record: Instant,
+    unwritten: Unwritten,
+    last_record: Option<Instant>,
     /// When the run's time is over.
     ends: Option<Instant>,
+    /// What ended the run early.
     stopped: Option<Error>,
+    /// Why nothing can be written any more.
     broken: Option<Error>,
 }
 
 impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
-    fn take(&mut self, done: Outcome) -> usize {
+    fn take(&mut self, done: RowOutcome) -> usize {
         let Some(order) = &mut self.with.order else {
             self.record(done);
             return 1;
@@ -100,37 +79,25 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
         recorded
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn idle_interval(&self) -> Option<Duration> {
         Some(PATIENCE)
     }
 
-    fn lull(&mut self) {
+    fn on_idle(&mut self) {
         self.hear();
         self.flush();
-        self.look();
+        self.report();
     }
 }
 
 impl<'p> Writer<'p> {
     pub(super) fn new(with: Writing<'p>) -> Self {
+        let now = with.client.limiter().clock().now();
         Self {
-            progress: FileProgress {
-                total: with.total,
-                found: with.found,
-                ..FileProgress::default()
-            },
-            last_record: with.opened,
-            ends: with
-                .deadline
-                .and_then(|time| with.client.limiter().clock().now().checked_add(time)),
+            ends: with.deadline.and_then(|time| now.checked_add(time)),
             with,
-            results: Vec::new(),
-            errors: Vec::new(),
-            succeeding: 0,
-            failing: Vec::new(),
-            given_up: GivenUp::default(),
-            lost_before: 0,
-            paid_again: 0,
+            unwritten: Unwritten::default(),
+            last_record: None,
             stopped: None,
             broken: None,
         }
@@ -144,11 +111,21 @@ impl<'p> Writer<'p> {
         }
         // What waits behind a slow row may never be written, if a second signal comes. A run that
         // was stopped leaves an output that the next one puts in order.
-        let ending = self.stopped.is_some() || self.with.outside.is_cancelled();
-        if ending && let Some(order) = self.with.order.take() {
-            for done in order.into_rest() {
-                self.record(done);
-            }
+        if self.stopped.is_some() || self.with.outside.is_cancelled() {
+            self.record_out_of_order();
+        }
+    }
+
+    /// Records the rows that wait for their turn. From here on there is no order.
+    fn record_out_of_order(&mut self) {
+        for done in self
+            .with
+            .order
+            .take()
+            .into_iter()
+            .flat_map(Reorder::into_rest)
+        {
+            self.record(done);
         }
     }
 
@@ -158,11 +135,12 @@ impl<'p> Writer<'p> {
         self.with.cancel.cancel();
     }
 
-    fn record(&mut self, done: Outcome) {
+    fn record(&mut self, done: RowOutcome) {
         let Some(row) = done.input else {
             // The reading side panicked: a fault of our own, and the input's end for this run.
             if let Err(failure) = done.result {
-                self.with.so_far.fail(into_error(failure, 0, false));
+                let error = into_error(failure, 0, false);
+                self.with.tally.input(|input| input.failure = Some(error));
             }
             return;
         };
@@ -180,9 +158,9 @@ impl<'p> Writer<'p> {
                 self.failure(&row, &error, extras);
             }
         }
-        if self.results.len() + self.errors.len() >= READY {
+        if self.unwritten.results.len() + self.unwritten.errors.len() >= READY {
             self.flush();
-            self.look();
+            self.report();
         }
     }
 
@@ -190,7 +168,7 @@ impl<'p> Writer<'p> {
         if let Some(usage) = reply.usage() {
             extras.prompt_tokens = Some(usage.prompt_tokens);
             extras.completion_tokens = Some(usage.completion_tokens);
-            extras.cost = self.with.budget.cost_of_one(&usage);
+            extras.cost = self.with.tally.cost_of(&usage);
         }
         let record = Record {
             dialect: row.dialect,
@@ -203,8 +181,10 @@ impl<'p> Writer<'p> {
             failure: None,
             extras,
         };
-        self.with.records.write(&mut self.results, &record);
-        self.succeeding += 1;
+        self.with
+            .records
+            .write(&mut self.unwritten.results, &record);
+        self.unwritten.answers += 1;
         self.with.index.ended(row.custom_id.as_deref());
     }
 
@@ -220,7 +200,7 @@ impl<'p> Writer<'p> {
         }
         let left = error.stopped_run() || out_of_time || error.kind() == ErrorKind::Cancelled;
         if error.possibly_billed() && (left || error.kind().is_transient()) {
-            self.paid_again += 1;
+            self.with.tally.possibly_billed(1);
         }
         if left {
             return;
@@ -243,133 +223,90 @@ impl<'p> Writer<'p> {
             }),
             extras,
         };
-        self.with.records.write(&mut self.errors, &record);
-        self.failing.push(error.kind());
+        self.with.records.write(&mut self.unwritten.errors, &record);
+        self.unwritten.failures.push(error.kind());
         self.with.index.ended(row.custom_id.as_deref());
     }
 
-    /// Writes what is ready, and sees to the files.
+    /// Writes what is ready, and lets the journal do what is due.
     fn flush(&mut self) {
         if self.broken.is_none()
             && let Err(error) = self.write()
         {
             self.give_up(error);
         }
+        let unwritten = &mut self.unwritten;
         if self.broken.is_some() {
-            self.paid_again += self.succeeding as u64;
+            self.with.tally.possibly_billed(unwritten.answers as u64);
         }
-        self.results.clear();
-        self.errors.clear();
-        self.succeeding = 0;
-        self.failing.clear();
+        unwritten.results.clear();
+        unwritten.answers = 0;
+        unwritten.errors.clear();
+        unwritten.failures.clear();
     }
 
     fn give_up(&mut self, error: Error) {
         // Answers that cannot be kept are not worth fetching.
         self.with.cancel.cancel();
         self.broken = Some(error);
-        let Some(left) = self.with.journal.answers_left() else {
-            return;
-        };
-        let written = self.with.index.done() + self.progress.succeeded;
-        let lost = written.saturating_sub(left);
-        self.progress.lost = lost;
-        self.paid_again += lost;
-        // What stood at the end is the most likely to be gone.
-        let own = lost.min(self.progress.succeeded);
-        self.progress.succeeded -= own;
-        self.lost_before = lost - own;
+        if let Some(left) = self.with.journal.answers_left() {
+            self.with.tally.lose(self.with.index.done(), left);
+        }
     }
 
     fn write(&mut self) -> Result<()> {
-        let (journal, now) = (&mut self.with.journal, Instant::now());
-        if self.succeeding > 0 || !self.failing.is_empty() {
-            let results = journal.write_results(&self.results, now);
-            let kept = written(self.succeeding, &self.results, &results);
-            self.progress.succeeded += kept as u64;
-            self.succeeding -= kept;
+        let Writing { journal, tally, .. } = &mut self.with;
+        let (unwritten, now) = (&mut self.unwritten, Instant::now());
+        if unwritten.answers > 0 || !unwritten.failures.is_empty() {
+            let results = journal.write_results(&unwritten.results, now);
+            let kept = written(unwritten.answers, &unwritten.results, &results);
+            tally.answered(kept);
+            unwritten.answers -= kept;
             results?;
-            let errors = journal.write_errors(&self.errors, now);
-            let kept = written(self.failing.len(), &self.errors, &errors);
-            for why in &self.failing[..kept] {
-                self.given_up.add(*why);
-            }
+            let errors = journal.write_errors(&unwritten.errors, now);
+            let kept = written(unwritten.failures.len(), &unwritten.errors, &errors);
+            tally.gave_up(&unwritten.failures[..kept]);
             errors?;
-            self.last_record = now;
+            self.last_record = Some(now);
         }
         journal.tick(now)
     }
 
-    pub(super) fn look(&mut self) {
-        self.progress.elapsed = self.with.opened.elapsed();
-        let skipped = self.with.so_far.skipped();
-        self.progress.skipped = skipped.saturating_sub(self.lost_before);
-        self.progress.failed_before = self.with.so_far.failed();
-        self.progress.failed = self.given_up.all + self.progress.failed_before;
-        self.progress.failed_for_good = self.given_up.for_good + self.progress.failed_before;
-        self.progress.bad_lines = self.given_up.bad_lines + self.with.so_far.failed_bad();
-        let spent = self.with.budget.spent();
-        self.progress.prompt_tokens = spent.prompt_tokens;
-        self.progress.completion_tokens = spent.completion_tokens;
-        self.progress.uncounted = spent.uncounted;
-        self.progress.cost = self.with.budget.cost();
-        let monitor = self.with.client.monitor();
-        self.progress.engine = monitor.snapshot();
-        let before = self.with.found.unwrap_or_default().possibly_billed;
-        self.progress.engine.possibly_billed += self.paid_again + before;
-        self.progress.outage = monitor.outage(self.with.client.limiter().clock().now());
-        (self.with.on_progress)(&self.progress);
+    /// Shows how the run stands.
+    pub(super) fn report(&mut self) -> FileProgress {
+        let client = &self.with.client;
+        let now = client.limiter().clock().now();
+        let progress = self.with.tally.progress(client.monitor(), now);
+        (self.with.on_progress)(&progress);
+        progress
     }
 
     pub(super) fn finish(mut self) -> Result<Summary> {
-        if let Some(order) = self.with.order.take() {
-            for done in order.into_rest() {
-                self.record(done);
-            }
-        }
+        self.record_out_of_order();
         self.flush();
         if self.broken.is_none()
             && let Err(error) = self.with.journal.finish()
         {
             self.give_up(error);
         }
-        self.look();
-        let Self {
-            with:
-                Writing {
-                    journal,
-                    so_far,
-                    budget,
-                    index,
-                    opened,
-                    outside,
-                    ..
-                },
-            progress,
-            broken,
-            last_record,
-            mut stopped,
-            ..
-        } = self;
-        if let Some(error) = broken {
+        let progress = self.report();
+        if let Some(error) = self.broken {
             // What is on file is whole, and no write can be trusted any more to keep it so.
             return Err(error);
         }
-        if stopped.is_none() && outside.is_cancelled() {
-            stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
+        let outside = self.with.outside;
+        if self.stopped.is_none() && outside.is_cancelled() {
+            self.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
-        // A file has been looked through to its end beforehand.
-        let whole_input = progress.total.is_some() || so_far.reached_end();
-        let requests = progress.total.unwrap_or(0).max(so_far.rows());
-        let not_attempted = requests.saturating_sub(progress.done());
-        // A budget that was spent by the last row has stopped nothing.
-        if stopped.is_none() && (not_attempted > 0 || !whole_input) {
-            stopped = budget.exhausted();
-        }
+        let input = self.with.tally.take_input();
+        let mut summary = self
+            .with
+            .tally
+            .summary(progress, &input, self.stopped, self.last_record);
         let ending = Ending {
-            whole_input,
+            whole_input: input.at_end,
             // The next run will put right what is not complete.
-            order: so_far.take_order().filter(|_| stopped.is_none()),
+            order: input.order.filter(|_| summary.stopped.is_none()),
         };
         // What has ended the run does not keep it from being settled; what comes from here on does.
         let cancel = if outside.is_cancelled() {
@@ -377,33 +314,25 @@ impl<'p> Writer<'p> {
         } else {
             outside
         };
-        let closed = journal.close(&index, &ending, &cancel);
-        if let Some(error) = so_far.failure() {
+        let closed = self.with.journal.close(&self.with.index, &ending, &cancel);
+        if let Some(error) = input.failure {
             return Err(error);
         }
         if let Err(error) = closed {
             if error.kind() != ErrorKind::Cancelled {
                 return Err(error);
             }
-            stopped.get_or_insert(error);
+            summary.stopped.get_or_insert(error);
         }
         // Where the time went is the better half of the news.
-        if let Some(error) = &mut stopped
+        if let Some(error) = &mut summary.stopped
             && error.kind() == ErrorKind::Deadline
-            && let Some(cause) = progress
-                .outage
-                .as_ref()
-                .and_then(|outage| outage.error.clone())
+            && let Some(outage) = &summary.progress.outage
+            && let Some(cause) = &outage.error
         {
-            *error = error.clone().with_source(cause);
+            *error = error.clone().with_source(cause.clone());
         }
-        Ok(Summary {
-            requests,
-            not_attempted,
-            stopped,
-            wall: last_record.duration_since(opened),
-            progress,
-        })
+        Ok(summary)
     }
 }
 

@@ -5,9 +5,9 @@
 //! another algorithm than the client's bucket, which refills and is drawn from: a mistake made
 //! once is then seen by the other side.
 //!
-//! Two meters of one limit are kept. The one that rules is charged only with what it lets in; the
-//! one that observes is charged with every arrival, and its highest level ever above the burst is
-//! exactly by how much the worst window exceeded burst + rate·T.
+//! Two meters of one limit are kept. One is charged only with what is let in, and decides what is.
+//! The other is charged with every arrival: its highest level ever above the burst is exactly by
+//! how much the worst window exceeded burst + rate·T.
 
 use std::time::Duration;
 
@@ -33,48 +33,42 @@ impl Meter {
         }
     }
 
-    /// Charges `cost` units at `at` if they fit; else says how long until they would.
+    /// How long from `at` until `cost` units fit; nothing if they do.
     ///
     /// A cost above the burst fits once at most half of the burst is in use: asked to find it
     /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
-    pub(super) fn admit(&mut self, at: Duration, cost: u64) -> Result<(), Duration> {
+    pub(super) fn wait(&self, at: Duration, cost: u64) -> Duration {
         let cost = u128::from(cost);
         let room = if cost > self.burst {
             self.burst / 2
         } else {
             self.burst - cost
         };
-        let excess = self.backlog(at).saturating_sub(room * self.period);
-        if excess > 0 {
-            return Err(self.span(excess));
-        }
-        self.charge(at, cost);
-        Ok(())
+        self.span(self.backlog(at).saturating_sub(room * self.period))
     }
 
-    /// Charges `cost` units at `at` whether they fit or not, and says by how many units the level
-    /// is then above `allowed` (rounded up).
-    pub(super) fn observe(&mut self, at: Duration, cost: u64, allowed: u64) -> u64 {
-        self.charge(at, u128::from(cost));
-        let above = self
-            .backlog(at)
-            .saturating_sub(u128::from(allowed) * self.period);
+    /// Charges `cost` units at `at`, whether they fit or not.
+    pub(super) fn charge(&mut self, at: Duration, cost: u64) {
+        let from = self.drained_at.max(self.ticks(at));
+        let ticks = u128::from(cost).saturating_mul(self.period);
+        self.drained_at = from.saturating_add(ticks);
+    }
+
+    /// By how many units the level at `at` is above `allowed`, rounded up.
+    pub(super) fn above(&self, at: Duration, allowed: u64) -> u64 {
+        let allowed = u128::from(allowed) * self.period;
+        let above = self.backlog(at).saturating_sub(allowed);
         u64::try_from(above.div_ceil(self.period)).unwrap_or(u64::MAX)
     }
 
     /// Units charged at `at` and not yet drained, rounded up.
     pub(super) fn level(&self, at: Duration) -> u64 {
-        u64::try_from(self.backlog(at).div_ceil(self.period)).unwrap_or(u64::MAX)
+        self.above(at, 0)
     }
 
     /// How long from `at` until nothing is left to drain.
     pub(super) fn time_to_empty(&self, at: Duration) -> Duration {
         self.span(self.backlog(at))
-    }
-
-    fn charge(&mut self, at: Duration, cost: u128) {
-        let from = self.drained_at.max(self.ticks(at));
-        self.drained_at = from.saturating_add(cost.saturating_mul(self.period));
     }
 
     fn backlog(&self, at: Duration) -> u128 {
@@ -102,7 +96,18 @@ pub(super) fn default_burst(rate: Rate) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::chance::Draws;
+    use crate::sim::generate::Random;
+
+    /// Charges `cost` units at `at` if they fit; else says how long until they would.
+    fn admit(meter: &mut Meter, at: Duration, cost: u64) -> Result<(), Duration> {
+        match meter.wait(at, cost) {
+            Duration::ZERO => {
+                meter.charge(at, cost);
+                Ok(())
+            }
+            wait => Err(wait),
+        }
+    }
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -112,12 +117,12 @@ mod tests {
     fn the_burst_passes_and_then_the_rate() {
         let mut meter = Meter::new(Rate::per_second(10), 3);
         for _ in 0..3 {
-            assert_eq!(meter.admit(ms(0), 1), Ok(()));
+            assert_eq!(admit(&mut meter, ms(0), 1), Ok(()));
         }
-        assert_eq!(meter.admit(ms(0), 1), Err(ms(100)));
-        assert_eq!(meter.admit(ms(99), 1), Err(ms(1)));
-        assert_eq!(meter.admit(ms(100), 1), Ok(()));
-        assert_eq!(meter.admit(ms(100), 1), Err(ms(100)));
+        assert_eq!(admit(&mut meter, ms(0), 1), Err(ms(100)));
+        assert_eq!(admit(&mut meter, ms(99), 1), Err(ms(1)));
+        assert_eq!(admit(&mut meter, ms(100), 1), Ok(()));
+        assert_eq!(admit(&mut meter, ms(100), 1), Err(ms(100)));
         assert_eq!((meter.level(ms(100)), meter.level(ms(399))), (3, 1));
         assert_eq!(meter.time_to_empty(ms(100)), ms(300));
     }
@@ -128,9 +133,9 @@ mod tests {
         let mut meter = Meter::new(Rate::per_second(7), 2);
         let mut at = Duration::ZERO;
         for _ in 0..70_000 {
-            if let Err(wait) = meter.admit(at, 1) {
+            if let Err(wait) = admit(&mut meter, at, 1) {
                 at += wait;
-                assert_eq!(meter.admit(at, 1), Ok(()));
+                assert_eq!(admit(&mut meter, at, 1), Ok(()));
             }
         }
         // 70,000 at seven a second, two at once: the last comes after 69,998 sevenths of a second.
@@ -141,21 +146,21 @@ mod tests {
     #[test]
     fn a_cost_above_the_burst_waits_for_half_of_it() {
         let mut meter = Meter::new(Rate::per_second(100), 100);
-        assert_eq!(meter.admit(ms(0), 300), Ok(()));
-        assert_eq!(meter.admit(ms(0), 300), Err(ms(2500)));
-        assert_eq!(meter.admit(ms(2500), 300), Ok(()));
+        assert_eq!(admit(&mut meter, ms(0), 300), Ok(()));
+        assert_eq!(admit(&mut meter, ms(0), 300), Err(ms(2500)));
+        assert_eq!(admit(&mut meter, ms(2500), 300), Ok(()));
     }
 
     #[test]
     fn no_window_of_what_is_let_in_exceeds_burst_and_rate() {
         let (rate, burst) = (20, 5);
         let mut meter = Meter::new(Rate::per_second(rate), burst);
-        let mut draws = Draws::new(7);
+        let mut random = Random::new(7);
         let mut at = Duration::ZERO;
         let mut admitted = Vec::new();
         for _ in 0..2_000 {
-            at += Duration::from_micros(draws.below(60_000) as u64);
-            if meter.admit(at, 1).is_ok() {
+            at += Duration::from_micros(random.below(60_000) as u64);
+            if admit(&mut meter, at, 1).is_ok() {
                 admitted.push(at);
             }
         }
@@ -174,13 +179,14 @@ mod tests {
     fn what_is_observed_above_the_limit_is_the_worst_window() {
         let (rate, burst) = (20_u32, 5_u32);
         let mut meter = Meter::new(Rate::per_second(u64::from(rate)), u64::from(burst));
-        let mut draws = Draws::new(11);
+        let mut random = Random::new(11);
         let mut at = Duration::ZERO;
         let (mut arrivals, mut worst) = (Vec::new(), 0);
         for _ in 0..500 {
-            at += Duration::from_micros(draws.below(90_000) as u64);
+            at += Duration::from_micros(random.below(90_000) as u64);
             arrivals.push(at);
-            worst = worst.max(meter.observe(at, 1, u64::from(burst)));
+            meter.charge(at, 1);
+            worst = worst.max(meter.above(at, u64::from(burst)));
         }
         let mut expected = 0.0_f64;
         for (first, from) in arrivals.iter().enumerate() {
@@ -205,8 +211,9 @@ mod tests {
         ] {
             let mut meter = Meter::new(rate, u64::MAX);
             for at in [Duration::ZERO, Duration::from_secs(1 << 33), Duration::MAX] {
-                let _ = meter.admit(at, u64::MAX);
-                let _ = meter.observe(at, u64::MAX, u64::MAX);
+                let _ = admit(&mut meter, at, u64::MAX);
+                meter.charge(at, u64::MAX);
+                let _ = meter.above(at, u64::MAX);
                 let _ = (meter.level(at), meter.time_to_empty(at));
             }
             assert!(default_burst(rate) >= 2);

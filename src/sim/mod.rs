@@ -35,22 +35,22 @@
 //! ```
 //!
 //! # How it is built
-//! The decisions are pure: `endpoints` drafts what would be answered, `model` rules on it (limits
-//! by its own `meter`, never the client's bucket; chance from hashes), `answer` puts both into
-//! bytes. `http` and `server` are the thin shell of sockets and threads around them.
+//! The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
+//! `model` rules on the draft: limits by its own `meter`, never the client's bucket; chance and texts
+//! from hashes (`generate`). `answer` puts both into bytes. Around them, `http` reads requests and
+//! `server` holds the sockets and the threads.
 
 mod answer;
-mod asked;
-mod chance;
+mod api_error;
 mod endpoints;
+mod fields;
+mod generate;
 mod http;
 mod meter;
 mod model;
-mod refusal;
 mod server;
 mod spec;
 mod stats;
-mod text;
 
 pub use server::{SimServer, SimServerBuilder};
 pub use spec::SimSpec;

@@ -1,43 +1,40 @@
 //! What the simulated provider decides: whether a request is let in, what happens to it, and when.
 //!
 //! Pure: told the time, it keeps the accounts and reads no clock. A ruling is a small value; the
-//! shell holds the lock around [`Model::rule`] only, and writes the answer without it.
+//! server holds the lock around [`Model::rule`] only, and writes the answer without it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::chance::{self, Digest, Draws};
 use super::endpoints::Draft;
+use super::generate::{Digest, Random, latency, mix};
 use super::meter::{Meter, default_burst};
 use super::spec::SimSpec;
 use super::stats::SimStats;
 use crate::Rate;
 
 /// What becomes of one request.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ruling {
     /// The request's number, from 1, in order of arrival.
     pub(super) number: u64,
     /// How long after its arrival it is answered.
     pub(super) delay: Duration,
     pub(super) fate: Fate,
-    /// The state of the limits after it; `None` where there is no limit, or none applies.
-    pub(super) requests: Option<Quota>,
-    pub(super) tokens: Option<Quota>,
+    /// The state of the limits after it; empty where there are none, or none applies.
+    pub(super) quotas: Vec<Quota>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
     /// The draft is the answer.
     Answer,
-    /// 429, fits after a wait.
+    /// 429: fits after `wait`; never, if there is none, because a whole period allows less.
     Limited {
         by: Limit,
         asked: u64,
-        wait: Duration,
+        wait: Option<Duration>,
     },
-    /// 429, asks for more tokens than a whole period allows.
-    NeverFits { asked: u64 },
     /// 500, 502 or 503.
     Error(u16),
     /// The connection is reset before the answer.
@@ -52,9 +49,20 @@ pub(super) enum Limit {
     Tokens,
 }
 
+impl Limit {
+    /// What is counted, and the usual short name of its limit a minute.
+    pub(super) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Requests => ("requests", "RPM"),
+            Self::Tokens => ("tokens", "TPM"),
+        }
+    }
+}
+
 /// A limit as its headers tell it: a bucket one minute deep, whatever the burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Quota {
+    pub(super) limit: Limit,
     pub(super) a_minute: u64,
     pub(super) used: u64,
     pub(super) full_in: Duration,
@@ -63,52 +71,60 @@ pub(super) struct Quota {
 #[derive(Debug)]
 pub(super) struct Model {
     spec: SimSpec,
-    requests: Option<Gauge>,
-    tokens: Option<Gauge>,
+    gauges: Vec<Gauge>,
     /// How often each content has been let in, by its digest; kept only when chance needs it.
-    asked: HashMap<u64, u32>,
+    seen: HashMap<u64, u32>,
     record_arrivals: bool,
     last: Duration,
+    connections: usize,
     stats: SimStats,
 }
 
-/// A limit: one meter that rules and one that observes.
+/// A limit: what has been let in, and what has arrived.
 #[derive(Debug)]
 struct Gauge {
+    limit: Limit,
     a_minute: u64,
     a_period: u64,
     burst: u64,
     dearest: u64,
-    ruling: Meter,
-    observing: Meter,
+    /// By how much the worst window so far was above the limit, counting every arrival.
+    over: u64,
+    let_in: Meter,
+    arrived: Meter,
 }
 
 impl Gauge {
-    fn new(rate: Rate, burst: u64) -> Self {
+    fn new(limit: Limit, rate: Option<Rate>, burst: Option<u64>) -> Option<Self> {
+        let rate = rate?;
+        let burst = burst.unwrap_or_else(|| default_burst(rate));
         let nanos = rate.period().as_nanos().max(1);
         let a_minute = u128::from(rate.units()) * 60_000_000_000 / nanos;
-        Self {
+        Some(Self {
+            limit,
             a_minute: u64::try_from(a_minute).unwrap_or(u64::MAX).max(1),
             a_period: rate.units(),
             burst,
             dearest: 0,
-            ruling: Meter::new(rate, burst),
-            observing: Meter::new(rate, burst),
-        }
+            over: 0,
+            let_in: Meter::new(rate, burst),
+            arrived: Meter::new(rate, burst),
+        })
     }
 
-    /// Counts an arrival; by how much the worst window up to it is over the limit.
-    fn observe(&mut self, at: Duration, cost: u64) -> u64 {
+    fn arrive(&mut self, at: Duration, cost: u64) {
         self.dearest = self.dearest.max(cost);
         let allowed = self.burst.max(self.dearest);
-        self.observing.observe(at, cost, allowed)
+        self.arrived.charge(at, cost);
+        self.over = self.over.max(self.arrived.above(at, allowed));
     }
 
     fn quota(&self, at: Duration) -> Quota {
         Quota {
+            limit: self.limit,
             a_minute: self.a_minute,
-            used: self.ruling.level(at),
-            full_in: self.ruling.time_to_empty(at),
+            used: self.let_in.level(at),
+            full_in: self.let_in.time_to_empty(at),
         }
     }
 }
@@ -116,16 +132,15 @@ impl Gauge {
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
     pub(super) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
-        let burst = |rate| spec.burst.unwrap_or_else(|| default_burst(rate));
+        let requests = Gauge::new(Limit::Requests, spec.requests, spec.burst);
+        let tokens = Gauge::new(Limit::Tokens, spec.tokens, None);
         Self {
             spec,
-            requests: spec.requests.map(|rate| Gauge::new(rate, burst(rate))),
-            tokens: spec
-                .tokens
-                .map(|rate| Gauge::new(rate, default_burst(rate))),
-            asked: HashMap::new(),
+            gauges: requests.into_iter().chain(tokens).collect(),
+            seen: HashMap::new(),
             record_arrivals,
             last: Duration::ZERO,
+            connections: 0,
             stats: SimStats::default(),
         }
     }
@@ -142,13 +157,11 @@ impl Model {
         self.stats.requests += 1;
         self.stats.in_flight += 1;
         self.stats.in_flight_peak = self.stats.in_flight_peak.max(self.stats.in_flight);
-        let number = self.stats.requests;
         let mut ruling = Ruling {
-            number,
+            number: self.stats.requests,
             delay: Duration::ZERO,
             fate: Fate::Answer,
-            requests: None,
-            tokens: None,
+            quotas: Vec::new(),
         };
         if !draft.metered {
             return ruling;
@@ -156,58 +169,47 @@ impl Model {
         if self.record_arrivals {
             self.stats.arrivals.push(at);
         }
-        let cost = draft.prompt_tokens + draft.completion_tokens;
-        ruling.fate = match self.admit(at, cost) {
-            Ok(()) => self.chance(draft.identity),
-            Err(limited) => limited,
+        let tokens = draft.prompt_tokens + draft.completion_tokens;
+        ruling.fate = match self.admit(at, tokens) {
+            Some(limited) => limited,
+            None => self.chance(draft.identity),
         };
-        ruling.requests = self.requests.as_ref().map(|gauge| gauge.quota(at));
-        ruling.tokens = self.tokens.as_ref().map(|gauge| gauge.quota(at));
-        match ruling.fate {
-            Fate::Limited { .. } | Fate::NeverFits { .. } => {}
-            Fate::Answer if draft.outcome.is_err() => {}
-            _ => {
-                self.stats.prompt_tokens += draft.prompt_tokens;
-                self.stats.completion_tokens += draft.completion_tokens;
-                let mut draws = Draws::new(chance::mix(self.spec.seed ^ number));
-                ruling.delay = chance::latency(self.spec.latency, self.spec.jitter, &mut draws);
-            }
+        ruling.quotas = self.gauges.iter().map(|gauge| gauge.quota(at)).collect();
+        let at_once = match ruling.fate {
+            Fate::Limited { .. } => true,
+            Fate::Answer => draft.outcome.is_err(),
+            _ => false,
+        };
+        if !at_once {
+            self.stats.prompt_tokens += draft.prompt_tokens;
+            self.stats.completion_tokens += draft.completion_tokens;
+            let mut random = Random::new(mix(self.spec.seed ^ ruling.number));
+            ruling.delay = latency(self.spec.latency, self.spec.jitter, &mut random);
         }
         ruling
     }
 
-    fn admit(&mut self, at: Duration, cost: u64) -> Result<(), Fate> {
-        if let Some(gauge) = &mut self.requests {
-            let over = gauge.observe(at, 1);
-            self.stats.requests_over = self.stats.requests_over.max(over);
-        }
-        if let Some(gauge) = &mut self.tokens {
-            let over = gauge.observe(at, cost);
-            self.stats.tokens_over = self.stats.tokens_over.max(over);
-            if cost > gauge.a_period {
-                return Err(Fate::NeverFits { asked: cost });
-            }
-        }
-        let limited = |by, asked| move |wait| Fate::Limited { by, asked, wait };
-        // Tried on a copy first: a request that one limit refuses must not be charged to the other.
-        let requests = match &self.requests {
-            None => None,
-            Some(gauge) => {
-                let mut meter = gauge.ruling.clone();
-                meter.admit(at, 1).map_err(limited(Limit::Requests, 1))?;
-                Some(meter)
-            }
+    /// Charges a request to all limits, or to none and says which one refuses it.
+    fn admit(&mut self, at: Duration, tokens: u64) -> Option<Fate> {
+        let asked = |gauge: &Gauge| match gauge.limit {
+            Limit::Requests => 1,
+            Limit::Tokens => tokens,
         };
-        if let Some(gauge) = &mut self.tokens {
-            gauge
-                .ruling
-                .admit(at, cost)
-                .map_err(limited(Limit::Tokens, cost))?;
+        for gauge in &mut self.gauges {
+            gauge.arrive(at, asked(gauge));
         }
-        if let (Some(gauge), Some(charged)) = (&mut self.requests, requests) {
-            gauge.ruling = charged;
+        for gauge in &self.gauges {
+            let (by, asked) = (gauge.limit, asked(gauge));
+            let wait = gauge.let_in.wait(at, asked);
+            let wait = (asked <= gauge.a_period).then_some(wait);
+            if wait != Some(Duration::ZERO) {
+                return Some(Fate::Limited { by, asked, wait });
+            }
         }
-        Ok(())
+        for gauge in &mut self.gauges {
+            gauge.let_in.charge(at, asked(gauge));
+        }
+        None
     }
 
     /// Draws from the seed, what was asked and how often, so that the order of arrival is nothing.
@@ -216,17 +218,17 @@ impl Model {
         if errors == 0.0 && faults == 0.0 {
             return Fate::Answer;
         }
-        let times = self.asked.entry(identity).or_default();
+        let times = self.seen.entry(identity).or_default();
         *times = times.saturating_add(1);
         let mut digest = Digest::new(self.spec.seed);
         digest.number(identity);
         digest.number(u64::from(*times));
-        let mut draws = Draws::new(digest.finish());
-        let share = draws.share();
+        let mut random = Random::new(digest.finish());
+        let share = random.next_f64();
         if share < errors {
-            Fate::Error([500, 502, 503][draws.below(3)])
+            Fate::Error([500, 502, 503][random.below(3)])
         } else if share < errors + faults {
-            [Fate::Reset, Fate::Cut][draws.below(2)]
+            [Fate::Reset, Fate::Cut][random.below(2)]
         } else {
             Fate::Answer
         }
@@ -239,59 +241,65 @@ impl Model {
         *self.counter(fate, status) += 1;
     }
 
-    /// Takes it back: the last bytes could not be written after all.
-    pub(super) fn recant(&mut self, fate: Fate, status: u16) {
+    /// Takes that back: the answer could not be written after all.
+    pub(super) fn unsent(&mut self, fate: Fate, status: u16) {
         *self.counter(fate, status) -= 1;
         self.stats.unsent += 1;
     }
 
-    /// Counts a request as over whose answer was never sent.
-    pub(super) fn unsent(&mut self) {
-        self.stats.in_flight -= 1;
-        self.stats.unsent += 1;
-    }
-
     fn counter(&mut self, fate: Fate, status: u16) -> &mut u64 {
-        match (fate, status) {
-            (Fate::Reset | Fate::Cut, _) => &mut self.stats.faults,
-            (_, 429) => &mut self.stats.limited,
-            (_, 500..) => &mut self.stats.errors,
-            (_, 400..) => &mut self.stats.refused,
-            _ => &mut self.stats.answered,
+        match fate {
+            Fate::Reset | Fate::Cut => &mut self.stats.faults,
+            Fate::Limited { .. } => &mut self.stats.limited,
+            Fate::Error(_) => &mut self.stats.errors,
+            Fate::Answer if status < 400 => &mut self.stats.answered,
+            Fate::Answer => &mut self.stats.refused,
         }
     }
 
-    /// Counts something that came in place of a request.
-    pub(super) fn not_a_request(&mut self) {
-        self.stats.requests += 1;
-        self.stats.refused += 1;
-    }
-
-    pub(super) fn opened(&mut self, open: usize) {
+    pub(super) fn connected(&mut self) {
+        self.connections += 1;
         self.stats.connections += 1;
-        self.stats.connections_peak = self.stats.connections_peak.max(open);
+        self.stats.connections_peak = self.stats.connections_peak.max(self.connections);
     }
 
-    pub(super) fn stats(&self) -> &SimStats {
-        &self.stats
+    pub(super) fn disconnected(&mut self) {
+        self.connections -= 1;
+    }
+
+    pub(super) fn stats(&self) -> SimStats {
+        let over = |limit| {
+            let gauge = self.gauges.iter().find(|gauge| gauge.limit == limit);
+            gauge.map_or(0, |gauge| gauge.over)
+        };
+        SimStats {
+            requests_over: over(Limit::Requests),
+            tokens_over: over(Limit::Tokens),
+            ..self.stats.clone()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::endpoints::{Request, draft};
+    use crate::sim::endpoints::draft;
+    use crate::sim::http::ReceivedRequest;
 
     fn chat(prompt: &str) -> Draft {
         let messages = serde_json::json!([{"role": "user", "content": prompt}]);
         let body = serde_json::json!({"model": "m", "messages": messages, "max_tokens": 3});
         let body = body.to_string();
-        let request = Request {
-            method: "POST",
-            path: "/v1/chat/completions",
-            body: body.as_bytes(),
-        };
-        draft(7, &request)
+        draft(7, &request("POST", "/v1/chat/completions", &body))
+    }
+
+    fn request(method: &str, target: &str, body: &str) -> ReceivedRequest {
+        ReceivedRequest {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            body: body.as_bytes().to_vec(),
+            close: false,
+        }
     }
 
     fn ms(millis: u64) -> Duration {
@@ -309,7 +317,7 @@ mod tests {
             let rulings: Vec<Ruling> = (0..200)
                 .map(|k| model.rule(ms(k * 90), &chat(&format!("question {}", k % 50))))
                 .collect();
-            (rulings, model.stats().clone())
+            (rulings, model.stats())
         };
         let (rulings, stats) = run();
         assert_eq!((rulings.clone(), stats), run());
@@ -348,11 +356,11 @@ mod tests {
         let limited = Fate::Limited {
             by: Limit::Tokens,
             asked: 10,
-            wait: ms(1000),
+            wait: Some(ms(1000)),
         };
         assert_eq!(fates, [Fate::Answer, Fate::Answer, limited, limited]);
-        let quota = model.rule(ms(0), &asked).requests.map(|quota| quota.used);
-        assert_eq!(quota, Some(2));
+        let quotas = model.rule(ms(0), &asked).quotas;
+        assert_eq!((quotas[0].limit, quotas[0].used), (Limit::Requests, 2));
     }
 
     #[test]
@@ -371,18 +379,10 @@ mod tests {
     fn what_is_free_is_not_limited_and_a_wrong_request_is_not_free() {
         let spec = SimSpec::default().requests(Rate::per_minute(1)).burst(1);
         let mut model = Model::new(spec, false);
-        let models = Request {
-            method: "GET",
-            path: "/models",
-            body: b"",
-        };
-        let wrong = Request {
-            method: "POST",
-            path: "/chat/completions",
-            body: b"{",
-        };
+        let models = request("GET", "/models", "");
+        let wrong = request("POST", "/chat/completions", "{");
         let free = model.rule(ms(0), &draft(7, &models));
-        assert_eq!((free.fate, free.requests), (Fate::Answer, None));
+        assert_eq!((free.fate, free.quotas), (Fate::Answer, Vec::new()));
         let refused = model.rule(ms(0), &draft(7, &wrong));
         assert_eq!((refused.fate, refused.delay), (Fate::Answer, ms(0)));
         let limited = model.rule(ms(0), &draft(7, &wrong)).fate;

@@ -1,10 +1,9 @@
 //! The simulated provider on a socket: one small thread a connection, on 127.0.0.1 only.
 //!
-//! A thin shell. It reads requests (`http`), asks the model what becomes of them, waits on the
-//! clock and writes. The server is owned by its handle: dropping it stops the listener, closes
-//! every connection, whatever it waits for, and joins every thread.
+//! It reads requests (`http`), asks the model what becomes of them, waits on the clock and writes.
+//! The server is owned by its handle: dropping it stops the listener, closes every connection,
+//! whatever it waits for, and joins every thread.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::answer::{Answer, Framing, not_a_request, render};
-use super::endpoints::{Request, draft};
-use super::http::{Incoming, Stop};
+use super::answer::{Answer, Framing, render};
+use super::endpoints::{Draft, draft};
+use super::http::{ReadError, RequestReader};
 use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
+use crate::cancel::{Cancel, OnAbort};
 use crate::clock::{Clock, Parker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
@@ -74,11 +74,9 @@ impl SimServerBuilder {
 
     /// Whether to keep the time of every arrival for [`SimStats::arrivals`] (16 bytes each); off
     /// unless set.
-    pub fn record_arrivals(self, record: bool) -> Self {
-        Self {
-            record_arrivals: record,
-            ..self
-        }
+    pub fn record_arrivals(mut self, record: bool) -> Self {
+        self.record_arrivals = record;
+        self
     }
 
     /// Starts the server.
@@ -99,14 +97,10 @@ impl SimServerBuilder {
             started: self.clock.now(),
             clock: self.clock.clone(),
             model: Mutex::new(model),
-            open: Mutex::new(Open::default()),
+            stop: Cancel::new(),
         });
         let theirs = Arc::clone(&shared);
-        let acceptor = thread::Builder::new()
-            .name("tollgate-sim".into())
-            .stack_size(STACK)
-            .spawn(move || accept(&listener, &theirs))
-            .map_err(failed)?;
+        let acceptor = spawn(move || accept(&listener, &theirs)).map_err(failed)?;
         Ok(SimServer {
             shared,
             addr,
@@ -160,23 +154,13 @@ impl SimServer {
 
     /// What it has seen up to now.
     pub fn stats(&self) -> SimStats {
-        self.shared.model.lock().stats().clone()
+        self.shared.model.lock().stats()
     }
 }
 
 impl Drop for SimServer {
     fn drop(&mut self) {
-        let open = {
-            let mut open = self.shared.open.lock();
-            open.stopping = true;
-            std::mem::take(&mut open.connections)
-        };
-        for connection in open.values() {
-            // Already closed by the other side, if it fails.
-            let _ = connection.stream.shutdown(Shutdown::Both);
-            connection.parker.unpark();
-        }
-        drop(open);
+        self.shared.stop.abort();
         // Nothing in std ends an accept: a last connection does. It fails only where the acceptor
         // is busy with others, and it then sees the flag.
         let _ = TcpStream::connect_timeout(&self.addr, Duration::from_secs(1));
@@ -193,21 +177,8 @@ struct Shared {
     started: Instant,
     clock: Clock,
     model: Mutex<Model>,
-    open: Mutex<Open>,
-}
-
-/// The connections to be closed at the end.
-#[derive(Debug, Default)]
-struct Open {
-    stopping: bool,
-    next: u64,
-    connections: HashMap<u64, Arc<Connection>>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    stream: TcpStream,
-    parker: Arc<Parker>,
+    /// Aborted at the end: closes every connection, and wakes its thread.
+    stop: Cancel,
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -220,43 +191,49 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name("tollgate-sim".into());
+    thread.stack_size(STACK).spawn(run)
+}
+
 /// Takes connections until told to stop, and joins their threads.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    let mut sweep_at = 64;
+    let mut collect_at = 64;
     let pause = Parker::new();
     loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                let Some((id, connection)) = shared.open(stream) else {
-                    break;
+        let accepted = listener.accept();
+        if shared.stop.is_aborted() {
+            break;
+        }
+        if let Ok((stream, _)) = accepted {
+            shared.model.lock().connected();
+            let theirs = Arc::clone(shared);
+            let serving = spawn(move || {
+                let connection = Connection {
+                    shared: &theirs,
+                    stream: Arc::new(stream),
+                    parker: Parker::new(),
                 };
-                let theirs = Arc::clone(shared);
-                let spawned = thread::Builder::new()
-                    .name("tollgate-sim".into())
-                    .stack_size(STACK)
-                    .spawn(move || {
-                        serve(&theirs, &connection);
-                        theirs.close(id);
-                    });
-                match spawned {
-                    Ok(thread) => threads.push(thread),
-                    // No thread to be had: the client sees its connection closed, as it would at
-                    // a server that is full.
-                    Err(_) => shared.close(id),
-                }
+                connection.serve();
+                drop(connection);
+                theirs.model.lock().disconnected();
+            });
+            match serving {
+                Ok(thread) => threads.push(thread),
+                // No thread to be had: the client sees its connection closed, as it would at a
+                // server that is full.
+                Err(_) => shared.model.lock().disconnected(),
             }
-            Err(_) if shared.open.lock().stopping => break,
+        } else {
             // Out of descriptors, most likely. Trying again at once would only burn the processor
             // that others need to close theirs.
-            Err(_) => {
-                let soon = Instant::now() + Duration::from_millis(10);
-                Clock::system().park(&pause, Some(soon));
-            }
+            let soon = Instant::now() + Duration::from_millis(10);
+            Clock::system().park(&pause, Some(soon));
         }
-        if threads.len() >= sweep_at {
+        if threads.len() >= collect_at {
             threads.retain(|thread| !thread.is_finished());
-            sweep_at = threads.len() * 2 + 64;
+            collect_at = threads.len() * 2 + 64;
         }
     }
     for thread in threads {
@@ -265,181 +242,114 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-impl Shared {
-    /// Enters a connection, unless the server is stopping.
-    fn open(&self, stream: TcpStream) -> Option<(u64, Arc<Connection>)> {
-        // Without it an answer sent in two writes waits for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let connection = Arc::new(Connection {
-            stream,
-            parker: Parker::new(),
-        });
-        let (id, count) = {
-            let mut open = self.open.lock();
-            if open.stopping {
-                return None;
-            }
-            let id = open.next;
-            open.next += 1;
-            open.connections.insert(id, Arc::clone(&connection));
-            (id, open.connections.len())
-        };
-        self.model.lock().opened(count);
-        Some((id, connection))
-    }
+/// One connection, on its own thread.
+struct Connection<'a> {
+    shared: &'a Shared,
+    stream: Arc<TcpStream>,
+    parker: Arc<Parker>,
+}
 
-    fn close(&self, id: u64) {
-        let gone = self.open.lock().connections.remove(&id);
-        drop(gone);
-    }
-
-    /// Waits until `due`; false if the server stops first.
-    fn wait_until(&self, due: Instant, parker: &Arc<Parker>) -> bool {
-        while self.clock.now() < due {
-            if self.open.lock().stopping {
-                return false;
-            }
-            self.clock.park(parker, Some(due));
-        }
-        true
+impl OnAbort for TcpStream {
+    fn aborted(&self, _: usize) {
+        // Already closed by the other side, if it fails.
+        let _ = self.shutdown(Shutdown::Both);
     }
 }
 
-/// Answers one connection's requests until either side is done with it.
-fn serve(shared: &Shared, connection: &Connection) {
-    let mut incoming = Incoming::new(&connection.stream);
-    loop {
-        match incoming.next() {
-            Ok(message) => {
-                let request = Request {
-                    method: incoming.method(&message),
-                    path: incoming.target(&message),
-                    body: incoming.body(&message),
-                };
-                let arrived = shared.clock.now();
-                let head_only = request.method == "HEAD";
-                let draft = draft(shared.seed, &request);
-                incoming.release(&message);
-                let since_start = arrived.saturating_duration_since(shared.started);
-                let ruling = shared.model.lock().rule(since_start, &draft);
-                let framing = Framing {
-                    head_only,
-                    close: message.close,
-                    date: shared.clock.wall(),
-                };
-                let answer = render(draft, &ruling, framing);
-                let sent = send(shared, connection, &answer, &ruling, arrived);
-                let broken = matches!(ruling.fate, Fate::Reset | Fate::Cut);
-                if message.close || broken || sent.is_err() {
-                    return;
+impl Connection<'_> {
+    /// Answers requests until either side is done with it.
+    fn serve(&self) {
+        // Without it an answer sent in two writes waits for the client's delayed acknowledgement.
+        let _ = self.stream.set_nodelay(true);
+        let _listening = self.shared.stop.listen(&self.parker);
+        self.shared.stop.on_abort(&self.stream);
+        if self.shared.stop.is_aborted() {
+            return;
+        }
+        let mut reader = RequestReader::new(&*self.stream);
+        loop {
+            let received = reader.next();
+            let arrived = self.shared.clock.now();
+            let refused = received.is_err();
+            let (draft, head_only, close) = match received {
+                Ok(request) => {
+                    let draft = draft(self.shared.seed, &request);
+                    (draft, request.method == "HEAD", request.close)
                 }
+                Err(ReadError::Refused(error)) => (Draft::free(Err(error)), false, true),
+                Err(ReadError::Closed) => return,
+            };
+            let since_start = arrived.saturating_duration_since(self.shared.started);
+            let ruling = self.shared.model.lock().rule(since_start, &draft);
+            let framing = Framing {
+                head_only,
+                close,
+                date: self.shared.clock.wall(),
+            };
+            let answer = render(draft, &ruling, framing);
+            let sent = self.send(&answer, &ruling, arrived);
+            if refused && sent.is_ok() {
+                self.linger();
             }
-            Err(Stop::Closed) => return,
-            Err(Stop::Refused(refusal)) => {
-                shared.model.lock().not_a_request();
-                let answer = not_a_request(&refusal, shared.clock.wall());
-                if (&connection.stream).write_all(&answer.bytes).is_ok() {
-                    linger(&connection.stream);
-                }
+            if close || sent.is_err() || matches!(ruling.fate, Fate::Reset | Fate::Cut) {
                 return;
             }
         }
     }
-}
 
-/// Sends an answer at its time: whole when its latency is over, a stream's chunks spread over it.
-fn send(
-    shared: &Shared,
-    connection: &Connection,
-    answer: &Answer,
-    ruling: &Ruling,
-    arrived: Instant,
-) -> io::Result<()> {
-    let (fate, status) = (ruling.fate, answer.status);
-    let write = |piece: &Piece<'_>| {
-        if shared.wait_until(arrived + piece.after, &connection.parker) {
-            (&connection.stream).write_all(piece.bytes)
-        } else {
-            Err(io::ErrorKind::ConnectionAborted.into())
-        }
-    };
-    let pieces = pieces(answer, ruling);
-    let (before, last) = pieces.split_at(pieces.len().saturating_sub(1));
-    let due = arrived + ruling.delay;
-    if before.iter().try_for_each(write).is_err() || !shared.wait_until(due, &connection.parker) {
-        shared.model.lock().unsent();
-        return Err(io::ErrorKind::ConnectionAborted.into());
-    }
-    shared.model.lock().answered(fate, status);
-    let sent = match fate {
-        // With no time to linger, closing sends RST in place of FIN.
-        Fate::Reset => SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)),
-        _ => last.iter().try_for_each(write),
-    };
-    if sent.is_err() {
-        shared.model.lock().recant(fate, status);
-    }
-    sent
-}
-
-/// Bytes to write at once, and how long after the request's arrival.
-struct Piece<'a> {
-    after: Duration,
-    bytes: &'a [u8],
-}
-
-fn pieces<'a>(answer: &'a Answer, ruling: &Ruling) -> Vec<Piece<'a>> {
-    let delay = ruling.delay;
-    let cut = ruling.fate == Fate::Cut;
-    if ruling.fate == Fate::Reset {
-        return Vec::new();
-    }
-    if answer.chunks.is_empty() {
-        let end = if cut { answer.half } else { answer.bytes.len() };
-        let bytes = &answer.bytes[..end];
-        return vec![Piece {
-            after: delay,
-            bytes,
-        }];
-    }
-    let step = delay / u32::try_from(answer.chunks.len()).unwrap_or(u32::MAX);
-    let end = if cut {
-        answer.half
-    } else {
-        answer.chunks.len()
-    };
-    let head = Piece {
-        after: step,
-        bytes: &answer.bytes,
-    };
-    let chunks = answer.chunks[..end]
-        .iter()
-        .zip(1..)
-        .map(|(chunk, count)| Piece {
-            after: step * count,
-            bytes: chunk,
+    /// Sends an answer at its time: whole when its latency is over, a stream's events spread over it.
+    fn send(&self, answer: &Answer, ruling: &Ruling, arrived: Instant) -> io::Result<()> {
+        let (fate, status) = (ruling.fate, answer.status);
+        let events = answer.pieces.len().saturating_sub(1).max(1);
+        let step = ruling.delay / u32::try_from(events).unwrap_or(u32::MAX);
+        // The head goes with the first event.
+        let mut due = (0..).map(|piece: u32| arrived + step * piece.max(1));
+        let mut write = |piece: &Vec<u8>| {
+            self.wait_until(due.next().unwrap_or(arrived))?;
+            (&*self.stream).write_all(piece)
+        };
+        let (before, last) = answer
+            .pieces
+            .split_at(answer.pieces.len().saturating_sub(1));
+        let on_time = before
+            .iter()
+            .try_for_each(&mut write)
+            .and_then(|()| self.wait_until(arrived + ruling.delay));
+        self.shared.model.lock().answered(fate, status);
+        let sent = on_time.and_then(|()| match fate {
+            // With no time to linger, closing sends RST in place of FIN.
+            Fate::Reset => SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)),
+            _ => last.iter().try_for_each(write),
         });
-    std::iter::once(head).chain(chunks).collect()
-}
-
-/// Reads off some of what a refused client is still sending: closing with unread bytes resets the
-/// connection, and the reset may overtake the answer (RFC 9112, section 9.6).
-fn linger(stream: &TcpStream) {
-    const MOST: usize = 1 << 20;
-    let mut stream = stream;
-    if stream.shutdown(Shutdown::Write).is_err()
-        || stream
-            .set_read_timeout(Some(Duration::from_secs(1)))
-            .is_err()
-    {
-        return;
+        if sent.is_err() {
+            self.shared.model.lock().unsent(fate, status);
+        }
+        sent
     }
-    let mut scrap = [0; 4096];
-    let mut read = 0;
-    while read < MOST {
-        match stream.read(&mut scrap) {
-            Ok(0) | Err(_) => return,
-            Ok(count) => read += count,
+
+    /// Waits until `due`; an error if the server stops first.
+    fn wait_until(&self, due: Instant) -> io::Result<()> {
+        while self.shared.clock.now() < due {
+            if self.shared.stop.is_aborted() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.shared.clock.park(&self.parker, Some(due));
+        }
+        Ok(())
+    }
+
+    /// Reads off some of what a refused client is still sending: closing with unread bytes resets
+    /// the connection, and the reset may overtake the answer (RFC 9112, section 9.6).
+    fn linger(&self) {
+        const MOST: u64 = 1 << 20;
+        let stream = &*self.stream;
+        let timeout = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        if timeout
+            .and_then(|()| stream.shutdown(Shutdown::Write))
+            .is_ok()
+        {
+            // It ends as the client does, or a second after it has fallen silent.
+            let _ = io::copy(&mut stream.take(MOST), &mut io::sink());
         }
     }
 }

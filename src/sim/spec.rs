@@ -74,6 +74,8 @@ impl Default for SimSpec {
     }
 }
 
+const SHARE: &str = "a number from 0 to 1";
+const WHOLE: &str = "a whole number without a sign";
 const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
 
 impl SimSpec {
@@ -91,11 +93,9 @@ impl SimSpec {
     ///
     /// In any window of length T at most [`burst`](SimSpec::burst) + rate·T requests are let in,
     /// judged continuously at each arrival. What is above is answered 429 and not charged.
-    pub fn requests(self, rate: Rate) -> Self {
-        Self {
-            requests: Some(rate),
-            ..self
-        }
+    pub fn requests(mut self, rate: Rate) -> Self {
+        self.requests = Some(rate);
+        self
     }
 
     /// The model tokens allowed, prompt and answer together; no limit unless set.
@@ -103,22 +103,18 @@ impl SimSpec {
     /// Charged on arrival with what the answer's `usage` will say, and judged as requests are, with
     /// a burst of two seconds' worth. A request above the burst is let in once at most half of the
     /// burst is in use; one above the rate's whole period never is.
-    pub fn tokens(self, rate: Rate) -> Self {
-        Self {
-            tokens: Some(rate),
-            ..self
-        }
+    pub fn tokens(mut self, rate: Rate) -> Self {
+        self.tokens = Some(rate);
+        self
     }
 
     /// The requests allowed at once; two seconds' worth and at least 2 unless set.
     ///
     /// Twice a client's usual burst of one second's worth: with exactly the client's own, a paced
     /// request that the network delivers a millisecond early would be one too many.
-    pub fn burst(self, requests: u64) -> Self {
-        Self {
-            burst: Some(requests),
-            ..self
-        }
+    pub fn burst(mut self, requests: u64) -> Self {
+        self.burst = Some(requests);
+        self
     }
 
     /// The share of requests answered 500, 502 (an HTML page) or 503, from 0 to 1; none unless set.
@@ -126,22 +122,18 @@ impl SimSpec {
     /// Drawn from the seed, the request's content and how often that content has been asked, so
     /// that a repeated run meets the same errors in whatever order its requests arrive. The server
     /// then remembers each distinct request it has seen (some 40 bytes each).
-    pub fn errors(self, share: f64) -> Self {
-        Self {
-            errors: share,
-            ..self
-        }
+    pub fn errors(mut self, share: f64) -> Self {
+        self.errors = share;
+        self
     }
 
     /// The share of requests whose connection breaks, from 0 to 1; none unless set.
     ///
     /// Half of them are reset before the answer, half are closed in the middle of its body. Drawn
     /// as [`errors`](SimSpec::errors) are.
-    pub fn faults(self, share: f64) -> Self {
-        Self {
-            faults: share,
-            ..self
-        }
+    pub fn faults(mut self, share: f64) -> Self {
+        self.faults = share;
+        self
     }
 
     /// What all chance is drawn from; 7 unless set.
@@ -160,7 +152,7 @@ impl SimSpec {
             ("faults", self.faults),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(unusable(field, "a number from 0 to 1"));
+                return Err(unusable(field, SHARE));
             }
         }
         if self.errors + self.faults > 1.0 {
@@ -203,14 +195,14 @@ impl FromStr for SimSpec {
                     let takes = "a duration such as 500ms, 2s or 1m";
                     spec.latency = duration(value).ok_or_else(|| unusable(name, takes))?;
                 }
-                "jitter" => spec.jitter = number(name, value)?,
+                "jitter" => spec.jitter = number(name, value, SHARE)?,
                 "rps" => spec.requests = Some(rate(name, value, Rate::try_per_second)?),
                 "rpm" => spec.requests = Some(rate(name, value, Rate::try_per_minute)?),
                 "tpm" => spec.tokens = Some(rate(name, value, Rate::try_per_minute)?),
-                "burst" => spec.burst = Some(whole(name, value)?),
-                "errors" => spec.errors = number(name, value)?,
-                "faults" => spec.faults = number(name, value)?,
-                "seed" => spec.seed = whole(name, value)?,
+                "burst" => spec.burst = Some(number(name, value, WHOLE)?),
+                "errors" => spec.errors = number(name, value, SHARE)?,
+                "faults" => spec.faults = number(name, value, SHARE)?,
+                "seed" => spec.seed = number(name, value, WHOLE)?,
                 _ => {
                     return Err(wrong(format!(
                         "there is no field `{name}`: it takes latency, jitter, rps, rpm, tpm, \
@@ -226,18 +218,12 @@ impl FromStr for SimSpec {
     }
 }
 
-fn number(name: &str, value: &str) -> Result<f64> {
-    value.parse().map_err(|_| unusable(name, "a number"))
-}
-
-fn whole(name: &str, value: &str) -> Result<u64> {
-    value
-        .parse()
-        .map_err(|_| unusable(name, "a whole number without a sign"))
+fn number<T: FromStr>(name: &str, value: &str, takes: &str) -> Result<T> {
+    value.parse().map_err(|_| unusable(name, takes))
 }
 
 fn rate(name: &str, value: &str, make: fn(f64) -> Result<Rate>) -> Result<Rate> {
-    make(number(name, value)?).map_err(|cause| {
+    make(number(name, value, "a number")?).map_err(|cause| {
         unusable(name, "a rate above zero and not beyond reason").with_source(cause)
     })
 }

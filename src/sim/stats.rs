@@ -66,7 +66,10 @@ impl SimStats {
     /// ```
     pub fn excess(&self, rate: Rate, burst: u64) -> u64 {
         let mut meter = Meter::new(rate, burst);
-        let over = |at: &Duration| meter.observe(*at, 1, burst);
+        let over = |at: &Duration| {
+            meter.charge(*at, 1);
+            meter.above(*at, burst)
+        };
         self.arrivals.iter().map(over).max().unwrap_or(0)
     }
 }

@@ -163,7 +163,7 @@ fn an_answer_that_does_not_say_what_it_took_is_warned_of_once_where_there_is_a_b
         let ended = ended.says(&["warning: "]);
         let priced = ended
             .stderr
-            .contains("3 answers did not say what they took");
+            .contains("3 answers did not say what they used");
         assert_eq!(priced, budget.contains(&PRICE), "{ended:?}");
         assert_eq!(folder.json("s.json")["uncounted"], 3);
     }

@@ -63,7 +63,10 @@ fn the_simulator_serves_another_program_until_it_is_told_to_end() {
         .says(&["4 of 4 requests"]);
     let pid = i32::try_from(simulator.id()).ok().and_then(Pid::from_raw);
     kill_process(pid.unwrap(), Signal::INT).unwrap();
-    simulator.wait().code(0).says(&["4 requests: 4 answered"]);
+    simulator.wait().code(0).says(&[
+        "chat completions, completions, embeddings, responses, moderations, messages, models",
+        "4 requests: 4 answered",
+    ]);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
 }
 
 #[test]
-fn the_last_words_say_what_a_rerun_repeats_and_a_rerun_does_so() {
+fn the_final_report_says_what_a_rerun_repeats_and_a_rerun_does_so() {
     let folder = Folder::new();
     let server = Faultd::script(|seen| match seen.index {
         0 | 1 => Reply::status(500),
@@ -160,22 +160,22 @@ fn the_last_words_say_what_a_rerun_repeats_and_a_rerun_does_so() {
         folder.tool(&arguments).at(&server).run().code(1)
     };
     run(&[]).says(&[
-        "5, of which a plain rerun repeats 2\n",
+        "5; a rerun tries 2 of them again\n",
         "try again",
-        "with --retry-failed also 1 row that has failed for good\n",
-        "once mended also 2 lines that are no requests\n",
+        "with --retry-failed it sends 1 row that failed for good, too\n",
+        "correct 2 lines that are no requests first\n",
     ]);
     assert_eq!(server.count(), 4);
     // What failed in an earlier run is counted in.
     run(&[]).says(&[
         "3 for good\n",
-        "with --retry-failed also 1 row that",
-        "once mended also 2 lines that",
+        "with --retry-failed it sends 1 row that",
+        "correct 2 lines that",
     ]);
     assert_eq!(server.count(), 4 + 2);
     run(&["--retry-failed"])
-        .says(&["2 for good\n", "once mended also 2 lines"])
-        .never_says(&["with --retry-failed also"]);
+        .says(&["2 for good\n", "correct 2 lines"])
+        .never_says(&["with --retry-failed it"]);
     assert_eq!(server.count(), 4 + 2 + 1);
 }
 
@@ -346,14 +346,14 @@ fn a_key_from_a_file_is_sent_and_never_an_argument() {
 }
 
 #[test]
-fn a_limit_on_requests_is_kept_and_named_as_what_held_the_run_up() {
+fn a_limit_on_requests_is_kept_and_named_as_the_bottleneck() {
     let folder = Folder::new();
     folder.requests(6);
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let tool = folder
         .tool(&["run", "p.jsonl", "--rps", "5", "--burst", "1"])
         .at(&server);
-    tool.run().code(0).says(&["held up by", "--rps"]);
+    tool.run().code(0).says(&["bottleneck", "--rps"]);
     let seen = server.requests();
     // Never early; 10 ms for the way to the server.
     assert!(seen[5].at - seen[0].at >= Duration::from_millis(1000 - 10));
@@ -424,7 +424,7 @@ fn rows_refused_for_good_are_repeated_by_the_command_that_is_printed() {
     ]);
     let arguments = ["run", "p.jsonl", "-c", "1", "--ordered"];
     let ended = folder.tool(&arguments).at(&strict).run().code(1);
-    let ended = ended.says(&["tollgate run p.jsonl -c 1 --ordered --retry-failed\n"]);
+    let ended = ended.says(&["tollgate run --retry-failed p.jsonl -c 1 --ordered\n"]);
     ended.never_says(&["more --concurrency"]);
     let mild = Faultd::replies([Reply::ok_chat("hello")]);
     let printed = [&arguments[..], &["--retry-failed"]].concat();

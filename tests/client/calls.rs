@@ -1,12 +1,13 @@
 //! The calls themselves: what is sent, on which thread, and in which order answers come back.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::json;
 use tollgate::http::StatusCode;
-use tollgate::{ErrorKind, Request};
+use tollgate::{Chat, ErrorKind, Request};
 
 use crate::bench::*;
 
@@ -91,7 +92,10 @@ fn a_get_has_no_body_and_no_type_of_one() {
         Ok(answer(200, &json!({"object": "list", "data": []})))
     });
     let reply = bench.run(|client| client.send(Request::get("/v1/models")));
-    assert_eq!(reply.unwrap().json().unwrap()["object"], "list");
+    assert_eq!(
+        reply.unwrap().json::<serde_json::Value>().unwrap()["object"],
+        "list"
+    );
 }
 
 #[test]
@@ -231,4 +235,49 @@ fn an_answer_that_is_not_json_is_taken_if_the_request_says_so() {
     let reply = bench.run(|client| client.send(speech)).unwrap();
     assert_eq!(reply.body(), b"ID3\x03 audio");
     assert_eq!(bench.count(), 1);
+}
+
+#[test]
+fn whatever_becomes_a_request_is_sent() {
+    let bench = bench(|ask| says(&ask.prompt()));
+    let texts = |replies: Vec<tollgate::Result<tollgate::Reply>>| -> Vec<String> {
+        replies
+            .into_iter()
+            .map(|reply| reply.unwrap().text().unwrap())
+            .collect()
+    };
+    let chats: Vec<Chat> = ["a", "b"].map(|prompt| Request::chat("m", prompt)).into();
+    let requests: Vec<Request> = chats.iter().map(Into::into).collect();
+    for replies in [
+        bench.run(|client| client.send_all(&chats)),
+        bench.run(|client| client.send_all(&requests)),
+        bench.run(|client| client.send_all(requests.as_slice())),
+        bench.run(|client| client.send_all(requests.iter().take(2))),
+        bench.run(|client| client.send_all(chats.clone())),
+        bench.run(|client| client.send_all(["a", "b"].map(|prompt| Request::chat("m", prompt)))),
+    ] {
+        assert_eq!(texts(replies), ["a", "b"]);
+    }
+    let reply = bench.run(|client| client.send(&requests[1]));
+    assert_eq!(reply.unwrap().text().as_deref(), Some("b"));
+}
+
+#[test]
+fn values_of_any_type_go_out_and_come_back() {
+    let bench = bench(|ask| Ok(answer(200, &ask.body())));
+    let sent = BTreeMap::from([("a", vec![1, 2]), ("b", vec![])]);
+    let request = Request::json("/v1/x", &sent).unwrap();
+    assert_eq!(request.body(), br#"{"a":[1,2],"b":[]}"#);
+    let reply = bench.run(|client| client.send(request)).unwrap();
+    assert_eq!(reply.json::<BTreeMap<&str, Vec<i32>>>().unwrap(), sent);
+    let wrong = reply.json::<Vec<i32>>().unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Malformed);
+
+    let value = serde_json::json!({"a": 1});
+    let reply = bench.run(|client| client.send(Request::post("/v1/x", value.clone())));
+    assert_eq!(reply.unwrap().json::<serde_json::Value>().unwrap(), value);
+
+    let no_json = BTreeMap::from([(vec![1], 2)]);
+    let error = Request::json("/v1/x", &no_json).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }

@@ -5,8 +5,10 @@
 
 mod bench;
 mod calls;
+mod embeddings;
 mod gate;
 mod outages;
 mod secrets;
+mod settings;
 mod stops;
 mod waits;

@@ -47,9 +47,21 @@ fn a_run_that_has_spent_its_budget_says_so_and_carries_on_with_another() {
 #[test]
 fn a_bound_on_the_cost_needs_a_price() {
     let desk = Desk::new(&rows(1));
-    let run = desk.run_with(fine, |run| run.max_cost("1".parse().unwrap()));
+    let run = desk.run_with(fine, |run| run.max_cost(1));
     let error = run.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("`price`"), "{error}");
+    assert_eq!(desk.sent(), 0);
+}
+
+#[test]
+fn an_amount_that_is_none_is_refused_by_name() {
+    let desk = Desk::new(&rows(1));
+    for dollars in [-1.0, f64::NAN, f64::INFINITY] {
+        let run = desk.run_with(fine, |run| run.max_cost(dollars));
+        let error = run.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("`max_cost`"), "{error}");
+    }
     assert_eq!(desk.sent(), 0);
 }

@@ -1,87 +1,133 @@
-//! How an abort finds the socket that a call waits on.
+//! The live sockets, and how an abort finds the ones it is meant for.
 //!
-//! A thread blocked in a read can only be woken by shutting its socket down. ureq has a handle for
-//! that, of all calls of an agent and for good; an abort is for the calls of one run.
+//! A thread blocked in a read can only be woken by shutting its socket down. Signing every request
+//! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
+//! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it works.
 
+use std::fmt;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::Cancel;
-use crate::cancel::AbortHook;
+use crate::cancel::OnAbort;
 use crate::sync::Mutex;
 
-/// Shuts down the socket of one call when its [`Cancel`] is aborted.
-pub(super) struct AbortHandle {
-    socket: Arc<Mutex<Option<Arc<TcpStream>>>>,
-    _hook: AbortHook,
+/// A connection's socket, and the `Cancel` it works for at the moment.
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    user: AtomicUsize,
 }
 
-impl AbortHandle {
-    pub(super) fn new(cancel: &Cancel) -> Self {
-        let socket: Arc<Mutex<Option<Arc<TcpStream>>>> = Arc::default();
-        let attached = Arc::clone(&socket);
-        let hook = cancel.hook_abort(move || {
-            if let Some(socket) = &*attached.lock() {
-                // Fails only on a socket that is closed already.
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-        });
-        Self {
-            socket,
-            _hook: hook,
+/// Not one of these is the id of a `Cancel`, which is an aligned address.
+const NOBODY: usize = 0;
+const SHUT: usize = 1;
+
+impl Socket {
+    /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
+    pub(super) fn attach(&self, cancel: &Cancel) -> bool {
+        let id = cancel.id();
+        let was = self
+            .user
+            .compare_exchange(NOBODY, id, Ordering::SeqCst, Ordering::SeqCst);
+        let is_attached = was.is_ok() || was == Err(id);
+        // The flag is looked at after the word is written, and an abort raises the flag before it
+        // reads the word: one of the two sees the other.
+        is_attached && !cancel.is_aborted()
+    }
+
+    /// Works for nobody; `false` if the socket is shut.
+    pub(super) fn detach(&self) -> bool {
+        let user = self.user.load(Ordering::SeqCst);
+        user != SHUT
+            && self
+                .user
+                .compare_exchange(user, NOBODY, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+    }
+
+    fn shut_if_attached_to(&self, id: usize) {
+        let was = self
+            .user
+            .compare_exchange(id, SHUT, Ordering::SeqCst, Ordering::SeqCst);
+        if was.is_ok() {
+            // Fails only on a socket that is closed already.
+            let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
+}
 
-    /// From now on an abort shuts `socket` down. Whether there has been one is to be asked after this.
-    pub(super) fn attach(&self, socket: &Arc<TcpStream>) {
-        self.socket.lock().get_or_insert_with(|| Arc::clone(socket));
-    }
+/// All sockets of one transport.
+#[derive(Default)]
+pub(super) struct Sockets {
+    live: Mutex<Vec<Weak<Socket>>>,
+}
 
-    /// The call is over, and the connection may serve another: an abort that is under way finds no
-    /// socket any more.
-    pub(super) fn detach(&self) {
-        *self.socket.lock() = None;
+impl Sockets {
+    pub(super) fn adopt(&self, stream: TcpStream) -> Arc<Socket> {
+        let socket = Arc::new(Socket {
+            stream,
+            user: AtomicUsize::new(NOBODY),
+        });
+        let mut live = self.live.lock();
+        if live.len() == live.capacity() {
+            // Before it grows, so the list stays within twice the most ever alive.
+            live.retain(|socket| socket.strong_count() > 0);
+        }
+        live.push(Arc::downgrade(&socket));
+        socket
     }
 }
 
-impl Drop for AbortHandle {
-    fn drop(&mut self) {
-        self.detach();
+impl OnAbort for Sockets {
+    /// Shuts down the sockets that work for `cancel`.
+    fn aborted(&self, cancel: usize) {
+        let live: Vec<_> = {
+            let live = self.live.lock();
+            live.iter().filter_map(Weak::upgrade).collect()
+        };
+        for socket in live {
+            socket.shut_if_attached_to(cancel);
+        }
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::io::Read;
-    use std::net::TcpListener;
-    use std::time::Duration;
-
     use super::*;
+    use std::net::TcpListener;
+
+    fn socket(sockets: &Sockets) -> Arc<Socket> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        sockets.adopt(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+    }
 
     #[test]
-    fn an_abort_shuts_down_what_is_attached_and_nothing_else() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = || {
-            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_millis(1)))
-                .unwrap();
-            Arc::new(socket)
-        };
-        let is_shut = |socket: &TcpStream| matches!((&*socket).read(&mut [0]), Ok(0));
+    fn an_abort_reaches_its_own_sockets_only() {
+        let sockets = Arc::new(Sockets::default());
         let (mine, yours) = (Cancel::new(), Cancel::new());
-        let (attached, other, idle) = (socket(), socket(), socket());
-        let handles = [
-            AbortHandle::new(&mine),
-            AbortHandle::new(&yours),
-            AbortHandle::new(&mine),
-        ];
-        for (handle, socket) in handles.iter().zip([&attached, &other, &idle]) {
-            handle.attach(socket);
-        }
-        handles[2].detach();
+        mine.on_abort(&sockets);
+        yours.on_abort(&sockets);
+        let (a, b, idle) = (socket(&sockets), socket(&sockets), socket(&sockets));
+        assert!(a.attach(&mine) && b.attach(&yours));
         mine.abort();
-        assert!(is_shut(&attached));
-        assert!(!is_shut(&other) && !is_shut(&idle));
+        assert!(!a.detach(), "shut");
+        assert!(b.detach() && idle.detach());
+        assert!(!idle.attach(&mine), "nothing starts under a raised flag");
+    }
+
+    #[test]
+    fn closed_sockets_are_forgotten() {
+        let sockets = Sockets::default();
+        for _ in 0..100 {
+            drop(socket(&sockets));
+        }
+        assert!(sockets.live.lock().len() < 10);
     }
 }

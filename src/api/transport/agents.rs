@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{
     ConnectProxyConnector, ConnectionDetails, Connector, Either, Transport,
 };
 
+use super::abort::Sockets;
 use super::buffers::BufferPool;
 use super::connection::Connection;
 use super::context::{self, fail};
@@ -120,6 +121,7 @@ pub(super) struct SharedConnector(pub(super) Arc<Parts>);
 
 /// What all connections of a transport are made with.
 pub(super) struct Parts {
+    pub(super) sockets: Arc<Sockets>,
     pub(super) buffers: Arc<BufferPool>,
     pub(super) resolver: CachingResolver,
     pub(super) tls: TlsConnector,
@@ -161,7 +163,13 @@ impl Parts {
 
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
-        let tcp = tcp::open(&details.addrs, avoid, details.uri, &self.buffers)?;
+        let tcp = tcp::open(
+            &details.addrs,
+            avoid,
+            details.uri,
+            &self.sockets,
+            &self.buffers,
+        )?;
         Ok(Box::new(tcp))
     }
 }

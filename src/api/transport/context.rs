@@ -8,11 +8,8 @@
 use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::mem;
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::abort::AbortHandle;
 use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
@@ -23,7 +20,6 @@ thread_local! {
 /// One call under way.
 pub(super) struct CallContext {
     pub(super) cancel: Cancel,
-    abort: AbortHandle,
     pub(super) stage: TransportStage,
     /// The head of the request, until it is put before the body; ureq is not shown it.
     head: Vec<u8>,
@@ -145,7 +141,6 @@ impl CallContext {
             .map_or(request.deadline, |by| by.min(request.deadline));
         Self {
             cancel: request.cancel.clone(),
-            abort: AbortHandle::new(request.cancel),
             stage: TransportStage::NothingSent,
             head,
             awaits_head: true,
@@ -177,18 +172,6 @@ impl CallContext {
 
     pub(super) fn is_connecting(&self) -> bool {
         self.connecting > 0
-    }
-
-    /// From now on `socket` works for this call; `false` if the call has been aborted.
-    pub(super) fn attach(&self, socket: &Arc<TcpStream>) -> bool {
-        self.abort.attach(socket);
-        !self.cancel.is_aborted()
-    }
-
-    /// The connection works for nobody; whether it may carry another call.
-    pub(super) fn detach(&self) -> bool {
-        self.abort.detach();
-        !self.is_spoiled
     }
 
     /// When an I/O operation that starts now must be over.

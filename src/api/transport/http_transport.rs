@@ -43,6 +43,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct HttpTransport {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
+    connector: SharedConnector,
     proxies: Proxies,
     direct: Agents,
     http_proxy: Option<Route>,
@@ -60,6 +61,7 @@ impl HttpTransport {
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
         let connector = SharedConnector(Arc::new(Parts {
+            sockets: Arc::default(),
             buffers: Arc::default(),
             resolver: CachingResolver::system(),
             tls: TlsConnector::new(config.ca_file.as_deref())?,
@@ -74,6 +76,7 @@ impl HttpTransport {
             http_proxy: proxies.http.as_ref().map(route),
             https_proxy: proxies.https.as_ref().map(route),
             proxies,
+            connector,
         })
     }
 
@@ -162,6 +165,7 @@ impl Transport for HttpTransport {
             .route(&uri)
             .map_err(|why| TransportError::new(TransportErrorKind::Proxy, stage, why))?;
 
+        request.cancel.on_abort(&self.connector.0.sockets);
         let head = request::head(request, &uri);
         let context = CallContext::new(request, head, self.connect_timeout, self.idle_timeout);
         let call = || agents.with(|agent| run(agent, shown, request));

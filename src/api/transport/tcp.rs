@@ -20,6 +20,7 @@ use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
+use super::abort::{Socket, Sockets};
 use super::buffers::{BufferPool, LentBuffers, RECORD};
 use super::context::{self, broken, fail, fail_for, timed_out};
 use super::error::origin;
@@ -44,6 +45,7 @@ pub(super) fn open(
     addresses: &[SocketAddr],
     avoid: impl FnMut(SocketAddr),
     uri: &Uri,
+    sockets: &Sockets,
     buffers: &Arc<BufferPool>,
 ) -> Result<Tcp, ureq::Error> {
     let by = context::with(|context| context.connect_by());
@@ -64,7 +66,7 @@ pub(super) fn open(
             .with_interval(KEEPALIVE_INTERVAL),
     );
     Ok(Tcp {
-        stream: Arc::new(stream),
+        socket: sockets.adopt(stream),
         lent: LentBuffers::new(buffers),
         has_more: false,
         read_armed: None,
@@ -103,8 +105,7 @@ fn connect_to_any(
 
 /// One TCP connection.
 pub(super) struct Tcp {
-    /// Shared with an abort, which shuts it down.
-    stream: Arc<TcpStream>,
+    socket: Arc<Socket>,
     lent: LentBuffers,
     /// The last read filled its room, so there is no need to wait for the next.
     has_more: bool,
@@ -130,7 +131,7 @@ impl Tcp {
         if output.is_empty() || context::with(|context| context.is_refused) {
             return Ok(());
         }
-        if !context::with(|context| context.attach(&self.stream)) {
+        if !context::with(|context| self.socket.attach(&context.cancel)) {
             // Whoever looks sees that the call is aborted.
             return Err(ureq::Error::ConnectionFailed);
         }
@@ -139,9 +140,9 @@ impl Tcp {
         while !output.is_empty() {
             let left = left(limit)?.min(STUCK);
             arm(&mut self.write_armed, left, is_woken, |time| {
-                self.stream.set_write_timeout(time)
+                self.socket.stream.set_write_timeout(time)
             })?;
-            match (&*self.stream).write(output.bytes()) {
+            match (&self.socket.stream).write(output.bytes()) {
                 Ok(count) => {
                     output.consume(count);
                     is_woken = false;
@@ -150,7 +151,7 @@ impl Tcp {
                         context.limit()
                     });
                 }
-                Err(error) if look(&self.stream) == Arrived::Bytes => {
+                Err(error) if look(&self.socket.stream) == Arrived::Bytes => {
                     if is_wake(&error) {
                         return Err(ureq::Error::Timeout(Timeout::PerWrite));
                     }
@@ -178,13 +179,13 @@ impl Tcp {
                 // ureq makes nothing of it behind the last chunk.
                 return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
             }
-            let count = read(&self.stream, &mut self.read_armed, room)?;
+            let count = read(&self.socket.stream, &mut self.read_armed, room)?;
             input.fill(count);
             self.has_more = count == capacity;
             count
         } else {
             let mut first = [0; FIRST];
-            let count = read(&self.stream, &mut self.read_armed, &mut first)?;
+            let count = read(&self.socket.stream, &mut self.read_armed, &mut first)?;
             self.has_more = count == FIRST;
             // There is always room in an empty one.
             let _ = input.push(&first[..count]);
@@ -213,7 +214,7 @@ impl Transport for Tcp {
     /// the word to go on.
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         if limit.after.is_zero() {
-            return match look(&self.stream) {
+            return match look(&self.socket.stream) {
                 Arrived::Nothing => Err(ureq::Error::Timeout(limit.reason)),
                 Arrived::End => Ok(false),
                 Arrived::Bytes => self.receive(),
@@ -238,8 +239,11 @@ impl Transport for Tcp {
     /// complaint of having waited too long. So only silence will do.
     fn is_open(&mut self) -> bool {
         self.has_more = false;
-        let is_sound = context::with(|context| context.detach());
-        is_sound && self.lent.input.is_empty() && look(&self.stream) == Arrived::Nothing
+        let is_spoiled = context::with(|context| context.is_spoiled);
+        self.socket.detach()
+            && !is_spoiled
+            && self.lent.input.is_empty()
+            && look(&self.socket.stream) == Arrived::Nothing
     }
 }
 

@@ -8,10 +8,10 @@
 
 use serde_json::value::RawValue;
 
-use super::super::line::{Dialect, RequestLine};
+use super::super::format::{Dialect, InputRow, RowRequest};
 use super::super::reader::Line;
-use super::report::{Names, Report};
-use super::{Asked, Finding};
+use super::report::Report;
+use super::{BodyFacts, Finding};
 use crate::api::Provider;
 use crate::api::json::fields;
 
@@ -89,35 +89,32 @@ impl Rules {
     pub(super) fn note(
         self,
         line: Line<'_>,
-        request: &RequestLine,
-        asked: &Asked<'_>,
+        row: &InputRow<'_>,
+        request: &RowRequest<'_>,
+        body: &BodyFacts<'_>,
         report: &mut Report,
     ) {
         let mut wrong = |kind, message| {
-            let finding = Finding::in_line(line.number, message);
-            report.findings.note(kind, finding);
+            let finding = Finding::new(kind, Some(line.number), message);
+            report.findings.note(finding);
         };
         let whose = self.whose;
-        if request.dialect != self.dialect {
-            wrong(
-                "batch_form",
-                match self.dialect {
-                    Dialect::Anthropic => format!("{whose} take \"custom_id\" and \"params\" only"),
-                    Dialect::OpenAi => format!("{whose} take no \"params\", but a \"body\""),
-                },
-            );
-            return;
-        }
         match self.dialect {
+            Dialect::Anthropic if row.dialect != Dialect::Anthropic => {
+                let message = format!("{whose} take \"custom_id\" and \"params\" only");
+                return wrong("batch_form", message);
+            }
+            Dialect::OpenAi if row.dialect != Dialect::OpenAi => {
+                let message = format!("{whose} take no \"params\", but a \"body\"");
+                return wrong("batch_form", message);
+            }
             Dialect::Anthropic => {
-                if !is_plain_id(&request.custom_id) {
+                if !row.custom_id.as_deref().is_some_and(is_plain_id) {
                     let rule = "1 to 64 letters, digits, _ or -";
-                    wrong(
-                        "batch_custom_id",
-                        format!("\"custom_id\" must be {rule} in {whose}"),
-                    );
+                    let message = format!("\"custom_id\" must be {rule} in {whose}");
+                    wrong("batch_custom_id", message);
                 }
-                if asked.size.max_output.is_none_or(|tokens| tokens == 0) {
+                if body.size.max_output.is_none_or(|tokens| tokens == 0) {
                     let message = format!("{whose} need a \"max_tokens\" of 1 or more");
                     wrong("batch_max_tokens", message);
                 }
@@ -126,15 +123,15 @@ impl Rules {
                 if let Some(field) = missing_field(line) {
                     wrong("batch_form", format!("no \"{field}\", which {whose} need"));
                 }
-                let path = request.path.as_str();
-                if self.endpoints.is_some_and(|known| !known.contains(&path)) {
+                let known = |known: &[&str]| known.contains(&&*request.path);
+                if !self.endpoints.is_none_or(known) {
                     let message = format!("\"url\" is not among those that {whose} take");
                     wrong("batch_endpoint", message);
                 }
             }
         }
         if request.path.ends_with("/embeddings") {
-            let inputs = asked.input.map_or(0, inputs);
+            let inputs = body.input.map_or(0, inputs);
             report.embedding_inputs = report.embedding_inputs.saturating_add(inputs);
         }
     }
@@ -142,61 +139,47 @@ impl Rules {
     /// Judges the file as a whole.
     pub(super) fn judge(self, report: &mut Report) {
         let whose = self.whose;
-        let mut wrong = Vec::new();
+        let mut found = Vec::new();
+        let mut wrong = |kind, line, message| found.push(Finding::new(kind, line, message));
         let rows = report.requests + report.bad_lines;
         if rows == 0 {
-            wrong.push((
-                "batch_empty",
-                format!("no requests; {whose} have at least one"),
-            ));
+            let message = format!("no requests; {whose} have at least one");
+            wrong("batch_empty", None, message);
         }
         let blank_lines = report.blank_lines();
         if self.no_blank_lines && blank_lines > 0 {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
-            wrong.push(("batch_blank_lines", message));
+            wrong("batch_blank_lines", None, message);
         }
-        for (kind, number, cap, what) in [
-            ("batch_requests", rows, Some(self.requests), "requests"),
-            ("batch_bytes", report.bytes, Some(self.bytes), "bytes"),
-            (
-                "batch_embedding_inputs",
-                report.embedding_inputs,
-                self.embedding_inputs,
-                "embedding inputs",
-            ),
+        let inputs = (report.embedding_inputs, self.embedding_inputs);
+        for (kind, (number, cap), what) in [
+            ("batch_requests", (rows, Some(self.requests)), "requests"),
+            ("batch_bytes", (report.bytes, Some(self.bytes)), "bytes"),
+            ("batch_embedding_inputs", inputs, "embedding inputs"),
         ] {
             if let Some(cap) = cap
                 && number > cap
             {
                 let message = format!("{what}: {number}; {whose} have at most {cap}");
-                wrong.push((kind, message));
+                wrong(kind, None, message);
             }
         }
-        let mut findings: Vec<_> = wrong
-            .into_iter()
-            .map(|(kind, message)| (kind, Finding::of_file(message)))
-            .collect();
-        if self.all_alike {
-            findings.extend(
-                [
-                    ("batch_endpoints", &report.endpoints, "endpoint"),
-                    ("batch_models", &report.models, "model"),
-                ]
-                .into_iter()
-                .filter_map(|(kind, names, what)| Some((kind, other(names, what, whose)?))),
-            );
+        for (kind, names, what) in [
+            ("batch_endpoints", &report.endpoints, "endpoint"),
+            ("batch_models", &report.models, "model"),
+        ] {
+            if self.all_alike
+                && let Some((name, line)) = names.second()
+            {
+                let message =
+                    format!("{name:?} is another {what}: {whose} have one for all requests");
+                wrong(kind, Some(line), message);
+            }
         }
-        for (kind, finding) in findings {
-            report.findings.note(kind, finding);
+        for finding in found {
+            report.findings.note(finding);
         }
     }
-}
-
-/// A file's second endpoint or model.
-fn other(names: &Names, what: &str, whose: &str) -> Option<Finding> {
-    let (name, line) = names.second()?;
-    let message = format!("{name:?} is another {what}: {whose} have one for all requests");
-    Some(Finding::in_line(line, message))
 }
 
 /// A field that a run can do without.

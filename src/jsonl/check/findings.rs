@@ -1,7 +1,7 @@
 //! What is wrong with a file, by kind: all of it counted, and enough of it kept to be shown.
 
+use super::super::format::LineError;
 use super::super::ids::Duplicate;
-use super::super::problem::{BadLine, Problem};
 
 /// How many findings of a kind are kept; more are only counted.
 pub(crate) const KEPT: usize = 1_000;
@@ -9,38 +9,43 @@ pub(crate) const KEPT: usize = 1_000;
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
+    /// A word for programs, such as `not_json`.
+    pub(crate) kind: &'static str,
     /// The physical line, from 1; `None` for the file as a whole.
     pub(crate) line: Option<u64>,
     /// In bytes, from 1, where it is one place in the line.
     pub(crate) column: Option<usize>,
-    /// The earlier line that it collides with.
+    /// The earlier line that has the same `custom_id`.
     pub(crate) first_line: Option<u64>,
     /// What it is, for people.
     pub(crate) message: String,
 }
 
 impl Finding {
-    pub(super) fn of_file(message: String) -> Self {
+    pub(super) fn new(kind: &'static str, line: Option<u64>, message: String) -> Self {
         Self {
-            line: None,
+            kind,
+            line,
             column: None,
             first_line: None,
             message,
         }
     }
 
-    pub(super) fn in_line(line: u64, message: String) -> Self {
+    /// Of a line that a run would make a failed row of.
+    pub(super) fn of_bad_line(line: u64, error: &LineError) -> Self {
         Self {
-            line: Some(line),
-            ..Self::of_file(message)
+            column: error.column,
+            ..Self::new(error.kind, Some(line), error.message.to_string())
         }
     }
 
     pub(super) fn of_duplicate(duplicate: Duplicate) -> Self {
         let Duplicate { first, again } = duplicate;
+        let message = format!("has the \"custom_id\" of line {first}");
         Self {
             first_line: Some(first),
-            ..Self::in_line(again, format!("has the \"custom_id\" of line {first}"))
+            ..Self::new("duplicate_id", Some(again), message)
         }
     }
 }
@@ -52,7 +57,6 @@ pub(crate) struct Findings(Vec<OfAKind>);
 /// Findings of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OfAKind {
-    /// A word for programs, such as `not_json`.
     pub(crate) kind: &'static str,
     /// How many there are.
     pub(crate) total: u64,
@@ -61,8 +65,8 @@ pub(crate) struct OfAKind {
 }
 
 impl Findings {
-    pub(super) fn note(&mut self, kind: &'static str, finding: Finding) {
-        let of_a_kind = self.of_a_kind(kind);
+    pub(super) fn note(&mut self, finding: Finding) {
+        let of_a_kind = self.of_a_kind(finding.kind);
         of_a_kind.total += 1;
         if of_a_kind.kept.len() < KEPT {
             of_a_kind.kept.push(finding);
@@ -102,31 +106,6 @@ impl Findings {
     }
 }
 
-/// A line that a run would make a failed row of.
-pub(super) fn of_bad_line(bad: &BadLine) -> (&'static str, Finding) {
-    let kind = match bad.problem {
-        Problem::TooLong => "too_long",
-        Problem::NotUtf8 { .. } => "not_utf8",
-        Problem::NotJson { .. } => "not_json",
-        Problem::NotAnObject => "not_an_object",
-        Problem::TooDeep { .. } => "too_deep",
-        Problem::LoneSurrogate { .. } => "lone_surrogate",
-        Problem::Missing(_) => "missing_field",
-        Problem::Twice(_) => "field_twice",
-        Problem::CustomId(_) | Problem::TakenId { .. } => "custom_id",
-        Problem::Method => "method",
-        Problem::Url(_) => "url",
-        Problem::BodyNotAnObject(_) => "body_not_an_object",
-        Problem::TwoForms => "two_forms",
-        Problem::Stream => "stream",
-    };
-    let finding = Finding {
-        column: bad.problem.column(),
-        ..Finding::in_line(bad.number, bad.problem.to_string())
-    };
-    (kind, finding)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +113,7 @@ mod tests {
     fn in_lines(lines: std::ops::Range<u64>) -> Findings {
         let mut findings = Findings::default();
         for line in lines {
-            findings.note("a", Finding::in_line(line, String::new()));
+            findings.note(Finding::new("a", Some(line), String::new()));
         }
         findings
     }
@@ -143,7 +122,7 @@ mod tests {
     fn all_are_counted_and_the_first_of_each_kind_are_kept() {
         let mut findings = in_lines(1..601);
         findings.append(in_lines(601..5_001));
-        findings.note("b", Finding::of_file("late".to_owned()));
+        findings.note(Finding::new("b", None, "late".to_owned()));
         assert_eq!(findings.total(), 5_001);
         let [a, b] = findings.by_kind() else {
             panic!("{findings:?}");

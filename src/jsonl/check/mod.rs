@@ -17,9 +17,9 @@ use std::io::Read;
 use serde_json::value::RawValue;
 
 use super::files::Location;
+use super::format::{DEFAULT_ENDPOINT, Format, Prompts, RowRequest};
 use super::hash::LineHash;
 use super::ids::Ids;
-use super::line::{DEFAULT_ENDPOINT, Format, Prompts, RequestLine};
 use super::parallel::{LineFold, fold};
 use super::reader::{Line, Lines};
 use crate::api::json::fields;
@@ -94,34 +94,31 @@ impl LineFold for Pass<'_> {
     type Part = Part;
 
     fn add_line(&self, part: &mut Part, line: Line<'_>) {
-        let report = &mut part.report;
-        let number = line.number;
-        let custom_id = match self.format.parse(line) {
+        let (report, number) = (&mut part.report, line.number);
+        let row = self.format.parse(line);
+        match &row.request {
             Ok(request) => {
-                let asked = Asked::of(&request);
+                let body = BodyFacts::of(request);
                 report.requests += 1;
-                report.note_tokens(&request.path, asked.size);
-                // A prompt says neither: where it goes is settled when it is sent.
+                report.note_tokens(&request.path, body.size);
+                // A prompt says neither: where it goes is decided when it is sent.
                 if let Format::Requests { .. } = self.format {
                     report.endpoints.note(&request.path, number);
-                    if let Some(model) = &asked.model {
+                    if let Some(model) = &body.model {
                         report.models.note(model, number);
                     }
                 }
                 if let Some(rules) = self.rules {
-                    rules.note(line, &request, &asked, report);
+                    rules.note(line, &row, request, &body, report);
                 }
-                Some(request.custom_id)
             }
-            // Its failure will be told under the id it has, so that must be the only one, too.
-            Err(bad) => {
+            Err(error) => {
                 report.bad_lines += 1;
-                let (kind, finding) = findings::of_bad_line(&bad);
-                report.findings.note(kind, finding);
-                bad.custom_id
+                report.findings.note(Finding::of_bad_line(number, error));
             }
-        };
-        if let Some(id) = custom_id {
+        }
+        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+        if let Some(id) = &row.custom_id {
             part.ids.note(LineHash::of(id.as_bytes()), number);
         }
     }
@@ -138,8 +135,7 @@ impl Pass<'_> {
     fn finish(self) -> Report {
         let Part { mut report, ids } = self.all;
         for duplicate in ids.duplicates() {
-            let finding = Finding::of_duplicate(duplicate);
-            report.findings.note("duplicate_id", finding);
+            report.findings.note(Finding::of_duplicate(duplicate));
         }
         if let Some(rules) = self.rules {
             rules.judge(&mut report);
@@ -148,16 +144,16 @@ impl Pass<'_> {
     }
 }
 
-/// What is read off a body.
-struct Asked<'a> {
+/// What is read in a body.
+struct BodyFacts<'a> {
     model: Option<String>,
     input: Option<&'a RawValue>,
     size: Size,
 }
 
-impl<'a> Asked<'a> {
-    fn of(request: &'a RequestLine) -> Self {
-        let body = request.body.get();
+impl<'a> BodyFacts<'a> {
+    fn of(request: &'a RowRequest<'_>) -> Self {
+        let body = request.body.as_ref();
         let [model, input] =
             fields(body, &["model", "input"]).map_or([None; 2], |found| found.values);
         Self {

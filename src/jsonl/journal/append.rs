@@ -1,9 +1,8 @@
-//! Whole records at the end of a file, whatever the disk does: what is left of a write that failed
-//! is cut off, and after a failure nothing more is written or synced.
+//! Whole records at the end of a file, whatever the disk does: what a failed write left of a record
+//! is cut off, and after a failure nothing more is written or flushed.
 //!
-//! A write that failed is not tried again, since what it was for has changed by then: the rows come
-//! again with the next run. Nor is a sync: the system may have dropped what it could not bring to
-//! the disk, and the second would report a success.
+//! A failed write is not repeated: the next run sends its rows again. Nor is a failed flush: the
+//! system may have dropped what it could not write, and a second flush would report a success.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -39,22 +38,32 @@ pub(super) struct Appender<M> {
     fsync: Fsync,
     /// Where the last whole record ends, in a regular file.
     end: Option<u64>,
-    /// Since when something waits to be brought to the disk.
+    /// Since when something waits to be flushed.
     unsynced: Option<Instant>,
     broken: bool,
 }
 
-/// What went wrong, once and for all.
+/// A write or a flush that failed, after which the file is given up.
 #[derive(Debug)]
-pub(super) enum AppendError {
-    Write {
-        error: io::Error,
-        /// How many bytes of whole records are in the file all the same.
-        kept: usize,
-        /// What was written of the next one could not be cut off.
-        torn: bool,
-    },
-    Sync(io::Error),
+pub(super) struct AppendError {
+    /// What could not be done, for a message.
+    pub(super) what: &'static str,
+    pub(super) error: io::Error,
+    /// How many bytes of whole records are in the file all the same.
+    pub(super) kept: usize,
+    /// What was written of the next record could not be cut off.
+    pub(super) torn: bool,
+}
+
+impl AppendError {
+    fn new(what: &'static str, error: io::Error) -> Self {
+        Self {
+            what,
+            error,
+            kept: 0,
+            torn: false,
+        }
+    }
 }
 
 impl<M: Medium> Appender<M> {
@@ -81,12 +90,12 @@ impl<M: Medium> Appender<M> {
         self.broken
     }
 
-    /// For a file that is found to be somebody else's.
+    /// For a file that another program has changed.
     pub(super) fn give_up(&mut self) {
         self.broken = true;
     }
 
-    /// Cuts off what a run that was killed left behind this.
+    /// Cuts off what a killed run left behind this.
     pub(super) fn cut(&mut self, end: u64, now: Instant) -> io::Result<()> {
         self.medium.set_len(end)?;
         self.end = Some(end);
@@ -98,19 +107,16 @@ impl<M: Medium> Appender<M> {
     /// between tears no record but the last.
     pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), AppendError> {
         if self.broken {
-            return Err(AppendError::Write {
-                error: io::Error::other("it could not be written to before"),
-                kept: 0,
-                torn: false,
-            });
+            let error = io::Error::other("an earlier write failed");
+            return Err(AppendError::new("write to", error));
         }
         if let Err(error) = self.medium.write_all(records) {
             self.broken = true;
             let kept = self.cut_back(records);
-            return Err(AppendError::Write {
-                error,
+            return Err(AppendError {
                 torn: kept.is_err(),
                 kept: kept.unwrap_or_default(),
+                ..AppendError::new("write to", error)
             });
         }
         if let Some(end) = &mut self.end {
@@ -123,13 +129,12 @@ impl<M: Medium> Appender<M> {
         }
     }
 
-    /// Leaves of what was written the whole records: they are paid for. The rows of the others are
-    /// repeated.
+    /// Leaves the whole records of what was written: they are paid for. Returns their length.
     fn cut_back(&mut self, records: &[u8]) -> io::Result<usize> {
         let Some(end) = self.end else {
             return Ok(0);
         };
-        // If somebody else has made it shorter, setting its length would fill it up with zeros.
+        // If another program has made it shorter, setting its length would fill it up with zeros.
         let Some(written) = self.medium.len()?.checked_sub(end) else {
             return Ok(0);
         };
@@ -142,7 +147,7 @@ impl<M: Medium> Appender<M> {
         Ok(whole)
     }
 
-    /// Brings to the disk what has waited for long enough.
+    /// Flushes what has waited for long enough.
     pub(super) fn tick(&mut self, now: Instant) -> Result<(), AppendError> {
         match (self.fsync, self.unsynced) {
             (Fsync::Interval(most), Some(since)) if now.duration_since(since) >= most => {
@@ -152,7 +157,7 @@ impl<M: Medium> Appender<M> {
         }
     }
 
-    /// Brings everything to the disk, unless that is not asked for.
+    /// Flushes everything, unless that is not asked for.
     pub(super) fn finish(&mut self) -> Result<(), AppendError> {
         match self.fsync {
             Fsync::None => Ok(()),
@@ -167,7 +172,7 @@ impl<M: Medium> Appender<M> {
         self.unsynced = None;
         self.medium.sync().map_err(|error| {
             self.broken = true;
-            AppendError::Sync(error)
+            AppendError::new("flush", error)
         })
     }
 }
@@ -263,15 +268,9 @@ mod tests {
             let mut file = on(disk, Fsync::Always);
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
-            let Err(AppendError::Write {
-                error,
-                kept: 0,
-                torn: false,
-            }) = file.append(b"second\n", now)
-            else {
-                panic!("it was told to fail")
-            };
-            assert_eq!(error.kind(), kind);
+            let failed = file.append(b"second\n", now).unwrap_err();
+            assert_eq!((failed.kept, failed.torn), (0, false));
+            assert_eq!(failed.error.kind(), kind);
             assert_eq!((held(&file).as_str(), file.end()), ("first\n", Some(6)));
             // There would be room by now.
             assert!(file.append(b"third\n", now).is_err());
@@ -292,11 +291,8 @@ mod tests {
             let mut file = on(disk, Fsync::None);
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
-            let fault = file.append(b"next\nthird\nlast\n", now).unwrap_err();
-            let AppendError::Write { kept: told, .. } = fault else {
-                panic!("{fault:?}")
-            };
-            assert_eq!(told, kept, "{taken}");
+            let failed = file.append(b"next\nthird\nlast\n", now).unwrap_err();
+            assert_eq!(failed.kept, kept, "{taken}");
             let expected = &"first\nnext\nthird\n"[..6 + kept];
             assert_eq!(held(&file), expected);
             assert_eq!(file.end(), Some(expected.len() as u64));
@@ -311,8 +307,8 @@ mod tests {
             ..Disk::default()
         };
         let mut file = on(disk, Fsync::None);
-        let fault = file.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(matches!(fault, AppendError::Write { torn: true, .. }));
+        let failed = file.append(b"record\n", Instant::now()).unwrap_err();
+        assert!(failed.torn);
         assert_eq!(held(&file), "rec");
     }
 
@@ -367,8 +363,8 @@ mod tests {
             let start = Instant::now();
             let written = file.append(b"record\n", start);
             let later = start + SECOND;
-            let fault = written.and_then(|()| file.tick(later)).unwrap_err();
-            assert!(matches!(fault, AppendError::Sync(_)));
+            let failed = written.and_then(|()| file.tick(later)).unwrap_err();
+            assert_eq!(failed.what, "flush");
             file.append(b"more\n", later).unwrap_err();
             file.tick(later + SECOND).unwrap();
             file.finish().unwrap();
@@ -385,8 +381,8 @@ mod tests {
         };
         let mut pipe = Appender::new(disk, None, Fsync::Always);
         pipe.append(b"ok\n", Instant::now()).unwrap();
-        let fault = pipe.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(matches!(fault, AppendError::Write { torn: false, .. }));
+        let failed = pipe.append(b"record\n", Instant::now()).unwrap_err();
+        assert!(!failed.torn);
         pipe.finish().unwrap();
         assert_eq!(held(&pipe), "ok\nre");
         assert_eq!(*pipe.medium.syncs.borrow(), 0);

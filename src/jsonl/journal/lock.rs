@@ -1,25 +1,23 @@
-//! `OUT.lock`: one run at a time writes to a file, and a run that was killed is known by the lock
-//! that it left.
+//! `OUT.lock`: one run at a time writes to a file, and a killed run is known by the lock it left.
 //!
 //! The lock is the system's own (`flock`, `LockFileEx`) on a small file beside the output, never on
-//! the output itself, which other programs may want to read. It ends with whoever held it, however
-//! that ended, so a file that was left says nothing of who writes now. What stands in it is for
+//! the output itself, which other programs may want to read. The system releases it when its holder
+//! ends, however that happens, so the file alone says nothing of who writes now. Its text is for
 //! people, and for the next run: the process, and how many rows it may have had in flight.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use super::super::files::{Location, RunFiles};
-use super::super::sidecars::{LOCK_SUFFIX, companion};
-use super::identity::{is_still, same_file};
-use crate::error::{Error, ErrorKind, Result};
+use super::super::io::is_same_file;
+use super::super::sidecars::{LOCK_SUFFIX, sidecar};
+use crate::error::{Result, config};
 
-/// How often a lock is tried that is gone by the time it is held.
+/// How often a lock is tried again whose file its last holder has just removed.
 const TRIES: u32 = 100;
-/// Longer than any lock of ours.
+/// Longer than any text of ours.
 const LONGEST: u64 = 128;
 
 /// The locks of a run, held until this is dropped.
@@ -33,63 +31,48 @@ impl Locks {
     /// Takes the lock of each regular file that a run with so many rows in flight writes to.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if another run holds one, or what is there is no lock, naming both.
-    pub(crate) fn take(places: &RunFiles, in_flight: usize) -> Result<Self> {
-        let take = |place: &Location, role, setting| match place {
-            Location::File(path) if may_be_locked(path) => {
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another run holds one, or the lock's file is something else, naming
+    /// both files.
+    pub(crate) fn take(files: &RunFiles, in_flight: usize) -> Result<Self> {
+        let take = |location: &Location, role, setting| match location {
+            // Devices and pipes are not locked: sharing them overwrites nothing.
+            Location::File(path) if fs::metadata(path).map_or(true, |there| there.is_file()) => {
                 Lock::take(path, role, setting, in_flight)
             }
             Location::File(_) | Location::Stream => Ok(None),
         };
         Ok(Self {
-            output: take(&places.output, "output", &["output"])?,
-            errors: take(&places.errors, "errors file", &["errors"])?,
+            output: take(&files.output, "output", &["output"])?,
+            errors: take(&files.errors, "errors file", &["errors"])?,
         })
     }
 
-    /// Rows that a run over this output had in flight at most when it was killed, if one was.
+    /// How many rows a killed run over this output had in flight at most, if there was one.
     pub(crate) fn left_in_flight(&self) -> Option<u64> {
-        self.output
-            .as_ref()?
-            .left
-            .as_ref()
-            .map(|left| left.in_flight)
+        let left = self.output.as_ref()?.left.as_ref()?;
+        Some(left.in_flight)
     }
 
-    /// Says that rows are sent from here on: what an earlier run has left is dealt with.
+    /// Says that rows are sent from here on: what a killed run left has been accounted for.
     pub(crate) fn begin(&mut self) {
         for lock in [&mut self.output, &mut self.errors].into_iter().flatten() {
-            lock.begun = true;
+            lock.left = None;
         }
     }
-}
-
-/// Devices and pipes are not locked: sharing them overwrites nothing.
-fn may_be_locked(path: &Path) -> bool {
-    fs::metadata(path).map_or(true, |metadata| metadata.is_file())
 }
 
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
     file: File,
-    /// What a run that was killed left in it.
+    /// What a killed run left in it, until rows are sent.
     left: Option<DeadRun>,
-    begun: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct DeadRun {
     text: String,
     in_flight: u64,
-}
-
-enum LockAttempt {
-    Held(File),
-    /// Another run has taken it away in between.
-    Gone,
-    HeldBy(Option<u32>),
-    Unsupported(io::Error),
 }
 
 impl Lock {
@@ -100,8 +83,8 @@ impl Lock {
         setting: &'static [&'static str],
         in_flight: usize,
     ) -> Result<Option<Self>> {
+        let lock = sidecar(path, LOCK_SUFFIX);
         let shown = Location::File(path.to_owned());
-        let lock = companion(path, LOCK_SUFFIX);
         let lock_shown = Location::File(lock.clone());
         let unusable = |error: io::Error| {
             config(format!(
@@ -111,38 +94,40 @@ impl Lock {
             .with_source(error)
         };
         for _ in 0..TRIES {
-            match try_lock(&lock).map_err(unusable)? {
-                LockAttempt::Gone => {}
-                LockAttempt::HeldBy(holder) => {
-                    let mut by = "another process".to_owned();
-                    if let Some(id) = holder {
-                        by.clear();
-                        let _infallible = write!(by, "process {id}");
-                    }
+            let Some((file, is_new)) = open(&lock).map_err(unusable)? else {
+                continue;
+            };
+            match file.try_lock() {
+                Ok(()) if is_at(&lock, &file).map_err(unusable)? => {
+                    let mut lock = Self {
+                        left: read_left(&file).map_err(unusable)?,
+                        path: lock,
+                        file,
+                    };
+                    lock.write(&text(process::id(), in_flight as u64))
+                        .map_err(unusable)?;
+                    return Ok(Some(lock));
+                }
+                // Its last holder has removed it, and a third may hold another of its name.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let by = holder(&file)
+                        .map_or("another process".to_owned(), |id| format!("process {id}"));
                     return Err(config(format!(
                         "{role} {shown} is being written by {by} (lock {lock_shown}): wait for it, \
                          or name another"
                     ))
                     .with_settings(setting));
                 }
-                LockAttempt::Unsupported(error) => {
+                Err(TryLockError::Error(error)) => {
+                    if is_new {
+                        fs::remove_file(&lock).map_err(unusable)?;
+                    }
                     log::warn!(
-                        "{role} {shown} cannot be locked here ({error}): see to it that no second \
+                        "{role} {shown} cannot be locked here ({error}): make sure that no second \
                          run writes to it"
                     );
                     return Ok(None);
-                }
-                LockAttempt::Held(mut file) => {
-                    let left = read_left(&mut file).map_err(unusable)?;
-                    let mut lock = Self {
-                        path: lock,
-                        file,
-                        left,
-                        begun: false,
-                    };
-                    lock.write(&text(process::id(), in_flight as u64))
-                        .map_err(unusable)?;
-                    return Ok(Some(lock));
                 }
             }
         }
@@ -152,7 +137,8 @@ impl Lock {
         .with_settings(setting))
     }
 
-    /// In one write and without emptying it first: a kill in between leaves the one or the other.
+    /// In one write and without emptying the file first: a kill in between leaves the old text or
+    /// the new.
     fn write(&mut self, text: &str) -> io::Result<()> {
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())?;
@@ -160,70 +146,47 @@ impl Lock {
     }
 }
 
-/// Where nothing was sent, what an earlier run has left still holds.
+/// Where nothing was sent, what a killed run left stays for the next one.
 impl Drop for Lock {
     fn drop(&mut self) {
-        match self.left.take() {
-            Some(left) if !self.begun => {
-                let _nothing_more_to_do = self.write(&left.text);
-            }
-            _ => {
-                if is_still(&self.path, &self.file).unwrap_or(false) {
-                    let _nothing_more_to_do = fs::remove_file(&self.path);
-                }
-            }
-        }
+        let _nothing_more_to_do = match self.left.take() {
+            Some(left) => self.write(&left.text),
+            None if is_at(&self.path, &self.file).unwrap_or(false) => fs::remove_file(&self.path),
+            None => Ok(()),
+        };
     }
 }
 
-fn try_lock(path: &Path) -> io::Result<LockAttempt> {
-    let made = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path);
-    let (file, is_new) = match made {
-        Ok(file) => (file, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match open(path)? {
-            Some(file) => (file, false),
-            None => return Ok(LockAttempt::Gone),
-        },
-        Err(error) => return Err(error),
-    };
-    match file.try_lock() {
-        // Whoever held it before has removed it on leaving, and a third may hold another of its name.
-        Ok(()) if !is_still(path, &file)? => Ok(LockAttempt::Gone),
-        Ok(()) => Ok(LockAttempt::Held(file)),
-        Err(TryLockError::WouldBlock) => Ok(LockAttempt::HeldBy(holder(file))),
-        Err(TryLockError::Error(error)) => {
-            if is_new {
-                fs::remove_file(path)?;
+/// Opens a lock's file, and says whether it is new. `None` if it was there and is no more.
+fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let opened = match options.clone().create_new(true).open(path) {
+        Ok(file) => return Ok(Some((file, true))),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => fs::symlink_metadata(path).and_then(|there| {
+            // The lock's text would be written to wherever a link leads.
+            if !there.is_file() {
+                return Err(io::Error::other("that is no regular file"));
             }
-            Ok(LockAttempt::Unsupported(error))
-        }
+            options.open(path)
+        }),
+    };
+    match opened {
+        Ok(file) => Ok(Some((file, false))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// Opens a lock that is there; `None` if it is not any more.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(None),
-        _ => Err(error),
-    };
-    let there = match fs::symlink_metadata(path) {
-        Ok(there) => there,
-        Err(error) => return gone(error),
-    };
-    // A link would have the lock's text written to wherever it leads.
-    if !there.is_file() {
-        return Err(io::Error::other("that is no regular file"));
+/// Whether `path` itself, and no link, is this open file.
+fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+    let is = fs::symlink_metadata(path)
+        .and_then(|there| Ok(there.is_file() && is_same_file(path, file)?));
+    match is {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        is => is,
     }
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) => return gone(error),
-    };
-    let opened = file.metadata()?;
-    Ok(same_file(&there, &opened).then_some(file))
 }
 
 fn text(process: u32, in_flight: u64) -> String {
@@ -237,7 +200,7 @@ fn parse(text: &str) -> Option<(u32, u64)> {
     Some((process.parse().ok()?, in_flight.parse().ok()?))
 }
 
-fn read(file: &mut File) -> io::Result<String> {
+fn read(mut file: &File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
     file.take(LONGEST).read_to_end(&mut bytes)?;
@@ -245,14 +208,14 @@ fn read(file: &mut File) -> io::Result<String> {
 }
 
 /// Who holds the lock, if that can be read: not while it is being written, nor on Windows.
-fn holder(mut file: File) -> Option<u32> {
-    parse(&read(&mut file).ok()?).map(|(process, _)| process)
+fn holder(file: &File) -> Option<u32> {
+    parse(&read(file).ok()?).map(|(process, _)| process)
 }
 
-/// What an earlier run has left in a lock that is held now.
-fn read_left(file: &mut File) -> io::Result<Option<DeadRun>> {
+/// What a killed run left in a lock that is held now.
+fn read_left(file: &File) -> io::Result<Option<DeadRun>> {
     let text = read(file)?;
-    // Of a lock that was made and not yet written, or came to nothing with the power.
+    // Made and not yet written, or lost in a power cut.
     if text.bytes().all(|byte| byte == 0) {
         return Ok(None);
     }
@@ -261,17 +224,13 @@ fn read_left(file: &mut File) -> io::Result<Option<DeadRun>> {
     Ok(Some(DeadRun { text, in_flight }))
 }
 
-#[cold]
-fn config(message: String) -> Error {
-    Error::new(ErrorKind::Config, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use tempfile::TempDir;
 
-    fn places(folder: &TempDir) -> RunFiles {
+    fn files(folder: &TempDir) -> RunFiles {
         let file = |name| Location::File(folder.path().join(name));
         RunFiles {
             input: Location::Stream,
@@ -289,7 +248,7 @@ mod tests {
     }
 
     fn refused(folder: &TempDir, words: &[&str]) {
-        let error = Locks::take(&places(folder), 9).unwrap_err();
+        let error = Locks::take(&files(folder), 9).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         for word in words {
             assert!(error.to_string().contains(word), "{error}");
@@ -299,7 +258,7 @@ mod tests {
     #[test]
     fn a_second_run_is_refused_by_name_and_the_first_leaves_nothing() {
         let folder = TempDir::new().unwrap();
-        let first = Locks::take(&places(&folder), 20).unwrap();
+        let first = Locks::take(&files(&folder), 20).unwrap();
         assert_eq!(first.left_in_flight(), None);
         let id = process::id();
         let told = fs::read_to_string(lock(&folder)).unwrap();
@@ -308,14 +267,14 @@ mod tests {
         refused(&folder, &["output", &by, "o.jsonl.lock", "`output`"]);
         let errors_only = RunFiles {
             output: Location::Stream,
-            ..places(&folder)
+            ..files(&folder)
         };
         let error = Locks::take(&errors_only, 1).unwrap_err().to_string();
         assert!(error.contains("`errors`"), "{error}");
         assert_eq!(fs::read_to_string(lock(&folder)).unwrap(), told);
         drop(first);
         assert_eq!(names(&folder), 0);
-        drop(Locks::take(&places(&folder), 20).unwrap());
+        drop(Locks::take(&files(&folder), 20).unwrap());
         assert_eq!(names(&folder), 0);
     }
 
@@ -323,15 +282,15 @@ mod tests {
     fn a_dead_runs_lock_is_taken_over_and_its_account_with_it() {
         let folder = TempDir::new().unwrap();
         fs::write(lock(&folder), text(u32::MAX, 64)).unwrap();
-        let looked = Locks::take(&places(&folder), 5).unwrap();
+        let looked = Locks::take(&files(&folder), 5).unwrap();
         assert_eq!(looked.left_in_flight(), Some(64));
         // It ended before anything was sent: the account is still open.
         drop(looked);
         let left = fs::read_to_string(lock(&folder)).unwrap();
         assert_eq!(left, text(u32::MAX, 64));
-        let mut sent = Locks::take(&places(&folder), 5).unwrap();
-        sent.begin();
+        let mut sent = Locks::take(&files(&folder), 5).unwrap();
         assert_eq!(sent.left_in_flight(), Some(64));
+        sent.begin();
         let now = fs::read_to_string(lock(&folder)).unwrap();
         assert_eq!(now, text(process::id(), 5));
         drop(sent);
@@ -343,7 +302,7 @@ mod tests {
         for text in ["", "\0\0\0\0"] {
             let folder = TempDir::new().unwrap();
             fs::write(lock(&folder), text).unwrap();
-            let locks = Locks::take(&places(&folder), 5).unwrap();
+            let locks = Locks::take(&files(&folder), 5).unwrap();
             assert_eq!(locks.left_in_flight(), None);
             drop(locks);
             assert_eq!(names(&folder), 0);
@@ -383,7 +342,7 @@ mod tests {
         let by_link = RunFiles {
             output: Location::File(folder.path().join("link")),
             errors: Location::Stream,
-            ..places(&folder)
+            ..files(&folder)
         };
         // To a file that is yet to be made, and to one that is there.
         symlink("o.jsonl", folder.path().join("link")).unwrap();
@@ -398,10 +357,10 @@ mod tests {
     #[test]
     fn a_lock_removed_under_its_holder_is_the_next_ones_to_remove() {
         let folder = TempDir::new().unwrap();
-        let first = Locks::take(&places(&folder), 1).unwrap();
+        let first = Locks::take(&files(&folder), 1).unwrap();
         fs::remove_file(lock(&folder)).unwrap();
         fs::remove_file(folder.path().join("e.jsonl.lock")).unwrap();
-        let second = Locks::take(&places(&folder), 2).unwrap();
+        let second = Locks::take(&files(&folder), 2).unwrap();
         drop(first);
         assert_eq!(names(&folder), 2);
         drop(second);
@@ -415,7 +374,7 @@ mod tests {
         let devices = RunFiles {
             output: Location::File("/dev/null".into()),
             errors: Location::Stream,
-            ..places(&folder)
+            ..files(&folder)
         };
         let locks = Locks::take(&devices, 1).unwrap();
         assert!(locks.output.is_none() && locks.errors.is_none());

@@ -1,50 +1,49 @@
 //! The results and errors files: appended to as rows finish, and read back by the next run.
 //!
 //! The results file is its own resume record: it holds successes only, each id once, and what it
-//! holds is done. A record is whole when its newline is there; a run that was killed leaves at most
-//! one torn line, which the next one cuts off. The errors file holds the rows failed now: it grows
-//! during a run and at its end is [settled](settle), as is an output that was not of our making or
-//! is to be in the input's order.
+//! holds is done. A record is whole when its newline is there. A killed run leaves at most one torn
+//! line, which the next one cuts off. The errors file holds the rows failed now: it grows during a
+//! run and at its end is [compacted](compact), as is an output that holds something else than each
+//! success once, or is to be in the order of the input.
 
 #![expect(
     clippy::unnecessary_debug_formatting,
-    reason = "a name may hold what a terminal obeys: messages quote and escape it"
+    reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
 mod append;
-mod atomic_file;
+mod compact;
 mod fsync;
-mod identity;
 mod lock;
 mod recover;
 mod repair;
 mod resume_index;
-mod settle;
-mod table;
 mod target;
 
 use std::fs::{self, OpenOptions};
-use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use self::settle::{StillFailed, settle_errors, settle_output};
-use self::target::{FileSpec, OpenFile, Target, failed};
+use self::compact::{Source, compact};
+use self::target::RecordFile;
 use super::files::{Location, RunFiles};
+use super::hash::LineHash;
+use super::ids::IdTable;
+use super::io::{failed, remove};
+use super::readback::ReadRecord;
 use crate::cancel::Cancel;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
-pub(super) use self::recover::{FileState, Recovered};
+pub(super) use self::recover::{FileState, Recovered, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
-pub(super) use self::table::{IdEntry, IdTable};
 pub(super) use self::target::PartialWrite;
 
 /// How a run treats what it finds in its output.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct JournalOptions {
-    /// Begin anew, whatever is there.
+    /// Start anew, whatever is there.
     pub(super) overwrite: bool,
     /// What is there must have been simulated, or must not.
     pub(super) simulated: bool,
@@ -56,87 +55,68 @@ pub(super) struct JournalOptions {
 
 /// Both files of a run, open.
 pub(super) struct Journal {
-    output: Target,
-    errors: Target,
-    /// The length of what earlier runs left in the errors file.
-    old_errors: u64,
-    /// What they left in the output is more than one success an id.
-    untidy: bool,
+    output: RecordFile,
+    /// `None` where failures go to the output.
+    errors: Option<RecordFile>,
+    /// Records that earlier runs left in the output.
+    old_records: u64,
 }
 
 /// How a run ends, as far as its files go.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// All rows of the input have been met: what failed and is none of them is forgotten.
+    /// All rows of the input have been met: failures of other rows are forgotten.
     pub(super) whole_input: bool,
-    /// The rows' places in the input, for an output that is to be in its order.
+    /// The lines of the rows in the input, for an output that is to be in its order.
     pub(super) order: Option<IdTable<u64>>,
 }
 
 impl Journal {
-    /// Opens the files, and mends what a run that was killed has left torn.
+    /// Opens the files, and cuts off what a killed run left torn.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a file that cannot be opened, and
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub(super) fn open(
-        places: &RunFiles,
+        files: &RunFiles,
         options: JournalOptions,
         state: &FileState,
     ) -> Result<Self> {
         let now = Instant::now();
-        let named = |path: &Path, role| FileSpec {
-            path: path.to_owned(),
-            role,
-            fsync: options.fsync,
-        };
-        let output = match &places.output {
-            Location::Stream => Target::Stdout,
-            Location::File(path) => {
-                if options.overwrite {
-                    empty(path)?;
-                }
-                let mut output = OpenFile::open(named(path, "output"), now, ErrorKind::Config)?;
-                if let Some(tail) = state.tail {
-                    output.mend(tail, now)?;
-                }
-                Target::File(output)
+        if let Location::File(path) = &files.output
+            && options.overwrite
+        {
+            empty(path)?;
+        }
+        let mut output = RecordFile::new(&files.output, "output", options.fsync);
+        output.open(state.output, now)?;
+        let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
+        let mut errors = RecordFile::new(&files.errors, "errors file", options.fsync);
+        if let Some(tail) = state.errors {
+            errors.open(tail, now)?;
+        } else if let Location::File(path) = &files.errors
+            && !state.resumed
+            && is_file(path)
+        {
+            // What an older run left says nothing about this one.
+            if !options.overwrite {
+                log::warn!(
+                    "errors file {path:?} was left by a run with another output, and starts anew"
+                );
             }
-        };
-        let errors = match &places.errors {
-            Location::Stream if matches!(output, Target::Stdout) => Target::Shared,
-            Location::Stream => Target::Stdout,
-            Location::File(path) if state.old_errors > 0 => {
-                let named = named(path, "errors file");
-                let mut errors = OpenFile::open(named, now, ErrorKind::Config)?;
-                errors.end_last_line(now)?;
-                Target::File(errors)
-            }
-            Location::File(path) => {
-                // A fresh run: what is left of an older one says nothing about this.
-                if !state.resumed && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-                    if !options.overwrite {
-                        log::warn!(
-                            "errors file {path:?} was left by a run with another output, and begins anew"
-                        );
-                    }
-                    remove(path)?;
-                }
-                Target::Unopened(named(path, "errors file"))
-            }
-        };
+            remove(path).map_err(|error| failed("remove the old", path, error))?;
+        }
         Ok(Self {
             output,
-            errors,
-            old_errors: state.old_errors,
-            untidy: state.untidy,
+            errors: (!one_stream).then_some(errors),
+            old_records: state.records,
         })
     }
 
     /// Appends whole records of successes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], once and for all.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn write_results(
         &mut self,
         records: &[u8],
@@ -148,102 +128,132 @@ impl Journal {
     /// Appends whole records of failures.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], once and for all.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn write_errors(
         &mut self,
         records: &[u8],
         now: Instant,
     ) -> Result<(), PartialWrite> {
-        match self.errors {
-            Target::Shared => self.output.append(records, now),
-            _ => self.errors.append(records, now),
-        }
+        let errors = self.errors.as_mut().unwrap_or(&mut self.output);
+        errors.append(records, now)
     }
 
-    /// What is due now and then: to bring what was written to the disk, and to look whether the
-    /// files are where they were.
+    /// What is due now and then: to flush what was written, and to check that the files are where
+    /// they were.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], once and for all.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
-        self.output.tick(now)?;
-        self.errors.tick(now)
+        self.files().try_for_each(|file| file.tick(now))
     }
 
-    /// Brings what was written to the disk, and looks once more whether it is where it was.
+    /// Flushes what was written, and checks once more that it is where it was.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], once and for all.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.output.finish()?;
-        self.errors.finish()
+        self.files().try_for_each(RecordFile::finish)
     }
 
-    /// How many rows the output answers that is there by its name now, after another program has
-    /// meddled with it.
+    fn files(&mut self) -> impl Iterator<Item = &mut RecordFile> {
+        [&mut self.output].into_iter().chain(&mut self.errors)
+    }
+
+    /// How many rows are answered by the file that has the output's name now, after another program
+    /// has meddled with it.
     pub(super) fn answers_left(&self) -> Option<u64> {
-        self.output.meddled_with().map(recover::answers)
+        let path = self.output.regular()?;
+        self.output
+            .is_meddled_with()
+            .then(|| recover::answers(path))
     }
 
     /// Brings both files to what they are to be in the end: the output to the successes, each once,
     /// and the errors file to exactly the rows failed now.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], and [`ErrorKind::Cancelled`] for an output that is left as it was; the
-    /// records themselves are written by then.
-    pub(super) fn close(self, index: &ResumeIndex, ending: &Ending, cancel: &Cancel) -> Result<()> {
-        // What the disk did not take once is for the next run to put right.
-        if self.output.is_broken() || self.errors.is_broken() {
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
+    /// for an output that is left as it was; the records themselves are written by then.
+    pub(super) fn close(
+        mut self,
+        index: &ResumeIndex,
+        ending: &Ending,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        // What the disk did not take is for the next run to put right.
+        if self.files().any(|file| file.is_broken()) {
             return Ok(());
         }
-        let still = StillFailed {
-            index,
-            whole_input: ending.whole_input,
+        let output = self.output.regular();
+        let errors = self.errors.as_ref();
+        let errors = errors.and_then(|file| Some((file.regular()?, file.start())));
+        let is_mixed = self.old_records > index.done();
+        let still_failed = |record: &ReadRecord| {
+            // A row without an id cannot be known again: this run reads its line, too.
+            let id = record.custom_id.as_ref().filter(|_| !record.done);
+            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
         };
-        let output = self.output.regular().map(Path::to_owned);
-        let errors = self.errors.regular().map(Path::to_owned);
-        if let Some(errors) = &errors
-            && (self.old_errors > 0 || self.untidy)
+        if let Some((path, start)) = errors
+            && (start > 0 || is_mixed)
         {
-            let untidy = output.as_deref().filter(|_| self.untidy);
-            settle_errors(errors, self.old_errors, untidy, still)?;
+            let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
+            let in_errors = |record: Option<&ReadRecord>, offset| {
+                offset >= start || record.is_some_and(still_failed)
+            };
+            let mut sources = Vec::new();
+            if let Some(output) = output.filter(|_| is_mixed) {
+                sources.push(Source {
+                    path: output,
+                    stays: &in_output,
+                });
+            }
+            if path.exists() {
+                sources.push(Source {
+                    path,
+                    stays: &in_errors,
+                });
+            }
+            if compact(path, &sources, |_| 0, &Cancel::new())? == 0 {
+                remove(path).map_err(|error| failed("remove the old", path, error))?;
+            }
             let forgotten = index.not_met();
             if ending.whole_input && forgotten > 0 {
                 log::warn!(
-                    "errors file {errors:?} is for the rows of this input: {forgotten} failed before \
-                     of others taken out; an input with other rows does better with an output of its \
-                     own"
+                    "errors file {path:?} is for the rows of this input, and rows that failed before \
+                     are not in it any more: {forgotten}. Give another input an output of its own"
                 );
             }
         }
         if let Some(output) = output
-            && (self.untidy || ending.order.is_some())
+            && (is_mixed || ending.order.is_some())
         {
-            // By now each failure that stands has its record in the errors file, if there is one.
-            let staying = errors.is_none().then_some(still);
-            settle_output(&output, ending.order.as_ref(), staying, cancel)?;
+            // By now each failure that counts is in the errors file, if there is one.
+            let stays = |record: Option<&ReadRecord>, _| {
+                let failure_stays = |record| errors.is_none() && still_failed(record);
+                record.is_none_or(|record| record.done || failure_stays(record))
+            };
+            let source = Source {
+                path: output,
+                stays: &stays,
+            };
+            let line_of = |id| match &ending.order {
+                Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
+                None => 0,
+            };
+            compact(output, &[source], line_of, cancel)?;
         }
         Ok(())
     }
 }
 
-fn empty(path: &Path) -> Result<()> {
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        return Ok(());
-    }
-    OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(path)
-        .map_err(|error| failed("empty", path, error))?;
-    Ok(())
+fn is_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("remove the old", path, error))
-        }
-        _ => Ok(()),
+fn empty(path: &Path) -> Result<()> {
+    if is_file(path) {
+        let emptied = OpenOptions::new().write(true).truncate(true).open(path);
+        emptied.map_err(|error| failed("empty", path, error))?;
     }
+    Ok(())
 }

@@ -1,30 +1,29 @@
-//! Reading back what earlier runs left, before anything is touched.
+//! Reading what earlier runs left, before anything is changed.
 //!
-//! On all cores, as far as they go a stretch of lines at a time: what is kept of a line is its entry
-//! in a [table](super::table). The files may be ours or a provider's own, with failures among the
-//! results, ids more than once, and a tail that a kill has torn.
+//! The files may be ours or a provider's own, with failures among the results, ids more than once,
+//! and a last line that a kill has torn. What is kept of a record is its entry in a
+//! [`ResumeIndex`].
 
 use std::fs::{self, File, Metadata};
 use std::path::Path;
 
-use super::super::cores::Cores;
 use super::super::files::{Location, RunFiles};
 use super::super::hash::LineHash;
+use super::super::ids::IdTable;
+use super::super::io::failed;
+use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
-use super::super::reader::Lines;
-use super::super::sidecars::{REJECTED_SUFFIX, companion};
-use super::super::sweep::{Stretch, Sweep};
+use super::super::reader::{Line, Lines};
+use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use super::JournalOptions;
 use super::repair::move_aside;
-use super::resume_index::{FailedRow, RecordFile, RequestTag, ResumeIndex};
-use super::table::{IdEntry, IdTable};
-use super::target::failed;
+use super::resume_index::{FailedRow, RequestTag, ResumeIndex};
 use crate::cancel::Cancel;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, config};
 
-/// The longest record, in bytes: an answer and an id of 64 MiB each, and what stands around them.
-/// What is longer is no record of ours.
-pub(super) const MAX_RECORD: usize = 130 << 20;
+/// The longest record, in bytes: an answer and an id of 64 MiB each, and what surrounds them. A
+/// longer line is no record of ours.
+const MAX_RECORD: usize = 130 << 20;
 
 /// How many lines that are moved aside are named.
 const NAMED: usize = 20;
@@ -36,27 +35,26 @@ pub(crate) struct Recovered {
     pub(crate) state: FileState,
 }
 
-/// What a run must know of the files themselves to go on with them.
+/// What the files themselves are like.
 #[derive(Debug, Default)]
 pub(crate) struct FileState {
-    /// Whether there is an output to carry on with, if only an empty one: of a run in which nothing
-    /// succeeded.
-    pub(crate) resumed: bool,
-    /// How the output ends.
-    pub(super) tail: Option<Tail>,
-    /// Bytes of a torn record at its end.
+    /// There is an output to carry on with. It is empty if nothing succeeded.
+    pub(super) resumed: bool,
+    /// Records in the output: more than it answers rows if there are failures or repeated ids.
+    pub(super) records: u64,
+    pub(super) output: Tail,
+    /// `None` where there is no errors file to carry on with.
+    pub(super) errors: Option<Tail>,
+    /// Bytes of a torn record at the end of the output.
     pub(crate) torn_bytes: u64,
-    /// Lines that were no records, moved aside.
+    /// Lines of the output that were no records, moved aside.
     pub(crate) rejected: u64,
-    /// Whether it holds more than one success an id: failures, or an id again.
-    pub(super) untidy: bool,
-    /// The length of the errors file.
-    pub(super) old_errors: u64,
 }
 
-/// How a results file ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a file of records ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Tail {
+    #[default]
     Whole,
     /// The last record is whole but for its newline.
     Unended,
@@ -64,314 +62,246 @@ pub(super) enum Tail {
     Torn(u64),
 }
 
-impl Recovered {
-    /// Looks into the files, and leaves them as they are, unless lines that are no records are to
-    /// be moved out of the output.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] where the output must not be appended to or the errors file not be
-    /// replaced, naming the line, [`ErrorKind::Io`] and [`ErrorKind::Cancelled`].
-    pub(crate) fn read(
-        places: &RunFiles,
-        options: JournalOptions,
-        cancel: &Cancel,
-    ) -> Result<Self> {
-        let mut state = FileState::default();
-        let mut all = Records::default();
-        if let Location::File(path) = &places.output
-            && let Ok(metadata) = fs::metadata(path)
-        {
-            state.resumed = !options.overwrite;
-            if options.overwrite {
-                if options.simulated && holds_something(&metadata) {
-                    check_trial(path, options, cancel)?;
-                }
-            } else if holds_something(&metadata) {
-                let mut tail = all.read_results(path, options, cancel)?;
-                if !all.faults.is_empty() {
-                    state.rejected = all.move_faults(path, options)?;
-                    // Everything behind them is at another place now.
-                    all = Records::default();
-                    tail = all.read_results(path, options, cancel)?;
-                }
-                state.torn_bytes = match tail {
-                    Tail::Torn(end) => length(path)?.saturating_sub(end),
-                    Tail::Whole | Tail::Unended => 0,
-                };
-                state.tail = Some(tail);
+/// Reads the files, and changes nothing, unless lines that are no records are to be moved out of
+/// the output.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) where the output must not be appended to or the errors file not be
+/// replaced, naming the line; [`ErrorKind::Io`](crate::ErrorKind::Io) and
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+pub(crate) fn recover(
+    files: &RunFiles,
+    options: JournalOptions,
+    cancel: &Cancel,
+) -> Result<Recovered> {
+    let mut state = FileState::default();
+    let mut output = Records::default();
+    if let Location::File(path) = &files.output
+        && let Ok(metadata) = fs::metadata(path)
+    {
+        state.resumed = !options.overwrite;
+        let has_content = has_content(&metadata);
+        if has_content && state.resumed {
+            output = read_output(path, options, cancel)?;
+            if !output.foreign.is_empty() {
+                state.rejected = output.move_foreign(path)?;
+                output = read_output(path, options, cancel)?;
             }
-        }
-        let (successes, failures) = (all.done.len() as u64, all.failures);
-        if let Location::File(path) = &places.errors
-            && let Ok(metadata) = fs::metadata(path)
-            && holds_something(&metadata)
-        {
-            all.read_errors(path, options, state.resumed, cancel)?;
-            if state.resumed {
-                state.old_errors = metadata.len();
+            state.output = output.tail();
+            state.records = output.count;
+            if let Tail::Torn(end) = state.output {
+                let metadata = fs::metadata(path).map_err(|error| unreadable(path, error))?;
+                state.torn_bytes = metadata.len().saturating_sub(end);
             }
+        } else if has_content && options.simulated {
+            // A trial costs nothing, so it must only overwrite what cost nothing.
+            read_output(path, options, cancel)?;
         }
-        let index = ResumeIndex::new(all.done, all.failed, options.policy);
-        state.untidy = failures > 0 || index.done() < successes;
-        Ok(Self { index, state })
     }
+    let mut failures = output.failed;
+    if let Location::File(path) = &files.errors
+        && let Ok(metadata) = fs::metadata(path)
+        && has_content(&metadata)
+    {
+        let errors = read_errors(path, options, state.resumed, cancel)?;
+        if state.resumed {
+            state.errors = Some(errors.tail());
+            failures.extend(errors.failed);
+        }
+    }
+    let index = ResumeIndex::new(output.done, failures, options.policy);
+    Ok(Recovered { index, state })
 }
 
-/// A trial costs nothing, so what it empties must have cost nothing either.
-fn check_trial(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<()> {
-    let options = JournalOptions {
-        repair: false,
-        ..options
-    };
-    Records::default()
-        .read_results(path, options, cancel)
-        .map(|_tail| ())
-}
-
-/// How many rows a file answers: none, if it is not there or cannot be read.
+/// How many rows a file answers: none if it is not there or cannot be read.
 pub(super) fn answers(path: &Path) -> u64 {
-    let mut done = Vec::new();
-    let look = |lines: Stretch<'_>| Records::of(RecordFile::Output, None, lines).done;
-    let swept = sweep(path, look, |part| {
-        done.extend(part);
-        Ok(true)
-    });
-    swept.map_or(0, |()| IdTable::new(done).len() as u64)
+    let records = read(path, None, &Cancel::new(), |_| Ok(()));
+    records.map_or(0, |records| IdTable::new(records.done).len() as u64)
 }
 
-fn length(path: &Path) -> Result<u64> {
-    let metadata = fs::metadata(path).map_err(|error| failed("read back", path, error))?;
-    Ok(metadata.len())
+/// Shows the lines of a file of records to `to`, on all cores.
+pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
+    let unreadable = |error| unreadable(path, error);
+    let source = File::open(path).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
+    fold(&mut lines, to, cancel, unreadable)
 }
 
-fn holds_something(metadata: &Metadata) -> bool {
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    failed("read back", path, error)
+}
+
+fn has_content(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.len() > 0
 }
 
-/// What the records of a file say, in its order.
+/// What some lines of a file say, in its order.
 #[derive(Default)]
 struct Records {
-    all: u64,
-    /// Of these the failures.
+    count: u64,
+    /// How many of them are failures.
     failures: u64,
-    done: Vec<IdEntry<RequestTag>>,
-    failed: Vec<IdEntry<FailedRow>>,
-    faults: Vec<ForeignLine>,
-    tail: Option<Unended>,
+    done: Vec<(LineHash, RequestTag)>,
+    failed: Vec<(LineHash, FailedRow)>,
+    foreign: Vec<OddLine>,
+    /// The last line, if it has no newline.
+    unended: Option<OddLine>,
 }
 
-/// A line that is not to be there.
-struct ForeignLine {
+/// A line that does not belong into the file, or is the last one without a newline.
+#[derive(Clone, Copy)]
+struct OddLine {
     number: u64,
     offset: u64,
-    what: Foreign,
-}
-
-enum Foreign {
-    /// It is no record.
-    Other,
-    /// A record, simulated or not, among those that must be the contrary.
-    Mixed { simulated: bool },
-}
-
-/// A last line without its end.
-struct Unended {
-    number: u64,
-    offset: u64,
-    state: TailKind,
-}
-
-enum TailKind {
-    Record,
-    /// It may be what is left of one.
-    Rest,
-    Other,
+    /// Whether it is a simulated record; `None` if it is no record.
+    simulated: Option<bool>,
+    /// It may be what is left of a record.
+    may_be_torn: bool,
 }
 
 impl Records {
-    /// What one stretch of a file holds.
-    fn of(file: RecordFile, simulated: Option<bool>, lines: Stretch<'_>) -> Self {
-        let mut found = Self::default();
-        for line in lines {
+    fn tail(&self) -> Tail {
+        match &self.unended {
+            None => Tail::Whole,
+            Some(last) if last.simulated.is_some() => Tail::Unended,
+            Some(last) => Tail::Torn(last.offset),
+        }
+    }
+
+    /// Moves lines that are no records out of the output; returns how many. Their numbers, by which
+    /// they are named, are soon those of other lines.
+    fn move_foreign(&self, path: &Path) -> Result<u64> {
+        let rejected = sidecar(path, REJECTED_SUFFIX);
+        for line in self.foreign.iter().take(NAMED) {
             let number = line.number;
-            let text = line.text;
-            let record = text.and_then(|text| ReadRecord::parse(text.trim_ascii()).ok());
-            if !line.ended {
-                let state = match (&record, text) {
-                    (Some(_), _) => TailKind::Record,
-                    (None, Some(text)) if may_begin_a_record(text) => TailKind::Rest,
-                    (None, _) => TailKind::Other,
-                };
-                let offset = line.offset;
-                found.tail = Some(Unended {
-                    number,
-                    offset,
-                    state,
-                });
-            }
-            match record {
-                Some(record) if simulated.is_some_and(|now| now != record.simulated) => {
-                    let simulated = record.simulated;
-                    let what = Foreign::Mixed { simulated };
-                    found.faults.push(ForeignLine {
-                        number,
-                        offset: line.offset,
-                        what,
-                    });
-                }
-                Some(record) => found.note(file, line.offset, &record),
-                None if line.ended => {
-                    found.faults.push(ForeignLine {
-                        number,
-                        offset: line.offset,
-                        what: Foreign::Other,
-                    });
-                }
-                None => {}
-            }
-        }
-        found
-    }
-
-    fn note(&mut self, file: RecordFile, offset: u64, record: &ReadRecord) {
-        self.all += 1;
-        self.failures += u64::from(!record.done);
-        let Some(id) = &record.custom_id else {
-            return;
-        };
-        let id = LineHash::of(id.as_bytes());
-        let request = RequestTag::of(record.hash);
-        if !record.done {
-            let failed = FailedRow {
-                request,
-                for_good: !record.passing,
-                file,
-                offset,
-            };
-            self.failed.push(IdEntry::new(id, failed));
-        } else if file == RecordFile::Output {
-            self.done.push(IdEntry::new(id, request));
-        }
-    }
-
-    fn add(&mut self, next: Self) {
-        self.all += next.all;
-        self.failures += next.failures;
-        self.done.extend(next.done);
-        self.failed.extend(next.failed);
-        self.faults.extend(next.faults);
-        self.tail = next.tail;
-    }
-
-    /// Reads the output.
-    fn read_results(
-        &mut self,
-        path: &Path,
-        options: JournalOptions,
-        cancel: &Cancel,
-    ) -> Result<Tail> {
-        let simulated = Some(options.simulated);
-        let look = |lines: Stretch<'_>| Self::of(RecordFile::Output, simulated, lines);
-        sweep(path, look, |part| {
-            cancel.check()?;
-            let stays =
-                |fault: &&ForeignLine| !(options.repair && matches!(fault.what, Foreign::Other));
-            if let Some(fault) = part.faults.iter().find(stays) {
-                return Err(fault.refuse(path, options));
-            }
-            self.add(part);
-            Ok(true)
-        })?;
-        match &self.tail {
-            None => Ok(Tail::Whole),
-            Some(last) => match last.state {
-                TailKind::Record => Ok(Tail::Unended),
-                // What no record precedes may be a file of another kind that has no newline.
-                TailKind::Other if self.all == 0 || options.overwrite => {
-                    let fault = ForeignLine {
-                        number: last.number,
-                        offset: last.offset,
-                        what: Foreign::Other,
-                    };
-                    Err(fault.refuse(path, options))
-                }
-                TailKind::Rest | TailKind::Other => Ok(Tail::Torn(last.offset)),
-            },
-        }
-    }
-
-    /// Moves out of the output what is no record; how many lines. They are told by their numbers,
-    /// which are soon those of others.
-    fn move_faults(&self, path: &Path, options: JournalOptions) -> Result<u64> {
-        if let (0, Some(fault)) = (self.all, self.faults.first()) {
-            // A file of another kind altogether.
-            return Err(fault.refuse(path, options));
-        }
-        let rejected = companion(path, REJECTED_SUFFIX);
-        for fault in self.faults.iter().take(NAMED) {
-            let number = fault.number;
             log::warn!("output {path:?}, line {number}: no record, so it goes to {rejected:?}");
         }
-        let offsets: Vec<u64> = self.faults.iter().map(|fault| fault.offset).collect();
+        let offsets: Vec<u64> = self.foreign.iter().map(|line| line.offset).collect();
         move_aside(path, &offsets)?;
         Ok(offsets.len() as u64)
     }
+}
 
-    /// Reads the errors file. What is no record in it is no reason to refuse a run, since it is
-    /// rewritten at its end, but a file that holds no record at all is not ours to rewrite.
-    fn read_errors(
-        &mut self,
-        path: &Path,
-        options: JournalOptions,
-        resumed: bool,
-        cancel: &Cancel,
-    ) -> Result<()> {
-        let (mut is_ours, mut is_other) = (false, false);
-        // A fresh run replaces the failures of any other, but a trial only those of trials.
-        let simulated = (resumed || options.simulated).then_some(options.simulated);
-        let look = |lines: Stretch<'_>| Self::of(RecordFile::Errors, simulated, lines);
-        sweep(path, look, |mut part| {
-            cancel.check()?;
-            // Answers, and those of a run that this one knows nothing of.
-            if part.all > part.failures {
-                return Err(other_errors(path));
-            }
-            let mixed = |fault: &&ForeignLine| matches!(fault.what, Foreign::Mixed { .. });
-            if let Some(fault) = part.faults.iter().find(mixed) {
-                return Err(mixed_errors(path, fault.number));
-            }
-            let last = part.tail.take().map(|last| last.state);
-            is_ours |= part.all > 0 || matches!(last, Some(TailKind::Rest));
-            is_other |= !part.faults.is_empty() || matches!(last, Some(TailKind::Other));
-            if resumed {
-                self.failed.append(&mut part.failed);
-            }
-            Ok(true)
-        })?;
-        if is_other && !is_ours {
-            return Err(other_errors(path));
+/// Reads the records of one file.
+struct ReadRecords<C> {
+    records: Records,
+    /// What records must be, simulated or paid, if that matters.
+    simulated: Option<bool>,
+    /// Refuses a file as soon as that can be told.
+    check: C,
+}
+
+impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for ReadRecords<C> {
+    type Part = Records;
+
+    fn add_line(&self, part: &mut Records, line: Line<'_>) {
+        let text = line.text.map(<[u8]>::trim_ascii);
+        let record = text.and_then(ReadRecord::parse);
+        let odd = OddLine {
+            number: line.number,
+            offset: line.offset,
+            simulated: record.as_ref().map(|record| record.simulated),
+            may_be_torn: !line.ended && line.text.is_some_and(may_begin_a_record),
+        };
+        if !line.ended {
+            part.unended = Some(odd);
         }
-        Ok(())
+        let is_wanted =
+            |record: &ReadRecord| self.simulated.is_none_or(|now| now == record.simulated);
+        let Some(record) = record.filter(is_wanted) else {
+            if line.ended || odd.simulated.is_some() {
+                part.foreign.push(odd);
+            }
+            return;
+        };
+        part.count += 1;
+        part.failures += u64::from(!record.done);
+        if let Some(id) = &record.custom_id {
+            let id = LineHash::of(id.as_bytes());
+            let request = RequestTag::of(record.hash);
+            if record.done {
+                part.done.push((id, request));
+            } else {
+                let failed = FailedRow::new(request, !record.transient);
+                part.failed.push((id, failed));
+            }
+        }
+    }
+
+    fn add_part(&mut self, later: Records) -> Result<()> {
+        let all = &mut self.records;
+        all.count += later.count;
+        all.failures += later.failures;
+        all.done.extend(later.done);
+        all.failed.extend(later.failed);
+        all.foreign.extend(later.foreign);
+        all.unended = later.unended;
+        (self.check)(all)
     }
 }
 
-/// Has `look` see a file on all cores, and gives what its parts hold to `take`, in order, for as
-/// long as that answers `true`.
-pub(super) fn sweep<T: Send>(
+fn read(
     path: &Path,
-    look: impl Fn(Stretch<'_>) -> T + Sync,
-    mut take: impl FnMut(T) -> Result<bool>,
-) -> Result<()> {
-    let unreadable = |error| failed("read back", path, error);
-    let source = File::open(path).map_err(unreadable)?;
-    let lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
-    let cores = Cores::default();
-    for part in Sweep::new(lines, &cores, look) {
-        if !take(part.map_err(unreadable)?)? {
-            break;
+    simulated: Option<bool>,
+    cancel: &Cancel,
+    check: impl Fn(&Records) -> Result<()> + Sync,
+) -> Result<Records> {
+    let mut reading = ReadRecords {
+        records: Records::default(),
+        simulated,
+        check,
+    };
+    fold_file(path, &mut reading, cancel)?;
+    Ok(reading.records)
+}
+
+fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<Records> {
+    let repair = options.repair && !options.overwrite;
+    let records = read(path, Some(options.simulated), cancel, |records| {
+        let mut foreign = records.foreign.iter();
+        match foreign.find(|line| !repair || line.simulated.is_some()) {
+            Some(line) => Err(line.refuse(path, options)),
+            None => Ok(()),
         }
+    })?;
+    let torn = records.unended.filter(|last| last.simulated.is_none());
+    let other = torn.filter(|last| !last.may_be_torn);
+    // A file without a single record is of another kind altogether; it may have no newline.
+    let refused = match records.count {
+        0 => records.foreign.first().copied().or(other),
+        _ => other.filter(|_| options.overwrite),
+    };
+    refused.map_or(Ok(records), |line| Err(line.refuse(path, options)))
+}
+
+/// Lines that are no records are no reason to refuse a run, since the file is rewritten at its end.
+/// A file that holds no record at all is not ours to rewrite.
+fn read_errors(
+    path: &Path,
+    options: JournalOptions,
+    resumed: bool,
+    cancel: &Cancel,
+) -> Result<Records> {
+    // A fresh run replaces the failures of any run, but a trial only those of trials.
+    let simulated = (resumed || options.simulated).then_some(options.simulated);
+    let records = read(path, simulated, cancel, |records| {
+        // It holds answers, and of a run that this one knows nothing of.
+        if records.count > records.failures {
+            return Err(other_errors(path));
+        }
+        let mut foreign = records.foreign.iter();
+        match foreign.find(|line| line.simulated.is_some()) {
+            Some(line) => Err(mixed_errors(path, line.number)),
+            None => Ok(()),
+        }
+    })?;
+    let torn = records.unended.filter(|last| last.simulated.is_none());
+    let is_ours = records.count > 0 || torn.is_some_and(|last| last.may_be_torn);
+    if is_ours || (records.foreign.is_empty() && torn.is_none()) {
+        Ok(records)
+    } else {
+        Err(other_errors(path))
     }
-    Ok(())
 }
 
 /// Whether a torn line may be what is left of a record, ours or of a tool like us.
@@ -383,63 +313,56 @@ fn may_begin_a_record(line: &[u8]) -> bool {
             .any(|start| line.starts_with(start) || start.starts_with(line))
 }
 
-impl ForeignLine {
+impl OddLine {
     #[cold]
     fn refuse(&self, path: &Path, options: JournalOptions) -> Error {
-        let number = self.number;
-        let (message, settings): (_, &[_]) = match self.what {
+        let (why, settings): (_, &[_]) = match self.simulated {
             _ if options.overwrite => (
-                "not a simulated answer, and a simulated run writes over nothing else: name another \
+                "not a simulated answer, and a simulated run overwrites nothing else: name another \
                  output, or move this file away"
                     .to_owned(),
                 &["output"],
             ),
-            Foreign::Other => (
+            None => (
                 format!(
                     "not a result record. If this is a results file all the same, repair it: such \
                      lines are moved to {:?}, and their rows are asked for again. Else name another \
                      output, or start anew",
-                    companion(path, REJECTED_SUFFIX)
+                    sidecar(path, REJECTED_SUFFIX)
                 ),
                 &["repair", "output", "overwrite"],
             ),
-            Foreign::Mixed { simulated: true } => (
+            Some(true) => (
                 "a simulated answer, and paid ones are never mixed with those: name another output, \
                  or start anew"
                     .to_owned(),
                 &["output", "overwrite"],
             ),
-            Foreign::Mixed { simulated: false } => (
+            Some(false) => (
                 "a paid answer, and simulated ones are never mixed with those: name another output"
                     .to_owned(),
                 &["output"],
             ),
         };
-        let message = format!("output {path:?}, line {number}: {message}");
-        Error::new(ErrorKind::Config, message).with_settings(settings)
+        let message = format!("output {path:?}, line {}: {why}", self.number);
+        config(message).with_settings(settings)
     }
 }
 
 #[cold]
 fn mixed_errors(path: &Path, number: u64) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
-             name another output or another errors file"
-        ),
-    )
+    config(format!(
+        "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
+         another output or another errors file"
+    ))
     .with_settings(&["output", "errors"])
 }
 
 #[cold]
 fn other_errors(path: &Path) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "errors file {path:?} exists and holds something else than failed rows: name another, \
-             or move it away"
-        ),
-    )
+    config(format!(
+        "errors file {path:?} exists and holds something else than failed rows: name another, or \
+         move it away"
+    ))
     .with_settings(&["errors"])
 }

@@ -1,44 +1,40 @@
 //! Lines that are no records, moved out of a results file that has records around them.
 //!
-//! They are not thrown away: somebody may know what they were. They are on the disk in the file
-//! beside the output before that is written anew, so that a kill in between leaves them in both
-//! files, and never in neither.
+//! They are kept, since somebody may know what they were. They are on disk in the file beside the
+//! output before the output is replaced, so a kill in between leaves them in both files, never in
+//! neither.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::super::sidecars::{REJECTED_SUFFIX, companion};
-use super::atomic_file::AtomicFile;
-use super::target::{ends_a_line, failed, sync_folder};
+use super::super::io::{AtomicFile, LineSource, failed, sync_folder};
+use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use crate::error::Result;
 
 /// Moves the lines that start at `offsets`, in their order, to the file's `.rejected`.
 pub(super) fn move_aside(path: &Path, offsets: &[u64]) -> Result<()> {
-    let rejected = companion(path, REJECTED_SUFFIX);
-    let append =
-        set_aside(path, offsets, &rejected).map_err(|error| failed("write to", &rejected, error));
-    append?;
+    let rejected = sidecar(path, REJECTED_SUFFIX);
+    append(path, offsets, &rejected).map_err(|error| failed("write to", &rejected, error))?;
     leave_out(path, offsets).map_err(|error| failed("repair", path, error))
 }
 
-fn set_aside(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
-    let mut source = BufReader::new(File::open(path)?);
-    let mut target = OpenOptions::new()
+fn append(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
+    let mut source = LineSource::open(path)?;
+    let mut options = OpenOptions::new();
+    let mut target = options
         .read(true)
         .append(true)
         .create(true)
         .open(rejected)?;
-    // A repair that was killed may have left its last line torn.
-    let end = target.seek(SeekFrom::End(0))?;
-    if end > 0 && !ends_a_line(&mut target, end - 1)? {
+    // A repair that was killed may have torn its last line.
+    if !ends_a_line(&mut target)? {
         target.write_all(b"\n")?;
     }
     let mut target = BufWriter::new(target);
-    let mut at = 0;
     for &offset in offsets {
-        source.seek_relative((offset - at).cast_signed())?;
-        at = offset + pass_line(&mut source, &mut target)?;
+        let end = source.line_end(offset)?;
+        source.copy(offset, end, &mut target)?;
     }
     target.flush()?;
     target.get_ref().sync_all()?;
@@ -46,32 +42,26 @@ fn set_aside(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
-    let mut source = BufReader::new(File::open(path)?);
-    let mut fresh = AtomicFile::begin(path)?;
-    let mut at = 0;
-    for &offset in offsets {
-        io::copy(&mut source.by_ref().take(offset - at), &mut fresh)?;
-        at = offset + pass_line(&mut source, &mut io::sink())?;
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let mut last = *b"\n";
+    if end > 0 {
+        file.seek(SeekFrom::Start(end - 1))?;
+        file.read_exact(&mut last)?;
     }
-    io::copy(&mut source, &mut fresh)?;
-    fresh.put()
+    Ok(last == *b"\n")
 }
 
-/// Passes a line on, however long, with its end; how many bytes it has.
-fn pass_line(source: &mut impl BufRead, target: &mut impl Write) -> io::Result<u64> {
-    let mut length = 0;
-    loop {
-        let some = source.fill_buf()?;
-        let end = some.iter().position(|byte| *byte == b'\n');
-        let count = end.map_or(some.len(), |end| end + 1);
-        target.write_all(&some[..count])?;
-        source.consume(count);
-        length += count as u64;
-        if end.is_some() || count == 0 {
-            return Ok(length);
-        }
+fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
+    let mut source = LineSource::open(path)?;
+    let mut fresh = AtomicFile::create(path)?;
+    let mut position = 0;
+    for &offset in offsets {
+        source.copy(position, offset, &mut fresh)?;
+        position = source.line_end(offset)?;
     }
+    source.copy(position, u64::MAX, &mut fresh)?;
+    fresh.commit()
 }
 
 #[cfg(test)]

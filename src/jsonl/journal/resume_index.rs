@@ -1,40 +1,37 @@
 //! What is known of the rows before a run begins.
 //!
-//! It is kept for the whole run, in [tables](super::table): 24 bytes a row that is answered, 41 a
-//! row that has failed.
+//! It is kept for the whole run: 24 bytes for each answered row, 32 for each failed one.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::super::hash::LineHash;
-use super::table::{IdEntry, IdTable};
+use super::super::ids::IdTable;
 
-/// What earlier runs made of the rows, and how this one takes it.
+/// What earlier runs made of the rows, and what this run does about it.
 #[derive(Debug, Default)]
 pub(crate) struct ResumeIndex {
     done: IdTable<RequestTag>,
     failed: IdTable<FailedRow>,
-    /// What this run has seen of each failed row.
-    seen: Vec<AtomicU8>,
     policy: ResumePolicy,
 }
 
-/// How a run takes what earlier ones left.
+/// What a run does about rows that earlier ones left failed or changed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResumePolicy {
-    /// Rows that failed for a reason that will not pass are tried again all the same.
+    /// Rows that failed for a permanent reason are tried again.
     pub(crate) retry_failed: bool,
-    /// An answer counts even if its row asks something else by now.
+    /// An answer counts even if the request of its row has changed since.
     pub(crate) force_resume: bool,
 }
 
-/// Tells a row's request from another under the same id: half of its line's hash, or zero where the
+/// Tells a row's request from another with the same id: half of its line's hash, or zero where the
 /// record has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestTag(u64);
 
 impl RequestTag {
     pub(super) fn of(hash: Option<LineHash>) -> Self {
-        Self(hash.map_or(0, |hash| hash.halves().1))
+        Self(hash.map_or(0, LineHash::low))
     }
 
     /// Where one is unknown, the id decides.
@@ -44,55 +41,52 @@ impl RequestTag {
 }
 
 /// A row that is not answered, by its last record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct FailedRow {
-    pub(super) request: RequestTag,
-    /// For a reason that will not pass.
-    pub(super) for_good: bool,
-    /// Where the record stands.
-    pub(super) file: RecordFile,
-    pub(super) offset: u64,
+    request: RequestTag,
+    permanent: bool,
+    /// The input of this run has the row.
+    met: AtomicBool,
+    /// This run has answered the row, or failed it anew.
+    ended: AtomicBool,
 }
 
-/// A file that holds records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RecordFile {
-    Output,
-    Errors,
+impl FailedRow {
+    pub(super) fn new(request: RequestTag, permanent: bool) -> Self {
+        Self {
+            request,
+            permanent,
+            met: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }
+    }
 }
 
-/// The row is in the input.
-const MET: u8 = 1;
-/// This run has answered it, or given it up anew.
-const ENDED: u8 = 2;
-
-/// Where a row stands when a run begins.
+/// What a row is when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowStatus {
     ToDo,
     Done,
-    /// For good.
+    /// Failed for a permanent reason, and not to be tried again.
     Failed,
-    /// Answered as another request: the answer on file is not its own.
+    /// Answered when it was another request: the answer on file is not its own.
     Changed,
 }
 
 impl ResumeIndex {
-    /// Puts records in the order in which they were written together. A row once answered stays so,
-    /// whatever was tried later; of several failures the last holds.
+    /// Takes records in the order in which they were written. A row once answered stays answered,
+    /// whatever was tried later; of several failures the last counts.
     pub(super) fn new(
-        done: Vec<IdEntry<RequestTag>>,
-        failed: Vec<IdEntry<FailedRow>>,
+        done: Vec<(LineHash, RequestTag)>,
+        failed: Vec<(LineHash, FailedRow)>,
         policy: ResumePolicy,
     ) -> Self {
         let done = IdTable::new(done);
         let mut failed = IdTable::new(failed);
-        failed.retain(|row| done.value_of(row).is_none());
-        let seen = (0..failed.len()).map(|_| AtomicU8::new(0)).collect();
+        failed.retain(|id| done.get(id).is_none());
         Self {
             done,
             failed,
-            seen,
             policy,
         }
     }
@@ -106,13 +100,12 @@ impl ResumeIndex {
         self.done.len() as u64
     }
 
-    /// Whether a line has been answered as it stands, to the letter: then it is a request, too.
+    /// Whether a line has been answered as it stands, to the letter. Then it is also a request.
     pub(crate) fn has_answered(&self, id: LineHash, line: LineHash) -> bool {
-        let answered = self.done.get(id);
-        answered.is_some_and(|answered| answered == RequestTag::of(Some(line)))
+        self.done.get(id) == Some(&RequestTag::of(Some(line)))
     }
 
-    /// Where a row of the input stands. One that has failed as another request stands anew.
+    /// What a row of the input is. One that failed as another request is to do.
     pub(crate) fn status(&self, id: LineHash, line: Option<LineHash>) -> RowStatus {
         let now = RequestTag::of(line);
         if let Some(answered) = self.done.get(id) {
@@ -122,46 +115,38 @@ impl ResumeIndex {
                 RowStatus::Changed
             };
         }
-        let Some((place, failed)) = self.failed.find(id) else {
+        let Some(failed) = self.failed.get(id) else {
             return RowStatus::ToDo;
         };
-        self.seen[place].fetch_or(MET, Relaxed);
-        if failed.for_good && failed.request.is(now) && !self.policy.retry_failed {
+        failed.met.store(true, Relaxed);
+        if failed.permanent && failed.request.is(now) && !self.policy.retry_failed {
             RowStatus::Failed
         } else {
             RowStatus::ToDo
         }
     }
 
-    /// Notes that this run has answered a row, or given it up.
+    /// Notes that this run has answered a row, or failed it.
     pub(crate) fn ended(&self, custom_id: Option<&str>) {
         if !self.failed.is_empty()
             && let Some(id) = custom_id
-            && let Some((place, _)) = self.failed.find(LineHash::of(id.as_bytes()))
+            && let Some(failed) = self.failed.get(LineHash::of(id.as_bytes()))
         {
-            self.seen[place].fetch_or(ENDED, Relaxed);
+            failed.ended.store(true, Relaxed);
         }
     }
 
-    /// Failed rows that are none of the input's, as far as it has been read.
+    /// How many failed rows the input does not have, as far as it has been read.
     pub(super) fn not_met(&self) -> usize {
-        let met = |seen: &&AtomicU8| seen.load(Relaxed) & MET != 0;
-        self.seen.len() - self.seen.iter().filter(met).count()
+        let all = self.failed.values();
+        all.filter(|failed| !failed.met.load(Relaxed)).count()
     }
 
-    /// Whether the record of a failure at this place still says how its row stands; `whole_input`
-    /// says that a row this run has not met is none any more.
-    pub(super) fn stands(
-        &self,
-        id: LineHash,
-        file: RecordFile,
-        offset: u64,
-        whole_input: bool,
-    ) -> bool {
-        self.failed.find(id).is_some_and(|(place, failed)| {
-            let seen = self.seen[place].load(Relaxed);
-            let is_last = failed.file == file && failed.offset == offset;
-            is_last && seen & ENDED == 0 && (seen & MET != 0 || !whole_input)
+    /// Whether the last record of an earlier run's failure still counts. `whole_input` says that a
+    /// row this run has not met is no longer in the input.
+    pub(super) fn still_failed(&self, id: LineHash, whole_input: bool) -> bool {
+        self.failed.get(id).is_some_and(|failed| {
+            !failed.ended.load(Relaxed) && (failed.met.load(Relaxed) || !whole_input)
         })
     }
 }
@@ -174,18 +159,13 @@ mod tests {
         LineHash::of(text.as_bytes())
     }
 
-    fn done(id: &str, line: Option<&str>) -> IdEntry<RequestTag> {
-        IdEntry::new(hash(id), RequestTag::of(line.map(hash)))
+    fn done(id: &str, line: Option<&str>) -> (LineHash, RequestTag) {
+        (hash(id), RequestTag::of(line.map(hash)))
     }
 
-    fn failed(id: &str, for_good: bool, at: u64) -> IdEntry<FailedRow> {
-        let failed = FailedRow {
-            request: RequestTag::of(Some(hash("line"))),
-            for_good,
-            file: RecordFile::Errors,
-            offset: at,
-        };
-        IdEntry::new(hash(id), failed)
+    fn failed(id: &str, permanent: bool) -> (LineHash, FailedRow) {
+        let request = RequestTag::of(Some(hash("line")));
+        (hash(id), FailedRow::new(request, permanent))
     }
 
     fn status(index: &ResumeIndex, id: &str) -> RowStatus {
@@ -194,20 +174,20 @@ mod tests {
 
     #[test]
     fn the_sizes_are_those_that_are_stated() {
-        assert_eq!(size_of::<IdEntry<RequestTag>>(), 24);
-        assert_eq!(size_of::<IdEntry<FailedRow>>(), 40);
+        assert_eq!(size_of::<(LineHash, RequestTag)>(), 24);
+        assert_eq!(size_of::<(LineHash, FailedRow)>(), 32);
     }
 
     #[test]
-    fn a_row_once_answered_stays_so_and_of_failures_the_last_holds() {
+    fn a_row_once_answered_stays_so_and_of_failures_the_last_counts() {
         let index = ResumeIndex::new(
             vec![done("both", Some("line"))],
             vec![
-                failed("both", true, 0),
-                failed("passed", true, 1),
-                failed("passed", false, 2),
-                failed("did not", false, 3),
-                failed("did not", true, 4),
+                failed("both", true),
+                failed("passed", true),
+                failed("passed", false),
+                failed("did not", false),
+                failed("did not", true),
             ],
             ResumePolicy::default(),
         );
@@ -225,7 +205,7 @@ mod tests {
     #[test]
     fn a_changed_request_is_told_unless_there_is_nothing_to_tell_it_by() {
         let rows = || vec![done("a", Some("another")), done("b", None)];
-        let index = ResumeIndex::new(rows(), vec![failed("c", true, 0)], ResumePolicy::default());
+        let index = ResumeIndex::new(rows(), vec![failed("c", true)], ResumePolicy::default());
         assert_eq!(status(&index, "a"), RowStatus::Changed);
         assert_eq!(status(&index, "b"), RowStatus::Done);
         assert_eq!(index.status(hash("a"), None), RowStatus::Done);
@@ -246,33 +226,25 @@ mod tests {
             retry_failed: true,
             ..ResumePolicy::default()
         };
-        let index = ResumeIndex::new(Vec::new(), vec![failed("a", true, 0)], again);
+        let index = ResumeIndex::new(Vec::new(), vec![failed("a", true)], again);
         assert_eq!(status(&index, "a"), RowStatus::ToDo);
-        assert!(index.stands(hash("a"), RecordFile::Errors, 0, true));
+        assert!(index.still_failed(hash("a"), true));
     }
 
     #[test]
-    fn the_record_that_stands_is_the_last_of_a_row_of_the_input_that_was_not_tried_again() {
-        let rows = vec![
-            failed("old", true, 0),
-            failed("old", true, 7),
-            failed("tried", false, 14),
-            failed("gone", true, 21),
-        ];
-        let index = ResumeIndex::new(Vec::new(), rows, ResumePolicy::default());
+    fn a_failure_counts_while_its_row_is_in_the_input_and_was_not_tried_again() {
+        let rows = ["old", "tried", "gone"].map(|id| failed(id, id != "tried"));
+        let index = ResumeIndex::new(Vec::new(), rows.into(), ResumePolicy::default());
         status(&index, "old");
         status(&index, "tried");
         index.ended(Some("tried"));
         index.ended(Some("never heard of"));
         index.ended(None);
-        for (id, at, stands) in [("old", 0, false), ("old", 7, true), ("tried", 14, false)] {
-            let found = index.stands(hash(id), RecordFile::Errors, at, true);
-            assert_eq!(found, stands, "{id} {at}");
-        }
-        assert!(!index.stands(hash("old"), RecordFile::Output, 7, true));
+        let still = |id, whole_input| index.still_failed(hash(id), whole_input);
+        assert!(still("old", true) && still("old", false));
+        assert!(!still("tried", true) && !still("tried", false));
         assert_eq!(index.not_met(), 1);
-        // What was not met may stand in the part of the input that was not read.
-        assert!(!index.stands(hash("gone"), RecordFile::Errors, 21, true));
-        assert!(index.stands(hash("gone"), RecordFile::Errors, 21, false));
+        // A row that was not met may be in the part of the input that was not read.
+        assert!(!still("gone", true) && still("gone", false));
     }
 }

@@ -1,0 +1,137 @@
+//! Where requests go: the provider, its address and the key, or the simulated provider.
+//!
+//! A key is never shown, not even where it was typed in the wrong place.
+
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name may hold terminal control sequences: messages quote and escape it"
+)]
+
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::args;
+use crate::api::check_base_url;
+use crate::error::config;
+use crate::sim::{SimServer, SimSpec};
+use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Result};
+
+/// Larger than any key.
+const LONGEST_KEY_FILE: u64 = 64 << 10;
+
+pub(crate) struct Server {
+    pub(crate) builder: ClientBuilder,
+    /// The flag or variable that the key is from.
+    pub(crate) key_from: String,
+    pub(crate) simulator: Option<SimServer>,
+}
+
+/// # Errors
+/// [`ErrorKind::Config`], naming the flag, variable or file, and [`ErrorKind::Io`] if the
+/// simulated provider cannot start.
+pub(crate) fn choose(args: &args::Server) -> Result<Server> {
+    match &args.simulate {
+        Some(spec) => simulated(spec),
+        None => real(args),
+    }
+}
+
+/// The simulated provider. No key and no address from the environment is used.
+fn simulated(spec: &str) -> Result<Server> {
+    let refused = |error: Error| match error.kind() {
+        ErrorKind::Config => named("--simulate", &error),
+        _ => error,
+    };
+    let spec: SimSpec = spec.parse().map_err(refused)?;
+    let simulator = SimServer::start(spec).map_err(refused)?;
+    Ok(Server {
+        builder: Client::builder().base_url(simulator.base_url()).no_auth(),
+        key_from: "nowhere: none was sent".to_owned(),
+        simulator: Some(simulator),
+    })
+}
+
+fn real(args: &args::Server) -> Result<Server> {
+    let provider = args.provider.unwrap_or_default();
+    let mut builder = Client::builder();
+    let check = |url: &str, from| {
+        check_base_url(url, args.allow_insecure_http).map_err(|error| named(from, &error))
+    };
+    if let Some(url) = &args.base_url {
+        check(url, "--base-url")?;
+        builder = builder.base_url(url);
+    } else if let Some((variable, url)) = provider.base_url_from_env() {
+        check(&url, variable)?;
+    } else if provider.default_base_url().is_none() {
+        return Err(config(
+            "--base-url is missing: this provider has one for each customer",
+        ));
+    }
+    let key_from;
+    if args.no_auth {
+        builder = builder.no_auth();
+        key_from = "nowhere: none was sent".to_owned();
+    } else if let Some(name) = &args.api_key_env {
+        builder = builder.api_key(key_in_variable(name)?);
+        key_from = "the variable that --api-key-env names".to_owned();
+    } else if let Some(path) = &args.api_key_file {
+        key_from = format!("--api-key-file {path:?}");
+        builder = builder.api_key(key_in_file(path, &key_from)?);
+    } else {
+        key_from = provider.key_variable().to_owned();
+        if provider.key_from_env()?.is_none() {
+            return Err(config(format!(
+                "no API key: set {key_from}, name another variable with --api-key-env or a file \
+                 with --api-key-file, or give --no-auth for a server that needs none"
+            )));
+        }
+    }
+    if args.allow_insecure_http {
+        builder = builder.allow_insecure_http();
+    }
+    if let Some(path) = &args.ca_file {
+        builder = builder.ca_file(path);
+    }
+    Ok(Server {
+        builder: builder.from_env(provider),
+        key_from,
+        simulator: None,
+    })
+}
+
+fn key_in_variable(name: &str) -> Result<String> {
+    let is_name = name.len() <= 64
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    // It may be the key itself, typed where its variable's name belongs.
+    let flag = format!("--api-key-env {}", if is_name { name } else { "NAME" });
+    let text = env::var(name).map_err(|error| {
+        config(match error {
+            env::VarError::NotPresent => format!("{flag}: there is no such variable"),
+            env::VarError::NotUnicode(_) => format!("{flag}: the variable is not text"),
+        })
+    })?;
+    checked_key(text, &flag)
+}
+
+fn key_in_file(path: &Path, flag: &str) -> Result<String> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_KEY_FILE).read_to_end(&mut text))
+        .map_err(|error| config(format!("{flag} cannot be read: {error}")).with_source(error))?;
+    let text = String::from_utf8(text).map_err(|_| config(format!("{flag} is not text")))?;
+    checked_key(text, flag)
+}
+
+fn checked_key(text: String, flag: &str) -> Result<String> {
+    ApiKey::new(&text).map_err(|error| named(flag, &error))?;
+    Ok(text)
+}
+
+/// The same error, after the flag or variable that it is about.
+fn named(what: &str, error: &Error) -> Error {
+    config(format!("{what}: {error}"))
+}

@@ -1,0 +1,535 @@
+//! One line of an input file, read as one request.
+//!
+//! Three forms are accepted, and told apart line by line: `OpenAI`'s batch lines (`custom_id`,
+//! `method`, `url`, `body`), the same without method and URL, as Together writes them, and
+//! Anthropic's (`custom_id`, `params`). A fourth form, plain prompts, builds the request itself.
+//! Whatever the form, the body is sent byte for byte: it is a slice of the line, never a tree of
+//! values.
+//!
+//! A line that is no request is a row, too: it fails with a [`LineError`].
+
+use std::borrow::Cow;
+
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::flaw::{Flaw, MAX_DEPTH, flaw};
+use super::hash::LineHash;
+use super::reader::Line;
+use crate::api::json::{fields, first_fields};
+use crate::api::path;
+
+/// Where a line without `url` goes, unless `--endpoint` says otherwise.
+pub(crate) const DEFAULT_ENDPOINT: &str = "/v1/chat/completions";
+
+/// The form a request came in, which its result goes out in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    #[default]
+    OpenAi,
+    Anthropic,
+}
+
+/// One row of the input: a line that is not blank.
+#[derive(Clone, Debug)]
+pub(crate) struct InputRow<'a> {
+    /// The physical line, from 1.
+    pub(crate) number: u64,
+    /// The user's name for the row, unique in the file. Any text at all: never a file name. `None`
+    /// where it cannot be read.
+    pub(crate) custom_id: Option<String>,
+    pub(crate) dialect: Dialect,
+    /// Tells a resume whether the row still asks the same. `None` where the line is too long to
+    /// keep.
+    pub(crate) hash: Option<LineHash>,
+    pub(crate) request: Result<RowRequest<'a>, LineError>,
+}
+
+/// What a row asks for. It is always a `POST`: no other method is accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct RowRequest<'a> {
+    /// A checked path, to be [joined](path::join) to the base URL.
+    pub(crate) path: Cow<'a, str>,
+    /// The JSON object to send, byte for byte as it stands in the line.
+    pub(crate) body: Cow<'a, str>,
+}
+
+/// Why a line is no request. The message never quotes the line: it may hold anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LineError {
+    pub(crate) message: Cow<'static, str>,
+    /// A word for programs, such as `not_json`.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) kind: &'static str,
+    /// In bytes, from 1, where it is one place in the line.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) column: Option<usize>,
+}
+
+impl LineError {
+    fn new(kind: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        #[cfg(not(any(feature = "cli", test)))]
+        let _only_check_tells_it = kind;
+        Self {
+            message: message.into(),
+            #[cfg(any(feature = "cli", test))]
+            kind,
+            #[cfg(any(feature = "cli", test))]
+            column: None,
+        }
+    }
+
+    fn at(column: usize, kind: &'static str, what: &str, more: &str) -> Self {
+        Self {
+            #[cfg(any(feature = "cli", test))]
+            column: Some(column),
+            ..Self::new(kind, format!("{what} at column {column}{more}"))
+        }
+    }
+}
+
+/// What the lines of an input are.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// One JSON request a line; those without a `url` go to the endpoint.
+    Requests { endpoint: String },
+    /// One prompt a line.
+    Prompts(Prompts),
+}
+
+impl Format {
+    /// Reads one line.
+    pub(crate) fn parse<'a>(&'a self, line: Line<'a>) -> InputRow<'a> {
+        let mut row = InputRow {
+            number: line.number,
+            custom_id: None,
+            dialect: Dialect::OpenAi,
+            hash: None,
+            request: Err(LineError::new("too_long", "longer than 64 MiB")),
+        };
+        let Some(whole) = line.text else {
+            return row;
+        };
+        // Blanks around the object are not part of the request.
+        let text = whole.trim_ascii();
+        let indent = whole.len() - whole.trim_ascii_start().len();
+        row.hash = Some(LineHash::of(text));
+        row.request = match (str::from_utf8(text), self) {
+            (Ok(text), Self::Requests { endpoint }) => request(text, indent, endpoint, &mut row),
+            (Ok(text), Self::Prompts(prompts)) => Ok(prompts.request(text, &mut row)),
+            (Err(error), _) => {
+                let column = indent + error.valid_up_to() + 1;
+                Err(LineError::at(column, "not_utf8", "not UTF-8", ""))
+            }
+        };
+        row
+    }
+
+    /// The id of a line and its hash, found without reading the line to its end. The line must have
+    /// been [parsed](Self::parse) before, as it stands.
+    pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
+        let (Self::Requests { .. }, Some(text)) = (self, line.text) else {
+            return None;
+        };
+        let text = str::from_utf8(text.trim_ascii()).ok()?;
+        let [custom_id] = first_fields(text, &["custom_id"]);
+        let id = LineHash::of(string(custom_id?)?.as_bytes());
+        Some((id, LineHash::of(text.as_bytes())))
+    }
+}
+
+/// Reads one JSON line, which `indent` bytes precede. What it learns of the row it notes there.
+fn request<'a>(
+    text: &'a str,
+    indent: usize,
+    endpoint: &'a str,
+    row: &mut InputRow<'a>,
+) -> Result<RowRequest<'a>, LineError> {
+    const NAMES: [&str; 5] = ["custom_id", "method", "url", "body", "params"];
+    let found = fields(text, &NAMES).map_err(|error| not_json(&error, indent))?;
+    let [custom_id, method, url, body, params] = found.values;
+    if params.is_some() && body.is_none() {
+        row.dialect = Dialect::Anthropic;
+    }
+    row.custom_id = custom_id.and_then(string).filter(|id| !id.is_empty());
+    if let Some(flaw) = flaw(text) {
+        return Err(match flaw {
+            Flaw::TooDeep(at) => {
+                let what = format!("nested deeper than {MAX_DEPTH} levels");
+                LineError::at(indent + at + 1, "too_deep", &what, "")
+            }
+            Flaw::LoneSurrogate(at) => {
+                let what = "half of a surrogate pair, which is not a character,";
+                LineError::at(indent + at + 1, "lone_surrogate", what, "")
+            }
+        });
+    }
+    if let Some(field) = found.twice {
+        return Err(twice(field));
+    }
+    if row.custom_id.is_none() {
+        return Err(bad_id(custom_id));
+    }
+    match (params, body) {
+        (Some(params), None) if method.is_none() && url.is_none() => Ok(RowRequest {
+            path: "/v1/messages".into(),
+            body: sendable("params", params)?,
+        }),
+        (Some(_), _) => Err(LineError::new(
+            "two_forms",
+            "has \"params\" (Anthropic's form) beside \"method\", \"url\" or \"body\" (OpenAI's)",
+        )),
+        (None, body) => {
+            if method.is_some_and(|method| string(method).as_deref() != Some("POST")) {
+                return Err(LineError::new("method", "\"method\" must be \"POST\""));
+            }
+            let wrong_url = |what| LineError::new("url", format!("\"url\" {what}"));
+            let path = match url {
+                Some(url) => Cow::Owned(string(url).ok_or(wrong_url("is not a string"))?),
+                None => Cow::Borrowed(endpoint),
+            };
+            path::check_path(&path).map_err(wrong_url)?;
+            let body = sendable("body", body.ok_or_else(|| missing("body"))?)?;
+            Ok(RowRequest { path, body })
+        }
+    }
+}
+
+fn not_json(error: &serde_json::Error, indent: usize) -> LineError {
+    if error.classify() == Category::Data {
+        return LineError::new("not_an_object", "not a JSON object");
+    }
+    // Its message ends with the place, of which the line number is not the file's.
+    let told = error.to_string();
+    let what = told.split(" at line ").next().unwrap_or_default();
+    let column = indent + error.column();
+    LineError::at(column, "not_json", "not JSON", &format!(": {what}"))
+}
+
+fn missing(field: &str) -> LineError {
+    LineError::new("missing_field", format!("no \"{field}\""))
+}
+
+fn twice(field: &str) -> LineError {
+    LineError::new("field_twice", format!("\"{field}\" is there twice"))
+}
+
+/// Why there is no id to use.
+fn bad_id(custom_id: Option<&RawValue>) -> LineError {
+    let what = match custom_id.map(RawValue::get) {
+        None => return missing("custom_id"),
+        Some("null") => "is null",
+        Some("\"\"") => "is empty",
+        Some(_) => "is not a string",
+    };
+    LineError::new("custom_id", format!("\"custom_id\" {what}"))
+}
+
+fn string(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A body that a blocking call can send: an object that does not ask for a stream.
+fn sendable<'a>(name: &str, body: &'a RawValue) -> Result<Cow<'a, str>, LineError> {
+    let not_an_object = |_| {
+        let what = format!("\"{name}\" is not a JSON object");
+        LineError::new("body_not_an_object", what)
+    };
+    let found = fields(body.get(), &["stream"]).map_err(not_an_object)?;
+    // Of two, the server may take either.
+    if let Some(field) = found.twice {
+        return Err(twice(field));
+    }
+    match found.values {
+        [Some(stream)] if stream.get() == "true" => Err(LineError::new(
+            "stream",
+            "asks for a stream; remove \"stream\": true",
+        )),
+        _ => Ok(body.get().into()),
+    }
+}
+
+/// Turns plain prompts into chat requests, named `line-N` by their physical line.
+#[derive(Clone, Debug)]
+pub(crate) struct Prompts {
+    endpoint: String,
+    /// The body up to the prompt's text, and from there on.
+    before: String,
+    after: String,
+}
+
+impl Prompts {
+    pub(crate) fn new(
+        model: &str,
+        max_tokens: Option<u64>,
+        system: Option<&str>,
+        endpoint: impl Into<String>,
+    ) -> Self {
+        let system = system.map_or_else(String::new, |text| {
+            format!("{{\"role\":\"system\",\"content\":{}}},", quoted(text))
+        });
+        let before = format!(
+            "{{\"model\":{},\"messages\":[{system}{{\"role\":\"user\",\"content\":",
+            quoted(model)
+        );
+        let after = match max_tokens {
+            Some(max_tokens) => format!("}}],\"max_tokens\":{max_tokens}}}"),
+            None => "}]}".to_owned(),
+        };
+        Self {
+            endpoint: endpoint.into(),
+            before,
+            after,
+        }
+    }
+
+    fn request<'a>(&'a self, prompt: &str, row: &mut InputRow<'a>) -> RowRequest<'a> {
+        // `before` and `after` are of this module's making: what a user gave is quoted.
+        let body = [&self.before, quoted(prompt).as_str(), &self.after].concat();
+        row.custom_id = Some(format!("line-{}", row.number));
+        // The whole body and not the prompt alone: another model is another question.
+        row.hash = Some(LineHash::of(body.as_bytes()));
+        RowRequest {
+            path: self.endpoint.as_str().into(),
+            body: body.into(),
+        }
+    }
+}
+
+/// `text` as a JSON string.
+fn quoted(text: &str) -> String {
+    // Written into memory, a string has nothing to fail on.
+    serde_json::to_string(text).expect("a string is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static REQUESTS: LazyLock<Format> = LazyLock::new(|| Format::Requests {
+        endpoint: DEFAULT_ENDPOINT.to_owned(),
+    });
+
+    fn parse<T: AsRef<[u8]> + ?Sized>(text: &T) -> InputRow<'_> {
+        REQUESTS.parse(Line {
+            number: 7,
+            offset: 0,
+            ended: true,
+            text: Some(text.as_ref()),
+        })
+    }
+
+    fn error<T: AsRef<[u8]> + ?Sized>(text: &T) -> LineError {
+        parse(text).request.unwrap_err()
+    }
+
+    #[test]
+    fn an_openai_line_keeps_its_body_byte_for_byte() {
+        let body = r#"{"model": "m","n":9007199254740993,"x":1e400,"a":1,"a":2, "s":"\u00e9é"}"#;
+        let line = format!(
+            r#" {{"custom_id":"a","method":"POST","url":"/v1/embeddings","body": {body} ,"more":[]}} "#
+        );
+        let row = parse(&line);
+        assert_eq!((row.number, row.custom_id.as_deref()), (7, Some("a")));
+        assert_eq!(row.dialect, Dialect::OpenAi);
+        let request = row.request.unwrap();
+        assert_eq!(request.body, body);
+        assert_eq!(request.path, "/v1/embeddings");
+    }
+
+    #[test]
+    fn lines_without_a_url_and_anthropic_lines_know_where_to_go() {
+        let together = parse(r#"{"custom_id":"a","body":{"model":"m","stream":false}}"#);
+        assert_eq!(together.request.unwrap().path, DEFAULT_ENDPOINT);
+        let anthropic = parse(r#"{"custom_id":"a","params":{"max_tokens":5}}"#);
+        assert_eq!(anthropic.dialect, Dialect::Anthropic);
+        let request = anthropic.request.unwrap();
+        assert_eq!(request.path, "/v1/messages");
+        assert_eq!(request.body, r#"{"max_tokens":5}"#);
+    }
+
+    #[test]
+    fn any_text_is_an_id() {
+        let long = "x".repeat(64 << 10);
+        for id in ["../../etc/passwd", "\0", "a\nb", "\u{1b}[31m", &long] {
+            let line = format!(r#"{{"custom_id":{},"body":{{}}}}"#, quoted(id));
+            let row = parse(&line);
+            assert!(row.request.is_ok());
+            assert_eq!(row.custom_id.as_deref(), Some(id));
+        }
+    }
+
+    #[test]
+    fn every_bad_line_says_what_is_wrong() {
+        let bomb = format!(
+            r#"{{"custom_id":"a","body":{{"x":{}{}}}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        for (line, message) in [
+            (r#"{"custom_id":"a","body":{}"#, "not JSON at column 26"),
+            (r#"{"custom_id":"a","body":{},}"#, "not JSON at column 28"),
+            (r#"{"custom_id":"a" "body":{}}"#, "not JSON at column 18"),
+            ("hello", "not JSON at column 1"),
+            ("{} {}", "not JSON at column 4"),
+            ("[1,2]", "not a JSON object"),
+            ("null", "not a JSON object"),
+            (r#"{"body":{}}"#, "no \"custom_id\""),
+            (r#"{"custom_id":"","body":{}}"#, "is empty"),
+            (r#"{"custom_id":7,"body":{}}"#, "is not a string"),
+            (r#"{"custom_id":null,"body":{}}"#, "is null"),
+            (r#"{"custom_id":"\ud800","body":{}}"#, "surrogate"),
+            (r#"{"custom_id":"a","body":{"x":"\ud800"}}"#, "surrogate"),
+            (r#"{"custom_id":"a","custom_id":"b","body":{}}"#, "twice"),
+            (r#"{"custom_id":"a","method":"DELETE","body":{}}"#, "POST"),
+            (r#"{"custom_id":"a","method":1,"body":{}}"#, "POST"),
+            (r#"{"custom_id":"a","url":1,"body":{}}"#, "\"url\""),
+            (
+                r#"{"custom_id":"a","url":"https://e/","body":{}}"#,
+                "\"url\"",
+            ),
+            (r#"{"custom_id":"a","url":"/v1/..","body":{}}"#, "\"url\""),
+            (r#"{"custom_id":"a","url":"/v1/\n","body":{}}"#, "\"url\""),
+            (r#"{"custom_id":"a"}"#, "no \"body\""),
+            (r#"{"custom_id":"a","body":[]}"#, "\"body\" is not"),
+            (r#"{"custom_id":"a","params":"x"}"#, "\"params\" is not"),
+            (r#"{"custom_id":"a","params":{},"body":{}}"#, "Anthropic"),
+            (
+                r#"{"custom_id":"a","params":{},"url":"/v1/x"}"#,
+                "Anthropic",
+            ),
+            (r#"{"custom_id":"a","body":{"stream":true}}"#, "stream"),
+            (r#"{"custom_id":"a","params":{"stream": true }}"#, "stream"),
+            (
+                r#"{"custom_id":"a","body":{"stream":false,"stream":true}}"#,
+                "twice",
+            ),
+            (&bomb, "nested deeper than 128 levels at column"),
+        ] {
+            let told = error(line).message;
+            let shown = &line[..line.len().min(80)];
+            assert!(told.contains(message), "{shown}: {told}");
+        }
+        let wrong = error(b"{\"custom_id\":\"\xc0\xaf\",\"body\":{}}");
+        assert_eq!((wrong.kind, wrong.column), ("not_utf8", Some(15)));
+    }
+
+    #[test]
+    fn columns_are_those_of_the_line_as_it_stands_in_the_file() {
+        for text in [
+            &b"{\"custom_id\":\"\xff\",\"body\":{}}"[..],
+            b"{\"custom_id\":\"a\" \"body\":{}}",
+            b"{\"custom_id\":\"a\",\"body\":{\"x\":\"\\ud800\"}}",
+        ] {
+            let column = |text: &[u8]| error(text).column.unwrap();
+            let indented = [b"\t  ", text, b" "].concat();
+            assert_eq!(column(&indented), column(text) + 3);
+        }
+    }
+
+    #[test]
+    fn a_bad_line_keeps_its_id_where_it_has_one() {
+        let bad = parse(r#"{"custom_id":"a","params":{"stream":true}}"#);
+        assert!(bad.request.is_err());
+        assert_eq!(bad.custom_id.as_deref(), Some("a"));
+        assert_eq!(bad.dialect, Dialect::Anthropic);
+        assert!(bad.hash.is_some());
+    }
+
+    #[test]
+    fn the_hash_is_of_the_request_and_not_of_the_blanks_around_it() {
+        let line = r#"{"custom_id":"a","body":{}}"#;
+        let hash = parse(line).hash;
+        assert_eq!(parse(&format!("\t{line}  ")).hash, hash);
+        let other = r#"{"custom_id":"a","body":{ }}"#;
+        assert_ne!(parse(other).hash, hash);
+    }
+
+    #[test]
+    fn a_prompt_becomes_a_chat_request() {
+        let prompts = |model: &str| {
+            let system = Some("Be \"brief\".");
+            Format::Prompts(Prompts::new(model, Some(9), system, DEFAULT_ENDPOINT))
+        };
+        let line = Line {
+            number: 3,
+            offset: 0,
+            ended: true,
+            text: Some("Say \\ \"hé\"\u{2028}".as_bytes()),
+        };
+        let prompts_of_m = prompts("m");
+        let row = prompts_of_m.parse(line);
+        assert_eq!(row.custom_id.as_deref(), Some("line-3"));
+        assert_ne!(row.hash, prompts("another").parse(line).hash);
+        let request = row.request.unwrap();
+        assert_eq!(request.path, DEFAULT_ENDPOINT);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&request.body).unwrap(),
+            serde_json::json!({
+                "model": "m",
+                "messages": [
+                    {"role": "system", "content": "Be \"brief\"."},
+                    {"role": "user", "content": "Say \\ \"hé\"\u{2028}"},
+                ],
+                "max_tokens": 9,
+            })
+        );
+    }
+
+    /// Text that is nearly a request: what finds mistakes that plain noise never reaches.
+    fn nearly_a_request() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            prop::sample::select(vec![
+                "{",
+                "}",
+                "[",
+                "]",
+                ":",
+                ",",
+                "\"",
+                "\\",
+                "\\u",
+                "d800",
+                "null",
+                "true",
+                "1e999",
+                "\"custom_id\"",
+                "\"body\"",
+                "\"params\"",
+                "\"url\"",
+                "\"method\"",
+                "\"POST\"",
+                "\"stream\"",
+                "\"/v1/x\"",
+                " ",
+                "é",
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..3),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_accepts_only_what_can_be_sent(text in nearly_a_request()) {
+            let row = parse(&text);
+            if let Ok(request) = row.request {
+                let is_object = request.body.starts_with('{');
+                prop_assert!(is_object && row.custom_id.is_some_and(|id| !id.is_empty()));
+                prop_assert!(request.path.starts_with('/'));
+            }
+        }
+
+        #[test]
+        fn ids_and_bodies_come_through(id in ".{1,40}", text in ".{0,40}") {
+            let body = format!("{{\"messages\":[{}]}}", quoted(&text));
+            let line = format!("{{\"custom_id\":{},\"body\":{body}}}", quoted(&id));
+            let row = parse(&line);
+            prop_assert_eq!(row.custom_id, Some(id));
+            prop_assert_eq!(row.request.unwrap().body, body);
+        }
+    }
+}

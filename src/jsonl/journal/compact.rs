@@ -1,0 +1,172 @@
+//! What the files are brought to at the end of a run: in the output each success once, in the order
+//! of the input if that is asked for, and in the errors file the rows that are failed now.
+//!
+//! A run only appends, and what it carries on with may come from elsewhere, so a file may have to be
+//! replaced at the end. That takes an index of the lines that stay: 32 bytes for each.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::super::hash::LineHash;
+use super::super::ids::IdTable;
+use super::super::io::{AtomicFile, LineSource, failed};
+use super::super::parallel::LineFold;
+use super::super::readback::ReadRecord;
+use super::super::reader::Line;
+use super::recover::fold_file;
+use crate::cancel::Cancel;
+use crate::error::Result;
+
+/// A file, and which of its lines stay: told by the record, if it is one, and by where it starts.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
+}
+
+/// Leaves in `path` the lines of `sources` that stay, of those with one id the last: by the rank of
+/// their ids, and lines of one rank as they were. Returns how many lines those are. The file is not
+/// touched if it holds just these already.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), with the file as it was, and
+/// [`ErrorKind::Io`](crate::ErrorKind::Io).
+pub(super) fn compact(
+    path: &Path,
+    sources: &[Source<'_>],
+    rank: impl Fn(LineHash) -> u64,
+    cancel: &Cancel,
+) -> Result<usize> {
+    let mut staying = Staying {
+        sources,
+        current: 0,
+        lines: Vec::new(),
+        changes: false,
+    };
+    for (number, source) in (0..).zip(sources) {
+        let before = staying.lines.len();
+        staying.current = number;
+        fold_file(source.path, &mut staying, cancel)?;
+        staying.changes |= source.path != path && staying.lines.len() > before;
+    }
+    let Staying {
+        lines, mut changes, ..
+    } = staying;
+    let all = lines.len();
+    let table = IdTable::new(lines).into_iter();
+    let mut lines: Vec<_> = table.map(|(id, line)| (rank(id), line)).collect();
+    lines.sort_unstable();
+    let in_place = lines.is_sorted_by_key(|(_, line)| (line.source, line.offset));
+    changes |= lines.len() < all || !in_place;
+    if changes {
+        let rewritten = rewrite(path, sources, lines.iter().map(|(_, line)| line), cancel);
+        let fresh = rewritten.map_err(|error| failed("rewrite", path, error))?;
+        cancel.check()?;
+        fresh
+            .commit()
+            .map_err(|error| failed("rewrite", path, error))?;
+    }
+    Ok(lines.len())
+}
+
+fn rewrite<'l>(
+    path: &Path,
+    sources: &[Source<'_>],
+    lines: impl Iterator<Item = &'l StayingLine>,
+    cancel: &Cancel,
+) -> io::Result<AtomicFile> {
+    let opened = sources.iter().map(|source| LineSource::open(source.path));
+    let mut sources: Vec<LineSource> = opened.collect::<io::Result<_>>()?;
+    let mut fresh = AtomicFile::create(path)?;
+    for line in lines.take_while(|_| !cancel.is_cancelled()) {
+        let end = line.offset + u64::from(line.length);
+        sources[line.source as usize].copy(line.offset, end, &mut fresh)?;
+        fresh.write_all(b"\n")?;
+    }
+    Ok(fresh)
+}
+
+/// A line by its place, in the order of the sources and their lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct StayingLine {
+    /// The number of its source.
+    source: u32,
+    offset: u64,
+    /// In bytes, without the newline.
+    length: u32,
+}
+
+/// Collects the lines that stay.
+struct Staying<'a> {
+    sources: &'a [Source<'a>],
+    current: u32,
+    lines: Vec<(LineHash, StayingLine)>,
+    /// Some line does not stay where it is.
+    changes: bool,
+}
+
+impl LineFold for Staying<'_> {
+    type Part = (Vec<(LineHash, StayingLine)>, bool);
+
+    fn add_line(&self, (lines, changes): &mut Self::Part, line: Line<'_>) {
+        let stays = self.sources[self.current as usize].stays;
+        let text = line.text.map(<[u8]>::trim_ascii);
+        let record = text.and_then(ReadRecord::parse);
+        let length = line.text.and_then(|text| u32::try_from(text.len()).ok());
+        let Some(length) = length.filter(|_| stays(record.as_ref(), line.offset)) else {
+            *changes = true;
+            return;
+        };
+        let id = match record.and_then(|record| record.custom_id) {
+            Some(id) => LineHash::of(id.as_bytes()),
+            // Known by its place, behind a byte that no id has.
+            None => LineHash::of(&[&[0xff], &line.offset.to_le_bytes()[..]].concat()),
+        };
+        let place = StayingLine {
+            source: self.current,
+            offset: line.offset,
+            length,
+        };
+        lines.push((id, place));
+    }
+
+    fn add_part(&mut self, (lines, changes): Self::Part) -> Result<()> {
+        self.lines.extend(lines);
+        self.changes |= changes;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_cancel_leaves_the_file_as_it_was_and_nothing_beside_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("o");
+        let record = |id| {
+            format!(
+                "{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200}},\"error\":null}}\n"
+            )
+        };
+        let (a, b) = (record("a"), record("b"));
+        fs::write(&path, b.clone() + &a).unwrap();
+        let rank = |id| u64::from(id == LineHash::of(b"b"));
+        let source = Source {
+            path: &path,
+            stays: &|_, _| true,
+        };
+        let sources = [source];
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let error = compact(&path, &sources, rank, &cancel).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(fs::read_to_string(&path).unwrap(), b.clone() + &a);
+        compact(&path, &sources, rank, &Cancel::new()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), a + &b);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,375 @@
+//! The tally of a run over a file: what was read, spent and written.
+//!
+//! A run has one [`Tally`]. The thread that reads the input counts rows in it, the threads that get
+//! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a copy
+//! of it for the user, [`Summary`] the last one.
+
+use std::time::{Duration, Instant};
+
+use super::ids::IdTable;
+use super::scan::InputScan;
+use super::summary::{FileProgress, ResumeInfo, Summary};
+use crate::api::{Price, Usage, Usd};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::Monitor;
+use crate::sync::Mutex;
+
+/// What a run may spend, and the price to count by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SpendLimits {
+    pub(super) price: Option<Price>,
+    pub(super) max_cost: Option<Usd>,
+    /// Model tokens, of prompts and answers together.
+    pub(super) max_tokens: Option<u64>,
+}
+
+impl SpendLimits {
+    /// # Errors
+    /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows nothing.
+    pub(super) fn check(&self) -> Result<()> {
+        let refused =
+            |what, settings| Err(Error::new(ErrorKind::Config, what).with_settings(settings));
+        if self.max_cost.is_some() && self.price.is_none() {
+            return refused(
+                "a limit on the cost needs the price of model tokens",
+                &["price"],
+            );
+        }
+        if self.max_cost == Some(Usd::ZERO) {
+            return refused(
+                "a limit of 0 USD allows no request: give more, or leave it out",
+                &["max_cost"],
+            );
+        }
+        if self.max_tokens == Some(0) {
+            return refused(
+                "a budget of 0 model tokens allows no request: give more, or leave it out",
+                &["token_budget"],
+            );
+        }
+        Ok(())
+    }
+
+    fn cost(&self, spent: &FileProgress) -> Option<Usd> {
+        let price = self.price?;
+        Some(price.of(spent.prompt_tokens, spent.completion_tokens))
+    }
+
+    /// Why nothing more is sent, once a limit is reached.
+    fn reached(&self, spent: &FileProgress) -> Option<Error> {
+        let tokens = spent.prompt_tokens.saturating_add(spent.completion_tokens);
+        let (why, setting): (_, &[_]) = match (self.cost(spent), self.max_cost, self.max_tokens) {
+            (Some(cost), Some(most), _) if cost >= most => {
+                let why = format!("this run has spent {cost} USD, and its limit is {most} USD");
+                (why, &["max_cost"])
+            }
+            (.., Some(most)) if tokens >= most => {
+                let why =
+                    format!("this run has used {tokens} model tokens, and its budget is {most}");
+                (why, &["token_budget"])
+            }
+            _ => return None,
+        };
+        let message =
+            format!("{why}: nothing more is sent; a rerun carries on, with as much again");
+        Some(Error::new(ErrorKind::Budget, message).with_settings(setting))
+    }
+}
+
+/// The counts of one run, shared by its threads.
+#[derive(Debug)]
+pub(super) struct Tally {
+    limits: SpendLimits,
+    opened: Instant,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// What the user sees, without the cost and the engine's part.
+    shown: FileProgress,
+    /// Rows that are asked for again by this run or by a rerun, although they may have been paid for.
+    possibly_billed: u64,
+    input: InputState,
+}
+
+/// How far the input has been read.
+#[derive(Debug, Default)]
+pub(super) struct InputState {
+    /// Rows read, those of earlier runs included.
+    pub(super) rows: u64,
+    /// Whether all rows of the input are known.
+    pub(super) at_end: bool,
+    /// The line numbers of all rows by their ids, if they were asked for and the end was reached.
+    pub(super) order: Option<IdTable<u64>>,
+    /// Why reading ended before the input did.
+    pub(super) failure: Option<Error>,
+}
+
+impl Tally {
+    /// `scan` and `found` say what was known before the run began; `opened` is when it did.
+    pub(super) fn new(
+        limits: SpendLimits,
+        scan: Option<&InputScan>,
+        found: Option<ResumeInfo>,
+        opened: Instant,
+    ) -> Self {
+        let mut shown = FileProgress {
+            found,
+            ..FileProgress::default()
+        };
+        if let Some(scan) = scan {
+            shown.total = Some(scan.rows);
+            shown.skipped = scan.done;
+            shown.failed = scan.failed;
+            shown.failed_before = scan.failed;
+            shown.failed_for_good = scan.failed;
+            shown.bad_lines = scan.failed_bad;
+        }
+        let counts = Counts {
+            shown,
+            possibly_billed: found.unwrap_or_default().possibly_billed,
+            input: InputState {
+                at_end: scan.is_some(),
+                ..InputState::default()
+            },
+        };
+        Self {
+            limits,
+            opened,
+            counts: Mutex::new(counts),
+        }
+    }
+
+    /// Notes how far the input has been read.
+    pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
+        note(&mut self.counts.lock().input);
+    }
+
+    /// Counts a row that an earlier run has answered. After a scan it is counted already.
+    pub(super) fn skipped(&self) {
+        self.counts.lock().shown.skipped += 1;
+    }
+
+    /// Counts a row that an earlier run has given up for good. After a scan it is counted already.
+    pub(super) fn failed_before(&self, is_request: bool) {
+        let shown = &mut self.counts.lock().shown;
+        shown.failed_before += 1;
+        shown.failed += 1;
+        shown.failed_for_good += 1;
+        shown.bad_lines += u64::from(!is_request);
+    }
+
+    /// Counts what an answer took, `None` if it does not say. Whether nothing more may be sent.
+    pub(super) fn spend(&self, usage: Option<Usage>) -> bool {
+        let mut counts = self.counts.lock();
+        let spent = &mut counts.shown;
+        if let Some(usage) = usage {
+            // Each count is bounded, their sum is not.
+            spent.prompt_tokens = spent.prompt_tokens.saturating_add(usage.prompt_tokens);
+            spent.completion_tokens = spent
+                .completion_tokens
+                .saturating_add(usage.completion_tokens);
+            return self.limits.reached(spent).is_some();
+        }
+        spent.uncounted += 1;
+        let is_first = spent.uncounted == 1;
+        drop(counts);
+        if is_first && (self.limits.max_cost.is_some() || self.limits.max_tokens.is_some()) {
+            log::warn!(
+                "an answer did not say how many model tokens it took (it has no \"usage\"): such \
+                 answers count nothing against the budget, so it may never be reached"
+            );
+        }
+        false
+    }
+
+    /// What one answer costs, if there is a price.
+    pub(super) fn cost_of(&self, usage: &Usage) -> Option<Usd> {
+        self.limits.price.map(|price| price.cost(usage))
+    }
+
+    /// Counts answers that are written.
+    pub(super) fn answered(&self, rows: usize) {
+        self.counts.lock().shown.succeeded += rows as u64;
+    }
+
+    /// Counts rows that are given up, and written as such.
+    pub(super) fn gave_up(&self, rows: &[ErrorKind]) {
+        let shown = &mut self.counts.lock().shown;
+        for kind in rows {
+            shown.failed += 1;
+            shown.failed_for_good += u64::from(!kind.is_transient());
+            shown.bad_lines += u64::from(*kind == ErrorKind::InvalidLine);
+        }
+    }
+
+    /// Counts rows that a rerun asks for again, although they may have been paid for.
+    pub(super) fn possibly_billed(&self, rows: u64) {
+        self.counts.lock().possibly_billed += rows;
+    }
+
+    /// Takes back what the output does not hold any more: of `before` answers of earlier runs and
+    /// those of this one, `left` are left.
+    pub(super) fn lose(&self, before: u64, left: u64) {
+        let counts = &mut *self.counts.lock();
+        let shown = &mut counts.shown;
+        shown.lost = (before + shown.succeeded).saturating_sub(left);
+        counts.possibly_billed += shown.lost;
+        // What was written last is the most likely to be gone.
+        let own = shown.lost.min(shown.succeeded);
+        shown.succeeded -= own;
+        shown.skipped = shown.skipped.saturating_sub(shown.lost - own);
+    }
+
+    /// How the run stands, with what the engine counts.
+    pub(super) fn progress(&self, engine: &Monitor, now: Instant) -> FileProgress {
+        let (shown, possibly_billed) = {
+            let counts = self.counts.lock();
+            (counts.shown.clone(), counts.possibly_billed)
+        };
+        let mut progress = FileProgress {
+            cost: self.limits.cost(&shown),
+            elapsed: self.opened.elapsed(),
+            outage: engine.outage(now),
+            engine: engine.snapshot(),
+            ..shown
+        };
+        progress.engine.possibly_billed += possibly_billed;
+        progress
+    }
+
+    /// How far the input was read, at the end of the run.
+    pub(super) fn take_input(&self) -> InputState {
+        std::mem::take(&mut self.counts.lock().input)
+    }
+
+    /// The summary of a run that has ended; `stopped` says by what, if before its end.
+    pub(super) fn summary(
+        &self,
+        progress: FileProgress,
+        input: &InputState,
+        stopped: Option<Error>,
+        last_record: Option<Instant>,
+    ) -> Summary {
+        let requests = progress.total.unwrap_or(0).max(input.rows);
+        let not_attempted = requests.saturating_sub(progress.done());
+        // A limit that the last row has reached has stopped nothing.
+        let is_left = not_attempted > 0 || !input.at_end;
+        let spent = || self.limits.reached(&progress).filter(|_| is_left);
+        Summary {
+            requests,
+            not_attempted,
+            stopped: stopped.or_else(spent),
+            wall: last_record.map_or(Duration::ZERO, |last| last.duration_since(self.opened)),
+            progress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(prompt_tokens: u64, completion_tokens: u64) -> Option<Usage> {
+        Some(Usage {
+            prompt_tokens,
+            completion_tokens,
+            ..Usage::default()
+        })
+    }
+
+    fn limits(price: &str, max_cost: &str, max_tokens: Option<u64>) -> SpendLimits {
+        SpendLimits {
+            price: price.parse().ok(),
+            max_cost: max_cost.parse().ok(),
+            max_tokens,
+        }
+    }
+
+    fn tally(limits: SpendLimits) -> Tally {
+        Tally::new(limits, None, None, Instant::now())
+    }
+
+    fn progress(tally: &Tally) -> FileProgress {
+        tally.progress(&Monitor::new(), Instant::now())
+    }
+
+    /// Why a run with rows left to read has stopped.
+    fn stopped(tally: &Tally) -> Option<Error> {
+        tally
+            .summary(progress(tally), &InputState::default(), None, None)
+            .stopped
+    }
+
+    #[test]
+    fn it_is_spent_when_the_limit_is_reached_and_not_before() {
+        // A dollar a token.
+        let dear = tally(limits("1000000,1000000", "3", None));
+        assert!(!dear.spend(usage(1, 1)));
+        assert!(stopped(&dear).is_none());
+        assert!(dear.spend(usage(0, 1)));
+        assert!(dear.spend(usage(2, 0)), "what was in flight");
+        let why = stopped(&dear).unwrap();
+        assert_eq!(why.kind(), ErrorKind::Budget);
+        let why = why.to_string();
+        assert!(
+            why.contains("5 USD") && why.contains("limit is 3 USD") && why.contains("`max_cost`"),
+            "{why}"
+        );
+        assert_eq!(progress(&dear).cost.unwrap().to_string(), "5");
+
+        let long = tally(limits("", "", Some(10)));
+        assert!(!long.spend(usage(4, 5)));
+        assert!(long.spend(usage(1, 1)));
+        let why = stopped(&long).unwrap().to_string();
+        assert!(
+            why.contains("11 model")
+                && why.contains("budget is 10")
+                && why.contains("`token_budget`"),
+            "{why}"
+        );
+        assert_eq!(progress(&long).cost, None);
+    }
+
+    #[test]
+    fn without_limits_it_only_counts() {
+        let tally = tally(limits("0,0", "", None));
+        assert!(!tally.spend(usage(u64::MAX, u64::MAX)));
+        assert!(!tally.spend(usage(1, 1)));
+        assert!(!tally.spend(None));
+        let spent = progress(&tally);
+        assert_eq!(spent.cost, Some(Usd::ZERO));
+        assert_eq!((spent.prompt_tokens, spent.uncounted), (u64::MAX, 1));
+        assert!(stopped(&tally).is_none());
+    }
+
+    #[test]
+    fn answers_that_are_gone_are_those_written_last() {
+        let scan = InputScan {
+            rows: 9,
+            done: 5,
+            ..InputScan::default()
+        };
+        let tally = Tally::new(SpendLimits::default(), Some(&scan), None, Instant::now());
+        tally.answered(2);
+        tally.lose(5, 4);
+        let left = progress(&tally);
+        assert_eq!((left.lost, left.succeeded, left.skipped), (3, 0, 4));
+        assert_eq!(left.engine.possibly_billed, 3);
+    }
+
+    #[test]
+    fn bounds_that_cannot_be_meant_are_refused() {
+        for (limits, word) in [
+            (limits("", "1", None), "`price`"),
+            (limits("1,1", "0", None), "`max_cost`"),
+            (limits("", "", Some(0)), "`token_budget`"),
+        ] {
+            let error = limits.check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        assert!(limits("0,0", "1", Some(1)).check().is_ok());
+    }
+}
