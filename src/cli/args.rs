@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::parse::{self, Bound};
+use super::parse;
 use crate::{Fsync, Price, Provider, Rate, Usd};
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep every
@@ -39,7 +39,11 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Simulate(Simulate),
-    Demo(Demo),
+    /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at once.
+    ///
+    /// The requests are sent to the simulated provider on this machine. Each measurement stands beside
+    /// the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
+    Demo,
 }
 
 /// Send a file of requests and write a file of results.
@@ -141,7 +145,7 @@ pub(crate) struct Run {
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true, help_heading = DISPLAY)]
-    pub(crate) progress: ProgressWhen,
+    pub(crate) progress: ProgressMode,
 
     /// Show errors only
     #[arg(short, long, conflicts_with = "verbose", help_heading = DISPLAY)]
@@ -160,39 +164,28 @@ const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
 
-/// How a real server is reached. Ignoring these would let somebody believe that the trial had tried
-/// them.
-const NOT_SIMULATED: [&str; 6] = [
-    "base_url",
-    "api_key_env",
-    "api_key_file",
-    "no_auth",
-    "allow_insecure_http",
-    "ca_file",
-];
-
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
     /// The API's root, such as https://api.openai.com/v1 [default: from the environment, else the
     /// provider's own]
-    #[arg(long, value_name = "URL", help_heading = SERVER)]
+    #[arg(long, value_name = "URL", conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) base_url: Option<String>,
 
     /// Read the key from this environment variable
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth"], help_heading = SERVER)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth", "simulate"], help_heading = SERVER)]
     pub(crate) api_key_env: Option<String>,
 
     /// Read the key from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "no_auth", help_heading = SERVER)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_auth", "simulate"], help_heading = SERVER)]
     pub(crate) api_key_file: Option<PathBuf>,
 
     /// Send no key
-    #[arg(long, help_heading = SERVER)]
+    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) no_auth: bool,
 
     /// Allow http:// to another machine. The key and all data travel unencrypted
-    #[arg(long, help_heading = SERVER)]
+    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) allow_insecure_http: bool,
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
@@ -205,14 +198,13 @@ pub(crate) struct Server {
     pub(crate) endpoint: String,
 
     /// Trust the certificates in this PEM file instead of the built-in ones
-    #[arg(long, value_name = "PEM", help_heading = SERVER)]
+    #[arg(long, value_name = "PEM", conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) ca_file: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
-    /// INPUT's name with .simulated.jsonl. SPEC is
-    /// latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,faults=0.01,seed=7, each
-    /// optional
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = NOT_SIMULATED, help_heading = SERVER)]
+    /// INPUT's name with .simulated.jsonl. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
+    /// it behaves: see tollgate simulate --help
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
     pub(crate) simulate: Option<String>,
 }
 
@@ -267,8 +259,8 @@ pub(crate) struct Timeouts {
 
     /// Stop the run if the server asks for a longer wait than this. With none, wait as long as it
     /// asks
-    #[arg(long, value_name = "T|none", default_value = "10m", help_heading = TIMEOUTS)]
-    pub(crate) max_server_delay: Bound,
+    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none, help_heading = TIMEOUTS)]
+    pub(crate) max_server_delay: Duration,
 
     /// Time for requests in flight to finish after Ctrl-C. A second Ctrl-C stops at once
     #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration, help_heading = TIMEOUTS)]
@@ -312,7 +304,7 @@ pub(crate) struct PromptArgs {
 
 /// When progress is shown, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressWhen {
+pub(crate) enum ProgressMode {
     #[default]
     Auto,
     Always,
@@ -354,9 +346,18 @@ pub(crate) struct Check {
 /// completions, embeddings, responses, moderations and models as OpenAI does, and messages as
 /// Anthropic does. Ctrl-C ends it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+SPEC holds any of these, with commas between them:
+  latency=T         mean time to an answer [default: 500ms]
+  jitter=J          spread of the latency: standard deviation / mean, 0 to 1 [default: 0.3]
+  rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
+  tpm=N             model tokens a minute; more get status 429 [default: no limit]
+  burst=N           requests allowed at once [default: two seconds' worth]
+  errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
+  faults=S          share of connections that break, 0 to 1 [default: 0]
+  seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {
-    /// How it behaves: latency=500ms,jitter=0.3,rps=..,rpm=..,tpm=..,burst=..,errors=0.02,
-    /// faults=0.01,seed=7, each optional [default: latency=500ms,jitter=0.3, no limits, no errors]
+    /// How it behaves, such as latency=2s,rpm=600,errors=0.02
     #[arg(value_name = "SPEC", default_value = "", hide_default_value = true)]
     pub(crate) spec: String,
 
@@ -364,13 +365,6 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) port: u16,
 }
-
-/// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at once.
-///
-/// The requests are sent to the simulated provider on this machine. Each measurement stands beside
-/// the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
-#[derive(Debug, Args)]
-pub(crate) struct Demo {}
 
 #[cfg(test)]
 mod tests {
@@ -399,10 +393,9 @@ mod tests {
         assert_eq!(run.timeouts.timeout, Duration::from_secs(600));
         assert_eq!(run.timeouts.connect_timeout, Duration::from_secs(10));
         assert_eq!(run.timeouts.grace, Duration::from_secs(30));
-        let ten_minutes = Bound::At(Duration::from_secs(600));
-        assert_eq!(run.timeouts.max_server_delay, ten_minutes);
+        assert_eq!(run.timeouts.max_server_delay, Duration::from_secs(600));
         assert_eq!(run.server.endpoint, "/v1/chat/completions");
-        assert_eq!(run.progress, ProgressWhen::Auto);
+        assert_eq!(run.progress, ProgressMode::Auto);
         assert_eq!(run.fsync, Fsync::default());
         assert!(run.limits.rps.is_none() && run.server.simulate.is_none());
     }
@@ -492,6 +485,6 @@ mod tests {
             matches!(cli.command, Command::Simulate(simulate) if simulate.port == 8080 && simulate.spec == "rps=5")
         );
         let cli = Cli::try_parse_from(["tollgate", "demo"]).unwrap();
-        assert!(matches!(cli.command, Command::Demo(_)));
+        assert!(matches!(cli.command, Command::Demo));
     }
 }

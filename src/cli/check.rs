@@ -160,18 +160,15 @@ fn most_used(names: &Names) -> Option<String> {
 }
 
 fn output_tokens(report: &Report) -> Option<String> {
-    let limited = (report.output_tokens > 0).then(|| {
-        let tokens = count(report.output_tokens);
-        format!("at most {tokens}")
-    });
-    let unlimited = (report.unlimited > 0).then(|| {
-        let requests = counted(report.unlimited, "request sets", "requests set");
-        format!("{requests} no limit")
-    });
-    match (limited, unlimited) {
-        (Some(limited), Some(unlimited)) => Some(format!("{limited}; {unlimited}")),
-        (limited, unlimited) => limited.or(unlimited),
+    let mut told = Vec::new();
+    if report.output_tokens > 0 {
+        told.push(format!("at most {}", count(report.output_tokens)));
     }
+    if report.unlimited > 0 {
+        let requests = counted(report.unlimited, "request sets", "requests set");
+        told.push(format!("{requests} no limit"));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The keys are documented in the guide, and stay.

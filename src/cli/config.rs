@@ -9,11 +9,11 @@
 )]
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::args::{ProgressWhen, Run};
+use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
-use super::parse::Bound;
 use super::server::{self, Server};
 use super::{rlimit, stdout};
 use crate::api::path;
@@ -45,14 +45,15 @@ pub(crate) struct Config {
 /// simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     check_prompts(run)?;
-    if run.quiet && matches!(run.progress, ProgressWhen::Always | ProgressWhen::Json) {
+    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
             "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::resolve(&given_files(run))?;
+    let files = RunFiles::complete(&given_files(run));
+    files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
             "standard output is closed, so results would be lost: name a file with -o, and for \
@@ -236,10 +237,7 @@ fn concurrency(run: &Run, console: &Console) -> u32 {
 
 fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientBuilder {
     let (limits, timeouts) = (&run.limits, &run.timeouts);
-    let max_server_delay = match timeouts.max_server_delay {
-        Bound::None => None,
-        Bound::At(delay) => Some(delay),
-    };
+    let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);

@@ -1,8 +1,8 @@
-//! What is said to whoever started the tool: whole lines on standard error.
+//! Messages on standard error, in whole lines.
 //!
-//! Standard error is for people and may be closed, full or a terminal with a bar on it; none of
-//! that may end a run that costs money. `eprintln!` panics on a write that fails, so nothing here
-//! uses it. Every text is made safe to show, as most of it has come from elsewhere.
+//! Standard error may be closed, full or a terminal with a bar on it. None of that may end a run
+//! that costs money. `eprintln!` panics on a write that fails, so nothing here uses it. Every text
+//! is escaped, as most of it has come from elsewhere.
 
 use std::error::Error as StdError;
 use std::io::{self, Write};
@@ -13,21 +13,20 @@ use super::bar::Bar;
 use crate::Error;
 use crate::escape::printable;
 
-/// A longer line is cut: nobody reads on.
+/// The longest line, in characters. The rest is cut.
 const LONGEST: usize = 2_000;
 
-/// How lines mode.
+/// How messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutputMode {
     /// Errors only.
     Quiet,
-    /// Text.
-    People,
+    Text,
     /// One JSON object a line.
     Json,
 }
 
-/// The way to standard error. Cheap to clone, for any thread.
+/// Writes to standard error, from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
     mode: OutputMode,
@@ -47,12 +46,10 @@ impl Console {
         self.bar.as_ref()
     }
 
-    /// Something to know. Kept quiet by `-q`.
+    /// Something to know. `-q` hides it.
     pub(crate) fn say(&self, text: &str) {
-        match self.mode {
-            OutputMode::Quiet => {}
-            OutputMode::People => self.print("", text),
-            OutputMode::Json => self.json(&json!({ "event": "message", "text": text })),
+        if self.mode != OutputMode::Quiet {
+            self.tell("message", "", text);
         }
     }
 
@@ -64,33 +61,31 @@ impl Console {
         self.say(text);
     }
 
-    /// Something to act on before it is an error.
+    /// Something to act on before it is an error. `-q` hides it.
     pub(crate) fn warn(&self, text: &str) {
-        match self.mode {
-            OutputMode::Quiet => {}
-            OutputMode::People => self.print("warning: ", text),
-            OutputMode::Json => self.json(&json!({ "event": "warning", "text": text })),
+        if self.mode != OutputMode::Quiet {
+            self.tell("warning", "warning: ", text);
         }
     }
 
-    /// What went wrong, with its causes. Never kept quiet.
+    /// What went wrong, with its causes. Always shown.
     pub(crate) fn error(&self, error: &Error) {
-        let text = with_causes(error);
-        match self.mode {
-            OutputMode::Quiet | OutputMode::People => self.print("error: ", &text),
-            OutputMode::Json => self.json(&json!({ "event": "error", "text": text })),
+        self.tell("error", "error: ", &with_causes(error));
+    }
+
+    fn tell(&self, event: &str, prefix: &str, text: &str) {
+        if self.mode == OutputMode::Json {
+            self.json(&json!({ "event": event, "text": text }));
+            return;
         }
+        // Line by line: the newlines are the message's own, foreign ones have been escaped in it.
+        let lines: Vec<String> = text.lines().map(|line| printable(line, LONGEST)).collect();
+        self.write(&format!("{prefix}{}", lines.join("\n")));
     }
 
     /// An object of its own kind, for `--progress json`.
     pub(crate) fn json(&self, value: &Value) {
         self.write(&value.to_string());
-    }
-
-    fn print(&self, prefix: &str, text: &str) {
-        // Line by line: the newlines are the message's own, foreign ones have been escaped in it.
-        let lines: Vec<String> = text.lines().map(|line| printable(line, LONGEST)).collect();
-        self.write(&format!("{prefix}{}", lines.join("\n")));
     }
 
     /// One write a line, so that lines of several threads do not mix.

@@ -44,11 +44,6 @@ impl Exit {
         }
     }
 
-    /// Both happened.
-    pub(crate) fn and(self, other: Self) -> Self {
-        self.max(other)
-    }
-
     /// For a run that came to an end, early or not.
     pub(crate) fn of_summary(summary: &Summary) -> Self {
         let failed = match summary.progress.failed {
@@ -56,7 +51,7 @@ impl Exit {
             _ => Self::SomeFailed,
         };
         match summary.stopped {
-            Some(_) => failed.and(Self::Stopped),
+            Some(_) => failed.max(Self::Stopped),
             None => failed,
         }
     }
@@ -112,12 +107,12 @@ mod tests {
             (Interrupted, LocalIo, LocalIo),
             (Stopped, LocalIo, LocalIo),
         ] {
-            assert_eq!(one.and(other), both);
-            assert_eq!(other.and(one), both);
+            assert_eq!(one.max(other), both);
+            assert_eq!(other.max(one), both);
         }
         for exit in ALL {
-            assert_eq!(exit.and(exit), exit);
-            assert_eq!(Exit::Success.and(exit), exit);
+            assert_eq!(exit.max(exit), exit);
+            assert_eq!(Exit::Success.max(exit), exit);
         }
     }
 

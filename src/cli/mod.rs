@@ -37,22 +37,22 @@ use self::exit::Exit;
 pub fn main() -> ExitCode {
     let (console, outcome) = match Cli::parse().command {
         Command::Run(args) => {
-            let (console, mode) = progress::choose(&args);
+            let console = progress::console(&args);
             logger::install(&console, args.verbose);
-            let outcome = run::run(&args, &console, mode);
+            let outcome = run::run(&args, &console);
             (console, outcome)
         }
         Command::Check(args) => {
-            let console = Console::new(OutputMode::People, None);
+            let console = Console::new(OutputMode::Text, None);
             let outcome = check::check(&args, &console);
             (console, outcome)
         }
         Command::Simulate(args) => {
-            let console = Console::new(OutputMode::People, None);
+            let console = Console::new(OutputMode::Text, None);
             let outcome = simulate::simulate(&args, &console);
             (console, outcome)
         }
-        Command::Demo(_) => (Console::new(OutputMode::People, None), demo::demo()),
+        Command::Demo => (Console::new(OutputMode::Text, None), demo::demo()),
     };
     outcome
         .unwrap_or_else(|error| {

@@ -43,23 +43,11 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration, or `none` for no bound at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bound {
-    None,
-    At(Duration),
-}
-
-impl FromStr for Bound {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim() == "none" {
-            return Ok(Self::None);
-        }
-        duration(text)
-            .map(Self::At)
-            .map_err(|error| format!("{error} (or none)"))
+/// A duration, or `none` for one that never ends.
+pub(crate) fn duration_or_none(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "none" => Ok(Duration::MAX),
+        text => duration(text).map_err(|error| format!("{error} (or none)")),
     }
 }
 
@@ -165,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn none_is_a_bound_of_its_own() {
-        assert_eq!("none".parse(), Ok(Bound::None));
-        assert_eq!("10m".parse(), Ok(Bound::At(Duration::from_secs(600))));
-        assert!("never".parse::<Bound>().unwrap_err().contains("none"));
+    fn none_is_a_time_that_never_ends() {
+        assert_eq!(duration_or_none("none"), Ok(Duration::MAX));
+        assert_eq!(duration_or_none("10m"), Ok(Duration::from_secs(600)));
+        assert!(duration_or_none("never").unwrap_err().contains("none"));
     }
 
     #[test]

@@ -1,73 +1,47 @@
-//! What is shown of a run while it goes on, and how: a bar, lines, JSON, or nothing.
+//! The progress of a run: a bar, lines or JSON.
 
 use std::env;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{ProgressWhen, Run};
+use super::args::{ProgressMode, Run};
 use super::bar::{Bar, Status};
 use super::console::{Console, OutputMode, with_causes};
 use super::format;
-use super::speed::{RateLimits, Speed};
+use super::speed::Speed;
 use crate::escape::printable;
 use crate::jsonl::summary::rounded;
 use crate::{FileProgress, Outage, ResumeInfo, Usd};
 
-/// Of the reason why a run is held, so much is shown, in characters.
+/// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
 
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProgressMode {
-    Bar,
-    Lines,
-    Json,
-    Nothing,
-}
-
-impl ProgressMode {
-    /// How often it changes.
-    fn every(self) -> Duration {
-        match self {
-            Self::Bar => Duration::from_millis(100),
-            Self::Lines => Duration::from_secs(5),
-            Self::Json => Duration::from_secs(1),
-            Self::Nothing => Duration::MAX,
+/// The console that the arguments and the terminal ask for.
+pub(crate) fn console(args: &Run) -> Console {
+    if args.quiet {
+        return Console::new(OutputMode::Quiet, None);
+    }
+    match args.progress {
+        ProgressMode::Json => Console::new(OutputMode::Json, None),
+        ProgressMode::Never => Console::new(OutputMode::Text, None),
+        ProgressMode::Always => Console::new(OutputMode::Text, Some(Bar::anywhere())),
+        ProgressMode::Auto => {
+            // <https://no-color.org>: a value that is not empty.
+            let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let bar = if plain { None } else { Bar::on_terminal() };
+            Console::new(OutputMode::Text, bar)
         }
     }
 }
 
-/// The way to standard error that the arguments and the terminal ask for.
-pub(crate) fn choose(run: &Run) -> (Console, ProgressMode) {
-    if run.quiet {
-        return (Console::new(OutputMode::Quiet, None), ProgressMode::Nothing);
-    }
-    let (output, mode, bar) = match run.progress {
-        ProgressWhen::Json => (OutputMode::Json, ProgressMode::Json, None),
-        ProgressWhen::Never => (OutputMode::People, ProgressMode::Nothing, None),
-        ProgressWhen::Always => (OutputMode::People, ProgressMode::Bar, Some(Bar::anywhere())),
-        ProgressWhen::Auto => match automatic() {
-            Some(bar) => (OutputMode::People, ProgressMode::Bar, Some(bar)),
-            None => (OutputMode::People, ProgressMode::Lines, None),
-        },
-    };
-    (Console::new(output, bar), mode)
-}
-
-/// A bar where it can be had and nobody has asked for plain text (<https://no-color.org>: a value
-/// that is not empty).
-fn automatic() -> Option<Bar> {
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain { None } else { Bar::on_terminal() }
-}
-
-/// Shows one run's progress.
+/// Shows one run's progress: as a bar, in lines or as JSON.
 #[derive(Debug)]
 pub(crate) struct Display {
     console: Console,
-    mode: ProgressMode,
     speed: Speed,
+    /// How often it is shown. A time that no run reaches if it is not.
+    interval: Duration,
     /// When it is shown next, in the run's own time.
     next: Duration,
     /// Whether it has been said what earlier runs left.
@@ -75,16 +49,18 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    pub(crate) fn new(console: &Console, mode: ProgressMode, limits: RateLimits) -> Self {
-        let next = match mode {
-            ProgressMode::Bar => Duration::ZERO,
-            _ => mode.every(),
+    pub(crate) fn new(console: &Console, args: &Run) -> Self {
+        let interval = match (console.mode(), console.bar()) {
+            (_, Some(_)) => Duration::from_millis(100),
+            (OutputMode::Json, _) => Duration::from_secs(1),
+            _ if args.quiet || args.progress == ProgressMode::Never => Duration::MAX,
+            _ => Duration::from_secs(5),
         };
         Self {
             console: console.clone(),
-            mode,
-            speed: Speed::new(limits),
-            next,
+            speed: Speed::new(args.limits.requests(), args.limits.tpm),
+            interval,
+            next: console.bar().map_or(interval, |_| Duration::ZERO),
             introduced: false,
         }
     }
@@ -99,33 +75,33 @@ impl Display {
                 _ => self.console.say(&carrying_on(found)),
             }
         }
-        if progress.elapsed < self.next {
-            return;
+        if progress.elapsed >= self.next {
+            self.next = progress.elapsed.saturating_add(self.interval);
+            self.show(progress);
         }
-        self.next = progress.elapsed.saturating_add(self.mode.every());
-        self.show(progress);
     }
 
-    /// The last mode, and the end of the bar: what is said from now on stands below nothing.
+    /// Removes the bar. A program gets the last figures.
     pub(crate) fn close(&mut self, progress: &FileProgress) {
         if let Some(bar) = self.console.bar() {
             bar.clear();
-        } else if self.mode == ProgressMode::Json {
+        } else if self.console.mode() == OutputMode::Json {
             self.speed.note(progress);
             self.show(progress);
         }
     }
 
     fn show(&self, progress: &FileProgress) {
-        match (self.mode, self.console.bar()) {
-            (ProgressMode::Bar, Some(bar)) => bar.draw(&status(progress, &self.speed)),
-            (ProgressMode::Bar | ProgressMode::Nothing, _) => {}
-            (ProgressMode::Lines, _) => {
-                let status = status(progress, &self.speed);
-                self.console
-                    .say(&format!("{}  {}", status.head, status.detail));
-            }
-            (ProgressMode::Json, _) => self.console.json(&object(progress, &self.speed)),
+        if self.console.mode() == OutputMode::Json {
+            self.console.json(&object(progress, &self.speed));
+            return;
+        }
+        let status = status(progress, &self.speed);
+        match self.console.bar() {
+            Some(bar) => bar.draw(&status),
+            None => self
+                .console
+                .say(&format!("{}  {}", status.head, status.detail)),
         }
     }
 }
@@ -152,7 +128,7 @@ fn status(progress: &FileProgress, speed: &Speed) -> Status {
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
     for (number, one, many) in [
-        (engine.at_gate, "at the gate", "at the gate"),
+        (engine.at_gate, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
         (progress.failed, "failed", "failed"),
@@ -180,10 +156,10 @@ fn held(outage: &Outage) -> String {
     };
     match &outage.error {
         Some(error) => format!(
-            "held, {when} ({})",
+            "on hold, {when} ({})",
             printable(&with_causes(error), LONGEST_REASON)
         ),
-        None => format!("held, {when}"),
+        None => format!("on hold, {when}"),
     }
 }
 
@@ -233,12 +209,11 @@ fn carrying_on(found: &ResumeInfo) -> String {
     let mut parts = vec![format!("carrying on: {}", facts.join(", "))];
     if found.torn_bytes > 0 {
         let bytes = format::counted(found.torn_bytes, "byte", "bytes");
-        parts.push(format!("cut off a torn record of {bytes}"));
+        parts.push(format!("removed an incomplete last record of {bytes}"));
     }
     if found.rejected > 0 {
-        let (one, many) = ("line that is no record", "lines that are no records");
-        let lines = format::counted(found.rejected, one, many);
-        parts.push(format!("moved aside {lines}"));
+        let lines = format::counted(found.rejected, "damaged line", "damaged lines");
+        parts.push(format!("moved {lines} to the .rejected file"));
     }
     if found.possibly_billed > 0 {
         let rows = format::count(found.possibly_billed);
@@ -286,7 +261,7 @@ mod tests {
     }
 
     fn told(progress: &FileProgress) -> Status {
-        let mut speed = Speed::new(RateLimits::default());
+        let mut speed = Speed::new(None, None);
         speed.note(progress);
         status(progress, &speed)
     }
@@ -297,7 +272,7 @@ mod tests {
         assert_eq!(status.head, "413/1,415  10.0/s  ETA 1 min 40 s");
         assert_eq!(
             status.detail,
-            "2,000 tokens/s, 20 in flight, 1 at the gate, 4 retries, 1 failed, 12 done before"
+            "2,000 tokens/s, 20 in flight, 1 waiting for a limit, 4 retries, 1 failed, 12 done before"
         );
     }
 
@@ -312,7 +287,7 @@ mod tests {
             possibly_billed: 20,
         };
         let told = "carrying on: 12,000 done, 500 to do, 3 failed for good; \
-                    cut off a torn record of 1 byte; moved aside 2 lines that are no records; \
+                    removed an incomplete last record of 1 byte; moved 2 damaged lines to the .rejected file; \
                     the last run was killed: at most 20 possibly billed twice";
         assert_eq!(carrying_on(&found), told);
         let stream = ResumeInfo {
@@ -330,17 +305,17 @@ mod tests {
             next_try: Duration::from_secs(seconds),
         };
         for (seconds, words) in [
-            (12, "held, next try in 12 s (refused\\u{1b}[2J), "),
-            (0, "held, trying now (refused\\u{1b}[2J), "),
+            (12, "on hold, next try in 12 s (refused\\u{1b}[2J), "),
+            (0, "on hold, trying now (refused\\u{1b}[2J), "),
         ] {
             let mut progress = progress(Some(5));
             progress.outage = Some(outage(seconds));
             let detail = told(&progress).detail;
             assert!(detail.starts_with(words), "{detail}");
-            let object = object(&progress, &Speed::new(RateLimits::default()));
+            let object = object(&progress, &Speed::new(None, None));
             assert_eq!(object["held"]["next_try_s"], seconds as f64);
         }
-        let object = object(&progress(None), &Speed::new(RateLimits::default()));
+        let object = object(&progress(None), &Speed::new(None, None));
         assert_eq!(object["held"], Value::Null);
     }
 
@@ -352,7 +327,7 @@ mod tests {
             ..FileProgress::default()
         };
         assert_eq!(told(&fresh).head, "0/5  0.0/s  ETA unknown");
-        let speed = Speed::new(RateLimits::default());
+        let speed = Speed::new(None, None);
         assert_eq!(object(&fresh, &speed)["eta_s"], Value::Null);
     }
 }

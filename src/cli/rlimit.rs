@@ -10,22 +10,13 @@ const OTHERS: u64 = 20;
 /// How many requests can be in flight at once, of `wanted`, each with so many `sockets` in this
 /// process; raises the limit where that helps.
 pub(crate) fn make_room(wanted: u32, sockets: u64) -> u32 {
-    let needed = needed(wanted, sockets);
-    let allowed = raise_limit(needed);
-    if allowed >= needed {
-        wanted
-    } else {
-        fitting(allowed, sockets).min(wanted)
-    }
-}
-
-fn needed(wanted: u32, sockets: u64) -> u64 {
-    u64::from(wanted) * sockets + OTHERS
+    let needed = u64::from(wanted) * sockets + OTHERS;
+    wanted.min(fitting(raise_limit(needed), sockets))
 }
 
 fn fitting(allowed: u64, sockets: u64) -> u32 {
-    let places = allowed.saturating_sub(OTHERS) / sockets.max(1);
-    u32::try_from(places).unwrap_or(u32::MAX).max(1)
+    let fitting = allowed.saturating_sub(OTHERS) / sockets;
+    u32::try_from(fitting).unwrap_or(u32::MAX).max(1)
 }
 
 /// Raises the soft limit on open files to `needed`, or as near as the hard limit lets it. The
@@ -63,7 +54,7 @@ mod tests {
     #[test]
     fn what_is_needed_fits_and_no_more() {
         for (wanted, sockets) in [(1, 1), (20, 1), (4_000, 1), (1_000, 2)] {
-            let enough = needed(wanted, sockets);
+            let enough = u64::from(wanted) * sockets + OTHERS;
             assert_eq!(fitting(enough, sockets), wanted);
             assert!(fitting(enough - 1, sockets) < wanted || wanted == 1);
         }

@@ -8,9 +8,8 @@ use super::args::{Money, Run};
 use super::config::{self, Config};
 use super::console::Console;
 use super::exit::Exit;
-use super::progress::{Display, ProgressMode};
+use super::progress::Display;
 use super::signals;
-use super::speed::RateLimits;
 use super::stdout::is_broken_pipe;
 use super::summary::{FinalReport, cut_off, write_refusal};
 use crate::sync::Mutex;
@@ -20,7 +19,7 @@ use crate::{Cancel, ErrorKind, FileProgress, FileRun, Result};
 ///
 /// # Errors
 /// What kept the run from starting.
-pub(crate) fn run(args: &Run, console: &Console, mode: ProgressMode) -> Result<Exit> {
+pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
     let config = config::resolve(args, console).inspect_err(refused)?;
@@ -47,14 +46,7 @@ pub(crate) fn run(args: &Run, console: &Console, mode: ProgressMode) -> Result<E
             report.close(&cut_off(&progress, None), exit);
         }
     })?;
-    let mut display = Display::new(
-        console,
-        mode,
-        RateLimits {
-            requests: args.limits.requests(),
-            tokens: args.limits.tpm,
-        },
-    );
+    let mut display = Display::new(console, args);
     let outcome = file_run(args, &config, &cancel)
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
@@ -81,8 +73,8 @@ pub(crate) fn run(args: &Run, console: &Console, mode: ProgressMode) -> Result<E
             (cut_off(&progress, Some(error)), exit)
         }
     };
-    let exit = caught.get().map_or(exit, |signal| exit.and(signal));
-    report.explain(&summary, caught.get());
+    let exit = caught.get().map_or(exit, |signal| exit.max(*signal));
+    report.explain(&summary, caught.get().is_some());
     Ok(report.close(&summary, exit))
 }
 

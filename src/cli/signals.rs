@@ -19,18 +19,9 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// TCP connect outlast an abort, and they are not worth waiting for.
 const AFTER_ABORT: Duration = Duration::from_secs(2);
 
-/// The exit of the signal that a run was stopped by, if any.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Caught(Arc<OnceLock<Exit>>);
-
-impl Caught {
-    pub(crate) fn get(&self) -> Option<Exit> {
-        self.0.get().copied()
-    }
-}
-
 /// Stops a run when a signal comes: by `cancel`, then by its abort when `grace` is over, then by
-/// ending the process. `final_report` is called before the last of these.
+/// ending the process. `final_report` is called before the last of these. The cell holds the exit
+/// of the signal, once there was one.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if signals cannot be received.
@@ -39,16 +30,16 @@ pub(crate) fn stop_gently(
     grace: Duration,
     console: &Console,
     final_report: impl FnOnce(Exit) + Send + 'static,
-) -> Result<Caught> {
+) -> Result<Arc<OnceLock<Exit>>> {
     let mut signals = Signals::install()?;
-    let caught = Caught::default();
-    let (cancel, console, found) = (cancel.clone(), console.clone(), caught.clone());
+    let caught = Arc::new(OnceLock::new());
+    let (cancel, console, found) = (cancel.clone(), console.clone(), Arc::clone(&caught));
     let watch = move || {
         let exit = signals.wait();
-        let _only_once = found.0.set(exit);
+        let _only_once = found.set(exit);
         cancel.cancel();
         console.say_interrupted(&format!(
-            "stopping: requests in flight have {} to finish. Press Ctrl-C again to stop now.",
+            "stopping: requests in flight have {} to finish; another Ctrl-C stops at once",
             format::coarse_time(grace)
         ));
         wait(grace);

@@ -1,10 +1,9 @@
 //! How fast a run goes at the moment, and when it may be over.
 //!
-//! The average of the whole run lies after a pause, and the last second lies after a burst: rates
-//! are those of a window of recent seconds, longer where rows are rare. Even that one promises too
-//! much at the start of a run under a limit, when the burst goes through at once, so an estimate
-//! never undercuts what the limits allow. Where nothing is known there is no estimate, rather than a
-//! wrong one.
+//! The average of a whole run is wrong after a pause, and that of the last second is wrong after a
+//! burst. So rates are those of a window of recent seconds, which is longer where rows are rare. At
+//! the start of a run with limits, its burst would promise too much, so an estimate never promises
+//! more than the limits allow. Where nothing is known there is no estimate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,17 +17,12 @@ const ROWS: u64 = 5;
 /// How close together the samples are kept: some 60 of them, however often progress is looked at.
 const STEP: Duration = Duration::from_millis(500);
 
-/// What holds a run back, as far as it is known beforehand.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RateLimits {
-    pub(crate) requests: Option<Rate>,
-    pub(crate) tokens: Option<Rate>,
-}
-
 /// The recent past of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Speed {
-    limits: RateLimits,
+    /// The limits that are known beforehand.
+    requests: Option<Rate>,
+    tokens: Option<Rate>,
     samples: VecDeque<Sample>,
     latest: Sample,
 }
@@ -42,9 +36,10 @@ struct Sample {
 }
 
 impl Speed {
-    pub(crate) fn new(limits: RateLimits) -> Self {
+    pub(crate) fn new(requests: Option<Rate>, tokens: Option<Rate>) -> Self {
         Self {
-            limits,
+            requests,
+            tokens,
             samples: VecDeque::from([Sample::default()]),
             latest: Sample::default(),
         }
@@ -92,10 +87,10 @@ impl Speed {
         }
         let left = rows as f64;
         let mut seconds = left / speed;
-        if let Some(limit) = self.limits.requests {
+        if let Some(limit) = self.requests {
             seconds = seconds.max(left / limit.units_per_second());
         }
-        if let Some(limit) = self.limits.tokens
+        if let Some(limit) = self.tokens
             && self.latest.done > 0
         {
             let each = self.latest.tokens as f64 / self.latest.done as f64;
@@ -128,8 +123,11 @@ mod tests {
         }
     }
 
-    fn speed(limits: RateLimits, notes: impl IntoIterator<Item = (f64, u64)>) -> Speed {
-        let mut speed = Speed::new(limits);
+    fn speed(
+        limits: (Option<Rate>, Option<Rate>),
+        notes: impl IntoIterator<Item = (f64, u64)>,
+    ) -> Speed {
+        let mut speed = Speed::new(limits.0, limits.1);
         for (seconds, done) in notes {
             speed.note(&at(seconds, done));
         }
@@ -142,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_steady_run_goes_at_its_rate() {
-        let speed = speed(RateLimits::default(), steady(10, 100));
+        let speed = speed((None, None), steady(10, 100));
         assert!((speed.rows() - 10.0).abs() < 0.1, "{}", speed.rows());
         assert!((speed.tokens() - 1000.0).abs() < 10.0, "{}", speed.tokens());
         let eta = speed.eta(500).unwrap().as_secs_f64();
@@ -154,13 +152,13 @@ mod tests {
     fn only_the_recent_past_counts() {
         let slower =
             (1..=60_u32).map(|second| (100.0 + f64::from(second), 1000 + u64::from(second)));
-        let speed = speed(RateLimits::default(), steady(10, 100).chain(slower));
+        let speed = speed((None, None), steady(10, 100).chain(slower));
         assert!((speed.rows() - 1.0).abs() < 0.1, "{}", speed.rows());
     }
 
     #[test]
     fn the_estimate_of_a_stalled_run_grows_and_its_samples_do_not() {
-        let mut stalled = speed(RateLimits::default(), steady(10, 100));
+        let mut stalled = speed((None, None), steady(10, 100));
         let mut last = stalled.eta(500).unwrap();
         for minute in 1..=600 {
             stalled.note(&at(100.0 + 60.0 * f64::from(minute), 1000));
@@ -174,7 +172,7 @@ mod tests {
     #[test]
     fn rows_a_minute_apart_are_a_rate() {
         let speed = speed(
-            RateLimits::default(),
+            (None, None),
             (1..=20_u32).map(|row| (f64::from(row) * 60.0, u64::from(row))),
         );
         assert!((speed.rows() - 1.0 / 60.0).abs() < 1e-3, "{}", speed.rows());
@@ -182,16 +180,10 @@ mod tests {
 
     #[test]
     fn a_burst_does_not_promise_what_the_limit_forbids() {
-        let limits = RateLimits {
-            requests: Some(Rate::per_second(2)),
-            tokens: None,
-        };
+        let limits = (Some(Rate::per_second(2)), None);
         let speed = speed(limits, [(0.1, 50)]);
         assert!(speed.eta(100).unwrap() >= Duration::from_secs(50));
-        let limits = RateLimits {
-            requests: None,
-            tokens: Some(Rate::per_minute(6_000)),
-        };
+        let limits = (None, Some(Rate::per_minute(6_000)));
         let speed = self::speed(limits, [(0.1, 50)]);
         // 100 model tokens a row, 100 a second allowed.
         assert!(speed.eta(100).unwrap() >= Duration::from_secs(100));
@@ -199,10 +191,10 @@ mod tests {
 
     #[test]
     fn a_run_that_has_done_nothing_has_no_estimate() {
-        let fresh = speed(RateLimits::default(), []);
+        let fresh = speed((None, None), []);
         assert_eq!(fresh.eta(10), None);
         assert_eq!(fresh.eta(0), Some(Duration::ZERO));
-        let waiting = speed(RateLimits::default(), [(0.0, 0), (12.0, 0)]);
+        let waiting = speed((None, None), [(0.0, 0), (12.0, 0)]);
         assert_eq!(waiting.eta(10), None);
     }
 
@@ -211,7 +203,7 @@ mod tests {
         let halted = steady(10, 20).chain([(110.0, 200)]).collect::<Vec<_>>();
         let resumed =
             (1..=600_u32).map(|tenth| (110.0 + f64::from(tenth) / 10.0, 200 + u64::from(tenth)));
-        let speed = speed(RateLimits::default(), halted.into_iter().chain(resumed));
+        let speed = speed((None, None), halted.into_iter().chain(resumed));
         assert!((speed.rows() - 10.0).abs() < 0.5, "{}", speed.rows());
     }
 }

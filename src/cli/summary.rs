@@ -39,11 +39,11 @@ pub(crate) struct FinalReport {
 
 impl FinalReport {
     /// Says why a run stopped. A signal and a reader that has gone need no explanation.
-    pub(crate) fn explain(&self, summary: &Summary, signal: Option<Exit>) {
+    pub(crate) fn explain(&self, summary: &Summary, interrupted: bool) {
         let Some(error) = &summary.stopped else {
             return;
         };
-        let expected = error.kind() == ErrorKind::Cancelled && signal.is_some();
+        let expected = error.kind() == ErrorKind::Cancelled && interrupted;
         if expected || is_broken_pipe(error) {
             return;
         }
@@ -59,7 +59,7 @@ impl FinalReport {
     pub(crate) fn close(&self, summary: &Summary, mut exit: Exit) -> Exit {
         if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
             self.console.error(&error);
-            exit = exit.and(Exit::LocalIo);
+            exit = exit.max(Exit::LocalIo);
         }
         if summary.stopped.as_ref().is_some_and(is_broken_pipe) {
             self.console.say(
@@ -225,7 +225,7 @@ fn rows(summary: &Summary) -> Facts {
         (
             progress.engine.possibly_billed,
             "beware",
-            "possibly billed twice: their answers were lost on the way",
+            "possibly billed twice: they were sent, and no usable answer came",
         ),
     ] {
         if rows > 0 {

@@ -23,7 +23,7 @@ fn what_was_found_is_said_in_a_line() {
     let folder = begun(&server);
     let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
     tool.run().code(0).says(&[
-        "carrying on: 2 done, 3 to do; cut off a torn record of 13 bytes\n",
+        "carrying on: 2 done, 3 to do; removed an incomplete last record of 13 bytes\n",
         "3 of 5 requests",
     ]);
     assert_eq!(server.count(), 5);
@@ -147,7 +147,7 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     run("a.jsonl").never_says(&["warning"]);
     run("b.jsonl").says(&[
         "warning: errors file \"out.errors.jsonl\"",
-        "1 failed before of others taken out",
+        "failed before are not in it any more",
     ]);
     assert_eq!(ids("out.jsonl"), ["\"a-good\"", "\"b-good\""]);
     assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);
@@ -166,5 +166,5 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     let tool = folder.tool(&shared).at(&server);
     tool.run()
         .code(1)
-        .says(&["warning: errors file \"out.errors.jsonl\"", "begins anew"]);
+        .says(&["warning: errors file \"out.errors.jsonl\"", "starts anew"]);
 }
