@@ -88,7 +88,7 @@
 //!
 //! let calls = AtomicU32::new(0);
 //! let quick = Retry::new().max_attempts(2).initial_backoff(Duration::ZERO);
-//! let results = Pool::new(1)?.with_retry(quick)?.try_map(
+//! let results = Pool::new(1)?.with_retry(quick).try_map(
 //!     &["the only item"],
 //!     |_| match calls.fetch_add(1, Ordering::Relaxed) {
 //!         0..3 => Err("busy"),
