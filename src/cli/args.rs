@@ -271,7 +271,7 @@ pub(crate) struct Timeouts {
 #[derive(Debug, Args)]
 pub(crate) struct Money {
     /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
-    #[arg(long, value_name = "IN,OUT", value_parser = parse::price, help_heading = MONEY)]
+    #[arg(long, value_name = "IN,OUT", help_heading = MONEY)]
     pub(crate) price: Option<Price>,
 
     /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so

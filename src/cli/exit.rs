@@ -4,8 +4,6 @@
 //! full). The one that asks most of whoever started it wins, so the order of the variants is the
 //! order of weight.
 
-use std::process::ExitCode;
-
 use crate::{Error, ErrorKind, Summary};
 
 /// The exit codes, from the lightest to the gravest.
@@ -62,12 +60,6 @@ impl Exit {
             ErrorKind::Config => Self::Usage,
             _ => Self::LocalIo,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::format;
-use crate::{Error, Fsync, Price, Provider, Rate, Usd};
+use crate::{Error, Fsync, Provider, Rate, Usd};
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -102,11 +102,6 @@ pub(crate) fn provider(text: &str) -> Result<Provider, String> {
         "azure" => Ok(Provider::Azure),
         _ => Err("give openai, anthropic or azure".to_owned()),
     }
-}
-
-/// Prices for a million tokens of prompts and of answers; free ones are, too.
-pub(crate) fn price(text: &str) -> Result<Price, String> {
-    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// US dollars, some.

@@ -1,10 +1,9 @@
 //! The main command: a file of requests goes in, and a file of results comes out.
 
-use std::env;
 use std::mem;
 use std::sync::Arc;
 
-use super::args::{Money, Run};
+use super::args::Run;
 use super::config::{self, Config};
 use super::console::Console;
 use super::exit::Exit;
@@ -13,7 +12,7 @@ use super::signals;
 use super::stdout::is_broken_pipe;
 use super::summary::{FinalReport, cut_off, write_refusal};
 use crate::sync::Mutex;
-use crate::{Cancel, ErrorKind, FileProgress, FileRun, Result};
+use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 
 /// Runs it. The exit code says how it went.
 ///
@@ -22,20 +21,12 @@ use crate::{Cancel, ErrorKind, FileProgress, FileRun, Result};
 pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
-    let config = config::resolve(args, console).inspect_err(refused)?;
-    let report = Arc::new(FinalReport {
-        console: console.clone(),
-        files: config.files.clone(),
-        summary: args.summary.clone(),
-        concurrency: config.concurrency,
-        simulated: config.simulator.is_some(),
-        starts_anew: config.starts_anew,
-        retry_failed: args.retry_failed,
-        key_from: config.key_from.clone(),
-        command: env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
-    });
+    let Config {
+        client,
+        simulator: _answers_until_the_end,
+        report,
+    } = config::resolve(args, console).inspect_err(refused)?;
+    let report = Arc::new(report);
     let cancel = Cancel::new();
     // The signal thread reports from here if the run never comes back.
     let latest = Arc::new(Mutex::new(FileProgress::default()));
@@ -47,7 +38,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
         }
     })?;
     let mut display = Display::new(console, args);
-    let outcome = file_run(args, &config, &cancel)
+    let outcome = file_run(args, client.with_cancel(&cancel), &report)
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
@@ -78,39 +69,31 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     Ok(report.close(&summary, exit))
 }
 
-fn file_run(args: &Run, config: &Config, cancel: &Cancel) -> FileRun<'static> {
-    let mut client = config.client.clone().with_cancel(cancel);
+fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'static> {
     if let Some(deadline) = args.timeouts.deadline {
         client = client.with_deadline(deadline);
     }
-    let run = FileRun::over(&client, config.files.clone())
+    let mut run = FileRun::over(&client, report.files.clone())
         .endpoint(&args.server.endpoint)
         .ordered(args.ordered)
         .strict(args.strict)
-        .overwrite(args.overwrite || config.starts_anew)
+        .overwrite(args.overwrite || report.starts_anew)
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
         .fsync(args.fsync)
         .repair(args.repair)
-        .simulated(config.simulator.is_some());
-    let run = with_money(run, &args.money);
-    match &args.prompts.model {
-        Some(model) => {
-            let prompts = &args.prompts;
-            run.prompts(model, prompts.max_tokens, prompts.system.as_deref())
-        }
-        None => run,
+        .simulated(report.simulated);
+    let prompts = &args.prompts;
+    if let Some(model) = &prompts.model {
+        run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
     }
-}
-
-fn with_money<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
-    if let Some(price) = money.price {
+    if let Some(price) = args.money.price {
         run = run.price(price);
     }
-    if let Some(most) = money.max_cost {
+    if let Some(most) = args.money.max_cost {
         run = run.max_cost(most);
     }
-    if let Some(tokens) = money.token_budget {
+    if let Some(tokens) = args.money.token_budget {
         run = run.token_budget(tokens);
     }
     run

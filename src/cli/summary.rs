@@ -66,7 +66,7 @@ impl FinalReport {
                 "stopped: the output's reader has gone. A run can be carried on with only if its \
                  results are in a file (-o FILE).",
             );
-        } else if self.console.mode() == OutputMode::Json {
+        } else if self.console.mode == OutputMode::Json {
             let summary = summary.to_json(exit.code());
             self.console
                 .json(&json!({ "event": "summary", "summary": summary }));
