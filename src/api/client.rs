@@ -12,7 +12,7 @@ use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::limit::{Cost, Limiter};
-use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
+use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -26,6 +26,7 @@ use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 /// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
 /// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
 /// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
+/// | the same, in order | [`in_order`](Client::in_order) | an iterator, in the input's order |
 ///
 /// ```no_run
 /// use tollgate::Client;
@@ -71,6 +72,12 @@ impl Client {
     /// The same client, its runs watched by `monitor`.
     pub fn with_monitor(mut self, monitor: &Monitor) -> Self {
         self.pool = self.pool.with_monitor(monitor);
+        self
+    }
+
+    /// The same client, whose events `observer` is told of.
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.pool = self.pool.with_observer(observer);
         self
     }
 
@@ -194,14 +201,14 @@ impl Client {
     where
         R: Into<Request>,
     {
-        let requests = Requests(requests);
-        self.settings()
-            .for_each(self.job(), requests, &mut |outcome: JobOutcome<_, _, _>| {
-                done(outcome.map_err(into_error))
-            })
+        self.settings().for_each(
+            self.job(),
+            Feed::scoped(Requests(requests)),
+            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
+        )
     }
 
-    /// Sends requests pulled lazily, and gives the outcomes as they come.
+    /// Sends requests pulled lazily, and gives the outcomes as they finish.
     ///
     /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
     /// Dropping the iterator stops new work at once; what is in flight ends by itself.
@@ -215,11 +222,49 @@ impl Client {
     where
         R: Into<Request> + 'static,
     {
-        let stream = self
-            .settings()
-            .as_completed(self.job(), Requests(requests))?;
+        self.stream(requests, false)
+    }
+
+    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests. One
+    /// that comes before its turn is held back, and counts as not yet taken.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Request};
+    ///
+    /// let prompts = ["Say hi", "Say bye"];
+    /// let requests = prompts.map(|prompt| Request::chat("a-model", prompt));
+    /// for outcome in Client::from_env()?.in_order(requests)? {
+    ///     println!("{}", outcome.result?.text().unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`for_each`](Client::for_each).
+    pub fn in_order<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        self.stream(requests, true)
+    }
+
+    fn stream<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+        in_order: bool,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        let requests = Requests(requests);
+        let outcomes = self.settings().stream(self.job(), requests, in_order)?;
         Ok(Outcomes::new(
-            stream.map(|outcome| outcome.map_err(into_error)),
+            outcomes.map(|outcome| outcome.map_err(into_error)),
         ))
     }
 

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classify::{self, Judgement, Seen, classify_answer, classify_fault};
+use super::classify::{FailedAttempt, ResponseView, classify_response, classify_transport_error};
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
-use super::hints;
 use super::key::ApiKey;
 use super::path;
+use super::rate_limit_headers::exhausted;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
 use super::transport::{
@@ -123,9 +123,9 @@ impl Endpoint {
         let wall = self.limiter.clock().wall();
         let reserved = attempt.cost.model_tokens();
         let judgement = if request.any_answer && answer.status.is_success() {
-            Judgement::Success(None)
+            Ok(None)
         } else {
-            classify_answer(&Seen {
+            classify_response(&ResponseView {
                 status: answer.status.as_u16(),
                 headers: &answer.headers,
                 body: &answer.body,
@@ -136,7 +136,7 @@ impl Endpoint {
             })
         };
         match judgement {
-            Judgement::Success(usage) => {
+            Ok(usage) => {
                 if let Some(usage) = usage {
                     attempt.used.set(Some(usage.total_tokens));
                     if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
@@ -144,8 +144,8 @@ impl Endpoint {
                     }
                 }
                 // Nothing is left of a limit: the next request waits, or it would be refused.
-                if let Some(wait) = hints::exhausted(&answer.headers, wall, reserved) {
-                    self.limiter.pause_for(self.retry.longest_pause(wait));
+                if let Some(wait) = exhausted(&answer.headers, wall, reserved) {
+                    attempt.pause(self.retry.longest_pause(wait));
                 }
                 Ok(Reply {
                     status: answer.status,
@@ -155,7 +155,7 @@ impl Endpoint {
                     attempts: attempt.number,
                 })
             }
-            Judgement::Failure(failure) => Err(self.failed(*failure, attempt, Some(answer))),
+            Err(failure) => Err(self.failed(*failure, attempt, Some(answer))),
         }
     }
 
@@ -192,7 +192,7 @@ impl Endpoint {
         };
         self.transport.send(&call).map_err(|fault| {
             attempt.reach.set(reach(&fault));
-            let mut failed = self.failed(classify_fault(&fault), attempt, None);
+            let mut failed = self.failed(classify_transport_error(&fault), attempt, None);
             failed.error = failed.error.with_source(fault);
             failed
         })
@@ -200,7 +200,7 @@ impl Endpoint {
 
     fn failed(
         &self,
-        failure: classify::Failure,
+        failure: FailedAttempt,
         attempt: &Attempt<'_>,
         answer: Option<HttpResponse>,
     ) -> AttemptError {

@@ -47,7 +47,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::resolve(&given_files(run))?;
+    let files = RunFiles::complete(&given_files(run));
+    files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
             "standard output is closed, so results would be lost: name a file with -o, and for \

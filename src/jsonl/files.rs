@@ -38,6 +38,13 @@ impl Location {
         }
     }
 
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stream => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Opens an input.
     ///
     /// # Errors
@@ -102,17 +109,6 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Completes the names and refuses what cannot be meant. Opens and creates nothing.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
-    /// symlink leads only to itself, a folder is missing, two are the same file.
-    pub(crate) fn resolve(given: &GivenFiles<'_>) -> Result<Self> {
-        let files = Self::complete(given);
-        files.check()?;
-        Ok(files)
-    }
-
     /// Completes the names, and refuses none.
     pub(crate) fn complete(given: &GivenFiles<'_>) -> Self {
         let input = Location::new(given.input);
@@ -147,7 +143,12 @@ impl RunFiles {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses what cannot be meant. Opens and creates nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
+    /// symlink leads only to itself, a folder is missing, two are the same file.
+    pub(crate) fn check(&self) -> Result<()> {
         let input = Identity::of("input", &self.input, Handle::stdin)?;
         let output = Identity::of("output", &self.output, Handle::stdout)?;
         let errors = Identity::of("errors file", &self.errors, Handle::stdout)?;
@@ -285,6 +286,12 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
+    fn resolve(given: &GivenFiles<'_>) -> Result<RunFiles> {
+        let files = RunFiles::complete(given);
+        files.check()?;
+        Ok(files)
+    }
+
     struct Folder(TempDir);
 
     impl Folder {
@@ -304,7 +311,7 @@ mod tests {
 
         fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<RunFiles> {
             let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
-            RunFiles::resolve(&GivenFiles {
+            resolve(&GivenFiles {
                 input: &self.path(input),
                 output: given(output).as_deref(),
                 errors: given(errors).as_deref(),
@@ -345,7 +352,7 @@ mod tests {
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let files = RunFiles::resolve(&GivenFiles {
+        let files = resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: None,
             errors: None,
@@ -447,14 +454,14 @@ mod tests {
     fn devices_take_both_and_a_hostile_name_is_escaped() {
         let folder = Folder::new();
         let null = Path::new("/dev/null");
-        RunFiles::resolve(&GivenFiles {
+        resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: Some(null),
             simulate: false,
         })
         .unwrap();
-        let alone = RunFiles::resolve(&GivenFiles {
+        let alone = resolve(&GivenFiles {
             input: &folder.path("p.jsonl"),
             output: Some(null),
             errors: None,

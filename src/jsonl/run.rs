@@ -8,9 +8,7 @@ use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
 use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
-use super::journal::{
-    Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, ResumePolicy, recover,
-};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, recover};
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
@@ -20,62 +18,28 @@ use super::writer::{Writer, Writing};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Monitor, Reorder};
+use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
 pub struct FileRun<'p> {
     client: Client,
-    files: Files,
+    files: RunFiles,
     choices: Choices,
     on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
 /// What can be chosen about a run.
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+#[derive(Default)]
 struct Choices {
-    endpoint: String,
+    endpoint: Option<String>,
     prompts: Option<(String, Option<u64>, Option<String>)>,
     ordered: bool,
     strict: bool,
-    overwrite: bool,
-    retry_failed: bool,
-    force_resume: bool,
-    simulated: bool,
-    fsync: Fsync,
-    repair: bool,
+    journal: JournalOptions,
     limits: SpendLimits,
     /// A setting that cannot be kept, told by `run`.
     refused: Option<Error>,
-}
-
-impl Default for Choices {
-    fn default() -> Self {
-        Self {
-            endpoint: DEFAULT_ENDPOINT.to_owned(),
-            prompts: None,
-            ordered: false,
-            strict: false,
-            overwrite: false,
-            retry_failed: false,
-            force_resume: false,
-            simulated: false,
-            fsync: Fsync::default(),
-            repair: false,
-            limits: SpendLimits::default(),
-            refused: None,
-        }
-    }
-}
-
-enum Files {
-    Named {
-        input: PathBuf,
-        output: PathBuf,
-        errors: Option<PathBuf>,
-    },
-    #[cfg(feature = "cli")]
-    Settled(RunFiles),
 }
 
 impl Client {
@@ -98,19 +62,20 @@ impl Client {
     /// # }
     /// ```
     pub fn jsonl(&self, input: impl Into<PathBuf>, output: impl Into<PathBuf>) -> FileRun<'static> {
-        FileRun::with_files(
-            self,
-            Files::Named {
-                input: input.into(),
-                output: output.into(),
-                errors: None,
-            },
-        )
+        let (input, output) = (input.into(), output.into());
+        let given = GivenFiles {
+            input: &input,
+            output: Some(&output),
+            errors: None,
+            simulate: false,
+        };
+        FileRun::over(self, RunFiles::complete(&given))
     }
 }
 
 impl FileRun<'_> {
-    fn with_files(client: &Client, files: Files) -> Self {
+    /// A run over files whose names are complete.
+    pub(crate) fn over(client: &Client, files: RunFiles) -> Self {
         Self {
             client: client.clone(),
             files,
@@ -119,26 +84,16 @@ impl FileRun<'_> {
         }
     }
 
-    /// A run over files that have been settled already.
-    #[cfg(feature = "cli")]
-    pub(crate) fn over(client: &Client, places: RunFiles) -> Self {
-        Self::with_files(client, Files::Settled(places))
-    }
-
     /// Where failed rows go. Default: beside the output, `out.results.jsonl` with
     /// `out.errors.jsonl`; with the results where those go to standard output.
     pub fn errors(mut self, path: impl Into<PathBuf>) -> Self {
-        match &mut self.files {
-            Files::Named { errors, .. } => *errors = Some(path.into()),
-            #[cfg(feature = "cli")]
-            Files::Settled(_) => {}
-        }
+        self.files.errors = Location::new(&path.into());
         self
     }
 
     /// Where rows without a `url` go. Default: `/v1/chat/completions`.
     pub fn endpoint(mut self, path: impl Into<String>) -> Self {
-        self.choices.endpoint = path.into();
+        self.choices.endpoint = Some(path.into());
         self
     }
 
@@ -166,7 +121,7 @@ impl FileRun<'_> {
     /// Begins anew, emptying the output, whatever it holds; with
     /// [`simulated`](FileRun::simulated) only one that holds simulated answers. Default: no.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.choices.overwrite = overwrite;
+        self.choices.journal.overwrite = overwrite;
         self
     }
 
@@ -174,20 +129,20 @@ impl FileRun<'_> {
     /// request the provider calls invalid. Default: they stay failed; only failures that may pass
     /// are repeated.
     pub fn retry_failed(mut self, retry: bool) -> Self {
-        self.choices.retry_failed = retry;
+        self.choices.journal.policy.retry_failed = retry;
         self
     }
 
     /// Keeps the answers of rows whose request has changed since. Default: no; an input with such
     /// rows is refused, as the answer on file is not that of the request.
     pub fn force_resume(mut self, force: bool) -> Self {
-        self.choices.force_resume = force;
+        self.choices.journal.policy.force_resume = force;
         self
     }
 
     /// Marks the records as simulated; they are never mixed with others in one file. Default: no.
     pub fn simulated(mut self, simulated: bool) -> Self {
-        self.choices.simulated = simulated;
+        self.choices.journal.simulated = simulated;
         self
     }
 
@@ -204,7 +159,7 @@ impl FileRun<'_> {
     /// # }
     /// ```
     pub fn fsync(mut self, fsync: Fsync) -> Self {
-        self.choices.fsync = fsync;
+        self.choices.journal.fsync = fsync;
         self
     }
 
@@ -213,7 +168,7 @@ impl FileRun<'_> {
     /// end, is an error that names it; so is a file without a single record, whatever is chosen
     /// here.
     pub fn repair(mut self, repair: bool) -> Self {
-        self.choices.repair = repair;
+        self.choices.journal.repair = repair;
         self
     }
 
@@ -307,38 +262,30 @@ impl FileRun<'_> {
             return Err(error.clone());
         }
         self.choices.limits.check()?;
-        let places = self.places()?;
+        let files = self.files;
+        files.check()?;
         // Answered rows may wait for their turn, so a kill loses those, too.
         let unwritten = if self.choices.ordered {
             self.client.settings().window()
         } else {
             self.client.settings().limiter.concurrency()
         };
-        let mut locks = Locks::take(&places, unwritten)?;
-        let format = self.format();
-        let mut input = places.input.open_input()?;
-        let options = JournalOptions {
-            overwrite: self.choices.overwrite,
-            simulated: self.choices.simulated,
-            repair: self.choices.repair,
-            policy: ResumePolicy {
-                retry_failed: self.choices.retry_failed,
-                force_resume: self.choices.force_resume,
-            },
-            fsync: self.choices.fsync,
-        };
+        let mut locks = Locks::take(&files, unwritten)?;
+        let format = self.choices.format();
+        let mut input = files.input.open_input()?;
+        let options = self.choices.journal;
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = recover(&places, options, &outside)?;
-        let scan = scan_input(&mut input, &places.input, &format, &index, &outside)?;
+        let Recovered { index, state } = recover(&files, options, &outside)?;
+        let scan = scan_input(&mut input, &files.input, &format, &index, &outside)?;
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && index.done() > 0;
-        let journal = Journal::open(&places, options, &state)?;
+        let journal = Journal::open(&files, options, &state)?;
         locks.begin();
         let index = Arc::new(index);
         let reading = Reading {
-            place: places.input,
+            place: files.input,
             source: Some(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
@@ -363,7 +310,7 @@ impl FileRun<'_> {
             outside,
             deadline: settings.deadline,
             journal,
-            records: RecordWriter::new(self.choices.strict, self.choices.simulated),
+            records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,
             index,
@@ -371,41 +318,26 @@ impl FileRun<'_> {
         });
         // Whoever looks on learns what there is to do before any of it is done.
         writer.report();
-        if is_stream {
-            settings.for_each_detached(job, rows, &mut writer)?;
+        let feed = if is_stream {
+            Feed::detached(rows)
         } else {
-            settings.for_each_here(job, rows, &mut writer)?;
-        }
+            Feed::here(rows)
+        };
+        settings.for_each(job, feed, &mut writer)?;
         writer.finish()
     }
+}
 
-    fn places(&self) -> Result<RunFiles> {
-        match &self.files {
-            #[cfg(feature = "cli")]
-            Files::Settled(places) => Ok(places.clone()),
-            Files::Named {
-                input,
-                output,
-                errors,
-            } => RunFiles::resolve(&GivenFiles {
-                input,
-                output: Some(output),
-                errors: errors.as_deref(),
-                simulate: self.choices.simulated,
-            }),
-        }
-    }
-
+impl Choices {
     fn format(&self) -> Format {
-        match &self.choices.prompts {
-            Some((model, max_tokens, system)) => Format::Prompts(Prompts::new(
-                model,
-                *max_tokens,
-                system.as_deref(),
-                self.choices.endpoint.clone(),
-            )),
+        let endpoint = self.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT);
+        match &self.prompts {
+            Some((model, max_tokens, system)) => {
+                let system = system.as_deref();
+                Format::Prompts(Prompts::new(model, *max_tokens, system, endpoint))
+            }
             None => Format::Requests {
-                endpoint: self.choices.endpoint.clone(),
+                endpoint: endpoint.to_owned(),
             },
         }
     }

@@ -1,161 +1,151 @@
-//! The breaker: when nobody answers, one probe at a time goes and the rest stay.
+//! The breaker: while the server is down, one request at a time is sent as a probe, and the others
+//! wait.
 //!
-//! Without it an outage is paid by the items: each in its turn is tried to the end of its attempts
-//! against a server that is down for everybody. With it a run waits, and the items with it. The
-//! probes are spaced by 1 s, doubling to 60 s; any answer that is no failure closes the breaker.
+//! Without it the items would pay for an outage: each would use up its attempts against a server that
+//! is down for all. The breaker is *closed* at first and lets everything through. Once *open*, it lets
+//! probes through, 1 s apart, then 2 s, doubling to 60 s. An answer that shows the server at work
+//! closes it.
 //!
-//! It opens at the first failure in which nothing could be sent, and when every attempt of at least
-//! ten different items has failed for a passing reason, for two seconds or for a hundred items.
-//! Different items, because a single one that always fails says nothing about the server; two
-//! seconds, because a server that hiccups twice for everybody is best met by the normal backoff. Not
-//! two seconds alone: a server that refuses within a millisecond is asked thousands of times in them,
-//! and one item in a hundred is out of attempts by then. (Opening when one item fails again and again
-//! was tried: with short waits between attempts it takes a flaky server for one that is down.)
+//! It opens at the first attempt in which nothing could be sent. It also opens when at least ten
+//! different items in a row have failed for a passing reason, and that has gone on for two seconds or
+//! for a hundred items:
+//!
+//! - Different items, because one item that always fails says nothing about the server. With short
+//!   waits between attempts it would make a server with few failures look like one that is down.
+//! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
+//! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
+//!   times in two seconds, and some items would be out of attempts by then.
 
 use std::time::{Duration, Instant};
 
 const FIRST_SPACING: Duration = Duration::from_secs(1);
 const LAST_SPACING: Duration = Duration::from_secs(60);
-/// Different items that fail in a row before the breaker opens.
+/// The breaker opens when so many different items have failed in a row,
 const FAILING_ITEMS: usize = 10;
-/// And for how long,
+/// and have done so for this long,
 const FAILING_FOR: Duration = Duration::from_secs(2);
-/// or how many of them.
+/// or when it is this many.
 const MANY_ITEMS: usize = 100;
-/// A run that has never had any answer gives up when the breaker has been open for so long,
+/// A run that has never had an answer gives up when the breaker has been open for so long.
 const NEVER_ANSWERED: Duration = Duration::from_secs(120);
-/// and one that has had nothing but failures for answers, after so long: a server that says it is
-/// down for five minutes will be back.
+/// A run whose answers were all failures gives up later: the server is there, and may recover.
 const NEVER_WORKED: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
-    state: State,
-    /// The items that have failed since the last answer, each once.
+    /// `None` while the breaker is closed.
+    open: Option<Open>,
+    /// The items that have failed since the server last worked, each once.
     failing: Vec<u64>,
     failing_since: Option<Instant>,
     ever_answered: bool,
     ever_worked: bool,
 }
 
-/// What a failure was to the breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Noted {
-    /// It was the probe's: asked for by the run, so not to be paid by the item.
-    pub(crate) probe: bool,
-    /// There is no more hope.
-    pub(crate) hopeless: bool,
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    since: Instant,
+    spacing: Duration,
+    probe_at: Instant,
+    /// The item that has been sent as the probe.
+    probe: Option<u64>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    #[default]
-    Closed,
-    Open {
-        since: Instant,
-        spacing: Duration,
-        probe_at: Instant,
-        probe: Option<u64>,
-    },
+/// What the breaker made of a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    /// It was the probe's.
+    pub(crate) probe: bool,
+    /// The server has been down for so long that the run gives up.
+    pub(crate) hopeless: bool,
 }
 
 /// Whether the breaker lets an attempt through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passage {
+    /// Any.
     Free,
-    /// One may go, as the probe.
+    /// One, as the probe.
     Probe,
     /// None before this instant.
     NotUntil(Instant),
-    /// None until the probe that is out has come back.
+    /// None until the probe is back.
     WhenProbed,
 }
 
 impl Breaker {
     pub(crate) fn passage(&self, now: Instant) -> Passage {
-        match self.state {
-            State::Closed => Passage::Free,
-            State::Open { probe: Some(_), .. } => Passage::WhenProbed,
-            State::Open { probe_at, .. } if now < probe_at => Passage::NotUntil(probe_at),
-            State::Open { .. } => Passage::Probe,
+        match self.open {
+            None => Passage::Free,
+            Some(Open { probe: Some(_), .. }) => Passage::WhenProbed,
+            Some(Open { probe_at, .. }) if now < probe_at => Passage::NotUntil(probe_at),
+            Some(_) => Passage::Probe,
         }
     }
 
-    /// `item` goes as the probe that [`passage`](Self::passage) allowed.
+    /// `item` is sent as the probe that [`passage`](Self::passage) allowed.
     pub(crate) fn probe_sent(&mut self, item: u64) {
-        if let State::Open { probe, .. } = &mut self.state {
-            *probe = Some(item);
+        if let Some(open) = &mut self.open {
+            open.probe = Some(item);
         }
     }
 
-    /// `item` was not sent after all; whoever comes next may be the probe.
+    /// `item` was not sent after all. If it was the probe, another may be.
     pub(crate) fn probe_withdrawn(&mut self, item: u64) {
-        if let State::Open { probe, .. } = &mut self.state
-            && *probe == Some(item)
+        if let Some(open) = &mut self.open
+            && open.probe == Some(item)
         {
-            *probe = None;
+            open.probe = None;
         }
     }
 
-    /// The other side is there, if only to say that it fails.
-    pub(crate) fn heard(&mut self) {
+    /// The server answered, if only with a failure.
+    pub(crate) fn answered(&mut self) {
         self.ever_answered = true;
     }
 
-    /// The other side works: a success, a refusal of one item, a plea to wait.
-    pub(crate) fn answered(&mut self) {
-        self.heard();
+    /// The server works: a success, a refusal of one item, a request to wait.
+    pub(crate) fn works(&mut self) {
+        self.ever_answered = true;
         self.ever_worked = true;
         self.failing.clear();
         self.failing_since = None;
-        self.state = State::Closed;
+        self.open = None;
     }
 
     /// `item` failed for a reason that may pass. `unreachable`: nothing could be sent.
     pub(crate) fn failed(&mut self, item: u64, unreachable: bool, now: Instant) -> Noted {
-        match &mut self.state {
-            State::Closed => {
-                let since = *self.failing_since.get_or_insert(now);
-                // Never more than a hundred: with the last of them it opens.
-                if !self.failing.contains(&item) {
-                    self.failing.push(item);
-                }
-                let outage = self.failing.len() >= FAILING_ITEMS
-                    && (now.saturating_duration_since(since) >= FAILING_FOR
-                        || self.failing.len() >= MANY_ITEMS);
-                if unreachable || outage {
-                    self.state = State::Open {
-                        since: now,
-                        spacing: FIRST_SPACING,
-                        probe_at: now + FIRST_SPACING,
-                        probe: None,
-                    };
-                }
-                Noted {
-                    probe: false,
-                    hopeless: false,
-                }
+        let Some(open) = &mut self.open else {
+            let since = *self.failing_since.get_or_insert(now);
+            // It opens with the hundredth, so there are never more.
+            if !self.failing.contains(&item) {
+                self.failing.push(item);
             }
-            State::Open {
-                since,
-                spacing,
-                probe_at,
-                probe,
-            } => {
-                // Those that were on their way when it opened say nothing new.
-                let is_probe = *probe == Some(item);
-                if is_probe {
-                    *probe = None;
-                    *spacing = (*spacing * 2).min(LAST_SPACING);
-                    *probe_at = now + *spacing;
-                }
-                let open_for = now.saturating_duration_since(*since);
-                Noted {
-                    probe: is_probe,
-                    hopeless: (!self.ever_answered && open_for >= NEVER_ANSWERED)
-                        || (!self.ever_worked && open_for >= NEVER_WORKED),
-                }
+            let is_outage = self.failing.len() >= FAILING_ITEMS
+                && (now.saturating_duration_since(since) >= FAILING_FOR
+                    || self.failing.len() >= MANY_ITEMS);
+            if unreachable || is_outage {
+                self.open = Some(Open {
+                    since: now,
+                    spacing: FIRST_SPACING,
+                    probe_at: now + FIRST_SPACING,
+                    probe: None,
+                });
             }
+            return Noted::default();
+        };
+        // Others were sent before it opened, and say nothing new.
+        let is_probe = open.probe == Some(item);
+        if is_probe {
+            open.probe = None;
+            open.spacing = (open.spacing * 2).min(LAST_SPACING);
+            open.probe_at = now + open.spacing;
+        }
+        let open_for = now.saturating_duration_since(open.since);
+        Noted {
+            probe: is_probe,
+            hopeless: (!self.ever_answered && open_for >= NEVER_ANSWERED)
+                || (!self.ever_worked && open_for >= NEVER_WORKED),
         }
     }
 }
@@ -186,7 +176,7 @@ mod tests {
             let _hopeless = breaker.failed(item, true, now);
         }
         assert_eq!(distances, [1, 2, 4, 8, 16, 32, 60, 60]);
-        breaker.answered();
+        breaker.works();
         assert_eq!(breaker.passage(now), Passage::Free);
     }
 
@@ -210,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_been_heard_of_is_waited_for_longer_and_one_that_worked_for_ever() {
+    fn a_server_that_has_answered_is_waited_for_longer_and_one_that_worked_for_ever() {
         let hopeless_after = |hear: fn(&mut Breaker), seconds: u64| {
             let start = Instant::now();
             let mut breaker = Breaker::default();
@@ -221,9 +211,9 @@ mod tests {
                 .failed(1, true, start + Duration::from_secs(seconds))
                 .hopeless
         };
-        assert!(!hopeless_after(Breaker::heard, 599));
-        assert!(hopeless_after(Breaker::heard, 600));
-        assert!(!hopeless_after(Breaker::answered, 7_200));
+        assert!(!hopeless_after(Breaker::answered, 599));
+        assert!(hopeless_after(Breaker::answered, 600));
+        assert!(!hopeless_after(Breaker::works, 7_200));
     }
 
     #[test]

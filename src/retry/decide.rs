@@ -1,4 +1,5 @@
-//! From a verdict to what happens next: the run's side of a retry policy, pure.
+//! What happens to an item after a failed attempt: decided from its verdict, its history, the retry
+//! policy and the breaker. Nothing here waits or sends.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -13,17 +14,22 @@ pub(crate) struct History {
     backoff: Backoff,
     /// Requests sent.
     pub(crate) attempts: u32,
+    /// Failed attempts that count for `max_attempts`.
     charged: u32,
+    /// Waits that the server asked for.
     waits: u32,
+    /// Failed probes.
     probes: u32,
+    /// Unusable answers.
     unusable: u32,
     /// When the item as a whole must be done.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl History {
-    /// The order in which items are sent to probe, the least first: whoever has the fewest attempts
-    /// left, since a probe is free; three times, and then somebody else, since it may be the item.
+    /// The order in which items are sent as probes, the least first. A probe is not charged, so it
+    /// goes to the item with the fewest attempts left. After three failed probes of one item others
+    /// come first: it may be the item that fails, and not the server.
     pub(crate) fn probe_order(&self) -> impl Ord + use<> {
         (self.probes / 3, Reverse(self.charged))
     }
@@ -32,13 +38,13 @@ impl History {
 /// What happens to an item after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Again, not before this instant.
+    /// It is tried again, not before this instant.
     RetryAt(Instant),
-    /// Given up.
+    /// It has failed.
     Fail,
-    /// Given up: its deadline is before the next attempt could be.
+    /// It has failed: its deadline is before its next attempt.
     OutOfTime,
-    /// Given up, and the run with it.
+    /// It has failed, and the run stops.
     Stop,
 }
 
@@ -48,16 +54,13 @@ pub(crate) struct Decider {
     policy: Retry,
     breaker: Breaker,
     succeeded: bool,
-    alike: (u16, u32),
+    /// The number of the last [`Verdict::FailOrStopIfRepeated`], and how often it came in a row.
+    repeated: (u16, u32),
 }
 
-/// Identical failures from the start of a run, with no success, that mean nothing will succeed.
-const ALIKE_TO_STOP: u32 = 10;
-const NOTHING_NEW: Noted = Noted {
-    probe: false,
-    hopeless: false,
-};
-/// How often an unusable answer is worth its price.
+/// So many identical failures stop a run that has had no success.
+const REPEATED_TO_STOP: u32 = 10;
+/// Each unusable answer may have been billed, so an item is tried again only so often.
 const UNUSABLE_RETRIES: u32 = 2;
 
 impl Decider {
@@ -66,7 +69,7 @@ impl Decider {
             policy,
             breaker: Breaker::default(),
             succeeded: false,
-            alike: (0, 0),
+            repeated: (0, 0),
         }
     }
 
@@ -76,10 +79,8 @@ impl Decider {
         now: Instant,
         run_deadline: Option<Instant>,
     ) -> History {
-        let own = self
-            .policy
-            .allows_item()
-            .and_then(|longest| now.checked_add(longest));
+        let longest = self.policy.item_deadline;
+        let own_deadline = longest.and_then(|longest| now.checked_add(longest));
         History {
             backoff: self.policy.backoff_for(item),
             attempts: 0,
@@ -87,14 +88,11 @@ impl Decider {
             waits: 0,
             probes: 0,
             unusable: 0,
-            deadline: match (own, run_deadline) {
-                (Some(own), Some(run)) => Some(own.min(run)),
-                (own, run) => own.or(run),
-            },
+            deadline: [own_deadline, run_deadline].into_iter().flatten().min(),
         }
     }
 
-    /// Whether an attempt may go now, as far as the breaker is concerned.
+    /// Whether the breaker lets an attempt through.
     pub(crate) fn passage(&self, now: Instant) -> Passage {
         self.breaker.passage(now)
     }
@@ -109,10 +107,10 @@ impl Decider {
 
     pub(crate) fn succeeded(&mut self) {
         self.succeeded = true;
-        self.breaker.answered();
+        self.breaker.works();
     }
 
-    /// Decides about `item`, whose attempt got so far and has just failed with `verdict`.
+    /// Decides about `item`, whose attempt got as far as `reach` and failed with `verdict`.
     pub(crate) fn decide(
         &mut self,
         item: u64,
@@ -121,97 +119,84 @@ impl Decider {
         reach: Reach,
         now: Instant,
     ) -> Decision {
-        if reach == Reach::Answered {
-            self.breaker.heard();
-        }
-        let noted = match (verdict, reach) {
-            (Verdict::Unreachable, _) => self.breaker.failed(item, true, now),
-            (Verdict::Retry, _) => self.breaker.failed(item, false, now),
-            // What fails on this side is no news of the other.
-            (_, Reach::NotSent) => {
-                self.breaker.probe_withdrawn(item);
-                NOTHING_NEW
-            }
-            _ => {
-                self.breaker.answered();
-                NOTHING_NEW
-            }
-        };
+        let noted = self.note(item, verdict, reach, now);
         if noted.hopeless {
             return Decision::Stop;
         }
-        match verdict {
-            Verdict::FailOrStopIfRepeated(_) => {}
-            _ => self.alike.1 = 0,
+        if !matches!(verdict, Verdict::FailOrStopIfRepeated(_)) {
+            self.repeated.1 = 0;
         }
         match verdict {
             Verdict::Fail => Decision::Fail,
             Verdict::Stop => Decision::Stop,
             Verdict::FailOrStopIfRepeated(number) => {
-                self.alike = match self.alike {
-                    (same, times) if same == number => (same, times + 1),
-                    _ => (number, 1),
-                };
-                if self.alike.1 >= ALIKE_TO_STOP && !self.succeeded {
+                let (last, times) = self.repeated;
+                self.repeated = (number, if last == number { times + 1 } else { 1 });
+                if self.repeated.1 >= REPEATED_TO_STOP && !self.succeeded {
                     Decision::Stop
                 } else {
                     Decision::Fail
                 }
             }
-            // A probe is the run's question: were it charged, an outage would be paid by whoever is
-            // sent to ask.
+            // A probe asks on behalf of the run, so it is not charged to its item.
             Verdict::Retry if noted.probe => {
                 history.probes += 1;
-                if history.probes > self.policy.allows_waits() {
+                if history.probes > self.policy.max_waits {
                     return Decision::Fail;
                 }
-                at(Duration::ZERO, history, now)
+                retry_after(Duration::ZERO, history, now)
             }
-            Verdict::Retry | Verdict::Throttled => {
+            Verdict::Retry | Verdict::Throttled | Verdict::Unusable => {
                 history.charged += 1;
-                if history.charged >= self.policy.allows_attempts() {
-                    return Decision::Fail;
-                }
-                let wait = history.backoff.wait(verdict == Verdict::Throttled);
-                at(wait, history, now)
-            }
-            Verdict::Unusable => {
-                history.charged += 1;
-                history.unusable += 1;
-                if history.unusable > UNUSABLE_RETRIES
-                    || history.charged >= self.policy.allows_attempts()
+                history.unusable += u32::from(verdict == Verdict::Unusable);
+                if history.charged >= self.policy.max_attempts
+                    || history.unusable > UNUSABLE_RETRIES
                 {
                     return Decision::Fail;
                 }
-                let wait = history.backoff.wait(false);
-                at(wait, history, now)
+                let wait = history.backoff.wait(verdict == Verdict::Throttled);
+                retry_after(wait, history, now)
             }
             Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) => {
                 if !self.policy.obeys(hint) {
                     return Decision::Stop;
                 }
                 history.waits += 1;
-                if history.waits > self.policy.allows_waits() {
+                if history.waits > self.policy.max_waits {
                     return Decision::Fail;
                 }
                 let wait = history.backoff.after_hint(hint);
-                at(wait, history, now)
+                retry_after(wait, history, now)
             }
-            // The breaker spaces the probes; a wait of its own would only delay the item more.
+            // The breaker spaces the probes, so the item does not back off besides.
             Verdict::Unreachable => match self.breaker.passage(now) {
                 Passage::NotUntil(probe) if history.deadline.is_some_and(|end| end <= probe) => {
                     Decision::OutOfTime
                 }
-                _ => at(Duration::ZERO, history, now),
+                _ => retry_after(Duration::ZERO, history, now),
             },
         }
     }
+
+    /// Tells the breaker what a failure says about the server.
+    fn note(&mut self, item: u64, verdict: Verdict, reach: Reach, now: Instant) -> Noted {
+        if reach == Reach::Answered {
+            self.breaker.answered();
+        }
+        match (verdict, reach) {
+            (Verdict::Unreachable, _) => return self.breaker.failed(item, true, now),
+            (Verdict::Retry, _) => return self.breaker.failed(item, false, now),
+            // What fails before anything is sent says nothing about the server.
+            (_, Reach::NotSent) => self.breaker.probe_withdrawn(item),
+            _ => self.breaker.works(),
+        }
+        Noted::default()
+    }
 }
 
-fn at(wait: Duration, history: &History, now: Instant) -> Decision {
-    match (now.checked_add(wait), history.deadline) {
-        (Some(at), None) => Decision::RetryAt(at),
-        (Some(at), Some(deadline)) if at < deadline => Decision::RetryAt(at),
+fn retry_after(wait: Duration, history: &History, now: Instant) -> Decision {
+    match now.checked_add(wait) {
+        Some(at) if history.deadline.is_none_or(|deadline| at < deadline) => Decision::RetryAt(at),
         _ => Decision::OutOfTime,
     }
 }
@@ -276,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_on_this_side_is_no_news_of_the_other() {
+    fn what_fails_unsent_says_nothing_about_the_server() {
         let now = Instant::now();
         let mut decider = Decider::new(Retry::new());
         let mut decide = |item, verdict, reach, now| {

@@ -1,7 +1,7 @@
 //! Retries: what a failure means, how long to wait, and when to stop.
 //!
-//! A job's [`Verdict`] goes in; the [`decider`] answers with a [`Decision`] from the [`policy`], the
-//! item's [`History`] and the [`breaker`]. Nothing here waits.
+//! A job's failure has a [`Verdict`]. The [`decider`](decide) makes a [`Decision`] of it, with the
+//! [`policy`], the item's [`History`] and the [`breaker`]. Nothing here waits.
 
 mod breaker;
 mod decide;

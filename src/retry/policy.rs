@@ -1,15 +1,15 @@
-//! The retry policy, and the backoff it gives: plain values and an iterator of durations.
+//! The retry policy, and its backoff: plain values and an iterator of durations.
 
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often, and how patiently, a failed item is tried again.
+/// How often a failed item is tried again, and how long the waits are.
 ///
-/// A plain value: the state of a retrying item is elsewhere. The waits follow "full jitter"
-/// (Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th is uniform
-/// in `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. A server's own hint comes first, and jitter only adds to it: the
-/// wait is the hint and up to a tenth of it (at most 5 s) more.
+/// A plain value. The waits between attempts are random, which is called "full jitter" (Brooker,
+/// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn
+/// evenly from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait,
+/// that is obeyed instead. Jitter only adds to it: up to a tenth more, 5 s at most.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    max_attempts: u32,
-    max_waits: u32,
+    pub(super) max_attempts: u32,
+    pub(super) max_waits: u32,
     initial_backoff: Duration,
     throttled_backoff: Duration,
     max_backoff: Duration,
     max_server_delay: Option<Duration>,
-    item_deadline: Option<Duration>,
+    pub(super) item_deadline: Option<Duration>,
     seed: Option<u64>,
 }
 
@@ -39,8 +39,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The default: 6 attempts, from 0.5 s (1 s when throttled) up to 60 s, server delays up to
-    /// 10 minutes obeyed.
+    /// The defaults: 6 attempts, backoff from 0.5 s (1 s when throttled) up to 60 s, and waits of up
+    /// to 10 minutes where the server asks for them.
     pub const fn new() -> Self {
         Self {
             max_attempts: 6,
@@ -54,64 +54,66 @@ impl Retry {
         }
     }
 
-    /// Never tries anything a second time.
+    /// Every item is tried once.
     pub const fn never() -> Self {
         Self::new().max_attempts(1).max_waits(0)
     }
 
     /// How many attempts an item has, the first included. Default: 6.
     ///
-    /// Waits that the server asked for and attempts in which nothing was sent are not counted.
+    /// Attempts after which the server asked for a wait, and those in which nothing was sent, do not
+    /// count.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// How many waits that the server asked for an item sits through. Default: 50.
+    /// How many waits that the server asks for an item obeys before it fails. Default: 50.
     pub const fn max_waits(mut self, waits: u32) -> Self {
         self.max_waits = waits;
         self
     }
 
-    /// The upper bound of the first wait. Default: 0.5 s.
+    /// The upper bound of the first wait; it doubles with each. Default: 0.5 s.
     pub const fn initial_backoff(mut self, backoff: Duration) -> Self {
         self.initial_backoff = backoff;
         self
     }
 
-    /// The upper bound of the first wait after a throttling answer without a hint. Default: 1 s.
+    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that says the server is asked
+    /// too fast and not how long to wait. Default: 1 s.
     pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
         self.throttled_backoff = backoff;
         self
     }
 
-    /// The longest wait between two attempts, jitter included, server hints aside. Default: 60 s.
+    /// The upper bound of every wait that the server did not ask for. Default: 60 s.
     pub const fn max_backoff(mut self, backoff: Duration) -> Self {
         self.max_backoff = backoff;
         self
     }
 
-    /// The longest wait a server may ask for; a longer one stops the run, which can be resumed
+    /// The longest wait that the server may ask for. A longer one stops the run, which can be resumed
     /// later. `None` obeys any. Default: 10 minutes.
     pub const fn max_server_delay(mut self, delay: Option<Duration>) -> Self {
         self.max_server_delay = delay;
         self
     }
 
-    /// The longest an item may take from its first stand at the gate to its last answer, waits
+    /// The longest an item may take, from when it is first taken up to its last answer, waits
     /// included. Default: no limit.
     pub const fn item_deadline(mut self, deadline: Option<Duration>) -> Self {
         self.item_deadline = deadline;
         self
     }
 
-    /// Makes the jitter repeatable. Default: different every time.
+    /// Makes the jitter repeatable. Default: different in every run.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The waits of one item that fails again and again, one fewer than it has attempts.
+    /// The waits of an item whose attempts all fail: one fewer than it has attempts.
     pub fn backoff(&self) -> Backoff {
         Backoff {
             policy: *self,
@@ -122,10 +124,10 @@ impl Retry {
         }
     }
 
-    /// As [`backoff`](Self::backoff), seeded apart for each item of a run.
+    /// As [`backoff`](Self::backoff), with a seed of its own for each item of a run.
     pub(crate) fn backoff_for(&self, item: u64) -> Backoff {
         match self.seed {
-            // Fibonacci hashing: neighbouring items get unrelated streams.
+            // Fibonacci hashing: neighbouring items get unrelated random numbers.
             Some(seed) => self
                 .seed(seed ^ item.wrapping_mul(0x9E37_79B9_7F4A_7C15))
                 .backoff(),
@@ -137,44 +139,30 @@ impl Retry {
         if self.max_attempts == 0 {
             return Err(Error::new(
                 ErrorKind::Config,
-                "max_attempts counts the first attempt: give at least 1",
+                "max_attempts is 0 and would send nothing: it counts the first attempt, so give at least 1",
             ));
         }
         Ok(self)
     }
 
-    pub(super) const fn allows_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
-    pub(super) const fn allows_waits(&self) -> u32 {
-        self.max_waits
-    }
-
-    /// Whether a wait the server asks for is short enough to sit through.
+    /// Whether a wait that the server asks for is short enough.
     pub(crate) fn obeys(&self, hint: Duration) -> bool {
         self.max_server_delay.is_none_or(|longest| hint <= longest)
     }
 
-    /// The longest wait that [`obeys`](Self::obeys) says yes to, if there is one.
+    /// The longest wait that [`obeys`](Self::obeys) allows; `None` is any.
     pub(crate) const fn longest_wait(&self) -> Option<Duration> {
         self.max_server_delay
     }
 
-    /// A pause that the server did not ask for in so many words, cut to the longest it may ask for.
+    /// Bounds a pause that was inferred from headers by the longest the server may ask for.
     pub(crate) fn longest_pause(&self, pause: Duration) -> Duration {
         self.max_server_delay
             .map_or(pause, |longest| pause.min(longest))
     }
-
-    pub(crate) const fn allows_item(&self) -> Option<Duration> {
-        self.item_deadline
-    }
 }
 
-/// The waits between an item's attempts: an iterator that ends when the attempts do.
-///
-/// Made by [`Retry::backoff`].
+/// The waits between the attempts of one item; from [`Retry::backoff`].
 #[derive(Clone, Debug)]
 pub struct Backoff {
     policy: Retry,
@@ -183,23 +171,22 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The next wait, from the curve for throttling if `throttled`; unlike `next` it does not end.
+    /// The next wait, however many there were.
     pub(super) fn wait(&mut self, throttled: bool) -> Duration {
-        let base = if throttled {
+        let first = if throttled {
             self.policy.throttled_backoff
         } else {
             self.policy.initial_backoff
         };
-        // Clamped last: a cap that jitter or doubling could exceed would not be one.
-        let bound = base
+        let bound = first
             .saturating_mul(2_u32.saturating_pow(self.step))
             .min(self.policy.max_backoff);
         self.step = self.step.saturating_add(1);
         self.up_to(bound)
     }
 
-    /// A server's hint, and a little more, so that those who were told the same do not return in
-    /// one instant.
+    /// The wait that the server asked for and a little more, so that those who were told the same do
+    /// not all come back in one instant.
     pub(super) fn after_hint(&mut self, hint: Duration) -> Duration {
         let more = (hint / 10).min(Duration::from_secs(5));
         hint.saturating_add(self.up_to(more))

@@ -1,11 +1,11 @@
-//! What is to be done about a failure, in words that know nothing of HTTP.
+//! What to do about a failure, in words that know nothing of HTTP.
 
 use std::time::Duration;
 
 /// What to do about one failed attempt.
 ///
-/// Your own classifier returns it for your own errors; the API client's table (the guide's page
-/// on retries) returns it for HTTP outcomes.
+/// A [`Client`](crate::Client) finds the verdict in the tables of the guide's page on
+/// [retries](crate::_guide::retries). A [`Pool`](crate::Pool) asks a closure of yours.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,38 +23,41 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// A passing failure: try again after the normal backoff. Charged to `max_attempts`.
+    /// The failure may pass: try again after the usual backoff. Counts for
+    /// [`max_attempts`](crate::Retry::max_attempts).
     Retry,
-    /// Too fast, and no word on how long to wait: the longer backoff. Charged.
+    /// The server is asked too fast and does not say how long to wait: try again after the longer
+    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Counts for `max_attempts`.
     Throttled,
-    /// The other side asked for a wait of at least this long: everyone waits that long, the gate
-    /// is paused, and the attempt is not charged (at most
-    /// [`max_waits`](crate::Retry::max_waits) times an item).
+    /// The server asked to wait this long. The limiter is paused, so that all users of it wait, and
+    /// the item is tried again. Does not count for `max_attempts`, but for
+    /// [`max_waits`](crate::Retry::max_waits).
     PauseAll(Duration),
-    /// The same for this item alone: others may have no reason to wait.
+    /// As [`PauseAll`](Verdict::PauseAll), for this item alone: nothing else waits.
     RetryAfter(Duration),
-    /// Nothing was sent. Not charged; one probe at a time is let through until something answers.
+    /// Nothing could be sent. The run waits until the server is back and sends one request at a time
+    /// to find out. Does not count for `max_attempts`.
     Unreachable,
-    /// There was an answer and it is unusable, so it may have cost money: tried again at most
-    /// twice, whatever `max_attempts` says.
+    /// There was an answer, and it is of no use. It may have been billed, so the item is tried again
+    /// at most twice. Counts for `max_attempts`.
     Unusable,
     /// This item cannot succeed.
     Fail,
-    /// This item cannot succeed, and ten failures in a row with the same number, with no success
-    /// since the start, mean that none can: then the run stops.
+    /// This item cannot succeed, and perhaps none can. The run stops after ten failures in a row
+    /// with the same number, if nothing has succeeded since it started.
     FailOrStopIfRepeated(u16),
-    /// No item can succeed until somebody does something: stop the run. What is in flight is
-    /// finished.
+    /// No item can succeed until somebody does something. The run stops: requests in flight are
+    /// finished, and nothing new is sent.
     Stop,
 }
 
-/// How far an attempt got, whatever the verdict: what it says about the other side.
+/// How far an attempt got, whatever its verdict: what it says about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Nothing was sent: it does not count as an attempt, and says nothing about the other side.
+    /// Nothing was sent. It does not count as an attempt.
     NotSent,
-    /// Sent, and no word came back: nobody has been heard of yet.
+    /// Something was sent, and nothing came back.
     Unanswered,
-    /// Something answered, if only to fail.
+    /// Something came back.
     Answered,
 }
