@@ -95,12 +95,11 @@ pub(crate) fn is_prompts(input: &Path) -> bool {
 }
 
 fn check_prompts(run: &Run) -> Result<()> {
-    let prompts = &run.prompts;
     if !is_prompts(&run.input) {
         let given = [
-            ("--model", prompts.model.is_some()),
-            ("--max-tokens", prompts.max_tokens.is_some()),
-            ("--system", prompts.system.is_some()),
+            ("--model", run.model.is_some()),
+            ("--max-tokens", run.max_tokens.is_some()),
+            ("--system", run.system.is_some()),
         ];
         return match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(config(format!(
@@ -128,7 +127,7 @@ fn check_prompts(run: &Run) -> Result<()> {
              else write batch lines into a .jsonl file."
         )));
     }
-    match prompts.model.as_deref() {
+    match run.model.as_deref() {
         None => Err(config(
             "--model is missing: INPUT is a .txt file of prompts, which name no model",
         )),
@@ -149,8 +148,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
         check_summary(summary, &files)?;
     }
     let written = [
-        ("-o", path_of(&files.output)),
-        ("--errors", path_of(&files.errors)),
+        ("-o", files.output.path()),
+        ("--errors", files.errors.path()),
         ("--summary", summary),
     ];
     for (flag, read) in [
@@ -186,7 +185,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         (&files.output, "the output"),
         (&files.errors, "the errors file"),
     ] {
-        let Some(path) = path_of(place) else {
+        let Some(path) = place.path() else {
             continue;
         };
         if is_same(summary, path) {
@@ -203,13 +202,6 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn path_of(place: &Location) -> Option<&Path> {
-    match place {
-        Location::File(path) => Some(path),
-        Location::Stream => None,
-    }
 }
 
 /// Whether two names lead to the same file.

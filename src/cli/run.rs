@@ -9,7 +9,6 @@ use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
 use super::signals;
-use super::stdout::is_broken_pipe;
 use super::summary::{FinalReport, cut_off, write_refusal};
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
@@ -34,7 +33,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
         let (latest, report) = (Arc::clone(&latest), Arc::clone(&report));
         move |exit| {
             let progress = latest.lock().clone();
-            report.close(&cut_off(&progress, None), exit);
+            report.close(&cut_off(&progress, None), exit, true);
         }
     })?;
     let mut display = Display::new(console, args);
@@ -57,16 +56,13 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
             return Err(error);
         }
         Err(error) => {
-            let exit = match is_broken_pipe(&error) {
-                true => Exit::Stopped,
-                false => Exit::of_error(&error),
-            };
+            let exit = Exit::of_error(&error);
             (cut_off(&progress, Some(error)), exit)
         }
     };
-    let exit = caught.get().map_or(exit, |signal| exit.max(*signal));
-    report.explain(&summary, caught.get().is_some());
-    Ok(report.close(&summary, exit))
+    let signal = caught.get();
+    let exit = signal.map_or(exit, |signal| exit.max(*signal));
+    Ok(report.close(&summary, exit, signal.is_some()))
 }
 
 fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'static> {
@@ -83,17 +79,16 @@ fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'st
         .fsync(args.fsync)
         .repair(args.repair)
         .simulated(report.simulated);
-    let prompts = &args.prompts;
-    if let Some(model) = &prompts.model {
-        run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
+    if let Some(model) = &args.model {
+        run = run.prompts(model, args.max_tokens, args.system.as_deref());
     }
-    if let Some(price) = args.money.price {
+    if let Some(price) = args.price {
         run = run.price(price);
     }
-    if let Some(most) = args.money.max_cost {
+    if let Some(most) = args.max_cost {
         run = run.max_cost(most);
     }
-    if let Some(tokens) = args.money.token_budget {
+    if let Some(tokens) = args.token_budget {
         run = run.token_budget(tokens);
     }
     run
