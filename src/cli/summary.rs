@@ -49,8 +49,8 @@ impl FinalReport {
         {
             self.console.error(error);
             if error.kind() == ErrorKind::Auth {
-                let from = &self.key_from;
-                self.console.say(&format!("the key is from {from}"));
+                self.console
+                    .say(&format!("the key is from {}", self.key_from));
             }
         }
         if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
@@ -155,9 +155,10 @@ impl FinalReport {
             return Facts::new();
         }
         let transient = progress.failed - progress.failed_for_good;
-        let permanent = match self.retry_failed {
-            true => 0,
-            false => progress.failed_for_good - progress.bad_lines,
+        let permanent = if self.retry_failed {
+            0
+        } else {
+            progress.failed_for_good - progress.bad_lines
         };
         let only_permanent = !unfinished && permanent > 0 && transient + progress.bad_lines == 0;
         let label = if unfinished { "carry on" } else { "try again" };
