@@ -11,9 +11,9 @@ use super::super::files::{Location, RunFiles};
 use super::super::hash::LineHash;
 use super::super::ids::IdTable;
 use super::super::io::failed;
+use super::super::lines::{Line, Lines};
 use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
-use super::super::reader::{Line, Lines};
 use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use super::JournalOptions;
 use super::repair::move_aside;
@@ -122,7 +122,7 @@ pub(super) fn answers(path: &Path) -> u64 {
 pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
     let unreadable = |error| unreadable(path, error);
     let source = File::open(path).map_err(unreadable)?;
-    let mut lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD);
     fold(&mut lines, to, cancel, unreadable)
 }
 
