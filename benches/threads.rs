@@ -16,7 +16,7 @@ use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
 use common::{cpu, measuring, median};
-use tollgate::{Cost, Limiter, Monitor, Pool, Rate, Verdict};
+use tollgate::{Cost, Limiter, Monitor, Pool, Rate};
 
 const ROUNDS: usize = 3;
 
@@ -107,17 +107,12 @@ fn lazily(load: &Load) -> Round {
     measure(|peak| {
         let monitor = Monitor::new();
         let pool = Pool::from_limiter(load.limiter()).expect("a concurrency is set");
-        let work = |_: &usize| {
-            load.request(peak);
-            Ok::<(), ()>(())
-        };
         pool.with_monitor(&monitor)
-            .for_each(
-                0..load.requests,
-                work,
-                |()| Verdict::Fail,
-                |done| assert!(done.result.is_ok()),
-            )
+            .task(|_: &usize, _| {
+                load.request(peak);
+                Ok::<(), ()>(())
+            })
+            .for_each(0..load.requests, |done| assert!(done.result.is_ok()))
             .expect("not nested, and threads to be had");
         monitor.snapshot().threads_peak
     })

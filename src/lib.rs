@@ -45,9 +45,9 @@
 //! | one request | [`Client::send`], [`Client::chat`] | a [`Reply`] | the calling one |
 //! | a slice | [`Client::chat_all`], [`Client::send_all`] | a `Vec` in the input's order | scoped; borrows |
 //! | a lazy input | [`Client::for_each`] | a callback here, as they come | scoped; borrows |
-//! | a lazy input | [`Client::as_completed`] | an iterator, as they come | own; stops when dropped |
+//! | a lazy input | [`Client::as_completed`], [`Client::in_order`] | an iterator, as they come or in order | own; stops when dropped |
 //! | a file of requests | [`Client::jsonl`] | a file of results, carried on by a rerun | scoped |
-//! | any blocking closure | [`Pool`] | the same four shapes | the same |
+//! | any blocking closure | [`Pool::try_map`], [`Pool::task`] | the same shapes | the same |
 //! | a place at the gate | [`Limiter::acquire`] | a [`Permit`] | the calling one |
 //!
 //! A lazy input is pulled by a thread of its own and never further ahead than max(1024, 4 ×
@@ -84,7 +84,8 @@
 //! - [`Price`] and [`Usd`] say exactly what a [`Usage`] costs; a run over a file stops at a
 //!   [`max_cost`](FileRun::max_cost).
 //! - [`Monitor`] watches runs while they go on: done, in flight, at the gate, retries, tokens, and
-//!   where the time went, as a [`Progress`] snapshot from any thread.
+//!   where the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of each
+//!   [`Event`] as it happens.
 //!
 //! In this crate *token* alone is a model token, and every count says what it counts:
 //! [`Retry::max_attempts`] includes the first.
@@ -214,5 +215,8 @@ pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
 pub use jsonl::{FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
-pub use pool::{Failure, Monitor, Outage, Outcome, Outcomes, Panicked, Pool, Progress};
+pub use pool::{
+    Attempt, Event, Failure, Monitor, Observer, Outage, Outcome, Outcomes, Panicked, Pool,
+    Progress, Task,
+};
 pub use retry::{Backoff, Retry, Verdict};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tollgate::{
-    Cancel, ErrorKind, Failure, Limiter, Monitor, Pool, Progress, Rate, Retry, Verdict,
-    VirtualClock,
+    Cancel, Cost, ErrorKind, Event, Failure, Limiter, Monitor, Pool, Progress, Rate, Retry,
+    Verdict, VirtualClock,
 };
 
 fn pool(concurrency: usize) -> Pool {
@@ -26,12 +26,8 @@ fn results_come_in_the_order_of_the_input() {
 fn an_empty_input_gives_an_empty_result() {
     assert!(pool(4).map(&[] as &[u8], |n| *n).is_empty());
     pool(4)
-        .for_each(
-            Vec::<u8>::new(),
-            |_| Ok::<(), ()>(()),
-            |()| Verdict::Fail,
-            |_| panic!("no item, no outcome"),
-        )
+        .task(|_: &u8, _| Ok::<(), ()>(()))
+        .for_each(Vec::new(), |_| panic!("no item, no outcome"))
         .unwrap();
 }
 
@@ -73,18 +69,14 @@ fn retries_until_it_works_and_counts_them() {
     let quick = Retry::new()
         .initial_backoff(Duration::from_millis(1))
         .max_attempts(4);
-    let results = pool(5)
-        .with_retry(quick)
-        .unwrap()
-        .with_monitor(&monitor)
-        .try_map(
-            &tries,
-            |tries| match tries.fetch_add(1, Ordering::SeqCst) {
-                0..3 => Err("not yet"),
-                tries => Ok(tries),
-            },
-            |_| Verdict::Retry,
-        );
+    let results = pool(5).with_retry(quick).with_monitor(&monitor).try_map(
+        &tries,
+        |tries| match tries.fetch_add(1, Ordering::SeqCst) {
+            0..3 => Err("not yet"),
+            tries => Ok(tries),
+        },
+        |_| Verdict::Retry,
+    );
     assert!(results.iter().all(|result| matches!(result, Ok(3))));
     let seen = monitor.snapshot();
     assert_eq!(
@@ -102,7 +94,6 @@ fn gives_up_after_the_attempts_and_hands_the_last_error_over() {
                 .initial_backoff(Duration::from_millis(1))
                 .max_attempts(2),
         )
-        .unwrap()
         .try_map(&[1, 2, 3], |n| Err::<(), _>(n * 10), |_| Verdict::Retry);
     let errors: Vec<i32> = results
         .into_iter()
@@ -206,12 +197,11 @@ fn a_lazy_input_is_pulled_no_further_than_the_window() {
     let mut most_ahead = 0;
     let mut taken = 0;
     pool(4)
+        .task(|n: &i32, _| Ok::<i32, ()>(*n))
         .for_each(
             (0..10_000).inspect(|_| {
                 pulled.fetch_add(1, Ordering::SeqCst);
             }),
-            |n| Ok::<i32, ()>(*n),
-            |()| Verdict::Fail,
             |_| {
                 most_ahead = most_ahead.max(pulled.load(Ordering::SeqCst) - taken);
                 taken += 1;
@@ -226,7 +216,8 @@ fn a_lazy_input_is_pulled_no_further_than_the_window() {
 #[test]
 fn outcomes_as_completed_end_when_the_input_does() {
     let indices: HashSet<u64> = pool(8)
-        .as_completed(0..2_000_u64, |n| Ok::<_, ()>(*n), |()| Verdict::Fail)
+        .task(|n: &u64, _| Ok::<_, ()>(*n))
+        .as_completed(0..2_000)
         .unwrap()
         .map(|done| {
             assert_eq!(done.input, Some(done.index));
@@ -242,13 +233,10 @@ fn dropping_the_outcomes_stops_an_endless_input() {
     let pulled = std::sync::Arc::new(AtomicUsize::new(0));
     let counter = std::sync::Arc::clone(&pulled);
     let outcomes = pool(4)
-        .as_completed(
-            (0_u64..).inspect(move |_| {
-                counter.fetch_add(1, Ordering::SeqCst);
-            }),
-            |n| Ok::<_, ()>(*n),
-            |()| Verdict::Fail,
-        )
+        .task(|n: &u64, _| Ok::<_, ()>(*n))
+        .as_completed((0..).inspect(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }))
         .unwrap();
     assert_eq!(outcomes.take(10).count(), 10);
     assert!(pulled.load(Ordering::SeqCst) <= 10 + 1024 + 1);
@@ -261,16 +249,13 @@ fn no_job_begins_after_the_outcomes_are_dropped() {
     let monitor = Monitor::new();
     let mut outcomes = pool(2)
         .with_monitor(&monitor)
-        .as_completed(
-            0..1_000,
-            |_| {
-                if DROPPED.load(Ordering::SeqCst) {
-                    LATE.fetch_add(1, Ordering::SeqCst);
-                }
-                Ok::<_, ()>(())
-            },
-            |()| Verdict::Fail,
-        )
+        .task(|_: &u64, _| {
+            if DROPPED.load(Ordering::SeqCst) {
+                LATE.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok::<_, ()>(())
+        })
+        .as_completed(0..1_000)
         .unwrap();
     let _three = (outcomes.next(), outcomes.next(), outcomes.next());
     drop(outcomes);
@@ -286,10 +271,9 @@ fn no_job_begins_after_the_outcomes_are_dropped() {
 fn a_panic_in_the_input_is_the_last_outcome() {
     let outcomes = Mutex::new(Vec::new());
     pool(4)
+        .task(|n: &i32, _| Ok::<i32, ()>(*n))
         .for_each(
             (0..).inspect(|n| assert!(*n < 5, "the input is torn")),
-            |n| Ok::<i32, ()>(*n),
-            |()| Verdict::Fail,
             |done| outcomes.lock().unwrap().push(done),
         )
         .unwrap();
@@ -305,12 +289,9 @@ fn a_panic_in_the_input_is_the_last_outcome() {
 #[test]
 fn a_panic_in_the_consumer_ends_the_run_and_comes_out_here() {
     let caught = std::panic::catch_unwind(|| {
-        pool(4).for_each(
-            0_u64..,
-            |n| Ok::<u64, ()>(*n),
-            |()| Verdict::Fail,
-            |done| assert!(done.index != 100, "enough"),
-        )
+        pool(4)
+            .task(|n: &u64, _| Ok::<u64, ()>(*n))
+            .for_each(0.., |done| assert!(done.index != 100, "enough"))
     });
     assert!(caught.is_err());
 }
@@ -320,11 +301,8 @@ fn a_slow_consumer_holds_threads_but_no_permits() {
     let pool = pool(4);
     let limiter = pool.limiter().clone();
     let mut seen = 0;
-    pool.for_each(
-        0..200,
-        |n| Ok::<i32, ()>(*n),
-        |()| Verdict::Fail,
-        |_| {
+    pool.task(|n: &i32, _| Ok::<i32, ()>(*n))
+        .for_each(0..200, |_| {
             seen += 1;
             if seen == 1 {
                 // With nobody taking outcomes everything comes to rest, and nothing is held.
@@ -332,9 +310,8 @@ fn a_slow_consumer_holds_threads_but_no_permits() {
                     std::thread::yield_now();
                 }
             }
-        },
-    )
-    .unwrap();
+        })
+        .unwrap();
     assert_eq!(seen, 200);
 }
 
@@ -350,8 +327,7 @@ fn an_item_that_backs_off_holds_neither_thread_nor_permit() {
     let failed_once = AtomicBool::new(false);
     let pool = Pool::from_limiter(limiter)
         .unwrap()
-        .with_retry(Retry::new().max_server_delay(None))
-        .unwrap();
+        .with_retry(Retry::new().max_server_delay(None));
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             pool.try_map(
@@ -437,8 +413,7 @@ fn a_server_that_is_down_for_a_while_costs_no_item() {
     let refused = AtomicUsize::new(0);
     let pool = Pool::from_limiter(limiter)
         .unwrap()
-        .with_retry(Retry::never())
-        .unwrap();
+        .with_retry(Retry::never());
     let items = vec![(); 200];
     let results = std::thread::scope(|scope| {
         let run = scope.spawn(|| {
@@ -500,7 +475,6 @@ fn threads_that_are_not_wanted_again_go_home_and_a_retry_does_without_them() {
     };
     let results = pool(4)
         .with_retry(Retry::new().initial_backoff(Duration::from_millis(1)))
-        .unwrap()
         .with_monitor(&monitor)
         .try_map(
             &[0, 1, 2, 3],
@@ -558,11 +532,16 @@ fn a_deadline_for_the_run_ends_it() {
 fn unusable_settings_are_refused() {
     assert_eq!(Pool::new(0).unwrap_err().kind(), ErrorKind::Config);
     assert_eq!(Pool::new(1_000_000).unwrap_err().kind(), ErrorKind::Config);
-    let zero = Retry::new().max_attempts(0);
-    assert_eq!(
-        pool(1).with_retry(zero).unwrap_err().kind(),
-        ErrorKind::Config
-    );
+    let no_attempt = pool(1).with_retry(Retry::new().max_attempts(0));
+    let results = no_attempt.try_map(&[1], |n| Ok::<i32, ()>(*n), |()| Verdict::Fail);
+    let Err(Failure::NotCompleted { reason, .. }) = &results[0] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(reason.kind(), ErrorKind::Config);
+    let lazily = no_attempt
+        .task(|n: &i32, _| Ok::<i32, ()>(*n))
+        .as_completed(0..);
+    assert_eq!(lazily.unwrap_err().kind(), ErrorKind::Config);
 }
 
 #[test]
@@ -585,4 +564,206 @@ fn runs_that_share_a_limiter_share_its_places() {
     });
     assert!(peak.load(Ordering::SeqCst) <= 3);
     assert_eq!(limiter.in_flight(), 0);
+}
+
+/// A run on a clock that nobody advances: whatever waited for tokens would wait for ever.
+fn paced_by_tokens(time: &VirtualClock) -> Pool {
+    let limiter = Limiter::builder()
+        .tokens(Rate::per_minute(6_000))
+        .concurrency(1)
+        .clock(time.clock());
+    Pool::from_limiter(limiter.build().unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_task_settles_is_given_back_to_the_token_limit() {
+    let time = VirtualClock::new();
+    let monitor = Monitor::new();
+    let results = paced_by_tokens(&time)
+        .with_monitor(&monitor)
+        .task(|n: &u64, attempt| {
+            assert_eq!(attempt.cost(), Cost::tokens(80));
+            attempt.settle(2);
+            if n % 2 == 0 { Ok(()) } else { Err("odd") }
+        })
+        .cost(|_| Cost::tokens(80))
+        .map(&(0..10).collect::<Vec<_>>());
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+    assert_eq!(monitor.snapshot().tokens, 20);
+}
+
+#[test]
+fn what_a_task_costs_is_waited_for_and_what_never_fits_is_refused() {
+    let time = VirtualClock::new();
+    let pool = paced_by_tokens(&time);
+    let task = pool
+        .task(|_: &u64, _| Ok::<_, ()>(()))
+        .cost(|tokens| Cost::tokens(*tokens));
+    let results = std::thread::scope(|scope| {
+        let results = scope.spawn(|| task.map(&[100, 50, 6_001]));
+        time.wait_parked(1);
+        // 100 tokens a second.
+        assert_eq!(time.advance_to_next(), Some(Duration::from_millis(500)));
+        results.join().unwrap()
+    });
+    assert!(results[0].is_ok() && results[1].is_ok());
+    match &results[2] {
+        Err(Failure::NotCompleted { reason, .. }) => {
+            assert_eq!(reason.kind(), ErrorKind::NeverFits);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_task_sees_its_attempt_and_may_stop_its_run() {
+    let results = pool(1)
+        .with_retry(Retry::new().initial_backoff(Duration::ZERO))
+        .with_deadline(Duration::from_secs(3_600))
+        .task(|n: &u32, attempt| {
+            assert!(attempt.deadline().is_some());
+            assert!(!attempt.cancel().is_cancelled());
+            if attempt.number() < 3 {
+                return Err("again");
+            }
+            if *n == 1 {
+                attempt.cancel().cancel();
+            }
+            Ok(attempt.number())
+        })
+        .verdict(|_| Verdict::Retry)
+        .map(&[0, 1, 2, 3]);
+    let done: Vec<_> = results.iter().map_while(|r| r.as_ref().ok()).collect();
+    assert_eq!(done, [&3, &3]);
+    assert!(results[2..].iter().all(Result::is_err));
+}
+
+#[test]
+fn outcomes_in_order_come_in_order_and_hold_the_input_to_the_window() {
+    static PULLED: AtomicUsize = AtomicUsize::new(0);
+    static AHEAD: AtomicUsize = AtomicUsize::new(0);
+    let items = (0..5_000_u64).inspect(|_| {
+        PULLED.fetch_add(1, Ordering::SeqCst);
+    });
+    let outcomes = pool(4)
+        .task(|n: &u64, _| {
+            if *n == 0 {
+                // Until everything else that may be pulled has been, and for a while after it.
+                while PULLED.load(Ordering::SeqCst) < 1_024 {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(Duration::from_millis(50));
+                AHEAD.store(PULLED.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+            Ok::<_, ()>(*n)
+        })
+        .in_order(items)
+        .unwrap();
+    let indices: Vec<_> = outcomes
+        .map(|done| {
+            assert_eq!(done.result.unwrap(), done.index);
+            done.index
+        })
+        .collect();
+    assert!(indices.into_iter().eq(0..5_000));
+    assert_eq!(AHEAD.load(Ordering::SeqCst), 1_024);
+}
+
+#[test]
+fn a_stopped_run_in_order_still_gives_every_outcome_it_pulled() {
+    let mut last = None;
+    let outcomes = pool(4)
+        .task(|n: &u64, _| if *n == 40 { Err(()) } else { Ok(*n) })
+        .verdict(|()| Verdict::Stop)
+        .in_order(0..)
+        .unwrap();
+    for done in outcomes {
+        assert_eq!(done.index, last.map_or(0, |last| last + 1));
+        assert_eq!(done.stopped_run, done.index == 40);
+        last = Some(done.index);
+    }
+    assert!(last >= Some(40));
+}
+
+#[test]
+fn an_observer_is_told_of_everything_in_its_order() {
+    let events = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let (told, time) = (std::sync::Arc::clone(&events), VirtualClock::new());
+    let limiter = Limiter::builder().concurrency(1).clock(time.clock());
+    let limiter = limiter.build().unwrap();
+    let asked = limiter.clone();
+    let pool = Pool::from_limiter(limiter)
+        .unwrap()
+        .with_observer(move |event: &Event| {
+            // No lock is held: whatever the limiter and the monitor have may be asked for.
+            let _may_ask = asked.in_flight();
+            told.lock().unwrap().push(*event);
+        });
+    let wait = Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            pool.task(|n: &u64, attempt| match (n, attempt.number()) {
+                (0, 1) => Err("wait"),
+                (0, _) => Ok(()),
+                _ => Err("no"),
+            })
+            .verdict(|error| match *error {
+                "wait" => Verdict::PauseAll(Duration::from_secs(5)),
+                _ => Verdict::Fail,
+            })
+            .map(&[0, 1])
+        });
+        while !run.is_finished() {
+            time.advance_to_next();
+            std::thread::yield_now();
+        }
+    });
+    let events = events.lock().unwrap().clone();
+    let of = |index| {
+        events.iter().filter(move |event| match event {
+            Event::AttemptStarted { index: of, .. }
+            | Event::Retry { index: of, .. }
+            | Event::Done { index: of, .. } => *of == index,
+            _ => false,
+        })
+    };
+    let retried: Vec<_> = of(0).collect();
+    match retried[..] {
+        [
+            Event::AttemptStarted { attempt: 1, .. },
+            Event::Retry {
+                attempt: 1,
+                wait: waits,
+                ..
+            },
+            Event::AttemptStarted { attempt: 2, .. },
+            Event::Done {
+                attempts: 2,
+                succeeded: true,
+                ..
+            },
+        ] => assert!(*waits >= wait),
+        _ => panic!("{events:?}"),
+    }
+    assert!(matches!(
+        of(1).collect::<Vec<_>>()[..],
+        [
+            Event::AttemptStarted { attempt: 1, .. },
+            Event::Done {
+                attempts: 1,
+                succeeded: false,
+                ..
+            },
+        ]
+    ));
+    assert!(events.contains(&Event::Pause { wait }));
+    assert_eq!(events.len(), 7);
+}
+
+#[test]
+fn a_panic_in_an_observer_fails_no_item() {
+    let results = pool(4)
+        .with_observer(|event: &Event| panic!("{event:?}"))
+        .map(&[1, 2, 3], |n| n * 2);
+    assert!(results.iter().all(Result::is_ok));
 }

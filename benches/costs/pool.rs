@@ -9,7 +9,7 @@ use std::thread;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use tollgate::{Cost, Limiter, Pool, Verdict};
+use tollgate::{Cost, Limiter, Pool};
 
 use super::{THREADS, sized};
 
@@ -31,17 +31,13 @@ fn for_each(bencher: Bencher, at_once: usize) {
     let pool = Pool::new(at_once).expect("at least one");
     let jobs = sized(JOBS);
     bencher.counter(ItemsCount::new(jobs)).bench(|| {
-        pool.for_each(
-            0..jobs,
-            |_| Ok::<(), ()>(()),
-            |()| Verdict::Fail,
-            |done| assert!(done.result.is_ok()),
-        )
+        pool.task(|_: &usize, _| Ok::<(), ()>(()))
+            .for_each(0..jobs, |done| assert!(done.result.is_ok()))
     });
 }
 
-/// What it is to be compared with: as many threads as may be in flight, each of which waits for a
-/// permit and takes the next number. No retries, results, progress or panics to keep apart.
+/// To compare with: as many threads as may be in flight, each of which waits for a permit and takes the
+/// next number. It has no retries, results, counters or panics to handle.
 #[divan::bench(args = THREADS, sample_count = 10, sample_size = 1)]
 fn by_hand(bencher: Bencher, at_once: usize) {
     let limiter = Limiter::builder().concurrency(at_once);

@@ -43,9 +43,9 @@
 //! 1. `api/transport/http.rs`: an [`HttpResponse`](crate::HttpResponse) of any status, or a
 //!    [`TransportError`](crate::TransportError) that says how far the exchange had got
 //!    (`exchange.rs` has kept note of it, `fault.rs` puts it into words).
-//! 2. `api/classify`: what that amounts to, by a table. Answers are in `table.rs`, broken exchanges
-//!    in `fault.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
-//!    `api/problem.rs` (the error's body) and `api/hints.rs` (the waits that servers ask for).
+//! 2. `api/classify`: what that amounts to, by a table. Answers are in `rules.rs`, broken requests
+//!    in `transport_error.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
+//!    `api/error_body.rs` (the error's body) and `api/rate_limit_headers.rs` (the waits that servers ask for).
 //! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
@@ -61,9 +61,9 @@
 //! # Other ways in
 //!
 //! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
-//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool)'s own
-//! methods are in `pool/closures.rs`: a job made of two closures. Results in order go through the
-//! window of `pool/order.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
+//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool) and
+//! [`Task`](crate::Task) are in `pool/closures.rs`: a job made of closures. Outcomes in order go through
+//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in `pool/events.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
 //! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
@@ -99,8 +99,8 @@
 //!
 //! | A new | goes into | and needs |
 //! |---|---|---|
-//! | status or error code | `api/classify/table.rs`, `api/problem.rs` | a row in the tests of the table, and in [retries](super::retries) |
-//! | header that announces a limit | `api/hints.rs` | its three names, and what its reset means |
+//! | status or error code | `api/classify/rules.rs`, `api/error_body.rs` | a row in the tests of the table, and in [retries](super::retries) |
+//! | header that announces a limit | `api/rate_limit_headers.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |

@@ -269,7 +269,7 @@ impl ClientBuilder {
             Some(limiter) => limiter,
             None => self.limits.build()?,
         };
-        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry)?;
+        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
         let transport = if let Some(transport) = self.transport {
             transport
         } else {

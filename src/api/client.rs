@@ -1,6 +1,6 @@
 //! The client: one handle on a provider, its gate and its connections.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::limit::{Cost, Limiter};
-use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
+use crate::limit::Limiter;
+use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
@@ -26,6 +26,7 @@ use crate::pool::{Job, JobOutcome, Monitor, Outcome, Outcomes, Pool, Settings};
 /// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
 /// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
 /// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
+/// | the same, in order | [`in_order`](Client::in_order) | an iterator, in the input's order |
 ///
 /// ```no_run
 /// use tollgate::Client;
@@ -74,6 +75,12 @@ impl Client {
         self
     }
 
+    /// The same client, whose events `observer` is told of.
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.pool = self.pool.with_observer(observer);
+        self
+    }
+
     /// The same client, with so much time for each call of it: a single request with its retries,
     /// or a whole run. What is not done by then fails with
     /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline); an attempt has the time that is left.
@@ -118,11 +125,12 @@ impl Client {
         P: AsRef<str> + Sync,
     {
         // Each body is written when it is sent: what is reserved for it shows without.
-        self.collect(
-            prompts,
-            |endpoint, prompt| endpoint.reserve_chat((*prompt).as_ref()),
-            |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
-        )
+        let job = ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
+            |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
+        );
+        self.collect(job, prompts)
     }
 
     /// Sends all requests; the replies are in their order.
@@ -151,30 +159,31 @@ impl Client {
         R: Into<Request>,
     {
         let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
-        self.collect(
-            &requests,
-            |endpoint, request| endpoint.reserve(request),
-            |request| Cow::Borrowed(*request),
-        )
+        self.collect(self.job(), &requests)
     }
 
     fn collect<'a, T: Sync>(
         &self,
+        job: impl Job<Input = &'a T, Output = Reply, Error = AttemptError>,
         items: &'a [T],
-        cost: impl Fn(&Endpoint, &&'a T) -> Cost + Sync,
-        request: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        let job = ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, item: &&'a T| Ok(cost(endpoint, item)),
-            |item: &&'a T| Ok(request(item)),
-        );
         match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// The job of requests that are there already.
+    fn job<I: Borrow<Request> + Send>(
+        &self,
+    ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
+        ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, request: &I| Ok(endpoint.reserve(request.borrow())),
+            |request: &I| Ok(Cow::Borrowed(request.borrow())),
+        )
     }
 
     /// Sends requests pulled lazily on a thread of their own, and calls `done` on this thread with
@@ -194,14 +203,14 @@ impl Client {
     where
         R: Into<Request>,
     {
-        let requests = Requests(requests);
-        self.settings()
-            .for_each(self.job(), requests, &mut |outcome: JobOutcome<_, _, _>| {
-                done(outcome.map_err(into_error))
-            })
+        self.settings().for_each(
+            self.job(),
+            Feed::scoped(Requests(requests)),
+            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
+        )
     }
 
-    /// Sends requests pulled lazily, and gives the outcomes as they come.
+    /// Sends requests pulled lazily, and gives the outcomes as they finish.
     ///
     /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
     /// Dropping the iterator stops new work at once; what is in flight ends by itself.
@@ -215,21 +224,50 @@ impl Client {
     where
         R: Into<Request> + 'static,
     {
-        let stream = self
-            .settings()
-            .as_completed(self.job(), Requests(requests))?;
-        Ok(Outcomes::new(
-            stream.map(|outcome| outcome.map_err(into_error)),
-        ))
+        self.stream(requests, false)
     }
 
-    /// The job of requests that are there already.
-    fn job(&self) -> impl Job<Input = Request, Output = Reply, Error = AttemptError> + use<> {
-        ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, request: &Request| Ok(endpoint.reserve(request)),
-            |request: &Request| Ok(Cow::Borrowed(request)),
-        )
+    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests. One
+    /// that comes before its turn is held back, and counts as not yet taken.
+    ///
+    /// ```no_run
+    /// # fn main() -> tollgate::Result<()> {
+    /// use tollgate::{Client, Request};
+    ///
+    /// let prompts = ["Say hi", "Say bye"];
+    /// let requests = prompts.map(|prompt| Request::chat("a-model", prompt));
+    /// for outcome in Client::from_env()?.in_order(requests)? {
+    ///     println!("{}", outcome.result?.text().unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`for_each`](Client::for_each).
+    pub fn in_order<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        self.stream(requests, true)
+    }
+
+    fn stream<R>(
+        &self,
+        requests: impl IntoIterator<Item = R> + Send + 'static,
+        in_order: bool,
+    ) -> Result<Outcomes<Request, Reply, Error>>
+    where
+        R: Into<Request> + 'static,
+    {
+        let requests = Requests(requests);
+        let outcomes = self.settings().stream(self.job(), requests, in_order)?;
+        Ok(Outcomes::new(
+            outcomes.map(|outcome| outcome.map_err(into_error)),
+        ))
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -54,8 +54,8 @@ where
 impl<I, C, R> Job for ApiJob<I, C, R>
 where
     I: Send,
-    C: Fn(&Endpoint, &I) -> Result<Cost> + Sync,
-    R: Fn(&I) -> Result<Cow<'_, Request>> + Sync,
+    C: Fn(&Endpoint, &I) -> Result<Cost> + Send + Sync,
+    R: Fn(&I) -> Result<Cow<'_, Request>> + Send + Sync,
 {
     type Input = I;
     type Output = Reply;

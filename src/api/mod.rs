@@ -2,7 +2,7 @@
 //!
 //! [`client`] is the way in, [`request`] and [`reply`] what goes through, [`job`] the engine's job, and
 //! [`endpoint`] one attempt: the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
-//! else is pure: [`classify`] judges outcomes, [`hints`] reads the waits that servers ask for,
+//! else is pure: [`classify`] judges outcomes, [`rate_limit_headers`] reads the waits that servers ask for,
 //! [`cost`] estimates model tokens, [`usage`] reads what they were, [`money`] says what they
 //! cost, and [`content`] finds what an answer says.
 
@@ -13,17 +13,18 @@ mod content;
 mod cost;
 mod embed;
 mod endpoint;
+mod error_body;
 pub(crate) mod headers;
-mod hints;
 mod job;
 pub(crate) mod json;
 mod key;
 mod money;
 pub(crate) mod path;
-mod problem;
 mod provider;
+mod rate_limit_headers;
 mod reply;
 mod request;
+mod response;
 mod times;
 pub(crate) mod transport;
 mod usage;

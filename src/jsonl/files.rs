@@ -38,6 +38,13 @@ impl Location {
         }
     }
 
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stream => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Opens an input.
     ///
     /// # Errors

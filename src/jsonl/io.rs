@@ -62,21 +62,11 @@ impl LineSource {
         })
     }
 
-    /// Copies the line that starts at `offset`, however long, with its newline if it has one. Returns
-    /// where it ends.
-    pub(super) fn copy_line(&mut self, offset: u64, target: &mut impl Write) -> io::Result<u64> {
+    /// Where the line that starts at `offset` ends, its newline included.
+    pub(super) fn line_end(&mut self, offset: u64) -> io::Result<u64> {
         self.seek(offset)?;
-        loop {
-            let block = self.file.fill_buf()?;
-            let newline = block.iter().position(|&byte| byte == b'\n');
-            let length = newline.map_or(block.len(), |newline| newline + 1);
-            target.write_all(&block[..length])?;
-            self.file.consume(length);
-            self.position += length as u64;
-            if newline.is_some() || length == 0 {
-                return Ok(self.position);
-            }
-        }
+        self.position += self.file.skip_until(b'\n')? as u64;
+        Ok(self.position)
     }
 
     /// Copies what is between two offsets, or before the end of the file.

@@ -413,8 +413,7 @@ mod tests {
             ReadRecord {
                 custom_id: Some("a\"\n".to_owned()),
                 done: true,
-                passing: false,
-                status: Some(200),
+                transient: false,
                 hash: Some(hash),
                 simulated: false,
             }
@@ -465,7 +464,6 @@ mod tests {
             let text = value["response"]["body"].as_str().unwrap();
             assert!(text.len() <= SNIPPET);
             assert!(!read.done);
-            assert_eq!(read.status, Some(502));
         }
     }
 
@@ -513,7 +511,7 @@ mod tests {
                 let (_, openai) = written(strict, &failed);
                 let dialect = Dialect::Anthropic;
                 let (value, anthropic) = written(strict, &Record { dialect, ..failed });
-                assert_eq!(anthropic.passing, openai.passing, "{code}");
+                assert_eq!(anthropic.transient, openai.transient, "{code}");
                 assert_eq!(strict, value["tollgate"]["code"] != code);
             }
         }
@@ -557,7 +555,6 @@ mod tests {
             let (value, read) = written(false, &record);
             assert_eq!(value["result"], expected);
             assert_eq!(read.done, done);
-            assert_eq!(read.status, record.response.map(|response| response.status));
             let (value, _) = written(true, &record);
             assert_eq!(value, json!({"custom_id": "a", "result": expected}));
         }
@@ -589,7 +586,6 @@ mod tests {
             let line = write(&mut RecordWriter::new(false, false), &record);
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
             prop_assert_eq!(read.custom_id.as_deref(), Some(id.as_str()));
-            prop_assert_eq!(read.status, Some(status));
             prop_assert_eq!(read.hash, record.extras.hash);
         }
     }

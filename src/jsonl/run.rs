@@ -19,7 +19,7 @@ use super::writer::{Writer, WriterState};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Monitor, Reorder};
+use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
@@ -321,11 +321,12 @@ impl FileRun<'_> {
         };
         // Whoever looks on learns what there is to do before any of it is done.
         writer.report();
-        if is_stream {
-            settings.for_each_detached(job, rows, &mut writer)?;
+        let feed = if is_stream {
+            Feed::detached(rows)
         } else {
-            settings.for_each_here(job, rows, &mut writer)?;
-        }
+            Feed::here(rows)
+        };
+        settings.for_each(job, feed, &mut writer)?;
         writer.finish()
     }
 }

@@ -72,11 +72,11 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
         recorded
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn idle_interval(&self) -> Option<Duration> {
         Some(PATIENCE)
     }
 
-    fn lull(&mut self) {
+    fn on_idle(&mut self) {
         self.hear();
         self.flush();
         self.report();

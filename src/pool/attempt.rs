@@ -4,10 +4,11 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::events::Event;
 use super::input::panic_message;
-use super::job::{Attempt, Failure, Job, Panicked};
+use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
 use super::leader::RunShared;
 use super::monitor::{Down, Ending};
 use super::outcomes::{JobOutcome, Outcome, Sink};
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Reach, Verdict};
 
-/// An item that is through.
+/// An item that has its outcome.
 pub(super) struct Finished {
     pub(super) index: u64,
     pub(super) succeeded: bool,
@@ -30,6 +31,7 @@ struct Attempted<T, E> {
     /// `None` unless it failed.
     verdict: Option<Verdict>,
     used: Option<u64>,
+    pause: Option<Duration>,
     reach: Reach,
     now: Instant,
 }
@@ -53,13 +55,14 @@ where
     J: Job,
     S: Sink<J::Input, J::Output, J::Error>,
 {
-    /// One attempt, and what follows from it; `None` if it will be tried again.
+    /// One attempt, and what follows from it; `None` if the item will be tried again.
     pub(super) fn run_attempt(
         &self,
         task: Box<Task<J::Input, J::Error>>,
         permit: Permit,
     ) -> Option<Finished> {
-        // Two frames, one after the other: while the thread is blocked there is only the first.
+        // Two frames, one after the other: while the thread waits in its attempt there is only the
+        // first.
         let attempted = self.attempt(&task, permit.cost());
         self.finish_attempt(task, permit, attempted)
     }
@@ -83,8 +86,13 @@ where
             deadline: task.history.deadline,
             cancel: &self.cancel,
             used: Cell::new(None),
+            pause: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
+        self.events.emit(|| Event::AttemptStarted {
+            index: task.index,
+            attempt: attempt.number,
+        });
         let began = clock.now();
         let mut verdict = None;
         let result = {
@@ -109,6 +117,7 @@ where
             result,
             verdict,
             used: attempt.used.get(),
+            pause: attempt.pause.get(),
             reach,
             now,
         }
@@ -125,13 +134,14 @@ where
             result,
             verdict,
             used,
+            pause,
             reach,
             now,
         } = attempted;
+        let number = task.history.attempts + 1;
         task.history.attempts += u32::from(reach != Reach::NotSent);
-        if let Some(verdict) = verdict {
-            self.apply_throttle(verdict);
-        }
+        // Before the permit is free: whoever takes its place would be one too many.
+        let paused = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
         match used {
             Some(tokens) => {
@@ -140,11 +150,20 @@ where
             }
             None => drop(permit),
         }
+        if let Some(wait) = paused {
+            self.events.emit(|| Event::Pause { wait });
+        }
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), Ending::Succeeded)),
             Ok(Err(error)) => {
-                self.after_failure(task, error, verdict.unwrap_or(Verdict::Fail), reach, now)
+                let failed = Failed {
+                    error,
+                    verdict: verdict.unwrap_or(Verdict::Fail),
+                    reach,
+                    number,
+                };
+                self.after_failure(task, failed, now)
             }
         }
     }
@@ -163,8 +182,8 @@ where
         task
     }
 
-    /// Tells those who watch whether the breaker keeps attempts back. The answer is what they were
-    /// told before, to be dropped outside the lock.
+    /// Tells the monitor whether the breaker keeps attempts back. Returns what it was told before, to
+    /// be dropped outside the lock.
     pub(super) fn note_outage(
         &self,
         schedule: &Schedule<'_, J::Input, J::Error>,
@@ -182,79 +201,99 @@ where
         }
     }
 
-    /// What holds everyone, before the place becomes free: whoever takes it would be one too many.
-    fn apply_throttle(&self, verdict: Verdict) {
-        if let Verdict::Throttled | Verdict::PauseAll(_) | Verdict::RetryAfter(_) = verdict {
+    /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
+    fn apply_throttle(
+        &self,
+        verdict: Option<Verdict>,
+        pause: Option<Duration>,
+    ) -> Option<Duration> {
+        if let Some(Verdict::Throttled | Verdict::PauseAll(_) | Verdict::RetryAfter(_)) = verdict {
             self.monitor.counters().throttled();
         }
-        match verdict {
-            Verdict::Stop => self.cancel.cancel(),
-            Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) if !self.retry.obeys(hint) => {
+        let pause = match verdict {
+            Some(Verdict::Stop) => {
                 self.cancel.cancel();
+                pause
             }
-            Verdict::PauseAll(hint) => self.limiter.pause_for(hint),
-            _ => {}
+            Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint))
+                if !self.retry.obeys(hint) =>
+            {
+                self.cancel.cancel();
+                pause
+            }
+            Some(Verdict::PauseAll(hint)) => Some(hint.max(pause.unwrap_or_default())),
+            _ => pause,
+        };
+        if let Some(wait) = pause {
+            self.limiter.pause_for(wait);
         }
+        pause
     }
 
     #[inline(never)]
     fn after_failure(
         &self,
         mut task: Box<Task<J::Input, J::Error>>,
-        error: J::Error,
-        verdict: Verdict,
-        reach: Reach,
+        failed: Failed<J::Error>,
         now: Instant,
     ) -> Option<Finished> {
+        let Failed {
+            error,
+            verdict,
+            reach,
+            number,
+        } = failed;
         let shown = self.job.shown(&error);
         // Dropped after the lock.
         let mut _old_news = None;
-        let mut core = self.core.lock();
-        let held = core.schedule.next_probe(now).is_some();
-        let decision = core
+        let mut state = self.state.lock();
+        let held = state.schedule.next_probe(now).is_some();
+        let decision = state
             .schedule
             .decide(task.index, &mut task.history, verdict, reach, now);
-        if held || core.schedule.next_probe(now).is_some() {
-            _old_news = self.note_outage(&core.schedule, shown, now);
+        if held || state.schedule.next_probe(now).is_some() {
+            _old_news = self.note_outage(&state.schedule, shown, now);
         }
         if let Decision::RetryAt(at) = decision {
             self.monitor.counters().backs_off(reach != Reach::NotSent);
+            let index = task.index;
             task.last = Some(error);
             task.backing_off = Some(now);
-            core.schedule.retry_at(task, at);
-            let resting = core.resting();
-            drop(core);
-            unpark(resting);
+            state.schedule.retry_at(task, at);
+            let leader = state.parked_leader();
+            drop(state);
+            unpark(leader);
+            self.events.emit(|| Event::Retry {
+                index,
+                attempt: number,
+                wait: at.saturating_duration_since(now),
+            });
             return None;
         }
-        let news = if held { core.resting() } else { None };
-        drop(core);
-        unpark(news);
-        match decision {
-            Decision::OutOfTime => {
-                task.last = Some(error);
-                Some(self.cut(task, out_of_time()))
-            }
-            Decision::RetryAt(_) | Decision::Fail | Decision::Stop => {
-                let stopped_run = decision == Decision::Stop;
-                if stopped_run {
-                    // Wakes the leader, at the gate or resting.
-                    self.cancel.cancel();
-                }
-                // An answer that came in the same moment is a failure of its own.
-                let called_off = reach != Reach::Answered && self.cancel.is_aborted();
-                let ending = if called_off {
-                    Ending::Abandoned
-                } else {
-                    Ending::Failed
-                };
-                let outcome = Outcome {
-                    stopped_run,
-                    ..task.ended(Err(Failure::Job(error)))
-                };
-                Some(self.deliver(outcome, ending))
-            }
+        let leader = if held { state.parked_leader() } else { None };
+        drop(state);
+        unpark(leader);
+        if decision == Decision::OutOfTime {
+            task.last = Some(error);
+            return Some(self.give_up(task, out_of_time()));
         }
+        let stopped_run = decision == Decision::Stop;
+        if stopped_run {
+            // Wakes the leader, too.
+            self.cancel.cancel();
+        }
+        // An answer that came in the same moment is a failure of its own.
+        let called_off = reach != Reach::Answered && self.cancel.is_aborted();
+        let ending = if called_off {
+            Ending::Abandoned
+        } else {
+            Ending::Failed
+        };
+        let outcome = Outcome {
+            stopped_run,
+            ..task.ended(Err(Failure::Job(error)))
+        };
+        Some(self.deliver(outcome, ending))
     }
 
     #[inline(never)]
@@ -271,14 +310,17 @@ where
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
-        self.deliver(
-            Outcome::not_attempted(index, None, Failure::Panicked(Panicked::new(message))),
-            Ending::Failed,
-        )
+        let failure = Failure::Panicked(Panicked::new(message));
+        self.deliver(Outcome::not_attempted(index, None, failure), Ending::Failed)
     }
 
+    /// Ends an item for a reason of the run's own.
     #[inline(never)]
-    pub(super) fn cut(&self, mut task: Box<Task<J::Input, J::Error>>, reason: Error) -> Finished {
+    pub(super) fn give_up(
+        &self,
+        mut task: Box<Task<J::Input, J::Error>>,
+        reason: Error,
+    ) -> Finished {
         let ending = match reason.kind() {
             ErrorKind::Cancelled => Ending::Abandoned,
             _ => Ending::Failed,
@@ -290,16 +332,17 @@ where
         )
     }
 
-    pub(super) fn deliver(
-        &self,
-        outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        how: Ending,
-    ) -> Finished {
+    fn deliver(&self, outcome: JobOutcome<J::Input, J::Output, J::Error>, how: Ending) -> Finished {
         let finished = Finished {
             index: outcome.index,
             succeeded: how == Ending::Succeeded,
         };
         self.monitor.counters().ended(how);
+        self.events.emit(|| Event::Done {
+            index: outcome.index,
+            attempts: outcome.attempts,
+            succeeded: finished.succeeded,
+        });
         if !self.sink.deliver(outcome) {
             self.cancel.cancel();
         }
@@ -307,18 +350,11 @@ where
     }
 }
 
-#[cold]
-pub(super) fn run_over() -> Error {
-    Error::new(
-        ErrorKind::Cancelled,
-        "the run was stopped before this was done",
-    )
-}
-
-#[cold]
-pub(super) fn out_of_time() -> Error {
-    Error::new(
-        ErrorKind::Deadline,
-        "the deadline comes before the next attempt could",
-    )
+/// A failed attempt, as far as it decides what follows.
+struct Failed<E> {
+    error: E,
+    verdict: Verdict,
+    reach: Reach,
+    /// Which attempt it was.
+    number: u32,
 }

@@ -1,13 +1,18 @@
-//! The pool's public face: any blocking closure, through the same gate, retries and threads as an
-//! API request.
+//! The pool's public face: any blocking closure, with the same limits, retries and threads as an API
+//! request.
 
+use std::borrow::Borrow;
+use std::convert::Infallible;
+use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::events::{Events, Observer};
 use super::job::{Attempt, Failure, Job, Panicked};
 use super::monitor::Monitor;
-use super::outcomes::{Outcome, Outcomes};
-use super::run::Settings;
+use super::outcomes::{JobOutcome, Outcome, Outcomes};
+use super::run::{Feed, Settings};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
@@ -21,14 +26,20 @@ use crate::retry::{Retry, Verdict};
 /// cheap; clones share the limiter. A closure that panics fails its own item only, provided the
 /// program is built with `panic = "unwind"` (the default).
 ///
-/// A run started from inside a job of the same pool would wait for a place it occupies itself; it
+/// | For | Call |
+/// |---|---|
+/// | a slice, and work that does not fail | [`map`](Pool::map) |
+/// | a slice, and work that may be tried again | [`try_map`](Pool::try_map) |
+/// | a lazy input, costs, attempts | [`task`](Pool::task) |
+///
+/// A run started from inside a job of the same pool would wait for a permit that it holds itself; it
 /// is refused at once ([`ErrorKind::Nested`]).
 ///
 /// ```
 /// use tollgate::{Pool, Retry, Verdict};
 ///
 /// let words = ["one", "three", "five"];
-/// let pool = Pool::new(8)?.with_retry(Retry::new().max_attempts(3))?;
+/// let pool = Pool::new(8)?.with_retry(Retry::new().max_attempts(3));
 /// let lengths = pool.try_map(
 ///     &words,
 ///     |word| if word.len() > 4 { Err("too long") } else { Ok(word.len()) },
@@ -74,18 +85,17 @@ impl Pool {
                 retry: Retry::new(),
                 cancel: Cancel::new(),
                 monitor: Monitor::new(),
+                events: Events::default(),
                 deadline: None,
             },
         })
     }
 
-    /// The same pool with another retry policy.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for `max_attempts(0)`.
-    pub fn with_retry(mut self, retry: Retry) -> Result<Self> {
-        self.settings.retry = retry.checked()?;
-        Ok(self)
+    /// The same pool with another retry policy. One that allows no attempt at all is refused when a
+    /// run starts, with [`ErrorKind::Config`].
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.settings.retry = retry;
+        self
     }
 
     /// The same pool, stopped by `cancel`.
@@ -100,6 +110,12 @@ impl Pool {
         self
     }
 
+    /// The same pool, whose events `observer` is told of.
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.settings.events = Events::to(observer);
+        self
+    }
+
     /// The same pool, with so much time for each whole run; what is not done by then fails with
     /// [`ErrorKind::Deadline`]. A closure that runs already is not interrupted.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
@@ -107,7 +123,7 @@ impl Pool {
         self
     }
 
-    /// The gate of this pool.
+    /// The limiter of this pool.
     pub fn limiter(&self) -> &Limiter {
         &self.settings.limiter
     }
@@ -123,21 +139,21 @@ impl Pool {
     ///
     /// # Panics
     /// Inside a job of the same pool: the panic is that job's failure.
-    pub fn map<T, R>(&self, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<Result<R, Panicked>>
+    pub fn map<T, R>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> R + Send + Sync,
+    ) -> Vec<Result<R, Panicked>>
     where
         T: Sync,
         R: Send,
     {
-        let job = Closures::new(
-            |item: &&T| Ok::<R, std::convert::Infallible>(work(item)),
-            |never: &std::convert::Infallible| match *never {},
-        );
-        let settings = Settings {
-            cancel: Cancel::new(),
-            deadline: None,
-            ..self.settings.clone()
-        };
-        match settings.collect(job, items) {
+        let mut pool = self.clone();
+        pool.settings.cancel = Cancel::new();
+        pool.settings.deadline = None;
+        pool.settings.retry = Retry::never();
+        let task = pool.task(|item: &T, _| Ok::<R, Infallible>(work(item)));
+        match task.outcomes(items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| {
                     outcome.result.map_err(|failure| match failure {
@@ -154,27 +170,104 @@ impl Pool {
     /// Applies `work` to every item, again where `verdict` says so; the results are in the order of
     /// the items.
     ///
-    /// Never fails as a whole: a run that cannot begin, or is stopped, has a
-    /// [`Failure::NotCompleted`] for every item that was not done.
+    /// As [`Task::map`], of a task with this `work` and this `verdict`.
     pub fn try_map<T, R, E>(
         &self,
         items: &[T],
-        work: impl Fn(&T) -> Result<R, E> + Sync,
-        verdict: impl Fn(&E) -> Verdict + Sync,
+        work: impl Fn(&T) -> Result<R, E> + Send + Sync,
+        verdict: impl Fn(&E) -> Verdict + Send + Sync,
     ) -> Vec<Result<R, Failure<E>>>
     where
         T: Sync,
         R: Send,
         E: Send,
     {
-        let job = Closures::new(|item: &&T| work(item), verdict);
-        match self.settings.collect(job, items) {
+        self.task(|item, _| work(item)).verdict(verdict).map(items)
+    }
+
+    /// A task: a closure that may fail, and what this pool is to know of it. Say what an item
+    /// [costs](Task::cost) and what a failure [means](Task::verdict), then run it.
+    ///
+    /// `work` gets the item and the [`Attempt`] that is being made, by which it may settle what it has
+    /// really used.
+    ///
+    /// ```
+    /// use tollgate::{Cost, Limiter, Pool, Rate, Verdict};
+    ///
+    /// // 90,000 model tokens a minute, for anything that takes them.
+    /// let limiter = Limiter::builder().tokens(Rate::per_minute(90_000)).concurrency(8).build()?;
+    /// let pool = Pool::from_limiter(limiter)?;
+    /// let lengths = pool
+    ///     .task(|text: &&str, attempt| {
+    ///         // ... ask something, and read from its answer what it took ...
+    ///         attempt.settle(5);
+    ///         Ok::<_, std::io::Error>(text.len())
+    ///     })
+    ///     .cost(|text| Cost::tokens(text.len() as u64 / 3))
+    ///     .verdict(|_error| Verdict::Retry)
+    ///     .map(&["a question", "another one"]);
+    /// assert_eq!(*lengths[0].as_ref().unwrap(), 10);
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn task<'a, I, T, E>(
+        &self,
+        work: impl Fn(&I, &Attempt<'_>) -> Result<T, E> + Send + Sync + 'a,
+    ) -> Task<'a, I, T, E> {
+        Task {
+            pool: self.clone(),
+            work: Arc::new(work),
+            cost: Arc::new(|_| Cost::ONE),
+            verdict: Arc::new(|_| Verdict::Fail),
+        }
+    }
+}
+
+type Work<'a, I, T, E> = dyn Fn(&I, &Attempt<'_>) -> Result<T, E> + Send + Sync + 'a;
+
+/// A closure with what a [`Pool`] is to know of it; made by [`Pool::task`].
+///
+/// It may be run as often as one likes, over a slice or over any iterator.
+#[must_use = "a task does nothing until it is given items"]
+pub struct Task<'a, I, T, E> {
+    pool: Pool,
+    work: Arc<Work<'a, I, T, E>>,
+    cost: Arc<dyn Fn(&I) -> Cost + Send + Sync + 'a>,
+    verdict: Arc<dyn Fn(&E) -> Verdict + Send + Sync + 'a>,
+}
+
+impl<'a, I, T, E> Task<'a, I, T, E>
+where
+    T: Send,
+    E: Send,
+{
+    /// What an attempt at an item reserves with the limiter. Default: [`Cost::ONE`], a request
+    /// without model tokens. Called once for each item.
+    pub fn cost(mut self, cost: impl Fn(&I) -> Cost + Send + Sync + 'a) -> Self {
+        self.cost = Arc::new(cost);
+        self
+    }
+
+    /// What to do about a failed attempt. Default: [`Verdict::Fail`], which fails the item.
+    pub fn verdict(mut self, verdict: impl Fn(&E) -> Verdict + Send + Sync + 'a) -> Self {
+        self.verdict = Arc::new(verdict);
+        self
+    }
+
+    /// Runs it over a slice; the results are in the order of the items. The calling thread takes part.
+    ///
+    /// Never fails as a whole: a run that cannot begin, or is stopped, has a
+    /// [`Failure::NotCompleted`] for every item that was not done.
+    pub fn map(&self, items: &[I]) -> Vec<Result<T, Failure<E>>>
+    where
+        I: Sync,
+    {
+        match self.outcomes(items) {
             Ok(outcomes) => outcomes.map(|outcome| outcome.result).collect(),
-            Err(error) => items
+            Err(reason) => items
                 .iter()
                 .map(|_| {
                     Err(Failure::NotCompleted {
-                        reason: error.clone(),
+                        reason: reason.clone(),
                         last: None,
                     })
                 })
@@ -182,106 +275,137 @@ impl Pool {
         }
     }
 
-    /// Applies `work` to items pulled lazily on a thread of their own, and calls `done` on this
+    fn outcomes<'i>(
+        &self,
+        items: &'i [I],
+    ) -> Result<impl Iterator<Item = JobOutcome<&'i I, T, E>> + use<'i, 'a, I, T, E>>
+    where
+        I: Sync,
+    {
+        self.pool.settings.collect(self.job::<&'i I>(), items)
+    }
+
+    /// Runs it over items that are pulled lazily on a thread of their own, and calls `done` on this
     /// thread with each outcome as it comes; returns when all are through.
     ///
     /// At most max(1024, 4 × concurrency) items are pulled and not yet handed to `done`. A panic in
     /// the iterator becomes the last outcome; a panic in `done` ends the run and goes on here.
     ///
     /// ```
-    /// use tollgate::{Pool, Verdict};
+    /// use tollgate::Pool;
     ///
     /// let mut sum = 0;
-    /// Pool::new(4)?.for_each(
-    ///     1..=100_u64,
-    ///     |n| Ok::<_, std::io::Error>(n * n),
-    ///     |_| Verdict::Retry,
-    ///     |done| sum += done.result.unwrap(),
-    /// )?;
+    /// Pool::new(4)?
+    ///     .task(|n: &u64, _| Ok::<_, std::io::Error>(n * n))
+    ///     .for_each(1..=100, |done| sum += done.result.unwrap())?;
     /// assert_eq!(sum, 338_350);
     /// # Ok::<(), tollgate::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Nested`], or [`ErrorKind::Io`] if the system gives no thread at all.
-    pub fn for_each<I, R, E>(
+    /// [`ErrorKind::Nested`] inside a job of the same pool, [`ErrorKind::Config`] for a retry policy
+    /// without attempts, [`ErrorKind::Io`] if the system gives no thread at all.
+    pub fn for_each(
         &self,
         items: impl IntoIterator<Item = I> + Send,
-        work: impl Fn(&I) -> Result<R, E> + Sync,
-        verdict: impl Fn(&E) -> Verdict + Sync,
-        mut done: impl FnMut(Outcome<I, R, Failure<E>>),
+        mut done: impl FnMut(Outcome<I, T, Failure<E>>),
     ) -> Result<()>
     where
         I: Send,
-        R: Send,
-        E: Send,
     {
-        self.settings
-            .for_each(Closures::new(work, verdict), items, &mut done)
+        let settings = &self.pool.settings;
+        settings.for_each(self.job::<I>(), Feed::scoped(items), &mut done)
     }
+}
 
-    /// Applies `work` to items pulled lazily, and gives the outcomes as they come.
+impl<I, T, E> Task<'static, I, T, E>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    /// Runs it over items that are pulled lazily, and gives the outcomes as they finish.
     ///
-    /// Bounded as [`for_each`](Pool::for_each): a consumer that stops taking stops the input.
-    /// Dropping the iterator stops new work at once; what is in flight ends by itself.
+    /// At most max(1024, 4 × concurrency) items are pulled and not yet taken from the iterator: a
+    /// consumer that stops taking stops the input. Dropping the iterator stops new work at once; what
+    /// is in flight ends by itself.
     ///
     /// # Errors
-    /// [`ErrorKind::Nested`], or [`ErrorKind::Io`] if the system gives no thread at all.
-    pub fn as_completed<I, R, E>(
+    /// As [`for_each`](Task::for_each).
+    pub fn as_completed(
         &self,
         items: impl IntoIterator<Item = I> + Send + 'static,
-        work: impl Fn(&I) -> Result<R, E> + Send + Sync + 'static,
-        verdict: impl Fn(&E) -> Verdict + Send + Sync + 'static,
-    ) -> Result<Outcomes<I, R, Failure<E>>>
-    where
-        I: Send + 'static,
-        R: Send + 'static,
-        E: Send + 'static,
-    {
-        self.settings
-            .as_completed(Closures::new(work, verdict), items)
+    ) -> Result<Outcomes<I, T, Failure<E>>> {
+        let settings = &self.pool.settings;
+        settings.stream(self.job::<I>(), items, false)
+    }
+
+    /// As [`as_completed`](Task::as_completed), with the outcomes in the order of the input. One that
+    /// comes before its turn is held back, and counts as not yet taken.
+    ///
+    /// ```
+    /// use tollgate::Pool;
+    ///
+    /// let task = Pool::new(8)?.task(|n: &u64, _| Ok::<_, std::io::Error>(n * n));
+    /// let squares = task.in_order(1..)?.map(|outcome| outcome.result.unwrap());
+    /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [1, 4, 9]);
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`for_each`](Task::for_each).
+    pub fn in_order(
+        &self,
+        items: impl IntoIterator<Item = I> + Send + 'static,
+    ) -> Result<Outcomes<I, T, Failure<E>>> {
+        let settings = &self.pool.settings;
+        settings.stream(self.job::<I>(), items, true)
     }
 }
 
-/// A job made of two closures.
-struct Closures<I, R, E, W, V> {
-    work: W,
-    verdict: V,
-    signature: PhantomData<fn(I) -> Result<R, E>>,
-}
-
-impl<I, R, E, W, V> Closures<I, R, E, W, V>
-where
-    W: Fn(&I) -> Result<R, E>,
-    V: Fn(&E) -> Verdict,
-{
-    fn new(work: W, verdict: V) -> Self {
-        Self {
-            work,
-            verdict,
-            signature: PhantomData,
+impl<'a, I, T, E> Task<'a, I, T, E> {
+    /// The job of a run whose items are `B`: the items themselves, or references to them.
+    fn job<B>(&self) -> TaskJob<'a, B, I, T, E> {
+        TaskJob {
+            work: Arc::clone(&self.work),
+            cost: Arc::clone(&self.cost),
+            verdict: Arc::clone(&self.verdict),
+            item: PhantomData,
         }
     }
 }
 
-impl<I, R, E, W, V> Job for Closures<I, R, E, W, V>
+impl<I, T, E> fmt::Debug for Task<'_, I, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+struct TaskJob<'a, B, I, T, E> {
+    work: Arc<Work<'a, I, T, E>>,
+    cost: Arc<dyn Fn(&I) -> Cost + Send + Sync + 'a>,
+    verdict: Arc<dyn Fn(&E) -> Verdict + Send + Sync + 'a>,
+    item: PhantomData<fn(B)>,
+}
+
+impl<B, I, T, E> Job for TaskJob<'_, B, I, T, E>
 where
-    I: Send,
-    R: Send,
+    B: Borrow<I> + Send,
+    T: Send,
     E: Send,
-    W: Fn(&I) -> Result<R, E> + Sync,
-    V: Fn(&E) -> Verdict + Sync,
 {
-    type Input = I;
-    type Output = R;
+    type Input = B;
+    type Output = T;
     type Error = E;
 
-    fn cost(&self, _input: &I) -> Result<Cost> {
-        Ok(Cost::ONE)
+    fn cost(&self, item: &B) -> Result<Cost> {
+        Ok((self.cost)(item.borrow()))
     }
 
-    fn attempt(&self, input: &I, _attempt: &Attempt<'_>) -> Result<R, E> {
-        (self.work)(input)
+    fn attempt(&self, item: &B, attempt: &Attempt<'_>) -> Result<T, E> {
+        (self.work)(item.borrow(), attempt)
     }
 
     fn verdict(&self, error: &E) -> Verdict {

@@ -1,5 +1,5 @@
 //! The leadership of a run, interleaving by interleaving: whatever fails, every item has exactly
-//! one outcome, every thread goes home, and no permit stays out.
+//! one outcome, every thread exits, and no permit stays out.
 //!
 //! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
 //! lock that loom would have to explore. Bounded to so many switches without need that each takes
@@ -9,12 +9,13 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
+use super::events::Events;
 use super::input::SliceSource;
 use super::job::{Attempt, Job};
-use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
+use super::leader::{LeaderGuard, RunShared, Spawner};
 use super::monitor::Monitor;
 use super::outcomes::{JobOutcome, Sink};
-use super::schedule::Schedule;
+use super::run::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
@@ -117,22 +118,22 @@ fn run(setting: Setting) {
     } = setting;
     explore(Some(switches), move || {
         let limiter = Limiter::builder().concurrency(places).build().unwrap();
-        let retry = Retry::new().seed(1);
+        let settings = Settings {
+            limiter: limiter.clone(),
+            retry: Retry::new().seed(1),
+            cancel: Cancel::new(),
+            monitor: Monitor::new(),
+            events: Events::default(),
+            deadline: None,
+        };
         let spawner = Modelled {
-            run: Arc::new(RunShared {
-                job: Acts,
-                sink: Tally::default(),
-                limiter: limiter.clone(),
-                retry,
-                cancel: Cancel::new(),
-                monitor: Monitor::new(),
-                trying: crate::sync::atomic::AtomicUsize::new(0),
-                core: crate::sync::Mutex::new(RunState::new(Schedule::new(
-                    Box::new(SliceSource::new(items)),
-                    retry,
-                    None,
-                ))),
-            }),
+            run: Arc::new(RunShared::new(
+                &settings,
+                Acts,
+                Box::new(SliceSource::new(items)),
+                Tally::default(),
+                Cancel::new(),
+            )),
             threads: Arc::default(),
             available,
         };
@@ -169,8 +170,8 @@ fn run(setting: Setting) {
     });
 }
 
-/// The place that the outsider holds makes a thread that has finished find the gate shut: it gives
-/// its item back and lies down, and somebody must take that item up.
+/// The outsider's permit makes a thread that has finished get none: it gives its item back and parks, and
+/// another must take that item.
 #[test]
 fn loom_an_item_that_is_given_back_is_taken_up() {
     run(Setting {

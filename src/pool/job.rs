@@ -1,18 +1,18 @@
-//! What a run does with each item, and how an item can end: the seam between the engine and what
+//! What a run does with each item, and how an item can fail: the seam between the engine and what
 //! it is used for.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::limit::Cost;
 use crate::retry::{Reach, Verdict};
 
 /// A blocking job, done once for each item, from many threads at once.
-pub(crate) trait Job: Sync {
+pub(crate) trait Job: Send + Sync {
     type Input: Send;
     type Output: Send;
     type Error: Send;
@@ -41,20 +41,55 @@ pub(crate) trait Job: Sync {
     }
 }
 
-/// The circumstances of one attempt.
+/// The attempt that is being made at an item: what it is told, and what it has to tell.
 #[derive(Debug)]
-pub(crate) struct Attempt<'a> {
-    /// 1 for the first.
+pub struct Attempt<'a> {
     pub(crate) number: u32,
-    /// What was reserved at the gate.
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
+    /// A wait for everyone, though the attempt may have succeeded.
+    pub(crate) pause: Cell<Option<Duration>>,
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict
     /// is [`Verdict::Unreachable`].
     pub(crate) reach: Cell<Reach>,
+}
+
+impl Attempt<'_> {
+    /// 1 for the item's first attempt. One in which nothing was sent is not counted.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What the limiter has reserved for it.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// When it must be over, by the limiter's clock: the earlier one of the run's deadline and the
+    /// item's. A closure is not interrupted at it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The flag of this run: raised when it is stopped, and to be raised to stop it.
+    pub fn cancel(&self) -> &Cancel {
+        self.cancel
+    }
+
+    /// Counts `tokens` model tokens in place of the estimate, whether the attempt succeeds or fails:
+    /// fewer are given back to the limiter, more are a debt that later attempts wait for. Default: what
+    /// was reserved.
+    pub fn settle(&self, tokens: u64) {
+        self.used.set(Some(tokens));
+    }
+
+    /// Has everyone wait for so long before the next attempt, whether this one succeeds or fails.
+    pub fn pause(&self, wait: Duration) {
+        self.pause.set(Some(wait));
+    }
 }
 
 /// Why an item has no result.
@@ -95,6 +130,22 @@ impl<E: StdError + 'static> StdError for Failure<E> {
             }
         }
     }
+}
+
+#[cold]
+pub(super) fn run_over() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "the run was stopped before this was done",
+    )
+}
+
+#[cold]
+pub(super) fn out_of_time() -> Error {
+    Error::new(
+        ErrorKind::Deadline,
+        "the deadline comes before the next attempt could",
+    )
 }
 
 /// A job that panicked: the rest of the run went on.

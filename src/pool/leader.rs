@@ -1,21 +1,22 @@
-//! What the threads of a run share, and how the lead passes between them.
+//! What the threads of a run share, and how leadership passes between them.
 //!
-//! Leader and followers. At most one idle thread of a run, the *leader*, stands at the gate (or
-//! waits for something to take there). When it is admitted it passes the lead on, to an idle
-//! thread or a new one, and makes its own attempt: the thread that was admitted is the thread that
-//! sends, no task is handed between threads, and no herd ever waits on the limiter. So threads grow
-//! to what is in flight at once, rate × latency, and not to what is allowed.
+//! Leader and followers. At most one idle thread of a run, the *leader*, waits for a permit, or for
+//! something to ask a permit for. When it has one it passes leadership on, to an idle thread or a new
+//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no task is
+//! handed between threads, and one thread of a run waits at the limiter at a time. Threads grow to what
+//! is in flight at once, rate × latency, and not to what is allowed.
 //!
-//! Once everything has begun, a thread that has finished goes home: should something come back, it
-//! comes with the thread that has it. A long run's last request is not waited for by thousands.
+//! When every item has begun, a thread that has finished exits: an item that is tried again stays with
+//! the thread that had it. A long run's last request does not keep thousands of idle threads.
 //!
-//! The lead is a guard, [`LeaderGuard`]: whatever way it is dropped, it is handed on, or lies vacant for
-//! the next thread that has to wait.
+//! Leadership is a guard, [`LeaderGuard`]: however it is dropped, an idle thread becomes the leader, or
+//! leadership is vacant and the next thread that must wait takes it.
 
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::events::Events;
 use super::job::Job;
 use super::monitor::Monitor;
 use super::outcomes::Sink;
@@ -28,49 +29,52 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
 /// What the threads of one run share.
-pub(crate) struct RunShared<'env, J: Job, S> {
+pub(super) struct RunShared<'env, J: Job, S> {
     pub(super) job: J,
     pub(super) sink: S,
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
     pub(super) cancel: Cancel,
     pub(super) monitor: Monitor,
-    /// Threads that try the gate while another leads.
+    pub(super) events: Events,
+    /// Threads that ask for a permit while another leads.
     pub(super) trying: AtomicUsize,
-    pub(super) core: Mutex<RunState<'env, J>>,
+    pub(super) state: Mutex<RunState<'env, J>>,
 }
 
+/// What they share under the lock.
 pub(super) struct RunState<'env, J: Job> {
     pub(super) schedule: Schedule<'env, J::Input, J::Error>,
     pub(super) leader: Leader,
-    /// Threads with nothing to do, by number; the last to lie down is the first to be woken.
+    /// Parked followers, by number; the last to park is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Parker>)>,
     threads: usize,
     /// Threads there have ever been, by which they are numbered.
     started: usize,
-    /// The system would not give another thread; those there are must do.
+    /// The system would not give another thread; the run goes on with those there are.
     no_more_threads: bool,
     pub(super) ended: bool,
 }
 
 pub(super) enum Leader {
-    /// Nobody leads; the next thread that has to wait will.
+    /// Nobody; the next thread that must wait becomes the leader.
     Vacant,
-    /// Somebody is on the way to the gate, or about to look for something to take there.
-    OnTheWay,
-    /// Somebody waits at the gate, so that nobody else need try.
-    AtGate,
-    /// An idle thread has been told to.
+    /// Somebody who has not yet found out whether it must wait.
+    Busy,
+    /// Somebody who waits for a permit: nobody else need ask for one.
+    Waiting,
+    /// The idle thread of this number, which has been woken for it.
     Appointed(usize),
-    /// The leader has nothing to take to the gate and lies down; its parker.
-    Resting(Arc<Parker>),
+    /// Somebody who has no task and parks here.
+    Parked(Arc<Parker>),
 }
 
 impl<'env, J: Job> RunState<'env, J> {
+    /// Of a run with one thread, which leads.
     pub(super) fn new(schedule: Schedule<'env, J::Input, J::Error>) -> Self {
         Self {
             schedule,
-            leader: Leader::OnTheWay,
+            leader: Leader::Busy,
             idle: Vec::new(),
             threads: 1,
             started: 1,
@@ -79,16 +83,16 @@ impl<'env, J: Job> RunState<'env, J> {
         }
     }
 
-    /// The parker of a leader that rests, to tell it that something has changed.
-    pub(super) fn resting(&mut self) -> Option<Arc<Parker>> {
+    /// The parker of a leader without a task, to tell it that something has changed.
+    pub(super) fn parked_leader(&self) -> Option<Arc<Parker>> {
         match &self.leader {
-            Leader::Resting(parker) => Some(Arc::clone(parker)),
+            Leader::Parked(parker) => Some(Arc::clone(parker)),
             _ => None,
         }
     }
 
-    /// Has an idle thread take the lead, or leaves it vacant; the parker to ring.
-    fn hand_over(&mut self) -> Option<Arc<Parker>> {
+    /// Appoints an idle thread, or leaves leadership vacant; the parker to unpark.
+    fn appoint(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
             Some((number, _)) => Leader::Appointed(number),
@@ -97,27 +101,24 @@ impl<'env, J: Job> RunState<'env, J> {
         next.map(|(_, parker)| parker)
     }
 
-    /// Lets the thread that asks go home for good, if it will not be wanted: everything has begun,
-    /// and should something come back, it comes with the thread that has it.
-    pub(super) fn dismiss(&mut self) -> bool {
+    /// Counts the calling thread out if it is not needed any more: everything has begun, and an item
+    /// that is tried again stays with the thread that has it.
+    pub(super) fn try_exit(&mut self) -> bool {
         let spare = self.threads > self.schedule.out() && !self.schedule.expects_more();
         self.threads -= usize::from(spare);
         spare
     }
 
-    /// Sends everybody home; the parkers to ring.
+    /// Ends the run; the parkers of all who wait for its end.
     pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
         self.ended = true;
-        let resting = self.resting();
-        self.idle
-            .drain(..)
-            .map(|(_, parker)| parker)
-            .chain(resting)
-            .collect()
+        let leader = self.parked_leader();
+        let followers = self.idle.drain(..).map(|(_, parker)| parker);
+        followers.chain(leader).collect()
     }
 }
 
-/// How a run gets at itself and at more threads: borrowed within a scope, or counted without.
+/// How a run gets at what it shares and at more threads.
 pub(super) trait Spawner<'env>: Clone + Send {
     type Job: Job + 'env;
     type Sink: Sink<<Self::Job as Job>::Input, <Self::Job as Job>::Output, <Self::Job as Job>::Error>
@@ -125,11 +126,11 @@ pub(super) trait Spawner<'env>: Clone + Send {
 
     fn run(&self) -> &RunShared<'env, Self::Job, Self::Sink>;
 
-    /// Starts a thread that works with this lead.
+    /// Starts a thread, which leads.
     fn start(&self, lead: LeaderGuard<'env, Self>, number: usize) -> io::Result<()>;
 }
 
-/// The lead of a run.
+/// Leadership of a run.
 pub(super) struct LeaderGuard<'env, C: Spawner<'env>> {
     spawner: C,
     held: bool,
@@ -137,7 +138,7 @@ pub(super) struct LeaderGuard<'env, C: Spawner<'env>> {
 }
 
 impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
-    /// The lead that [`RunState::new`] starts with, or that has just been taken under the lock.
+    /// The leadership that [`RunState::new`] starts with, or that has just been taken under the lock.
     pub(super) fn taken(spawner: C) -> Self {
         Self {
             spawner,
@@ -150,43 +151,38 @@ impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
         &self.spawner
     }
 
-    /// Hands the lead to an idle thread, or to a new one; if there is nothing to lead to, or no
-    /// thread to be had, it lies vacant.
+    /// Passes leadership to an idle thread, or to a new one; it is vacant if there is nothing more to
+    /// wait for, or no thread to be had.
     pub(super) fn pass_on(mut self) {
         let run = self.spawner.run();
         let number = {
-            let mut core = run.core.lock();
-            if core.ended || !core.schedule.expects_more() {
-                core.leader = Leader::Vacant;
+            let mut state = run.state.lock();
+            let wanted = !state.ended && state.schedule.expects_more();
+            let may_start = !state.no_more_threads && state.threads < run.limiter.concurrency();
+            if !wanted || !state.idle.is_empty() || !may_start {
+                let next = if wanted { state.appoint() } else { None };
+                if !wanted {
+                    state.leader = Leader::Vacant;
+                }
+                drop(state);
+                unpark(next);
                 self.held = false;
                 return;
             }
-            if !core.idle.is_empty() {
-                let parker = core.hand_over();
-                drop(core);
-                unpark(parker);
-                self.held = false;
-                return;
-            }
-            if core.no_more_threads || core.threads >= run.limiter.concurrency() {
-                core.leader = Leader::Vacant;
-                self.held = false;
-                return;
-            }
-            core.threads += 1;
-            core.started += 1;
-            core.started - 1
+            state.threads += 1;
+            state.started += 1;
+            state.started - 1
         };
         let spawner = self.spawner.clone();
-        // Should it fail, the lead comes back by being dropped, and lies vacant.
+        // Should it fail, the guard is dropped, and leadership is vacant.
         if let Err(error) = spawner.start(self, number) {
             log::warn!(
                 "cannot start thread {}, going on without: {error}",
                 number + 1
             );
-            let mut core = spawner.run().core.lock();
-            core.threads -= 1;
-            core.no_more_threads = true;
+            let mut state = spawner.run().state.lock();
+            state.threads -= 1;
+            state.no_more_threads = true;
         }
     }
 }
@@ -194,8 +190,8 @@ impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
 impl<'env, C: Spawner<'env>> Drop for LeaderGuard<'env, C> {
     fn drop(&mut self) {
         if self.held {
-            let parker = self.spawner.run().core.lock().hand_over();
-            unpark(parker);
+            let next = self.spawner.run().state.lock().appoint();
+            unpark(next);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod closures;
+mod events;
 mod input;
 #[cfg(all(test, loom))]
 mod interleavings;
@@ -18,12 +19,13 @@ mod run;
 mod schedule;
 mod worker;
 
-pub use closures::Pool;
-pub use job::{Failure, Panicked};
+pub use closures::{Pool, Task};
+pub use events::{Event, Observer};
+pub use job::{Attempt, Failure, Panicked};
 pub use monitor::{Monitor, Outage, Progress};
 pub use outcomes::{Outcome, Outcomes};
 
-pub(crate) use job::{Attempt, Job};
+pub(crate) use job::Job;
 pub(crate) use order::Reorder;
 pub(crate) use outcomes::JobOutcome;
-pub(crate) use run::{Consumer, Settings};
+pub(crate) use run::{Consumer, Feed, Settings};

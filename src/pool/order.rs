@@ -39,9 +39,20 @@ impl<T> Reorder<T> {
         self.slots.pop_front().flatten()
     }
 
-    /// What is left when no more will come, gaps skipped, in order.
-    pub(crate) fn into_rest(self) -> impl Iterator<Item = T> {
-        self.slots.into_iter().flatten()
+    /// The next outcome there is, when no more will come: gaps are skipped.
+    pub(crate) fn pop_any(&mut self) -> Option<T> {
+        while let Some(slot) = self.slots.pop_front() {
+            self.next += 1;
+            if slot.is_some() {
+                return slot;
+            }
+        }
+        None
+    }
+
+    /// All that is left when no more will come, gaps skipped, in order.
+    pub(crate) fn into_rest(mut self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(move || self.pop_any())
     }
 }
 

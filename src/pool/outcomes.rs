@@ -1,4 +1,5 @@
-//! How an item ended, and where outcomes go: into the slots of a vector, or through a bounded channel.
+//! How an item ended, and where outcomes go: into the slots of a vector, or through a bounded
+//! channel, at whose other end is the caller or an iterator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +7,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::input::InputQueue;
 use super::job::Failure;
+use super::order::Reorder;
+use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -65,8 +69,9 @@ impl<I, T, E> Outcome<I, T, E> {
 /// The outcomes of a run that goes on by itself, one for each item.
 ///
 /// [`Client::as_completed`](crate::Client::as_completed) and
-/// [`Pool::as_completed`](crate::Pool::as_completed) give them as they finish. Dropping the iterator
-/// stops new work at once; what is in flight ends by itself.
+/// [`Task::as_completed`](crate::Task::as_completed) give them as they finish,
+/// [`Client::in_order`](crate::Client::in_order) and [`Task::in_order`](crate::Task::in_order) in the
+/// order of the input. Dropping the iterator stops new work at once; what is in flight ends by itself.
 #[must_use = "dropping it stops the run"]
 pub struct Outcomes<I, T, E>(Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
 
@@ -131,12 +136,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
     fn end(&self) {}
 }
 
-/// The sending side of a run whose consumer takes outcomes as they come.
+/// The sending side of a run whose consumer takes outcomes as they finish.
 #[derive(Debug)]
 pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
-    /// Whether a thread waits until its outcome is settled.
-    held: bool,
+    /// Whether a thread waits until its outcome is acknowledged.
+    acknowledged: bool,
     gone: Arc<AtomicBool>,
 }
 
@@ -144,12 +149,12 @@ pub(crate) struct Channel<I, T, E> {
 #[derive(Debug)]
 pub(crate) struct Delivery<I, T, E> {
     pub(crate) outcome: JobOutcome<I, T, E>,
-    pub(crate) hold: Option<AckGuard>,
+    pub(crate) ack: Option<AckGuard>,
 }
 
-/// Holds the thread that delivered an outcome, until this is dropped: what has finished and is not
-/// settled then never is more than there are threads, and a consumer that writes it down loses no
-/// more than that when the process is killed.
+/// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
+/// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
+/// loses no more than that when the process is killed.
 #[derive(Debug)]
 pub(crate) struct AckGuard(Arc<Parker>);
 
@@ -167,8 +172,8 @@ pub(crate) struct Inbox<I, T, E> {
     gone: Arc<AtomicBool>,
 }
 
-/// What nobody takes any more stays in a channel for as long as somebody may send, and with it the
-/// holds: whoever leaves lets go of them.
+/// What nobody receives stays in a channel for as long as somebody may send, and its guards with it:
+/// whoever leaves drops them.
 impl<I, T, E> Drop for Inbox<I, T, E> {
     fn drop(&mut self) {
         // First: a thread that sends after the last look must not begin to wait.
@@ -177,13 +182,16 @@ impl<I, T, E> Drop for Inbox<I, T, E> {
     }
 }
 
-/// With `held`, each delivery comes with a [`AckGuard`].
-pub(crate) fn channel<I, T, E>(capacity: usize, held: bool) -> (Channel<I, T, E>, Inbox<I, T, E>) {
+/// With `acknowledged`, each delivery comes with an [`AckGuard`].
+pub(crate) fn channel<I, T, E>(
+    capacity: usize,
+    acknowledged: bool,
+) -> (Channel<I, T, E>, Inbox<I, T, E>) {
     let (sender, receiver) = bounded(capacity);
     let gone = Arc::new(AtomicBool::new(false));
     let channel = Channel {
         sender,
-        held,
+        acknowledged,
         gone: Arc::clone(&gone),
     };
     (channel, Inbox { receiver, gone })
@@ -191,20 +199,14 @@ pub(crate) fn channel<I, T, E>(capacity: usize, held: bool) -> (Channel<I, T, E>
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
     fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
-        if !self.held {
-            return self
-                .sender
-                .send(Some(Delivery {
-                    outcome,
-                    hold: None,
-                }))
-                .is_ok();
-        }
-        let parker = Parker::new();
-        let hold = Some(AckGuard(Arc::clone(&parker)));
-        let wanted = self.sender.send(Some(Delivery { outcome, hold })).is_ok();
-        if wanted && !self.gone.load(Ordering::SeqCst) {
-            // Not for a time to come, so whatever clock the run goes by.
+        let parker = self.acknowledged.then(Parker::new);
+        let ack = parker.clone().map(AckGuard);
+        let wanted = self.sender.send(Some(Delivery { outcome, ack })).is_ok();
+        if let Some(parker) = parker
+            && wanted
+            && !self.gone.load(Ordering::SeqCst)
+        {
+            // Nothing is waited for but the guard's drop, so the system's clock will do.
             Clock::system().park(&parker, None);
         }
         wanted
@@ -213,5 +215,44 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
     fn end(&self) {
         // A consumer that has gone needs no word of the end.
         let _gone = self.sender.send(None);
+    }
+}
+
+/// The consumer's end of a run that goes on by itself.
+pub(crate) struct Stream<I: Send, T, E> {
+    pub(crate) inbox: Inbox<I, T, E>,
+    pub(crate) queue: Arc<InputQueue<I>>,
+    pub(crate) cancel: Cancel,
+    /// Holds back what came before its turn, if the outcomes are wanted in order.
+    pub(crate) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
+}
+
+impl<I: Send, T, E> Iterator for Stream<I, T, E> {
+    type Item = JobOutcome<I, T, E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = loop {
+            if let Some(next) = self.reorder.as_mut().and_then(Reorder::pop) {
+                break next;
+            }
+            // After the end nobody sends, and nothing is received any more.
+            match (self.inbox.receiver.recv(), &mut self.reorder) {
+                (Ok(Some(Delivery { outcome, .. })), None) => break outcome,
+                (Ok(Some(Delivery { outcome, .. })), Some(reorder)) => {
+                    reorder.insert(outcome.index, outcome);
+                }
+                (_, reorder) => break reorder.as_mut()?.pop_any()?,
+            }
+        };
+        self.queue.delivered(1);
+        Some(next)
+    }
+}
+
+impl<I: Send, T, E> Drop for Stream<I, T, E> {
+    fn drop(&mut self) {
+        // New work stops at once; what is in flight ends by itself and is thrown away.
+        self.cancel.cancel();
+        self.queue.close();
     }
 }

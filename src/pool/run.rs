@@ -1,17 +1,25 @@
-//! Putting a run together: its shared state, its first thread, and the ways to take its outcomes.
+//! Puts a run together: its threads and its two ends.
+//!
+//! Every run is [`start`](Settings::start)ed in the same way. What differs is where its items come
+//! from (a slice, or a queue that a [`Feed`] fills) and where its outcomes go (slots, or a channel that
+//! is read here or by an iterator).
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use super::events::Events;
 use super::input::{InputQueue, SliceSource, Source};
 use super::job::{Failure, Job};
 use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
 use super::monitor::{Ending, Monitor};
-use super::outcomes::{Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, channel};
+use super::order::Reorder;
+use super::outcomes::{
+    Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, Stream, channel,
+};
 use super::schedule::Schedule;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -21,8 +29,8 @@ use crate::retry::Retry;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
-/// What the stack of a worker may hold. Only what is touched is resident; debug builds and build
-/// scripts touch a good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
+/// The stack of a worker. Only what is touched is resident; debug builds and build scripts touch a
+/// good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
 const STACK: usize = 512 << 10;
 
 /// The settings of a run that are not its job or its input.
@@ -32,39 +40,13 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) cancel: Cancel,
     pub(crate) monitor: Monitor,
+    pub(crate) events: Events,
     pub(crate) deadline: Option<Duration>,
 }
 
 impl Settings {
-    fn run<'env, J: Job, S>(
-        &self,
-        job: J,
-        sink: S,
-        source: Box<dyn Source<J::Input> + 'env>,
-    ) -> RunShared<'env, J, S> {
-        RunShared {
-            job,
-            sink,
-            limiter: self.limiter.clone(),
-            retry: self.retry,
-            cancel: self.cancel.child(),
-            monitor: self.monitor.clone(),
-            trying: AtomicUsize::new(0),
-            core: Mutex::new(RunState::new(Schedule::new(
-                source,
-                self.retry,
-                self.run_deadline(),
-            ))),
-        }
-    }
-
-    fn run_deadline(&self) -> Option<Instant> {
-        self.deadline
-            .and_then(|deadline| self.limiter.clock().now().checked_add(deadline))
-    }
-
-    /// How much a lazy input may be ahead of its consumer: pulled, in flight, backing off, in the
-    /// reorder window, and waiting for the consumer, all together.
+    /// The most items that a lazy input may be ahead of its consumer: pulled, in flight, backing off,
+    /// held back for their order, and waiting for the consumer, all together.
     pub(crate) fn window(&self) -> usize {
         self.limiter.concurrency().saturating_mul(4).max(1024)
     }
@@ -74,7 +56,36 @@ impl Settings {
         self.limiter.concurrency().clamp(1, 512) * 2
     }
 
-    /// Runs the whole slice and gives the outcomes by index; the calling thread is its first worker.
+    fn queue<I: Send>(&self) -> Arc<InputQueue<I>> {
+        InputQueue::new(self.window(), self.limiter.clock().clone())
+    }
+
+    /// Whether a run may start on this thread.
+    fn check(&self) -> Result<()> {
+        self.retry.checked()?;
+        self.limiter.check_nested()
+    }
+
+    /// Runs everything that `source` gives, and returns when all of its outcomes are in `sink`. The
+    /// calling thread is the first worker. The run stops when `cancel` is raised, and may raise it.
+    fn start<'env, J, S>(
+        &self,
+        job: J,
+        source: Box<dyn Source<J::Input> + 'env>,
+        sink: S,
+        cancel: Cancel,
+    ) -> S
+    where
+        J: Job,
+        S: Sink<J::Input, J::Output, J::Error> + Send,
+    {
+        let run = RunShared::new(self, job, source, sink, cancel);
+        thread::scope(|scope| work(LeaderGuard::taken(Scoped { scope, run: &run }), 0));
+        run.sink
+    }
+
+    /// Runs the whole slice and gives the outcomes in its order; the calling thread is the first
+    /// worker.
     pub(crate) fn collect<'a, J, T>(
         &self,
         job: J,
@@ -84,35 +95,61 @@ impl Settings {
         J: Job<Input = &'a T>,
         T: Sync,
     {
-        self.limiter.check_nested()?;
-        let slots = Slots::new(items.len());
-        let run = self.run(job, slots, Box::new(SliceSource::new(items)));
-        if !items.is_empty() {
-            thread::scope(|scope| {
-                let spawner = Scoped { scope, run: &run };
-                work(LeaderGuard::taken(spawner), 0);
-            });
-        }
-        let outcomes = (0..).zip(items).zip(run.sink.into_outcomes());
+        self.check()?;
+        let source = Box::new(SliceSource::new(items));
+        let slots = self.start(job, source, Slots::new(items.len()), self.cancel.child());
+        let outcomes = (0..).zip(items).zip(slots.into_outcomes());
         Ok(outcomes.map(|((index, item), outcome)| {
             outcome.unwrap_or_else(|| Outcome::not_attempted(index, Some(item), broke_off()))
         }))
     }
 
-    /// Pulls `items` on a thread of its own, and hands each outcome to `consumer` on this one.
-    pub(crate) fn for_each<J, I>(
+    /// Runs what `feed` gives, and hands each outcome to `consumer` on this thread.
+    pub(crate) fn for_each<J: Job>(
         &self,
         job: J,
-        items: I,
+        feed: Feed<'_, J::Input>,
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
-    ) -> Result<()>
-    where
-        J: Job,
-        I: IntoIterator<Item = J::Input> + Send,
-    {
+    ) -> Result<()> {
+        self.check()?;
         let queue = self.queue();
-        let feed = || queue.feed(items);
-        self.consume(job, &queue, Some(feed), || {}, consumer)?;
+        let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
+        let cancel = self.cancel.child();
+        thread::scope(|scope| -> Result<()> {
+            // However this scope is left, its threads must find the end: a consumer that panics, too,
+            // would otherwise wait for them for ever. Declared before the inbox, which a worker that
+            // still has an outcome must find gone.
+            let _abort = AbortOnDrop {
+                cancel: &cancel,
+                queue: &queue,
+            };
+            let inbox = inbox;
+            let mut here = feed.begin(scope, &queue).map_err(no_thread)?;
+            let mut refill = || {
+                if let Some(items) = &mut here
+                    && queue.runs_low()
+                    && !queue.fill(items)
+                {
+                    here = None;
+                }
+            };
+            refill();
+            let (source, run_cancel) = (Box::new(Arc::clone(&queue)), cancel.clone());
+            named("tollgate-0")
+                .spawn_scoped(scope, move || {
+                    self.start(job, source, sink, run_cancel);
+                })
+                .map_err(no_thread)?;
+            let mut unacknowledged = Vec::new();
+            while let Some(Delivery { outcome, ack }) =
+                next_outcome(&inbox, consumer, || unacknowledged.clear())
+            {
+                unacknowledged.extend(ack);
+                queue.delivered(consumer.take(outcome));
+                refill();
+            }
+            Ok(())
+        })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
@@ -121,99 +158,13 @@ impl Settings {
         Ok(())
     }
 
-    /// As [`for_each`](Self::for_each), but the thread that pulls the input is not waited for: it
-    /// may be blocked for ever in a read.
-    pub(crate) fn for_each_detached<J, I>(
+    /// Outcomes as an iterator, as they finish or in the order of the input, from a run that owns
+    /// everything it needs.
+    pub(crate) fn stream<J, I>(
         &self,
         job: J,
         items: I,
-        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
-    ) -> Result<()>
-    where
-        J: Job,
-        J::Input: 'static,
-        I: IntoIterator<Item = J::Input> + Send + 'static,
-    {
-        let queue = self.queue();
-        let feeder = Arc::clone(&queue);
-        named("tollgate-feed")
-            .spawn(move || feeder.feed(items))
-            .map_err(no_thread)?;
-        self.consume(job, &queue, None::<fn()>, || {}, consumer)
-    }
-
-    /// As [`for_each`](Self::for_each), but the input is pulled on this thread, between outcomes:
-    /// for items that are quickly had, such as the lines of a regular file.
-    pub(crate) fn for_each_here<J, I>(
-        &self,
-        job: J,
-        items: I,
-        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
-    ) -> Result<()>
-    where
-        J: Job,
-        I: IntoIterator<Item = J::Input>,
-    {
-        let queue = self.queue();
-        let mut items = items.into_iter();
-        let mut more = true;
-        let refill = || {
-            if more && queue.runs_low() {
-                more = queue.fill(&mut items);
-            }
-        };
-        self.consume(job, &queue, None::<fn()>, refill, consumer)
-    }
-
-    /// Runs what comes through `queue`: from `feed`, on a thread of its own, or from `refill`,
-    /// called here whenever an outcome has been taken.
-    fn consume<J: Job>(
-        &self,
-        job: J,
-        queue: &Arc<InputQueue<J::Input>>,
-        feed: Option<impl FnOnce() + Send>,
-        mut refill: impl FnMut(),
-        consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
-    ) -> Result<()> {
-        self.limiter.check_nested()?;
-        let (sink, outcomes) = channel(self.backlog(), consumer.patience().is_some());
-        let run = self.run(job, sink, Box::new(Arc::clone(queue)));
-        thread::scope(|scope| {
-            // Whatever way this scope is left, its threads must find the end: a consumer that
-            // panics, too, would otherwise be joined for ever. Declared before the outcomes, which
-            // must be gone for a worker that still has one.
-            let _abort = AbortOnDrop {
-                cancel: &run.cancel,
-                queue,
-            };
-            let outcomes = outcomes;
-            if let Some(feed) = feed {
-                named("tollgate-feed")
-                    .spawn_scoped(scope, feed)
-                    .map_err(no_thread)?;
-            }
-            refill();
-            let spawner = Scoped { scope, run: &run };
-            spawner
-                .start(LeaderGuard::taken(spawner), 0)
-                .map_err(no_thread)?;
-            let mut holds = Vec::new();
-            while let Some(Delivery { outcome, hold }) =
-                next_outcome(&outcomes, consumer, || holds.clear())
-            {
-                holds.extend(hold);
-                queue.delivered(consumer.take(outcome));
-                refill();
-            }
-            Ok(())
-        })
-    }
-
-    /// Outcomes as they come, from a run that owns everything it needs.
-    pub(crate) fn as_completed<J, I>(
-        &self,
-        job: J,
-        items: I,
+        in_order: bool,
     ) -> Result<Outcomes<J::Input, J::Output, Failure<J::Error>>>
     where
         J: Job + Send + 'static,
@@ -222,48 +173,103 @@ impl Settings {
         J::Error: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        self.limiter.check_nested()?;
+        self.check()?;
         let queue = self.queue();
-        let (sink, outcomes) = channel(self.backlog(), false);
-        let run = Arc::new(self.run::<J, _>(job, sink, Box::new(Arc::clone(&queue))));
-        let cancel = run.cancel.clone();
-        let feeder = Arc::clone(&queue);
-        named("tollgate-feed")
-            .spawn(move || feeder.feed(items))
+        let (sink, inbox) = channel(self.backlog(), false);
+        let cancel = self.cancel.child();
+        // Dropped on every way out of here that has no thread to go on with.
+        let stream = Stream {
+            inbox,
+            queue: Arc::clone(&queue),
+            cancel: cancel.clone(),
+            reorder: in_order.then(Reorder::new),
+        };
+        feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
+        let settings = self.clone();
+        named("tollgate-0")
+            .spawn(move || {
+                settings.start(job, Box::new(queue), sink, cancel);
+            })
             .map_err(no_thread)?;
-        let spawner = Detached(run);
-        if let Err(error) = spawner.start(LeaderGuard::taken(spawner.clone()), 0) {
-            queue.close();
-            return Err(no_thread(error));
-        }
-        Ok(Outcomes::new(Stream::<J> {
-            outcomes,
-            queue,
-            cancel,
-            ended: false,
-        }))
+        Ok(Outcomes::new(stream))
+    }
+}
+
+/// Who pulls the items of a lazy input.
+pub(crate) enum Feed<'f, I> {
+    /// A thread that the run waits for.
+    Scoped(Box<dyn FnOnce(&InputQueue<I>) + Send + 'f>),
+    /// A thread that the run does not wait for.
+    Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
+    /// The consumer's thread, between outcomes.
+    Here(Box<dyn Iterator<Item = I> + 'f>),
+}
+
+impl<'f, I: Send> Feed<'f, I> {
+    /// For an iterator that may borrow: a thread of its own pulls it, and the run waits for that.
+    pub(crate) fn scoped(items: impl IntoIterator<Item = I> + Send + 'f) -> Self {
+        Self::Scoped(Box::new(move |queue| queue.feed(items)))
     }
 
-    fn queue<I: Send>(&self) -> Arc<InputQueue<I>> {
-        InputQueue::new(self.window(), self.limiter.clock().clone())
+    /// For an iterator that may block for ever in a read: its thread is not waited for.
+    pub(crate) fn detached(items: impl IntoIterator<Item = I> + Send + 'static) -> Self
+    where
+        I: 'static,
+    {
+        Self::Detached(Box::new(move |queue| feed_detached(items, queue)))
     }
+
+    /// For items that are quickly had, such as the lines of a regular file.
+    pub(crate) fn here(items: impl Iterator<Item = I> + 'f) -> Self {
+        Self::Here(Box::new(items))
+    }
+
+    /// Starts the thread that pulls, or gives back what is to be pulled here.
+    fn begin<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        queue: &Arc<InputQueue<I>>,
+    ) -> io::Result<Option<Box<dyn Iterator<Item = I> + 'f>>>
+    where
+        'f: 'scope,
+        I: 'scope,
+    {
+        let queue = Arc::clone(queue);
+        match self {
+            Self::Scoped(feed) => {
+                named("tollgate-feed").spawn_scoped(scope, move || feed(&queue))?;
+                Ok(None)
+            }
+            Self::Detached(start) => start(queue).map(|()| None),
+            Self::Here(items) => Ok(Some(items)),
+        }
+    }
+}
+
+fn feed_detached<I: Send + 'static>(
+    items: impl IntoIterator<Item = I> + Send + 'static,
+    queue: Arc<InputQueue<I>>,
+) -> io::Result<()> {
+    named("tollgate-feed")
+        .spawn(move || queue.feed(items))
+        .map(drop)
 }
 
 /// Takes the outcomes of a run on the thread that started it.
 pub(crate) trait Consumer<I, T, E> {
-    /// Takes an outcome; the answer is how many it has let go of. One that it holds back, for those
+    /// Takes an outcome, and returns how many it has let go of. One that it holds back, for those
     /// before it, stays in the window of the input until then: memory is bounded by that.
     fn take(&mut self, outcome: JobOutcome<I, T, E>) -> usize;
 
-    /// How long to wait for an outcome before [`lull`](Self::lull) is called again; `None` for
-    /// consumers that have nothing to do between outcomes. Where there is a lull, the threads whose
-    /// outcomes have been taken are held until it is over.
-    fn patience(&self) -> Option<Duration> {
+    /// How long to wait for an outcome before [`on_idle`](Self::on_idle) is called again; `None` for
+    /// consumers that have nothing to do between outcomes. Where there is an interval, the threads
+    /// whose outcomes have been taken are held until the next [`on_idle`](Self::on_idle) is over.
+    fn idle_interval(&self) -> Option<Duration> {
         None
     }
 
     /// Nothing more is ready at this moment.
-    fn lull(&mut self) {}
+    fn on_idle(&mut self) {}
 }
 
 impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
@@ -274,56 +280,24 @@ impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
 }
 
 fn next_outcome<I, T, E>(
-    outcomes: &Inbox<I, T, E>,
+    inbox: &Inbox<I, T, E>,
     consumer: &mut impl Consumer<I, T, E>,
-    mut settled: impl FnMut(),
+    mut acknowledge: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {
-    let Some(patience) = consumer.patience() else {
-        return outcomes.receiver.recv().ok().flatten();
+    let Some(interval) = consumer.idle_interval() else {
+        return inbox.receiver.recv().ok().flatten();
     };
-    if let Ok(next) = outcomes.receiver.try_recv() {
+    if let Ok(next) = inbox.receiver.try_recv() {
         return next;
     }
     loop {
-        consumer.lull();
-        settled();
-        match outcomes.receiver.recv_timeout(patience) {
+        consumer.on_idle();
+        acknowledge();
+        match inbox.receiver.recv_timeout(interval) {
             Ok(next) => return next,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
         }
-    }
-}
-
-/// The outcomes of a run that goes on by itself, as they come.
-pub(crate) struct Stream<J: Job> {
-    outcomes: Inbox<J::Input, J::Output, J::Error>,
-    queue: Arc<InputQueue<J::Input>>,
-    cancel: Cancel,
-    ended: bool,
-}
-
-impl<J: Job> Iterator for Stream<J> {
-    type Item = JobOutcome<J::Input, J::Output, J::Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        if let Ok(Some(Delivery { outcome, .. })) = self.outcomes.receiver.recv() {
-            self.queue.delivered(1);
-            return Some(outcome);
-        }
-        self.ended = true;
-        None
-    }
-}
-
-impl<J: Job> Drop for Stream<J> {
-    fn drop(&mut self) {
-        // New work stops at once; what is in flight ends by itself and is thrown away.
-        self.cancel.cancel();
-        self.queue.close();
     }
 }
 
@@ -339,7 +313,33 @@ impl<I: Send> Drop for AbortOnDrop<'_, I> {
     }
 }
 
-/// Threads within a scope, over a run that is borrowed.
+impl<'env, J: Job, S> RunShared<'env, J, S> {
+    pub(super) fn new(
+        settings: &Settings,
+        job: J,
+        source: Box<dyn Source<J::Input> + 'env>,
+        sink: S,
+        cancel: Cancel,
+    ) -> Self {
+        let deadline = settings
+            .deadline
+            .and_then(|deadline| settings.limiter.clock().now().checked_add(deadline));
+        let schedule = Schedule::new(source, settings.retry, deadline);
+        Self {
+            job,
+            sink,
+            limiter: settings.limiter.clone(),
+            retry: settings.retry,
+            cancel,
+            monitor: settings.monitor.clone(),
+            events: settings.events.clone(),
+            trying: AtomicUsize::new(0),
+            state: Mutex::new(RunState::new(schedule)),
+        }
+    }
+}
+
+/// Starts the threads of a run within a scope.
 struct Scoped<'scope, 'env, 'run, J: Job, S> {
     scope: &'scope Scope<'scope, 'env>,
     run: &'env RunShared<'run, J, S>,
@@ -373,36 +373,6 @@ where
     }
 }
 
-/// Threads that outlive whoever started them, over a run that is counted.
-struct Detached<J: Job, S>(Arc<RunShared<'static, J, S>>);
-
-impl<J: Job, S> Clone for Detached<J, S> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<J, S> Spawner<'static> for Detached<J, S>
-where
-    J: Job + Send + 'static,
-    J::Input: 'static,
-    J::Error: 'static,
-    S: Sink<J::Input, J::Output, J::Error> + Send + 'static,
-{
-    type Job = J;
-    type Sink = S;
-
-    fn run(&self) -> &RunShared<'static, J, S> {
-        &self.0
-    }
-
-    fn start(&self, lead: LeaderGuard<'static, Self>, number: usize) -> io::Result<()> {
-        named(&format!("tollgate-{number}"))
-            .spawn(move || work(lead, number))
-            .map(drop)
-    }
-}
-
 fn named(name: &str) -> Builder {
     Builder::new().name(name.to_string()).stack_size(STACK)
 }
@@ -410,10 +380,7 @@ fn named(name: &str) -> Builder {
 #[cold]
 fn broke_off<E>() -> Failure<E> {
     Failure::NotCompleted {
-        reason: Error::new(
-            ErrorKind::Cancelled,
-            "the run broke off before this was done",
-        ),
+        reason: Error::new(ErrorKind::Cancelled, "the run ended before this was done"),
         last: None,
     }
 }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::input::{Pull, Source};
+use super::job::{out_of_time, run_over};
 use crate::clock::Parker;
+use crate::error::Error;
 use crate::limit::Cost;
 use crate::retry::{Decider, Decision, History, Passage, Reach, Retry, Verdict};
 
-/// One item of the input on its way through the run. It goes about in a box: it is moved often, and
-/// every frame it is moved through would otherwise hold it once more.
+/// One item of the input on its way through the run. It is boxed: it is moved often, and every frame it
+/// is moved through would otherwise hold it once more.
 #[derive(Debug)]
 pub(crate) struct Task<I, E> {
     /// Its place in the input, from 0.
@@ -37,18 +39,13 @@ pub(crate) struct Task<I, E> {
 pub(crate) enum Next<I, E> {
     /// Attempt this one.
     Attempt(Box<Task<I, E>>),
-    /// The run has been stopped: this one is to be reported as not done.
-    Abandon(Box<Task<I, E>>),
-    /// The time of this one is over, while nothing may go.
-    OutOfTime(Box<Task<I, E>>),
-    /// The input broke off here: its iterator panicked with this message.
+    /// This one is not to be attempted, for this reason: the run has been stopped, or its time is over
+    /// while nothing may go.
+    GiveUp(Box<Task<I, E>>, Error),
+    /// The input ends here: its iterator panicked with this message.
     Broken { index: u64, message: String },
-    /// Nothing before this instant, unless something else happens.
-    At(Instant),
-    /// Nothing until something else happens.
-    Wait,
-    /// Nothing ever again.
-    Over,
+    /// Nothing before this instant, if there is one, unless something else happens.
+    Wait(Option<Instant>),
 }
 
 enum Candidate<I, E> {
@@ -110,7 +107,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
         };
         self.out += 1;
         if self.stopped {
-            return Next::Abandon(task);
+            return Next::GiveUp(task, run_over());
         }
         if passage == Passage::Probe {
             self.decider.probe_sent(task.index);
@@ -123,28 +120,26 @@ impl<'env, I, E> Schedule<'env, I, E> {
     fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.take_overdue(now) {
             self.out += 1;
-            return Next::OutOfTime(task);
+            return Next::GiveUp(task, out_of_time());
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
             let candidate = self.candidate(now, waiter);
             self.out += usize::from(!matches!(candidate, Candidate::Nothing));
             return match candidate {
-                Candidate::Task(task) => Next::OutOfTime(task),
+                Candidate::Task(task) => Next::GiveUp(task, out_of_time()),
                 Candidate::Broken { index, message } => Next::Broken { index, message },
                 Candidate::Nothing => self.nothing(),
             };
         }
         let waiting = self.due.iter().map(|due| &due.task).chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
-        match [until, first, self.run_deadline]
-            .into_iter()
-            .flatten()
-            .min()
-        {
-            Some(at) => Next::At(at),
-            None => Next::Wait,
-        }
+        Next::Wait(
+            [until, first, self.run_deadline]
+                .into_iter()
+                .flatten()
+                .min(),
+        )
     }
 
     /// A task that waits and whose deadline has come.
@@ -216,11 +211,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     fn nothing(&self) -> Next<I, E> {
-        match self.due.peek() {
-            Some(first) => Next::At(first.at),
-            None if self.exhausted && self.out == 0 => Next::Over,
-            None => Next::Wait,
-        }
+        Next::Wait(self.due.peek().map(|first| first.at))
     }
 
     /// Whether there is, or may come without anybody's doing, something to attempt: whether the
@@ -368,12 +359,18 @@ mod tests {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS[..1]);
         let task = attempt(&mut schedule, now);
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait));
+        assert!(matches!(
+            schedule.next(now, &Parker::new()),
+            Next::Wait(None)
+        ));
         schedule.retry_at(task, now + Duration::from_secs(1));
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::At(_)));
+        assert!(matches!(
+            schedule.next(now, &Parker::new()),
+            Next::Wait(Some(_))
+        ));
         let task = attempt(&mut schedule, now + Duration::from_secs(1));
         schedule.finished(task.index, true);
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::Over));
+        assert!(schedule.is_over());
     }
 
     #[test]
@@ -386,17 +383,17 @@ mod tests {
         let decision = schedule.decide(1, &mut second.history, Verdict::Stop, Reach::Answered, now);
         assert_eq!(decision, Decision::Stop);
         let mut abandoned = Vec::new();
-        while let Next::Abandon(task) = schedule.next(now, &Parker::new()) {
+        while let Next::GiveUp(task, _) = schedule.next(now, &Parker::new()) {
             abandoned.push(task.index);
             schedule.finished(task.index, false);
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
-            matches!(schedule.next(now, &Parker::new()), Next::Wait),
+            matches!(schedule.next(now, &Parker::new()), Next::Wait(None)),
             "one is still out"
         );
         schedule.finished(1, false);
-        assert!(matches!(schedule.next(now, &Parker::new()), Next::Over));
+        assert!(schedule.is_over());
     }
 
     #[test]
@@ -414,13 +411,13 @@ mod tests {
             panic!("not charged, so retried")
         };
         schedule.retry_at(first, at);
-        let Next::At(probe_at) = schedule.next(now, &Parker::new()) else {
+        let Next::Wait(Some(probe_at)) = schedule.next(now, &Parker::new()) else {
             panic!("held")
         };
         let probe = attempt(&mut schedule, probe_at);
         assert_eq!(probe.index, 0);
         assert!(
-            matches!(schedule.next(probe_at, &Parker::new()), Next::Wait),
+            matches!(schedule.next(probe_at, &Parker::new()), Next::Wait(None)),
             "one at a time"
         );
         schedule.finished(probe.index, true);
@@ -443,7 +440,7 @@ mod tests {
         schedule.retry_at(once, now);
         let mut probes = Vec::new();
         for _ in 0..7 {
-            let Next::At(at) = schedule.next(now, &Parker::new()) else {
+            let Next::Wait(Some(at)) = schedule.next(now, &Parker::new()) else {
                 panic!("held until the next probe")
             };
             now = at;
@@ -485,11 +482,11 @@ mod tests {
         }
         // The next probe is at seven seconds.
         match schedule.next(at(3), &Parker::new()) {
-            Next::At(next) => assert_eq!(next, at(4)),
+            Next::Wait(Some(next)) => assert_eq!(next, at(4)),
             other => panic!("{other:?}"),
         }
         match schedule.next(at(4), &Parker::new()) {
-            Next::OutOfTime(task) => assert_eq!(task.index, 0),
+            Next::GiveUp(task, _) => assert_eq!(task.index, 0),
             other => panic!("{other:?}"),
         }
         schedule.finished(0, false);
@@ -508,12 +505,12 @@ mod tests {
         assert_eq!(decision, Decision::OutOfTime, "the next probe is too late");
         schedule.finished(0, false);
         match schedule.next(start, &Parker::new()) {
-            Next::At(next) => assert_eq!(next, end),
+            Next::Wait(Some(next)) => assert_eq!(next, end),
             other => panic!("{other:?}"),
         }
         for index in 1..4 {
             match schedule.next(end, &Parker::new()) {
-                Next::OutOfTime(task) => assert_eq!(task.index, index),
+                Next::GiveUp(task, _) => assert_eq!(task.index, index),
                 other => panic!("{other:?}"),
             }
             schedule.finished(index, false);

@@ -1,28 +1,29 @@
 //! The worker loop: one for every kind of run.
 //!
-//! A thread that has finished an attempt tries the gate itself, whoever leads, and waits only if it
-//! must: as the leader if nobody is, as a follower otherwise. With every thread on the wire nobody is
-//! parked and nothing is woken.
+//! A thread that has finished an attempt asks for the next permit itself, whoever leads, and waits only
+//! if it must: as the leader if nobody is, as a follower otherwise. While every thread is in an attempt
+//! nobody is parked and nobody is woken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempt::{Finished, out_of_time, run_over};
-use super::job::Job;
+use super::attempt::Finished;
+use super::job::{Job, out_of_time};
 use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
 use super::outcomes::Sink;
 use super::schedule::{Next, Task};
 use crate::clock::{Parker, unpark};
+use crate::error::Error;
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
-/// A thread's life: from its first lead to the end of the run.
+/// A thread's life, from its first leadership to its exit.
 pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: usize) {
     let spawner = lead.spawner().clone();
     let run = spawner.run();
     let _counted = run.monitor.counters().thread();
-    let _alarm = Alarm(run);
+    let _end = EndOnPanic(run);
     let parker = Parker::new();
     let _listening = run.cancel.listen(&parker);
     let mut worker = Worker {
@@ -32,11 +33,11 @@ pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: u
         lead: Some(lead),
         idle: false,
         trying: false,
-        turned_away: false,
+        refused: false,
     };
     let mut finished = None;
-    // What there is to it but the attempt is in a frame of its own, which is gone by then: thousands
-    // of threads are blocked in theirs at once, and their stacks are what a run takes most of.
+    // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
+    // wait in their attempts at once, and their stacks are most of the memory of a run.
     while let Some((task, permit)) = worker.next(finished) {
         finished = run.run_attempt(task, permit);
     }
@@ -48,64 +49,64 @@ struct Worker<'w, 'env, C: Spawner<'env>> {
     number: usize,
     parker: Arc<Parker>,
     lead: Option<LeaderGuard<'env, C>>,
-    /// It lies down as a follower.
+    /// It is parked as a follower.
     idle: bool,
-    /// It tries the gate while somebody else has the lead.
+    /// It asks for a permit while somebody else leads.
     trying: bool,
-    /// It has tried the gate and found it shut, with somebody else to wait there.
-    turned_away: bool,
+    /// It has been refused a permit while somebody else leads.
+    refused: bool,
 }
 
-/// Threads that may try the gate at once while somebody else has the lead. Measured on two cores
-/// against none: on empty jobs at 64 at once it takes less than half of the CPU, and at 1,000 at once
-/// with all answers in the same moment about as much.
+/// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
+/// none: empty jobs at 64 at once take less than half of the CPU, and at 1,000 at once with all answers
+/// in the same moment about as much.
 const MOST_TRYING: usize = 4;
+
+type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
+type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
+type BoxedTask<'env, C> = Box<Task<Input<'env, C>, Fault<'env, C>>>;
 
 /// What a thread does next.
 enum Step<I, E> {
     Attempt(Box<Task<I, E>>),
-    Abandon(Box<Task<I, E>>),
-    OutOfTime(Box<Task<I, E>>),
+    GiveUp(Box<Task<I, E>>, Error),
     Broken {
         index: u64,
         message: String,
     },
     Park(Option<Instant>),
-    /// It goes home: the run is over, or goes on without it.
-    Leave,
+    /// The run is over, or goes on without this thread.
+    Exit,
 }
 
-/// A task that may be attempted.
-type Admitted<'env, C> = (Box<Task<Input<'env, C>, Fault<'env, C>>>, Permit);
-
-type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
-type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
-
 impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
-    /// Everything between two attempts; `None` when the thread is to go home.
+    /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
-    fn next(&mut self, mut finished: Option<Finished>) -> Option<Admitted<'env, C>> {
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<(BoxedTask<'env, C>, Permit)> {
         let run = self.spawner.run();
         loop {
             finished = match self.step(finished.take()) {
-                Step::Attempt(task) => match self.admit_and_stop_trying(task) {
-                    Ok(Some(admitted)) => {
-                        if let Some(lead) = self.lead.take() {
-                            lead.pass_on();
+                Step::Attempt(task) => {
+                    let admitted = self.admit(task);
+                    self.stop_trying();
+                    match admitted {
+                        Ok(Some(admitted)) => {
+                            if let Some(lead) = self.lead.take() {
+                                lead.pass_on();
+                            }
+                            return Some(admitted);
                         }
-                        return Some(admitted);
+                        Ok(None) => None,
+                        Err(finished) => Some(finished),
                     }
-                    Ok(None) => None,
-                    Err(finished) => Some(finished),
-                },
-                Step::Abandon(task) => Some(run.cut(task, run_over())),
-                Step::OutOfTime(task) => Some(run.cut(task, out_of_time())),
+                }
+                Step::GiveUp(task, why) => Some(run.give_up(task, why)),
                 Step::Broken { index, message } => Some(run.broken(index, message)),
                 Step::Park(until) => {
                     run.limiter.clock().park(&self.parker, until);
                     None
                 }
-                Step::Leave => return None,
+                Step::Exit => return None,
             };
         }
     }
@@ -115,106 +116,115 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         let run = self.spawner.run();
         // Dropped after the lock.
         let mut _old_news = None;
-        let mut core = run.core.lock();
+        let mut state = run.state.lock();
         let now = run.limiter.clock().now();
+        // Whom to tell that something has changed.
         let mut news = None;
         if let Some(finished) = finished {
-            let held = core.schedule.next_probe(now).is_some();
-            core.schedule.finished(finished.index, finished.succeeded);
+            let held = state.schedule.next_probe(now).is_some();
+            state.schedule.finished(finished.index, finished.succeeded);
             if held {
-                news = core.resting();
-                _old_news = run.note_outage(&core.schedule, None, now);
+                news = state.parked_leader();
+                _old_news = run.note_outage(&state.schedule, None, now);
             }
         }
-        if run.cancel.is_cancelled() && !core.schedule.is_stopped() {
-            core.schedule.stop();
-            news = core.resting();
+        if run.cancel.is_cancelled() && !state.schedule.is_stopped() {
+            state.schedule.stop();
+            news = state.parked_leader();
         }
-        if core.ended || core.schedule.is_over() {
-            let first = !core.ended;
-            let parkers = core.end();
-            drop(core);
-            for parker in parkers {
-                parker.unpark();
-            }
+        if state.ended || state.schedule.is_over() {
+            let first = !state.ended;
+            let parkers = state.end();
+            drop(state);
+            parkers.iter().for_each(|parker| parker.unpark());
             if first {
                 run.sink.end();
             }
-            return Step::Leave;
+            return Step::Exit;
         }
+        let step = match self.take_part(&mut state) {
+            None => self.take_next(&mut state, now),
+            Some(step) => step,
+        };
+        drop(state);
+        unpark(news);
+        step
+    }
+
+    /// Whether this thread may look for a task: `None` if so, else what it does instead.
+    fn take_part<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Option<Step<I, E>> {
         if self.lead.is_none() {
-            match core.leader {
+            match state.leader {
                 Leader::Appointed(appointed) if appointed == self.number => {
                     self.idle = false;
                     self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
                 }
                 // Woken for nothing.
-                _ if self.idle => {
-                    drop(core);
-                    unpark(news);
-                    return Step::Park(None);
-                }
+                _ if self.idle => return Some(Step::Park(None)),
                 Leader::Vacant => {}
-                // The leader has not got to the gate yet: it may still be open. A few may try, so
-                // that short jobs are not held up by the lead going round; were it everybody, a
-                // thousand answers in one moment would be a thousand threads at two locks.
-                Leader::OnTheWay | Leader::Appointed(_)
-                    if !self.turned_away && run.trying.load(Ordering::Relaxed) < MOST_TRYING =>
+                // The leader does not wait yet, so there may be a permit. A few may ask for it, so that
+                // short jobs are not held up while leadership passes on; were it everybody, a thousand
+                // answers in one moment would be a thousand threads at two locks.
+                Leader::Busy | Leader::Appointed(_)
+                    if !self.refused
+                        && self.spawner.run().trying.load(Ordering::Relaxed) < MOST_TRYING =>
                 {
                     // Only ever raised under the lock, so never above the bound.
-                    run.trying.fetch_add(1, Ordering::Relaxed);
+                    self.spawner.run().trying.fetch_add(1, Ordering::Relaxed);
                     self.trying = true;
                 }
-                Leader::OnTheWay | Leader::Appointed(_) | Leader::AtGate | Leader::Resting(_) => {
-                    let step = self.lie_down(&mut core);
-                    drop(core);
-                    unpark(news);
-                    return step;
+                Leader::Busy | Leader::Appointed(_) | Leader::Waiting | Leader::Parked(_) => {
+                    return Some(self.follow(state));
                 }
             }
         }
-        self.turned_away = false;
-        if self.lead.is_some() {
-            core.leader = Leader::OnTheWay;
-        }
-        let step = match core.schedule.next(now, &self.parker) {
-            Next::Attempt(task) => Step::Attempt(run.end_backoff(task, now)),
-            Next::Abandon(task) => Step::Abandon(run.end_backoff(task, now)),
-            Next::OutOfTime(task) => Step::OutOfTime(run.end_backoff(task, now)),
-            Next::Broken { index, message } => Step::Broken { index, message },
-            Next::At(at) => Step::Park(Some(at)),
-            Next::Wait | Next::Over => Step::Park(None),
-        };
-        let step = match step {
-            Step::Park(_) if self.lead.is_none() && !matches!(core.leader, Leader::Vacant) => {
-                self.lie_down(&mut core)
-            }
-            Step::Park(_) if core.dismiss() => Step::Leave,
-            Step::Park(until) => {
-                // That it is over is found above, at the next look: nothing has come in between.
-                if core.schedule.is_over() {
-                    self.parker.unpark();
-                }
-                core.leader = Leader::Resting(Arc::clone(&self.parker));
-                if self.lead.is_none() {
-                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
-                }
-                Step::Park(until)
-            }
-            step => step,
-        };
-        drop(core);
-        unpark(news);
-        step
+        self.refused = false;
+        None
     }
 
-    fn admit_and_stop_trying(
+    /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
+    fn take_next(
         &mut self,
-        task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
-    ) -> Result<Option<Admitted<'env, C>>, Finished> {
-        let admitted = self.admit(task);
+        state: &mut RunState<'env, C::Job>,
+        now: Instant,
+    ) -> Step<Input<'env, C>, Fault<'env, C>> {
+        let run = self.spawner.run();
+        if self.lead.is_some() {
+            state.leader = Leader::Busy;
+        }
+        let until = match state.schedule.next(now, &self.parker) {
+            Next::Attempt(task) => return Step::Attempt(run.end_backoff(task, now)),
+            Next::GiveUp(task, why) => return Step::GiveUp(run.end_backoff(task, now), why),
+            Next::Broken { index, message } => return Step::Broken { index, message },
+            Next::Wait(until) => until,
+        };
+        if self.lead.is_none() && !matches!(state.leader, Leader::Vacant) {
+            return self.follow(state);
+        }
+        if state.try_exit() {
+            return Step::Exit;
+        }
+        // The schedule may have found its end just now: the next look sees it.
+        if state.schedule.is_over() {
+            self.parker.unpark();
+        }
+        state.leader = Leader::Parked(Arc::clone(&self.parker));
+        if self.lead.is_none() {
+            self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
+        }
+        Step::Park(until)
+    }
+
+    /// Parks as a follower, unless the thread is not needed any more.
+    fn follow<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Step<I, E> {
         self.stop_trying();
-        admitted
+        if state.try_exit() {
+            return Step::Exit;
+        }
+        self.idle = true;
+        self.refused = false;
+        state.idle.push((self.number, Arc::clone(&self.parker)));
+        Step::Park(None)
     }
 
     fn stop_trying(&mut self) {
@@ -223,60 +233,48 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         }
     }
 
-    /// As a follower, unless it may go home.
-    fn lie_down<I, E>(&mut self, core: &mut RunState<'env, C::Job>) -> Step<I, E> {
-        self.stop_trying();
-        if core.dismiss() {
-            return Step::Leave;
-        }
-        self.idle = true;
-        self.turned_away = false;
-        core.idle.push((self.number, Arc::clone(&self.parker)));
-        Step::Park(None)
-    }
-
-    /// Takes a task through the gate: at once if it is open, and else waiting, if nobody else does.
-    /// `None` if it was given back, since somebody else stands there; an error is the task's end.
+    /// Gets a permit for a task: at once, or after a wait if nobody else waits for one. `None` if the
+    /// task was given back, since somebody else does; an error is the task's end.
     fn admit(
         &mut self,
-        mut task: Box<Task<Input<'env, C>, Fault<'env, C>>>,
-    ) -> Result<Option<Admitted<'env, C>>, Finished> {
+        mut task: BoxedTask<'env, C>,
+    ) -> Result<Option<(BoxedTask<'env, C>, Permit)>, Finished> {
         let run = self.spawner.run();
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
                 Ok(Ok(cost)) => *task.cost.insert(cost),
-                Ok(Err(error)) => return Err(run.cut(task, error)),
+                Ok(Err(error)) => return Err(run.give_up(task, error)),
                 Err(panic) => return Err(run.panicked(task, &*panic)),
             },
         };
         let deadline = task.history.deadline;
         if deadline.is_some_and(|deadline| deadline <= run.limiter.clock().now()) {
-            return Err(run.cut(task, out_of_time()));
+            return Err(run.give_up(task, out_of_time()));
         }
         match run.limiter.try_acquire(cost) {
             Ok(permit) => return Ok(Some((task, permit))),
-            Err(Refusal::Never(error)) => return Err(run.cut(task, error)),
+            Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
         {
-            let mut core = run.core.lock();
+            let mut state = run.state.lock();
             if self.lead.is_none() {
-                if !matches!(core.leader, Leader::Vacant) {
-                    self.turned_away = true;
-                    core.schedule.give_back(task);
-                    let resting = core.resting();
-                    drop(core);
-                    unpark(resting);
+                if !matches!(state.leader, Leader::Vacant) {
+                    self.refused = true;
+                    state.schedule.give_back(task);
+                    let leader = state.parked_leader();
+                    drop(state);
+                    unpark(leader);
                     return Ok(None);
                 }
                 self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
             }
-            core.leader = Leader::AtGate;
+            state.leader = Leader::Waiting;
         }
-        let standing = run.monitor.counters().at_gate();
+        let waiting = run.monitor.counters().at_gate();
         let permit = run.limiter.acquire_until(cost, deadline, Some(&run.cancel));
-        drop(standing);
+        drop(waiting);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
@@ -284,23 +282,23 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }
-            Err(error) => Err(run.cut(task, error)),
+            Err(error) => Err(run.give_up(task, error)),
         }
     }
 }
 
-/// Ends the run if one of its threads dies of a fault of our own, which would otherwise leave the
+/// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
-struct Alarm<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(&'a RunShared<'env, J, S>);
+struct EndOnPanic<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(
+    &'a RunShared<'env, J, S>,
+);
 
-impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for Alarm<'_, '_, J, S> {
+impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for EndOnPanic<'_, '_, J, S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel.cancel();
-            let parkers = self.0.core.lock().end();
-            for parker in parkers {
-                parker.unpark();
-            }
+            let parkers = self.0.state.lock().end();
+            parkers.iter().for_each(|parker| parker.unpark());
             self.0.sink.end();
         }
     }

@@ -161,11 +161,8 @@ impl SimSpec {
         if self.burst == Some(0) {
             return Err(unusable("burst", "a whole number of at least 1"));
         }
-        if let Some(rate) = self.requests {
-            rate.checked("simulated request")?;
-        }
-        if let Some(rate) = self.tokens {
-            rate.checked("simulated token")?;
+        for rate in self.requests.into_iter().chain(self.tokens) {
+            rate.checked("simulated")?;
         }
         Ok(self)
     }

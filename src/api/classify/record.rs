@@ -5,7 +5,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{Judgement, Seen, classify_answer};
+use super::{ResponseView, classify_response};
 use crate::error::ErrorKind;
 use crate::retry::Verdict;
 use http::HeaderMap;
@@ -21,7 +21,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
     let Some(status) = status else {
         return !matches!(error_code, Some(INVALID_REQUEST_LINE | REJECTED));
     };
-    let seen = Seen {
+    let response = ResponseView {
         status,
         headers: &HeaderMap::new(),
         body,
@@ -30,12 +30,8 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
         cost_tokens: 0,
         longest_wait: None,
     };
-    match classify_answer(&seen) {
-        Judgement::Success(_) => false,
-        Judgement::Failure(failure) => {
-            failure.kind.is_transient() || failure.verdict == Verdict::Stop
-        }
-    }
+    classify_response(&response)
+        .is_err_and(|failed| failed.kind.is_transient() || failed.verdict == Verdict::Stop)
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
@@ -51,31 +47,14 @@ pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
         ErrorKind::Malformed | ErrorKind::Truncated => "invalid_response",
-        ErrorKind::Unreachable
-        | ErrorKind::Network
-        | ErrorKind::Tls
-        | ErrorKind::Auth
-        | ErrorKind::Redirect
-        | ErrorKind::RateLimited
-        | ErrorKind::Overloaded
-        | ErrorKind::Server
-        | ErrorKind::ServerDelay
-        | ErrorKind::Cancelled
-        | ErrorKind::Io
-        | ErrorKind::Quota
-        | ErrorKind::Budget => "connection_error",
-        ErrorKind::Config
-        | ErrorKind::Nested
-        | ErrorKind::NeverFits
-        | ErrorKind::Panicked
-        | ErrorKind::BodyTooLarge
-        | ErrorKind::Protocol => REJECTED,
+        kind if kind.is_transient() => "connection_error",
         ErrorKind::Permission
         | ErrorKind::NotFound
         | ErrorKind::TooLarge
         | ErrorKind::ContentFilter
         | ErrorKind::Invalid
         | ErrorKind::InvalidLine => INVALID_REQUEST_LINE,
+        _ => REJECTED,
     }
 }
 

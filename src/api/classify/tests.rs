@@ -7,11 +7,16 @@ use std::time::UNIX_EPOCH;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::key::ApiKey;
 use ErrorKind as K;
 use Verdict as V;
 
-fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
-    classify_answer(&Seen {
+fn judge(
+    status: u16,
+    pairs: &[(&str, &str)],
+    body: &str,
+) -> Result<Option<Usage>, Box<FailedAttempt>> {
+    classify_response(&ResponseView {
         status,
         headers: &headers::map(pairs.iter().copied()),
         body: body.as_bytes(),
@@ -23,11 +28,8 @@ fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Judgement {
 }
 
 #[track_caller]
-fn fails(status: u16, pairs: &[(&str, &str)], body: &str) -> Failure {
-    match judge(status, pairs, body) {
-        Judgement::Failure(failure) => *failure,
-        Judgement::Success(_) => panic!("{status} {body} is no success"),
-    }
+fn fails(status: u16, pairs: &[(&str, &str)], body: &str) -> FailedAttempt {
+    *judge(status, pairs, body).expect_err(body)
 }
 
 fn error(code: &str, message: &str) -> String {
@@ -68,7 +70,7 @@ fn success() {
     ] {
         for status in [200, 201, 202] {
             assert!(
-                matches!(judge(status, &[], body), Judgement::Success(None)),
+                matches!(judge(status, &[], body), Ok(None)),
                 "{status} {body}"
             );
         }
@@ -76,7 +78,7 @@ fn success() {
     // Retry-After and x-should-retry mean nothing on a success.
     let pairs = [("retry-after", "60"), ("x-should-retry", "false")];
     let body = r#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-    let Judgement::Success(Some(usage)) = judge(200, &pairs, body) else {
+    let Ok(Some(usage)) = judge(200, &pairs, body) else {
         panic!("a success with its usage");
     };
     assert_eq!(usage.total_tokens, 3);
@@ -784,7 +786,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
             ),
             (302, echo.clone()),
         ] {
-            let Judgement::Failure(failure) = classify_answer(&Seen {
+            let Err(failure) = classify_response(&ResponseView {
                 status,
                 headers: &headers::map([("location", format!("https://{}/", key.expose()))]),
                 body: body.as_bytes(),
@@ -812,8 +814,8 @@ proptest! {
         let Ok(name) = name.parse::<http::HeaderName>() else { return Ok(()) };
         let headers: http::HeaderMap = [(name, value)].into_iter().collect();
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
-            let seen = Seen { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
-            if let Judgement::Failure(failure) = classify_answer(&seen) {
+            let seen = ResponseView { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
+            if let Err(failure) = classify_response(&seen) {
                 prop_assert!(!failure.message.chars().any(char::is_control));
                 prop_assert!(!matches!(failure.verdict, V::PauseAll(Duration::ZERO)));
             } else {

@@ -110,7 +110,7 @@ impl LineFold for Staying<'_> {
     fn add_line(&self, (lines, changes): &mut Self::Part, line: Line<'_>) {
         let stays = self.sources[self.current as usize].stays;
         let text = line.text.map(<[u8]>::trim_ascii);
-        let record = text.and_then(|text| ReadRecord::parse(text).ok());
+        let record = text.and_then(ReadRecord::parse);
         let length = line.text.and_then(|text| u32::try_from(text.len()).ok());
         let Some(length) = length.filter(|_| stays(record.as_ref(), line.offset)) else {
             *changes = true;

@@ -56,7 +56,7 @@ impl Locks {
     /// Says that rows are sent from here on: what a killed run left has been accounted for.
     pub(crate) fn begin(&mut self) {
         for lock in [&mut self.output, &mut self.errors].into_iter().flatten() {
-            lock.begun = true;
+            lock.left = None;
         }
     }
 }
@@ -65,9 +65,8 @@ impl Locks {
 struct Lock {
     path: PathBuf,
     file: File,
-    /// What a killed run left in it.
+    /// What a killed run left in it, until rows are sent.
     left: Option<DeadRun>,
-    begun: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +103,6 @@ impl Lock {
                         left: read_left(&file).map_err(unusable)?,
                         path: lock,
                         file,
-                        begun: false,
                     };
                     lock.write(&text(process::id(), in_flight as u64))
                         .map_err(unusable)?;
@@ -151,16 +149,11 @@ impl Lock {
 /// Where nothing was sent, what a killed run left stays for the next one.
 impl Drop for Lock {
     fn drop(&mut self) {
-        match self.left.take() {
-            Some(left) if !self.begun => {
-                let _nothing_more_to_do = self.write(&left.text);
-            }
-            _ => {
-                if is_at(&self.path, &self.file).unwrap_or(false) {
-                    let _nothing_more_to_do = fs::remove_file(&self.path);
-                }
-            }
-        }
+        let _nothing_more_to_do = match self.left.take() {
+            Some(left) => self.write(&left.text),
+            None if is_at(&self.path, &self.file).unwrap_or(false) => fs::remove_file(&self.path),
+            None => Ok(()),
+        };
     }
 }
 
@@ -296,8 +289,8 @@ mod tests {
         let left = fs::read_to_string(lock(&folder)).unwrap();
         assert_eq!(left, text(u32::MAX, 64));
         let mut sent = Locks::take(&files(&folder), 5).unwrap();
-        sent.begin();
         assert_eq!(sent.left_in_flight(), Some(64));
+        sent.begin();
         let now = fs::read_to_string(lock(&folder)).unwrap();
         assert_eq!(now, text(process::id(), 5));
         drop(sent);

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::compact::{Source, compact};
-use self::target::{RecordFile, Target};
+use self::target::RecordFile;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
@@ -55,9 +55,9 @@ pub(super) struct JournalOptions {
 
 /// Both files of a run, open.
 pub(super) struct Journal {
-    output: Target,
+    output: RecordFile,
     /// `None` where failures go to the output.
-    errors: Option<Target>,
+    errors: Option<RecordFile>,
     /// Records that earlier runs left in the output.
     old_records: u64,
 }
@@ -83,40 +83,32 @@ impl Journal {
         state: &FileState,
     ) -> Result<Self> {
         let now = Instant::now();
-        let output = match &files.output {
-            Location::Stream => Target::Stdout,
-            Location::File(path) => {
-                if options.overwrite {
-                    empty(path)?;
-                }
-                let mut output = RecordFile::new(path, "output", options.fsync);
-                output.open(state.output, now)?;
-                Target::File(output)
+        if let Location::File(path) = &files.output
+            && options.overwrite
+        {
+            empty(path)?;
+        }
+        let mut output = RecordFile::new(&files.output, "output", options.fsync);
+        output.open(state.output, now)?;
+        let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
+        let mut errors = RecordFile::new(&files.errors, "errors file", options.fsync);
+        if let Some(tail) = state.errors {
+            errors.open(tail, now)?;
+        } else if let Location::File(path) = &files.errors
+            && !state.resumed
+            && is_file(path)
+        {
+            // What an older run left says nothing about this one.
+            if !options.overwrite {
+                log::warn!(
+                    "errors file {path:?} was left by a run with another output, and starts anew"
+                );
             }
-        };
-        let errors = match &files.errors {
-            Location::Stream if matches!(output, Target::Stdout) => None,
-            Location::Stream => Some(Target::Stdout),
-            Location::File(path) => {
-                let mut errors = RecordFile::new(path, "errors file", options.fsync);
-                if let Some(tail) = state.errors {
-                    errors.open(tail, now)?;
-                } else if !state.resumed && is_file(path) {
-                    // What an older run left says nothing about this one.
-                    if !options.overwrite {
-                        log::warn!(
-                            "errors file {path:?} was left by a run with another output, and starts \
-                             anew"
-                        );
-                    }
-                    remove(path).map_err(|error| failed("remove the old", path, error))?;
-                }
-                Some(Target::File(errors))
-            }
-        };
+            remove(path).map_err(|error| failed("remove the old", path, error))?;
+        }
         Ok(Self {
             output,
-            errors,
+            errors: (!one_stream).then_some(errors),
             old_records: state.records,
         })
     }
@@ -152,7 +144,7 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
-        self.targets().try_for_each(|target| target.tick(now))
+        self.files().try_for_each(|file| file.tick(now))
     }
 
     /// Flushes what was written, and checks once more that it is where it was.
@@ -160,17 +152,20 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.targets().try_for_each(Target::finish)
+        self.files().try_for_each(RecordFile::finish)
     }
 
-    fn targets(&mut self) -> impl Iterator<Item = &mut Target> {
+    fn files(&mut self) -> impl Iterator<Item = &mut RecordFile> {
         [&mut self.output].into_iter().chain(&mut self.errors)
     }
 
     /// How many rows are answered by the file that has the output's name now, after another program
     /// has meddled with it.
     pub(super) fn answers_left(&self) -> Option<u64> {
-        self.output.meddled_with().map(recover::answers)
+        let path = self.output.regular()?;
+        self.output
+            .is_meddled_with()
+            .then(|| recover::answers(path))
     }
 
     /// Brings both files to what they are to be in the end: the output to the successes, each once,
@@ -186,21 +181,21 @@ impl Journal {
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
-        if self.targets().any(|target| target.is_broken()) {
+        if self.files().any(|file| file.is_broken()) {
             return Ok(());
         }
         let output = self.output.regular();
-        let errors = self.errors.as_ref().and_then(Target::regular);
+        let errors = self.errors.as_ref();
+        let errors = errors.and_then(|file| Some((file.regular()?, file.start())));
         let is_mixed = self.old_records > index.done();
         let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
             let id = record.custom_id.as_ref().filter(|_| !record.done);
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
         };
-        if let Some(errors) = errors
-            && (errors.start() > 0 || is_mixed)
+        if let Some((path, start)) = errors
+            && (start > 0 || is_mixed)
         {
-            let (path, start) = (errors.path(), errors.start());
             let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
             let in_errors = |record: Option<&ReadRecord>, offset| {
                 offset >= start || record.is_some_and(still_failed)
@@ -208,7 +203,7 @@ impl Journal {
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {
                 sources.push(Source {
-                    path: output.path(),
+                    path: output,
                     stays: &in_output,
                 });
             }
@@ -224,8 +219,8 @@ impl Journal {
             let forgotten = index.not_met();
             if ending.whole_input && forgotten > 0 {
                 log::warn!(
-                    "errors file {path:?} is for the rows of this input: {forgotten} rows that failed \
-                     before are not in it any more. Give another input an output of its own"
+                    "errors file {path:?} is for the rows of this input, and rows that failed before \
+                     are not in it any more: {forgotten}. Give another input an output of its own"
                 );
             }
         }
@@ -238,14 +233,14 @@ impl Journal {
                 record.is_none_or(|record| record.done || failure_stays(record))
             };
             let source = Source {
-                path: output.path(),
+                path: output,
                 stays: &stays,
             };
             let line_of = |id| match &ending.order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };
-            compact(output.path(), &[source], line_of, cancel)?;
+            compact(output, &[source], line_of, cancel)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::JournalOptions;
 use super::repair::move_aside;
 use super::resume_index::{FailedRow, RequestTag, ResumeIndex};
 use crate::cancel::Cancel;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, config};
 
 /// The longest record, in bytes: an answer and an id of 64 MiB each, and what surrounds them. A
 /// longer line is no record of ours.
@@ -66,8 +66,9 @@ pub(super) enum Tail {
 /// the output.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] where the output must not be appended to or the errors file not be
-/// replaced, naming the line; [`ErrorKind::Io`] and [`ErrorKind::Cancelled`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) where the output must not be appended to or the errors file not be
+/// replaced, naming the line; [`ErrorKind::Io`](crate::ErrorKind::Io) and
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
 pub(crate) fn recover(
     files: &RunFiles,
     options: JournalOptions,
@@ -142,24 +143,18 @@ struct Records {
     failures: u64,
     done: Vec<(LineHash, RequestTag)>,
     failed: Vec<(LineHash, FailedRow)>,
-    foreign: Vec<ForeignLine>,
+    foreign: Vec<OddLine>,
     /// The last line, if it has no newline.
-    unended: Option<UnendedLine>,
+    unended: Option<OddLine>,
 }
 
-/// A line that does not belong into the file.
+/// A line that does not belong into the file, or is the last one without a newline.
 #[derive(Clone, Copy)]
-struct ForeignLine {
+struct OddLine {
     number: u64,
     offset: u64,
-    /// Whether it is a simulated record, among paid ones or the reverse; `None` if it is no record.
+    /// Whether it is a simulated record; `None` if it is no record.
     simulated: Option<bool>,
-}
-
-#[derive(Clone, Copy)]
-struct UnendedLine {
-    line: ForeignLine,
-    is_record: bool,
     /// It may be what is left of a record.
     may_be_torn: bool,
 }
@@ -168,8 +163,8 @@ impl Records {
     fn tail(&self) -> Tail {
         match &self.unended {
             None => Tail::Whole,
-            Some(last) if last.is_record => Tail::Unended,
-            Some(last) => Tail::Torn(last.line.offset),
+            Some(last) if last.simulated.is_some() => Tail::Unended,
+            Some(last) => Tail::Torn(last.offset),
         }
     }
 
@@ -201,29 +196,24 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for ReadRecords<C> {
 
     fn add_line(&self, part: &mut Records, line: Line<'_>) {
         let text = line.text.map(<[u8]>::trim_ascii);
-        let record = text.and_then(|text| ReadRecord::parse(text).ok());
-        let foreign = ForeignLine {
+        let record = text.and_then(ReadRecord::parse);
+        let odd = OddLine {
             number: line.number,
             offset: line.offset,
             simulated: record.as_ref().map(|record| record.simulated),
+            may_be_torn: !line.ended && line.text.is_some_and(may_begin_a_record),
         };
         if !line.ended {
-            part.unended = Some(UnendedLine {
-                line: foreign,
-                is_record: record.is_some(),
-                may_be_torn: line.text.is_some_and(may_begin_a_record),
-            });
+            part.unended = Some(odd);
         }
-        let Some(record) = record else {
-            if line.ended {
-                part.foreign.push(foreign);
+        let is_wanted =
+            |record: &ReadRecord| self.simulated.is_none_or(|now| now == record.simulated);
+        let Some(record) = record.filter(is_wanted) else {
+            if line.ended || odd.simulated.is_some() {
+                part.foreign.push(odd);
             }
             return;
         };
-        if self.simulated.is_some_and(|now| now != record.simulated) {
-            part.foreign.push(foreign);
-            return;
-        }
         part.count += 1;
         part.failures += u64::from(!record.done);
         if let Some(id) = &record.custom_id {
@@ -232,7 +222,7 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for ReadRecords<C> {
             if record.done {
                 part.done.push((id, request));
             } else {
-                let failed = FailedRow::new(request, !record.passing);
+                let failed = FailedRow::new(request, !record.transient);
                 part.failed.push((id, failed));
             }
         }
@@ -274,13 +264,12 @@ fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<
             None => Ok(()),
         }
     })?;
-    let last = records.unended.as_ref();
-    let torn = last.filter(|last| !last.is_record);
-    let is_other = torn.filter(|last| !last.may_be_torn).map(|last| last.line);
+    let torn = records.unended.filter(|last| last.simulated.is_none());
+    let other = torn.filter(|last| !last.may_be_torn);
     // A file without a single record is of another kind altogether; it may have no newline.
     let refused = match records.count {
-        0 => records.foreign.first().copied().or(is_other),
-        _ => is_other.filter(|_| options.overwrite),
+        0 => records.foreign.first().copied().or(other),
+        _ => other.filter(|_| options.overwrite),
     };
     refused.map_or(Ok(records), |line| Err(line.refuse(path, options)))
 }
@@ -306,7 +295,7 @@ fn read_errors(
             None => Ok(()),
         }
     })?;
-    let torn = records.unended.filter(|last| !last.is_record);
+    let torn = records.unended.filter(|last| last.simulated.is_none());
     let is_ours = records.count > 0 || torn.is_some_and(|last| last.may_be_torn);
     if is_ours || (records.foreign.is_empty() && torn.is_none()) {
         Ok(records)
@@ -324,7 +313,7 @@ fn may_begin_a_record(line: &[u8]) -> bool {
             .any(|start| line.starts_with(start) || start.starts_with(line))
 }
 
-impl ForeignLine {
+impl OddLine {
     #[cold]
     fn refuse(&self, path: &Path, options: JournalOptions) -> Error {
         let (why, settings): (_, &[_]) = match self.simulated {
@@ -356,30 +345,24 @@ impl ForeignLine {
             ),
         };
         let message = format!("output {path:?}, line {}: {why}", self.number);
-        Error::new(ErrorKind::Config, message).with_settings(settings)
+        config(message).with_settings(settings)
     }
 }
 
 #[cold]
 fn mixed_errors(path: &Path, number: u64) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: \
-             name another output or another errors file"
-        ),
-    )
+    config(format!(
+        "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
+         another output or another errors file"
+    ))
     .with_settings(&["output", "errors"])
 }
 
 #[cold]
 fn other_errors(path: &Path) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!(
-            "errors file {path:?} exists and holds something else than failed rows: name another, \
-             or move it away"
-        ),
-    )
+    config(format!(
+        "errors file {path:?} exists and holds something else than failed rows: name another, or \
+         move it away"
+    ))
     .with_settings(&["errors"])
 }

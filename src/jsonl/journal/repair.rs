@@ -33,7 +33,8 @@ fn append(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
     }
     let mut target = BufWriter::new(target);
     for &offset in offsets {
-        source.copy_line(offset, &mut target)?;
+        let end = source.line_end(offset)?;
+        source.copy(offset, end, &mut target)?;
     }
     target.flush()?;
     target.get_ref().sync_all()?;
@@ -57,7 +58,7 @@ fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
     let mut position = 0;
     for &offset in offsets {
         source.copy(position, offset, &mut fresh)?;
-        position = source.copy_line(offset, &mut io::sink())?;
+        position = source.line_end(offset)?;
     }
     source.copy(position, u64::MAX, &mut fresh)?;
     fresh.commit()

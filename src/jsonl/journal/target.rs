@@ -1,10 +1,14 @@
 //! One file that whole records are appended to, or the standard output.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use same_file::Handle;
+
+use super::super::files::Location;
 use super::super::io::{failed, is_same_file, sync_folder};
 use super::append::{AppendError, Appender};
 use super::fsync::Fsync;
@@ -14,15 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often it is checked that a file is still where it was opened.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where whole records go.
-pub(super) enum Target {
-    Stdout,
-    File(RecordFile),
-}
-
-/// A file of records, opened when there is something to put into it.
+/// A file of records, opened when there is something to put into it. Standard output is one that can
+/// be written to, and no more.
 pub(super) struct RecordFile {
-    path: PathBuf,
+    location: Location,
     /// What a message calls it.
     role: &'static str,
     fsync: Fsync,
@@ -53,65 +52,10 @@ impl From<PartialWrite> for Error {
     }
 }
 
-impl Target {
-    /// The file, if it is a regular one or does not exist yet: not a device or a pipe, for which a
-    /// rename would put a file in its place.
-    pub(super) fn regular(&self) -> Option<&RecordFile> {
-        match self {
-            Self::File(file) if file.is_regular() => Some(file),
-            Self::File(_) | Self::Stdout => None,
-        }
-    }
-
-    pub(super) fn is_broken(&self) -> bool {
-        matches!(self, Self::File(RecordFile { file: Some(file), .. }) if file.is_broken())
-    }
-
-    /// The path of a file that another program has meddled with.
-    pub(super) fn meddled_with(&self) -> Option<&Path> {
-        match self {
-            Self::File(file) if file.meddled_with => Some(&file.path),
-            Self::File(_) | Self::Stdout => None,
-        }
-    }
-
-    /// Appends whole records, if there are any.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
-        match self {
-            _ if records.is_empty() => Ok(()),
-            Self::File(file) => file.append(records, now),
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                let written = stdout.write_all(records).and_then(|()| stdout.flush());
-                Ok(written.map_err(|error| {
-                    Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error)
-                })?)
-            }
-        }
-    }
-
-    /// Flushes what has waited for long enough, and checks now and then that the file is where it
-    /// was.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
-        match self {
-            Self::File(file) => file.tick(now),
-            Self::Stdout => Ok(()),
-        }
-    }
-
-    /// Flushes everything.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        match self {
-            Self::File(file) => file.finish(),
-            Self::Stdout => Ok(()),
-        }
-    }
-}
-
 impl RecordFile {
-    pub(super) fn new(path: &Path, role: &'static str, fsync: Fsync) -> Self {
+    pub(super) fn new(location: &Location, role: &'static str, fsync: Fsync) -> Self {
         Self {
-            path: path.to_owned(),
+            location: location.clone(),
             role,
             fsync,
             file: None,
@@ -121,8 +65,24 @@ impl RecordFile {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The path, if the file is a regular one or does not exist yet: in the place of a device or a
+    /// pipe a rename would put a file.
+    pub(super) fn regular(&self) -> Option<&Path> {
+        let path = self.location.path()?;
+        let is_regular = match &self.file {
+            Some(file) => file.end().is_some(),
+            None => fs::metadata(path).map_or(true, |there| there.is_file()),
+        };
+        is_regular.then_some(path)
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.file.as_ref().is_some_and(Appender::is_broken)
+    }
+
+    /// Whether another program has meddled with the file.
+    pub(super) fn is_meddled_with(&self) -> bool {
+        self.meddled_with
     }
 
     /// How long the file was before this run appended to it.
@@ -140,7 +100,10 @@ impl RecordFile {
             (Tail::Unended, _) => self.append(b"\n", now)?,
             (Tail::Torn(end), Some(file)) => {
                 let cut = file.cut(end, now);
-                cut.map_err(|error| failed("repair the end of", &self.path, error))?;
+                cut.map_err(|error| {
+                    let message = format!("cannot repair the end of {self}: {error}");
+                    Error::new(ErrorKind::Io, message).with_source(error)
+                })?;
             }
             _ => {}
         }
@@ -150,36 +113,41 @@ impl RecordFile {
     }
 
     fn open_as(&mut self, kind: ErrorKind) -> Result<&mut Appender<File>> {
-        let opened = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)
-            .and_then(|mut file| {
-                let is_regular = file.metadata()?.is_file();
-                let end = is_regular
-                    .then(|| file.seek(SeekFrom::End(0)))
-                    .transpose()?;
-                Ok(Appender::new(file, end, self.fsync))
-            });
-        let file = opened.map_err(|error| {
-            let Self { path, role, .. } = self;
-            let message = format!("cannot open {role} {path:?} for writing: {error}");
+        let opened = match &self.location {
+            // Unbuffered, behind what was printed before.
+            Location::Stream => io::stdout()
+                .flush()
+                .and_then(|()| Handle::stdout()?.as_file().try_clone())
+                .map(|stdout| (stdout, None)),
+            Location::File(path) => {
+                let options = OpenOptions::new().append(true).create(true).open(path);
+                options.and_then(|mut file| {
+                    let is_regular = file.metadata()?.is_file();
+                    let end = is_regular
+                        .then(|| file.seek(SeekFrom::End(0)))
+                        .transpose()?;
+                    Ok((file, end))
+                })
+            }
+        };
+        let (file, end) = opened.map_err(|error| {
+            let message = format!("cannot open {self} for writing: {error}");
             Error::new(kind, message).with_source(error)
         })?;
-        if file.end().is_some() && self.fsync != Fsync::None {
-            sync_folder(&self.path);
+        if let Some(path) = self.location.path()
+            && end.is_some()
+            && self.fsync != Fsync::None
+        {
+            sync_folder(path);
         }
-        Ok(self.file.insert(file))
+        Ok(self.file.insert(Appender::new(file, end, self.fsync)))
     }
 
-    fn is_regular(&self) -> bool {
-        match &self.file {
-            Some(file) => file.end().is_some(),
-            None => fs::metadata(&self.path).map_or(true, |there| there.is_file()),
+    /// Appends whole records, if there are any.
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
+        if records.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
         let file = match &mut self.file {
             Some(file) => file,
             None => self.open_as(ErrorKind::Io)?,
@@ -190,7 +158,9 @@ impl RecordFile {
         })
     }
 
-    fn tick(&mut self, now: Instant) -> Result<()> {
+    /// Flushes what has waited for long enough, and checks now and then that the file is where it
+    /// was.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
         if now.duration_since(self.checked) >= CHECK_INTERVAL {
             self.checked = now;
             self.check_place()?;
@@ -199,7 +169,8 @@ impl RecordFile {
         ticked.map_err(|failed| self.failed(failed))
     }
 
-    fn finish(&mut self) -> Result<()> {
+    /// Flushes everything.
+    pub(super) fn finish(&mut self) -> Result<()> {
         self.check_place()?;
         let finished = self.file.as_mut().map_or(Ok(()), Appender::finish);
         finished.map_err(|failed| self.failed(failed))
@@ -207,11 +178,10 @@ impl RecordFile {
 
     /// Checks that the file is where it was opened, and as long as it was made.
     fn check_place(&mut self) -> Result<()> {
-        let Self { path, role, .. } = self;
-        let Some(file) = self.file.as_mut().filter(|file| !file.is_broken()) else {
+        let (Some(path), Some(file)) = (self.location.path(), &mut self.file) else {
             return Ok(());
         };
-        let Some(end) = file.end() else {
+        let Some(end) = file.end().filter(|_| !file.is_broken()) else {
             return Ok(());
         };
         let place = is_same_file(path, file.medium())
@@ -228,7 +198,7 @@ impl RecordFile {
         Err(Error::new(
             ErrorKind::Io,
             format!(
-                "{role} {path:?} {what} by another program while this run wrote to it, so not all \
+                "{self} {what} by another program while this run wrote to it, so not all \
                  that was written is there: stop that program, and run again to send what is missing"
             ),
         ))
@@ -236,7 +206,6 @@ impl RecordFile {
 
     #[cold]
     fn failed(&self, failed: AppendError) -> Error {
-        let Self { path, role, .. } = self;
         let AppendError {
             what, error, torn, ..
         } = failed;
@@ -244,7 +213,7 @@ impl RecordFile {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => "make room",
-            _ => "check the disk",
+            _ => "fix the cause",
         };
         let torn = if torn {
             "; it ends in a torn record, which the next run cuts off"
@@ -253,9 +222,19 @@ impl RecordFile {
         };
         Error::new(
             ErrorKind::Io,
-            format!("cannot {what} {role} {path:?}: {error}: {todo}, and run again to go on{torn}"),
+            format!("cannot {what} {self}: {error}: {todo}, and run again to go on{torn}"),
         )
         .with_source(error)
+    }
+}
+
+/// As a message names it.
+impl fmt::Display for RecordFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Location::Stream => f.write_str("standard output"),
+            location @ Location::File(_) => write!(f, "{} {location}", self.role),
+        }
     }
 }
 
@@ -265,7 +244,10 @@ mod tests {
     use tempfile::TempDir;
 
     fn file(folder: &TempDir) -> RecordFile {
-        RecordFile::new(&folder.path().join("f"), "errors file", Fsync::None)
+        {
+            let location = Location::File(folder.path().join("f"));
+            RecordFile::new(&location, "errors file", Fsync::None)
+        }
     }
 
     #[test]
@@ -278,14 +260,15 @@ mod tests {
         ] {
             let folder = TempDir::new().unwrap();
             let mut file = file(&folder);
-            fs::write(&file.path, there).unwrap();
+            fs::write(folder.path().join("f"), there).unwrap();
             let now = Instant::now();
             file.open(tail, now).unwrap();
-            let path = file.path.clone();
-            let mut target = Target::File(file);
-            target.append(b"new\n", now).unwrap();
-            target.finish().unwrap();
-            assert_eq!(fs::read_to_string(path).unwrap(), expected);
+            file.append(b"new\n", now).unwrap();
+            file.finish().unwrap();
+            assert_eq!(
+                fs::read_to_string(folder.path().join("f")).unwrap(),
+                expected
+            );
         }
     }
 
@@ -293,7 +276,7 @@ mod tests {
     fn a_file_is_made_for_the_first_record_and_a_run_that_sends_is_past_settings() {
         let folder = TempDir::new().unwrap();
         let now = Instant::now();
-        let mut target = Target::File(file(&folder));
+        let mut target = file(&folder);
         target.append(b"", now).unwrap();
         target.tick(now + CHECK_INTERVAL).unwrap();
         target.finish().unwrap();
@@ -335,7 +318,7 @@ mod tests {
             for at_the_end in [false, true] {
                 let folder = TempDir::new().unwrap();
                 let path = folder.path().join("f");
-                let mut target = Target::File(file(&folder));
+                let mut target = file(&folder);
                 let start = Instant::now();
                 target.append(b"one\n", start).unwrap();
                 target.tick(start + CHECK_INTERVAL).unwrap();
@@ -367,7 +350,7 @@ mod tests {
     fn a_link_to_the_file_is_no_other_file() {
         let folder = TempDir::new().unwrap();
         std::os::unix::fs::symlink("real", folder.path().join("f")).unwrap();
-        let mut target = Target::File(file(&folder));
+        let mut target = file(&folder);
         let start = Instant::now();
         target.append(b"one\n", start).unwrap();
         target.tick(start + CHECK_INTERVAL).unwrap();

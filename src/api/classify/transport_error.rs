@@ -1,79 +1,70 @@
-//! The rows of the table without an answer: what broke, and how far the exchange had got.
+//! The rows of the table without an answer: what broke, and how far the request had got.
 
-use super::{Failure, MAX_QUOTE};
+use super::{FailedAttempt, MAX_QUOTE};
 use crate::api::transport::{TransportError, TransportErrorKind, TransportStage};
 use crate::error::ErrorKind;
 use crate::escape::printable;
 use crate::retry::Verdict;
 
-/// Judges an exchange without a complete answer.
-pub(crate) fn classify_fault(error: &TransportError) -> Failure {
+/// Judges a request without a complete answer.
+pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt {
     use ErrorKind as K;
+    use TransportErrorKind as T;
     use Verdict as V;
 
     let nothing_sent = error.stage == TransportStage::NothingSent;
     let (kind, verdict, next) = match error.fault {
-        TransportErrorKind::Resolve => (
+        T::Resolve => (
             K::Unreachable,
             V::Unreachable,
             "check the base URL's host name and the network",
         ),
-        TransportErrorKind::Connect => (
-            K::Unreachable,
-            V::Unreachable,
-            "check the base URL and the network",
-        ),
         // It may be this proxy or just now; a proxy that never lets anything through ends the run
         // as a server that never answers does.
-        TransportErrorKind::Proxy => (
+        T::Proxy => (
             K::Unreachable,
             V::Unreachable,
             "check the proxy's address and credentials, or except this host with NO_PROXY",
         ),
-        // As long as nothing was sent, trying again costs nothing, whatever broke.
-        TransportErrorKind::Timeout
-        | TransportErrorKind::Broken
-        | TransportErrorKind::Truncated
-            if nothing_sent =>
-        {
-            (
-                K::Unreachable,
-                V::Unreachable,
-                "check the base URL and the network",
-            )
-        }
-        TransportErrorKind::Timeout => (
-            K::Timeout,
-            V::Retry,
-            "retried by itself; raise the timeout if it happens often",
-        ),
-        TransportErrorKind::Broken => (K::Network, V::Retry, "retried by itself"),
-        TransportErrorKind::Truncated => (K::Truncated, V::Retry, "retried by itself"),
-        // Never retried: what is on the other side may not be who it should be.
-        TransportErrorKind::Tls => (
+        // Never tried again: what is on the other side may not be who it should be.
+        T::Tls => (
             K::Tls,
             V::Stop,
-            "check the base URL and the clock; a private certificate is accepted if it is named as a CA file",
+            "check the base URL and the clock; \
+             a private certificate is accepted if it is named as a CA file",
         ),
         // Something answered, so it may have been paid for: a few tries, not all.
-        TransportErrorKind::Protocol => (
+        T::Protocol => (
             K::Protocol,
             V::Unusable,
             "check that the base URL is that of an HTTP server",
         ),
-        TransportErrorKind::TooLarge => (
+        T::TooLarge => (
             K::BodyTooLarge,
             V::Fail,
             "ask for less, or raise the limit on bodies",
         ),
-        TransportErrorKind::Aborted => (K::Cancelled, V::Fail, "run again to carry on"),
-        TransportErrorKind::Unsendable => (
+        T::Aborted => (K::Cancelled, V::Fail, "run again to carry on"),
+        T::Unsendable => (
             K::Invalid,
             V::Fail,
             "correct the request's path, or the headers set for it",
         ),
+        T::Timeout if !nothing_sent => (
+            K::Timeout,
+            V::Retry,
+            "it is tried again; raise the timeout if it happens often",
+        ),
+        T::Broken if !nothing_sent => (K::Network, V::Retry, "it is tried again"),
+        T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "it is tried again"),
+        // As long as nothing was sent, trying again costs nothing, whatever broke.
+        T::Connect | T::Timeout | T::Broken | T::Truncated => (
+            K::Unreachable,
+            V::Unreachable,
+            "check the base URL and the network",
+        ),
     };
-    Failure {
+    FailedAttempt {
         kind,
         verdict,
         code: None,
@@ -201,7 +192,7 @@ mod tests {
                 message: "it broke\u{1b}[0m".to_owned(),
                 source: None,
             };
-            let failure = classify_fault(&error);
+            let failure = classify_transport_error(&error);
             let found = (failure.kind, failure.verdict, failure.possibly_billed);
             assert_eq!(
                 found,

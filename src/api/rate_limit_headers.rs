@@ -1,32 +1,64 @@
 //! How long the server wants this client to wait, from an answer's headers and body.
 //!
-//! Two questions: how long after a refusal ([`retry_after`]), and whether an answer that was no
-//! refusal used up the last of a limit ([`exhausted`]). What makes no sense is no hint: the
-//! caller's own backoff is always the better guess.
+//! [`RetryHints`] has the wait after a refusal; [`exhausted`] says whether an answer that was no
+//! refusal used up the last of a limit. What makes no sense is no hint: the caller's own backoff is
+//! always the better guess.
 
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
+use super::error_body::ErrorBody;
 use super::headers::{only, text};
-use super::problem::Problem;
+use super::response::ResponseView;
 use super::times;
 
-/// The wait the server asks for: `retry-after-ms`, else `retry-after`, else what the body says.
-///
-/// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has passed
-/// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
-/// backoff makes a short one.
-pub(crate) fn retry_after(
-    headers: &HeaderMap,
-    problem: &Problem,
-    wall: SystemTime,
-) -> Option<Duration> {
-    retry_after_header(headers, wall).or_else(|| positive(problem.delay()))
+/// What an answer asks for.
+#[derive(Debug, Default)]
+pub(super) struct RetryHints {
+    /// How long to wait: `retry-after-ms`, else `retry-after`, else what the body says, else when an
+    /// exhausted limit has room again.
+    ///
+    /// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has passed
+    /// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
+    /// backoff makes a short one.
+    pub(super) delay: Option<Duration>,
+    /// The delay in `retry-after-ms` or `retry-after` alone.
+    pub(super) header_delay: Option<Duration>,
+    /// `x-should-retry`.
+    pub(super) should_retry: Option<bool>,
 }
 
-/// As [`retry_after`], from the headers alone.
-pub(crate) fn retry_after_header(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+impl RetryHints {
+    /// Those of an answer that is no success.
+    pub(super) fn read(response: &ResponseView<'_>, body: &ErrorBody) -> Self {
+        let headers = response.headers;
+        let header_delay = retry_after(headers, response.wall);
+        let used_up = || match response.status {
+            429 => exhausted(headers, response.wall, response.cost_tokens),
+            _ => None,
+        };
+        let should_retry = text(headers, "x-should-retry").map(str::trim);
+        Self {
+            delay: header_delay
+                .or_else(|| positive(body.delay()))
+                .or_else(used_up),
+            header_delay,
+            should_retry: should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok()),
+        }
+    }
+
+    /// Those of a body whose headers do not belong to it.
+    pub(super) fn of_body(body: &ErrorBody) -> Self {
+        Self {
+            delay: body.delay(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The delay in `retry-after-ms`, else in `retry-after`.
+fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let ms = text(headers, "retry-after-ms").and_then(times::milliseconds);
     positive(ms).or_else(|| {
         let value = text(headers, "retry-after")?;
@@ -59,28 +91,25 @@ pub(crate) fn exhausted(
         return None;
     }
     let now = now(headers, wall);
-    let wait = |limit: &Announced| {
-        if whole(headers, limit.remaining)? != 0 {
+    let wait = |LimitHeaders(before, after, refill): &LimitHeaders| {
+        let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
+        if number(value("remaining")?)? != 0 {
             return None;
         }
-        let reset = times::until_reset(only(headers, limit.reset)?, now)?;
-        let units = match limit.refill {
+        let reset = times::until_reset(value("reset")?, now)?;
+        let units = match refill {
             Refill::AtOnce => return Some(reset),
             Refill::Requests => 1,
             Refill::Tokens => cost_tokens.max(1),
         };
-        share(reset, units, whole(headers, limit.limit)?)
+        share(reset, units, number(value("limit")?)?)
     };
-    positive(ANNOUNCED.iter().filter_map(wait).max())
+    positive(LIMIT_HEADERS.iter().filter_map(wait).max())
 }
 
-/// The three headers that announce one limit, and what its reset means.
-struct Announced {
-    limit: &'static str,
-    remaining: &'static str,
-    reset: &'static str,
-    refill: Refill,
-}
+/// The three headers of one limit: what stands in their names before and after `limit`,
+/// `remaining` and `reset`, and what the reset means.
+struct LimitHeaders(&'static str, &'static str, Refill);
 
 enum Refill {
     /// Unit by unit, counted in requests; the reset is when it is full.
@@ -93,61 +122,16 @@ enum Refill {
 
 /// Anthropic's `anthropic-priority-*` limits are not among them: a request beyond those is served
 /// at the standard tier.
-const ANNOUNCED: &[Announced] = &[
-    Announced {
-        limit: "x-ratelimit-limit-requests",
-        remaining: "x-ratelimit-remaining-requests",
-        reset: "x-ratelimit-reset-requests",
-        refill: Refill::Requests,
-    },
-    Announced {
-        limit: "x-ratelimit-limit-tokens",
-        remaining: "x-ratelimit-remaining-tokens",
-        reset: "x-ratelimit-reset-tokens",
-        refill: Refill::Tokens,
-    },
-    Announced {
-        limit: "x-ratelimit-limit-project-tokens",
-        remaining: "x-ratelimit-remaining-project-tokens",
-        reset: "x-ratelimit-reset-project-tokens",
-        refill: Refill::Tokens,
-    },
-    Announced {
-        limit: "anthropic-ratelimit-requests-limit",
-        remaining: "anthropic-ratelimit-requests-remaining",
-        reset: "anthropic-ratelimit-requests-reset",
-        refill: Refill::Requests,
-    },
-    Announced {
-        limit: "anthropic-ratelimit-tokens-limit",
-        remaining: "anthropic-ratelimit-tokens-remaining",
-        reset: "anthropic-ratelimit-tokens-reset",
-        refill: Refill::Tokens,
-    },
-    Announced {
-        limit: "anthropic-ratelimit-input-tokens-limit",
-        remaining: "anthropic-ratelimit-input-tokens-remaining",
-        reset: "anthropic-ratelimit-input-tokens-reset",
-        refill: Refill::Tokens,
-    },
-    Announced {
-        limit: "anthropic-ratelimit-output-tokens-limit",
-        remaining: "anthropic-ratelimit-output-tokens-remaining",
-        reset: "anthropic-ratelimit-output-tokens-reset",
-        refill: Refill::Tokens,
-    },
-    Announced {
-        limit: "x-ratelimit-limit",
-        remaining: "x-ratelimit-remaining",
-        reset: "x-ratelimit-reset",
-        refill: Refill::AtOnce,
-    },
-    Announced {
-        limit: "ratelimit-limit",
-        remaining: "ratelimit-remaining",
-        reset: "ratelimit-reset",
-        refill: Refill::AtOnce,
-    },
+const LIMIT_HEADERS: &[LimitHeaders] = &[
+    LimitHeaders("x-ratelimit-", "-requests", Refill::Requests),
+    LimitHeaders("x-ratelimit-", "-tokens", Refill::Tokens),
+    LimitHeaders("x-ratelimit-", "-project-tokens", Refill::Tokens),
+    LimitHeaders("anthropic-ratelimit-requests-", "", Refill::Requests),
+    LimitHeaders("anthropic-ratelimit-tokens-", "", Refill::Tokens),
+    LimitHeaders("anthropic-ratelimit-input-tokens-", "", Refill::Tokens),
+    LimitHeaders("anthropic-ratelimit-output-tokens-", "", Refill::Tokens),
+    LimitHeaders("x-ratelimit-", "", Refill::AtOnce),
+    LimitHeaders("ratelimit-", "", Refill::AtOnce),
 ];
 
 /// The share of the time to full that `units` of `limit` take, rounded up: never early.
@@ -165,10 +149,6 @@ fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
     text(headers, "date")
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
         .unwrap_or(wall)
-}
-
-fn whole(headers: &HeaderMap, name: &str) -> Option<u64> {
-    number(only(headers, name)?)
 }
 
 fn number(value: &str) -> Option<u64> {
@@ -198,9 +178,22 @@ mod tests {
         Some(Duration::from_millis(ms))
     }
 
+    fn delay(headers: &HeaderMap, body: &[u8], wall: SystemTime) -> Option<Duration> {
+        let response = ResponseView {
+            status: 503,
+            headers,
+            body,
+            key: None,
+            wall,
+            cost_tokens: 1,
+            longest_wait: None,
+        };
+        RetryHints::read(&response, &ErrorBody::read(body)).delay
+    }
+
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
         let headers = crate::api::headers::map(pairs.iter().copied());
-        retry_after(&headers, &Problem::default(), wall())
+        delay(&headers, &[], wall())
     }
 
     #[test]
@@ -225,11 +218,7 @@ mod tests {
             ),
         ] {
             let headers = crate::api::headers::map(pairs.iter().copied());
-            assert_eq!(
-                retry_after(&headers, &Problem::read(body), wall()),
-                expected,
-                "{pairs:?}"
-            );
+            assert_eq!(delay(&headers, body, wall()), expected, "{pairs:?}");
         }
     }
 
@@ -496,14 +485,13 @@ mod tests {
                     push(name, value);
                 }
                 push("date", &date);
-                for announced in ANNOUNCED {
-                    push(announced.limit, &limit);
-                    push(announced.remaining, "0");
-                    push(announced.reset, value);
+                for LimitHeaders(before, after, _) in LIMIT_HEADERS {
+                    push(&format!("{before}limit{after}"), &limit);
+                    push(&format!("{before}remaining{after}"), "0");
+                    push(&format!("{before}reset{after}"), value);
                 }
-                let problem = Problem::default();
                 for wall in [UNIX_EPOCH, wall()] {
-                    prop_assert_ne!(retry_after(&headers, &problem, wall), Some(Duration::ZERO));
+                    prop_assert_ne!(delay(&headers, &[], wall), Some(Duration::ZERO));
                     prop_assert_ne!(exhausted(&headers, wall, cost), Some(Duration::ZERO));
                 }
             }

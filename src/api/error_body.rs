@@ -2,7 +2,7 @@
 //!
 //! There is no agreed shape: an object or a bare string under `error`, a flat object, an array
 //! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from whatever
-//! stands in between. [`Problem::read`] accepts them all and the questions below it are asked of
+//! stands in between. [`ErrorBody::read`] accepts them all and the questions below it are asked of
 //! the result, so that `classify` stays a table.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use super::times;
 
 /// The facts of one error body. Empty where the body says nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Problem {
+pub(crate) struct ErrorBody {
     /// What it says to people, as it came: escape it before showing it.
     pub(crate) message: String,
     /// `code`, a number or a word, as it came.
@@ -33,7 +33,7 @@ pub(crate) struct Problem {
 /// a 2xx answer has no such bound, and a parsed value takes several times its text.
 const MAX_PARSED: usize = 64 << 10;
 
-impl Problem {
+impl ErrorBody {
     /// Reads the body of an error answer.
     pub(crate) fn read(body: &[u8]) -> Self {
         Self::of_text(&String::from_utf8_lossy(body), true)
@@ -271,8 +271,8 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &str) -> Problem {
-        Problem::read(body.as_bytes())
+    fn read(body: &str) -> ErrorBody {
+        ErrorBody::read(body.as_bytes())
     }
 
     #[test]
@@ -405,9 +405,9 @@ mod tests {
     #[test]
     fn a_delay_is_found_in_fields_and_words() {
         let words = |text: &str| {
-            Problem {
+            ErrorBody {
                 message: text.into(),
-                ..Problem::default()
+                ..ErrorBody::default()
             }
             .delay()
         };
@@ -451,9 +451,9 @@ mod tests {
     #[test]
     fn a_request_above_the_limit_is_told_from_a_full_window() {
         let never_fits = |text: &str| {
-            Problem {
+            ErrorBody {
                 message: text.into(),
-                ..Problem::default()
+                ..ErrorBody::default()
             }
             .never_fits()
         };
@@ -481,9 +481,9 @@ mod tests {
     #[test]
     fn no_quota_is_told_from_a_used_one() {
         let has_no_quota = |text: &str| {
-            Problem {
+            ErrorBody {
                 message: text.into(),
-                ..Problem::default()
+                ..ErrorBody::default()
             }
             .has_no_quota()
         };
@@ -515,11 +515,11 @@ mod tests {
             words in "(limit|requested|limit: 0|quota|try again in |retry after |<title>|</title>|[ :,.0-9sm漢]|İ){0,12}",
         ) {
             for body in [&bytes[..], text.as_bytes(), json.as_bytes(), words.as_bytes()] {
-                let problem = Problem::read(body);
+                let problem = ErrorBody::read(body);
                 let _ = (problem.delay(), problem.never_fits(), problem.has_no_quota(), problem.code_status());
                 let _ = (problem.is_out_of_money(), problem.is_overload(), problem.is_content_filter());
             }
-            let _ = Problem::read_error(&json);
+            let _ = ErrorBody::read_error(&json);
         }
     }
 }

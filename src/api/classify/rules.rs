@@ -1,0 +1,181 @@
+//! The table itself: one [`Rule`] for every status that is not a success.
+
+use std::time::Duration;
+
+use crate::api::error_body::ErrorBody;
+use crate::api::rate_limit_headers::RetryHints;
+use crate::error::ErrorKind;
+use crate::retry::Verdict;
+
+/// What a failure is, what is done about it, and how to tell it.
+pub(super) struct Rule {
+    pub(super) kind: ErrorKind,
+    pub(super) verdict: Verdict,
+    /// What happened, and after a semicolon what to do about it.
+    pub(super) text: &'static str,
+    pub(super) possibly_billed: bool,
+}
+
+impl Rule {
+    /// The rule for an answer that is not a success.
+    pub(super) fn of(status: u16, body: &ErrorBody, hints: &RetryHints) -> Self {
+        use ErrorKind as K;
+        use Verdict as V;
+
+        // A wait that is asked for holds for everyone.
+        let pause_or = |otherwise| hints.delay.map_or(otherwise, V::PauseAll);
+        let (kind, verdict, text) = match status {
+            // These codes mean the same under every status they come with.
+            _ if body.is_out_of_money() => (
+                K::Quota,
+                V::Stop,
+                "the quota, the credit or a spend limit is used up; \
+                 add credit or raise the limit, then run again",
+            ),
+            300..400 => (
+                K::Redirect,
+                V::Stop,
+                "the server redirects; a redirect is never followed, as it could take the API key \
+                 elsewhere: set the base URL to the final address",
+            ),
+            429 if body.never_fits() => NEVER_FITS,
+            429 if body.has_no_quota() => (
+                K::Quota,
+                V::Stop,
+                "the API key has no quota for this model; \
+                 choose another model or plan, then run again",
+            ),
+            // LiteLLM says so while every deployment cools down, also after a backend refused its
+            // key (BerriAI/litellm#2493): the attempts are charged, so that it comes to an end.
+            429 if body.message.contains("No deployments available") => (
+                K::RateLimited,
+                V::Throttled,
+                "the gateway has no deployment available; \
+                 if it stays so, check the keys of its backends",
+            ),
+            429 => (
+                K::RateLimited,
+                pause_or(V::Throttled),
+                "the server asks for a slower pace; \
+                 it is tried again, but lower the rate if it happens often",
+            ),
+            400..500 if body.is_content_filter() => (
+                K::ContentFilter,
+                V::Fail,
+                "the content filter refused the request; change its content",
+            ),
+            401 => (
+                K::Auth,
+                V::Stop,
+                "the API key was refused; \
+                 check that it is complete, active and meant for this base URL",
+            ),
+            // OpenRouter's budget for requests in flight is a matter of moments, and has the header.
+            402 => match hints.header_delay {
+                Some(delay) => (
+                    K::RateLimited,
+                    V::PauseAll(delay),
+                    "the budget for requests in flight is used up; it is tried again",
+                ),
+                None => (
+                    K::Quota,
+                    V::Stop,
+                    "the server wants payment first; add credit, then run again",
+                ),
+            },
+            403 => (
+                K::Permission,
+                V::FailOrStopIfRepeated(status),
+                "the API key may not do this; check what it may use, and from where",
+            ),
+            404 => (
+                K::NotFound,
+                V::FailOrStopIfRepeated(status),
+                "there is no such endpoint or model; check the base URL and the model's name",
+            ),
+            407 => (
+                K::Config,
+                V::Stop,
+                "the proxy wants credentials; \
+                 set them in the proxy's URL, or except this host with NO_PROXY",
+            ),
+            // It may be telling this request alone, so the others go on.
+            408 | 409 | 425 => (
+                K::Server,
+                hints.delay.map_or(V::Retry, V::RetryAfter),
+                "the server could not take the request just now; it is tried again",
+            ),
+            413 if body.never_fits() => NEVER_FITS,
+            413 => (
+                K::TooLarge,
+                V::Fail,
+                "the request is too large; make it smaller",
+            ),
+            400..500 => (K::Invalid, V::Fail, "the request is wrong; correct it"),
+            500..600 if status == 529 || body.is_overload() => (
+                K::Overloaded,
+                pause_or(V::Throttled),
+                "the server is overloaded; it is tried again",
+            ),
+            500..600 => (
+                K::Server,
+                pause_or(V::Retry),
+                "the server failed; it is tried again",
+            ),
+            _ => (
+                K::Protocol,
+                V::Fail,
+                "the server answered with a status that HTTP does not have; check the base URL",
+            ),
+        };
+        Self {
+            kind,
+            verdict,
+            text,
+            // A gateway that lost the answer does not know whether there was one. Cloudflare has
+            // numbers of its own for that.
+            possibly_billed: kind == K::Server && matches!(status, 502 | 504 | 520..=524),
+        }
+    }
+
+    /// A wait longer than is allowed is a failure of its own: the engine stops the run at it, and
+    /// "it is tried again" would be wrong.
+    pub(super) fn within(self, longest_wait: Option<Duration>) -> Self {
+        match self.verdict {
+            Verdict::PauseAll(delay) | Verdict::RetryAfter(delay)
+                if longest_wait.is_some_and(|longest| delay > longest) =>
+            {
+                Self {
+                    kind: ErrorKind::ServerDelay,
+                    text: "the server asks for a longer wait than is allowed; \
+                           run again after that time, or allow longer server delays",
+                    ..self
+                }
+            }
+            _ => self,
+        }
+    }
+
+    /// What `x-should-retry` leaves of the verdict. A no is final. A yes is honoured except against
+    /// money and a wrong key, and where the request itself is too large ever to be taken.
+    pub(super) fn obey(self, hints: &RetryHints) -> Self {
+        let verdict = match (hints.should_retry, self.verdict) {
+            (Some(false), Verdict::Stop | Verdict::FailOrStopIfRepeated(_)) => self.verdict,
+            (Some(false), _) => Verdict::Fail,
+            (Some(true), Verdict::Fail | Verdict::FailOrStopIfRepeated(_))
+                if self.kind != ErrorKind::TooLarge =>
+            {
+                Verdict::Retry
+            }
+            (_, verdict) => verdict,
+        };
+        Self { verdict, ..self }
+    }
+}
+
+const NEVER_FITS: (ErrorKind, Verdict, &str) = (
+    ErrorKind::TooLarge,
+    Verdict::Fail,
+    "the request alone is larger than the limit; \
+     make it or its max_tokens smaller, or ask the provider for a higher limit",
+);
