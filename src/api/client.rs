@@ -1,6 +1,6 @@
 //! The client: one handle on a provider, its gate and its connections.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::limit::{Cost, Limiter};
+use crate::limit::Limiter;
 use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
@@ -125,11 +125,12 @@ impl Client {
         P: AsRef<str> + Sync,
     {
         // Each body is written when it is sent: what is reserved for it shows without.
-        self.collect(
-            prompts,
-            |endpoint, prompt| endpoint.reserve_chat((*prompt).as_ref()),
-            |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
-        )
+        let job = ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
+            |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
+        );
+        self.collect(job, prompts)
     }
 
     /// Sends all requests; the replies are in their order.
@@ -158,30 +159,31 @@ impl Client {
         R: Into<Request>,
     {
         let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
-        self.collect(
-            &requests,
-            |endpoint, request| endpoint.reserve(request),
-            |request| Cow::Borrowed(*request),
-        )
+        self.collect(self.job(), &requests)
     }
 
     fn collect<'a, T: Sync>(
         &self,
+        job: impl Job<Input = &'a T, Output = Reply, Error = AttemptError>,
         items: &'a [T],
-        cost: impl Fn(&Endpoint, &&'a T) -> Cost + Sync,
-        request: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        let job = ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, item: &&'a T| Ok(cost(endpoint, item)),
-            |item: &&'a T| Ok(request(item)),
-        );
         match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// The job of requests that are there already.
+    fn job<I: Borrow<Request> + Send>(
+        &self,
+    ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
+        ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, request: &I| Ok(endpoint.reserve(request.borrow())),
+            |request: &I| Ok(Cow::Borrowed(request.borrow())),
+        )
     }
 
     /// Sends requests pulled lazily on a thread of their own, and calls `done` on this thread with
@@ -266,15 +268,6 @@ impl Client {
         Ok(Outcomes::new(
             outcomes.map(|outcome| outcome.map_err(into_error)),
         ))
-    }
-
-    /// The job of requests that are there already.
-    fn job(&self) -> impl Job<Input = Request, Output = Reply, Error = AttemptError> + use<> {
-        ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, request: &Request| Ok(endpoint.reserve(request)),
-            |request: &Request| Ok(Cow::Borrowed(request)),
-        )
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -9,7 +9,7 @@ use super::classify::{FailedAttempt, ResponseView, classify_response, classify_t
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::key::ApiKey;
-use super::path;
+use super::path::{check_path, join};
 use super::rate_limit_headers::exhausted;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
@@ -97,7 +97,10 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = self.try_once(request, attempt);
+        let outcome = match self.send(request, attempt) {
+            Ok(response) => self.read(response, request, attempt),
+            Err(error) => Err(error),
+        };
         let (path, number) = (&request.path, attempt.number);
         match &outcome {
             Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
@@ -106,69 +109,12 @@ impl Endpoint {
         outcome
     }
 
-    fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, AttemptError> {
-        let answer = self.exchange(request, attempt)?;
-        self.judge(answer, request, attempt)
-    }
-
-    /// What `answer` amounts to. Not inlined, so that none of it is on the stack while a request
-    /// waits for its answer.
-    #[inline(never)]
-    fn judge(
-        &self,
-        answer: HttpResponse,
-        request: &Request,
-        attempt: &Attempt<'_>,
-    ) -> Result<Reply, AttemptError> {
-        let wall = self.limiter.clock().wall();
-        let reserved = attempt.cost.model_tokens();
-        let judgement = if request.any_answer && answer.status.is_success() {
-            Ok(None)
-        } else {
-            classify_response(&ResponseView {
-                status: answer.status.as_u16(),
-                headers: &answer.headers,
-                body: &answer.body,
-                key: self.key.as_ref(),
-                wall,
-                cost_tokens: reserved,
-                longest_wait: self.retry.longest_wait(),
-            })
-        };
-        match judgement {
-            Ok(usage) => {
-                if let Some(usage) = usage {
-                    attempt.used.set(Some(usage.total_tokens));
-                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
-                        self.typical.lock().observe(usage.completion_tokens);
-                    }
-                }
-                // Nothing is left of a limit: the next request waits, or it would be refused.
-                if let Some(wait) = exhausted(&answer.headers, wall, reserved) {
-                    attempt.pause(self.retry.longest_pause(wait));
-                }
-                Ok(Reply {
-                    status: answer.status,
-                    head: Head::of(&answer.headers),
-                    body: answer.body,
-                    usage,
-                    attempts: attempt.number,
-                })
-            }
-            Err(failure) => Err(self.failed(*failure, attempt, Some(answer))),
-        }
-    }
-
-    fn exchange(
-        &self,
-        request: &Request,
-        attempt: &Attempt<'_>,
-    ) -> Result<HttpResponse, AttemptError> {
-        path::check_path(&request.path).map_err(|what| {
+    fn send(&self, request: &Request, attempt: &Attempt<'_>) -> Result<HttpResponse, AttemptError> {
+        check_path(&request.path).map_err(|what| {
             let error = Error::new(ErrorKind::Invalid, format!("the request's path {what}"));
             AttemptError::unsendable(error, attempt)
         })?;
-        let url = path::join(&self.base_url, &request.path);
+        let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
         // A timeout beyond the clock's end is none, as near as the clock can tell.
@@ -190,46 +136,99 @@ impl Endpoint {
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };
-        self.transport.send(&call).map_err(|fault| {
-            attempt.reach.set(reach(&fault));
-            let mut failed = self.failed(classify_transport_error(&fault), attempt, None);
-            failed.error = failed.error.with_source(fault);
-            failed
-        })
+        let sent = self.transport.send(&call);
+        sent.map_err(|error| self.unanswered(error, attempt))
     }
 
-    fn failed(
+    /// What `error` amounts to. Not inlined, as [`read`](Self::read).
+    #[inline(never)]
+    fn unanswered(&self, error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
+        attempt.reach.set(reach(&error));
+        let mut failed = self.attempt_error(classify_transport_error(&error), attempt, None);
+        failed.error = failed.error.with_source(error);
+        failed
+    }
+
+    /// What `response` amounts to. Not inlined, so that none of it is on the stack while a request
+    /// waits for its answer.
+    #[inline(never)]
+    fn read(
         &self,
-        failure: FailedAttempt,
+        response: HttpResponse,
+        request: &Request,
         attempt: &Attempt<'_>,
-        answer: Option<HttpResponse>,
+    ) -> Result<Reply, AttemptError> {
+        let wall = self.limiter.clock().wall();
+        let reserved = attempt.cost.model_tokens();
+        let usage = if request.any_answer && response.status.is_success() {
+            Ok(None)
+        } else {
+            classify_response(&ResponseView {
+                status: response.status.as_u16(),
+                headers: &response.headers,
+                body: &response.body,
+                key: self.key.as_ref(),
+                wall,
+                cost_tokens: reserved,
+                longest_wait: self.retry.longest_wait(),
+            })
+        };
+        match usage {
+            Ok(usage) => {
+                if let Some(usage) = usage {
+                    attempt.used.set(Some(usage.total_tokens));
+                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
+                        self.typical.lock().observe(usage.completion_tokens);
+                    }
+                }
+                // Nothing is left of a limit: the next request waits, or it would be refused.
+                if let Some(wait) = exhausted(&response.headers, wall, reserved) {
+                    attempt.pause(self.retry.longest_pause(wait));
+                }
+                Ok(Reply {
+                    status: response.status,
+                    head: Head::of(&response.headers),
+                    body: response.body,
+                    usage,
+                    attempts: attempt.number,
+                })
+            }
+            Err(failed) => Err(self.attempt_error(*failed, attempt, Some(response))),
+        }
+    }
+
+    fn attempt_error(
+        &self,
+        failed: FailedAttempt,
+        attempt: &Attempt<'_>,
+        response: Option<HttpResponse>,
     ) -> AttemptError {
         let nothing_sent =
-            failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
+            failed.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
         // A model that began to answer and failed has been paid for, and may say so.
-        let usage = answer
+        let usage = response
             .as_ref()
-            .and_then(|answer| usage::inspect(&answer.body).ok()?.usage);
+            .and_then(|response| usage::inspect(&response.body).ok()?.usage);
         if nothing_sent {
             attempt.used.set(Some(0));
         } else if let Some(usage) = usage {
             attempt.used.set(Some(usage.total_tokens));
         }
-        let error = Error::new(failure.kind, failure.message).with_facts(|facts| {
-            facts.code = failure.code;
+        let error = Error::new(failed.kind, failed.message).with_facts(|facts| {
+            facts.code = failed.code;
             facts.attempts = attempt.number - u32::from(nothing_sent);
-            facts.retry_after = failure.retry_after;
-            facts.possibly_billed = failure.possibly_billed;
-            if let Some(answer) = answer {
-                facts.status = Some(answer.status);
+            facts.retry_after = failed.retry_after;
+            facts.possibly_billed = failed.possibly_billed;
+            if let Some(response) = response {
+                facts.status = Some(response.status);
                 facts.request_id =
-                    request_id(|name| text(&answer.headers, name)).map(str::to_owned);
-                facts.body = Some(self.kept(&answer.body));
+                    request_id(|name| text(&response.headers, name)).map(str::to_owned);
+                facts.body = Some(self.kept(&response.body));
             }
         });
         AttemptError {
             error,
-            verdict: failure.verdict,
+            verdict: failed.verdict,
             usage,
         }
     }
@@ -245,8 +244,8 @@ impl Endpoint {
     }
 }
 
-fn reach(fault: &TransportError) -> Reach {
-    match (fault.stage, fault.fault) {
+fn reach(error: &TransportError) -> Reach {
+    match (error.stage, error.fault) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
         // Whatever had begun to come, it was called off from this side.
         (TransportStage::Sent | TransportStage::SentOnReused, _)

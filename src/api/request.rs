@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -193,7 +193,8 @@ impl fmt::Debug for Body {
 pub struct Chat<C = ()> {
     pub(super) client: C,
     model: String,
-    messages: Vec<Message>,
+    /// Roles and contents.
+    messages: Vec<(String, String)>,
     fields: Map<String, Value>,
 }
 
@@ -209,13 +210,13 @@ impl<C> Chat<C> {
 
     /// Adds a system message in front.
     pub fn system(mut self, text: impl Into<String>) -> Self {
-        self.messages.insert(0, Message::new("system", text));
+        self.messages.insert(0, ("system".to_owned(), text.into()));
         self
     }
 
     /// Adds a message: `role` is `user`, `assistant`, `system`, ...
     pub fn message(mut self, role: &str, content: impl Into<String>) -> Self {
-        self.messages.push(Message::new(role, content));
+        self.messages.push((role.to_owned(), content.into()));
         self
     }
 
@@ -224,65 +225,21 @@ impl<C> Chat<C> {
         self.set("max_tokens", tokens)
     }
 
-    /// Any other field of the body, such as `temperature` or `response_format`; the last one wins.
+    /// Any field of the body, such as `temperature` or `response_format`; the last one wins. Set
+    /// `messages` for contents that are more than text.
     pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.insert(field.into(), value.into());
         self
     }
 
     pub(super) fn to_request(&self) -> Request {
-        // Written into memory: it neither runs full nor refuses a string.
-        let body = serde_json::to_vec(self).expect("strings and JSON values are JSON");
-        Request::post(CHAT_PATH, body)
-    }
-}
-
-/// The body, its fields in the order of their names.
-impl<C> Serialize for Chat<C> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = [MESSAGES, MODEL];
-        let others = self.fields.keys().map(String::as_str);
-        let mut names: Vec<&str> = others
-            .filter(|name| !own.contains(name))
-            .chain(own)
-            .collect();
-        names.sort_unstable();
-        let mut body = serializer.serialize_map(Some(names.len()))?;
-        for name in names {
-            match name {
-                MESSAGES => body.serialize_entry(name, &self.messages)?,
-                MODEL => body.serialize_entry(name, &self.model)?,
-                _ => body.serialize_entry(name, &self.fields[name])?,
-            }
-        }
-        body.end()
-    }
-}
-
-const MESSAGES: &str = "messages";
-const MODEL: &str = "model";
-
-#[derive(Clone, Debug)]
-struct Message {
-    role: String,
-    content: String,
-}
-
-impl Message {
-    fn new(role: &str, content: impl Into<String>) -> Self {
-        Self {
-            role: role.to_owned(),
-            content: content.into(),
-        }
-    }
-}
-
-impl Serialize for Message {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut message = serializer.serialize_struct("Message", 2)?;
-        message.serialize_field("content", &self.content)?;
-        message.serialize_field("role", &self.role)?;
-        message.end()
+        let message =
+            |(role, content): &(String, String)| json!({"role": role, "content": content});
+        let mut body = self.fields.clone();
+        body.entry("model").or_insert_with(|| json!(self.model));
+        body.entry("messages")
+            .or_insert_with(|| self.messages.iter().map(message).collect());
+        Request::post(CHAT_PATH, Value::Object(body))
     }
 }
 
