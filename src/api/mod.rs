@@ -26,6 +26,7 @@ mod provider;
 mod rate_limit_headers;
 mod reply;
 mod request;
+mod response;
 mod times;
 pub(crate) mod transport;
 mod usage;

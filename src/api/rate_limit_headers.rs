@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use super::classify::ResponseView;
 use super::error_body::ErrorBody;
 use super::headers::{only, text};
+use super::response::ResponseView;
 use super::times;
 
 /// What an answer asks for.

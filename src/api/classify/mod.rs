@@ -10,38 +10,20 @@ mod rules;
 mod transport_error;
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
-
-use http::HeaderMap;
+use std::time::Duration;
 
 pub(crate) use record::{passing, record_code};
 pub(crate) use transport_error::classify_transport_error;
 
 use super::error_body::ErrorBody;
 use super::headers;
-use super::key::ApiKey;
 use super::rate_limit_headers::RetryHints;
+pub(crate) use super::response::ResponseView;
 use super::usage::{self, Usage};
 use crate::error::ErrorKind;
 use crate::escape::printable;
 use crate::retry::Verdict;
 use rules::Rule;
-
-/// One answer, as classification sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ResponseView<'a> {
-    pub(crate) status: u16,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a [u8],
-    /// The key of the request. Some providers repeat it, and messages quote providers.
-    pub(crate) key: Option<&'a ApiKey>,
-    /// This machine's time, for answers without a `Date`.
-    pub(crate) wall: SystemTime,
-    /// The model tokens that were reserved: how long to wait depends on them.
-    pub(crate) cost_tokens: u64,
-    /// The longest wait that is allowed; `None`: any.
-    pub(crate) longest_wait: Option<Duration>,
-}
 
 /// What a failed attempt is: what to tell, and what to do.
 #[derive(Clone, Debug)]
