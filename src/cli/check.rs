@@ -34,7 +34,7 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Config`] for arguments that do not go together, [`ErrorKind::Io`] if the report
 /// cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
-    signals::stop_at_once()?;
+    signals::stop_at_once().map_err(signals::cannot_receive)?;
     let prompts = is_prompts(&args.input);
     if prompts && args.provider.is_some() {
         return Err(Error::new(
