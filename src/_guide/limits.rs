@@ -1,20 +1,33 @@
 //! Limits: what the gate promises, and how it keeps it.
 //!
-//! A provider limits requests and model tokens per minute, and judges by windows that are shorter
-//! than a minute. The gate is a [`Limiter`]: requests, model tokens and places in flight under one
-//! lock, taken together or not at all.
+//! A provider limits how many requests and how many model tokens a key may use in a minute. It also
+//! looks at shorter times than a minute. A [`Limiter`] keeps a program within these limits. This
+//! guide calls it the *gate*.
+//!
+//! Some words first:
+//!
+//! - A *permit* is leave to send one request. Whoever sends asks the gate for one, and drops it when
+//!   the answer is there.
+//! - A request is *in flight* from getting its permit to dropping it. The *concurrency* is how many
+//!   may be in flight at once.
+//! - The *cost* of a request is one request and an estimate of its model tokens.
+//! - A *bucket* counts what may be used of one limit. It fills at the limit's rate up to a maximum,
+//!   the *burst*, and each permit takes its cost from it.
+//!
+//! The gate has a bucket of requests and a bucket of model tokens, and counts what is in flight. A
+//! permit needs all three, and takes them together or not at all.
 //!
 //! # The promise
 //!
-//! In every window of length *T*, however it is placed:
+//! In every time of length *T*, whenever it begins:
 //!
 //! - at most `burst + rate · T` requests are admitted;
-//! - the model tokens admitted, less what was given back, are at most
-//!   `max(burst, largest single cost) + rate · T`, counted as they were reserved.
+//! - at most `max(burst, largest single cost) + rate · T` model tokens are admitted, as estimated
+//!   and less what was refunded.
 //!
-//! It holds by arithmetic and not on average: time is counted in whole nanoseconds, credit in whole
-//! fractions of a unit, and nothing is rounded while time passes. A limiter that is asked faster
-//! than its rate admits the first burst and then one unit at each instant it is due.
+//! This is exact, and not an average. Time is counted in whole nanoseconds, and nothing is rounded
+//! while it passes. A gate that is always busy admits the burst first, and then each request at the
+//! instant when the bucket has filled far enough for it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,7 +39,7 @@
 //!
 //! assert_eq!(admitted(), 4, "the bucket starts full: one second's worth");
 //! let Err(Refusal::NotUntil(when)) = gate.try_acquire(Cost::ONE) else { panic!() };
-//! assert_eq!(when - time.clock().now(), Duration::from_millis(250), "and says when to come back");
+//! assert_eq!(when - time.clock().now(), Duration::from_millis(250), "says when to come back");
 //!
 //! time.advance(Duration::from_millis(249));
 //! assert_eq!(admitted(), 0, "never early");
@@ -35,65 +48,79 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! What it is not: it counts admissions by the gate's clock. A connection that stalls and recovers
-//! can bring two requests to the server closer together than they were let through.
+//! The promise counts when a request is admitted, not when it arrives. A connection that stalls and
+//! recovers can bring two requests to the server closer together than they were admitted.
 //!
 //! # Burst
 //!
-//! The burst is how many may go at once after an idle spell. It is one second's worth unless
-//! [set](crate::LimiterBuilder::burst), and at least one: 600 a minute admits ten at once and then
-//! ten a second. A bucket of a whole minute would keep to the letter of the limit and be answered
-//! with 429, because providers look at windows of one to ten seconds.
+//! The burst is how many requests may start at once after an idle time. The default is one second's
+//! worth of the rate, and at least one: a rate of 600 a minute admits ten at once and then ten a
+//! second. [`burst`](crate::LimiterBuilder::burst) and
+//! [`token_burst`](crate::LimiterBuilder::token_burst) change it.
+//!
+//! With a burst of a whole minute's worth, twice the limit could be sent within one minute after an
+//! idle time. Providers also judge windows of one to ten seconds, and would answer with 429 sooner.
 //!
 //! # Model tokens
 //!
-//! What a request costs is known when its answer is there. So it is estimated before: a quarter of
-//! the text's bytes, and the output it allows itself (`max_tokens`, times `n`), or what earlier
-//! answers have needed where it sets no bound.
-//! [`Request::reserve_tokens`](crate::Request::reserve_tokens) takes the place of the estimate. The
-//! answer's `usage` then [settles](crate::Permit::settle) it:
+//! How many model tokens a request uses is known when its answer is there. Before that, a client
+//! estimates it: a quarter of the text's bytes for the prompt, and for the output the bound in the
+//! request (`max_tokens`, times `n`). Without a bound it takes what earlier answers have needed.
+//! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
+//! yours.
 //!
-//! - fewer tokens than reserved are given back at once;
-//! - more are a *debt*: the level falls below zero, and later admissions wait until it is paid;
-//! - an attempt that ends without word of its usage (an error, a timeout, a panic) keeps its
-//!   estimate; one in which nothing was sent gives all of it back;
-//! - the request itself is never given back.
+//! The answer's `usage` then replaces the estimate. With a permit of your own,
+//! [`settle`](crate::Permit::settle) does it.
 //!
-//! A cost above the burst waits for a full bucket and leaves a debt. A cost above what a whole
-//! period allows ([`Rate::period`](crate::Rate::period): for tokens a minute, one minute's worth)
-//! can never fit, and is refused at once with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits)
-//! rather than waited for.
+//! - If fewer tokens were used, the rest is refunded at once.
+//! - If more were used, the bucket owes them: it goes below zero, and later requests wait until it
+//!   has filled again.
+//! - If nothing says how many were used (an error, a timeout, a panic), the estimate stands.
+//! - If nothing was sent, all tokens are refunded.
+//! - The request itself is never refunded.
+//!
+//! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
+//! whole period of the rate allows, such as a minute's worth for tokens a minute, is refused at once
+//! with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits).
 //!
 //! # Waiting
 //!
-//! [`acquire`](crate::Limiter::acquire) waits; [`acquire_timeout`](crate::Limiter::acquire_timeout)
-//! waits so long, and gives up at once when a pause makes it certain that it would be in vain;
-//! [`acquire_cancellable`](crate::Limiter::acquire_cancellable) waits until a
-//! [`Cancel`](crate::Cancel); [`try_acquire`](crate::Limiter::try_acquire) answers *when*. Whoever
-//! waits holds a numbered ticket, and is served in that order. Only the first in line has a timed
-//! wait; the others sleep until it leaves, so a thousand waiting threads cost nothing while they
-//! wait. A large cost is therefore not overtaken by small ones, and nobody starves.
+//! | Call | Waits |
+//! |---|---|
+//! | [`acquire`](crate::Limiter::acquire) | until there is a permit |
+//! | [`acquire_timeout`](crate::Limiter::acquire_timeout) | so long at most; not at all if a pause lasts longer |
+//! | [`acquire_cancellable`](crate::Limiter::acquire_cancellable) | until a [`Cancel`](crate::Cancel) is raised |
+//! | [`try_acquire`](crate::Limiter::try_acquire) | not at all, and says when to come back |
+//!
+//! Threads that wait are served in the order in which they came. A large cost at the head of the
+//! queue is not overtaken by small ones, so no thread waits for ever. Only the head watches the
+//! time. The others sleep until they are the head, so a thousand waiting threads use no CPU.
 //!
 //! # Pauses
 //!
-//! [`pause_until`](crate::Limiter::pause_until) admits nobody before an instant, and is what a
-//! server's `retry-after` does to all users of the gate. A pause is never shortened by another. It
-//! ends gently: the buckets are empty then, so the rate begins from nothing instead of with a
-//! burst, and a gate without a request rate fills its places evenly over a second.
+//! During a pause nothing is admitted. When a server answers with `retry-after`, the client pauses
+//! the gate, and all users of the gate wait. A program can do the same with
+//! [`pause_until`](crate::Limiter::pause_until) and [`pause_for`](crate::Limiter::pause_for). A pause
+//! is never shortened by another.
+//!
+//! There is no burst after a pause: the buckets are empty when it ends. A gate without a rate of
+//! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
+//! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
+//! 1,000 requests a second.
 //!
 //! # Changes
 //!
-//! Rates and places may be changed at any time ([`set_requests`](crate::Limiter::set_requests),
-//! [`set_tokens`](crate::Limiter::set_tokens),
-//! [`set_concurrency`](crate::Limiter::set_concurrency)). What was earned at the old rate stays
-//! earned, and the first in line is timed anew.
+//! The limits can be changed at any time, with [`set_requests`](crate::Limiter::set_requests),
+//! [`set_tokens`](crate::Limiter::set_tokens) and
+//! [`set_concurrency`](crate::Limiter::set_concurrency). What the bucket holds is kept, up to the new
+//! burst. Threads that wait go by the new limits at once.
 //!
 //! # Sharing
 //!
-//! A limit belongs to a key, not to a client. Clones of a limiter are the same gate: give one to
-//! several clients ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)) and pools
-//! ([`Pool::from_limiter`](crate::Pool::from_limiter)), or use it from plain threads beside them.
-//! Runs that share a gate are served in turn, since each has one thread in line.
+//! A provider's limit belongs to a key. Clones of a limiter are one gate, so all that use a key should
+//! have clones of one: several clients ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)),
+//! pools ([`Pool::from_limiter`](crate::Pool::from_limiter)), and plain threads. Each run has at most
+//! one thread in the gate's queue, so runs that share a gate take turns.
 //!
 //! ```
 //! use tollgate::{Limiter, Pool, Rate, Verdict};
@@ -104,14 +131,14 @@
 //!     scope.spawn(|| letters.try_map(&['a', 'b'], |_| Ok::<_, ()>(()), |()| Verdict::Fail));
 //!     scope.spawn(|| words.try_map(&["one", "two"], |_| Ok::<_, ()>(()), |()| Verdict::Fail));
 //! });
-//! assert_eq!(gate.in_flight(), 0, "every place is free again");
+//! assert_eq!(gate.in_flight(), 0, "every permit has been dropped");
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! A job that asks for a place at the gate that admitted it could wait for itself for ever. It is
-//! refused at once with [`ErrorKind::Nested`](crate::ErrorKind::Nested); give inner work a gate of
-//! its own.
+//! A job must not ask the gate that admitted it for another permit: it holds one already and could
+//! wait for itself for ever. It is refused at once with
+//! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a gate of its own.
 //!
-//! Separate processes do not share a gate: divide the limit between them.
+//! Processes do not share a gate. Divide the limit between them.
 //!
 //! [`Limiter`]: crate::Limiter

@@ -1,73 +1,85 @@
-//! Retries: what each failure means, how long is waited, and when a run stops.
+//! Retries: what each failure means, how long the wait is, and when a run stops.
 //!
-//! Every failed attempt gets a [`Verdict`]. A [`Client`](crate::Client) takes it from the tables
-//! below; a [`Pool`](crate::Pool) asks your closure. The [`Retry`] policy then says whether there
-//! is another attempt, and when. Meanwhile the item holds neither a thread nor a place in flight,
-//! and its next attempt passes the gate like its first.
+//! An *item* is one request of a run, or one input of a pool. Each time it is sent is an *attempt*.
+//! A failed attempt gets a [`Verdict`], which says what to do. A [`Client`](crate::Client) takes it
+//! from the tables below, and a [`Pool`](crate::Pool) asks a closure of yours. The [`Retry`] policy
+//! then says whether there is another attempt, and when.
+//!
+//! The wait between two attempts is called *backoff*. While an item waits, it has no thread and is
+//! not in flight. Its next attempt passes the [gate](crate::_guide::limits) like its first.
 //!
 //! # Answers
 //!
+//! *Everyone waits* means that the gate is paused: all that use it wait as long as the server asks.
+//!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
-//! | 2xx with JSON | | the [`Reply`](crate::Reply) |
-//! | 2xx that is empty, cut short, a web page | `Malformed` | tried again, twice at most: it may have been paid for |
-//! | 2xx that holds nothing but an error | that of the status it names, else `Server` | as for that status |
-//! | 3xx | `Redirect` | stops the run; a redirect could take the key elsewhere |
-//! | 401 | `Auth` | stops the run |
-//! | 402, and the codes for money under any status (`insufficient_quota`, ...) | `Quota` | stops the run |
-//! | 402 with `retry-after` | `RateLimited` | everyone waits so long |
-//! | 403, 404 | `Permission`, `NotFound` | fails; ten alike in a row before any success stop the run |
-//! | 407 | `Config` | stops the run: the proxy wants credentials |
-//! | 408, 409, 425 | `Server` | backs off, or waits as long as asked, alone |
-//! | 413, and a 429 whose text says that the request alone is above the limit | `TooLarge` | fails |
-//! | 429 with a wait | `RateLimited` | everyone waits so long |
-//! | 429 without | `RateLimited` | backs off, from 1 s |
-//! | 429 for a key without any quota for the model | `Quota` | stops the run |
-//! | a content filter's refusal | `ContentFilter` | fails |
-//! | any other 4xx | `Invalid` | fails |
-//! | 529, and 5xx that say the server is overloaded | `Overloaded` | as 429 |
-//! | any other 5xx | `Server` | backs off from 0.5 s, or everyone waits as long as asked |
+//! | 2xx with a JSON object | | none: it is the [`Reply`](crate::Reply) |
+//! | 2xx that is empty, cut short, or no JSON object (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx with nothing but an error | as the status that it names, else `Server` | as for that status |
+//! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
+//! | 401 | `Auth` | the run stops |
+//! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
+//! | 402 with `retry-after` | `RateLimited` | everyone waits |
+//! | 403, 404 | `Permission`, `NotFound` | the item fails; ten alike in a row before any success stop the run |
+//! | 407 | `Config` | the run stops: the proxy wants credentials |
+//! | 408, 409, 425 | `Server` | backoff, or the item alone waits as long as the server asks |
+//! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
+//! | 429 that says how long to wait | `RateLimited` | everyone waits |
+//! | 429 that does not | `RateLimited` | backoff, from 1 s |
+//! | 429 if the key has no quota for the model at all | `Quota` | the run stops |
+//! | any 4xx that names a content filter | `ContentFilter` | the item fails |
+//! | any other 4xx | `Invalid` | the item fails |
+//! | 529, and 5xx that says the server is overloaded | `Overloaded` | as 429 |
+//! | any other 5xx | `Server` | backoff, from 0.5 s, or everyone waits |
 //!
-//! `x-should-retry: false` makes a retry a failure; `true` makes a failure a retry, except against
-//! a wrong key, money and a request that is too large.
+//! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be
+//! tried again. `true` makes it be tried again where it would fail, unless the request is too large.
+//! What stops the run stops it all the same.
 //!
 //! # No answer
 //!
 //! | What broke | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
-//! | no address, refused, no route, or whatever else before a byte was sent | `Unreachable` | tried again when the server is back: see below |
-//! | the connection, or the TLS on it, after something was sent | `Network`, `Truncated` | backs off |
-//! | the attempt's time | `Timeout` | backs off |
-//! | the certificate, or the first TLS handshake | `Tls` | stops the run |
-//! | HTTP itself | `Protocol` | tried again, twice at most |
-//! | the limit on bodies | `BodyTooLarge` | fails |
+//! | anything before a byte was sent: no address, refused, no route | `Unreachable` | tried again when the server is back, see below |
+//! | the connection, after something was sent | `Network`, `Truncated` | backoff |
+//! | the time of the attempt ended | `Timeout` | backoff |
+//! | the certificate, or the first TLS handshake | `Tls` | the run stops |
+//! | HTTP itself | `Protocol` | tried again, at most twice |
+//! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
-//! An answer that was lost may have been billed.
-//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so of an error, and
+//! A request whose answer was lost may have been billed.
+//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error, and
 //! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts them in a run.
 //!
-//! # How long
+//! # How long the wait is
 //!
-//! A server's own word comes first: `retry-after-ms`, then `retry-after` in seconds or as an HTTP
-//! date (RFC 9110, 10.2.3), then what the body says, then, for a 429, the reset headers of a limit
-//! of which nothing remains. Jitter only adds to it: up to a tenth, 5 s at most. It holds the gate
-//! for everyone, so that the others do not each fetch a refusal of their own.
+//! If the server says how long to wait, that is obeyed. These are read, and the first that is there
+//! counts:
 //!
-//! Without a word, the wait is drawn evenly from 0 to 0.5 s, then to 1 s, 2 s, and so on, never
-//! above 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015); after a 429 it begins with 1
-//! s.
+//! 1. the header `retry-after-ms`;
+//! 2. the header `retry-after`, in seconds or as an HTTP date (RFC 9110, 10.2.3);
+//! 3. a wait named in the body;
+//! 4. for a 429, the reset header of a limit of which nothing remains.
 //!
-//! A success whose headers say that nothing remains of a limit holds the gate as well: better to
-//! wait than to fetch the refusal.
+//! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the server
+//! asked for it only adds: up to a tenth, 5 s at most.
 //!
-//! # Attempts and waits
+//! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
+//! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
+//! an overload it begins with 1 s.
 //!
-//! [`max_attempts`](crate::Retry::max_attempts) counts the first, and only failures that are the
-//! request's own share of bad luck. Not counted are:
+//! A success can pause the gate, too: if its headers say that nothing remains of a limit, the next
+//! request would be refused.
 //!
-//! - waits that the server asked for, of which an item sits through 50
-//!   ([`max_waits`](crate::Retry::max_waits));
-//! - attempts in which nothing was sent.
+//! # Which attempts count
+//!
+//! [`max_attempts`](crate::Retry::max_attempts) counts the first attempt. Not counted are:
+//!
+//! - attempts after which the server asked for a wait. An item obeys 50 of these
+//!   ([`max_waits`](crate::Retry::max_waits)), and then fails;
+//! - attempts in which nothing was sent;
+//! - probes, see below.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
@@ -95,29 +107,35 @@
 //!
 //! # When the server is down
 //!
-//! Without more ado an outage would be paid by the items: each in its turn would use up its
-//! attempts against a server that is down for everybody. So a *breaker* opens at the first attempt
-//! in which nothing could be sent, and when ten or more different items keep failing for passing
-//! reasons with nothing else in between. Then one probe goes at a time, after 1 s, 2 s, 4 s, up to
-//! every 60 s, and everything else stays where it is; a probe is not charged to the item that makes
-//! it. A success closes the breaker, and so does any answer that shows the server at work: the
-//! refusal of one item, a plea to wait.
+//! If nothing were done about it, each item in turn would use up its attempts while the server is
+//! down for all. Instead the run has a *breaker*. It opens
 //!
-//! A run that the server has never answered gives up after two minutes of that, and one that has
-//! had nothing but failures for answers after ten. One that has seen the server work waits for as
-//! long as it takes; bound it with a deadline.
+//! - at the first attempt in which nothing could be sent, or
+//! - when at least ten different items in a row have failed for a reason that may pass, and that has
+//!   gone on for two seconds or for a hundred items.
+//!
+//! While it is open, one request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
+//! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
+//! when more than `max_waits` probes of it have been sent in vain.
+//!
+//! The breaker closes at a success, and at any other answer that shows the server at work, such as the
+//! refusal of one item.
+//!
+//! A run that has never had an answer gives up when the breaker has been open for two minutes. One
+//! whose answers were all failures gives up after ten minutes. A run that has seen the server work
+//! waits as long as it takes, or until its deadline.
 //!
 //! # When a run stops
 //!
-//! - at an answer that means that nothing can succeed: the rows above that say so;
-//! - at a wait longer than [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless
-//!   set;
-//! - after two minutes of an open breaker without ever an answer, or ten without ever a good one;
-//! - at its [deadline](crate::Client::with_deadline), or a [`Cancel`](crate::Cancel).
+//! - At an answer for which the tables say so.
+//! - When the server asks for a longer wait than
+//!   [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless it is set.
+//! - When it gives up on a server that is down.
+//! - At its [deadline](crate::Client::with_deadline), or when its [`Cancel`](crate::Cancel) is raised.
 //!
-//! What is in flight is finished. Items not sent are `Err` of kind
-//! [`Cancelled`](crate::ErrorKind::Cancelled), or [`Deadline`](crate::ErrorKind::Deadline); in a
-//! run over a file they get no record, so that a rerun takes them up.
+//! Requests in flight are finished. Items that were not sent are errors of the kind
+//! [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline). A run over a
+//! file writes no record for them, and sends them when it is run again.
 //!
 //! [`Retry`]: crate::Retry
 //! [`Verdict`]: crate::Verdict

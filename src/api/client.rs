@@ -1,6 +1,6 @@
-//! The client: one handle on a provider, its gate and its connections.
+//! The client: one handle on a provider, its limiter and its connections.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,13 @@ use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::limit::{Cost, Limiter};
+use crate::limit::Limiter;
 use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
-/// Cloning is cheap; clones share the gate and the connections, so that whatever they do at the
-/// same time stays within the limits together. Everything blocks the calling thread, and nothing
-/// needs a runtime.
+/// Cloning is cheap. Clones share the limiter and the connections, so all their requests together
+/// stay within the limits. Every call blocks the calling thread; no async runtime is needed.
 ///
 /// | For | Call | Answers |
 /// |---|---|---|
@@ -89,7 +88,7 @@ impl Client {
         self
     }
 
-    /// The gate of this client, to watch, to change its limits, or to share with another.
+    /// The limiter of this client: to watch it, to change its limits, or to share it with another.
     pub fn limiter(&self) -> &Limiter {
         self.pool.limiter()
     }
@@ -105,7 +104,7 @@ impl Client {
         Chat::new(self, model).message("user", prompt)
     }
 
-    /// Sends one request, on this thread, through the gate, again where that helps.
+    /// Sends one request on this thread: waits for the limiter, and retries as the policy says.
     ///
     /// # Errors
     /// The last attempt's failure, or why there was none.
@@ -124,12 +123,13 @@ impl Client {
     where
         P: AsRef<str> + Sync,
     {
-        // Each body is written when it is sent: what is reserved for it shows without.
-        self.collect(
-            prompts,
-            |endpoint, prompt| endpoint.reserve_chat((*prompt).as_ref()),
-            |prompt| Cow::Owned(Request::chat(model, (*prompt).as_ref()).into()),
-        )
+        // A body is written when it is sent; its cost is known without it.
+        let job = ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
+            |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
+        );
+        self.collect(job, prompts)
     }
 
     /// Sends all requests; the replies are in their order.
@@ -158,30 +158,31 @@ impl Client {
         R: Into<Request>,
     {
         let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
-        self.collect(
-            &requests,
-            |endpoint, request| endpoint.reserve(request),
-            |request| Cow::Borrowed(*request),
-        )
+        self.collect(self.job(), &requests)
     }
 
     fn collect<'a, T: Sync>(
         &self,
+        job: impl Job<Input = &'a T, Output = Reply, Error = AttemptError>,
         items: &'a [T],
-        cost: impl Fn(&Endpoint, &&'a T) -> Cost + Sync,
-        request: impl for<'i> Fn(&'i &'a T) -> Cow<'i, Request> + Sync,
     ) -> Vec<Result<Reply>> {
-        let job = ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, item: &&'a T| Ok(cost(endpoint, item)),
-            |item: &&'a T| Ok(request(item)),
-        );
         match self.settings().collect(job, items) {
             Ok(outcomes) => outcomes
                 .map(|outcome| outcome.map_err(into_error).result)
                 .collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// The job that sends requests as they are.
+    fn job<I: Borrow<Request> + Send>(
+        &self,
+    ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
+        ApiJob::new(
+            &self.endpoint,
+            |endpoint: &Endpoint, request: &I| Ok(endpoint.reserve(request.borrow())),
+            |request: &I| Ok(Cow::Borrowed(request.borrow())),
+        )
     }
 
     /// Sends requests pulled lazily on a thread of their own, and calls `done` on this thread with
@@ -268,15 +269,6 @@ impl Client {
         ))
     }
 
-    /// The job of requests that are there already.
-    fn job(&self) -> impl Job<Input = Request, Output = Reply, Error = AttemptError> + use<> {
-        ApiJob::new(
-            &self.endpoint,
-            |endpoint: &Endpoint, request: &Request| Ok(endpoint.reserve(request)),
-            |request: &Request| Ok(Cow::Borrowed(request)),
-        )
-    }
-
     pub(crate) fn settings(&self) -> &Settings {
         self.pool.settings()
     }
@@ -300,7 +292,7 @@ impl fmt::Debug for Client {
 }
 
 impl Chat<&Client> {
-    /// Sends it, on this thread, through the gate, again where that helps.
+    /// Sends it on this thread: waits for the limiter, and retries as the policy says.
     ///
     /// # Errors
     /// The last attempt's failure, or why there was none.
@@ -313,7 +305,7 @@ impl Chat<&Client> {
 fn no_outcome() -> Error {
     Error::new(
         crate::ErrorKind::Cancelled,
-        "the run broke off before this was done",
+        "the run ended without an outcome for this request",
     )
 }
 

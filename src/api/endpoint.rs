@@ -1,5 +1,5 @@
-//! An API as a client reaches it, and one attempt at a request there: from the request's bytes to a
-//! reply, or to an error and a verdict.
+//! The API that a client talks to, and one attempt at a request: from the request's bytes to a reply,
+//! or to an error and a verdict.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::classify::{FailedAttempt, ResponseView, classify_response, classify_t
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::key::ApiKey;
-use super::path;
+use super::path::{check_path, join};
 use super::rate_limit_headers::exhausted;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
@@ -26,11 +26,11 @@ use crate::sync::Mutex;
 /// How much of an error answer's body an [`Error`] keeps, in bytes.
 const KEPT_BODY: usize = 2 << 10;
 
-/// Where requests go, with what, and the limiter that they pass.
+/// All that an attempt needs: where requests go, what is sent with them, and the limiter.
 pub(crate) struct Endpoint {
     pub(super) base_url: String,
     pub(super) key: Option<ApiKey>,
-    /// Sent with every request, the key's among them.
+    /// The headers of every request, the key's among them.
     pub(super) headers: Vec<(String, String)>,
     pub(super) timeout: Duration,
     pub(super) max_body: usize,
@@ -45,12 +45,12 @@ pub(crate) struct Endpoint {
 pub(crate) struct AttemptError {
     pub(crate) error: Error,
     pub(crate) verdict: Verdict,
-    /// The model tokens it took all the same, as far as the answer says.
+    /// The model tokens that the failed attempt used, where the answer tells.
     pub(crate) usage: Option<Usage>,
 }
 
 impl AttemptError {
-    /// Of a request that cannot be sent, now or later.
+    /// The error of a request that can never be sent.
     pub(super) fn unsendable(error: Error, attempt: &Attempt<'_>) -> Self {
         attempt.reach.set(Reach::NotSent);
         Self {
@@ -82,7 +82,7 @@ impl Endpoint {
         Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
     }
 
-    /// What a request without a limit of its own is likely to write.
+    /// How many tokens an answer is likely to have if its request sets no limit.
     fn typical_output(&self, path: &str) -> u64 {
         if cost::writes(path) {
             self.typical.lock().mean()
@@ -97,7 +97,10 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = self.try_once(request, attempt);
+        let outcome = match self.send(request, attempt) {
+            Ok(response) => self.read(response, request, attempt),
+            Err(error) => Err(error),
+        };
         let (path, number) = (&request.path, attempt.number);
         match &outcome {
             Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
@@ -106,72 +109,15 @@ impl Endpoint {
         outcome
     }
 
-    fn try_once(&self, request: &Request, attempt: &Attempt<'_>) -> Result<Reply, AttemptError> {
-        let answer = self.exchange(request, attempt)?;
-        self.judge(answer, request, attempt)
-    }
-
-    /// What `answer` amounts to. Not inlined, so that none of it is on the stack while a request
-    /// waits for its answer.
-    #[inline(never)]
-    fn judge(
-        &self,
-        answer: HttpResponse,
-        request: &Request,
-        attempt: &Attempt<'_>,
-    ) -> Result<Reply, AttemptError> {
-        let wall = self.limiter.clock().wall();
-        let reserved = attempt.cost.model_tokens();
-        let judgement = if request.any_answer && answer.status.is_success() {
-            Ok(None)
-        } else {
-            classify_response(&ResponseView {
-                status: answer.status.as_u16(),
-                headers: &answer.headers,
-                body: &answer.body,
-                key: self.key.as_ref(),
-                wall,
-                cost_tokens: reserved,
-                longest_wait: self.retry.longest_wait(),
-            })
-        };
-        match judgement {
-            Ok(usage) => {
-                if let Some(usage) = usage {
-                    attempt.used.set(Some(usage.total_tokens));
-                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
-                        self.typical.lock().observe(usage.completion_tokens);
-                    }
-                }
-                // Nothing is left of a limit: the next request waits, or it would be refused.
-                if let Some(wait) = exhausted(&answer.headers, wall, reserved) {
-                    attempt.pause(self.retry.longest_pause(wait));
-                }
-                Ok(Reply {
-                    status: answer.status,
-                    head: Head::of(&answer.headers),
-                    body: answer.body,
-                    usage,
-                    attempts: attempt.number,
-                })
-            }
-            Err(failure) => Err(self.failed(*failure, attempt, Some(answer))),
-        }
-    }
-
-    fn exchange(
-        &self,
-        request: &Request,
-        attempt: &Attempt<'_>,
-    ) -> Result<HttpResponse, AttemptError> {
-        path::check_path(&request.path).map_err(|what| {
+    fn send(&self, request: &Request, attempt: &Attempt<'_>) -> Result<HttpResponse, AttemptError> {
+        check_path(&request.path).map_err(|what| {
             let error = Error::new(ErrorKind::Invalid, format!("the request's path {what}"));
             AttemptError::unsendable(error, attempt)
         })?;
-        let url = path::join(&self.base_url, &request.path);
+        let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
-        // A timeout beyond the clock's end is none, as near as the clock can tell.
+        // The clock cannot hold a longer timeout: 136 years stand for it.
         let mut deadline = now
             .checked_add(timeout)
             .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
@@ -190,52 +136,105 @@ impl Endpoint {
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };
-        self.transport.send(&call).map_err(|fault| {
-            attempt.reach.set(reach(&fault));
-            let mut failed = self.failed(classify_transport_error(&fault), attempt, None);
-            failed.error = failed.error.with_source(fault);
-            failed
-        })
+        let sent = self.transport.send(&call);
+        sent.map_err(|error| self.unanswered(error, attempt))
     }
 
-    fn failed(
+    /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
+    #[inline(never)]
+    fn unanswered(&self, error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
+        attempt.reach.set(reach(&error));
+        let mut failed = self.attempt_error(classify_transport_error(&error), attempt, None);
+        failed.error = failed.error.with_source(error);
+        failed
+    }
+
+    /// Makes a reply or an error of a response. Not inlined: a thread that waits for an answer then
+    /// has none of this on its stack.
+    #[inline(never)]
+    fn read(
         &self,
-        failure: FailedAttempt,
+        response: HttpResponse,
+        request: &Request,
         attempt: &Attempt<'_>,
-        answer: Option<HttpResponse>,
+    ) -> Result<Reply, AttemptError> {
+        let wall = self.limiter.clock().wall();
+        let reserved = attempt.cost.model_tokens();
+        let usage = if request.any_answer && response.status.is_success() {
+            Ok(None)
+        } else {
+            classify_response(&ResponseView {
+                status: response.status.as_u16(),
+                headers: &response.headers,
+                body: &response.body,
+                key: self.key.as_ref(),
+                wall,
+                cost_tokens: reserved,
+                longest_wait: self.retry.longest_wait(),
+            })
+        };
+        match usage {
+            Ok(usage) => {
+                if let Some(usage) = usage {
+                    attempt.used.set(Some(usage.total_tokens));
+                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
+                        self.typical.lock().observe(usage.completion_tokens);
+                    }
+                }
+                // The server says that a limit is used up: the next request would be refused.
+                if let Some(wait) = exhausted(&response.headers, wall, reserved) {
+                    attempt.pause(self.retry.longest_pause(wait));
+                }
+                Ok(Reply {
+                    status: response.status,
+                    head: Head::of(&response.headers),
+                    body: response.body,
+                    usage,
+                    attempts: attempt.number,
+                })
+            }
+            Err(failed) => Err(self.attempt_error(*failed, attempt, Some(response))),
+        }
+    }
+
+    fn attempt_error(
+        &self,
+        failed: FailedAttempt,
+        attempt: &Attempt<'_>,
+        response: Option<HttpResponse>,
     ) -> AttemptError {
         let nothing_sent =
-            failure.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
-        // A model that began to answer and failed has been paid for, and may say so.
-        let usage = answer
+            failed.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
+        // A model that failed while it answered has used tokens, and the body may tell how many.
+        let usage = response
             .as_ref()
-            .and_then(|answer| usage::inspect(&answer.body).ok()?.usage);
+            .and_then(|response| usage::inspect(&response.body).ok()?.usage);
         if nothing_sent {
             attempt.used.set(Some(0));
         } else if let Some(usage) = usage {
             attempt.used.set(Some(usage.total_tokens));
         }
-        let error = Error::new(failure.kind, failure.message).with_facts(|facts| {
-            facts.code = failure.code;
+        let error = Error::new(failed.kind, failed.message).with_facts(|facts| {
+            facts.code = failed.code;
             facts.attempts = attempt.number - u32::from(nothing_sent);
-            facts.retry_after = failure.retry_after;
-            facts.possibly_billed = failure.possibly_billed;
-            if let Some(answer) = answer {
-                facts.status = Some(answer.status);
+            facts.retry_after = failed.retry_after;
+            facts.possibly_billed = failed.possibly_billed;
+            if let Some(response) = response {
+                facts.status = Some(response.status);
                 facts.request_id =
-                    request_id(|name| text(&answer.headers, name)).map(str::to_owned);
-                facts.body = Some(self.kept(&answer.body));
+                    request_id(|name| text(&response.headers, name)).map(str::to_owned);
+                facts.body = Some(self.kept(&response.body));
             }
         });
         AttemptError {
             error,
-            verdict: failure.verdict,
+            verdict: failed.verdict,
             usage,
         }
     }
 
-    /// The start of an error body. Some providers repeat the key in it: the key is taken out before
-    /// the cut, which could leave half of it.
+    /// The start of an error body, without the key, which some providers repeat. The key is taken out
+    /// first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
         let scrubbed = match &self.key {
             Some(key) => key.scrub(body),
@@ -245,10 +244,10 @@ impl Endpoint {
     }
 }
 
-fn reach(fault: &TransportError) -> Reach {
-    match (fault.stage, fault.fault) {
+fn reach(error: &TransportError) -> Reach {
+    match (error.stage, error.fault) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
-        // Whatever had begun to come, it was called off from this side.
+        // This side gave up, whatever had arrived.
         (TransportStage::Sent | TransportStage::SentOnReused, _)
         | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
         (TransportStage::Answering, _) => Reach::Answered,

@@ -1,9 +1,9 @@
-//! The providers whose conventions differ: how a key is sent, and which variables hold it.
+//! Providers differ in how a key is sent and in which environment variables hold it.
 
 use std::env;
 
 use super::key::ApiKey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// Whose conventions a client follows: how it sends the key, and what it finds in the environment.
 ///
@@ -36,7 +36,7 @@ impl Provider {
         }
     }
 
-    /// Where its API is, if that is the same for everybody.
+    /// The base URL of its API; Azure has another one for each customer.
     pub(crate) fn default_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
@@ -57,39 +57,31 @@ impl Provider {
             .find_map(|name| variable(name).map(|url| (*name, url)))
     }
 
-    /// The key in the environment, and whether it is a bearer token whatever the provider.
+    /// The key in the environment, and whether it must be sent as a bearer token.
     pub(crate) fn key_from_env(self) -> Result<Option<(ApiKey, bool)>> {
-        if let Some(text) = variable(self.key_variable()) {
-            return key_from(self.key_variable(), &text).map(|key| Some((key, false)));
-        }
-        if self == Self::Anthropic
-            && let Some(text) = variable("ANTHROPIC_AUTH_TOKEN")
-        {
-            return key_from("ANTHROPIC_AUTH_TOKEN", &text).map(|key| Some((key, true)));
+        let bearer = (self == Self::Anthropic).then_some(("ANTHROPIC_AUTH_TOKEN", true));
+        for (name, is_bearer) in [(self.key_variable(), false)].into_iter().chain(bearer) {
+            if let Some(text) = variable(name) {
+                return match ApiKey::new(&text) {
+                    Ok(key) => Ok(Some((key, is_bearer))),
+                    Err(error) => Err(config(format!("the key in {name}: {error}"))),
+                };
+            }
         }
         Ok(None)
     }
 
-    /// Headers that go with every request, the key's aside.
+    /// The headers of every request, without the key's.
     pub(crate) fn headers(self, from_env: bool) -> Vec<(String, String)> {
-        let mut headers = Vec::new();
-        match self {
-            Self::OpenAi if from_env => {
-                for (header, name) in [
-                    ("openai-organization", "OPENAI_ORG_ID"),
-                    ("openai-project", "OPENAI_PROJECT_ID"),
-                ] {
-                    if let Some(value) = variable(name) {
-                        headers.push((header.to_owned(), value));
-                    }
-                }
-            }
-            Self::Anthropic => {
-                headers.push(("anthropic-version".to_owned(), ANTHROPIC_VERSION.to_owned()));
-            }
-            Self::OpenAi | Self::Azure => {}
-        }
-        headers
+        let value = |name| from_env.then(|| variable(name)).flatten();
+        let (org, project) = (value("OPENAI_ORG_ID"), value("OPENAI_PROJECT_ID"));
+        let headers = match self {
+            Self::OpenAi => vec![("openai-organization", org), ("openai-project", project)],
+            Self::Anthropic => vec![("anthropic-version", Some(ANTHROPIC_VERSION.to_owned()))],
+            Self::Azure => Vec::new(),
+        };
+        let set = |(name, value): (&str, Option<String>)| Some((name.to_owned(), value?));
+        headers.into_iter().filter_map(set).collect()
     }
 
     /// The header that carries the key.
@@ -105,12 +97,7 @@ impl Provider {
     }
 }
 
-/// A variable that is set and not empty: an empty one is how shells unset.
+/// The value of a variable that is set and not empty. Shells unset a variable by an empty value.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn key_from(name: &str, text: &str) -> Result<ApiKey> {
-    ApiKey::new(text)
-        .map_err(|error| Error::new(ErrorKind::Config, format!("the key in {name}: {error}")))
 }

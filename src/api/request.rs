@@ -1,12 +1,12 @@
-//! Requests: any endpoint with bytes for a body, and chat as the common case.
+//! Requests: any endpoint, with any bytes as the body; and chat, the common case.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -85,18 +85,19 @@ impl Request {
         }
     }
 
-    /// A chat completion with one user message; add to it.
+    /// A chat completion with one user message; its methods add to it.
     pub fn chat(model: impl Into<String>, prompt: impl Into<String>) -> Chat {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve at the gate, instead of an estimate from the body.
+    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
     }
 
-    /// The longest one attempt may take, instead of the client's.
+    /// The longest that one attempt may take. Default: the client's
+    /// [`timeout`](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -184,16 +185,17 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A chat completion in the making: unbound ([`Request::chat`]), or bound to the client that will
-/// send it ([`Client::chat`](crate::Client::chat)).
+/// A chat completion that is being put together. [`Request::chat`] begins one on its own,
+/// [`Client::chat`](crate::Client::chat) one that `send` sends by that client.
 ///
-/// Every setter adds to the body; [`set`](Chat::set) takes any field the provider knows.
+/// Each method adds to the body; [`set`](Chat::set) takes any field that the provider knows.
 #[derive(Clone, Debug)]
 #[must_use = "a chat is sent with `send`, or turned into a `Request`"]
 pub struct Chat<C = ()> {
     pub(super) client: C,
     model: String,
-    messages: Vec<Message>,
+    /// A role and a content for each message.
+    messages: Vec<(String, String)>,
     fields: Map<String, Value>,
 }
 
@@ -209,13 +211,13 @@ impl<C> Chat<C> {
 
     /// Adds a system message in front.
     pub fn system(mut self, text: impl Into<String>) -> Self {
-        self.messages.insert(0, Message::new("system", text));
+        self.messages.insert(0, ("system".to_owned(), text.into()));
         self
     }
 
     /// Adds a message: `role` is `user`, `assistant`, `system`, ...
     pub fn message(mut self, role: &str, content: impl Into<String>) -> Self {
-        self.messages.push(Message::new(role, content));
+        self.messages.push((role.to_owned(), content.into()));
         self
     }
 
@@ -224,65 +226,21 @@ impl<C> Chat<C> {
         self.set("max_tokens", tokens)
     }
 
-    /// Any other field of the body, such as `temperature` or `response_format`; the last one wins.
+    /// Any field of the body, such as `temperature` or `response_format`; the last one wins. Set
+    /// `messages` for contents that are more than text.
     pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.insert(field.into(), value.into());
         self
     }
 
     pub(super) fn to_request(&self) -> Request {
-        // Written into memory: it neither runs full nor refuses a string.
-        let body = serde_json::to_vec(self).expect("strings and JSON values are JSON");
-        Request::post(CHAT_PATH, body)
-    }
-}
-
-/// The body, its fields in the order of their names.
-impl<C> Serialize for Chat<C> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = [MESSAGES, MODEL];
-        let others = self.fields.keys().map(String::as_str);
-        let mut names: Vec<&str> = others
-            .filter(|name| !own.contains(name))
-            .chain(own)
-            .collect();
-        names.sort_unstable();
-        let mut body = serializer.serialize_map(Some(names.len()))?;
-        for name in names {
-            match name {
-                MESSAGES => body.serialize_entry(name, &self.messages)?,
-                MODEL => body.serialize_entry(name, &self.model)?,
-                _ => body.serialize_entry(name, &self.fields[name])?,
-            }
-        }
-        body.end()
-    }
-}
-
-const MESSAGES: &str = "messages";
-const MODEL: &str = "model";
-
-#[derive(Clone, Debug)]
-struct Message {
-    role: String,
-    content: String,
-}
-
-impl Message {
-    fn new(role: &str, content: impl Into<String>) -> Self {
-        Self {
-            role: role.to_owned(),
-            content: content.into(),
-        }
-    }
-}
-
-impl Serialize for Message {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut message = serializer.serialize_struct("Message", 2)?;
-        message.serialize_field("content", &self.content)?;
-        message.serialize_field("role", &self.role)?;
-        message.end()
+        let message =
+            |(role, content): &(String, String)| json!({"role": role, "content": content});
+        let mut body = self.fields.clone();
+        body.entry("model").or_insert_with(|| json!(self.model));
+        body.entry("messages")
+            .or_insert_with(|| self.messages.iter().map(message).collect());
+        Request::post(CHAT_PATH, Value::Object(body))
     }
 }
 

@@ -43,12 +43,9 @@ impl Bar {
 
     pub(crate) fn draw(&self, status: &Status) {
         let bar = &self.0;
-        if bar.length() != status.total || bar.prefix().is_empty() {
-            bar.set_style(style(status.total.is_some()));
-            match status.total {
-                Some(total) => bar.set_length(total),
-                None => bar.unset_length(),
-            }
+        bar.set_style(style(status.total.is_some()));
+        if let Some(total) = status.total {
+            bar.set_length(total);
         }
         bar.set_prefix(status.head.clone());
         bar.set_message(status.detail.clone());

@@ -9,7 +9,7 @@ use super::console::{Console, OutputMode};
 
 /// Shows from now on what is at least as grave as `verbose` asks for.
 pub(crate) fn install(console: &Console, verbose: u8) {
-    let level = match (console.mode(), verbose) {
+    let level = match (console.mode, verbose) {
         (OutputMode::Quiet, _) => LevelFilter::Error,
         (_, 0) => LevelFilter::Warn,
         (_, 1) => LevelFilter::Info,

@@ -7,31 +7,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::format;
-use crate::{Error, Fsync, Price, Provider, Rate, Usd};
+use crate::sim::spec;
+use crate::{Error, Fsync, Provider, Rate, Usd};
 
 /// The longest time accepted: a year. Far beyond use, and far inside the range of an `Instant`.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// A duration: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || "give a time such as 500ms, 2s, 10m or 1h; a bare number is seconds".to_owned();
-    let text = text.trim();
-    let digits = text
-        .find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim_start() {
-        "ms" => 1_000_000,
-        "" | "s" => 1_000_000_000,
-        "m" | "min" => 60 * 1_000_000_000,
-        "h" => 3_600 * 1_000_000_000,
-        _ => return Err(wanted()),
-    };
-    let number: f64 = number.parse().map_err(|_| wanted())?;
-    let seconds = number * (unit as f64 / 1e9);
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
-        _ => Err("longer than a year".to_owned()),
+    match spec::duration(text) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(_) => Err("longer than a year".to_owned()),
+        None => {
+            Err("give a time such as 500ms, 2s, 10m or 1h; a bare number is seconds".to_owned())
+        }
     }
 }
 
@@ -102,11 +91,6 @@ pub(crate) fn provider(text: &str) -> Result<Provider, String> {
         "azure" => Ok(Provider::Azure),
         _ => Err("give openai, anthropic or azure".to_owned()),
     }
-}
-
-/// Prices for a million tokens of prompts and of answers; free ones are, too.
-pub(crate) fn price(text: &str) -> Result<Price, String> {
-    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// US dollars, some.

@@ -50,7 +50,7 @@ pub(crate) struct Display {
 
 impl Display {
     pub(crate) fn new(console: &Console, args: &Run) -> Self {
-        let interval = match (console.mode(), console.bar()) {
+        let interval = match (console.mode, &console.bar) {
             (_, Some(_)) => Duration::from_millis(100),
             (OutputMode::Json, _) => Duration::from_secs(1),
             _ if args.quiet || args.progress == ProgressMode::Never => Duration::MAX,
@@ -60,7 +60,7 @@ impl Display {
             console: console.clone(),
             speed: Speed::new(args.limits.requests(), args.limits.tpm),
             interval,
-            next: console.bar().map_or(interval, |_| Duration::ZERO),
+            next: console.bar.as_ref().map_or(interval, |_| Duration::ZERO),
             introduced: false,
         }
     }
@@ -70,7 +70,7 @@ impl Display {
         self.speed.note(progress);
         if let (Some(found), false) = (&progress.found, self.introduced) {
             self.introduced = true;
-            match self.console.mode() {
+            match self.console.mode {
                 OutputMode::Json => self.console.json(&resume(found)),
                 _ => self.console.say(&carrying_on(found)),
             }
@@ -83,21 +83,21 @@ impl Display {
 
     /// Removes the bar. A program gets the last figures.
     pub(crate) fn close(&mut self, progress: &FileProgress) {
-        if let Some(bar) = self.console.bar() {
+        if let Some(bar) = &self.console.bar {
             bar.clear();
-        } else if self.console.mode() == OutputMode::Json {
+        } else if self.console.mode == OutputMode::Json {
             self.speed.note(progress);
             self.show(progress);
         }
     }
 
     fn show(&self, progress: &FileProgress) {
-        if self.console.mode() == OutputMode::Json {
+        if self.console.mode == OutputMode::Json {
             self.console.json(&object(progress, &self.speed));
             return;
         }
         let status = status(progress, &self.speed);
-        match self.console.bar() {
+        match &self.console.bar {
             Some(bar) => bar.draw(&status),
             None => self
                 .console
@@ -154,13 +154,9 @@ fn held(outage: &Outage) -> String {
     } else {
         format!("next try in {}", format::coarse_time(outage.next_try))
     };
-    match &outage.error {
-        Some(error) => format!(
-            "on hold, {when} ({})",
-            printable(&with_causes(error), LONGEST_REASON)
-        ),
-        None => format!("on hold, {when}"),
-    }
+    let reason = outage.error.as_ref().map(with_causes);
+    let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
+    format!("on hold, {when}{}", reason.unwrap_or_default())
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.

@@ -51,7 +51,7 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
         Content::Events(events) => ("text/event-stream; charset=utf-8", chunks(&events)),
     };
 
-    // With its reason phrase.
+    // Displayed with its reason phrase.
     let status_line = StatusCode::from_u16(status).unwrap_or_default();
     let mut head = format!("HTTP/1.1 {status_line}\r\n");
     let mut field = |name: &str, value: &dyn Display| {
@@ -59,10 +59,7 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
         let _ = write!(head, "{name}: {value}\r\n");
     };
     field("date", &HttpDate::from(framing.date));
-    field(
-        "x-request-id",
-        &format_args!("req_sim{:016x}", ruling.number),
-    );
+    field("x-request-id", &format!("req_sim{:016x}", ruling.number));
     if draft.metered {
         field("openai-processing-ms", &ruling.delay.as_millis());
     }
@@ -72,12 +69,10 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
         let remaining = quota.a_minute.saturating_sub(quota.used);
         let remaining = if refused { 0 } else { remaining };
         let (name, _) = quota.limit.names();
+        let reset = go_duration(quota.full_in);
         field(&format!("x-ratelimit-limit-{name}"), &quota.a_minute);
         field(&format!("x-ratelimit-remaining-{name}"), &remaining);
-        field(
-            &format!("x-ratelimit-reset-{name}"),
-            &go_duration(quota.full_in),
-        );
+        field(&format!("x-ratelimit-reset-{name}"), &reset);
     }
     if let Fate::Limited {
         wait: Some(wait), ..
@@ -126,17 +121,12 @@ fn halves(body: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn chunks(events: &[String]) -> Vec<Vec<u8>> {
-    let end = |index| {
-        if index + 1 == events.len() {
-            "0\r\n\r\n"
-        } else {
-            ""
-        }
-    };
-    let chunk = |(index, event): (usize, &String)| {
-        format!("{:x}\r\n{event}\r\n{}", event.len(), end(index)).into_bytes()
-    };
-    events.iter().enumerate().map(chunk).collect()
+    let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
+    let mut chunks: Vec<Vec<u8>> = events.iter().map(chunk).collect();
+    if let Some(last) = chunks.last_mut() {
+        last.extend(b"0\r\n\r\n");
+    }
+    chunks
 }
 
 fn limited(by: Limit, asked: u64, wait: Option<Duration>, quotas: &[Quota]) -> ApiError {

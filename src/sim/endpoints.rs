@@ -92,10 +92,9 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
 
 fn chat(fields: &mut Fields) -> Result<Content, ApiError> {
     fields.conversation("messages")?;
-    let limit = match fields.count("max_completion_tokens", u64::MAX)? {
-        Some(limit) => limit,
-        None => fields.count("max_tokens", u64::MAX)?.unwrap_or(u64::MAX),
-    };
+    let limit = fields.count("max_completion_tokens", u64::MAX)?;
+    let limit = limit.or(fields.count("max_tokens", u64::MAX)?);
+    let limit = limit.unwrap_or(u64::MAX);
     let count = fields.count("n", 128)?.unwrap_or(1);
     let texts: Vec<Text> = (0..count).map(|n| fields.answer(n, limit)).collect();
     Ok(if fields.is_set("stream") {

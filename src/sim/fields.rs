@@ -64,12 +64,10 @@ impl Fields {
 
     /// A whole number from 1 to `most` that may be left out.
     pub(super) fn count(&self, name: &'static str, most: u64) -> Result<Option<u64>, ApiError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        match value.as_u64() {
-            Some(count) if (1..=most).contains(&count) => Ok(Some(count)),
-            _ => Err(ApiError::wrong_value(name, "a whole number in its range")),
+        match self.get(name).map(Value::as_u64) {
+            None => Ok(None),
+            Some(Some(count)) if (1..=most).contains(&count) => Ok(Some(count)),
+            Some(_) => Err(ApiError::wrong_value(name, "a whole number in its range")),
         }
     }
 
@@ -118,16 +116,8 @@ impl Fields {
     pub(super) fn conversation(&mut self, name: &'static str) -> Result<(), ApiError> {
         let messages = match self.required(name)? {
             Value::Array(messages) if !messages.is_empty() => messages,
-            Value::String(text) if name == "input" => {
-                self.text(&text);
-                return Ok(());
-            }
-            _ => {
-                return Err(ApiError::wrong_value(
-                    name,
-                    "an array of messages, at least one",
-                ));
-            }
+            text @ Value::String(_) if name == "input" => return self.content(&text, name),
+            _ => return Err(ApiError::wrong_value(name, "at least one message")),
         };
         for message in &messages {
             if !message.is_object() {
@@ -173,10 +163,7 @@ impl Fields {
                     }
                     self.prompt_tokens += tokens.len() as u64;
                 }
-                _ => {
-                    let takes = "text or tokens, one or several";
-                    return Err(ApiError::wrong_value(param, takes));
-                }
+                _ => return Err(ApiError::wrong_value(param, "text or tokens")),
             }
             digests.push(own.finish());
         }

@@ -9,7 +9,7 @@ use super::api_error::ApiError;
 
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
-const MAX_CHUNK_LINE: usize = 8 << 10;
+const MAX_LINE: usize = 8 << 10;
 const MAX_BODY: usize = 64 << 20;
 /// What one read asks for. Small, because it lies on the stack of thousands of connections.
 const READ: usize = 4 << 10;
@@ -69,8 +69,7 @@ impl<S: Read + Write> RequestReader<S> {
     fn read_chunks(&mut self) -> Result<Vec<u8>, ReadError> {
         let mut body = Vec::new();
         loop {
-            let too_long = "A line of the chunked body is too long.";
-            let size = self.parse(parse_chunk_size, MAX_CHUNK_LINE, too_long)?;
+            let size = self.parse(parse_chunk_size, MAX_LINE, "A chunk's line is too long.")?;
             if size == 0 {
                 break;
             }

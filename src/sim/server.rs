@@ -199,7 +199,6 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 /// Takes connections until told to stop, and joins their threads.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    let mut collect_at = 64;
     let pause = Parker::new();
     loop {
         let accepted = listener.accept();
@@ -210,13 +209,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             shared.model.lock().connected();
             let theirs = Arc::clone(shared);
             let serving = spawn(move || {
-                let connection = Connection {
+                Connection {
                     shared: &theirs,
                     stream: Arc::new(stream),
                     parker: Parker::new(),
-                };
-                connection.serve();
-                drop(connection);
+                }
+                .serve();
                 theirs.model.lock().disconnected();
             });
             match serving {
@@ -231,10 +229,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let soon = Instant::now() + Duration::from_millis(10);
             Clock::system().park(&pause, Some(soon));
         }
-        if threads.len() >= collect_at {
-            threads.retain(|thread| !thread.is_finished());
-            collect_at = threads.len() * 2 + 64;
-        }
+        threads.retain(|thread| !thread.is_finished());
     }
     for thread in threads {
         // As in `drop`: a panic has been printed by its thread.

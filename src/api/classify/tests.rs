@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::key::ApiKey;
 use ErrorKind as K;
 use Verdict as V;
 

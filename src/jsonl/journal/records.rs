@@ -8,9 +8,9 @@ use std::path::Path;
 
 use super::super::hash::LineHash;
 use super::super::io::failed;
+use super::super::lines::{Line, Lines};
 use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
-use super::super::reader::{Line, Lines};
 use super::resume_index::{FailedRow, RequestTag};
 use super::target::Tail;
 use crate::cancel::Cancel;
@@ -81,7 +81,7 @@ impl Records {
 pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
     let unreadable = |error| failed("read back", path, error);
     let source = File::open(path).map_err(unreadable)?;
-    let mut lines = Lines::of_anything(source, MAX_RECORD).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD);
     fold(&mut lines, to, cancel, unreadable)
 }
 
