@@ -49,7 +49,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Check::of_requests(args.provider)
     };
     let place = Location::new(&args.input);
-    let report = match look_through(&check, &place) {
+    let report = match look_through(check, &place) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -73,12 +73,12 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     })
 }
 
-fn look_through(check: &Check, place: &Location) -> Result<Report> {
+fn look_through(check: Check, place: &Location) -> Result<Report> {
     let source: Box<dyn Read> = match place.open_input()? {
         OpenInput::Regular(file) => Box::new(file),
         OpenInput::Stream(stream) => stream,
     };
-    check.look_through(source, place)
+    check.run(source, place)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.

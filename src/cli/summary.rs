@@ -311,7 +311,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
     let mut fresh = AtomicFile::create(path)?;
-    fresh.write_all(bytes)?;
+    fresh.file.write_all(bytes)?;
     fresh.commit()
 }
 
