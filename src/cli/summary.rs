@@ -63,9 +63,8 @@ impl FinalReport {
                  results are in a file (-o FILE).",
             );
         } else if self.console.mode == OutputMode::Json {
-            let summary = summary.to_json(exit.code());
-            self.console
-                .json(&json!({ "event": "summary", "summary": summary }));
+            let event = json!({ "event": "summary", "summary": summary.to_json(exit.code()) });
+            self.console.json(&event);
         } else if summary.requests == 0 && summary.stopped.is_none() {
             let input = &self.files.input;
             self.console
