@@ -20,10 +20,9 @@
 //! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
 //!    gate.
 //! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
-//!    `limit/state.rs` decides over requests, tokens, places and the pause together, and
-//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
-//!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
-//!    down on a `Parker` (`clock.rs`).
+//!    `limit/state.rs` decides over requests, tokens, concurrency and the pause together, and
+//!    `limit/bucket.rs` is the arithmetic of one bucket. `limit/NOTES.md` has the proofs. A thread
+//!    that must wait parks on a `Parker` (`clock.rs`).
 //! 8. `pool/leader.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
@@ -49,7 +48,7 @@
 //! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
-//!    settled and its place is free, before anybody sees the result.
+//!    settled and dropped, before anybody sees the result.
 //! 5. A success is delivered. A failure goes to `retry/decide.rs`, which knows the policy
 //!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
 //!    the schedule's heap and holds no thread; given up; or the end of the run.

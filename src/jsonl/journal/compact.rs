@@ -10,10 +10,10 @@ use std::path::Path;
 use super::super::hash::LineHash;
 use super::super::ids::IdTable;
 use super::super::io::{AtomicFile, LineSource, failed};
+use super::super::lines::Line;
 use super::super::parallel::LineFold;
 use super::super::readback::ReadRecord;
-use super::super::reader::Line;
-use super::recover::fold_file;
+use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -79,8 +79,8 @@ fn rewrite<'l>(
     let mut fresh = AtomicFile::create(path)?;
     for line in lines.take_while(|_| !cancel.is_cancelled()) {
         let end = line.offset + u64::from(line.length);
-        sources[line.source as usize].copy(line.offset, end, &mut fresh)?;
-        fresh.write_all(b"\n")?;
+        sources[line.source as usize].copy(line.offset, end, &mut fresh.file)?;
+        fresh.file.write_all(b"\n")?;
     }
     Ok(fresh)
 }

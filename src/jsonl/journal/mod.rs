@@ -15,13 +15,13 @@ mod append;
 mod compact;
 mod fsync;
 mod lock;
+mod records;
 mod recover;
 mod repair;
 mod resume_index;
 mod target;
 
-use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::fs;
 use std::time::Instant;
 
 use self::compact::{Source, compact};
@@ -83,11 +83,6 @@ impl Journal {
         state: &FileState,
     ) -> Result<Self> {
         let now = Instant::now();
-        if let Location::File(path) = &files.output
-            && options.overwrite
-        {
-            empty(path)?;
-        }
         let mut output = RecordFile::new(&files.output, "output", options.fsync);
         output.open(state.output, now)?;
         let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
@@ -96,7 +91,7 @@ impl Journal {
             errors.open(tail, now)?;
         } else if let Location::File(path) = &files.errors
             && !state.resumed
-            && is_file(path)
+            && fs::metadata(path).is_ok_and(|there| there.is_file())
         {
             // What an older run left says nothing about this one.
             if !options.overwrite {
@@ -163,9 +158,7 @@ impl Journal {
     /// has meddled with it.
     pub(super) fn answers_left(&self) -> Option<u64> {
         let path = self.output.regular()?;
-        self.output
-            .is_meddled_with()
-            .then(|| recover::answers(path))
+        self.output.meddled_with.then(|| recover::answers(path))
     }
 
     /// Brings both files to what they are to be in the end: the output to the successes, each once,
@@ -186,7 +179,7 @@ impl Journal {
         }
         let output = self.output.regular();
         let errors = self.errors.as_ref();
-        let errors = errors.and_then(|file| Some((file.regular()?, file.start())));
+        let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
         let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
@@ -244,16 +237,4 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-fn is_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-}
-
-fn empty(path: &Path) -> Result<()> {
-    if is_file(path) {
-        let emptied = OpenOptions::new().write(true).truncate(true).open(path);
-        emptied.map_err(|error| failed("empty", path, error))?;
-    }
-    Ok(())
 }
