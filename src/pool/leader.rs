@@ -13,14 +13,13 @@
 //! leadership is vacant and the next thread that must wait takes it.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::events::Events;
 use super::job::Job;
 use super::monitor::Monitor;
 use super::outcomes::Sink;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Task};
 use crate::cancel::Cancel;
 use crate::clock::{Parker, unpark};
 use crate::limit::Limiter;
@@ -29,9 +28,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
 /// What the threads of one run share.
-pub(super) struct RunShared<'env, J: Job, S> {
+pub(super) struct RunShared<'env, J: Job> {
     pub(super) job: J,
-    pub(super) sink: S,
+    pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
     pub(super) cancel: Cancel,
@@ -41,6 +40,9 @@ pub(super) struct RunShared<'env, J: Job, S> {
     pub(super) trying: AtomicUsize,
     pub(super) state: Mutex<RunState<'env, J>>,
 }
+
+/// A task of a job.
+pub(super) type JobTask<J> = Box<Task<<J as Job>::Input, <J as Job>::Error>>;
 
 /// What they share under the lock.
 pub(super) struct RunState<'env, J: Job> {
@@ -108,60 +110,61 @@ impl<'env, J: Job> RunState<'env, J> {
         self.threads -= usize::from(spare);
         spare
     }
+}
 
-    /// Ends the run; the parkers of all who wait for its end.
-    pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
-        self.ended = true;
-        let leader = self.parked_leader();
-        let followers = self.idle.drain(..).map(|(_, parker)| parker);
-        followers.chain(leader).collect()
+impl<J: Job> RunShared<'_, J> {
+    /// Ends the run, if it has not ended: every thread exits, and the sink is told.
+    pub(super) fn end(&self) {
+        let (leader, followers) = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.ended, true) {
+                return;
+            }
+            (state.parked_leader(), std::mem::take(&mut state.idle))
+        };
+        for (_, parker) in followers {
+            parker.unpark();
+        }
+        unpark(leader);
+        self.sink.end();
     }
 }
 
-/// How a run gets at what it shares and at more threads.
-pub(super) trait Spawner<'env>: Clone + Send {
-    type Job: Job + 'env;
-    type Sink: Sink<<Self::Job as Job>::Input, <Self::Job as Job>::Output, <Self::Job as Job>::Error>
-        + 'env;
-
-    fn run(&self) -> &RunShared<'env, Self::Job, Self::Sink>;
-
-    /// Starts a thread, which leads.
-    fn start(&self, lead: LeaderGuard<'env, Self>, number: usize) -> io::Result<()>;
+/// Starts threads that may borrow for `'s`.
+pub(super) trait Spawner<'s>: Copy + Send + 's {
+    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()>;
 }
 
 /// Leadership of a run.
-pub(super) struct LeaderGuard<'env, C: Spawner<'env>> {
-    spawner: C,
+pub(super) struct LeaderGuard<'s, 'env, J: Job, T: Spawner<'s>> {
+    pub(super) run: &'s RunShared<'env, J>,
+    pub(super) spawner: T,
     held: bool,
-    _env: PhantomData<&'env ()>,
 }
 
-impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
+impl<'s, 'env, J: Job, T: Spawner<'s>> LeaderGuard<'s, 'env, J, T> {
     /// The leadership that [`RunState::new`] starts with, or that has just been taken under the lock.
-    pub(super) fn taken(spawner: C) -> Self {
+    pub(super) fn taken(run: &'s RunShared<'env, J>, spawner: T) -> Self {
         Self {
+            run,
             spawner,
             held: true,
-            _env: PhantomData,
         }
     }
 
-    pub(super) fn spawner(&self) -> &C {
-        &self.spawner
-    }
-
-    /// Passes leadership to an idle thread, or to a new one; it is vacant if there is nothing more to
-    /// wait for, or no thread to be had.
-    pub(super) fn pass_on(mut self) {
-        let run = self.spawner.run();
+    /// Passes leadership to an idle thread, or to a new one, which does `work`; it is vacant if there is
+    /// nothing more to wait for, or no thread to be had.
+    pub(super) fn pass_on(mut self, work: impl FnOnce(Self, usize) + Send + 's) {
+        let (run, spawner) = (self.run, self.spawner);
         let number = {
             let mut state = run.state.lock();
             let wanted = !state.ended && state.schedule.expects_more();
             let may_start = !state.no_more_threads && state.threads < run.limiter.concurrency();
             if !wanted || !state.idle.is_empty() || !may_start {
-                let next = if wanted { state.appoint() } else { None };
-                if !wanted {
+                let mut next = None;
+                if wanted {
+                    next = state.appoint();
+                } else {
                     state.leader = Leader::Vacant;
                 }
                 drop(state);
@@ -173,24 +176,23 @@ impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
             state.started += 1;
             state.started - 1
         };
-        let spawner = self.spawner.clone();
         // Should it fail, the guard is dropped, and leadership is vacant.
-        if let Err(error) = spawner.start(self, number) {
+        if let Err(error) = spawner.start(number, move || work(self, number)) {
             log::warn!(
                 "cannot start thread {}, going on without: {error}",
                 number + 1
             );
-            let mut state = spawner.run().state.lock();
+            let mut state = run.state.lock();
             state.threads -= 1;
             state.no_more_threads = true;
         }
     }
 }
 
-impl<'env, C: Spawner<'env>> Drop for LeaderGuard<'env, C> {
+impl<'s, J: Job, T: Spawner<'s>> Drop for LeaderGuard<'s, '_, J, T> {
     fn drop(&mut self) {
         if self.held {
-            let next = self.spawner.run().state.lock().appoint();
+            let next = self.run.state.lock().appoint();
             unpark(next);
         }
     }

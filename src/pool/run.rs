@@ -68,20 +68,15 @@ impl Settings {
 
     /// Runs everything that `source` gives, and returns when all of its outcomes are in `sink`. The
     /// calling thread is the first worker. The run stops when `cancel` is raised, and may raise it.
-    fn start<'env, J, S>(
+    fn start<'env, J: Job>(
         &self,
         job: J,
         source: Box<dyn Source<J::Input> + 'env>,
-        sink: S,
+        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
         cancel: Cancel,
-    ) -> S
-    where
-        J: Job,
-        S: Sink<J::Input, J::Output, J::Error> + Send,
-    {
+    ) {
         let run = RunShared::new(self, job, source, sink, cancel);
-        thread::scope(|scope| work(LeaderGuard::taken(Scoped { scope, run: &run }), 0));
-        run.sink
+        thread::scope(|scope| work(LeaderGuard::taken(&run, scope), 0));
     }
 
     /// Runs the whole slice and gives the outcomes in its order; the calling thread is the first
@@ -97,7 +92,8 @@ impl Settings {
     {
         self.check()?;
         let source = Box::new(SliceSource::new(items));
-        let slots = self.start(job, source, Slots::new(items.len()), self.cancel.child());
+        let slots = Slots::new(items.len());
+        self.start(job, source, &slots, self.cancel.child());
         let outcomes = (0..).zip(items).zip(slots.into_outcomes());
         Ok(outcomes.map(|((index, item), outcome)| {
             outcome.unwrap_or_else(|| Outcome::not_attempted(index, Some(item), broke_off()))
@@ -136,9 +132,7 @@ impl Settings {
             refill();
             let (source, run_cancel) = (Box::new(Arc::clone(&queue)), cancel.clone());
             named("tollgate-0")
-                .spawn_scoped(scope, move || {
-                    self.start(job, source, sink, run_cancel);
-                })
+                .spawn_scoped(scope, move || self.start(job, source, &sink, run_cancel))
                 .map_err(no_thread)?;
             let mut unacknowledged = Vec::new();
             while let Some(Delivery { outcome, ack }) =
@@ -187,9 +181,7 @@ impl Settings {
         feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
         let settings = self.clone();
         named("tollgate-0")
-            .spawn(move || {
-                settings.start(job, Box::new(queue), sink, cancel);
-            })
+            .spawn(move || settings.start(job, Box::new(queue), &sink, cancel))
             .map_err(no_thread)?;
         Ok(Outcomes::new(stream))
     }
@@ -313,17 +305,16 @@ impl<I: Send> Drop for AbortOnDrop<'_, I> {
     }
 }
 
-impl<'env, J: Job, S> RunShared<'env, J, S> {
+impl<'env, J: Job> RunShared<'env, J> {
     pub(super) fn new(
         settings: &Settings,
         job: J,
         source: Box<dyn Source<J::Input> + 'env>,
-        sink: S,
+        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
         cancel: Cancel,
     ) -> Self {
-        let deadline = settings
-            .deadline
-            .and_then(|deadline| settings.limiter.clock().now().checked_add(deadline));
+        let now = settings.limiter.clock().now();
+        let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         let schedule = Schedule::new(source, settings.retry, deadline);
         Self {
             job,
@@ -339,36 +330,10 @@ impl<'env, J: Job, S> RunShared<'env, J, S> {
     }
 }
 
-/// Starts the threads of a run within a scope.
-struct Scoped<'scope, 'env, 'run, J: Job, S> {
-    scope: &'scope Scope<'scope, 'env>,
-    run: &'env RunShared<'run, J, S>,
-}
-
-impl<J: Job, S> Clone for Scoped<'_, '_, '_, J, S> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<J: Job, S> Copy for Scoped<'_, '_, '_, J, S> {}
-
-impl<'run, J, S> Spawner<'run> for Scoped<'_, '_, 'run, J, S>
-where
-    J: Job + 'run,
-    J::Input: 'run,
-    S: Sink<J::Input, J::Output, J::Error> + 'run,
-{
-    type Job = J;
-    type Sink = S;
-
-    fn run(&self) -> &RunShared<'run, J, S> {
-        self.run
-    }
-
-    fn start(&self, lead: LeaderGuard<'run, Self>, number: usize) -> io::Result<()> {
+impl<'s> Spawner<'s> for &'s Scope<'s, '_> {
+    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()> {
         named(&format!("tollgate-{number}"))
-            .spawn_scoped(self.scope, move || work(lead, number))
+            .spawn_scoped(self, body)
             .map(drop)
     }
 }

@@ -48,12 +48,6 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
-enum Candidate<I, E> {
-    Task(Box<Task<I, E>>),
-    Broken { index: u64, message: String },
-    Nothing,
-}
-
 pub(crate) struct Schedule<'env, I, E> {
     source: Box<dyn Source<I> + 'env>,
     exhausted: bool,
@@ -93,26 +87,36 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::WhenProbed => return self.held(None, now, waiter),
             open => open,
         };
-        let probe = match passage {
-            Passage::Probe => self.prober(now).map(Candidate::Task),
+        let prober = match passage {
+            Passage::Probe => self.prober(now),
             _ => None,
         };
-        let task = match probe.unwrap_or_else(|| self.candidate(now, waiter)) {
-            Candidate::Task(task) => task,
-            Candidate::Broken { index, message } => {
-                self.out += 1;
-                return Next::Broken { index, message };
-            }
-            Candidate::Nothing => return self.nothing(),
+        let next = match prober {
+            Some(task) => Next::Attempt(task),
+            None => self.candidate(now, waiter),
         };
-        self.out += 1;
-        if self.stopped {
-            return Next::GiveUp(task, run_over());
+        self.hand_out(next, |schedule, task| {
+            if schedule.stopped {
+                return Next::GiveUp(task, run_over());
+            }
+            if passage == Passage::Probe {
+                schedule.decider.probe_sent(task.index);
+            }
+            Next::Attempt(task)
+        })
+    }
+
+    /// Counts a candidate as handed out; `what_for` says what is done with a task.
+    fn hand_out(
+        &mut self,
+        candidate: Next<I, E>,
+        what_for: impl FnOnce(&mut Self, Box<Task<I, E>>) -> Next<I, E>,
+    ) -> Next<I, E> {
+        self.out += usize::from(!matches!(candidate, Next::Wait(_)));
+        match candidate {
+            Next::Attempt(task) => what_for(self, task),
+            other => other,
         }
-        if passage == Passage::Probe {
-            self.decider.probe_sent(task.index);
-        }
-        Next::Attempt(task)
     }
 
     /// What there is to do while no attempt may go, at the latest until this instant: deadlines
@@ -125,12 +129,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
             let candidate = self.candidate(now, waiter);
-            self.out += usize::from(!matches!(candidate, Candidate::Nothing));
-            return match candidate {
-                Candidate::Task(task) => Next::GiveUp(task, out_of_time()),
-                Candidate::Broken { index, message } => Next::Broken { index, message },
-                Candidate::Nothing => self.nothing(),
-            };
+            return self.hand_out(candidate, |_, task| Next::GiveUp(task, out_of_time()));
         }
         let waiting = self.due.iter().map(|due| &due.task).chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
@@ -175,42 +174,37 @@ impl<'env, I, E> Schedule<'env, I, E> {
     }
 
     /// The next task to go, the breaker aside.
-    fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Candidate<I, E> {
+    fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.returned.pop() {
-            return Candidate::Task(task);
+            return Next::Attempt(task);
         }
         let is_due = |first: &Due<I, E>| self.stopped || first.at <= now;
         if self.due.peek().is_some_and(is_due)
             && let Some(due) = self.due.pop()
         {
-            return Candidate::Task(due.task);
+            return Next::Attempt(due.task);
         }
-        if self.exhausted {
-            return Candidate::Nothing;
-        }
-        match self.source.pull(self.stopped, waiter) {
-            Pull::Item(index, input) => Candidate::Task(Box::new(Task {
-                index,
-                input,
-                history: self.decider.history(index, now, self.run_deadline),
-                cost: None,
-                last: None,
-                backing_off: None,
-                waited: Duration::ZERO,
-            })),
-            Pull::Broken(index, message) => {
-                self.exhausted = true;
-                Candidate::Broken { index, message }
-            }
-            Pull::Empty => Candidate::Nothing,
-            Pull::End => {
-                self.exhausted = true;
-                Candidate::Nothing
+        if !self.exhausted {
+            match self.source.pull(self.stopped, waiter) {
+                Pull::Item(index, input) => {
+                    return Next::Attempt(Box::new(Task {
+                        index,
+                        input,
+                        history: self.decider.history(index, now, self.run_deadline),
+                        cost: None,
+                        last: None,
+                        backing_off: None,
+                        waited: Duration::ZERO,
+                    }));
+                }
+                Pull::Broken(index, message) => {
+                    self.exhausted = true;
+                    return Next::Broken { index, message };
+                }
+                Pull::Empty => {}
+                Pull::End => self.exhausted = true,
             }
         }
-    }
-
-    fn nothing(&self) -> Next<I, E> {
         Next::Wait(self.due.peek().map(|first| first.at))
     }
 

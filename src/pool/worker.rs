@@ -10,24 +10,22 @@ use std::time::Instant;
 
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
-use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
-use super::outcomes::Sink;
-use super::schedule::{Next, Task};
+use super::leader::{JobTask, Leader, LeaderGuard, RunShared, RunState, Spawner};
+use super::schedule::Next;
 use crate::clock::{Parker, unpark};
-use crate::error::Error;
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life, from its first leadership to its exit.
-pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: usize) {
-    let spawner = lead.spawner().clone();
-    let run = spawner.run();
+pub(super) fn work<'s, J: Job, T: Spawner<'s>>(lead: LeaderGuard<'s, '_, J, T>, number: usize) {
+    let run = lead.run;
     let _counted = run.monitor.counters().thread();
     let _end = EndOnPanic(run);
     let parker = Parker::new();
     let _listening = run.cancel.listen(&parker);
     let mut worker = Worker {
-        spawner: &spawner,
+        run,
+        spawner: lead.spawner,
         number,
         parker,
         lead: Some(lead),
@@ -44,11 +42,12 @@ pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: u
 }
 
 /// One thread of a run.
-struct Worker<'w, 'env, C: Spawner<'env>> {
-    spawner: &'w C,
+struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
+    run: &'s RunShared<'env, J>,
+    spawner: T,
     number: usize,
     parker: Arc<Parker>,
-    lead: Option<LeaderGuard<'env, C>>,
+    lead: Option<LeaderGuard<'s, 'env, J, T>>,
     /// It is parked as a follower.
     idle: bool,
     /// It asks for a permit while somebody else leads.
@@ -62,37 +61,23 @@ struct Worker<'w, 'env, C: Spawner<'env>> {
 /// in the same moment about as much.
 const MOST_TRYING: usize = 4;
 
-type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
-type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
-type BoxedTask<'env, C> = Box<Task<Input<'env, C>, Fault<'env, C>>>;
+/// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
+type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
 
-/// What a thread does next.
-enum Step<I, E> {
-    Attempt(Box<Task<I, E>>),
-    GiveUp(Box<Task<I, E>>, Error),
-    Broken {
-        index: u64,
-        message: String,
-    },
-    Park(Option<Instant>),
-    /// The run is over, or goes on without this thread.
-    Exit,
-}
-
-impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
+impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
-    fn next(&mut self, mut finished: Option<Finished>) -> Option<(BoxedTask<'env, C>, Permit)> {
-        let run = self.spawner.run();
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobTask<J>, Permit)> {
+        let run = self.run;
         loop {
-            finished = match self.step(finished.take()) {
-                Step::Attempt(task) => {
-                    let admitted = self.admit(task);
+            finished = match self.step(finished.take())? {
+                Next::Attempt(task) => {
+                    let admitted = self.admit(run.end_backoff(task));
                     self.stop_trying();
                     match admitted {
                         Ok(Some(admitted)) => {
                             if let Some(lead) = self.lead.take() {
-                                lead.pass_on();
+                                lead.pass_on(work);
                             }
                             return Some(admitted);
                         }
@@ -100,20 +85,19 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                         Err(finished) => Some(finished),
                     }
                 }
-                Step::GiveUp(task, why) => Some(run.give_up(task, why)),
-                Step::Broken { index, message } => Some(run.broken(index, message)),
-                Step::Park(until) => {
+                Next::GiveUp(task, why) => Some(run.give_up(run.end_backoff(task), why)),
+                Next::Broken { index, message } => Some(run.broken(index, message)),
+                Next::Wait(until) => {
                     run.limiter.clock().park(&self.parker, until);
                     None
                 }
-                Step::Exit => return None,
             };
         }
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
-        let run = self.spawner.run();
+    fn step(&mut self, finished: Option<Finished>) -> Step<J> {
+        let run = self.run;
         // Dropped after the lock.
         let mut _old_news = None;
         let mut state = run.state.lock();
@@ -133,76 +117,65 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
             news = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
-            let first = !state.ended;
-            let parkers = state.end();
             drop(state);
-            parkers.iter().for_each(|parker| parker.unpark());
-            if first {
-                run.sink.end();
-            }
-            return Step::Exit;
+            run.end();
+            return None;
         }
-        let step = match self.take_part(&mut state) {
-            None => self.take_next(&mut state, now),
-            Some(step) => step,
+        let step = if self.may_look(&mut state) {
+            self.look(&mut state, now)
+        } else {
+            self.follow(&mut state)
         };
         drop(state);
         unpark(news);
         step
     }
 
-    /// Whether this thread may look for a task: `None` if so, else what it does instead.
-    fn take_part<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Option<Step<I, E>> {
-        if self.lead.is_none() {
-            match state.leader {
-                Leader::Appointed(appointed) if appointed == self.number => {
-                    self.idle = false;
-                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
-                }
-                // Woken for nothing.
-                _ if self.idle => return Some(Step::Park(None)),
-                Leader::Vacant => {}
-                // The leader does not wait yet, so there may be a permit. A few may ask for it, so that
-                // short jobs are not held up while leadership passes on; were it everybody, a thousand
-                // answers in one moment would be a thousand threads at two locks.
-                Leader::Busy | Leader::Appointed(_)
-                    if !self.refused
-                        && self.spawner.run().trying.load(Ordering::Relaxed) < MOST_TRYING =>
-                {
-                    // Only ever raised under the lock, so never above the bound.
-                    self.spawner.run().trying.fetch_add(1, Ordering::Relaxed);
-                    self.trying = true;
-                }
-                Leader::Busy | Leader::Appointed(_) | Leader::Waiting | Leader::Parked(_) => {
-                    return Some(self.follow(state));
-                }
-            }
+    /// Whether this thread may look for a task, and not the leader alone.
+    fn may_look(&mut self, state: &mut RunState<'env, J>) -> bool {
+        if self.lead.is_some() {
+            return true;
         }
-        self.refused = false;
-        None
+        match state.leader {
+            Leader::Appointed(appointed) if appointed == self.number => {
+                self.idle = false;
+                self.lead = Some(LeaderGuard::taken(self.run, self.spawner));
+                true
+            }
+            // Woken for nothing.
+            _ if self.idle => false,
+            Leader::Vacant => true,
+            // The leader does not wait yet, so there may be a permit. A few may ask for it, so that
+            // short jobs are not held up while leadership passes on; were it everybody, a thousand
+            // answers in one moment would be a thousand threads at two locks.
+            Leader::Busy | Leader::Appointed(_) => {
+                let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
+                self.trying = few && !self.refused;
+                if self.trying {
+                    // Only ever raised under the lock, so never above the bound.
+                    self.run.trying.fetch_add(1, Ordering::Relaxed);
+                }
+                self.trying
+            }
+            Leader::Waiting | Leader::Parked(_) => false,
+        }
     }
 
     /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
-    fn take_next(
-        &mut self,
-        state: &mut RunState<'env, C::Job>,
-        now: Instant,
-    ) -> Step<Input<'env, C>, Fault<'env, C>> {
-        let run = self.spawner.run();
+    fn look(&mut self, state: &mut RunState<'env, J>, now: Instant) -> Step<J> {
+        self.refused = false;
         if self.lead.is_some() {
             state.leader = Leader::Busy;
         }
         let until = match state.schedule.next(now, &self.parker) {
-            Next::Attempt(task) => return Step::Attempt(run.end_backoff(task, now)),
-            Next::GiveUp(task, why) => return Step::GiveUp(run.end_backoff(task, now), why),
-            Next::Broken { index, message } => return Step::Broken { index, message },
             Next::Wait(until) => until,
+            next => return Some(next),
         };
         if self.lead.is_none() && !matches!(state.leader, Leader::Vacant) {
             return self.follow(state);
         }
         if state.try_exit() {
-            return Step::Exit;
+            return None;
         }
         // The schedule may have found its end just now: the next look sees it.
         if state.schedule.is_over() {
@@ -210,36 +183,35 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
         }
         state.leader = Leader::Parked(Arc::clone(&self.parker));
         if self.lead.is_none() {
-            self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
+            self.lead = Some(LeaderGuard::taken(self.run, self.spawner));
         }
-        Step::Park(until)
+        Some(Next::Wait(until))
     }
 
     /// Parks as a follower, unless the thread is not needed any more.
-    fn follow<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Step<I, E> {
+    fn follow(&mut self, state: &mut RunState<'env, J>) -> Step<J> {
         self.stop_trying();
-        if state.try_exit() {
-            return Step::Exit;
+        if !self.idle {
+            if state.try_exit() {
+                return None;
+            }
+            self.idle = true;
+            self.refused = false;
+            state.idle.push((self.number, Arc::clone(&self.parker)));
         }
-        self.idle = true;
-        self.refused = false;
-        state.idle.push((self.number, Arc::clone(&self.parker)));
-        Step::Park(None)
+        Some(Next::Wait(None))
     }
 
     fn stop_trying(&mut self) {
         if std::mem::take(&mut self.trying) {
-            self.spawner.run().trying.fetch_sub(1, Ordering::Relaxed);
+            self.run.trying.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Gets a permit for a task: at once, or after a wait if nobody else waits for one. `None` if the
     /// task was given back, since somebody else does; an error is the task's end.
-    fn admit(
-        &mut self,
-        mut task: BoxedTask<'env, C>,
-    ) -> Result<Option<(BoxedTask<'env, C>, Permit)>, Finished> {
-        let run = self.spawner.run();
+    fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
+        let run = self.run;
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -268,17 +240,18 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                     unpark(leader);
                     return Ok(None);
                 }
-                self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
+                self.lead = Some(LeaderGuard::taken(run, self.spawner));
             }
             state.leader = Leader::Waiting;
         }
-        let waiting = run.monitor.counters().at_gate();
+        let counters = run.monitor.counters();
+        counters.update(|progress| progress.at_gate += 1);
         let permit = run.limiter.acquire_until(cost, deadline, Some(&run.cancel));
-        drop(waiting);
+        counters.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                run.monitor.counters().gate(waited);
+                counters.permit_waited(waited);
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }
@@ -289,17 +262,13 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
 
 /// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
-struct EndOnPanic<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(
-    &'a RunShared<'env, J, S>,
-);
+struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
 
-impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for EndOnPanic<'_, '_, J, S> {
+impl<J: Job> Drop for EndOnPanic<'_, '_, J> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel.cancel();
-            let parkers = self.0.state.lock().end();
-            parkers.iter().for_each(|parker| parker.unpark());
-            self.0.sink.end();
+            self.0.end();
         }
     }
 }
