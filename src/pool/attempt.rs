@@ -65,8 +65,8 @@ impl<J: Job> RunShared<'_, J> {
 
     #[inline(never)]
     fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted) {
-        let counters = self.monitor.counters();
-        let clock = self.limiter.clock();
+        let counters = self.settings.monitor.counters();
+        let clock = self.settings.limiter.clock();
         if let Some(last) = &task.last
             && self.job.possibly_billed(last)
         {
@@ -76,12 +76,12 @@ impl<J: Job> RunShared<'_, J> {
             number: task.history.attempts + 1,
             cost,
             deadline: task.history.deadline,
-            cancel: &self.cancel,
+            cancel: &self.settings.cancel,
             used: Cell::new(None),
             pause: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
-        self.events.emit(|| Event::AttemptStarted {
+        self.settings.events.emit(|| Event::AttemptStarted {
             index: task.index,
             attempt: attempt.number,
         });
@@ -89,7 +89,7 @@ impl<J: Job> RunShared<'_, J> {
         let began = clock.now();
         let mut verdict = None;
         let result = {
-            let _held = self.limiter.mark_held();
+            let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
                 let result = self.job.attempt(&task.input, &attempt);
                 verdict = result.as_ref().err().map(|error| self.job.verdict(error));
@@ -132,7 +132,7 @@ impl<J: Job> RunShared<'_, J> {
             None => drop(permit),
         }
         if let Some(wait) = pause {
-            self.events.emit(|| Event::Pause { wait });
+            self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
@@ -144,9 +144,9 @@ impl<J: Job> RunShared<'_, J> {
     /// Counts a task out of its backoff.
     pub(super) fn end_backoff(&self, mut task: JobTask<J>) -> JobTask<J> {
         if let Some(since) = task.backing_off.take() {
-            let now = self.limiter.clock().now();
+            let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
-            self.monitor.counters().update(|progress| {
+            self.settings.monitor.counters().update(|progress| {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
@@ -163,7 +163,7 @@ impl<J: Job> RunShared<'_, J> {
         error: Option<Error>,
         now: Instant,
     ) -> Option<Down> {
-        let counters = self.monitor.counters();
+        let counters = self.settings.monitor.counters();
         match schedule.next_probe(now) {
             None => counters.outage(None),
             Some(next_probe) if error.is_some() => {
@@ -186,16 +186,16 @@ impl<J: Job> RunShared<'_, J> {
             _ => None,
         };
         if hint.is_some() || attempted.verdict == Some(Verdict::Throttled) {
-            let counters = self.monitor.counters();
+            let counters = self.settings.monitor.counters();
             counters.update(|progress| progress.throttled += 1);
         }
-        let too_long = hint.is_some_and(|hint| !self.retry.obeys(hint));
+        let too_long = hint.is_some_and(|hint| !self.settings.retry.obeys(hint));
         if too_long || attempted.verdict == Some(Verdict::Stop) {
-            self.cancel.cancel();
+            self.settings.cancel.cancel();
             pause = attempted.pause;
         }
         if let Some(wait) = pause {
-            self.limiter.pause_for(wait);
+            self.settings.limiter.pause_for(wait);
         }
         pause
     }
@@ -221,7 +221,7 @@ impl<J: Job> RunShared<'_, J> {
             _old_news = self.note_outage(&state.schedule, shown, now);
         }
         if let Decision::RetryAt(at) = decision {
-            self.monitor.counters().update(|progress| {
+            self.settings.monitor.counters().update(|progress| {
                 progress.retries += u64::from(reach != Reach::NotSent);
                 progress.backing_off += 1;
             });
@@ -232,7 +232,7 @@ impl<J: Job> RunShared<'_, J> {
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
-            self.events.emit(|| Event::Retry {
+            self.settings.events.emit(|| Event::Retry {
                 index,
                 attempt: attempted.number,
                 wait: at.saturating_duration_since(now),
@@ -249,10 +249,10 @@ impl<J: Job> RunShared<'_, J> {
         let stopped_run = decision == Decision::Stop;
         if stopped_run {
             // Wakes the leader, too.
-            self.cancel.cancel();
+            self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.cancel.is_aborted();
+        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
         let ending = if called_off {
             Ending::Abandoned
         } else {
@@ -298,14 +298,14 @@ impl<J: Job> RunShared<'_, J> {
             index: outcome.index,
             succeeded: how == Ending::Succeeded,
         };
-        self.monitor.counters().ended(how);
-        self.events.emit(|| Event::Done {
+        self.settings.monitor.counters().ended(how);
+        self.settings.events.emit(|| Event::Done {
             index: outcome.index,
             attempts: outcome.attempts,
             succeeded: finished.succeeded,
         });
         if !self.sink.deliver(outcome) {
-            self.cancel.cancel();
+            self.settings.cancel.cancel();
         }
         finished
     }

@@ -12,10 +12,10 @@ use std::sync::Mutex;
 use super::events::Events;
 use super::input::SliceSource;
 use super::job::{Attempt, Job};
-use super::leader::{LeaderGuard, RunShared, Spawner};
+use super::leader::{RunShared, Spawner};
 use super::monitor::Monitor;
 use super::outcomes::{JobOutcome, Sink};
-use super::run::Settings;
+use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
@@ -126,13 +126,13 @@ fn run(setting: Setting) {
             ..Threads::default()
         }));
         let source = Box::new(SliceSource::new(items));
-        let shared = RunShared::new(&settings, Acts, source, tally, Cancel::new());
+        let shared = RunShared::new(settings, Acts, source, tally);
         let run: &RunShared<Acts> = Box::leak(Box::new(shared));
         let outsider = outsider.then(|| {
             let permit = limiter.try_acquire(Cost::ONE).unwrap();
             thread::spawn(move || drop(permit))
         });
-        work(LeaderGuard::taken(run, threads), 0);
+        work(run, threads, 0);
         // Those that were started, and those that these started: all before the first is through.
         let mut joined = 0;
         loop {

@@ -9,21 +9,18 @@
 //! When every item has begun, a thread that has finished exits: an item that is tried again stays with
 //! the thread that had it. A long run's last request does not keep thousands of idle threads.
 //!
-//! Leadership is a guard, [`LeaderGuard`]: however it is dropped, an idle thread becomes the leader, or
-//! leadership is vacant and the next thread that must wait takes it.
+//! A thread that leads and exits, however it does, hands leadership on: an idle thread becomes the
+//! leader, or leadership is vacant and the next thread that must wait takes it.
 
 use std::io;
 use std::sync::Arc;
 
-use super::events::Events;
+use super::input::Source;
 use super::job::Job;
-use super::monitor::Monitor;
 use super::outcomes::Sink;
 use super::schedule::{Schedule, Task};
-use crate::cancel::Cancel;
+use super::settings::Settings;
 use crate::clock::{Parker, unpark};
-use crate::limit::Limiter;
-use crate::retry::Retry;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
@@ -31,11 +28,7 @@ use crate::sync::atomic::AtomicUsize;
 pub(super) struct RunShared<'env, J: Job> {
     pub(super) job: J,
     pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
-    pub(super) limiter: Limiter,
-    pub(super) retry: Retry,
-    pub(super) cancel: Cancel,
-    pub(super) monitor: Monitor,
-    pub(super) events: Events,
+    pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
     pub(super) trying: AtomicUsize,
     pub(super) state: Mutex<RunState<'env, J>>,
@@ -50,11 +43,11 @@ pub(super) struct RunState<'env, J: Job> {
     pub(super) leader: Leader,
     /// Parked followers, by number; the last to park is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Parker>)>,
-    threads: usize,
+    pub(super) threads: usize,
     /// Threads there have ever been, by which they are numbered.
-    started: usize,
+    pub(super) started: usize,
     /// The system would not give another thread; the run goes on with those there are.
-    no_more_threads: bool,
+    pub(super) no_more_threads: bool,
     pub(super) ended: bool,
 }
 
@@ -94,7 +87,7 @@ impl<'env, J: Job> RunState<'env, J> {
     }
 
     /// Appoints an idle thread, or leaves leadership vacant; the parker to unpark.
-    fn appoint(&mut self) -> Option<Arc<Parker>> {
+    pub(super) fn appoint(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
             Some((number, _)) => Leader::Appointed(number),
@@ -112,7 +105,25 @@ impl<'env, J: Job> RunState<'env, J> {
     }
 }
 
-impl<J: Job> RunShared<'_, J> {
+impl<'env, J: Job> RunShared<'env, J> {
+    pub(super) fn new(
+        settings: Settings,
+        job: J,
+        source: Box<dyn Source<J::Input> + 'env>,
+        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+    ) -> Self {
+        let now = settings.limiter.clock().now();
+        let deadline = settings.deadline.and_then(|time| now.checked_add(time));
+        let schedule = Schedule::new(source, settings.retry, deadline);
+        Self {
+            job,
+            sink,
+            settings,
+            trying: AtomicUsize::new(0),
+            state: Mutex::new(RunState::new(schedule)),
+        }
+    }
+
     /// Ends the run, if it has not ended: every thread exits, and the sink is told.
     pub(super) fn end(&self) {
         let (leader, followers) = {
@@ -133,67 +144,4 @@ impl<J: Job> RunShared<'_, J> {
 /// Starts threads that may borrow for `'s`.
 pub(super) trait Spawner<'s>: Copy + Send + 's {
     fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()>;
-}
-
-/// Leadership of a run.
-pub(super) struct LeaderGuard<'s, 'env, J: Job, T: Spawner<'s>> {
-    pub(super) run: &'s RunShared<'env, J>,
-    pub(super) spawner: T,
-    held: bool,
-}
-
-impl<'s, 'env, J: Job, T: Spawner<'s>> LeaderGuard<'s, 'env, J, T> {
-    /// The leadership that [`RunState::new`] starts with, or that has just been taken under the lock.
-    pub(super) fn taken(run: &'s RunShared<'env, J>, spawner: T) -> Self {
-        Self {
-            run,
-            spawner,
-            held: true,
-        }
-    }
-
-    /// Passes leadership to an idle thread, or to a new one, which does `work`; it is vacant if there is
-    /// nothing more to wait for, or no thread to be had.
-    pub(super) fn pass_on(mut self, work: impl FnOnce(Self, usize) + Send + 's) {
-        let (run, spawner) = (self.run, self.spawner);
-        let number = {
-            let mut state = run.state.lock();
-            let wanted = !state.ended && state.schedule.expects_more();
-            let may_start = !state.no_more_threads && state.threads < run.limiter.concurrency();
-            if !wanted || !state.idle.is_empty() || !may_start {
-                let mut next = None;
-                if wanted {
-                    next = state.appoint();
-                } else {
-                    state.leader = Leader::Vacant;
-                }
-                drop(state);
-                unpark(next);
-                self.held = false;
-                return;
-            }
-            state.threads += 1;
-            state.started += 1;
-            state.started - 1
-        };
-        // Should it fail, the guard is dropped, and leadership is vacant.
-        if let Err(error) = spawner.start(number, move || work(self, number)) {
-            log::warn!(
-                "cannot start thread {}, going on without: {error}",
-                number + 1
-            );
-            let mut state = run.state.lock();
-            state.threads -= 1;
-            state.no_more_threads = true;
-        }
-    }
-}
-
-impl<'s, J: Job, T: Spawner<'s>> Drop for LeaderGuard<'s, '_, J, T> {
-    fn drop(&mut self) {
-        if self.held {
-            let next = self.run.state.lock().appoint();
-            unpark(next);
-        }
-    }
 }

@@ -10,25 +10,28 @@ use std::time::Instant;
 
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
-use super::leader::{JobTask, Leader, LeaderGuard, RunShared, RunState, Spawner};
+use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
 use super::schedule::Next;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life, from its first leadership to its exit.
-pub(super) fn work<'s, J: Job, T: Spawner<'s>>(lead: LeaderGuard<'s, '_, J, T>, number: usize) {
-    let run = lead.run;
-    let _counted = run.monitor.counters().thread();
+pub(super) fn work<'s, J: Job>(
+    run: &'s RunShared<'_, J>,
+    spawner: impl Spawner<'s>,
+    number: usize,
+) {
+    let _counted = run.settings.monitor.counters().thread();
     let _end = EndOnPanic(run);
     let parker = Parker::new();
-    let _listening = run.cancel.listen(&parker);
+    let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
         run,
-        spawner: lead.spawner,
+        spawner,
         number,
         parker,
-        lead: Some(lead),
+        leads: true,
         idle: false,
         trying: false,
         refused: false,
@@ -47,7 +50,7 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     spawner: T,
     number: usize,
     parker: Arc<Parker>,
-    lead: Option<LeaderGuard<'s, 'env, J, T>>,
+    leads: bool,
     /// It is parked as a follower.
     idle: bool,
     /// It asks for a permit while somebody else leads.
@@ -76,9 +79,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
                     self.stop_trying();
                     match admitted {
                         Ok(Some(admitted)) => {
-                            if let Some(lead) = self.lead.take() {
-                                lead.pass_on(work);
-                            }
+                            self.pass_on();
                             return Some(admitted);
                         }
                         Ok(None) => None,
@@ -88,7 +89,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
                 Next::GiveUp(task, why) => Some(run.give_up(run.end_backoff(task), why)),
                 Next::Broken { index, message } => Some(run.broken(index, message)),
                 Next::Wait(until) => {
-                    run.limiter.clock().park(&self.parker, until);
+                    run.settings.limiter.clock().park(&self.parker, until);
                     None
                 }
             };
@@ -101,7 +102,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
         // Dropped after the lock.
         let mut _old_news = None;
         let mut state = run.state.lock();
-        let now = run.limiter.clock().now();
+        let now = run.settings.limiter.clock().now();
         // Whom to tell that something has changed.
         let mut news = None;
         if let Some(finished) = finished {
@@ -112,7 +113,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
                 _old_news = run.note_outage(&state.schedule, None, now);
             }
         }
-        if run.cancel.is_cancelled() && !state.schedule.is_stopped() {
+        if run.settings.cancel.is_cancelled() && !state.schedule.is_stopped() {
             state.schedule.stop();
             news = state.parked_leader();
         }
@@ -133,13 +134,13 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
 
     /// Whether this thread may look for a task, and not the leader alone.
     fn may_look(&mut self, state: &mut RunState<'env, J>) -> bool {
-        if self.lead.is_some() {
+        if self.leads {
             return true;
         }
         match state.leader {
             Leader::Appointed(appointed) if appointed == self.number => {
                 self.idle = false;
-                self.lead = Some(LeaderGuard::taken(self.run, self.spawner));
+                self.leads = true;
                 true
             }
             // Woken for nothing.
@@ -164,14 +165,14 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
     fn look(&mut self, state: &mut RunState<'env, J>, now: Instant) -> Step<J> {
         self.refused = false;
-        if self.lead.is_some() {
+        if self.leads {
             state.leader = Leader::Busy;
         }
         let until = match state.schedule.next(now, &self.parker) {
             Next::Wait(until) => until,
             next => return Some(next),
         };
-        if self.lead.is_none() && !matches!(state.leader, Leader::Vacant) {
+        if !self.leads && !matches!(state.leader, Leader::Vacant) {
             return self.follow(state);
         }
         if state.try_exit() {
@@ -182,9 +183,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             self.parker.unpark();
         }
         state.leader = Leader::Parked(Arc::clone(&self.parker));
-        if self.lead.is_none() {
-            self.lead = Some(LeaderGuard::taken(self.run, self.spawner));
-        }
+        self.leads = true;
         Some(Next::Wait(until))
     }
 
@@ -200,6 +199,43 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             state.idle.push((self.number, Arc::clone(&self.parker)));
         }
         Some(Next::Wait(None))
+    }
+
+    /// Passes leadership, if it has it, to an idle thread or to a new one; it is vacant if there is
+    /// nothing more to wait for, or no thread to be had.
+    fn pass_on(&mut self) {
+        if !std::mem::take(&mut self.leads) {
+            return;
+        }
+        let (run, spawner) = (self.run, self.spawner);
+        let mut state = run.state.lock();
+        if state.ended || !state.schedule.expects_more() {
+            state.leader = Leader::Vacant;
+            return;
+        }
+        let most = run.settings.limiter.concurrency();
+        if !state.idle.is_empty() || state.no_more_threads || state.threads >= most {
+            let next = state.appoint();
+            drop(state);
+            unpark(next);
+            return;
+        }
+        let number = state.started;
+        state.started += 1;
+        state.threads += 1;
+        drop(state);
+        if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
+            log::warn!(
+                "cannot start thread {}, going on without: {error}",
+                number + 1
+            );
+            let mut state = run.state.lock();
+            state.threads -= 1;
+            state.no_more_threads = true;
+            let next = state.appoint();
+            drop(state);
+            unpark(next);
+        }
     }
 
     fn stop_trying(&mut self) {
@@ -221,17 +257,17 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             },
         };
         let deadline = task.history.deadline;
-        if deadline.is_some_and(|deadline| deadline <= run.limiter.clock().now()) {
+        if deadline.is_some_and(|deadline| deadline <= run.settings.limiter.clock().now()) {
             return Err(run.give_up(task, out_of_time()));
         }
-        match run.limiter.try_acquire(cost) {
+        match run.settings.limiter.try_acquire(cost) {
             Ok(permit) => return Ok(Some((task, permit))),
             Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
         {
             let mut state = run.state.lock();
-            if self.lead.is_none() {
+            if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
                     self.refused = true;
                     state.schedule.give_back(task);
@@ -240,13 +276,16 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
                     unpark(leader);
                     return Ok(None);
                 }
-                self.lead = Some(LeaderGuard::taken(run, self.spawner));
+                self.leads = true;
             }
             state.leader = Leader::Waiting;
         }
-        let counters = run.monitor.counters();
+        let counters = run.settings.monitor.counters();
         counters.update(|progress| progress.at_gate += 1);
-        let permit = run.limiter.acquire_until(cost, deadline, Some(&run.cancel));
+        let permit = run
+            .settings
+            .limiter
+            .acquire_until(cost, deadline, Some(&run.settings.cancel));
         counters.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
@@ -260,6 +299,15 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 }
 
+impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
+    fn drop(&mut self) {
+        if self.leads {
+            let next = self.run.state.lock().appoint();
+            unpark(next);
+        }
+    }
+}
+
 /// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
 struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
@@ -267,7 +315,7 @@ struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
 impl<J: Job> Drop for EndOnPanic<'_, '_, J> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.cancel.cancel();
+            self.0.settings.cancel.cancel();
             self.0.end();
         }
     }
