@@ -54,7 +54,7 @@ fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
 }
 
 #[test]
-fn what_a_proxy_says_before_and_behind_its_answer_is_not_the_servers() {
+fn what_a_proxy_says_behind_its_answer_is_not_the_servers() {
     let through = |answer: String| {
         let proxy = server(move |_, mut stream| {
             read_request(&mut stream);
@@ -67,9 +67,6 @@ fn what_a_proxy_says_before_and_behind_its_answer_is_not_the_servers() {
         let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
         post(&transport, "http://api.invalid/", b"{}")
     };
-    let interim = "HTTP/1.1 102 Processing\r\nvia: p\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
-    assert_eq!(through(interim.into()).unwrap().body, b"ok");
-
     let stolen = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nSTOLEN";
     for (answer, why) in [
         (

@@ -14,7 +14,6 @@ use crate::cancel::OnAbort;
 use crate::sync::Mutex;
 
 /// A connection's socket, and the `Cancel` it works for at the moment.
-#[derive(Debug)]
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     user: AtomicUsize,

@@ -4,9 +4,8 @@
 //! 75 µs a request with 1,000 of them. So a transport has many, each for [`SHARE`] requests at once,
 //! all over the same connector and resolver.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,39 +17,37 @@ use ureq::unversioned::transport::{
 
 use super::abort::Sockets;
 use super::buffers::BufferPool;
+use super::connection::Connection;
 use super::context::{self, fail};
-use super::error::{Failure, bare_host};
+use super::error::bare_host;
 use super::request::USER_AGENT;
 use super::resolver::CachingResolver;
 use super::tls::TlsConnector;
 use super::{TransportErrorKind, tcp};
-use crate::sync::Mutex;
 
 /// Requests at once through an agent.
 const SHARE: usize = 32;
 /// Agents at least, however few workers there are: others may use a client too, from threads of their
-/// own. When all are full, more requests share one.
+/// own. When all are full, the first takes more.
 const AGENTS: usize = 64;
 /// Servers keep a connection for 5 s or more. Each is looked at before it is used again, so this
 /// only bounds how many are held for nothing.
 const AGE: Duration = Duration::from_secs(8);
 /// An agent has no more connections than requests at once, so it may keep them all.
-const IDLE: usize = 4096;
+const IDLE: usize = usize::MAX;
 
 /// The agents for one way to servers: through one proxy, or none.
 pub(super) struct Agents {
     config: Config,
     connector: SharedConnector,
-    agents: Box<[OnceLock<Agent>]>,
-    places: Mutex<Places>,
+    agents: Box<[Slot]>,
 }
 
-/// The places of an agent's requests, numbered through all agents; the lowest is taken first, so that
-/// connections are found again however many threads take turns.
+/// An agent, from when it is first needed, and how many requests it has under way.
 #[derive(Default)]
-struct Places {
-    free: BinaryHeap<Reverse<usize>>,
-    count: usize,
+struct Slot {
+    agent: OnceLock<Agent>,
+    busy: AtomicUsize,
 }
 
 impl Agents {
@@ -59,7 +56,6 @@ impl Agents {
         proxy: Option<ureq::Proxy>,
         workers: usize,
     ) -> Self {
-        let agents = workers.div_ceil(SHARE).max(AGENTS);
         // What is not said here, heads and limits of time, is said below ureq.
         let config = Agent::config_builder()
             .proxy(proxy)
@@ -73,53 +69,48 @@ impl Agents {
             .accept("")
             .accept_encoding("")
             .build();
+        let agents = workers.div_ceil(SHARE).max(AGENTS);
         Self {
             config,
             connector,
-            agents: (0..agents).map(|_| OnceLock::new()).collect(),
-            places: Mutex::default(),
+            agents: (0..agents).map(|_| Slot::default()).collect(),
         }
     }
 
-    /// Has an agent `run` a request.
+    /// Has the first agent that is free `run` a request: so that connections are found again however
+    /// many threads take turns.
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
-        let place = self.places.lock().take();
-        let _returned = Returned(&self.places, place);
-        run(
-            self.agents[place / SHARE % self.agents.len()].get_or_init(|| {
-                let connector = self.connector.clone();
-                Agent::with_parts(
-                    self.config.clone(),
-                    connector,
-                    self.connector.0.resolver.clone(),
-                )
-            }),
-        )
+        let free = self.agents.iter().find(|slot| slot.is_free());
+        let slot = free.unwrap_or(&self.agents[0]);
+        let _busy = Busy::new(slot);
+        run(slot.agent.get_or_init(|| {
+            let (config, connector) = (self.config.clone(), self.connector.clone());
+            let resolver = connector.0.resolver.clone();
+            Agent::with_parts(config, connector, resolver)
+        }))
     }
 }
 
-impl Places {
-    fn take(&mut self) -> usize {
-        if let Some(Reverse(place)) = self.free.pop() {
-            return place;
-        }
-        self.count += 1;
-        self.count - 1
+impl Slot {
+    /// Two that look at once may both think so, which does no harm.
+    fn is_free(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) < SHARE
     }
 }
 
-/// Gives a place back, be it in a panic.
-struct Returned<'a>(&'a Mutex<Places>, usize);
+/// Counts a request as under way, until it ends, be it in a panic.
+struct Busy<'a>(&'a Slot);
 
-impl Drop for Returned<'_> {
+impl<'a> Busy<'a> {
+    fn new(slot: &'a Slot) -> Self {
+        slot.busy.fetch_add(1, Ordering::Relaxed);
+        Self(slot)
+    }
+}
+
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.lock().free.push(Reverse(self.1));
-    }
-}
-
-impl fmt::Debug for Agents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agents").finish_non_exhaustive()
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -144,20 +135,27 @@ impl Connector for SharedConnector {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        context::connecting(|| self.0.connect(details)).map(Some)
+        let (inner, is_within) = context::connecting(|| self.0.connect(details))?;
+        // A connection to a proxy is for what is put on it.
+        Ok(Some(if is_within {
+            inner
+        } else {
+            Box::new(Connection { inner })
+        }))
     }
 }
 
 impl Parts {
     #[inline(never)]
     fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
-        let transport = match self.tunnel(details)? {
-            Some(tunnel) => tunnel,
-            None => self.open(details)?,
+        let tunnel = ConnectProxyConnector::default().connect(details, None::<()>)?;
+        let transport = match tunnel {
+            Some(Either::B(tunnel)) => silent(tunnel)?,
+            _ => self.open(details)?,
         };
         if details.needs_tls() {
-            self.tls
-                .connect(transport, bare_host(details.uri), &self.buffers)
+            let host = bare_host(details.uri);
+            self.tls.connect(transport, host, &self.buffers)
         } else {
             Ok(transport)
         }
@@ -165,33 +163,25 @@ impl Parts {
 
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
-        let (sockets, buffers) = (&self.sockets, &self.buffers);
-        let tcp = tcp::open(&details.addrs, avoid, details.uri, sockets, buffers)?;
+        let tcp = tcp::open(
+            &details.addrs,
+            avoid,
+            details.uri,
+            &self.sockets,
+            &self.buffers,
+        )?;
         Ok(Box::new(tcp))
     }
+}
 
-    /// A tunnel through the proxy, if there is one.
-    fn tunnel(
-        &self,
-        details: &ConnectionDetails<'_>,
-    ) -> Result<Option<Box<dyn Transport>>, ureq::Error> {
-        if details.config.proxy().is_none() {
-            return Ok(None);
-        }
-        context::with(|context| context.is_tunnelling = true);
-        let made = ConnectProxyConnector::default().connect(details, None::<()>)?;
-        context::with(|context| context.is_tunnelling = false);
-        let Some(Either::B(mut tunnel)) = made else {
-            return Ok(None);
-        };
-        // It would pass for what the server says, to a request it has not seen. What comes a moment
-        // later cannot be told from that, but by TLS.
-        if !tunnel.buffers().input().is_empty() || !tunnel.is_open() {
-            let why = "the proxy sent more than its answer to CONNECT, or closed the connection";
-            return Err(fail(Failure::new(TransportErrorKind::Proxy, why)));
-        }
-        Ok(Some(tunnel))
+/// The tunnel, unless something has come through it unasked: that would pass for what the server says,
+/// to a request it has not seen. What comes a moment later cannot be told from that, but by TLS.
+fn silent(mut tunnel: Box<dyn Transport>) -> Result<Box<dyn Transport>, ureq::Error> {
+    if tunnel.buffers().input().is_empty() && tunnel.is_open() {
+        return Ok(tunnel);
     }
+    let why = "the proxy sent more than its answer to CONNECT, or closed the connection";
+    Err(fail(TransportErrorKind::Proxy, why))
 }
 
 impl fmt::Debug for SharedConnector {

@@ -1,10 +1,9 @@
 //! Buffers borrowed only while bytes move.
 //!
-//! A blocked exchange waits for most of its life, and thousands of them wait at once. A buffer of
-//! their own would cost each of them more than all else; here they come from one small pool when
-//! bytes are about to move and go back as soon as they have.
+//! A blocked call waits for most of its life, and thousands of them wait at once. A buffer of their own
+//! would cost each of them more than all else; here they come from one small pool when bytes are about
+//! to move and go back as soon as they have.
 
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,9 +11,11 @@ use ureq::unversioned::transport::Buffers;
 
 use crate::sync::Mutex;
 
-/// A whole TLS record fits, with what it adds to 16 KiB of contents; so does a response head in most
-/// cases, and a small request.
-const SIZE: usize = 16 * 1024 + 512;
+/// The room there is at least for what is to be sent: a whole TLS record fits, with what it adds to
+/// 16 KiB of contents.
+pub(super) const RECORD: usize = 16 * 1024 + 512;
+/// A record fits behind a small request, and so does an answer's head in most cases.
+const SIZE: usize = RECORD + 4 * 1024;
 /// A head is read whole before it is parsed, and one above 64 KiB is refused: twice that is never
 /// filled.
 const LARGEST: usize = 128 * 1024;
@@ -32,252 +33,121 @@ impl BufferPool {
     }
 
     fn give(&self, buffer: Vec<u8>) {
-        if buffer.len() != SIZE {
-            return;
-        }
         let mut kept = self.0.lock();
-        if kept.len() < KEPT {
+        if buffer.len() == SIZE && kept.len() < KEPT {
             kept.push(buffer);
-        } else {
-            drop(kept);
-            drop(buffer);
         }
     }
 }
 
-impl fmt::Debug for BufferPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the buffers: requests with keys have been in them.
-        f.debug_struct("BufferPool").finish_non_exhaustive()
-    }
-}
-
-/// What is to be sent: a buffer whose first bytes are filled, or none.
-pub(super) struct Output {
-    pool: Arc<BufferPool>,
-    buffer: Vec<u8>,
-    /// How much of what it holds has been sent.
-    sent: usize,
-    filled: usize,
-}
-
-impl Output {
-    pub(super) fn new(pool: Arc<BufferPool>) -> Self {
-        Self {
-            pool,
-            buffer: Vec::new(),
-            sent: 0,
-            filled: 0,
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.filled
-    }
-
-    /// The bytes that wait to be sent.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.sent..self.filled]
-    }
-
-    /// Where more is written, to be counted with [`Output::fill`].
-    pub(super) fn room(&mut self) -> &mut [u8] {
-        if self.buffer.is_empty() {
-            self.buffer = self.pool.take();
-        }
-        &mut self.buffer[self.filled..]
-    }
-
-    /// As [`Output::room`], of at least `least` bytes.
-    pub(super) fn room_of(&mut self, least: usize) -> &mut [u8] {
-        if self.room().len() < least {
-            self.buffer.resize(self.filled + least, 0);
-        }
-        self.room()
-    }
-
-    /// Counts the first `amount` bytes of the room as waiting to be sent.
-    pub(super) fn fill(&mut self, amount: usize) {
-        self.filled = (self.filled + amount).min(self.buffer.len());
-    }
-
-    /// Adds all of `bytes`.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.room_of(bytes.len())[..bytes.len()].copy_from_slice(bytes);
-        self.fill(bytes.len());
-    }
-
-    /// Counts `amount` bytes more as sent, and gives the buffer back when all are.
-    pub(super) fn consume(&mut self, amount: usize) {
-        self.sent = (self.sent + amount).min(self.filled);
-        if self.sent == self.filled {
-            self.clear();
-        }
-    }
-
-    /// Forgets what it holds, and gives the buffer back.
-    pub(super) fn clear(&mut self) {
-        (self.sent, self.filled) = (0, 0);
-        self.pool.give(mem::take(&mut self.buffer));
-    }
-
-    /// Whether no buffer is borrowed.
-    #[cfg(all(test, feature = "rustls"))]
-    pub(super) fn is_bare(&self) -> bool {
-        self.buffer.is_empty()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Counts only: requests hold keys.
-        f.debug_struct("Output")
-            .field("filled", &self.filled)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What has arrived: a buffer whose bytes `start..end` wait to be consumed, or none.
-pub(super) struct Input {
+/// Bytes in a borrowed buffer, or no bytes and no buffer.
+pub(super) struct Lent {
     pool: Arc<BufferPool>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Input {
-    pub(super) fn new(pool: Arc<BufferPool>) -> Self {
+impl Lent {
+    pub(super) fn new(pool: &Arc<BufferPool>) -> Self {
         Self {
-            pool,
+            pool: Arc::clone(pool),
             buffer: Vec::new(),
             start: 0,
             end: 0,
         }
     }
 
-    /// The bytes that wait to be consumed.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// The same, to be changed where they stand.
+    /// The bytes, to be changed where they stand: TLS decrypts so.
+    #[cfg(feature = "rustls")]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.end == self.start
+        self.start == self.end
     }
 
-    /// Where more is read to, to be counted with [`Input::fill`]; empty if there is too much already.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    /// How much room there is before the buffer must grow.
+    pub(super) fn left(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Where more is written to, to be counted with [`Lent::fill`]: `least` bytes and more, or fewer if
+    /// there are too many already.
+    pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.buffer.is_empty() {
             self.buffer = self.pool.take();
-        } else if self.end == self.buffer.len() {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-            } else {
-                let larger = (self.buffer.len() * 2).min(LARGEST);
-                self.buffer.resize(larger, 0);
-            }
+        }
+        if self.left() < least {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.left() < least {
+            let twice = (2 * self.buffer.len()).max(self.end + least);
+            self.buffer.resize(twice.min(LARGEST), 0);
         }
         &mut self.buffer[self.end..]
     }
 
-    /// Counts the first `amount` bytes of the room as arrived.
+    /// Counts the first `amount` bytes of the room.
     pub(super) fn fill(&mut self, amount: usize) {
         self.end = (self.end + amount).min(self.buffer.len());
-        self.release();
+        self.consume(0);
     }
 
     /// Adds `bytes`; `false` if there is no room for them.
     #[must_use]
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let amount = room.len().min(bytes.len());
-            if amount == 0 {
-                return false;
-            }
-            let (now, later) = bytes.split_at(amount);
-            room[..amount].copy_from_slice(now);
-            self.fill(amount);
-            bytes = later;
-        }
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.room(bytes.len()).get_mut(..bytes.len()) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.fill(bytes.len());
         true
     }
 
     /// Forgets the first `amount` bytes, and gives the buffer back when none is left.
     pub(super) fn consume(&mut self, amount: usize) {
         self.start = (self.start + amount).min(self.end);
-        self.release();
-    }
-
-    fn release(&mut self) {
         if self.is_empty() && !self.buffer.is_empty() {
             self.pool.give(mem::take(&mut self.buffer));
             (self.start, self.end) = (0, 0);
         }
     }
-
-    /// Whether no buffer is borrowed.
-    #[cfg(all(test, feature = "rustls"))]
-    pub(super) fn is_bare(&self) -> bool {
-        self.buffer.is_empty()
-    }
 }
 
-impl Drop for Input {
+impl Drop for Lent {
     fn drop(&mut self) {
-        self.pool.give(mem::take(&mut self.buffer));
+        self.consume(usize::MAX / 2);
     }
 }
-
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A count only: answers are nobody else's business.
-        f.debug_struct("Input")
-            .field("unread", &(self.end - self.start))
-            .finish_non_exhaustive()
-    }
-}
-
-/// Room that ureq is given at least, whatever waits to be sent already.
-const LEAST: usize = 1024;
 
 /// Both directions of a connection, as ureq wants them.
-#[derive(Debug)]
 pub(super) struct LentBuffers {
-    pub(super) output: Output,
-    pub(super) input: Input,
-    /// Whether ureq has not yet looked at all of the input.
-    pub(super) is_fresh: bool,
+    pub(super) output: Lent,
+    pub(super) input: Lent,
+    /// Whether ureq has made use of the input since it was last looked at.
+    made_progress: bool,
 }
 
 impl LentBuffers {
     pub(super) fn new(pool: &Arc<BufferPool>) -> Self {
         Self {
-            output: Output::new(Arc::clone(pool)),
-            input: Input::new(Arc::clone(pool)),
-            is_fresh: false,
+            output: Lent::new(pool),
+            input: Lent::new(pool),
+            made_progress: false,
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.output.is_empty() && self.input.is_empty()
     }
 }
 
 impl Buffers for LentBuffers {
     fn output(&mut self) -> &mut [u8] {
-        self.output.room_of(LEAST)
+        self.output.room(RECORD)
     }
 
     fn input(&self) -> &[u8] {
@@ -285,7 +155,7 @@ impl Buffers for LentBuffers {
     }
 
     fn input_append_buf(&mut self) -> &mut [u8] {
-        self.input.room()
+        self.input.room(1)
     }
 
     fn input_appended(&mut self, amount: usize) {
@@ -293,17 +163,17 @@ impl Buffers for LentBuffers {
     }
 
     fn input_consume(&mut self, amount: usize) {
-        self.is_fresh = amount > 0;
+        self.made_progress = amount > 0;
         self.input.consume(amount);
     }
 
     /// The first is for bodies without a length, which are never sent.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        (&mut [], self.output.room_of(LEAST))
+        (&mut [], self.output())
     }
 
     fn can_use_input(&self) -> bool {
-        self.is_fresh && !self.input.is_empty()
+        self.made_progress && !self.input.is_empty()
     }
 }
 
@@ -311,69 +181,49 @@ impl Buffers for LentBuffers {
 mod tests {
     use super::*;
 
-    fn pool() -> Arc<BufferPool> {
-        Arc::new(BufferPool::default())
-    }
-
     #[test]
     fn a_buffer_is_lent_while_something_is_in_it() {
-        let pool = pool();
-        let mut output = Output::new(Arc::clone(&pool));
-        output.push(b"head");
-        output.push(b"body");
-        assert_eq!(output.bytes(), b"headbody");
-        output.clear();
-        assert_eq!((output.bytes(), pool.0.lock().len()), (&b""[..], 1));
-
-        let mut input = Input::new(Arc::clone(&pool));
-        assert!(input.append(b"ok"));
-        input.consume(1);
-        assert_eq!((input.bytes(), pool.0.lock().len()), (&b"k"[..], 0));
-        input.consume(1);
+        let pool = Arc::new(BufferPool::default());
+        let mut lent = Lent::new(&pool);
+        assert!(lent.push(b"head") && lent.push(b"body"));
+        lent.consume(4);
+        assert_eq!((lent.bytes(), pool.0.lock().len()), (&b"body"[..], 0));
+        lent.consume(4);
         assert_eq!(pool.0.lock().len(), 1);
-        input.room();
-        input.fill(0);
+        lent.room(1);
+        lent.fill(0);
         assert_eq!(pool.0.lock().len(), 1, "the end of a stream brings nothing");
+        assert!(lent.push(b"more"));
+        drop(lent);
+        assert_eq!(pool.0.lock().len(), 1);
     }
 
     #[test]
-    fn output_grows_for_a_long_head_and_leaves_room_behind_it() {
-        let mut buffers = LentBuffers::new(&pool());
-        buffers.output.push(&[1; SIZE]);
-        assert!(buffers.output().len() >= LEAST);
-        buffers.output.push(b"yes");
-        assert_eq!(&buffers.output.bytes()[SIZE..], b"yes");
-        buffers.output.consume(SIZE);
-        assert_eq!(buffers.output.bytes(), b"yes");
-    }
-
-    #[test]
-    fn input_grows_for_a_long_head_and_is_not_kept() {
-        let pool = pool();
-        let mut input = Input::new(Arc::clone(&pool));
-        let mut total = 0;
-        while total < 3 * SIZE {
-            let room = input.room().len();
-            input.fill(room);
-            total += room;
+    fn a_buffer_grows_for_a_long_head_and_is_not_kept() {
+        let pool = Arc::new(BufferPool::default());
+        let mut lent = Lent::new(&pool);
+        while lent.bytes().len() < LARGEST {
+            let room = lent.room(1).len();
+            assert!(room > 0);
+            lent.fill(room);
         }
-        assert_eq!(input.bytes().len(), total);
-        input.consume(total);
+        assert_eq!(lent.room(1).len(), 0, "not for ever");
+        assert!(!lent.push(b"x"));
+        lent.consume(LARGEST);
         assert_eq!(
             pool.0.lock().len(),
             0,
             "only buffers of the one size are kept"
         );
-        assert!(!input.append(&vec![0; LARGEST + 1]), "and not for ever");
     }
 
     #[test]
     fn a_full_buffer_makes_room_at_its_front() {
-        let mut input = Input::new(pool());
-        let room = input.room().len();
-        input.fill(room);
-        input.consume(10);
-        assert_eq!(input.room().len(), 10);
-        assert_eq!(input.bytes().len(), room - 10);
+        let mut lent = Lent::new(&Arc::default());
+        let room = lent.room(1).len();
+        lent.fill(room);
+        lent.consume(10);
+        assert_eq!(lent.room(1).len(), 10);
+        assert_eq!(lent.bytes().len(), room - 10);
     }
 }

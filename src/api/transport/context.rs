@@ -7,87 +7,56 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
-
 use std::mem;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
-use super::error::Failure;
-use super::{HttpRequest, TransportErrorKind, TransportStage, request};
+use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
 thread_local! {
     static CURRENT: RefCell<Option<CallContext>> = const { RefCell::new(None) };
 }
 
-/// What became of bytes that were to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// Some have gone.
-    Some,
-    /// The peer takes none for the moment, and something has arrived from it.
-    Stuck,
-    /// The peer takes no more at all, and something had arrived from it before.
-    Never,
-}
-
 /// One call under way.
-#[derive(Debug)]
 pub(super) struct CallContext {
     pub(super) cancel: Cancel,
     pub(super) stage: TransportStage,
     /// The head of the request, until it is put before the body; ureq is not shown it.
-    pub(super) head: Vec<u8>,
+    head: Vec<u8>,
     /// Whether the head of the answer is still to come.
     pub(super) awaits_head: bool,
-    /// Whether ureq waits for `100 Continue` before it sends the body.
-    pub(super) awaits_100: bool,
-    /// Values of the answer's head that ureq is not shown, for it would log them.
-    pub(super) hidden: Vec<HeaderValue>,
     /// Whether the connection must not carry another call.
     pub(super) is_spoiled: bool,
     /// Whether the peer has answered without reading the request to its end, and takes no more of it.
     pub(super) is_refused: bool,
     /// Whether the connection ended without the `close_notify` of the TLS on it.
     pub(super) is_cut_short: bool,
-    /// Whether a proxy is being asked for a tunnel.
-    pub(super) is_tunnelling: bool,
     /// Why the call cannot go on: what ureq is told instead says less.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<TransportError>,
     /// Whether its connection has carried a call before this one.
     is_on_reused: bool,
     /// How many connections are being made, one through the other.
     connecting: u8,
-    /// Whether the layer that is called serves another one above it.
-    is_beneath: bool,
-    blocked: Option<Sent>,
     deadline: Instant,
     connect_by: Instant,
     silence: Option<Duration>,
     patience: Option<Instant>,
 }
 
-/// Makes `context` the one of this thread until the answer is ended or dropped.
-pub(super) fn begin(context: CallContext) -> Running {
+/// Makes `context` the one of this thread while `call` runs, and takes it out again.
+pub(super) fn during<T>(context: CallContext, call: impl FnOnce() -> T) -> (T, CallContext) {
+    /// Leaves nothing behind, be it after a panic.
+    struct Cleared;
+    impl Drop for Cleared {
+        fn drop(&mut self) {
+            CURRENT.set(None);
+        }
+    }
     CURRENT.set(Some(context));
-    Running(())
-}
-
-/// A call whose context is in place.
-pub(super) struct Running(());
-
-impl Running {
-    /// Takes the context out.
-    pub(super) fn end(self) -> CallContext {
-        CURRENT.take().unwrap_or_else(CallContext::expired)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        CURRENT.set(None);
-    }
+    let _cleared = Cleared;
+    let called = call();
+    let context = CURRENT.take().unwrap_or_else(CallContext::expired);
+    (called, context)
 }
 
 /// Looks at the context of this thread's call, or changes it.
@@ -95,29 +64,61 @@ pub(super) fn with<T>(look: impl FnOnce(&mut CallContext) -> T) -> T {
     CURRENT.with_borrow_mut(|context| look(context.get_or_insert_with(CallContext::expired)))
 }
 
-/// Ends the call with `failure`, unless it has failed before; for ureq to hand up.
-pub(super) fn fail(failure: Failure) -> ureq::Error {
-    with(|context| context.failure.get_or_insert(failure).kind);
+/// Ends the call, unless it has failed before; for ureq to hand up.
+pub(super) fn fail(kind: TransportErrorKind, why: impl Into<String>) -> ureq::Error {
+    end(TransportError::new(kind, TransportStage::NothingSent, why))
+}
+
+/// As above, with the cause, which must not hold anything secret.
+pub(super) fn fail_for(
+    kind: TransportErrorKind,
+    why: impl Into<String>,
+    cause: impl StdError + Send + Sync + 'static,
+) -> ureq::Error {
+    end(TransportError::new(kind, TransportStage::NothingSent, why).because(cause))
+}
+
+fn end(failure: TransportError) -> ureq::Error {
+    with(|context| context.failure.get_or_insert(failure).fault);
     ureq::Error::ConnectionFailed
 }
 
-/// Bytes belong to the making of a connection while `connect` runs, not to the request.
-pub(super) fn connecting<T>(connect: impl FnOnce() -> T) -> T {
+/// An I/O operation ran into its limit.
+pub(super) fn timed_out() -> ureq::Error {
+    use TransportErrorKind::{Connect, Timeout};
+    let (kind, why) = match with(|context| (context.is_over(), context.is_connecting())) {
+        (true, _) => (Timeout, "the answer was not complete in time"),
+        (false, true) => (Connect, "the connection was not ready in time"),
+        (false, false) => (Timeout, "the server was silent for too long"),
+    };
+    fail(kind, why)
+}
+
+/// The connection is gone.
+pub(super) fn broken(error: impl StdError + Send + Sync + 'static) -> ureq::Error {
+    use TransportErrorKind::{Broken, Connect, Truncated};
+    let (kind, why) = match with(|context| (context.is_connecting(), context.awaits_head)) {
+        // A connection that is never ready has carried nothing, however it failed.
+        (true, _) => (Connect, "the connection broke"),
+        (false, true) => (Broken, "the connection broke"),
+        (false, false) => (Truncated, "the connection broke within the answer"),
+    };
+    fail_for(kind, why, error)
+}
+
+/// Bytes belong to the making of a connection while `connect` runs, and after it if that fails. Whether
+/// the connection is for another one to be made through it.
+pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result<(T, bool), E> {
     with(|context| {
         context.connecting += 1;
         context.is_on_reused = false;
     });
-    let made = connect();
-    with(|context| context.connecting -= 1);
-    made
-}
-
-/// What `serve` calls serves the layer that calls this.
-pub(super) fn beneath<T>(serve: impl FnOnce() -> T) -> T {
-    let was = with(|context| mem::replace(&mut context.is_beneath, true));
-    let served = serve();
-    with(|context| context.is_beneath = was);
-    served
+    let made = connect()?;
+    let is_within = with(|context| {
+        context.connecting -= 1;
+        context.is_connecting()
+    });
+    Ok((made, is_within))
 }
 
 /// Waits only until `patience`, if there is one, while `wait` runs.
@@ -143,17 +144,12 @@ impl CallContext {
             stage: TransportStage::NothingSent,
             head,
             awaits_head: true,
-            awaits_100: request::says(request, "expect"),
-            hidden: Vec::new(),
             is_spoiled: false,
             is_refused: false,
             is_cut_short: false,
-            is_tunnelling: false,
             failure: None,
             is_on_reused: true,
             connecting: 0,
-            is_beneath: false,
-            blocked: None,
             deadline: request.deadline,
             connect_by,
             silence,
@@ -170,40 +166,38 @@ impl CallContext {
 
     /// The head, for the first bytes of the request.
     pub(super) fn take_head(&mut self) -> Option<Vec<u8>> {
-        let is_first = !self.is_connecting() && !self.head.is_empty();
-        is_first.then(|| mem::take(&mut self.head))
+        let head = mem::take(&mut self.head);
+        (!head.is_empty()).then_some(head)
     }
 
     pub(super) fn is_connecting(&self) -> bool {
         self.connecting > 0
     }
 
-    pub(super) fn is_beneath(&self) -> bool {
-        self.is_beneath
-    }
-
-    /// When an I/O operation that starts at `now` must be over.
-    pub(super) fn limit(&self, now: Instant) -> Instant {
+    /// When an I/O operation that starts now must be over.
+    pub(super) fn limit(&self) -> Instant {
         let phase = if self.is_connecting() {
             self.connect_by
         } else {
             self.deadline
         };
-        let silent_until = self.silence.and_then(|silence| now.checked_add(silence));
+        let silent_until = self
+            .silence
+            .and_then(|silence| Instant::now().checked_add(silence));
         [silent_until, self.patience]
             .into_iter()
             .flatten()
             .fold(phase, Instant::min)
     }
 
-    /// When the connection must stand: address, TCP, proxy and TLS together.
+    /// When the connection must be ready: address, TCP, proxy and TLS together.
     pub(super) fn connect_by(&self) -> Instant {
         self.connect_by
     }
 
     /// Whether the call itself is out of time, not only a part of it.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.deadline
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// Bytes went out: the request's, unless the connection is still being made.
@@ -217,23 +211,6 @@ impl CallContext {
         }
     }
 
-    /// Bytes came in at the uppermost layer: the answer's, unless the connection is still being made.
-    pub(super) fn received(&mut self) {
-        if !self.is_connecting() {
-            self.stage = TransportStage::Answering;
-        }
-    }
-
-    /// Tells the layer above that the peer takes no more for now.
-    pub(super) fn block(&mut self, how: Sent) -> ureq::Error {
-        self.blocked = Some(how);
-        ureq::Error::ConnectionFailed
-    }
-
-    pub(super) fn take_blocked(&mut self) -> Option<Sent> {
-        self.blocked.take()
-    }
-
     /// The peer has answered and takes no more of the request: there is an answer to be read.
     pub(super) fn refuse(&mut self) {
         (self.is_refused, self.is_spoiled) = (true, true);
@@ -245,38 +222,5 @@ impl CallContext {
         if let Some(by) = Instant::now().checked_add(time) {
             self.deadline = self.deadline.min(by);
         }
-    }
-
-    /// An I/O operation ran into its limit.
-    pub(super) fn timed_out(&self) -> Failure {
-        use TransportErrorKind::{Connect, Timeout};
-        let over = self.is_over(Instant::now());
-        let (kind, why) = match (over, self.is_connecting()) {
-            (true, _) => (Timeout, "the answer was not complete in time"),
-            (false, true) => (Connect, "the connection was not ready in time"),
-            (false, false) => (Timeout, "the server was silent for too long"),
-        };
-        Failure::new(kind, why)
-    }
-
-    /// Whether only the wait until `patience` has run out; then that was no failure.
-    pub(super) fn outlives(&mut self, patience: Instant) -> bool {
-        let now = Instant::now();
-        let is_patience = now >= patience && !self.is_over(now);
-        if is_patience {
-            self.failure = None;
-        }
-        is_patience
-    }
-
-    /// The connection is gone.
-    pub(super) fn broken(&self, error: impl StdError + Send + Sync + 'static) -> Failure {
-        // A connection that is never ready has carried nothing, however it failed.
-        let kind = if self.is_connecting() {
-            TransportErrorKind::Connect
-        } else {
-            TransportErrorKind::Broken
-        };
-        Failure::new(kind, "the connection broke").because(error)
     }
 }

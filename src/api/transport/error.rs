@@ -1,35 +1,88 @@
 //! How a call failed, and what of it is told: never a user, a path or a query.
 
-use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use http::Uri;
 use http::uri::Scheme;
 
-use super::{TransportError, TransportErrorKind, TransportStage};
-
-/// A call that failed, as the layer that saw it fail says it.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) kind: TransportErrorKind,
-    message: Cow<'static, str>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
+/// How far an exchange got before it broke: what decides whether it may have been billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportStage {
+    /// Not one byte of the request was sent.
+    NothingSent,
+    /// Something was sent and nothing came back, on a connection that had been used before: most
+    /// likely the server closed it as the request went out.
+    SentOnReused,
+    /// Something was sent and nothing came back, on a fresh connection.
+    Sent,
+    /// The answer had begun.
+    Answering,
 }
 
-impl Failure {
-    pub(super) fn new(kind: TransportErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+/// What went wrong in an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportErrorKind {
+    /// The host name has no address.
+    Resolve,
+    /// Refused, no route, no free port, or no answer to the connect in time.
+    Connect,
+    /// The certificate, or the TLS handshake of a transport that never had one succeed; later ones that
+    /// fail for other reasons are [`Connect`](Self::Connect). Once the handshake is over, a connection
+    /// that TLS gives up on is [`Broken`](Self::Broken) or [`Truncated`](Self::Truncated) like any other.
+    Tls,
+    /// The deadline came, or the peer was silent for too long.
+    Timeout,
+    /// The connection was reset or closed, or what came on it was not what the server had sealed.
+    Broken,
+    /// The answer ended before its announced end.
+    Truncated,
+    /// Not HTTP/1.1.
+    Protocol,
+    /// The body is above [`HttpRequest::max_body`].
+    TooLarge,
+    /// [`HttpRequest::cancel`] was aborted.
+    Aborted,
+    /// The request cannot be put on the wire (a bad URL or header).
+    Unsendable,
+    /// The proxy refused.
+    Proxy,
+}
+
+/// An exchange without a complete answer.
+#[derive(Clone, Debug)]
+pub struct TransportError {
+    /// What went wrong.
+    pub fault: TransportErrorKind,
+    /// How far it got.
+    pub stage: TransportStage,
+    /// What happened, in words, without keys, paths or queries.
+    pub message: String,
+    /// The cause, if there is one.
+    pub source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl TransportError {
+    /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
+    pub fn new(
+        fault: TransportErrorKind,
+        stage: TransportStage,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
-            kind,
+            fault,
+            stage,
             message: message.into(),
             source: None,
         }
     }
+}
 
-    pub(super) fn aborted() -> Self {
-        Self::new(TransportErrorKind::Aborted, "aborted")
-    }
-
+impl TransportError {
     /// With its cause, which must not hold anything secret.
     pub(super) fn because(self, source: impl StdError + Send + Sync + 'static) -> Self {
         Self {
@@ -38,30 +91,58 @@ impl Failure {
         }
     }
 
-    /// What a broken connection means once the head of an answer has come.
-    pub(super) fn within_the_answer(self) -> Self {
-        match self.kind {
-            TransportErrorKind::Broken => Self {
-                kind: TransportErrorKind::Truncated,
-                message: "the connection broke within the answer".into(),
-                ..self
-            },
-            _ => self,
-        }
-    }
-
-    /// The failure in the terms of the seam.
-    pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> TransportError {
+    /// The same, at `stage` of a call to `uri`.
+    pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> Self {
         let origin = origin(uri);
         let message = if self.message.contains(&origin) {
-            self.message.into_owned()
+            self.message
         } else {
             format!("{} ({origin})", self.message)
         };
-        TransportError {
-            source: self.source,
-            ..TransportError::new(self.kind, stage, message)
+        Self {
+            stage,
+            message,
+            ..self
         }
+    }
+
+    /// What it means that ureq itself ends a call with `error`.
+    pub(super) fn of_ureq(error: ureq::Error, stage: TransportStage, is_connecting: bool) -> Self {
+        use TransportErrorKind::{Broken, Connect, Protocol, Proxy, Truncated, Unsendable};
+        use TransportStage::{Answering, NothingSent};
+        let (kind, message) = match &error {
+            ureq::Error::ConnectProxyFailed(why) if why.ends_with("did not respond") => {
+                (Connect, "the proxy closed the connection without an answer")
+            }
+            ureq::Error::ConnectProxyFailed(_) => (Proxy, "the proxy refused the connection"),
+            _ if is_connecting => (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1"),
+            ureq::Error::Io(end) if end.kind() == io::ErrorKind::UnexpectedEof => {
+                let (kind, message) = if stage == Answering {
+                    (Truncated, "the answer ended before its end")
+                } else {
+                    (Broken, "the server closed the connection without an answer")
+                };
+                return Self::new(kind, stage, message);
+            }
+            _ if stage == NothingSent => (Unsendable, "the request cannot be sent"),
+            ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+            _ => (Protocol, "the answer is not HTTP/1.1"),
+        };
+        Self::new(kind, stage, message).because(error)
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for TransportError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
     }
 }
 
@@ -99,8 +180,8 @@ mod tests {
     fn messages_name_the_server_and_nothing_secret() {
         let uri = Uri::from_static("https://user:pass@host.test:8443/path?key=secret");
         assert_eq!(origin(&uri), "https://host.test:8443");
-        let failure = Failure::new(TransportErrorKind::Broken, "the connection broke");
-        let error = failure.at(TransportStage::Sent, &uri);
+        let (kind, stage) = (TransportErrorKind::Broken, TransportStage::Sent);
+        let error = TransportError::new(kind, stage, "the connection broke").at(stage, &uri);
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("host.test:8443"), "{shown}");
         assert!(!shown.contains("pass") && !shown.contains("secret") && !shown.contains("path"));

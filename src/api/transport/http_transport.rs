@@ -1,7 +1,6 @@
 //! The real transport, carried by ureq.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use ureq::Agent;
 
 use super::agents::{Agents, Parts, SharedConnector};
 use super::context::{self, CallContext};
-use super::error::{Failure, is_https, port};
+use super::error::{is_https, port};
 use super::proxy::{Proxies, ProxySetting};
 use super::resolver::CachingResolver;
 use super::tls::{self, TlsConnector};
@@ -33,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// under way at once, until it is dropped.
 ///
 /// To the [`log`] goes what ureq says: at `debug` which server is asked and which connection serves, at
-/// `trace` (from `ureq_proto`) heads and bodies of answers as they came, but for the cookies they set.
+/// `trace` (from `ureq_proto`) heads and bodies of answers as they came.
 /// Of a request only what frames it: no key, no path, no query and no other header.
 ///
 /// After a `fork` both processes would talk over the same connections, and threads are in one of them
@@ -133,47 +132,18 @@ fn run(
     response::receive(response?, request)
 }
 
-/// What `error`, which ureq gave, means for the call of `context` to `uri`.
+/// What it means that a call of `context` to `uri` ends with `error`.
 #[inline(never)]
 fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportError {
-    let stage = context.stage;
-    // An abort makes anything fail in any way.
+    let (stage, is_connecting) = (context.stage, context.is_connecting());
     let failure = if context.cancel.is_aborted() {
-        Failure::aborted()
+        // An abort makes anything fail in any way.
+        TransportError::new(TransportErrorKind::Aborted, stage, "aborted")
     } else {
-        match context.failure {
-            Some(failure) if !context.awaits_head => failure.within_the_answer(),
-            Some(failure) => failure,
-            None => of_ureq(error, stage, context.is_tunnelling),
-        }
+        let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
+        context.failure.unwrap_or_else(of_ureq)
     };
     failure.at(stage, uri)
-}
-
-/// What ureq itself has to complain of.
-fn of_ureq(error: ureq::Error, stage: TransportStage, is_tunnelling: bool) -> Failure {
-    use TransportErrorKind::{Broken, Protocol, Proxy, Truncated, Unsendable};
-    let (kind, message) = match &error {
-        ureq::Error::ConnectProxyFailed(why) => {
-            let message = format!("the proxy refused the connection: {why}");
-            return Failure::new(Proxy, message);
-        }
-        _ if is_tunnelling => (
-            Proxy,
-            "CONNECT through the proxy: the answer is not HTTP/1.1",
-        ),
-        ureq::Error::Io(end) if end.kind() == io::ErrorKind::UnexpectedEof => {
-            return if stage == TransportStage::Answering {
-                Failure::new(Truncated, "the answer ended before its end")
-            } else {
-                Failure::new(Broken, "the server closed the connection without an answer")
-            };
-        }
-        _ if stage == TransportStage::NothingSent => (Unsendable, "the request cannot be sent"),
-        ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
-        _ => (Protocol, "the answer is not HTTP/1.1"),
-    };
-    Failure::new(kind, message).because(error)
 }
 
 impl Transport for HttpTransport {
@@ -182,7 +152,7 @@ impl Transport for HttpTransport {
         let unsendable = |why| TransportError::new(TransportErrorKind::Unsendable, stage, why);
         let uri = request::parse(request.url).map_err(unsendable)?;
         let shown = request::shown(request, &uri).map_err(unsendable)?;
-        let refuse = |kind, why: &'static str| Err(Failure::new(kind, why).at(stage, &uri));
+        let refuse = |kind, why: &str| Err(TransportError::new(kind, stage, why).at(stage, &uri));
         if request.cancel.is_aborted() {
             let why = "aborted before anything was sent";
             return refuse(TransportErrorKind::Aborted, why);
@@ -194,13 +164,12 @@ impl Transport for HttpTransport {
         let agents = self
             .route(&uri)
             .map_err(|why| TransportError::new(TransportErrorKind::Proxy, stage, why))?;
-        request.cancel.on_abort(&self.connector.0.sockets);
 
+        request.cancel.on_abort(&self.connector.0.sockets);
         let head = request::head(request, &uri);
         let context = CallContext::new(request, head, self.connect_timeout, self.idle_timeout);
-        let running = context::begin(context);
-        let answer = agents.with(|agent| run(agent, shown, request));
-        let context = running.end();
+        let call = || agents.with(|agent| run(agent, shown, request));
+        let (answer, context) = context::during(context, call);
         answer.map_err(|error| explain(error, context, &uri))
     }
 }

@@ -5,38 +5,36 @@
 //!
 //! Above ureq: `http_transport` gives a request to one of the `agents`, shows ureq what `request` says of
 //! it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and connections.
-//! A connection is `tcp`, perhaps with `tls` on it, on `stream` (waiting until a deadline), `buffers`
-//! (borrowed while bytes move) and `abort` (sockets that an abort finds). `layer` is what TCP and TLS do
-//! alike, with `head` to know an answer when it sees one. `context` is what all of them know of the
-//! present call, and `error` how they say that it failed.
+//! A connection is `tcp`, perhaps with `tls` on it, with `buffers` borrowed while bytes move, and
+//! `connection` on top, which puts the head of the request before its body and uses `head` to know an
+//! answer when it comes too early. `context` is what all of them know of the present call, `abort` how an
+//! abort finds its socket, and `error` how they say that it failed.
 
 mod abort;
 mod agents;
 mod buffers;
 mod config;
+mod connection;
 mod context;
 mod error;
 mod head;
 mod http_transport;
-mod layer;
 mod memory;
 mod proxy;
 mod request;
 mod resolver;
 mod response;
-mod stream;
 mod tcp;
 mod tls;
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Cancel;
 use http::{HeaderMap, StatusCode};
 
 pub use config::HttpConfig;
+pub use error::{TransportError, TransportErrorKind, TransportStage};
 pub use http_transport::HttpTransport;
 pub use memory::MemoryTransport;
 pub use proxy::ProxyPolicy;
@@ -106,92 +104,4 @@ pub struct HttpResponse {
     pub headers: HeaderMap,
     /// The decoded body; of an error answer at most its first 64 KiB.
     pub body: Vec<u8>,
-}
-
-/// How far an exchange got before it broke: what decides whether it may have been billed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TransportStage {
-    /// Not one byte of the request was sent.
-    NothingSent,
-    /// Something was sent and nothing came back, on a connection that had been used before: most
-    /// likely the server closed it as the request went out.
-    SentOnReused,
-    /// Something was sent and nothing came back, on a fresh connection.
-    Sent,
-    /// The answer had begun.
-    Answering,
-}
-
-/// What went wrong in an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TransportErrorKind {
-    /// The host name has no address.
-    Resolve,
-    /// Refused, no route, no free port, or no answer to the connect in time.
-    Connect,
-    /// The certificate, or the TLS handshake of a transport that never had one succeed; later ones that
-    /// fail for other reasons are [`Connect`](Self::Connect). Once the handshake is over, a connection
-    /// that TLS gives up on is [`Broken`](Self::Broken) or [`Truncated`](Self::Truncated) like any other.
-    Tls,
-    /// The deadline came, or the peer was silent for too long.
-    Timeout,
-    /// The connection was reset or closed, or what came on it was not what the server had sealed.
-    Broken,
-    /// The answer ended before its announced end.
-    Truncated,
-    /// Not HTTP/1.1.
-    Protocol,
-    /// The body is above [`HttpRequest::max_body`].
-    TooLarge,
-    /// [`HttpRequest::cancel`] was aborted.
-    Aborted,
-    /// The request cannot be put on the wire (a bad URL or header).
-    Unsendable,
-    /// The proxy refused.
-    Proxy,
-}
-
-/// An exchange without a complete answer.
-#[derive(Clone, Debug)]
-pub struct TransportError {
-    /// What went wrong.
-    pub fault: TransportErrorKind,
-    /// How far it got.
-    pub stage: TransportStage,
-    /// What happened, in words, without keys, paths or queries.
-    pub message: String,
-    /// The cause, if there is one.
-    pub source: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-impl TransportError {
-    /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
-    pub fn new(
-        fault: TransportErrorKind,
-        stage: TransportStage,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            fault,
-            stage,
-            message: message.into(),
-            source: None,
-        }
-    }
-}
-
-impl fmt::Display for TransportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl StdError for TransportError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source
-            .as_ref()
-            .map(|source| &**source as &(dyn StdError + 'static))
-    }
 }

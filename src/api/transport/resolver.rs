@@ -19,8 +19,8 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::TransportErrorKind;
-use super::context::{self, fail};
-use super::error::{Failure, bare_host, origin, port};
+use super::context::{self, fail_for};
+use super::error::{bare_host, origin, port};
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
@@ -201,7 +201,7 @@ impl Resolver for CachingResolver {
         let by = context::with(|context| context.connect_by());
         let addresses = self.addresses(host, port, by).map_err(|error| {
             let why = format!("no address for the host of {}", origin(uri));
-            fail(Failure::new(TransportErrorKind::Resolve, why).because(error))
+            fail_for(TransportErrorKind::Resolve, why, error)
         })?;
         for address in addresses.into_iter().take(ADDRESSES) {
             resolved.push(address);

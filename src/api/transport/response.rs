@@ -8,7 +8,6 @@ use http::{HeaderMap, Response, StatusCode, Version, header};
 use ureq::Body;
 
 use super::context::{self, fail};
-use super::error::Failure;
 use super::{HttpRequest, HttpResponse, TransportErrorKind, request};
 use crate::escape::printable;
 
@@ -40,16 +39,10 @@ pub(super) fn receive(
     response: Response<Body>,
     request: &HttpRequest<'_>,
 ) -> Result<HttpResponse, ureq::Error> {
-    let (mut head, mut body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
     context::with(|context| {
         context.awaits_head = false;
         context.is_spoiled |= !is_sound(&head);
-        if !context.hidden.is_empty() {
-            head.headers.remove(header::SET_COOKIE);
-        }
-        for cookie in context.hidden.drain(..) {
-            head.headers.append(header::SET_COOKIE, cookie);
-        }
     });
     let mut answer = HttpResponse {
         status: head.status,
@@ -62,7 +55,9 @@ pub(super) fn receive(
         _ if !has_body => {}
         Ok(()) if head.status.is_success() => read_whole(&mut body, &mut answer.body, request)?,
         Ok(()) => read_start(&mut body, &mut answer.body)?,
-        Err(failure) if head.status.is_success() => return Err(fail(failure)),
+        Err(why) if head.status.is_success() => {
+            return Err(fail(TransportErrorKind::Protocol, why));
+        }
         // The status of a refusal says enough.
         Err(_) => {}
     }
@@ -91,8 +86,8 @@ fn is_sound(head: &Parts) -> bool {
 }
 
 /// Why the body cannot be read, if it cannot. A caller who `has_asked` for codings undoes them.
-fn readable(head: &Parts, has_asked: bool) -> Result<(), Failure> {
-    let why = if let Some(coding) = unknown_transfer(head) {
+fn readable(head: &Parts, has_asked: bool) -> Result<(), String> {
+    Err(if let Some(coding) = unknown_transfer(head) {
         format!(
             "the transfer-encoding of the answer, {:?}, is \"{}\": only chunked is understood, in \
              HTTP/1.1",
@@ -106,8 +101,7 @@ fn readable(head: &Parts, has_asked: bool) -> Result<(), Failure> {
         )
     } else {
         return Ok(());
-    };
-    Err(Failure::new(TransportErrorKind::Protocol, why))
+    })
 }
 
 /// How the contents themselves are encoded, if they are: by one of the codings there are (RFC 9110,
@@ -149,7 +143,7 @@ fn read_whole(
     let most = request.max_body;
     let too_large = || {
         let why = format!("the answer's body is larger than {most} bytes");
-        fail(Failure::new(TransportErrorKind::TooLarge, why))
+        fail(TransportErrorKind::TooLarge, why)
     };
     let length = body.content_length();
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -167,7 +161,7 @@ fn read_whole(
     // TLS says when the stream is over; without that, anybody on the way may have cut it.
     if is_cut_short && length.is_none() {
         let why = "the answer ended without the end of the TLS connection";
-        return Err(fail(Failure::new(TransportErrorKind::Truncated, why)));
+        return Err(fail(TransportErrorKind::Truncated, why));
     }
     Ok(())
 }

@@ -1,10 +1,15 @@
-//! A TCP connection: how it is opened, and bytes moved through borrowed buffers.
+//! A TCP connection: how it is opened, and bytes moved through borrowed buffers until a deadline.
 //!
-//! A waiting connection holds no buffer: it blocks in a read of a few bytes on the stack, and only
-//! then borrows one.
+//! A waiting connection holds no buffer: it blocks in a read of a few bytes on the stack, and only then
+//! borrows one. What is to be sent is held back until the answer is waited for, or the buffer is full:
+//! so a small request leaves in one piece.
+//!
+//! The deadline of the whole call is kept without a thread, without a timer and, mostly, without a
+//! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
+//! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +21,9 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
 use super::abort::{Socket, Sockets};
-use super::buffers::{BufferPool, LentBuffers};
-use super::context::{self, Sent, fail};
-use super::error::{Failure, origin};
-use super::layer::{self, Layer};
-use super::stream::{Arrived, Stream};
+use super::buffers::{BufferPool, LentBuffers, RECORD};
+use super::context::{self, broken, fail, fail_for, timed_out};
+use super::error::origin;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
@@ -33,6 +36,9 @@ const TRY: Duration = Duration::from_secs(2);
 /// the stack of a thread that waits, and less than what reading the head takes there later.
 const FIRST: usize = 4096;
 
+/// How often an upload that is stuck looks whether it has been answered.
+const STUCK: Duration = Duration::from_secs(1);
+
 /// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are, and
 /// `avoid` is told of those that are silent.
 pub(super) fn open(
@@ -44,13 +50,13 @@ pub(super) fn open(
 ) -> Result<Tcp, ureq::Error> {
     let by = context::with(|context| context.connect_by());
     let stream = connect_to_any(addresses, avoid, by).map_err(|error| {
-        let is_over = context::with(|context| context.is_over(Instant::now()));
+        let is_over = context::with(|context| context.is_over());
         let kind = if error.kind() == ErrorKind::TimedOut && is_over {
             TransportErrorKind::Timeout
         } else {
             TransportErrorKind::Connect
         };
-        fail(Failure::new(kind, format!("cannot connect to {}", origin(uri))).because(error))
+        fail_for(kind, format!("cannot connect to {}", origin(uri)), error)
     })?;
     // Neither is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
@@ -60,9 +66,11 @@ pub(super) fn open(
             .with_interval(KEEPALIVE_INTERVAL),
     );
     Ok(Tcp {
-        stream: Stream::new(sockets.adopt(stream)),
+        socket: sockets.adopt(stream),
         lent: LentBuffers::new(buffers),
         has_more: false,
+        read_armed: None,
+        write_armed: None,
     })
 }
 
@@ -97,84 +105,95 @@ fn connect_to_any(
 
 /// One TCP connection.
 pub(super) struct Tcp {
-    stream: Stream,
+    socket: Arc<Socket>,
     lent: LentBuffers,
     /// The last read filled its room, so there is no need to wait for the next.
     has_more: bool,
+    /// The time-outs the socket is set to.
+    read_armed: Option<Duration>,
+    write_armed: Option<Duration>,
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrived {
+    Nothing,
+    Bytes,
+    /// The end of the stream, or an error.
+    End,
 }
 
 impl Tcp {
-    fn socket(&self) -> &Socket {
-        &self.stream.socket
+    /// Sends all that is held back. A peer that takes nothing for a while though something has arrived
+    /// from it makes this [`Timeout::PerWrite`]; the rest stays, and may be sent later.
+    fn flush(&mut self) -> Result<(), ureq::Error> {
+        let output = &mut self.lent.output;
+        if output.is_empty() || context::with(|context| context.is_refused) {
+            return Ok(());
+        }
+        if !context::with(|context| self.socket.attach(&context.cancel)) {
+            // Whoever looks sees that the call is aborted.
+            return Err(ureq::Error::ConnectionFailed);
+        }
+        let mut limit = context::with(|context| context.limit());
+        let mut is_woken = false;
+        while !output.is_empty() {
+            let left = left(limit)?.min(STUCK);
+            arm(&mut self.write_armed, left, is_woken, |time| {
+                self.socket.stream.set_write_timeout(time)
+            })?;
+            match (&self.socket.stream).write(output.bytes()) {
+                Ok(count) => {
+                    output.consume(count);
+                    is_woken = false;
+                    limit = context::with(|context| {
+                        context.sent();
+                        context.limit()
+                    });
+                }
+                Err(error) if look(&self.socket.stream) == Arrived::Bytes => {
+                    if is_wake(&error) {
+                        return Err(ureq::Error::Timeout(Timeout::PerWrite));
+                    }
+                    // A server that refuses an upload answers and closes; what is still under way then
+                    // resets the connection, but the answer has arrived before the reset.
+                    context::with(|context| context.refuse());
+                    return Ok(());
+                }
+                Err(error) if is_wake(&error) => is_woken = true,
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        Ok(())
     }
 
-    fn read(&mut self) -> Result<usize, ureq::Error> {
+    /// Waits until something has arrived; `false` at the end of the stream.
+    fn receive(&mut self) -> Result<bool, ureq::Error> {
         let input = &mut self.lent.input;
-        if self.has_more || !input.is_empty() {
-            let room = input.room();
+        let count = if self.has_more || !input.is_empty() {
+            let room = input.room(1);
             let capacity = room.len();
             if capacity == 0 {
                 let why = "a line of the answer is too long";
-                fail(Failure::new(TransportErrorKind::Protocol, why));
+                fail(TransportErrorKind::Protocol, why);
                 // ureq makes nothing of it behind the last chunk.
                 return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
             }
-            let count = self.stream.read(room)?;
+            let count = read(&self.socket.stream, &mut self.read_armed, room)?;
             input.fill(count);
             self.has_more = count == capacity;
-            return Ok(count);
-        }
-        let mut first = [0; FIRST];
-        let count = self.stream.read(&mut first)?;
-        self.has_more = count == FIRST;
-        // There is always room in an empty one.
-        let _ = input.append(&first[..count]);
-        Ok(count)
-    }
-}
-
-impl Layer for Tcp {
-    fn lent(&mut self) -> &mut LentBuffers {
-        &mut self.lent
-    }
-
-    fn has_unsent(&self) -> bool {
-        !self.lent.output.is_empty()
-    }
-
-    fn send_some(&mut self) -> Result<Sent, ureq::Error> {
-        if !context::with(|context| self.socket().attach(&context.cancel)) {
-            return Err(fail(Failure::aborted()));
-        }
-        let (sent, count) = self.stream.write(self.lent.output.bytes())?;
-        self.lent.output.consume(count);
-        if sent == Sent::Some {
-            context::with(|context| context.sent());
-        }
-        Ok(sent)
-    }
-
-    fn receive_some(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
-        if limit.after.is_zero() {
-            match self.stream.look() {
-                Arrived::Nothing => return Err(ureq::Error::Timeout(limit.reason)),
-                Arrived::End => return Ok(false),
-                Arrived::Bytes => {}
-            }
-        }
-        // The one limit that ureq sets: how long to wait for the word to go on.
-        let until = (limit.reason == Timeout::Await100).then(|| Instant::now() + *limit.after);
-        let count = match context::waiting_until(until, || self.read()) {
-            Err(_)
-                if until.is_some_and(|until| context::with(|context| context.outlives(until))) =>
-            {
-                return Err(ureq::Error::Timeout(limit.reason));
-            }
-            read => read?,
+            count
+        } else {
+            let mut first = [0; FIRST];
+            let count = read(&self.socket.stream, &mut self.read_armed, &mut first)?;
+            self.has_more = count == FIRST;
+            // There is always room in an empty one.
+            let _ = input.push(&first[..count]);
+            count
         };
         // An abort shuts the socket down, which reads like the end of the stream.
         if count == 0 && context::with(|context| context.cancel.is_aborted()) {
-            return Err(fail(Failure::aborted()));
+            return Err(ureq::Error::ConnectionFailed);
         }
         Ok(count > 0)
     }
@@ -186,11 +205,33 @@ impl Transport for Tcp {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        layer::transmit(self, amount)
+        self.lent.output.fill(amount);
+        let is_held = amount > 0 && self.lent.output.left() >= RECORD;
+        if is_held { Ok(()) } else { self.flush() }
     }
 
+    /// A limit of no time means neither to send nor to wait. ureq sets one other: how long to wait for
+    /// the word to go on.
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
-        layer::receive(self, limit)
+        if limit.after.is_zero() {
+            return match look(&self.socket.stream) {
+                Arrived::Nothing => Err(ureq::Error::Timeout(limit.reason)),
+                Arrived::End => Ok(false),
+                Arrived::Bytes => self.receive(),
+            };
+        }
+        self.flush()?;
+        if limit.reason != Timeout::Await100 {
+            return self.receive();
+        }
+        let patience = Instant::now() + *limit.after;
+        let received = context::waiting_until(Some(patience), || self.receive());
+        let is_over = context::with(|context| context.is_over());
+        if received.is_err() && Instant::now() >= patience && !is_over {
+            context::with(|context| context.failure = None);
+            return Err(ureq::Error::Timeout(limit.reason));
+        }
+        received
     }
 
     /// Whether it will carry another call as far as can be known. Whatever has arrived unasked would
@@ -199,8 +240,10 @@ impl Transport for Tcp {
     fn is_open(&mut self) -> bool {
         self.has_more = false;
         let is_spoiled = context::with(|context| context.is_spoiled);
-        let is_free = self.socket().detach();
-        is_free && !is_spoiled && self.lent.is_empty() && self.stream.look() == Arrived::Nothing
+        self.socket.detach()
+            && !is_spoiled
+            && self.lent.input.is_empty()
+            && look(&self.socket.stream) == Arrived::Nothing
     }
 }
 
@@ -208,6 +251,106 @@ impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tcp").finish_non_exhaustive()
     }
+}
+
+/// Waits until something is read into `room`; 0 at the end of the stream.
+fn read(
+    stream: &TcpStream,
+    armed: &mut Option<Duration>,
+    room: &mut [u8],
+) -> Result<usize, ureq::Error> {
+    let limit = context::with(|context| context.limit());
+    let mut is_woken = false;
+    loop {
+        let left = left(limit)?;
+        arm(armed, left, is_woken, |time| stream.set_read_timeout(time))?;
+        match (&*stream).read(room) {
+            Ok(count) => return Ok(count),
+            Err(error) if is_wake(&error) => is_woken = true,
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+/// Looks at what has arrived without waiting for it.
+fn look(stream: &TcpStream) -> Arrived {
+    match peek_now(stream) {
+        Ok(0) => Arrived::End,
+        Ok(_) => Arrived::Bytes,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
+        Err(_) => Arrived::End,
+    }
+}
+
+/// How many bytes have arrived, 1 at most, without waiting for them: one system call, of which a
+/// reuse pays for one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn peek_now(stream: &TcpStream) -> io::Result<usize> {
+    use socket2::SockRef;
+    use std::mem::MaybeUninit;
+
+    // Linux has given these the same numbers on all architectures.
+    const MSG_PEEK: i32 = 0x02;
+    const MSG_DONTWAIT: i32 = 0x40;
+    SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], MSG_PEEK | MSG_DONTWAIT)
+}
+
+/// As above, in three: elsewhere the flag has other numbers, or there is none.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn peek_now(stream: &TcpStream) -> io::Result<usize> {
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    peeked
+}
+
+/// The time left until `limit`, never zero.
+fn left(limit: Instant) -> Result<Duration, ureq::Error> {
+    let left = limit.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(timed_out());
+    }
+    Ok(left)
+}
+
+/// Whether the socket's time-out went off, or the thread was woken otherwise: time to look at the clock.
+fn is_wake(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => true,
+        // Windows' word for the socket's time-out; elsewhere the connection itself timed out.
+        ErrorKind::TimedOut => cfg!(windows),
+        _ => false,
+    }
+}
+
+/// Sets a socket's time-out, if the one it has would be too late or much too early.
+///
+/// The deadline moves with every call, so an exact time-out would be set anew for each read. A
+/// coarse one, the power of two milliseconds below what is left, goes off early at worst; whoever
+/// is woken by it has waited long, and then sets the exact one.
+fn arm(
+    armed: &mut Option<Duration>,
+    left: Duration,
+    woken: bool,
+    set: impl FnOnce(Option<Duration>) -> io::Result<()>,
+) -> Result<(), ureq::Error> {
+    let wanted = if woken { left } else { coarse(left) };
+    if armed.is_some_and(|armed| armed >= wanted && armed <= left) {
+        return Ok(());
+    }
+    match set(Some(wanted)) {
+        Ok(()) => *armed = Some(wanted),
+        // macOS refuses it once the peer has closed; what it sent may still be read.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+        Err(error) => return Err(broken(error)),
+    }
+    Ok(())
+}
+
+/// The largest power of two milliseconds that is not above `left`, and at least one.
+fn coarse(left: Duration) -> Duration {
+    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(1 << millis.ilog2())
 }
 
 #[cfg(all(test, not(loom)))]
@@ -249,5 +392,35 @@ mod tests {
         );
         assert_eq!(stream.unwrap().peer_addr().unwrap(), living);
         assert_eq!(avoided, [dead]);
+    }
+
+    #[test]
+    fn a_coarse_time_out_is_early_and_not_by_much() {
+        for millis in [1, 2, 3, 99, 100, 60_000, 600_000, u64::MAX] {
+            let left = Duration::from_millis(millis);
+            assert!(coarse(left) <= left && coarse(left) > left / 2, "{millis}");
+        }
+        assert_eq!(coarse(Duration::from_nanos(1)), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_time_out_that_serves_is_left_alone() {
+        let mut armed = None;
+        let mut sets = 0;
+        for millis in [600_000, 599_999, 590_000, 600_000] {
+            arm(&mut armed, Duration::from_millis(millis), false, |_| {
+                sets += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(sets, 1);
+        // Woken early: now to the point.
+        let left = Duration::from_millis(75_712);
+        arm(&mut armed, left, true, |_| Ok(())).unwrap();
+        assert_eq!(armed, Some(left));
+        // Too late for the next call, so it is set again.
+        arm(&mut armed, Duration::from_secs(10), false, |_| Ok(())).unwrap();
+        assert!(armed.unwrap() <= Duration::from_secs(10));
     }
 }

@@ -1,146 +1,118 @@
 //! One TLS session without a socket: records in and out of borrowed buffers.
 //!
-//! rustls' unbuffered interface keeps nothing between calls but keys and the state of the handshake.
-//! What has arrived stays with the link below until it is whole, and is opened where it stands; what
-//! is to be sent stands here sealed. Between an answer and the next request both are given back.
+//! rustls' unbuffered interface keeps nothing between calls but keys and the state of the handshake,
+//! where the other one keeps a buffer for each direction.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, Error};
 
-use super::super::buffers::{Input, Output};
+use super::super::buffers::Lent;
 
 /// The most bytes a record holds (RFC 8446, section 5.1).
-const FRAGMENT: usize = 16 * 1024;
+pub(super) const FRAGMENT: usize = 16 * 1024;
 
 /// The client's end of a TLS session.
 pub(super) struct Session {
-    /// Behind a pointer, so that a plain connection does not carry the room for it.
-    tls: Box<UnbufferedClientConnection>,
-    /// What is sealed and not yet sent.
-    pub(super) sealed: Output,
-    is_over: bool,
-    failure: Option<Error>,
+    tls: UnbufferedClientConnection,
+    /// Whether the peer has said that it will send no more.
+    pub(super) is_over: bool,
+    /// What keeps the session from decrypting any more.
+    pub(super) failure: Option<Error>,
 }
 
 impl Session {
-    pub(super) fn new(
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-        sealed: Output,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
         Ok(Self {
-            tls: Box::new(UnbufferedClientConnection::new(config, name)?),
-            sealed,
+            tls: UnbufferedClientConnection::new(config, name)?,
             is_over: false,
             failure: None,
         })
     }
 
-    /// Opens the `records` that have arrived into `plain`, as far as they are whole, and seals what
-    /// the protocol has to say for itself. Whether the handshake is over.
+    /// Decrypts the `records` that have arrived into `plain`, as far as they are whole, and writes what
+    /// the protocol has to say for itself to `out`. How much that is; and whether the handshake is over.
     ///
-    /// What was opened before an error counts, and is in `plain`; after it nothing is opened any more.
-    pub(super) fn open(&mut self, records: &mut Input, plain: &mut Input) -> Result<bool, Error> {
+    /// What was decrypted before an error counts, and is in `plain`; what is then written is the alert
+    /// that tells the peer why. After an error nothing is decrypted any more.
+    pub(super) fn open(
+        &mut self,
+        records: &mut Lent,
+        plain: &mut Lent,
+        out: &mut [u8],
+    ) -> (usize, Result<bool, Error>) {
+        let mut written = 0;
         if let Some(failure) = &self.failure {
-            return Err(failure.clone());
+            return (written, Err(failure.clone()));
         }
-        let opened = self.open_whole(records, plain);
-        self.failure = opened.as_ref().err().cloned();
-        opened
+        let opened = self.open_whole(records, plain, out, &mut written);
+        if let Err(failure) = &opened {
+            self.failure = Some(failure.clone());
+            // What is to be sent comes before what has arrived, which is not looked at any more.
+            let status = self.tls.process_tls_records(&mut []);
+            if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state {
+                written += alert.encode(&mut out[written..]).unwrap_or_default();
+            }
+        }
+        (written, opened)
     }
 
-    fn open_whole(&mut self, records: &mut Input, plain: &mut Input) -> Result<bool, Error> {
+    fn open_whole(
+        &mut self,
+        records: &mut Lent,
+        plain: &mut Lent,
+        out: &mut [u8],
+        written: &mut usize,
+    ) -> Result<bool, Error> {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.tls.process_tls_records(records.bytes_mut());
-            let stands = match state? {
+            let mut is_ready = None;
+            match state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
-                        if !plain.append(record.payload) {
+                        if !plain.push(record.payload) {
                             return Err(general("more has arrived than is asked for"));
                         }
                     }
-                    None
                 }
                 ConnectionState::EncodeTlsData(mut message) => {
-                    let sealed = match message.encode(self.sealed.room()) {
-                        Err(EncodeError::InsufficientSize(wants)) => {
-                            message.encode(self.sealed.room_of(wants.required_size))
-                        }
-                        encoded => encoded,
-                    };
-                    self.sealed
-                        .fill(sealed.map_err(|error| general(error.to_string()))?);
-                    None
+                    let encoded = message.encode(&mut out[*written..]);
+                    *written += encoded.map_err(|error| general(error.to_string()))?;
                 }
-                // Whoever asked for this sends what is sealed before anything else.
-                ConnectionState::TransmitTlsData(sealed) => {
-                    sealed.done();
-                    None
-                }
-                ConnectionState::PeerClosed => {
-                    self.is_over = true;
-                    None
-                }
-                ConnectionState::BlockedHandshake => Some(false),
-                ConnectionState::WriteTraffic(_) | ConnectionState::Closed => Some(true),
+                // Whoever asked for this sends what is written before anything else.
+                ConnectionState::TransmitTlsData(message) => message.done(),
+                ConnectionState::PeerClosed => self.is_over = true,
+                ConnectionState::BlockedHandshake => is_ready = Some(false),
+                ConnectionState::WriteTraffic(_) | ConnectionState::Closed => is_ready = Some(true),
                 state => return Err(general(format!("a client cannot be in {state:?}"))),
-            };
+            }
             records.consume(discard);
-            if let Some(stands) = stands {
-                return Ok(stands);
+            if let Some(is_ready) = is_ready {
+                return Ok(is_ready);
             }
         }
     }
 
-    /// Seals the first of `plaintext`, one record's worth, and says how much that was. For after the
-    /// handshake, when everything whole has been opened.
-    pub(super) fn seal(&mut self, records: &mut Input, plaintext: &[u8]) -> Result<usize, Error> {
-        let fragment = &plaintext[..plaintext.len().min(FRAGMENT)];
+    /// Encrypts `plain`, one record's worth, into `out`, and says how much that makes. For after the
+    /// handshake, when everything whole has been decrypted.
+    pub(super) fn seal(
+        &mut self,
+        records: &mut Lent,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
         let status = self.tls.process_tls_records(records.bytes_mut());
         let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
             return Err(general("nothing can be sent now"));
         };
-        let sealed = match traffic.encrypt(fragment, self.sealed.room()) {
-            Err(EncryptError::InsufficientSize(wants)) => {
-                traffic.encrypt(fragment, self.sealed.room_of(wants.required_size))
-            }
-            encrypted => encrypted,
-        };
-        self.sealed
-            .fill(sealed.map_err(|error| general(error.to_string()))?);
-        Ok(fragment.len())
-    }
-
-    /// After an error: seals the alert that tells the peer why, if there is one to be sent.
-    pub(super) fn seal_alert(&mut self) {
-        if !self.tls.wants_write() {
-            return;
-        }
-        // What is to be sent comes before what has arrived, which is not looked at any more.
-        let status = self.tls.process_tls_records(&mut []);
-        if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state
-            && let Ok(sealed) = alert.encode(self.sealed.room())
-        {
-            self.sealed.fill(sealed);
-        }
-    }
-
-    /// Whether the peer has said that it will send no more.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    /// What keeps the session from opening any more.
-    pub(super) fn failure(&self) -> Option<&Error> {
-        self.failure.as_ref()
+        let sealed = traffic.encrypt(plain, out);
+        sealed.map_err(|error| general(error.to_string()))
     }
 }
 
@@ -148,17 +120,9 @@ fn general(why: impl Into<String>) -> Error {
     Error::General(why.into())
 }
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("is_over", &self.is_over)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::super::buffers::BufferPool;
+    use super::super::super::buffers::{BufferPool, RECORD};
     use super::*;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -166,8 +130,8 @@ mod tests {
 
     struct Pair {
         client: Session,
-        records: Input,
-        plain: Input,
+        records: Lent,
+        plain: Lent,
         server: ServerConnection,
         heard: Vec<u8>,
     }
@@ -193,30 +157,28 @@ mod tests {
             .with_single_cert(vec![certificate], key)
             .unwrap();
         let pool = Arc::new(BufferPool::default());
-        let sealed = Output::new(Arc::clone(&pool));
         let name = ServerName::try_from("server.test").unwrap();
         Pair {
-            client: Session::new(Arc::new(client), name, sealed).unwrap(),
-            records: Input::new(Arc::clone(&pool)),
-            plain: Input::new(pool),
+            client: Session::new(Arc::new(client), name).unwrap(),
+            records: Lent::new(&pool),
+            plain: Lent::new(&pool),
             server: ServerConnection::new(Arc::new(server)).unwrap(),
             heard: Vec::new(),
         }
     }
 
     impl Pair {
-        /// Opens what is there, and has the server read what is sealed.
+        /// Decrypts what is there, and has the server read what is written.
         fn open(&mut self) -> bool {
-            let stands = self
-                .client
-                .open(&mut self.records, &mut self.plain)
-                .unwrap();
-            self.deliver();
-            stands
+            let mut out = [0; RECORD];
+            let (written, is_ready) =
+                self.client
+                    .open(&mut self.records, &mut self.plain, &mut out);
+            self.deliver(&out[..written]);
+            is_ready.unwrap()
         }
 
-        fn deliver(&mut self) {
-            let mut sealed = self.client.sealed.bytes();
+        fn deliver(&mut self, mut sealed: &[u8]) {
             while !sealed.is_empty() {
                 self.server.read_tls(&mut sealed).unwrap();
                 let arrived = self.server.process_new_packets().unwrap();
@@ -224,7 +186,6 @@ mod tests {
                 self.server.reader().read_exact(&mut part).unwrap();
                 self.heard.extend(part);
             }
-            self.client.sealed.clear();
         }
 
         /// What the server has to send.
@@ -239,7 +200,7 @@ mod tests {
         /// Brings it to the client byte by byte.
         fn trickle(&mut self) {
             for byte in self.server_sends() {
-                assert!(self.records.append(&[byte]));
+                assert!(self.records.push(&[byte]));
                 self.open();
             }
         }
@@ -259,13 +220,10 @@ mod tests {
         pair.connect();
         for size in [1, FRAGMENT, FRAGMENT + 1, 3 * FRAGMENT] {
             let request = vec![b'q'; size];
-            let mut sealed = 0;
-            while sealed < request.len() {
-                sealed += pair
-                    .client
-                    .seal(&mut pair.records, &request[sealed..])
-                    .unwrap();
-                pair.deliver();
+            let mut out = [0; RECORD];
+            for plain in request.chunks(FRAGMENT) {
+                let sealed = pair.client.seal(&mut pair.records, plain, &mut out);
+                pair.deliver(&out[..sealed.unwrap()]);
             }
             assert!(pair.heard.drain(..).eq(request.iter().copied()));
 
@@ -273,13 +231,12 @@ mod tests {
             pair.trickle();
             assert_eq!(pair.plain.bytes().len(), size);
             pair.plain.consume(size);
-            assert!(pair.records.is_bare() && pair.plain.is_bare());
-            assert!(pair.client.sealed.is_bare());
+            assert!(pair.records.is_empty() && pair.plain.is_empty());
         }
-        assert!(!pair.client.is_over());
+        assert!(!pair.client.is_over);
         pair.server.send_close_notify();
         pair.trickle();
-        assert!(pair.client.is_over());
+        assert!(pair.client.is_over);
     }
 
     #[test]
@@ -290,16 +247,14 @@ mod tests {
         pair.server.writer().write_all(b"answer").unwrap();
         let mut bytes = pair.server_sends();
         *bytes.last_mut().unwrap() ^= 1;
-        assert!(pair.records.append(&bytes));
-        let error = pair
+        assert!(pair.records.push(&bytes));
+        let mut out = [0; RECORD];
+        let (written, opened) = pair
             .client
-            .open(&mut pair.records, &mut pair.plain)
-            .unwrap_err();
-        assert_eq!(error, Error::DecryptError);
+            .open(&mut pair.records, &mut pair.plain, &mut out);
+        assert_eq!(opened.unwrap_err(), Error::DecryptError);
         assert!(pair.plain.is_empty());
-        pair.client.seal_alert();
-        let mut alert = pair.client.sealed.bytes();
-        pair.server.read_tls(&mut alert).unwrap();
+        pair.server.read_tls(&mut &out[..written]).unwrap();
         assert!(matches!(
             pair.server.process_new_packets(),
             Err(Error::AlertReceived(_))
@@ -318,13 +273,15 @@ mod tests {
                 arrived[at] ^= xor;
             }
             for part in arrived.chunks(700) {
-                if !pair.records.append(part)
-                    || pair.client.open(&mut pair.records, &mut pair.plain).is_err()
-                {
+                let mut out = [0; RECORD];
+                let fits = pair.records.push(part);
+                let (_, opened) =
+                    pair.client
+                        .open(&mut pair.records, &mut pair.plain, &mut out);
+                if !fits || opened.is_err() {
                     break;
                 }
             }
-            pair.client.seal_alert();
         }
     }
 }

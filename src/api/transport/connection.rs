@@ -1,0 +1,149 @@
+//! The top of every connection, with which ureq deals: it puts the head of the request before its body,
+//! passes over interim answers, and hears an answer to an upload that nobody reads.
+//!
+//! A server that refuses a request may answer before it has read it, and read no more of it. ureq would
+//! fail to send the rest, or wait for ever to do so, and the answer would be lost. So when sending
+//! fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that all is sent,
+//! reads the answer, and the connection is not used again.
+
+use std::time::{Duration, Instant};
+
+use ureq::Timeout;
+use ureq::unversioned::transport::time::Duration as Limit;
+use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
+
+use super::TransportStage;
+use super::context;
+use super::head::{Head, parse};
+
+/// How long a server that has begun a success may leave the rest of the request unread. Some answer
+/// while they read; but nobody who means to read does nothing for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For an operation that the context alone bounds.
+#[cfg(feature = "rustls")]
+pub(super) const UNLIMITED: NextTimeout = limit(Limit::NotHappening);
+/// Receiving with this limit takes in what has arrived, and neither sends nor waits.
+pub(super) const AT_ONCE: NextTimeout = limit(Limit::from_secs(0));
+
+const fn limit(after: Limit) -> NextTimeout {
+    NextTimeout {
+        after,
+        reason: Timeout::Global,
+        per_read: None,
+        per_write: None,
+    }
+}
+
+/// A connection that is ready for requests.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) inner: Box<dyn Transport>,
+}
+
+impl Connection {
+    fn send(&mut self, mut amount: usize, limit: NextTimeout) -> Result<(), ureq::Error> {
+        while !context::with(|context| context.is_refused) {
+            let begun = parse(self.inner.buffers().input());
+            let patience = matches!(begun, Head::Answer(..300)).then(|| Instant::now() + PATIENCE);
+            let send = || self.inner.transmit_output(amount, limit);
+            match context::waiting_until(patience, send) {
+                Ok(()) => break,
+                Err(error) => self.survive(error)?,
+            }
+            amount = 0;
+        }
+        Ok(())
+    }
+
+    /// Goes on after sending has failed or is stuck, unless that is the end. An answer is one if it is
+    /// no success, for then nobody reads on; or if nothing can be sent any more.
+    fn survive(&mut self, error: ureq::Error) -> Result<(), ureq::Error> {
+        let is_stuck = matches!(error, ureq::Error::Timeout(Timeout::PerWrite));
+        if is_stuck {
+            self.take_in();
+        }
+        match parse(self.inner.buffers().input()) {
+            Head::Answer(200..300) if is_stuck => Ok(()),
+            Head::Answer(_) => {
+                context::with(|context| context.refuse());
+                Ok(())
+            }
+            _ if is_stuck => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Takes in what has arrived. Whether the connection is still open, the next attempt will say.
+    fn take_in(&mut self) {
+        while let Ok(true) = self.inner.await_input(AT_ONCE) {
+            while let Head::Interim(_, length) = parse(self.inner.buffers().input()) {
+                self.inner.buffers().input_consume(length);
+            }
+        }
+    }
+
+    /// Waits for the head of the answer: ureq is shown none or a whole one.
+    fn await_head(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
+        let begun = || context::with(|context| context.stage = TransportStage::Answering);
+        loop {
+            match parse(self.inner.buffers().input()) {
+                Head::Interim(status, length) => {
+                    begun();
+                    self.inner.buffers().input_consume(length);
+                    if status == 100 && limit.reason == Timeout::Await100 {
+                        // As if it had waited long enough: ureq then sends the body.
+                        return Err(ureq::Error::Timeout(Timeout::Await100));
+                    }
+                }
+                Head::Answer(_) | Head::Other => {
+                    begun();
+                    return Ok(true);
+                }
+                Head::Part => match self.inner.await_input(limit) {
+                    Ok(true) => begun(),
+                    Ok(false) => return Ok(false),
+                    Err(error @ ureq::Error::Timeout(Timeout::Await100)) => return Err(error),
+                    Err(error) => self.survive(error)?,
+                },
+            }
+        }
+    }
+}
+
+impl Transport for Connection {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, limit: NextTimeout) -> Result<(), ureq::Error> {
+        let Some(head) = context::with(|context| context.take_head()) else {
+            return self.send(amount, limit);
+        };
+        // What ureq wrote in its place is not counted, and so overwritten.
+        let mut rest = &head[..];
+        while !rest.is_empty() {
+            let room = self.inner.buffers().output();
+            let (now, later) = rest.split_at(room.len().min(rest.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.send(now.len(), limit)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
+        if context::with(|context| context.awaits_head) {
+            self.await_head(limit)
+        } else {
+            self.inner.await_input(limit)
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
