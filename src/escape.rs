@@ -1,16 +1,16 @@
 //! Foreign text made safe to show.
 //!
-//! Error texts, ids and model output come from elsewhere. Printed as they are they could move a
-//! terminal's cursor, fill its clipboard (OSC 52) or turn a line's reading order around, so
+//! Error texts, ids and answers of models come from elsewhere. Shown as they are, they could move a
+//! terminal's cursor, write to its clipboard (OSC 52) or reverse the order in which a line is read. So
 //! everything that goes to a terminal, a log or an error message passes through [`printable`].
 
 use std::fmt::Write as _;
 
-/// `text` with every control character written out as an escape, and at most `max_chars` characters
-/// of it; an ellipsis marks what was cut.
+/// `text` with its control characters written as escapes, cut to `max_chars` characters. An ellipsis
+/// marks the cut.
 ///
-/// Escaped are C0, DEL and C1 controls, the characters that change the direction of text (Unicode
-/// Annex 9, the trick of CVE-2021-42574), and the two Unicode line separators. The rest stays
+/// Escaped are C0, DEL and C1 controls, characters that change the direction of text (Unicode Annex 9;
+/// CVE-2021-42574), the two Unicode line separators and a few that are invisible. The rest stays
 /// readable in any script.
 pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max_chars));
@@ -28,7 +28,7 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
             }
             c => escaped.push(c),
         }
-        // An escape is kept whole or dropped: half of one would read as something else.
+        // Half an escape would read as something else.
         let width = escaped.chars().count();
         if chars + width > max_chars {
             shown.push('…');

@@ -48,7 +48,7 @@
 //! | a lazy input | [`Client::as_completed`], [`Client::in_order`] | an iterator, as they come or in order | own; stops when dropped |
 //! | a file of requests | [`Client::jsonl`] | a file of results, carried on by a rerun | scoped |
 //! | any blocking closure | [`Pool::try_map`], [`Pool::task`] | the same shapes | the same |
-//! | a place at the gate | [`Limiter::acquire`] | a [`Permit`] | the calling one |
+//! | the gate alone | [`Limiter::acquire`] | a [`Permit`] | the calling one |
 //!
 //! A lazy input is pulled by a thread of its own and never further ahead than max(1024, 4 ×
 //! concurrency) items, so a consumer that stops taking stops the input.
@@ -72,11 +72,11 @@
 //!
 //! # The parts
 //!
-//! - [`Limiter`] is the gate: requests, model tokens and places in flight, taken together, first
-//!   come first served. Its values are [`Rate`], [`Cost`] and the RAII [`Permit`]. Clones are the
+//! - [`Limiter`] is the gate: it limits requests, model tokens and how many requests are in flight,
+//!   and serves first who came first. Its values are [`Rate`], [`Cost`] and the RAII [`Permit`]. Clones are the
 //!   same gate, so several clients may share one. See [limits](_guide::limits).
 //! - [`Retry`] says how often and how patiently, [`Verdict`] what a failure means. A job that waits
-//!   for its next attempt holds neither a thread nor a place. See [retries](_guide::retries).
+//!   for its next attempt has no thread and is not in flight. See [retries](_guide::retries).
 //! - [`Pool`] runs the jobs on threads that it starts as they are needed; [`Client`] is a pool with
 //!   requests for jobs. See [architecture](_guide::architecture).
 //! - [`Transport`] carries one exchange; [`HttpTransport`] is the real one and [`MemoryTransport`]
@@ -94,6 +94,8 @@
 //!
 //! There is one [`Error`], with an [`ErrorKind`] to branch on, the status, the provider's code and
 //! request id, the number of attempts, and the cause behind [`source`](std::error::Error::source).
+//! [`Error::is_timeout`], [`Error::is_rate_limited`] and [`Error::is_transient`] answer what is asked
+//! most.
 //! A failed request is the `Err` of its own item and takes nothing else down. What means that no
 //! request can succeed (a wrong key, no money, a redirect, a certificate) stops the run: what is in
 //! flight is finished, and the items not yet sent are `Err` of kind

@@ -217,7 +217,7 @@ mod asking {
     }
 
     #[test]
-    fn a_timeout_ends_a_wait_for_a_place_and_the_next_in_line_goes_on() {
+    fn a_timeout_ends_a_wait_for_a_permit_and_the_next_in_line_goes_on() {
         let (time, limiter) = virtual_limiter(|limiter| limiter.concurrency(1));
         let held = now(&limiter, Cost::ONE);
         thread::scope(|scope| {
@@ -334,7 +334,7 @@ mod asking {
     }
 
     #[test]
-    fn a_cost_of_nothing_takes_a_place_and_nothing_else() {
+    fn a_cost_of_nothing_counts_as_in_flight_and_nothing_else() {
         let (_, limiter) =
             virtual_limiter(|limiter| limiter.requests(Rate::per_day(1)).tokens(Rate::per_day(1)));
         drop(now(&limiter, Cost::tokens(1)));
@@ -353,7 +353,7 @@ mod turns {
     #[test]
     fn two_hundred_with_mixed_costs_go_in_the_order_in_which_they_came() {
         const WAITERS: usize = 200;
-        // One place, so that the order in which they report is the order of their grants.
+        // One permit, so that the order in which they report is the order of their grants.
         let (time, limiter) = virtual_limiter(|limiter| {
             let limiter = limiter.requests(Rate::per_second(5)).concurrency(1);
             limiter.tokens(Rate::per_minute(6_000)).token_burst(100)
@@ -490,7 +490,7 @@ mod tokens {
     }
 
     #[test]
-    fn a_panic_frees_the_place_and_keeps_the_estimate() {
+    fn a_panic_drops_the_permit_and_keeps_the_estimate() {
         let (_, limiter) =
             virtual_limiter(|limiter| limiter.tokens(Rate::per_minute(600)).concurrency(1));
         let job = AssertUnwindSafe(|| {
@@ -540,7 +540,7 @@ mod pauses {
     }
 
     #[test]
-    fn without_a_rate_the_places_are_filled_over_a_second() {
+    fn without_a_rate_requests_start_evenly_over_a_second() {
         let (time, limiter) = virtual_limiter(|limiter| limiter.concurrency(50));
         limiter.pause_for(SECOND * 5);
         let mut held = Vec::new();
@@ -698,7 +698,7 @@ mod changes {
     }
 
     #[test]
-    fn more_places_are_taken_at_once_and_fewer_are_waited_for() {
+    fn a_higher_concurrency_is_used_at_once_and_a_lower_one_is_waited_for() {
         let (time, limiter) = virtual_limiter(|limiter| limiter.concurrency(1));
         let first = now(&limiter, Cost::ONE);
         thread::scope(|scope| {
@@ -834,7 +834,7 @@ mod sharing {
     }
 
     #[test]
-    fn plain_threads_share_its_places() {
+    fn plain_threads_share_its_permits() {
         let limiter = Limiter::builder().concurrency(3).build().unwrap();
         let peak = peak_of(&limiter, |visit| {
             thread::scope(|scope| {
@@ -848,7 +848,7 @@ mod sharing {
 
     #[cfg(feature = "parallel")]
     #[test]
-    fn rayon_tasks_share_its_places() {
+    fn rayon_tasks_share_its_permits() {
         let limiter = Limiter::builder().concurrency(2).build().unwrap();
         let peak = peak_of(&limiter, |visit| {
             rayon::scope(|scope| {

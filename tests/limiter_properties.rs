@@ -32,7 +32,7 @@ enum Step {
     Drop,
     Requests(Rate),
     Tokens(Rate),
-    Places(usize),
+    Concurrency(usize),
     Pause(Duration),
 }
 
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Drop),
         1 => rate(50).prop_map(Step::Requests),
         1 => rate(900).prop_map(Step::Tokens),
-        1 => (1..6_usize).prop_map(Step::Places),
+        1 => (1..6_usize).prop_map(Step::Concurrency),
         1 => time.prop_map(Step::Pause),
     ]
 }
@@ -155,7 +155,7 @@ struct Trace {
     limiter: Limiter,
     requests: Ledger,
     tokens: Ledger,
-    places: usize,
+    permits: usize,
     held: Vec<Permit>,
     paused_until: Duration,
     /// Where the requests' books stood at the end of the last pause.
@@ -163,14 +163,14 @@ struct Trace {
 }
 
 impl Trace {
-    fn new(requests: (Rate, u64), tokens: (Rate, u64), places: usize) -> Self {
+    fn new(requests: (Rate, u64), tokens: (Rate, u64), permits: usize) -> Self {
         let time = VirtualClock::new();
         let limiter = Limiter::builder()
             .requests(requests.0)
             .burst(requests.1)
             .tokens(tokens.0)
             .token_burst(tokens.1)
-            .concurrency(places)
+            .concurrency(permits)
             .clock(time.clock())
             .build()
             .unwrap();
@@ -180,7 +180,7 @@ impl Trace {
             limiter,
             requests: Ledger::new(requests.0, requests.1),
             tokens: Ledger::new(tokens.0, tokens.1),
-            places,
+            permits,
             held: Vec::new(),
             paused_until: Duration::ZERO,
             after_pause: None,
@@ -201,7 +201,7 @@ impl Trace {
         self.requests.grant(cost.requests(), now);
         self.tokens.grant(cost.model_tokens(), now);
         self.held.push(permit);
-        prop_assert!(self.held.len() <= self.places, "a place too many");
+        prop_assert!(self.held.len() <= self.permits, "a permit too many");
         prop_assert_eq!(self.limiter.in_flight(), self.held.len());
         // From the end of a pause there is no burst: only what has been earned since. A grant above
         // the capacity needs a full bucket, and is over by its excess.
@@ -223,7 +223,7 @@ impl Trace {
                 prop_assert!(!self.never_fits(cost));
                 self.granted(permit)?;
             }
-            Err(Refusal::Busy) => prop_assert!(self.held.len() >= self.places),
+            Err(Refusal::Busy) => prop_assert!(self.held.len() >= self.permits),
             Err(Refusal::NotUntil(at)) => {
                 let wait = at - self.start - self.now();
                 prop_assert!(wait > Duration::ZERO, "told to wait for what has come");
@@ -316,9 +316,9 @@ impl Trace {
                 let now = self.now();
                 self.tokens.change(rate, now);
             }
-            Step::Places(places) => {
-                self.limiter.set_concurrency(places).unwrap();
-                self.places = places;
+            Step::Concurrency(permits) => {
+                self.limiter.set_concurrency(permits).unwrap();
+                self.permits = permits;
             }
             Step::Pause(length) => self.pause(length),
         }
@@ -334,10 +334,10 @@ proptest! {
     fn no_window_is_over_and_every_promise_is_kept(
         requests in (rate(50), 1..20_u64),
         tokens in (rate(900), 1..200_u64),
-        places in 1..6_usize,
+        permits in 1..6_usize,
         steps in proptest::collection::vec(step(), 1..120),
     ) {
-        let mut trace = Trace::new(requests, tokens, places);
+        let mut trace = Trace::new(requests, tokens, permits);
         for step in &steps {
             trace.run(step)?;
         }

@@ -20,10 +20,9 @@
 //! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
 //!    gate.
 //! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
-//!    `limit/state.rs` decides over requests, tokens, places and the pause together, and
-//!    `limit/bucket.rs` is the arithmetic of one of them; `limit/freed.rs` counts the places that are
-//!    given back without the lock, and `limit/NOTES.md` has the proofs. A thread that must wait lies
-//!    down on a `Parker` (`clock.rs`).
+//!    `limit/state.rs` decides over requests, tokens, concurrency and the pause together, and
+//!    `limit/bucket.rs` is the arithmetic of one bucket. `limit/NOTES.md` has the proofs. A thread
+//!    that must wait parks on a `Parker` (`clock.rs`).
 //! 8. `pool/leader.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
 //!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
 //!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
@@ -49,7 +48,7 @@
 //! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
 //!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
 //! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
-//!    settled and its place is free, before anybody sees the result.
+//!    settled and dropped, before anybody sees the result.
 //! 5. A success is delivered. A failure goes to `retry/decide.rs`, which knows the policy
 //!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
 //!    the schedule's heap and holds no thread; given up; or the end of the run.
@@ -67,13 +66,18 @@
 //! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
-//! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
-//! doubled ids (in a `sweep.rs` on all cores, as `check/` does for its own sake), `journal` opens the
-//! output and reads back what is done. Then each line goes through `reader.rs` (bytes), `line.rs` (a
-//! request, its body untouched) and `rows.rs` (a job) into the same engine, and comes back through
-//! `record.rs` (a line) and `writer.rs` to `journal` (one write for all that is ready). `run.rs` is
-//! that, in order; the calling thread is the writer, and a thread of the engine waits until its
-//! outcome is written (`AckGuard` in `pool/outcomes.rs`): what a kill can cost is what was in flight.
+//! A file is a layer above the client, `jsonl`. `files.rs` says which files a run has, `journal`
+//! opens the output and reads back what is done, and `scan.rs` looks for ids that stand in two lines
+//! (with `parallel.rs`, on all cores, as `check/` does). Then each line goes through `lines.rs`
+//! (bytes), `format.rs` (a request, its body untouched) and `rows.rs` (a job) into the same engine,
+//! and comes back through `record.rs` (a line) and `writer.rs` to `journal` (one write for all that
+//! is ready). `run.rs` is that, in order. The calling thread is the writer, and a thread of the engine
+//! waits until its outcome is written (`AckGuard` in `pool/outcomes.rs`), so a kill costs at most
+//! what was in flight.
+//!
+//! In `journal`, `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run
+//! carries on with (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at
+//! the end.
 //!
 //! # Layers
 //!

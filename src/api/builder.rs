@@ -249,12 +249,14 @@ impl ClientBuilder {
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with what to do about it, for a missing or
-    /// unusable key; a base URL
-    /// that is missing, has no scheme, holds a user name or points to another machine over plain
-    /// `http`; `https` without a TLS feature; unusable limits or retries; an unusable header or CA
-    /// file; two settings of which one would be without effect, such as a
-    /// [`limiter`](Self::limiter) beside limits, or a [`transport`](Self::transport) beside a proxy.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with what to do about it, for
+    /// - a missing or unusable key;
+    /// - a base URL that is missing, has no scheme, holds a user name, or points to another machine
+    ///   over plain `http`, and for `https` without a TLS feature;
+    /// - limits, retries, a header or a CA file that cannot be used;
+    /// - two settings of which one would be without effect, such as a [`limiter`](Self::limiter)
+    ///   beside limits, or a [`transport`](Self::transport) beside a proxy. The message and
+    ///   [`Error::settings`](crate::Error::settings) name both.
     pub fn build(self) -> Result<Client> {
         let is_given = |setting| self.given.contains(setting);
         if let Some(pair) = CONFLICTS.iter().find(|pair| pair.iter().all(is_given)) {
@@ -300,10 +302,12 @@ impl ClientBuilder {
         (self.base_url.clone())
             .or_else(from_env)
             .or_else(default)
-            .ok_or_else(|| config("no base URL: this provider has one for each customer"))
+            .ok_or_else(|| {
+                config("no base URL: give one, since this provider has another for each customer")
+            })
     }
 
-    /// The key, and whether it is a bearer token whatever the provider.
+    /// The key, and whether it must be sent as a bearer token.
     fn resolve_key(&self) -> Result<Option<(ApiKey, bool)>> {
         if let Some(key) = &self.key {
             return Ok(Some((key.clone()?, false)));
@@ -322,7 +326,8 @@ impl ClientBuilder {
         )))
     }
 
-    /// The headers of every request. One that cannot be sent would fail them all, one by one.
+    /// The headers of every request. One that cannot be sent is refused here: it would fail every
+    /// request.
     fn resolve_headers(&self, key: Option<&(ApiKey, bool)>) -> Result<Vec<(String, String)>> {
         let json = "application/json";
         let mut headers = vec![

@@ -1,4 +1,4 @@
-//! The client: one handle on a provider, its gate and its connections.
+//! The client: one handle on a provider, its limiter and its connections.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -16,9 +16,8 @@ use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, P
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
 ///
-/// Cloning is cheap; clones share the gate and the connections, so that whatever they do at the
-/// same time stays within the limits together. Everything blocks the calling thread, and nothing
-/// needs a runtime.
+/// Cloning is cheap. Clones share the limiter and the connections, so all their requests together
+/// stay within the limits. Every call blocks the calling thread; no async runtime is needed.
 ///
 /// | For | Call | Answers |
 /// |---|---|---|
@@ -89,7 +88,7 @@ impl Client {
         self
     }
 
-    /// The gate of this client, to watch, to change its limits, or to share with another.
+    /// The limiter of this client: to watch it, to change its limits, or to share it with another.
     pub fn limiter(&self) -> &Limiter {
         self.pool.limiter()
     }
@@ -105,7 +104,7 @@ impl Client {
         Chat::new(self, model).message("user", prompt)
     }
 
-    /// Sends one request, on this thread, through the gate, again where that helps.
+    /// Sends one request on this thread: waits for the limiter, and retries as the policy says.
     ///
     /// # Errors
     /// The last attempt's failure, or why there was none.
@@ -124,7 +123,7 @@ impl Client {
     where
         P: AsRef<str> + Sync,
     {
-        // Each body is written when it is sent: what is reserved for it shows without.
+        // A body is written when it is sent; its cost is known without it.
         let job = ApiJob::new(
             &self.endpoint,
             |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
@@ -175,7 +174,7 @@ impl Client {
         }
     }
 
-    /// The job of requests that are there already.
+    /// The job that sends requests as they are.
     fn job<I: Borrow<Request> + Send>(
         &self,
     ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
@@ -293,7 +292,7 @@ impl fmt::Debug for Client {
 }
 
 impl Chat<&Client> {
-    /// Sends it, on this thread, through the gate, again where that helps.
+    /// Sends it on this thread: waits for the limiter, and retries as the policy says.
     ///
     /// # Errors
     /// The last attempt's failure, or why there was none.
@@ -306,7 +305,7 @@ impl Chat<&Client> {
 fn no_outcome() -> Error {
     Error::new(
         crate::ErrorKind::Cancelled,
-        "the run broke off before this was done",
+        "the run ended without an outcome for this request",
     )
 }
 

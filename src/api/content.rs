@@ -1,4 +1,4 @@
-//! What an answer says and why it ends there, under every provider's names for it.
+//! The text of an answer and why it ended, under every provider's names.
 
 use super::json::{self, JsonVisitor, Take};
 
@@ -11,10 +11,10 @@ pub(super) struct Content {
 
 impl Content {
     /// Reads a chat completion, a completion, a response of OpenAI's or a message of Anthropic's.
-    /// What is none of them, or no JSON, says nothing.
+    /// Empty for anything else.
     ///
-    /// Of a body that answers to several of the names, the first choice's message goes first, then
-    /// the first choice's text, a message's content, and the output of a response.
+    /// Where a body has several of them, the first of these counts: the message of the first choice,
+    /// its text, the content of a message, the output of a response.
     pub(super) fn read(body: &[u8]) -> Self {
         let mut texts = Texts::default();
         let read = std::str::from_utf8(body).map(|json| json::visit(json, &mut texts, Place::Top));
@@ -29,7 +29,7 @@ impl Content {
     }
 }
 
-/// Texts of an answer, by where they are found; of two members with one name, the last counts.
+/// The texts found so far, by where they were found. Of two members with one name the last counts.
 #[derive(Default)]
 struct Texts([Option<String>; 6]);
 
@@ -50,10 +50,9 @@ enum Place {
     Choice,
     /// The items of a response.
     Output,
-    /// A string, or blocks of which some have a text: those of a tool's call or of reasoning have
-    /// none.
+    /// A string, or blocks of which some have a text; tool calls and reasoning have none.
     Text(Slot),
-    /// An object whose member `holder` is a text, behind what the slot holds already.
+    /// An object whose member `holder` is a text, added to the first `before` bytes of the slot.
     Object {
         slot: Slot,
         holder: &'static str,
@@ -62,7 +61,7 @@ enum Place {
 }
 
 impl Texts {
-    /// A text is read into `slot`, behind its first `before` bytes.
+    /// Wants a text, to be added to the first `before` bytes of `slot`.
     fn text_behind(&mut self, slot: Slot, before: Option<usize>) -> Take<Place> {
         match (&mut self.0[slot], before) {
             (Some(text), Some(before)) => text.truncate(before),
@@ -71,7 +70,7 @@ impl Texts {
         Take::Inside(Place::Text(slot))
     }
 
-    /// An object that adds its member `holder` to `slot`.
+    /// An object whose member `holder` is added to `slot`.
     fn object(&self, slot: Slot, holder: &'static str) -> Place {
         Place::Object {
             slot,
@@ -118,7 +117,7 @@ impl JsonVisitor<'_> for Texts {
 
     fn element(&mut self, place: Place, index: usize) -> Option<Place> {
         match place {
-            // There are more where several answers were asked for.
+            // There are more if several answers were asked for.
             Place::Choices if index == 0 => Some(Place::Choice),
             Place::Output => Some(self.object(OUTPUT, "content")),
             Place::Text(slot) => Some(self.object(slot, "text")),

@@ -1,9 +1,9 @@
-//! What a request will probably cost in model tokens, before it is sent.
+//! Estimates how many model tokens a request will take, before it is sent.
 //!
-//! Nobody needs it exact: OpenAI's own limiter is reported to guess from characters
-//! (community.openai.com/t/360359), and the gate settles every request with the usage that comes
-//! back. So: a quarter of the text's bytes, a flat sum for what is not text, and the output the
-//! request allows itself, or what earlier ones have turned out to need.
+//! It need not be exact: OpenAI's own limiter is reported to guess from characters
+//! (community.openai.com/t/360359), and the limiter settles every request with the usage in its
+//! answer. The estimate is a quarter of the text's bytes, a flat sum for what is not text, and the
+//! output that the request allows or, without a limit, what earlier answers took.
 
 use serde_json::value::RawValue;
 
@@ -22,16 +22,16 @@ const PER_ANTHROPIC_SOURCE: u64 = 1_200;
 /// What a request says of its size, in model tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// About what its prompt has.
+    /// Those of its prompt, estimated.
     pub(crate) prompt: u64,
     /// The most that each reply may have, where the body sets a limit.
     pub(crate) max_output: Option<u64>,
-    /// How many it asks for; 1 unless the body says otherwise.
+    /// How many replies it asks for; 1 unless the body says otherwise.
     pub(crate) replies: u64,
 }
 
 impl Size {
-    /// Reads it off a body. One in no known format is taken for text.
+    /// Reads a body. One in no known format counts as text.
     pub(crate) fn of(body: &[u8]) -> Self {
         let mut read = Body::default();
         let is_read = std::str::from_utf8(body)
@@ -57,20 +57,20 @@ impl Size {
 
 /// The tokens to reserve for a request with this body.
 ///
-/// `typical_output` stands in where the body sets no limit to its output; for an endpoint that
-/// [writes](writes) nothing pass 0.
+/// `typical_output` is the output where the body sets no limit; pass 0 for an endpoint that does not
+/// [write](writes).
 pub(crate) fn estimate(body: &[u8], typical_output: u64) -> u64 {
     let size = Size::of(body);
     size.prompt.saturating_add(size.output(typical_output))
 }
 
-/// As [`estimate`] of the body of a chat of one message, which need not be written for it.
+/// The [`estimate`] for a chat of one message, without writing its body.
 pub(crate) fn estimate_chat(prompt: &str, typical_output: u64) -> u64 {
     let prompt = PER_REPLY + PER_MESSAGE + text_tokens(prompt.len());
     prompt.saturating_add(typical_output)
 }
 
-/// Whether an endpoint's answer is text that a model writes: not of numbers, nor of verdicts.
+/// Whether a model writes text at this endpoint; for embeddings and moderations it does not.
 pub(crate) fn writes(path: &str) -> bool {
     !["/embeddings", "/moderations"]
         .iter()
@@ -81,7 +81,7 @@ fn text_tokens(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }
 
-/// A request body, as far as it says how large it is.
+/// What is found of a request body's size.
 #[derive(Default)]
 struct Body {
     prompt: u64,
@@ -95,7 +95,7 @@ enum Place {
     Top,
     /// A prompt or a part of one: a text, a list, a message, or the number of a token.
     Prompt,
-    /// JSON that a model gets about as it is: a schema, or a tool's arguments, free in form.
+    /// JSON that a model reads about as it is: a schema, or a tool's arguments.
     Json,
     N,
     BestOf,
@@ -124,7 +124,7 @@ impl JsonVisitor<'_> for Body {
             (Place::Top, "max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
                 Take::Raw(Place::MaxOutput)
             }
-            // What makes an object a message, among parts of messages.
+            // Messages have a role, their parts do not.
             (Place::Prompt, "role") => self.flat(PER_MESSAGE),
             (
                 Place::Prompt,
@@ -145,7 +145,7 @@ impl JsonVisitor<'_> for Body {
         }
     }
 
-    /// A prompt may come as the numbers of its tokens.
+    /// A prompt may be a list of token numbers.
     fn number(&mut self, place: Place) {
         if let Place::Prompt = place {
             self.prompt += 1;
@@ -171,7 +171,7 @@ impl Body {
 
 /// The mean output of the last answers, for requests that set no limit of their own.
 ///
-/// It starts at [`TypicalOutput::GUESS`] and forgets that at the first answer.
+/// [`TypicalOutput::GUESS`] until the first answer.
 #[derive(Debug)]
 pub(crate) struct TypicalOutput {
     last: [u64; Self::WINDOW],

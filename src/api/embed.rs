@@ -10,8 +10,7 @@ use super::reply::Reply;
 use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Texts in one request: far below what any provider takes, and enough that a limit on requests
-/// rarely binds.
+/// Texts in one request. Providers accept more; with this many, a limit on requests rarely matters.
 const BATCH: usize = 100;
 
 impl Client {

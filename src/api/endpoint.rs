@@ -1,5 +1,5 @@
-//! An API as a client reaches it, and one attempt at a request there: from the request's bytes to a
-//! reply, or to an error and a verdict.
+//! The API that a client talks to, and one attempt at a request: from the request's bytes to a reply,
+//! or to an error and a verdict.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::sync::Mutex;
 /// How much of an error answer's body an [`Error`] keeps, in bytes.
 const KEPT_BODY: usize = 2 << 10;
 
-/// Where requests go, with what, and the limiter that they pass.
+/// All that an attempt needs: where requests go, what is sent with them, and the limiter.
 pub(crate) struct Endpoint {
     pub(super) base_url: String,
     pub(super) key: Option<ApiKey>,
-    /// Sent with every request, the key's among them.
+    /// The headers of every request, the key's among them.
     pub(super) headers: Vec<(String, String)>,
     pub(super) timeout: Duration,
     pub(super) max_body: usize,
@@ -45,12 +45,12 @@ pub(crate) struct Endpoint {
 pub(crate) struct AttemptError {
     pub(crate) error: Error,
     pub(crate) verdict: Verdict,
-    /// The model tokens it took all the same, as far as the answer says.
+    /// The model tokens that the failed attempt used, where the answer tells.
     pub(crate) usage: Option<Usage>,
 }
 
 impl AttemptError {
-    /// Of a request that cannot be sent, now or later.
+    /// The error of a request that can never be sent.
     pub(super) fn unsendable(error: Error, attempt: &Attempt<'_>) -> Self {
         attempt.reach.set(Reach::NotSent);
         Self {
@@ -82,7 +82,7 @@ impl Endpoint {
         Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
     }
 
-    /// What a request without a limit of its own is likely to write.
+    /// How many tokens an answer is likely to have if its request sets no limit.
     fn typical_output(&self, path: &str) -> u64 {
         if cost::writes(path) {
             self.typical.lock().mean()
@@ -117,7 +117,7 @@ impl Endpoint {
         let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
-        // A timeout beyond the clock's end is none, as near as the clock can tell.
+        // The clock cannot hold a longer timeout: 136 years stand for it.
         let mut deadline = now
             .checked_add(timeout)
             .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
@@ -140,7 +140,7 @@ impl Endpoint {
         sent.map_err(|error| self.unanswered(error, attempt))
     }
 
-    /// What `error` amounts to. Not inlined, as [`read`](Self::read).
+    /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
     #[inline(never)]
     fn unanswered(&self, error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
         attempt.reach.set(reach(&error));
@@ -149,8 +149,8 @@ impl Endpoint {
         failed
     }
 
-    /// What `response` amounts to. Not inlined, so that none of it is on the stack while a request
-    /// waits for its answer.
+    /// Makes a reply or an error of a response. Not inlined: a thread that waits for an answer then
+    /// has none of this on its stack.
     #[inline(never)]
     fn read(
         &self,
@@ -181,7 +181,7 @@ impl Endpoint {
                         self.typical.lock().observe(usage.completion_tokens);
                     }
                 }
-                // Nothing is left of a limit: the next request waits, or it would be refused.
+                // The server says that a limit is used up: the next request would be refused.
                 if let Some(wait) = exhausted(&response.headers, wall, reserved) {
                     attempt.pause(self.retry.longest_pause(wait));
                 }
@@ -205,7 +205,7 @@ impl Endpoint {
     ) -> AttemptError {
         let nothing_sent =
             failed.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
-        // A model that began to answer and failed has been paid for, and may say so.
+        // A model that failed while it answered has used tokens, and the body may tell how many.
         let usage = response
             .as_ref()
             .and_then(|response| usage::inspect(&response.body).ok()?.usage);
@@ -233,8 +233,8 @@ impl Endpoint {
         }
     }
 
-    /// The start of an error body. Some providers repeat the key in it: the key is taken out before
-    /// the cut, which could leave half of it.
+    /// The start of an error body, without the key, which some providers repeat. The key is taken out
+    /// first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
         let scrubbed = match &self.key {
             Some(key) => key.scrub(body),
@@ -247,7 +247,7 @@ impl Endpoint {
 fn reach(error: &TransportError) -> Reach {
     match (error.stage, error.fault) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
-        // Whatever had begun to come, it was called off from this side.
+        // This side gave up, whatever had arrived.
         (TransportStage::Sent | TransportStage::SentOnReused, _)
         | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
         (TransportStage::Answering, _) => Reach::Answered,

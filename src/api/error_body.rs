@@ -1,21 +1,20 @@
-//! What an error answer says, whichever shape its body has.
+//! Reads the body of an error answer, whichever shape it has.
 //!
 //! There is no agreed shape: an object or a bare string under `error`, a flat object, an array
-//! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from whatever
-//! stands in between. [`ErrorBody::read`] accepts them all and the questions below it are asked of
-//! the result, so that `classify` stays a table.
+//! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from a proxy.
+//! [`ErrorBody::read`] accepts them all. Its other methods answer what `classify` asks, so that
+//! `classify` stays a table.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::times;
 
-/// The facts of one error body. Empty where the body says nothing.
+/// What one error body tells; empty where it tells nothing.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorBody {
-    /// What it says to people, as it came: escape it before showing it.
+    /// Its message as it came: escape it before showing it.
     pub(crate) message: String,
     /// `code`, a number or a word, as it came.
     pub(crate) code: Option<String>,
@@ -81,26 +80,24 @@ impl ErrorBody {
     }
 
     fn of_error(error: &Value) -> Self {
-        let word = |name: &str| error.get(name).and_then(code_text);
-        let details = error.get("details");
+        let word = |paths: &[&str]| {
+            paths
+                .iter()
+                .find_map(|path| code_text(error.pointer(path)?))
+        };
+        let details = error.get("details").and_then(Value::as_array);
         Self {
-            message: message_of(error).into_owned(),
-            code: word("code"),
-            category: word("type").or_else(|| word("status")),
-            inner_code: details
-                .and_then(|details| details.get("error_code"))
-                .or_else(|| error.pointer("/innererror/code"))
-                .and_then(code_text),
-            retry_delay: details.and_then(Value::as_array).and_then(|details| {
-                let delay = |detail: &Value| times::duration(detail.get("retryDelay")?.as_str()?);
-                details.iter().find_map(delay)
-            }),
-            is_moderated: ["reasons", "flagged_input"].iter().any(|name| {
-                error
-                    .get("metadata")
-                    .and_then(|metadata| metadata.get(name))
-                    .is_some()
-            }),
+            message: message_of(error).to_owned(),
+            code: word(&["/code"]),
+            category: word(&["/type", "/status"]),
+            inner_code: word(&["/details/error_code", "/innererror/code"]),
+            retry_delay: details
+                .into_iter()
+                .flatten()
+                .find_map(|detail| times::duration(detail.get("retryDelay")?.as_str()?)),
+            is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
+                .iter()
+                .any(|path| error.pointer(path).is_some()),
         }
     }
 
@@ -118,7 +115,7 @@ impl ErrorBody {
         (400..600).contains(&status).then_some(status)
     }
 
-    /// The quota, the credit or a spend limit is used up: nothing goes before somebody pays.
+    /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
     pub(crate) fn is_out_of_money(&self) -> bool {
         const CODES: &[&str] = &[
             "insufficient_quota",
@@ -165,7 +162,7 @@ impl ErrorBody {
         }
     }
 
-    /// The servers are short of capacity, whatever this client's share.
+    /// The servers are short of capacity, whatever this client's own rate.
     pub(crate) fn is_overload(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         self.has_code(&[
@@ -211,22 +208,18 @@ impl ErrorBody {
 }
 
 /// The message of an error object, under any of the names in use.
-fn message_of(error: &Value) -> Cow<'_, str> {
-    if let Value::String(message) = error {
-        return message.into();
-    }
-    [
+fn message_of(error: &Value) -> &str {
+    const PATHS: [&str; 7] = [
+        "", // The error is a string.
         "/message",
         "/msg",
         "/detail",
         "/detail/0/msg",
         "/errors/0/message",
         "/error_description",
-    ]
-    .iter()
-    .find_map(|path| error.pointer(path)?.as_str())
-    .unwrap_or_default()
-    .into()
+    ];
+    let message = PATHS.iter().find_map(|path| error.pointer(path)?.as_str());
+    message.unwrap_or_default()
 }
 
 fn code_text(code: &Value) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Looks into the headers of an answer, an [`http::HeaderMap`].
+//! Reads an answer's headers, and keeps them in little memory.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -7,7 +7,7 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The value under `name` if it is there exactly once: of two limits nobody knows which counts.
+/// The value under `name` if there is exactly one: of two limits nobody knows which counts.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
@@ -26,8 +26,7 @@ pub(crate) fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option
         .filter(|id| !id.is_empty())
 }
 
-/// The headers of an answer that is kept: `name:value`, a line each. As a map, thirty of them would
-/// take 5 kB.
+/// The headers of a kept answer, one `name:value` a line. Thirty of them would take 5 kB as a map.
 #[derive(Clone, Default)]
 pub(crate) struct Head(Box<str>);
 

@@ -12,7 +12,7 @@ use crate::limit::Cost;
 use crate::pool::{Attempt, Failure, Job};
 use crate::retry::Verdict;
 
-/// Sends a request for each item, whatever an item is.
+/// Sends a request for each item. Two functions say what an item costs and what is sent for it.
 pub(crate) struct ApiJob<I, C, R> {
     endpoint: Arc<Endpoint>,
     cost: C,
@@ -21,7 +21,7 @@ pub(crate) struct ApiJob<I, C, R> {
     item: PhantomData<fn(I)>,
 }
 
-/// Told of an attempt's outcome while its permit is still held.
+/// Called with an attempt's outcome while its permit is still held.
 type OnAttempt = dyn Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
 
 impl<I, C, R> ApiJob<I, C, R>
@@ -29,8 +29,8 @@ where
     C: Fn(&Endpoint, &I) -> Result<Cost>,
     R: Fn(&I) -> Result<Cow<'_, Request>>,
 {
-    /// `cost` says what an item reserves of the limits, `request` what is sent for it. An item for
-    /// which either has an error fails with it, and nothing is sent.
+    /// `cost` says what an item reserves of the limits, `request` makes the request for it. An item
+    /// fails with the error that either gives, and nothing is sent for it.
     pub(crate) fn new(endpoint: &Arc<Endpoint>, cost: C, request: R) -> Self {
         Self {
             endpoint: Arc::clone(endpoint),
@@ -41,7 +41,7 @@ where
         }
     }
 
-    /// Calls `hook` after each attempt, before the next item gets the permit.
+    /// Calls `hook` after each attempt, before its permit is free for the next item.
     pub(crate) fn on_attempt(
         mut self,
         hook: impl Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// An item's failure as the crate's error.
+/// Makes the crate's error of an item's failure.
 pub(crate) fn into_error(
     failure: Failure<AttemptError>,
     attempts: u32,

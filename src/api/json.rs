@@ -13,32 +13,32 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-/// What a visitor does with a value.
+/// What a visitor wants of a value.
 pub(crate) enum Take<P> {
-    /// Skips it, however deep it is: skipping takes no stack.
+    /// To skip it. Skipping takes no stack, however deep the value is nested.
     Nothing,
-    /// Visits it, as the value at this place.
+    /// To be shown what is in it; this is its place.
     Inside(P),
-    /// Takes it as the text it is.
+    /// To have its JSON text.
     Raw(P),
-    /// Ends the pass with an error: there is nothing more to be found.
+    /// Nothing more: the pass ends with an error.
     Stop,
 }
 
-/// Is shown the values of a JSON text that it asks for.
+/// Says which values of a JSON text it wants, and is shown them.
 pub(crate) trait JsonVisitor<'de> {
-    /// Where a value is, as far as the visitor has to know.
+    /// Tells values apart by where they are, as far as the visitor needs it.
     type Place: Copy;
 
-    /// What to do with the member `name` of the object at `place`.
+    /// What it wants of the member `name` of the object at `place`.
     fn member(&mut self, place: Self::Place, name: &str) -> Take<Self::Place>;
 
-    /// The place of an element of the array at `place`, if it is to be visited.
+    /// The place of an element of the array at `place`, if it wants to be shown the element.
     fn element(&mut self, _place: Self::Place, _index: usize) -> Option<Self::Place> {
         None
     }
 
-    /// There is a string at `place`, here without escapes.
+    /// There is a string at `place`; its escapes are resolved.
     fn text(&mut self, _place: Self::Place, _text: &str) {}
 
     /// There is a number at `place`.
@@ -48,7 +48,10 @@ pub(crate) trait JsonVisitor<'de> {
     fn raw(&mut self, _place: Self::Place, _json: &'de RawValue) {}
 }
 
-/// Shows all of `json` to `visitor`, from `top` on.
+/// Shows `json` to `visitor`; the place of the whole value is `top`.
+///
+/// # Errors
+/// If `json` is not JSON, or is nested deeper than 127 where the visitor looks.
 pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
     json: &'de str,
     visitor: &mut V,
@@ -150,7 +153,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Value<'_, V, V::Place> {
     }
 }
 
-/// A member's name, as what its visitor makes of it: no name is copied.
+/// Reads a member's name and asks the visitor at once, so that no name is copied.
 struct Key<'v, V, P> {
     visitor: &'v mut V,
     place: P,
@@ -200,14 +203,14 @@ pub(crate) fn fields<'a, const N: usize>(
     Ok(cutter.found)
 }
 
-/// As [`fields`], but stops where all of them have been found: what stands behind them, maybe an
-/// answer as long as a book, is not gone over. So `json` must be known to be JSON.
+/// As [`fields`], but stops when all of them are found and does not read the rest, which may be
+/// long. So `json` must be known to be JSON.
 pub(crate) fn first_fields<'a, const N: usize>(
     json: &'a str,
     names: &[&'static str; N],
 ) -> [Option<&'a RawValue>; N] {
     let mut cutter = Cutter::new(names, true);
-    // An error at most says that there is more of it.
+    // The only error is that of stopping early.
     let _more = serde_json::Deserializer::from_str(json).deserialize_map(cutter.top());
     cutter.found.values
 }
@@ -258,8 +261,7 @@ impl<'de, const N: usize> JsonVisitor<'de> for Cutter<'_, 'de, N> {
     }
 }
 
-/// A count: a number from 0 to a million million, any fraction dropped. Anything else is as good as
-/// absent.
+/// A number from 0 to a million million, without its fraction. Anything else is no count.
 pub(crate) fn count(json: &RawValue) -> Option<u64> {
     // A float holds every count below 2⁵³ exactly.
     let number: f64 = json.get().parse().ok()?;

@@ -1,4 +1,4 @@
-//! The API key: a text that never shows itself.
+//! The API key, which is never printed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,11 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone)]
 pub struct ApiKey(Arc<str>);
 
-/// What stands in a text where a key was.
+/// Replaces the key in texts.
 const REDACTED: &str = "[redacted]";
 
-/// A key shorter than this is not looked for in texts: it would be found in ordinary words, and a
-/// key that short protects nothing.
+/// A shorter key is not looked for in texts: ordinary words might contain it, and so short a key
+/// protects nothing.
 const MIN_SCRUBBED: usize = 8;
 
 impl ApiKey {
@@ -62,11 +62,11 @@ impl ApiKey {
         &self.0
     }
 
-    /// `bytes` with the key replaced by `[redacted]`, wherever it stands, as it is or escaped as in
-    /// JSON (`\/`, `\u002b`).
+    /// `bytes` with each occurrence of the key replaced by `[redacted]`, also where it is escaped as
+    /// in JSON (`\/`, `\u002b`).
     ///
-    /// Scrub before cutting a text short, not after: half a key is no longer found. A text that was
-    /// already cut when it arrived may end within the key; such an end is redacted as well.
+    /// Scrub a text before it is cut short: half a key is not found. A text that arrived cut short
+    /// may end within the key; such an end is replaced as well.
     pub(crate) fn scrub<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
         let mut clean = Vec::new();
         let mut kept = 0;

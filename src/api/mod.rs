@@ -1,10 +1,12 @@
 //! AI APIs over HTTP, on top of the engine.
 //!
-//! [`client`] is the way in, [`request`] and [`reply`] what goes through, [`job`] the engine's job, and
-//! [`endpoint`] one attempt: the only place where all of the rest meets. Below it, [`transport`] moves bytes, and everything
-//! else is pure: [`classify`] judges outcomes, [`rate_limit_headers`] reads the waits that servers ask for,
-//! [`cost`] estimates model tokens, [`usage`] reads what they were, [`money`] says what they
-//! cost, and [`content`] finds what an answer says.
+//! A [`client`] is put together by a [`builder`]. It sends a [`request`] and gives a [`reply`];
+//! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one attempt:
+//! it uses all the rest. [`transport`] moves bytes. The other files are pure: [`classify`] judges
+//! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
+//! servers ask for, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
+//! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
+//! them.
 
 mod builder;
 pub(crate) mod classify;

@@ -26,18 +26,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd {
-    /// The millionths of a millionth.
+    /// Millionths of a millionth of a dollar.
     parts: u128,
 }
 
-/// Digits behind the point that an amount has,
+/// Digits behind the point of an amount.
 const DIGITS: usize = 12;
 const PARTS: u128 = 1_000_000_000_000;
-/// and a price for a million tokens: what is left of them for a single token is a part.
+/// Digits behind the point of a price for a million tokens; a millionth of the last is one part.
 const PRICE_DIGITS: usize = 6;
 const MILLION: u128 = 1_000_000;
-/// The largest amount and price that can be given, in dollars. Costs may grow beyond it, to sums that
-/// nobody has; they would have to be a million times that before the arithmetic saturates.
+/// The largest amount and price that can be given, in dollars. Costs may add up to more; they would
+/// have to be a million times that before the arithmetic saturates.
 const MOST: u128 = 1_000_000_000_000;
 const DEAREST: u128 = 1_000_000;
 
@@ -47,7 +47,7 @@ impl Usd {
 
     /// The amount as the nearest floating-point number.
     pub fn as_f64(self) -> f64 {
-        // The nearest of all, which a division of a rounded dividend need not be.
+        // Parsing gives the nearest number; dividing a rounded number need not.
         self.to_string().parse().unwrap_or(f64::INFINITY)
     }
 
@@ -134,7 +134,7 @@ impl TryFrom<i32> for Usd {
     }
 }
 
-/// So that an [`Usd`] is taken where whatever becomes one is.
+/// Lets functions take whatever becomes an [`Usd`], and an [`Usd`] itself.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}

@@ -1,8 +1,8 @@
-//! Where a request may point, and the URL that comes of it.
+//! The paths that a request may have, and the URL that a path and a base URL make.
 //!
-//! A request names a *path*, never a host: the key goes only where the user's own base URL says.
-//! Whatever could lead elsewhere, or reads differently to a proxy than to the server behind it, is
-//! refused: a scheme, `//`, `..` (encoded, too), a fragment, a control byte.
+//! A request names a path, never a host, so the key goes only to the host of the user's base URL.
+//! A path is refused if it could lead elsewhere, or if a proxy could read it differently than the
+//! server behind it: a scheme, `//`, `..` (also encoded), a fragment, a control byte.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,12 +14,12 @@ use crate::error::{Result, config};
 /// Checks the path of a request.
 ///
 /// # Errors
-/// What is wrong with it, to be read after its name.
+/// What is wrong, as the end of a sentence that begins with "the path".
 pub(crate) fn check_path(url: &str) -> Result<(), &'static str> {
     if !url.starts_with('/') {
         return Err("must be a path that begins with \"/\", without scheme and host");
     }
-    // On the request line a space would end the path, and the rest would pass for the protocol.
+    // A space would end the path on the request line, and the rest would be read as the protocol.
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds a space, a control byte or a character that must be percent-encoded");
     }
@@ -27,7 +27,7 @@ pub(crate) fn check_path(url: &str) -> Result<(), &'static str> {
         return Err("holds a fragment (\"#\")");
     }
     let path = url.split('?').next().unwrap_or(url);
-    // Decoded twice: one proxy in between may decode once before the server does.
+    // Decoded twice: a proxy may decode once before the server does.
     let mut bytes = Cow::Borrowed(path.as_bytes());
     for _ in 0..3 {
         if bytes.windows(2).any(|pair| pair == b"..") {
@@ -52,7 +52,7 @@ pub(crate) fn check_path(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The URL a path stands for under a base URL.
+/// The URL of a path under a base URL.
 ///
 /// A leading `/v1` of the path stands for the API root: it is replaced by the base URL's path where
 /// that has one, and kept where it has none. Any other path is appended. A query of the base URL
@@ -78,8 +78,10 @@ pub(crate) fn join(base_url: &str, path: &str) -> String {
     url
 }
 
-/// What can be said of a base URL without asking anybody. The messages do not repeat it: it may
-/// hold a password, and the mistake is in its beginning.
+/// Checks a base URL without connecting. The messages do not repeat it: it may hold a password.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
 pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(config(

@@ -1,4 +1,4 @@
-//! The providers whose conventions differ: how a key is sent, and which variables hold it.
+//! Providers differ in how a key is sent and in which environment variables hold it.
 
 use std::env;
 
@@ -36,7 +36,7 @@ impl Provider {
         }
     }
 
-    /// Where its API is, if that is the same for everybody.
+    /// The base URL of its API; Azure has another one for each customer.
     pub(crate) fn default_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
@@ -57,7 +57,7 @@ impl Provider {
             .find_map(|name| variable(name).map(|url| (*name, url)))
     }
 
-    /// The key in the environment, and whether it is a bearer token whatever the provider.
+    /// The key in the environment, and whether it must be sent as a bearer token.
     pub(crate) fn key_from_env(self) -> Result<Option<(ApiKey, bool)>> {
         let bearer = (self == Self::Anthropic).then_some(("ANTHROPIC_AUTH_TOKEN", true));
         for (name, is_bearer) in [(self.key_variable(), false)].into_iter().chain(bearer) {
@@ -71,7 +71,7 @@ impl Provider {
         Ok(None)
     }
 
-    /// Headers that go with every request, the key's aside.
+    /// The headers of every request, without the key's.
     pub(crate) fn headers(self, from_env: bool) -> Vec<(String, String)> {
         let value = |name| from_env.then(|| variable(name)).flatten();
         let (org, project) = (value("OPENAI_ORG_ID"), value("OPENAI_PROJECT_ID"));
@@ -97,7 +97,7 @@ impl Provider {
     }
 }
 
-/// A variable that is set and not empty: an empty one is how shells unset.
+/// The value of a variable that is set and not empty. Shells unset a variable by an empty value.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,8 +1,8 @@
-//! How long the server wants this client to wait, from an answer's headers and body.
+//! How long the server asks this client to wait, read from an answer's headers and body.
 //!
-//! [`RetryHints`] has the wait after a refusal; [`exhausted`] says whether an answer that was no
-//! refusal used up the last of a limit. What makes no sense is no hint: the caller's own backoff is
-//! always the better guess.
+//! [`RetryHints`] has the wait after a refusal. [`exhausted`] says whether a limit is used up, which
+//! a success may tell as well. A value that makes no sense is ignored: the client's own backoff is
+//! the better guess.
 
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +30,7 @@ pub(super) struct RetryHints {
 }
 
 impl RetryHints {
-    /// Those of an answer that is no success.
+    /// The hints of an answer that is no success.
     pub(super) fn read(response: &ResponseView<'_>, body: &ErrorBody) -> Self {
         let headers = response.headers;
         let header_delay = retry_after(headers, response.wall);
@@ -48,7 +48,7 @@ impl RetryHints {
         }
     }
 
-    /// Those of a body whose headers do not belong to it.
+    /// The hints of a body alone.
     pub(super) fn of_body(body: &ErrorBody) -> Self {
         Self {
             delay: body.delay(),
@@ -72,10 +72,10 @@ fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
 /// How long until there is room again, if the answer says that nothing remains of a limit: for one
 /// request, or for `cost_tokens` model tokens. The longest, where several are used up.
 ///
-/// The reset that OpenAI and Anthropic announce, and all who copy their names, is the time until
-/// the limit is *full* again, while it refills all the time: for one unit of it only that unit's
-/// share has to be waited for. The unsuffixed names (OpenRouter, the IETF draft) announce the end
-/// of a fixed window, before which there is nothing: they are waited for in full.
+/// The reset of OpenAI, Anthropic and all who copy their names is the time until the limit is *full*
+/// again. Such a limit refills all the time, so one unit needs only that unit's share of the time.
+/// The names without a suffix (OpenRouter, the IETF draft) tell the end of a fixed window: nothing
+/// refills before it, so it is waited for in full.
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
 pub(crate) fn exhausted(
@@ -83,7 +83,7 @@ pub(crate) fn exhausted(
     wall: SystemTime,
     cost_tokens: u64,
 ) -> Option<Duration> {
-    // Most answers leave something of every limit: one look through them is enough to tell.
+    // Most answers have no header that is 0, and one look through them tells.
     if !headers
         .iter()
         .any(|(_, value)| value.to_str().ok().and_then(number) == Some(0))
@@ -107,16 +107,16 @@ pub(crate) fn exhausted(
     positive(LIMIT_HEADERS.iter().filter_map(wait).max())
 }
 
-/// The three headers of one limit: what stands in their names before and after `limit`,
-/// `remaining` and `reset`, and what the reset means.
+/// The three headers of one limit: the parts of their names before and after `limit`, `remaining`
+/// and `reset`, and what the reset means.
 struct LimitHeaders(&'static str, &'static str, Refill);
 
 enum Refill {
-    /// Unit by unit, counted in requests; the reset is when it is full.
+    /// The limit refills all the time, counted in requests; at the reset it is full.
     Requests,
     /// The same, counted in model tokens.
     Tokens,
-    /// All at the reset.
+    /// The limit refills at the reset, all at once.
     AtOnce,
 }
 
@@ -144,7 +144,7 @@ fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
     u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
-/// The moment the answer was given, by the clock its dates are meant by.
+/// When the answer was given, by the server's clock if it tells.
 fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
     text(headers, "date")
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())

@@ -1,4 +1,4 @@
-//! What comes back: the answer's bytes, and the few things most callers want of them.
+//! A successful answer: its bytes, and what most callers want of them.
 
 use std::fmt;
 
@@ -80,7 +80,7 @@ impl Reply {
         self.body
     }
 
-    /// The model tokens it was counted as, if the answer says.
+    /// The model tokens that the provider counted, if the answer tells.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
     }

@@ -1,4 +1,4 @@
-//! Requests: any endpoint with bytes for a body, and chat as the common case.
+//! Requests: any endpoint, with any bytes as the body; and chat, the common case.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -85,18 +85,19 @@ impl Request {
         }
     }
 
-    /// A chat completion with one user message; add to it.
+    /// A chat completion with one user message; its methods add to it.
     pub fn chat(model: impl Into<String>, prompt: impl Into<String>) -> Chat {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve at the gate, instead of an estimate from the body.
+    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
     }
 
-    /// The longest one attempt may take, instead of the client's.
+    /// The longest that one attempt may take. Default: the client's
+    /// [`timeout`](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -184,16 +185,16 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A chat completion in the making: unbound ([`Request::chat`]), or bound to the client that will
-/// send it ([`Client::chat`](crate::Client::chat)).
+/// A chat completion that is being put together. [`Request::chat`] begins one on its own,
+/// [`Client::chat`](crate::Client::chat) one that `send` sends by that client.
 ///
-/// Every setter adds to the body; [`set`](Chat::set) takes any field the provider knows.
+/// Each method adds to the body; [`set`](Chat::set) takes any field that the provider knows.
 #[derive(Clone, Debug)]
 #[must_use = "a chat is sent with `send`, or turned into a `Request`"]
 pub struct Chat<C = ()> {
     pub(super) client: C,
     model: String,
-    /// Roles and contents.
+    /// A role and a content for each message.
     messages: Vec<(String, String)>,
     fields: Map<String, Value>,
 }

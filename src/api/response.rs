@@ -12,11 +12,11 @@ pub(crate) struct ResponseView<'a> {
     pub(crate) status: u16,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
-    /// The key the request was sent with: some providers repeat it, and messages quote them.
+    /// The key of the request. Some providers repeat it, and messages quote providers.
     pub(crate) key: Option<&'a ApiKey>,
-    /// Our own time, for answers without a `Date`.
+    /// This machine's time, for answers without a `Date`.
     pub(crate) wall: SystemTime,
-    /// The model tokens the request was reserved at, to know how long to wait for so many.
+    /// The model tokens that were reserved: how long to wait depends on them.
     pub(crate) cost_tokens: u64,
     /// The longest wait that is allowed; `None`: any.
     pub(crate) longest_wait: Option<Duration>,

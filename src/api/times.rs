@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A delay above a leap year is a mistake, not a wish.
+/// A longer delay is a mistake: no server asks for more than a leap year.
 const MAX_DELAY: Duration = Duration::from_secs(366 * 86_400);
 
 /// Seconds, whole or not: `2`, `0.25`. Not negative, not `NaN` or `inf`, at most 366 days.
@@ -93,7 +93,7 @@ fn component(text: &str) -> Option<(f64, &str)> {
     Some((number(value)? * unit, rest))
 }
 
-/// A number; `parse` takes `inf` and `NaN` for one, what is made of it does not.
+/// A number. `parse` accepts `inf` and `NaN`; those who use the number refuse them.
 fn number(text: &str) -> Option<f64> {
     text.trim().parse().ok()
 }

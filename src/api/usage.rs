@@ -1,19 +1,18 @@
-//! What an answer cost in model tokens, and whether it is an answer at all.
+//! How many model tokens an answer took, and whether it is an answer at all.
 //!
-//! A success is looked at once, by [`inspect`]: it checks that the body is JSON, reads the usage
-//! and notes what `classify` needs, without copying or building anything. The body itself goes on
-//! as the bytes it came in.
+//! [`inspect`] reads the body of a 2xx answer once: it checks that the body is JSON, and finds the
+//! usage and what `classify` needs. It copies nothing.
 
 use serde::de::{Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::json::{count, fields};
 
-/// The model tokens one answer, or many, were counted as, in the provider's own count.
+/// The model tokens of one answer, or of many, as the provider counts them.
 ///
 /// Read from chat completions and embeddings (`prompt_tokens`), OpenAI's responses and Anthropic's
-/// messages (`input_tokens`) alike. Where a total stands alone or beside one count, what it leaves is
-/// the other count, and that of the prompt if there is none. A count that was not given is else 0.
+/// messages (`input_tokens`) alike. A count that is missing beside a total is the difference; a
+/// total alone counts as the prompt's. Any other count that is missing is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -29,14 +28,14 @@ pub struct Usage {
     pub reasoning_tokens: u64,
 }
 
-/// A success as far as it has to be known.
+/// What is known of a 2xx body.
 #[derive(Debug, Default)]
 pub(crate) struct Inspected<'b> {
     /// The usage, where the body has a plausible one.
     pub(crate) usage: Option<Usage>,
     /// The JSON of an object's member `error`, unless it is null, false or empty.
     pub(crate) error: Option<&'b str>,
-    /// Whether there is an array `choices` that holds something.
+    /// Whether there is an array `choices` that is not empty.
     pub(crate) has_choices: bool,
     /// Whether the body is an object or an array: no endpoint answers with less.
     pub(crate) is_composite: bool,
@@ -47,7 +46,8 @@ pub(crate) struct Inspected<'b> {
 /// # Errors
 /// If it is not exactly one JSON value in UTF-8.
 pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, serde_json::Error> {
-    // Skipping a string does not check its encoding, and a results file must be UTF-8.
+    // The JSON parser does not check the encoding of strings that it skips, and a results file must
+    // be UTF-8.
     let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
     let opening = text.bytes().find(|byte| !byte.is_ascii_whitespace());
     if opening != Some(b'{') {
@@ -57,8 +57,7 @@ pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, serde_json::Error> {
             ..Inspected::default()
         });
     }
-    // Cut out as text they are skipped like the rest: no depth and no odd number inside them can
-    // fail a body that is JSON.
+    // Taken as text, so that no depth and no odd number inside them is an error of the body.
     let [usage, error, choices] = fields(text, &["usage", "error", "choices"])?
         .values
         .map(|value| value.map(RawValue::get));
@@ -70,7 +69,7 @@ pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, serde_json::Error> {
     })
 }
 
-/// Whether a JSON value is more than a way of writing "none".
+/// Whether a JSON value is none of null, false, and an empty string, object or array.
 fn says_something(json: &str) -> bool {
     let is_empty = |open: char, close: char| {
         json.strip_prefix(open)
@@ -80,8 +79,7 @@ fn says_something(json: &str) -> bool {
 }
 
 impl Usage {
-    /// Reads a `usage` object under all the names in use; what is not one, or holds no plausible
-    /// count, is none.
+    /// Reads a `usage` object, under all the names in use. `None` if it has no plausible count.
     fn read(json: &str) -> Option<Self> {
         let found = fields(
             json,

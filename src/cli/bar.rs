@@ -43,12 +43,9 @@ impl Bar {
 
     pub(crate) fn draw(&self, status: &Status) {
         let bar = &self.0;
-        if bar.length() != status.total || bar.prefix().is_empty() {
-            bar.set_style(style(status.total.is_some()));
-            match status.total {
-                Some(total) => bar.set_length(total),
-                None => bar.unset_length(),
-            }
+        bar.set_style(style(status.total.is_some()));
+        if let Some(total) = status.total {
+            bar.set_length(total);
         }
         bar.set_prefix(status.head.clone());
         bar.set_message(status.detail.clone());
@@ -67,8 +64,8 @@ impl Bar {
     /// right edge. The cursor is a line lower than the bar knows, so it would clear the wrong lines.
     pub(crate) fn leave_standing(&self) {
         if io::stderr().is_terminal() {
-            let target = ProgressDrawTarget::stderr_with_hz(HZ);
-            self.0.set_draw_target(target);
+            self.0
+                .set_draw_target(ProgressDrawTarget::stderr_with_hz(HZ));
             let _nobody_reads_it = io::stderr().write_all(b"\n");
         }
     }

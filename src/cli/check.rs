@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
 use crate::escape::printable;
-use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
+use crate::jsonl::check::{Check, Finding, Names, Report};
 use crate::jsonl::files::{Location, OpenInput};
 use crate::{Error, ErrorKind, Result};
 
@@ -34,7 +34,7 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Config`] for arguments that do not go together, [`ErrorKind::Io`] if the report
 /// cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
-    signals::stop_at_once()?;
+    signals::stop_at_once().map_err(signals::cannot_receive)?;
     let prompts = is_prompts(&args.input);
     if prompts && args.provider.is_some() {
         return Err(Error::new(
@@ -49,7 +49,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Check::of_requests(args.provider)
     };
     let place = Location::new(&args.input);
-    let report = match look_through(&check, &place) {
+    let report = match look_through(check, &place) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -73,12 +73,12 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     })
 }
 
-fn look_through(check: &Check, place: &Location) -> Result<Report> {
+fn look_through(check: Check, place: &Location) -> Result<Report> {
     let source: Box<dyn Read> = match place.open_input()? {
         OpenInput::Regular(file) => Box::new(file),
         OpenInput::Stream(stream) => stream,
     };
-    check.look_through(source, place)
+    check.run(source, place)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
@@ -178,12 +178,20 @@ fn to_json(report: &Report) -> Value {
         used.map(|(name, used)| json!({ "name": name, "requests": used.requests }))
             .collect()
     };
-    let kinds = report.findings.by_kind();
-    let by_kind: Map<String, Value> = kinds
-        .iter()
-        .map(|of_a_kind| (of_a_kind.kind.to_owned(), of_a_kind.total.into()))
-        .collect();
-    let findings: Vec<Value> = kinds.iter().flat_map(to_json_each).collect();
+    let (mut by_kind, mut findings) = (Map::new(), Vec::new());
+    for of_a_kind in report.findings.by_kind() {
+        let kind = of_a_kind.kind;
+        by_kind.insert(kind.to_owned(), of_a_kind.total.into());
+        for finding in &of_a_kind.kept {
+            findings.push(json!({
+                "kind": kind,
+                "line": finding.line,
+                "column": finding.column,
+                "first_line": finding.first_line,
+                "message": finding.message,
+            }));
+        }
+    }
     json!({
         "requests": report.requests,
         "bad_lines": report.bad_lines,
@@ -200,18 +208,5 @@ fn to_json(report: &Report) -> Value {
         "findings_total": report.findings.total(),
         "findings_by_kind": by_kind,
         "findings": findings,
-    })
-}
-
-fn to_json_each(of_a_kind: &OfAKind) -> impl Iterator<Item = Value> {
-    let kind = of_a_kind.kind;
-    of_a_kind.kept.iter().map(move |finding| {
-        json!({
-            "kind": kind,
-            "line": finding.line,
-            "column": finding.column,
-            "first_line": finding.first_line,
-            "message": finding.message,
-        })
     })
 }

@@ -8,14 +8,15 @@
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
+use std::env;
 use std::path::Path;
 use std::time::Duration;
 
 use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
-use super::server::{self, Server};
-use super::{rlimit, stdout};
+use super::summary::FinalReport;
+use super::{rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
@@ -27,15 +28,9 @@ use crate::{Client, ClientBuilder, Provider, Result, Retry};
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) client: Client,
-    pub(crate) files: RunFiles,
-    /// The output is emptied without being asked: simulated answers cost nothing, and are in a file
-    /// of their own.
-    pub(crate) starts_anew: bool,
-    pub(crate) concurrency: u32,
-    /// The flag or variable that the key is from.
-    pub(crate) key_from: String,
     /// Answers in place of the provider for as long as it lives.
     pub(crate) simulator: Option<SimServer>,
+    pub(crate) report: FinalReport,
 }
 
 /// Checks everything that can be checked without sending anything.
@@ -60,19 +55,29 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
              failures with --errors (/dev/null discards them)",
         ));
     }
-    let Server {
-        builder,
-        key_from,
-        simulator,
-    } = server::choose(&run.server)?;
+    let (builder, key_from, simulator) = match &run.server.simulate {
+        Some(spec) => server::simulated(spec)?,
+        None => server::real(&run.server)?,
+    };
     let concurrency = concurrency(run, console);
+    let report = FinalReport {
+        console: console.clone(),
+        files,
+        summary: run.summary.clone(),
+        concurrency,
+        simulated: simulator.is_some(),
+        // Simulated answers cost nothing, and these are in a file of their own.
+        starts_anew: simulator.is_some() && run.output.is_none(),
+        retry_failed: run.retry_failed,
+        key_from,
+        command: env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
+    };
     Ok(Config {
         client: with_settings(builder, run, concurrency).build()?,
-        files,
-        starts_anew: simulator.is_some() && run.output.is_none(),
-        concurrency,
-        key_from,
         simulator,
+        report,
     })
 }
 
@@ -93,12 +98,11 @@ pub(crate) fn is_prompts(input: &Path) -> bool {
 }
 
 fn check_prompts(run: &Run) -> Result<()> {
-    let prompts = &run.prompts;
     if !is_prompts(&run.input) {
         let given = [
-            ("--model", prompts.model.is_some()),
-            ("--max-tokens", prompts.max_tokens.is_some()),
-            ("--system", prompts.system.is_some()),
+            ("--model", run.model.is_some()),
+            ("--max-tokens", run.max_tokens.is_some()),
+            ("--system", run.system.is_some()),
         ];
         return match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(config(format!(
@@ -116,20 +120,17 @@ fn check_prompts(run: &Run) -> Result<()> {
     // Another endpoint would refuse a chat's body, row by row.
     let endpoint = &run.server.endpoint;
     let path = endpoint.split('?').next().unwrap_or_default();
-    let others = [
-        "/completions",
-        "/responses",
-        "/embeddings",
-        "/moderations",
-        "/messages",
-    ];
-    if !path.ends_with("/chat/completions") && others.iter().any(|other| path.ends_with(other)) {
+    let takes_no_chats = matches!(
+        path.rsplit('/').next(),
+        Some("completions" | "responses" | "embeddings" | "moderations" | "messages")
+    );
+    if takes_no_chats && !path.ends_with("/chat/completions") {
         return Err(config(format!(
             "--endpoint {endpoint:?}: the prompts of a .txt file are sent as chats. For anything \
              else write batch lines into a .jsonl file."
         )));
     }
-    match prompts.model.as_deref() {
+    match run.model.as_deref() {
         None => Err(config(
             "--model is missing: INPUT is a .txt file of prompts, which name no model",
         )),
@@ -150,8 +151,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
         check_summary(summary, &files)?;
     }
     let written = [
-        ("-o", path_of(&files.output)),
-        ("--errors", path_of(&files.errors)),
+        ("-o", files.output.path()),
+        ("--errors", files.errors.path()),
         ("--summary", summary),
     ];
     for (flag, read) in [
@@ -187,7 +188,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         (&files.output, "the output"),
         (&files.errors, "the errors file"),
     ] {
-        let Some(path) = path_of(place) else {
+        let Some(path) = place.path() else {
             continue;
         };
         if is_same(summary, path) {
@@ -204,13 +205,6 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn path_of(place: &Location) -> Option<&Path> {
-    match place {
-        Location::File(path) => Some(path),
-        Location::Stream => None,
-    }
 }
 
 /// Whether two names lead to the same file.
@@ -246,7 +240,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    if let Some(rate) = limits.requests() {
+    if let Some(rate) = limits.rps.or(limits.rpm) {
         builder = builder.request_rate(rate);
     }
     if let Some(burst) = limits.burst {
@@ -398,11 +392,11 @@ mod tests {
         let plan = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
         let simulator = plan.simulator.unwrap();
         assert_eq!(plan.client.base_url(), simulator.base_url());
-        assert!(plan.starts_anew);
+        assert!(plan.report.starts_anew);
         let output = format!("--output={}", folder.path("o.jsonl"));
         let plan = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(
-            !plan.starts_anew,
+            !plan.report.starts_anew,
             "a file that was named is not emptied unasked"
         );
     }

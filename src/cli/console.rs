@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, Write};
+use std::iter;
 
 use serde_json::{Value, json};
 
@@ -29,21 +30,13 @@ pub(crate) enum OutputMode {
 /// Writes to standard error, from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
-    mode: OutputMode,
-    bar: Option<Bar>,
+    pub(crate) mode: OutputMode,
+    pub(crate) bar: Option<Bar>,
 }
 
 impl Console {
     pub(crate) fn new(mode: OutputMode, bar: Option<Bar>) -> Self {
         Self { mode, bar }
-    }
-
-    pub(crate) fn mode(&self) -> OutputMode {
-        self.mode
-    }
-
-    pub(crate) fn bar(&self) -> Option<&Bar> {
-        self.bar.as_ref()
     }
 
     /// Something to know. `-q` hides it.
@@ -105,20 +98,22 @@ impl Console {
 /// out.
 pub(crate) fn with_causes(error: &Error) -> String {
     let mut text = error.message().to_owned();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
+    for cause in causes(error) {
+        let message = cause.to_string();
         if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
+            text = format!("{text}: {message}");
         }
-        cause = error.source();
     }
     let flags: Vec<String> = error.settings().iter().copied().map(flag).collect();
     if !flags.is_empty() {
         text = format!("{text} ({})", flags.join(", "));
     }
     text
+}
+
+/// What is behind a message, the nearest cause first.
+pub(crate) fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    iter::successors(error.source(), |&cause| cause.source())
 }
 
 /// The flag of a setting of the library.

@@ -4,8 +4,7 @@
 //! full). The one that asks most of whoever started it wins, so the order of the variants is the
 //! order of weight.
 
-use std::process::ExitCode;
-
+use super::stdout::is_broken_pipe;
 use crate::{Error, ErrorKind, Summary};
 
 /// The exit codes, from the lightest to the gravest.
@@ -46,28 +45,20 @@ impl Exit {
 
     /// For a run that came to an end, early or not.
     pub(crate) fn of_summary(summary: &Summary) -> Self {
-        let failed = match summary.progress.failed {
-            0 => Self::Success,
-            _ => Self::SomeFailed,
-        };
-        match summary.stopped {
-            Some(_) => failed.max(Self::Stopped),
-            None => failed,
+        match (&summary.stopped, summary.progress.failed) {
+            (Some(_), _) => Self::Stopped,
+            (None, 0) => Self::Success,
+            (None, _) => Self::SomeFailed,
         }
     }
 
-    /// For what could not be begun or not be ended.
+    /// For what could not start or not finish. A reader that has gone is no failure.
     pub(crate) fn of_error(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::Config => Self::Usage,
+            _ if is_broken_pipe(error) => Self::Stopped,
             _ => Self::LocalIo,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
+    with_commas(&number.to_string())
+}
+
+fn with_commas(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -35,15 +38,8 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
 
 /// A rate: `0.25`, `9.8`, `1,234`.
 pub(crate) fn rate(number: f64) -> String {
-    if !number.is_finite() {
-        "?".to_owned()
-    } else if number >= 99.95 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "saturates"
-        )]
-        count(number.round() as u64)
+    if number >= 99.95 {
+        with_commas(&format!("{number:.0}"))
     } else if number >= 0.995 || number <= 0.0 {
         format!("{number:.1}")
     } else {
@@ -109,8 +105,6 @@ mod tests {
             (9.84, "9.8"),
             (99.96, "100"),
             (1_234.4, "1,234"),
-            (f64::INFINITY, "?"),
-            (f64::NAN, "?"),
         ] {
             assert_eq!(rate(number), text);
         }

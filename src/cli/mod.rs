@@ -35,29 +35,23 @@ use self::exit::Exit;
 
 /// The program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
-    let (console, outcome) = match Cli::parse().command {
-        Command::Run(args) => {
-            let console = progress::console(&args);
-            logger::install(&console, args.verbose);
-            let outcome = run::run(&args, &console);
-            (console, outcome)
-        }
-        Command::Check(args) => {
-            let console = Console::new(OutputMode::Text, None);
-            let outcome = check::check(&args, &console);
-            (console, outcome)
-        }
-        Command::Simulate(args) => {
-            let console = Console::new(OutputMode::Text, None);
-            let outcome = simulate::simulate(&args, &console);
-            (console, outcome)
-        }
-        Command::Demo => (Console::new(OutputMode::Text, None), demo::demo()),
+    let command = Cli::parse().command;
+    let console = match &command {
+        Command::Run(args) => progress::console(args),
+        _ => Console::new(OutputMode::Text, None),
     };
-    outcome
-        .unwrap_or_else(|error| {
-            console.error(&error);
-            Exit::of_error(&error)
-        })
-        .into()
+    let outcome = match &command {
+        Command::Run(args) => {
+            logger::install(&console, args.verbose);
+            run::run(args, &console)
+        }
+        Command::Check(args) => check::check(args, &console),
+        Command::Simulate(args) => simulate::simulate(args, &console),
+        Command::Demo => demo::demo(),
+    };
+    let exit = outcome.unwrap_or_else(|error| {
+        console.error(&error);
+        Exit::of_error(&error)
+    });
+    exit.code().into()
 }

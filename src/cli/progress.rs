@@ -19,20 +19,16 @@ const LONGEST_REASON: usize = 200;
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
-    if args.quiet {
-        return Console::new(OutputMode::Quiet, None);
-    }
-    match args.progress {
-        ProgressMode::Json => Console::new(OutputMode::Json, None),
-        ProgressMode::Never => Console::new(OutputMode::Text, None),
-        ProgressMode::Always => Console::new(OutputMode::Text, Some(Bar::anywhere())),
-        ProgressMode::Auto => {
-            // <https://no-color.org>: a value that is not empty.
-            let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let bar = if plain { None } else { Bar::on_terminal() };
-            Console::new(OutputMode::Text, bar)
-        }
-    }
+    // <https://no-color.org>: a value that is not empty.
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let (mode, bar) = match args.progress {
+        _ if args.quiet => (OutputMode::Quiet, None),
+        ProgressMode::Json => (OutputMode::Json, None),
+        ProgressMode::Always => (OutputMode::Text, Some(Bar::anywhere())),
+        ProgressMode::Auto if !plain => (OutputMode::Text, Bar::on_terminal()),
+        ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
+    };
+    Console::new(mode, bar)
 }
 
 /// Shows one run's progress: as a bar, in lines or as JSON.
@@ -50,7 +46,8 @@ pub(crate) struct Display {
 
 impl Display {
     pub(crate) fn new(console: &Console, args: &Run) -> Self {
-        let interval = match (console.mode(), console.bar()) {
+        let limits = &args.limits;
+        let interval = match (console.mode, &console.bar) {
             (_, Some(_)) => Duration::from_millis(100),
             (OutputMode::Json, _) => Duration::from_secs(1),
             _ if args.quiet || args.progress == ProgressMode::Never => Duration::MAX,
@@ -58,9 +55,9 @@ impl Display {
         };
         Self {
             console: console.clone(),
-            speed: Speed::new(args.limits.requests(), args.limits.tpm),
+            speed: Speed::new(limits.rps.or(limits.rpm), limits.tpm),
             interval,
-            next: console.bar().map_or(interval, |_| Duration::ZERO),
+            next: console.bar.as_ref().map_or(interval, |_| Duration::ZERO),
             introduced: false,
         }
     }
@@ -70,7 +67,7 @@ impl Display {
         self.speed.note(progress);
         if let (Some(found), false) = (&progress.found, self.introduced) {
             self.introduced = true;
-            match self.console.mode() {
+            match self.console.mode {
                 OutputMode::Json => self.console.json(&resume(found)),
                 _ => self.console.say(&carrying_on(found)),
             }
@@ -83,21 +80,21 @@ impl Display {
 
     /// Removes the bar. A program gets the last figures.
     pub(crate) fn close(&mut self, progress: &FileProgress) {
-        if let Some(bar) = self.console.bar() {
+        if let Some(bar) = &self.console.bar {
             bar.clear();
-        } else if self.console.mode() == OutputMode::Json {
+        } else if self.console.mode == OutputMode::Json {
             self.speed.note(progress);
             self.show(progress);
         }
     }
 
     fn show(&self, progress: &FileProgress) {
-        if self.console.mode() == OutputMode::Json {
+        if self.console.mode == OutputMode::Json {
             self.console.json(&object(progress, &self.speed));
             return;
         }
         let status = status(progress, &self.speed);
-        match self.console.bar() {
+        match &self.console.bar {
             Some(bar) => bar.draw(&status),
             None => self
                 .console
@@ -154,13 +151,9 @@ fn held(outage: &Outage) -> String {
     } else {
         format!("next try in {}", format::coarse_time(outage.next_try))
     };
-    match &outage.error {
-        Some(error) => format!(
-            "on hold, {when} ({})",
-            printable(&with_causes(error), LONGEST_REASON)
-        ),
-        None => format!("on hold, {when}"),
-    }
+    let reason = outage.error.as_ref().map(with_causes);
+    let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
+    format!("on hold, {when}{}", reason.unwrap_or_default())
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.

@@ -1,19 +1,17 @@
 //! The main command: a file of requests goes in, and a file of results comes out.
 
-use std::env;
 use std::mem;
 use std::sync::Arc;
 
-use super::args::{Money, Run};
+use super::args::Run;
 use super::config::{self, Config};
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
 use super::signals;
-use super::stdout::is_broken_pipe;
 use super::summary::{FinalReport, cut_off, write_refusal};
 use crate::sync::Mutex;
-use crate::{Cancel, ErrorKind, FileProgress, FileRun, Result};
+use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 
 /// Runs it. The exit code says how it went.
 ///
@@ -22,20 +20,12 @@ use crate::{Cancel, ErrorKind, FileProgress, FileRun, Result};
 pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
-    let config = config::resolve(args, console).inspect_err(refused)?;
-    let report = Arc::new(FinalReport {
-        console: console.clone(),
-        files: config.files.clone(),
-        summary: args.summary.clone(),
-        concurrency: config.concurrency,
-        simulated: config.simulator.is_some(),
-        starts_anew: config.starts_anew,
-        retry_failed: args.retry_failed,
-        key_from: config.key_from.clone(),
-        command: env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
-    });
+    let Config {
+        client,
+        simulator: _answers_until_the_end,
+        report,
+    } = config::resolve(args, console).inspect_err(refused)?;
+    let report = Arc::new(report);
     let cancel = Cancel::new();
     // The signal thread reports from here if the run never comes back.
     let latest = Arc::new(Mutex::new(FileProgress::default()));
@@ -43,11 +33,11 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
         let (latest, report) = (Arc::clone(&latest), Arc::clone(&report));
         move |exit| {
             let progress = latest.lock().clone();
-            report.close(&cut_off(&progress, None), exit);
+            report.close(&cut_off(&progress, None), exit, true);
         }
     })?;
     let mut display = Display::new(console, args);
-    let outcome = file_run(args, &config, &cancel)
+    let outcome = file_run(args, client.with_cancel(&cancel), &report)
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
@@ -66,51 +56,39 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
             return Err(error);
         }
         Err(error) => {
-            let exit = match is_broken_pipe(&error) {
-                true => Exit::Stopped,
-                false => Exit::of_error(&error),
-            };
+            let exit = Exit::of_error(&error);
             (cut_off(&progress, Some(error)), exit)
         }
     };
-    let exit = caught.get().map_or(exit, |signal| exit.max(*signal));
-    report.explain(&summary, caught.get().is_some());
-    Ok(report.close(&summary, exit))
+    let signal = caught.get();
+    let exit = signal.map_or(exit, |signal| exit.max(*signal));
+    Ok(report.close(&summary, exit, signal.is_some()))
 }
 
-fn file_run(args: &Run, config: &Config, cancel: &Cancel) -> FileRun<'static> {
-    let mut client = config.client.clone().with_cancel(cancel);
+fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'static> {
     if let Some(deadline) = args.timeouts.deadline {
         client = client.with_deadline(deadline);
     }
-    let run = FileRun::over(&client, config.files.clone())
+    let mut run = FileRun::over(&client, report.files.clone())
         .endpoint(&args.server.endpoint)
         .ordered(args.ordered)
         .strict(args.strict)
-        .overwrite(args.overwrite || config.starts_anew)
+        .overwrite(args.overwrite || report.starts_anew)
         .retry_failed(args.retry_failed)
         .force_resume(args.force_resume)
         .fsync(args.fsync)
         .repair(args.repair)
-        .simulated(config.simulator.is_some());
-    let run = with_money(run, &args.money);
-    match &args.prompts.model {
-        Some(model) => {
-            let prompts = &args.prompts;
-            run.prompts(model, prompts.max_tokens, prompts.system.as_deref())
-        }
-        None => run,
+        .simulated(report.simulated);
+    if let Some(model) = &args.model {
+        run = run.prompts(model, args.max_tokens, args.system.as_deref());
     }
-}
-
-fn with_money<'p>(mut run: FileRun<'p>, money: &Money) -> FileRun<'p> {
-    if let Some(price) = money.price {
+    if let Some(price) = args.price {
         run = run.price(price);
     }
-    if let Some(most) = money.max_cost {
+    if let Some(most) = args.max_cost {
         run = run.max_cost(most);
     }
-    if let Some(tokens) = money.token_budget {
+    if let Some(tokens) = args.token_budget {
         run = run.token_budget(tokens);
     }
     run

@@ -21,39 +21,32 @@ use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Result};
 /// Larger than any key.
 const LONGEST_KEY_FILE: u64 = 64 << 10;
 
-pub(crate) struct Server {
-    pub(crate) builder: ClientBuilder,
-    /// The flag or variable that the key is from.
-    pub(crate) key_from: String,
-    pub(crate) simulator: Option<SimServer>,
-}
+const NO_KEY: &str = "nowhere: none was sent";
 
-/// # Errors
-/// [`ErrorKind::Config`], naming the flag, variable or file, and [`ErrorKind::Io`] if the
-/// simulated provider cannot start.
-pub(crate) fn choose(args: &args::Server) -> Result<Server> {
-    match &args.simulate {
-        Some(spec) => simulated(spec),
-        None => real(args),
-    }
-}
+/// A client to be built, the flag or variable that its key is from, and the simulated provider if
+/// that answers.
+pub(crate) type Server = (ClientBuilder, String, Option<SimServer>);
 
 /// The simulated provider. No key and no address from the environment is used.
-fn simulated(spec: &str) -> Result<Server> {
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a SPEC that makes no sense, [`ErrorKind::Io`] if it cannot start.
+pub(crate) fn simulated(spec: &str) -> Result<Server> {
     let refused = |error: Error| match error.kind() {
         ErrorKind::Config => named("--simulate", &error),
         _ => error,
     };
     let spec: SimSpec = spec.parse().map_err(refused)?;
     let simulator = SimServer::start(spec).map_err(refused)?;
-    Ok(Server {
-        builder: Client::builder().base_url(simulator.base_url()).no_auth(),
-        key_from: "nowhere: none was sent".to_owned(),
-        simulator: Some(simulator),
-    })
+    let builder = Client::builder().base_url(simulator.base_url()).no_auth();
+    Ok((builder, NO_KEY.to_owned(), Some(simulator)))
 }
 
-fn real(args: &args::Server) -> Result<Server> {
+/// The provider, its address and the key.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the flag, variable or file.
+pub(crate) fn real(args: &args::Server) -> Result<Server> {
     let provider = args.provider.unwrap_or_default();
     let mut builder = Client::builder();
     let check = |url: &str, from| {
@@ -72,7 +65,7 @@ fn real(args: &args::Server) -> Result<Server> {
     let key_from;
     if args.no_auth {
         builder = builder.no_auth();
-        key_from = "nowhere: none was sent".to_owned();
+        key_from = NO_KEY.to_owned();
     } else if let Some(name) = &args.api_key_env {
         builder = builder.api_key(key_in_variable(name)?);
         key_from = "the variable that --api-key-env names".to_owned();
@@ -94,11 +87,7 @@ fn real(args: &args::Server) -> Result<Server> {
     if let Some(path) = &args.ca_file {
         builder = builder.ca_file(path);
     }
-    Ok(Server {
-        builder: builder.from_env(provider),
-        key_from,
-        simulator: None,
-    })
+    Ok((builder.from_env(provider), key_from, None))
 }
 
 fn key_in_variable(name: &str) -> Result<String> {

@@ -31,7 +31,7 @@ pub(crate) fn stop_gently(
     console: &Console,
     final_report: impl FnOnce(Exit) + Send + 'static,
 ) -> Result<Arc<OnceLock<Exit>>> {
-    let mut signals = Signals::install()?;
+    let mut signals = Signals::install().map_err(cannot_receive)?;
     let caught = Arc::new(OnceLock::new());
     let (cancel, console, found) = (cancel.clone(), console.clone(), Arc::clone(&caught));
     let watch = move || {
@@ -62,7 +62,7 @@ fn wait(time: Duration) {
 }
 
 #[cold]
-fn cannot_receive(error: io::Error) -> Error {
+pub(crate) fn cannot_receive(error: io::Error) -> Error {
     Error::new(ErrorKind::Io, "cannot receive signals").with_source(error)
 }
 
@@ -80,20 +80,14 @@ mod unix {
     use signal_hook::flag;
     use signal_hook::iterator::Signals as Incoming;
 
-    use super::{Exit, Result, cannot_receive};
+    use super::Exit;
 
     /// The signals that end the tool. From the first one on, the second ends the process.
     #[derive(Debug)]
     pub(crate) struct Signals(Incoming);
 
     impl Signals {
-        /// # Errors
-        /// [`ErrorKind::Io`](crate::ErrorKind::Io).
-        pub(crate) fn install() -> Result<Self> {
-            Self::try_install().map_err(cannot_receive)
-        }
-
-        fn try_install() -> io::Result<Self> {
+        pub(crate) fn install() -> io::Result<Self> {
             let second = Arc::new(AtomicBool::new(false));
             for (signal, exit) in stop_signals() {
                 // A handler's actions run in the order in which they are registered.
@@ -116,14 +110,10 @@ mod unix {
     }
 
     /// Ends the process at the first signal, for a command that has nothing to lose.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if signals cannot be received.
-    pub(crate) fn stop_at_once() -> Result<()> {
+    pub(crate) fn stop_at_once() -> io::Result<()> {
         for (signal, exit) in stop_signals() {
             let always = Arc::new(AtomicBool::new(true));
-            flag::register_conditional_shutdown(signal, exit.code().into(), always)
-                .map_err(cannot_receive)?;
+            flag::register_conditional_shutdown(signal, exit.code().into(), always)?;
         }
         Ok(())
     }
@@ -173,7 +163,7 @@ pub(crate) struct Signals;
 #[cfg(not(unix))]
 impl Signals {
     #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
-    pub(crate) fn install() -> Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         Ok(Self)
     }
 
@@ -186,6 +176,6 @@ impl Signals {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
-pub(crate) fn stop_at_once() -> Result<()> {
+pub(crate) fn stop_at_once() -> io::Result<()> {
     Ok(())
 }

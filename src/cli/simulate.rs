@@ -6,7 +6,7 @@ use super::args::Simulate;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::signals::Signals;
+use super::signals::{Signals, cannot_receive};
 use super::stdout;
 use crate::sim::{SimServer, SimSpec, SimStats};
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a SPEC that makes no sense,
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the port is taken.
 pub(crate) fn simulate(args: &Simulate, console: &Console) -> Result<Exit> {
-    let mut signals = Signals::install()?;
+    let mut signals = Signals::install().map_err(cannot_receive)?;
     let spec: SimSpec = args.spec.parse().map_err(|error: Error| {
         Error::new(error.kind(), format!("SPEC {:?}: {error}", args.spec))
     })?;

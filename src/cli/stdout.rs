@@ -1,8 +1,8 @@
 //! Standard output: what is written there, and whether it is there at all.
 
-use std::error::Error as _;
 use std::io::{self, Write};
 
+use super::console::causes;
 use crate::{Error, ErrorKind, Result};
 
 /// Writes a text in one piece.
@@ -21,18 +21,11 @@ pub(crate) fn write(text: &str) -> Result<()> {
 
 /// Whether the reader of an output has gone, as `head` does. That is no failure.
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
-    // A connection can break in the same way.
-    if error.kind() != ErrorKind::Io {
-        return false;
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::BrokenPipe;
-        }
-        cause = error.source();
-    }
-    false
+    // A connection can break in the same way, but that is no Io error.
+    error.kind() == ErrorKind::Io
+        && causes(error)
+            .find_map(|cause| cause.downcast_ref::<io::Error>())
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Whether standard output was closed when the program began.
@@ -42,16 +35,14 @@ pub(crate) fn is_broken_pipe(error: &Error) -> bool {
 /// succeeds. A shell's `> /dev/null` is open for writing only, and is meant.
 #[cfg(unix)]
 pub(crate) fn is_closed() -> bool {
-    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    use rustix::fs::{OFlags, Stat, fcntl_getfl, fstat, stat};
 
     let stdout = io::stdout();
     let Ok(flags) = fcntl_getfl(&stdout) else {
         return true;
     };
-    let is_null = match (fstat(&stdout), stat("/dev/null")) {
-        (Ok(stdout), Ok(null)) => (stdout.st_dev, stdout.st_ino) == (null.st_dev, null.st_ino),
-        _ => false,
-    };
+    let id = |file: Stat| (file.st_dev, file.st_ino);
+    let is_null = fstat(&stdout).ok().map(id) == stat("/dev/null").ok().map(id);
     is_null && flags & OFlags::RWMODE == OFlags::RDWR
 }
 

@@ -38,38 +38,33 @@ pub(crate) struct FinalReport {
 }
 
 impl FinalReport {
-    /// Says why a run stopped. A signal and a reader that has gone need no explanation.
-    pub(crate) fn explain(&self, summary: &Summary, interrupted: bool) {
-        let Some(error) = &summary.stopped else {
-            return;
-        };
-        let expected = error.kind() == ErrorKind::Cancelled && interrupted;
-        if expected || is_broken_pipe(error) {
-            return;
+    /// Says why a run stopped, writes the summary to its file and shows the report. Returns the exit
+    /// code, which a summary that cannot be written changes.
+    pub(crate) fn close(&self, summary: &Summary, mut exit: Exit, interrupted: bool) -> Exit {
+        let reader_has_gone = summary.stopped.as_ref().is_some_and(is_broken_pipe);
+        // A signal needs no explanation.
+        let expected = |error: &&Error| interrupted && error.kind() == ErrorKind::Cancelled;
+        if let Some(error) = summary.stopped.as_ref().filter(|error| !expected(error))
+            && !reader_has_gone
+        {
+            self.console.error(error);
+            if error.kind() == ErrorKind::Auth {
+                self.console
+                    .say(&format!("the key is from {}", self.key_from));
+            }
         }
-        self.console.error(error);
-        if error.kind() == ErrorKind::Auth {
-            let from = &self.key_from;
-            self.console.say(&format!("the key is from {from}"));
-        }
-    }
-
-    /// Writes the summary to its file and shows the report. Returns the exit code, which a summary
-    /// that cannot be written changes.
-    pub(crate) fn close(&self, summary: &Summary, mut exit: Exit) -> Exit {
         if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
             self.console.error(&error);
             exit = exit.max(Exit::LocalIo);
         }
-        if summary.stopped.as_ref().is_some_and(is_broken_pipe) {
+        if reader_has_gone {
             self.console.say(
                 "stopped: the output's reader has gone. A run can be carried on with only if its \
                  results are in a file (-o FILE).",
             );
-        } else if self.console.mode() == OutputMode::Json {
-            let summary = summary.to_json(exit.code());
-            self.console
-                .json(&json!({ "event": "summary", "summary": summary }));
+        } else if self.console.mode == OutputMode::Json {
+            let event = json!({ "event": "summary", "summary": summary.to_json(exit.code()) });
+            self.console.json(&event);
         } else if summary.requests == 0 && summary.stopped.is_none() {
             let input = &self.files.input;
             self.console
@@ -159,9 +154,10 @@ impl FinalReport {
             return Facts::new();
         }
         let transient = progress.failed - progress.failed_for_good;
-        let permanent = match self.retry_failed {
-            true => 0,
-            false => progress.failed_for_good - progress.bad_lines,
+        let permanent = if self.retry_failed {
+            0
+        } else {
+            progress.failed_for_good - progress.bad_lines
         };
         let only_permanent = !unfinished && permanent > 0 && transient + progress.bad_lines == 0;
         let label = if unfinished { "carry on" } else { "try again" };
@@ -314,7 +310,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
     let mut fresh = AtomicFile::create(path)?;
-    fresh.write_all(bytes)?;
+    fresh.file.write_all(bytes)?;
     fresh.commit()
 }
 

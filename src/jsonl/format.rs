@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::flaw::{Flaw, MAX_DEPTH, flaw};
 use super::hash::LineHash;
-use super::reader::Line;
+use super::lines::Line;
 use crate::api::json::{fields, first_fields};
 use crate::api::path;
 

@@ -1,6 +1,6 @@
 //! Files of requests in, files of results out: one JSON object a line.
 //!
-//! [`run`] puts a run over a file together. A request travels [`reader`] (lines of bytes, bounded)
+//! [`run`] puts a run over a file together. A request travels [`lines`] (lines of bytes, bounded)
 //! → [`mod@format`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
 //! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
 //! [`files`] decides which files those are (and [`sidecars`] where they are), and [`scan`] looks through
@@ -16,9 +16,9 @@ mod hash;
 mod ids;
 pub(crate) mod io;
 mod journal;
+mod lines;
 mod parallel;
 mod readback;
-mod reader;
 mod record;
 mod rows;
 mod run;

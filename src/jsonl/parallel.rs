@@ -1,6 +1,6 @@
 //! One pass over all lines of a file, on all cores.
 //!
-//! One thread reads, as only the [line reader](super::reader) knows where lines begin and which
+//! One thread reads, as only the [line reader](super::lines) knows where lines begin and which
 //! numbers they have. The lines read are a [`Chunk`] of about 1 MiB. rayon's threads look at one
 //! chunk while the next is read, so two chunks are in memory, however long the file. What is found
 //! is put together in the order of the file.
@@ -15,7 +15,7 @@ use std::ops::Range;
 #[cfg(feature = "parallel")]
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 
-use super::reader::{Line, Lines};
+use super::lines::{Line, Lines};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
@@ -56,18 +56,8 @@ pub(super) fn fold<R: Read>(
     cancel: &Cancel,
     unreadable: impl Fn(io::Error) -> Error,
 ) -> Result<()> {
-    in_chunks(CHUNK, lines, fold, cancel, unreadable)
-}
-
-fn in_chunks<R: Read>(
-    size: usize,
-    lines: &mut Lines<R>,
-    fold: &mut impl LineFold,
-    cancel: &Cancel,
-    unreadable: impl Fn(io::Error) -> Error,
-) -> Result<()> {
     let (mut chunk, mut next) = (Chunk::default(), Chunk::default());
-    let mut more = next.fill(lines, size).map_err(&unreadable)?;
+    let mut more = next.fill(lines).map_err(&unreadable)?;
     let pool = if more { start_threads() } else { None };
     loop {
         cancel.check()?;
@@ -75,7 +65,7 @@ fn in_chunks<R: Read>(
         let mut read = Ok(false);
         let read_on = || {
             if more {
-                read = next.fill(lines, size);
+                read = next.fill(lines);
             }
         };
         for part in chunk.parts(fold, pool.as_ref(), read_on) {
@@ -105,13 +95,13 @@ struct LineIn {
 
 impl Chunk {
     /// Replaces what is there by the next lines. Whether there may be more behind them.
-    fn fill<R: Read>(&mut self, lines: &mut Lines<R>, size: usize) -> io::Result<bool> {
+    fn fill<R: Read>(&mut self, lines: &mut Lines<R>) -> io::Result<bool> {
         self.text.clear();
         // The memory of a very long line is given back.
-        self.text.shrink_to(2 * size);
+        self.text.shrink_to(2 * CHUNK);
         self.lines.clear();
         // Lines with next to nothing in them take more memory in `lines` than in `text`.
-        while self.text.len() + size_of_val(&self.lines[..]) < size {
+        while self.text.len() + size_of_val(&self.lines[..]) < CHUNK {
             let Some(line) = lines.next()? else {
                 return Ok(false);
             };
@@ -222,24 +212,23 @@ mod tests {
         let mut input = String::new();
         for n in 0..60_000_u32 {
             match n % 97 {
-                13 => input.push_str(&"too long ".repeat(20)),
                 14 => input.push_str("\n\r"),
                 _ => input.push_str(&["line number ", &n.to_string(), " of many"].concat()),
             }
             input.push('\n');
         }
-        input.push_str("not ended");
-        let open = || Lines::with_cap(input.as_bytes(), 100).unwrap();
+        input += &"too long".repeat(CHUNK / 3);
+        input.push('\n');
+        input += &"a line longer than a chunk ".repeat(CHUNK / 20);
+        input += "\nnot ended";
+        let open = || Lines::of_anything(input.as_bytes(), 2 * CHUNK);
         let (mut lines, mut expected) = (open(), Vec::new());
         while let Some(line) = lines.next().unwrap() {
             expected.push(seen(&line));
         }
-        // In one chunk, in several, and each line by itself.
-        for size in [1 << 30, CHUNK, 1] {
-            let mut all = Collect::default();
-            in_chunks(size, &mut open(), &mut all, &Cancel::new(), told).unwrap();
-            assert!(all.0 == expected, "{size}");
-        }
+        let mut all = Collect::default();
+        fold(&mut open(), &mut all, &Cancel::new(), told).unwrap();
+        assert!(all.0 == expected);
     }
 
     #[test]
@@ -250,17 +239,18 @@ mod tests {
                 Err(io::Error::other("broken"))
             }
         }
-        let mut lines = Lines::open((&b"{1}\n{2}\n"[..]).chain(Broken)).unwrap();
+        let lines = "a line\n".repeat(CHUNK / 7 + 1);
+        let mut lines = Lines::new(lines.as_bytes().chain(Broken));
         let mut all = Collect::default();
-        let error = in_chunks(1, &mut lines, &mut all, &Cancel::new(), told).unwrap_err();
+        let error = fold(&mut lines, &mut all, &Cancel::new(), told).unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");
-        assert_eq!(all.0.len(), 2);
+        assert!(!all.0.is_empty());
     }
 
     #[test]
     fn a_cancel_is_heard_between_chunks() {
-        struct CancelAt(u64, Cancel);
-        impl LineFold for CancelAt {
+        struct CancelAtOnce(u64, Cancel);
+        impl LineFold for CancelAtOnce {
             type Part = u64;
 
             fn add_line(&self, part: &mut u64, _: Line<'_>) {
@@ -269,16 +259,16 @@ mod tests {
 
             fn add_part(&mut self, part: u64) -> Result<()> {
                 self.0 += part;
-                if self.0 == 2 {
-                    self.1.cancel();
-                }
+                self.1.cancel();
                 Ok(())
             }
         }
         let cancel = Cancel::new();
-        let mut lines = Lines::open(&b"1\n2\n3\n4\n"[..]).unwrap();
-        let mut count = CancelAt(0, cancel.clone());
-        let error = in_chunks(1, &mut lines, &mut count, &cancel, told).unwrap_err();
-        assert_eq!((error.kind(), count.0), (ErrorKind::Cancelled, 2));
+        let lines = "a line\n".repeat(CHUNK);
+        let mut count = CancelAtOnce(0, cancel.clone());
+        let mut lines = Lines::new(lines.as_bytes());
+        let error = fold(&mut lines, &mut count, &cancel, told).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!((1..CHUNK as u64 / 7).contains(&count.0), "{}", count.0);
     }
 }

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::format::Dialect;
 use super::hash::LineHash;
-use crate::api::Usd;
 use crate::api::json::fields;
+use crate::api::{Usage, Usd};
 
 /// The most of a body that is no JSON to keep, in bytes.
 const SNIPPET: usize = 2 << 10;
@@ -56,8 +56,8 @@ pub(crate) struct Extras<'a> {
     pub(crate) attempts: u32,
     /// Waited at the gate and between attempts.
     pub(crate) wait: Duration,
-    pub(crate) prompt_tokens: Option<u64>,
-    pub(crate) completion_tokens: Option<u64>,
+    /// What the answer took, where it says.
+    pub(crate) usage: Option<Usage>,
     /// Of the answer, where there is a price.
     pub(crate) cost: Option<Usd>,
     /// The provider's finer reason for a failed row, such as `rate_limit_exceeded`.
@@ -90,128 +90,109 @@ impl RecordWriter {
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
         let id = format!("batch_req_{:016x}{:08x}", self.run, self.written);
         self.written += 1;
-        out.push(b'{');
-        match record.dialect {
-            Dialect::OpenAi => openai(out, &id, record),
-            Dialect::Anthropic => anthropic(out, record),
-        }
-        self.extras(out, record);
-        out.extend_from_slice(b"}\n");
+        Object::write(out, |object| {
+            match record.dialect {
+                Dialect::OpenAi => openai(object, &id, record),
+                Dialect::Anthropic => anthropic(object, record),
+            }
+            if self.simulated || !self.strict {
+                object.nested("tollgate", |object| self.extras(object, record));
+            }
+        });
+        out.push(b'\n');
     }
 
-    fn extras(&self, out: &mut Vec<u8>, record: &Record<'_>) {
-        if self.strict && !self.simulated {
-            return;
-        }
-        out.extend_from_slice(b",\"tollgate\":{");
-        let mut object = Object { out, empty: true };
+    fn extras(&self, object: &mut Object<'_>, record: &Record<'_>) {
         if self.simulated {
             object.raw("simulated", "true");
         }
-        if !self.strict {
-            let extras = &record.extras;
-            object.number("attempts", extras.attempts.into());
-            object.raw("wait_s", &format!("{:.3}", extras.wait.as_secs_f64()));
-            // Anthropic's form has no place for the status.
-            if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
-                object.number("status", response.status.into());
-            }
-            if let Some(code) = extras.code.or(untold(record)) {
-                object.string("code", code);
-            }
-            if let Some(tokens) = extras.prompt_tokens {
-                object.number("prompt_tokens", tokens);
-            }
-            if let Some(tokens) = extras.completion_tokens {
-                object.number("completion_tokens", tokens);
-            }
-            if let Some(cost) = extras.cost {
-                object.raw("cost_usd", &cost.to_string());
-            }
-            if let Some(line) = extras.line {
-                object.number("line", line);
-            }
-            if let Some(hash) = extras.hash {
-                object.string("hash", &hash.to_string());
-            }
+        if self.strict {
+            return;
         }
-        out.push(b'}');
+        let extras = &record.extras;
+        object.number("attempts", extras.attempts.into());
+        object.raw("wait_s", &format!("{:.3}", extras.wait.as_secs_f64()));
+        // Anthropic's form has no place for the status.
+        if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
+            object.number("status", response.status.into());
+        }
+        if let Some(code) = extras.code.or(untold(record)) {
+            object.string("code", code);
+        }
+        if let Some(usage) = extras.usage {
+            object.number("prompt_tokens", usage.prompt_tokens);
+            object.number("completion_tokens", usage.completion_tokens);
+        }
+        if let Some(cost) = extras.cost {
+            object.raw("cost_usd", &cost.to_string());
+        }
+        if let Some(line) = extras.line {
+            object.number("line", line);
+        }
+        if let Some(hash) = extras.hash {
+            object.string("hash", &hash.to_string());
+        }
     }
 }
 
-fn openai(out: &mut Vec<u8>, id: &str, record: &Record<'_>) {
-    let mut object = Object { out, empty: true };
+fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
     object.string("id", id);
     object.optional("custom_id", record.custom_id);
-    object.key("response");
     match &record.response {
-        None => object.out.extend_from_slice(b"null"),
-        Some(response) => {
-            object.out.push(b'{');
-            let mut inner = Object {
-                out: object.out,
-                empty: true,
-            };
-            inner.number("status_code", response.status.into());
-            inner.string("request_id", response.request_id.unwrap_or(id));
-            inner.key("body");
+        None => object.raw("response", "null"),
+        Some(response) => object.nested("response", |object| {
+            object.number("status_code", response.status.into());
+            object.string("request_id", response.request_id.unwrap_or(id));
             match json(response.body) {
-                Some(body) => one_line(inner.out, body),
-                None => string(inner.out, &snippet(response.body)),
+                Some(body) => object.one_line("body", body),
+                None => object.string("body", &snippet(response.body)),
             }
-            inner.out.push(b'}');
-        }
+        }),
     }
-    object.key("error");
     match &record.failure {
-        None => object.out.extend_from_slice(b"null"),
-        Some(failure) => {
-            object.out.push(b'{');
-            let mut inner = Object {
-                out: object.out,
-                empty: true,
-            };
-            inner.string("code", failure.code);
-            inner.string("message", failure.message);
-            inner.out.push(b'}');
-        }
+        None => object.raw("error", "null"),
+        Some(failure) => object.nested("error", |object| {
+            object.string("code", failure.code);
+            object.string("message", failure.message);
+        }),
     }
 }
 
 /// `result` is tagged by `type`: `succeeded` with the message or `errored` with the error object
 /// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled` and
 /// `expired`, are of rows that have no record here.
-fn anthropic(out: &mut Vec<u8>, record: &Record<'_>) {
-    let mut object = Object { out, empty: true };
+fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
     object.optional("custom_id", record.custom_id);
-    object.key("result");
-    let out = object.out;
     let body = record.response.and_then(|response| json(response.body));
-    match (&record.response, &record.failure, body) {
-        (Some(response), None, Some(body)) if is_success(response.status) => {
-            out.extend_from_slice(b"{\"type\":\"succeeded\",\"message\":");
-            one_line(out, body);
+    object.nested("result", |object| {
+        match (&record.response, &record.failure, body) {
+            (Some(response), None, Some(body)) if is_success(response.status) => {
+                object.string("type", "succeeded");
+                object.one_line("message", body);
+            }
+            (Some(_), None, Some(body)) if is_anthropics_error(body) => {
+                object.string("type", "errored");
+                object.one_line("error", body);
+            }
+            (response, failure, _) => {
+                let (kind, message) = match (failure, response) {
+                    (Some(failure), _) => (kind_of_code(failure.code), failure.message.to_owned()),
+                    (None, Some(response)) => {
+                        (kind_of_status(response.status), snippet(response.body))
+                    }
+                    (None, None) => (API_ERROR, String::new()),
+                };
+                object.string("type", "errored");
+                object.nested("error", |object| {
+                    object.string("type", "error");
+                    object.nested("error", |object| {
+                        object.string("type", kind);
+                        object.string("message", &message);
+                    });
+                });
+            }
         }
-        (Some(_), None, Some(body)) if is_anthropics_error(body) => {
-            out.extend_from_slice(b"{\"type\":\"errored\",\"error\":");
-            one_line(out, body);
-        }
-        (response, failure, _) => {
-            let (kind, message) = match (failure, response) {
-                (Some(failure), _) => (kind_of_code(failure.code), failure.message.to_owned()),
-                (None, Some(response)) => (kind_of_status(response.status), snippet(response.body)),
-                (None, None) => (API_ERROR, String::new()),
-            };
-            out.extend_from_slice(
-                b"{\"type\":\"errored\",\"error\":{\"type\":\"error\",\"error\":{",
-            );
-            let mut inner = Object { out, empty: true };
-            inner.string("type", kind);
-            inner.string("message", &message);
-            inner.out.extend_from_slice(b"}}");
-        }
-    }
-    out.push(b'}');
+    });
 }
 
 /// The code of a failure, where the form of the record has no place for it.
@@ -260,19 +241,28 @@ pub(super) fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// The fields of one object, written straight into the line.
+/// One object, whose fields are written straight into the line.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
-    empty: bool,
+    is_empty: bool,
 }
 
 impl Object<'_> {
+    fn write(out: &mut Vec<u8>, fields: impl FnOnce(&mut Object<'_>)) {
+        out.push(b'{');
+        fields(&mut Object {
+            out,
+            is_empty: true,
+        });
+        out.push(b'}');
+    }
+
     fn key(&mut self, key: &str) {
-        if !self.empty {
+        if !self.is_empty {
             self.out.push(b',');
         }
-        self.empty = false;
-        string(self.out, key);
+        self.is_empty = false;
+        write_string(self.out, key);
         self.out.push(b':');
     }
 
@@ -283,7 +273,7 @@ impl Object<'_> {
 
     fn string(&mut self, key: &str, value: &str) {
         self.key(key);
-        string(self.out, value);
+        write_string(self.out, value);
     }
 
     fn optional(&mut self, key: &str, value: Option<&str>) {
@@ -296,10 +286,27 @@ impl Object<'_> {
     fn number(&mut self, key: &str, value: u64) {
         self.raw(key, &value.to_string());
     }
+
+    fn nested(&mut self, key: &str, fields: impl FnOnce(&mut Object<'_>)) {
+        self.key(key);
+        Object::write(self.out, fields);
+    }
+
+    /// Copies JSON without its line breaks and the indentation behind them.
+    ///
+    /// In JSON a line break stands between tokens and never inside one (in a string it is written
+    /// `\n`), and no two tokens are held apart by blanks alone: what is dropped means nothing.
+    fn one_line(&mut self, key: &str, json: &str) {
+        self.key(key);
+        for line in json.split(['\n', '\r']) {
+            self.out
+                .extend_from_slice(line.trim_ascii_start().as_bytes());
+        }
+    }
 }
 
 /// `text` as a JSON string.
-fn string(out: &mut Vec<u8>, text: &str) {
+fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a vector takes what is written, and a string is JSON");
 }
 
@@ -310,24 +317,20 @@ fn json(body: &[u8]) -> Option<&str> {
         .map(RawValue::get)
 }
 
-/// Copies JSON without its line breaks and the indentation behind them.
-///
-/// In JSON a line break stands between tokens and never inside one (in a string it is written
-/// `\n`), and no two tokens are held apart by blanks alone: what is dropped means nothing.
-fn one_line(out: &mut Vec<u8>, json: &str) {
-    for line in json.split(['\n', '\r']) {
-        out.extend_from_slice(line.trim_ascii_start().as_bytes());
-    }
-}
-
 /// The start of a body that is no JSON, as text.
 fn snippet(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET)]);
     // Every byte that is no UTF-8 has become three.
-    let end = (0..=text.len().min(SNIPPET))
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
-    text[..end.unwrap_or(0)].to_owned()
+    beginning(&text, SNIPPET).to_owned()
+}
+
+/// At most so many bytes of a text, in whole characters.
+pub(super) fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -352,8 +355,11 @@ mod tests {
                 hash: Some(LineHash::of(b"line")),
                 attempts: 2,
                 wait: Duration::from_millis(1250),
-                prompt_tokens: Some(5),
-                completion_tokens: Some(7),
+                usage: Some(Usage {
+                    prompt_tokens: 5,
+                    completion_tokens: 7,
+                    ..Usage::default()
+                }),
                 cost: Some("0.0000125".parse().unwrap()),
                 code: None,
             },

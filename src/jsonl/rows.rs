@@ -13,7 +13,7 @@ use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
-use super::reader::Lines;
+use super::lines::Lines;
 use super::scan::InputScan;
 use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
@@ -103,11 +103,9 @@ pub(super) fn send_rows(
     })
 }
 
-/// The input as an iterator of rows, for the thread that pulls it: opened at the first pull, since
-/// a stream may block before it gives its first bytes.
+/// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
     with: Reading,
-    lines: Option<Lines<Box<dyn Read + Send>>>,
     /// Ids seen so far, where nobody has looked through the whole input before.
     seen: Option<HashSet<LineHash>>,
     /// Lines that need not be read, as somebody has.
@@ -120,7 +118,7 @@ pub(super) struct Rows {
 /// What an input is read with.
 pub(super) struct Reading {
     pub(super) place: Location,
-    pub(super) source: Option<Box<dyn Read + Send>>,
+    pub(super) lines: Lines<Box<dyn Read + Send>>,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
     /// Asked a line: a million rows that are done are passed over in one pull.
@@ -135,7 +133,6 @@ impl Rows {
         Self {
             order: with.note_order.then(Vec::new),
             with,
-            lines: None,
             seen: scan.is_none().then(HashSet::new),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
             tally,
@@ -145,14 +142,8 @@ impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let with = &mut self.with;
         let unreadable = |error| with.place.unreadable(error);
-        if let Some(source) = with.source.take() {
-            self.lines = Some(Lines::open(source).map_err(unreadable)?);
-        }
-        let Some(lines) = &mut self.lines else {
-            return Ok(None);
-        };
         while !with.cancel.is_cancelled() {
-            let Some(line) = lines.next().map_err(unreadable)? else {
+            let Some(line) = with.lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
                 self.tally.input(|input| {
                     input.order = order;
@@ -200,14 +191,10 @@ impl Iterator for Rows {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
-        match self.pull() {
-            Ok(row) => row,
-            Err(error) => {
-                self.tally.input(|input| input.failure = Some(error));
-                self.lines = None;
-                None
-            }
-        }
+        self.pull().unwrap_or_else(|error| {
+            self.tally.input(|input| input.failure = Some(error));
+            None
+        })
     }
 }
 
@@ -221,7 +208,7 @@ mod tests {
     fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
         let with = Reading {
             place: Location::Stream,
-            source: Some(Box::new(input.as_bytes())),
+            lines: Lines::new(Box::new(input.as_bytes())),
             format: Format::Requests {
                 endpoint: DEFAULT_ENDPOINT.to_owned(),
             },

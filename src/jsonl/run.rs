@@ -9,12 +9,13 @@ use std::time::Instant;
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
 use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, recover};
+use super::lines::Lines;
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
 use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
-use super::writer::{Writer, Writing};
+use super::writer::{Writer, WriterState};
 use crate::api::{Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -286,7 +287,7 @@ impl FileRun<'_> {
         let index = Arc::new(index);
         let reading = Reading {
             place: files.input,
-            source: Some(match input {
+            lines: Lines::new(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
             }),
@@ -298,24 +299,26 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
-        let rows = Rows::new(reading, scan, Arc::clone(&tally));
+        let rows = Rows::new(reading, scan, Arc::clone(&tally)).fuse();
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
         let job = send_rows(client.endpoint(), Arc::clone(&tally));
-        let mut writer = Writer::new(Writing {
+        let now = client.limiter().clock().now();
+        let mut writer = Writer {
             client: client.clone(),
             cancel: settings.cancel.clone(),
             outside,
-            deadline: settings.deadline,
+            ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
             records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,
             index,
             on_progress: self.on_progress,
-        });
+            state: WriterState::default(),
+        };
         // Whoever looks on learns what there is to do before any of it is done.
         writer.report();
         let feed = if is_stream {

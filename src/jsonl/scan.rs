@@ -13,8 +13,8 @@ use super::format::Format;
 use super::hash::LineHash;
 use super::ids::{Duplicate, Ids};
 use super::journal::{ResumeIndex, RowStatus};
+use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
-use super::reader::{Line, Lines};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,7 +60,7 @@ pub(crate) fn scan<R: Read>(
     cancel: &Cancel,
 ) -> Result<InputScan> {
     let unreadable = |error| place.unreadable(error);
-    let mut lines = Lines::open(source).map_err(unreadable)?;
+    let mut lines = Lines::new(source);
     let all = Part::default();
     let mut pass = Pass { format, index, all };
     fold(&mut lines, &mut pass, cancel, unreadable)?;

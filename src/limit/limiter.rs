@@ -72,7 +72,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUntil(_) => f.write_str("the rate limit is reached for now"),
-            Self::Busy => f.write_str("too many requests are in flight, or others are waiting"),
+            Self::Busy => {
+                f.write_str("as many requests are in flight as may be, or others are waiting")
+            }
             Self::Never(error) => error.fmt(f),
         }
     }

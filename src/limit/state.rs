@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_waits_for_somebody_to_leave() {
+    fn at_full_concurrency_it_waits_for_a_release() {
         let mut limits = both();
         limits.take(Cost::ONE, 0);
         limits.take(Cost::ONE, 0);
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(
             limits.check(Cost::ONE, end),
             Admission::At(end + SECOND / 2, WaitReason::Pause),
-            "two places, filled over a second"
+            "two permits, spread over a second"
         );
         limits.release();
         let mut limits = both();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_the_places_are_filled_evenly_after_a_pause() {
+    fn without_a_rate_requests_start_evenly_after_a_pause() {
         let mut limits = LimiterState::new(50);
         limits.pause(5 * SECOND, 0);
         let mut now = 5 * SECOND;
@@ -428,7 +428,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(admitted, 50, "all places within a tenth of a second");
+        assert_eq!(admitted, 50, "all permits within a tenth of a second");
         for _ in 0..1_000 {
             assert_eq!(limits.check(Cost::ONE, now), Admission::Now);
             limits.take(Cost::ONE, now);

@@ -226,16 +226,22 @@ fn rate(name: &str, value: &str, make: fn(f64) -> Result<Rate>) -> Result<Rate> 
 }
 
 /// `500ms`, `2s`, `1m`, or seconds without a unit.
-fn duration(value: &str) -> Option<Duration> {
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds_each = match &value[digits.len()..] {
+/// A time as people type it: `500ms`, `2s`, `1.5m`, `10 min`, `1h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text
+        .find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds_each = match unit.trim_start() {
         "ms" => 0.001,
         "" | "s" => 1.0,
-        "m" => 60.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
         _ => return None,
     };
-    let count: f64 = digits.parse().ok()?;
-    Duration::try_from_secs_f64(count * seconds_each).ok()
+    let number: f64 = number.parse().ok()?;
+    Some(Duration::try_from_secs_f64(number * seconds_each).unwrap_or(Duration::MAX))
 }
 
 fn unusable(field: &str, takes: &str) -> Error {

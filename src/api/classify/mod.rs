@@ -1,4 +1,4 @@
-//! From what happened to what is to be done: the table of outcomes.
+//! Judges what came of an attempt: the table of outcomes.
 //!
 //! Pure: an answer or a transport error goes in, usage or a [`FailedAttempt`] comes out. The rows
 //! follow the providers' own documents and what their official clients do; where those differ, the
@@ -25,7 +25,7 @@ use crate::escape::printable;
 use crate::retry::Verdict;
 use rules::Rule;
 
-/// What a failed attempt amounts to: what to tell, and what to do.
+/// What a failed attempt is: what to tell, and what to do.
 #[derive(Clone, Debug)]
 pub(crate) struct FailedAttempt {
     pub(crate) kind: ErrorKind,
@@ -34,7 +34,7 @@ pub(crate) struct FailedAttempt {
     pub(crate) code: Option<String>,
     /// For people: what happened, the provider's words made printable, and what to do next.
     pub(crate) message: String,
-    /// The wait the server asked for, whatever the verdict makes of it.
+    /// The wait that the server asked for, whether or not it is kept.
     pub(crate) retry_after: Option<Duration>,
     /// Whether the provider may have billed an answer that was lost.
     pub(crate) possibly_billed: bool,
@@ -42,15 +42,15 @@ pub(crate) struct FailedAttempt {
 
 /// At most so many characters of a provider's text go into a message.
 const MAX_QUOTE: usize = 300;
-/// A longer code is not a code.
+/// At most so many characters of a provider's code.
 const MAX_CODE: usize = 64;
-/// How much of an unusable 2xx body is looked at for something to quote, in bytes.
+/// At most so many bytes of an unusable 2xx body are searched for something to quote.
 const MAX_LOOK: usize = 4 << 10;
 
 /// Judges a complete answer: of a success, the usage if it has one.
 ///
 /// # Errors
-/// What a failure amounts to.
+/// What the failure is, and what to do about it.
 pub(crate) fn classify_response(
     response: &ResponseView<'_>,
 ) -> Result<Option<Usage>, Box<FailedAttempt>> {
@@ -69,8 +69,8 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Failed
     let text = match usage::inspect(response.body) {
         Ok(answer) if answer.is_composite => {
             return match answer.error {
-                // OpenRouter answers 200 once the model has started, whatever happens then; OpenAI's
-                // responses do for a model that failed.
+                // OpenRouter answers 200 once the model has started, even if it fails later; OpenAI's
+                // responses answer 200 for a model that failed.
                 Some(error) if !answer.has_choices => Err(classify_embedded(response, error)),
                 _ => Ok(answer.usage),
             };
@@ -98,7 +98,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Failed
     Err(failed(response, &rule, &ErrorBody::read(start), &hints))
 }
 
-/// OpenAI's, Anthropic's and Gemini's words for the statuses they did not send.
+/// What OpenAI, Anthropic and Gemini call the statuses, for errors without one.
 const STATUS_WORDS: &[(u16, &[&str])] = &[
     (400, &["invalid_request_error", "invalid_prompt"]),
     (400, &["context_length_exceeded", "INVALID_ARGUMENT"]),
@@ -113,8 +113,8 @@ const STATUS_WORDS: &[(u16, &[&str])] = &[
     (503, &["UNAVAILABLE"]),
 ];
 
-/// An error inside a 2xx answer counts as the status it names. The headers belong to the success it
-/// was going to be, so they are not asked.
+/// An error inside a 2xx answer counts as the status it names. The headers were sent for a success,
+/// so they are not read.
 fn classify_embedded(response: &ResponseView<'_>, error: &str) -> FailedAttempt {
     let body = ErrorBody::read_error(error);
     let named = || STATUS_WORDS.iter().find(|(_, words)| body.has_code(words));
@@ -134,7 +134,7 @@ fn failed(
     body: &ErrorBody,
     hints: &RetryHints,
 ) -> FailedAttempt {
-    // Scrubbed before it is cut: half a key would not be found.
+    // The key is taken out before the cut: half of it would not be found.
     let show = |text: &str, max: usize| match response.key {
         Some(key) => printable(&key.scrub_str(text), max),
         None => printable(text, max),
@@ -180,7 +180,7 @@ fn failed(
     }
 }
 
-/// Scheme and host of a redirect's target: a path or a query may hold what is nobody's business.
+/// Scheme and host of a redirect's target. The path and the query may hold secrets.
 fn origin(location: &str) -> String {
     let Some((scheme, rest)) = location.trim().split_once("//") else {
         return "another path".to_owned();

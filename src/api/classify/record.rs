@@ -1,7 +1,7 @@
-//! The table asked about a record in a file, which is all that a later run knows of a row.
+//! Judges a record in a file, which is all that a later run knows of a row.
 //!
-//! A run that resumes decides alike over its own records and those of any other tool that writes
-//! the OpenAI batch format.
+//! A run that resumes treats its own records like those of any tool that writes the OpenAI batch
+//! format.
 
 use std::time::UNIX_EPOCH;
 
@@ -13,8 +13,8 @@ use http::HeaderMap;
 /// Whether a failed row's record is of a failure that may pass, so that a resume repeats the row.
 ///
 /// `status` and `body` are the record's `response`, if it has one: they are judged like an answer
-/// that comes with no headers. What stops a run (a wrong key, no money, a redirect) passes once
-/// somebody has seen to it. Without a response the `error.code` decides; a code that is not one of
+/// without headers. What stops a run (a wrong key, no money, a redirect) may pass, because somebody
+/// can put it right. Without a response the `error.code` decides; a code that is not one of
 /// [`record_code`]'s counts as passing, because one request more is a smaller loss than a row that
 /// is never asked again.
 pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>) -> bool {
@@ -35,12 +35,12 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
-/// The line is fine, and something on this side, or the way the server speaks, is not.
+/// The line is fine; the client's own settings, or the way the server speaks, are not.
 const REJECTED: &str = "rejected";
 
 /// The `error.code` of a record without an HTTP answer, from the closed list of the results format:
-/// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. What is
-/// cancelled, or stops a run, makes no record; it would be one of a failure that passes.
+/// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. A
+/// row that was cancelled, or that stopped the run, gets no record.
 ///
 /// [`passing`] says of every record what [`ErrorKind::is_transient`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {

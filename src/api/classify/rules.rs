@@ -1,4 +1,4 @@
-//! The table itself: one [`Rule`] for every status that is not a success.
+//! The table: one [`Rule`] for every status that is not a success.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Rule {
                 "the API key was refused; \
                  check that it is complete, active and meant for this base URL",
             ),
-            // OpenRouter's budget for requests in flight is a matter of moments, and has the header.
+            // OpenRouter's budget for requests in flight is free again in moments; it sends the header.
             402 => match hints.header_delay {
                 Some(delay) => (
                     K::RateLimited,
@@ -99,7 +99,7 @@ impl Rule {
                 "the proxy wants credentials; \
                  set them in the proxy's URL, or except this host with NO_PROXY",
             ),
-            // It may be telling this request alone, so the others go on.
+            // It may concern this request alone, so the others go on.
             408 | 409 | 425 => (
                 K::Server,
                 hints.delay.map_or(V::Retry, V::RetryAfter),
@@ -132,8 +132,8 @@ impl Rule {
             kind,
             verdict,
             text,
-            // A gateway that lost the answer does not know whether there was one. Cloudflare has
-            // numbers of its own for that.
+            // A gateway that lost the connection does not know whether there was an answer. 520 to 524
+            // are Cloudflare's.
             possibly_billed: kind == K::Server && matches!(status, 502 | 504 | 520..=524),
         }
     }

@@ -1,4 +1,4 @@
-//! The rows of the table without an answer: what broke, and how far the request had got.
+//! Judges a request without a complete answer, by what broke and how far the request had got.
 
 use super::{FailedAttempt, MAX_QUOTE};
 use crate::api::transport::{TransportError, TransportErrorKind, TransportStage};
@@ -6,7 +6,7 @@ use crate::error::ErrorKind;
 use crate::escape::printable;
 use crate::retry::Verdict;
 
-/// Judges a request without a complete answer.
+/// Says what a transport error is, and what to do about it.
 pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt {
     use ErrorKind as K;
     use TransportErrorKind as T;
@@ -19,21 +19,21 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt 
             V::Unreachable,
             "check the base URL's host name and the network",
         ),
-        // It may be this proxy or just now; a proxy that never lets anything through ends the run
-        // as a server that never answers does.
+        // The proxy may be out of order for a moment. One that never lets anything through ends the
+        // run, as a server that never answers does.
         T::Proxy => (
             K::Unreachable,
             V::Unreachable,
             "check the proxy's address and credentials, or except this host with NO_PROXY",
         ),
-        // Never tried again: what is on the other side may not be who it should be.
+        // Never tried again: the server may not be the one it should be.
         T::Tls => (
             K::Tls,
             V::Stop,
             "check the base URL and the clock; \
              a private certificate is accepted if it is named as a CA file",
         ),
-        // Something answered, so it may have been paid for: a few tries, not all.
+        // Something answered, so each attempt may be billed: a few attempts, not all.
         T::Protocol => (
             K::Protocol,
             V::Unusable,

@@ -9,7 +9,7 @@
 use serde_json::value::RawValue;
 
 use super::super::format::{Dialect, InputRow, RowRequest};
-use super::super::reader::Line;
+use super::super::lines::Line;
 use super::report::Report;
 use super::{BodyFacts, Finding};
 use crate::api::Provider;
@@ -67,13 +67,11 @@ const ANTHROPIC: Rules = Rules {
 
 const AZURE: Rules = Rules {
     whose: "Azure's batches",
-    dialect: Dialect::OpenAi,
     requests: 100_000,
-    bytes: 200 * MB,
     no_blank_lines: false,
-    all_alike: true,
     embedding_inputs: None,
     endpoints: None,
+    ..OPENAI
 };
 
 impl Rules {
@@ -216,9 +214,7 @@ mod tests {
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
         let check = Check::of_requests(Some(provider));
-        let report = check
-            .look_through(file.as_bytes(), &Location::Stream)
-            .unwrap();
+        let report = check.run(file.as_bytes(), &Location::Stream).unwrap();
         let kinds = report.findings.by_kind().iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
     }

@@ -20,34 +20,41 @@ use super::files::Location;
 use super::format::{DEFAULT_ENDPOINT, Format, Prompts, RowRequest};
 use super::hash::LineHash;
 use super::ids::Ids;
+use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
-use super::reader::{Line, Lines};
 use crate::api::json::fields;
 use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-pub(crate) use findings::{Finding, Findings, OfAKind};
+pub(crate) use findings::{Finding, Findings};
 pub(crate) use report::{Names, Report};
 
 use batch::Rules;
 
-/// What a file is looked through for.
-#[derive(Clone, Debug)]
+/// A check of one file.
 pub(crate) struct Check {
     format: Format,
-    /// Whose batch service is to take the file as it is.
-    provider: Option<Provider>,
+    /// The rules of a provider whose batch service is to take the file as it is.
+    rules: Option<Rules>,
+    found: Part,
+}
+
+/// What some lines hold.
+#[derive(Default)]
+pub(super) struct Part {
+    report: Report,
+    ids: Ids,
 }
 
 impl Check {
     /// The check of a file of requests, for a provider's own batch service if there is one.
     pub(crate) fn of_requests(provider: Option<Provider>) -> Self {
+        let endpoint = DEFAULT_ENDPOINT.to_owned();
         Self {
-            format: Format::Requests {
-                endpoint: DEFAULT_ENDPOINT.to_owned(),
-            },
-            provider,
+            format: Format::Requests { endpoint },
+            rules: provider.map(Rules::of),
+            found: Part::default(),
         }
     }
 
@@ -55,42 +62,36 @@ impl Check {
     pub(crate) fn of_prompts() -> Self {
         Self {
             format: Format::Prompts(Prompts::new("", None, None, DEFAULT_ENDPOINT)),
-            provider: None,
+            ..Self::of_requests(None)
         }
     }
 
-    /// Looks through a whole input, which `place` is the name of.
+    /// Checks a whole input, which `place` is the name of.
     ///
     /// # Errors
     /// Those of [`Location::unreadable`].
-    pub(crate) fn look_through<R: Read>(&self, source: R, place: &Location) -> Result<Report> {
+    pub(crate) fn run<R: Read>(mut self, source: R, place: &Location) -> Result<Report> {
+        let mut lines = Lines::new(source);
         let unreadable = |error| place.unreadable(error);
-        let mut lines = Lines::open(source).map_err(unreadable)?;
-        let mut pass = Pass {
-            format: &self.format,
-            rules: self.provider.map(Rules::of),
-            all: Part::default(),
-        };
-        fold(&mut lines, &mut pass, &Cancel::new(), unreadable)?;
-        (pass.all.report.lines, pass.all.report.bytes) = lines.so_far();
-        Ok(pass.finish())
+        fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
+        (self.found.report.lines, self.found.report.bytes) = lines.so_far();
+        Ok(self.finish())
+    }
+
+    /// Adds what is found in the file as a whole.
+    fn finish(self) -> Report {
+        let Part { mut report, ids } = self.found;
+        for duplicate in ids.duplicates() {
+            report.findings.note(Finding::of_duplicate(duplicate));
+        }
+        if let Some(rules) = self.rules {
+            rules.judge(&mut report);
+        }
+        report
     }
 }
 
-/// What some lines hold.
-#[derive(Default)]
-struct Part {
-    report: Report,
-    ids: Ids,
-}
-
-struct Pass<'a> {
-    format: &'a Format,
-    rules: Option<Rules>,
-    all: Part,
-}
-
-impl LineFold for Pass<'_> {
+impl LineFold for Check {
     type Part = Part;
 
     fn add_line(&self, part: &mut Part, line: Line<'_>) {
@@ -124,23 +125,9 @@ impl LineFold for Pass<'_> {
     }
 
     fn add_part(&mut self, later: Part) -> Result<()> {
-        self.all.report.append(later.report);
-        self.all.ids.append(later.ids);
+        self.found.report.append(later.report);
+        self.found.ids.append(later.ids);
         Ok(())
-    }
-}
-
-impl Pass<'_> {
-    /// Adds what is found in the file as a whole.
-    fn finish(self) -> Report {
-        let Part { mut report, ids } = self.all;
-        for duplicate in ids.duplicates() {
-            report.findings.note(Finding::of_duplicate(duplicate));
-        }
-        if let Some(rules) = self.rules {
-            rules.judge(&mut report);
-        }
-        report
     }
 }
 
@@ -169,10 +156,8 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn look(check: &Check, file: &str) -> Report {
-        check
-            .look_through(file.as_bytes(), &Location::Stream)
-            .unwrap()
+    fn look(check: Check, file: &str) -> Report {
+        check.run(file.as_bytes(), &Location::Stream).unwrap()
     }
 
     #[test]
@@ -188,7 +173,7 @@ mod tests {
             "\n",
             r#"{"custom_id":"d","body":{"stream":true}}"#,
         );
-        let report = look(&Check::of_requests(None), file);
+        let report = look(Check::of_requests(None), file);
         assert_eq!((report.requests, report.bad_lines), (3, 2));
         assert_eq!((report.lines, report.blank_lines()), (6, 1));
         assert_eq!(report.bytes, file.len() as u64);
@@ -225,7 +210,7 @@ mod tests {
     fn tokens_are_those_that_the_gate_reserves() {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"What is this?"}],"max_tokens":70,"n":3}"#;
         let report = look(
-            &Check::of_requests(None),
+            Check::of_requests(None),
             &format!("{{\"custom_id\":\"a\",\"body\":{body}}}"),
         );
         let size = Size::of(body.as_bytes());
@@ -235,7 +220,7 @@ mod tests {
 
     #[test]
     fn prompts_are_counted_without_models_or_endpoints() {
-        let report = look(&Check::of_prompts(), "12345678\n\n12345678\n");
+        let report = look(Check::of_prompts(), "12345678\n\n12345678\n");
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -255,14 +240,9 @@ mod tests {
             ),
         };
         let lines: Vec<String> = (0..30_000).map(line).collect();
-        let check = Check::of_requests(Some(Provider::OpenAi));
-        let all = look(&check, &lines.concat());
+        let all = look(Check::of_requests(Some(Provider::OpenAi)), &lines.concat());
         assert!(all.bytes > 1 << 20, "too little for threads");
-        let mut one = Pass {
-            format: &check.format,
-            rules: check.provider.map(Rules::of),
-            all: Part::default(),
-        };
+        let mut one = Check::of_requests(Some(Provider::OpenAi));
         for (number, line) in (1..).zip(&lines) {
             let mut part = Part::default();
             let text = line.trim_end().as_bytes();
@@ -277,8 +257,8 @@ mod tests {
             }
             one.add_part(part).unwrap();
         }
-        one.all.report.lines = lines.len() as u64;
-        one.all.report.bytes = all.bytes;
+        one.found.report.lines = lines.len() as u64;
+        one.found.report.bytes = all.bytes;
         assert_eq!(one.finish(), all);
         assert!(all.models.others() > 1_000);
     }
@@ -286,7 +266,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_refused() {
         let check = Check::of_requests(None);
-        let refused = check.look_through(&b"\x1f\x8b\x08"[..], &Location::Stream);
+        let refused = check.run(&b"\x1f\x8b\x08"[..], &Location::Stream);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }

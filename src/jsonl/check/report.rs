@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use super::super::record::beginning;
 use super::Findings;
 use crate::api::{Size, writes};
 
@@ -81,9 +82,7 @@ impl Names {
     const LONGEST: usize = 200;
 
     pub(super) fn note(&mut self, name: &str, line: u64) {
-        let whole = |&end: &usize| name.is_char_boundary(end);
-        let longest = name.len().min(Self::LONGEST);
-        let name = &name[..(0..=longest).rev().find(whole).unwrap_or_default()];
+        let name = beginning(name, Self::LONGEST);
         if let Some(used) = self.kept.get_mut(name) {
             used.requests += 1;
         } else if self.kept.len() < Self::MOST {

@@ -5,7 +5,6 @@
 //! rest. What is refused is a stream that is no text at all (gzip, an archive, UTF-16): a million
 //! row errors would say less than one sentence.
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 /// The longest line accepted unless told otherwise, in bytes: 64 MiB.
@@ -30,8 +29,11 @@ pub(crate) struct Line<'a> {
 }
 
 /// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
+#[derive(Debug)]
 pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    has_begun: bool,
+    text_only: bool,
     line: Vec<u8>,
     number: u64,
     /// Bytes read so far.
@@ -40,61 +42,54 @@ pub(crate) struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// Reads the first bytes of `source`, and refuses what is not plain UTF-8 text as a whole.
-    ///
-    /// Blocks for as long as the source gives fewer than four bytes, less than any request has: a
-    /// pipe that stalls after its first line does not hold that line up.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidData`] with a [`NotText`] inside, or the source's own error.
-    pub(crate) fn open(source: R) -> io::Result<Self> {
-        Self::with_cap(source, MAX_LINE)
+    /// The lines of a stream that is to be plain UTF-8 text. Nothing is read yet.
+    pub(crate) fn new(source: R) -> Self {
+        Self {
+            source: BufReader::with_capacity(BLOCK, Cursor::new(Vec::new()).chain(source)),
+            has_begun: false,
+            text_only: true,
+            line: Vec::new(),
+            number: 0,
+            offset: 0,
+            cap: MAX_LINE,
+        }
     }
 
-    /// As [`open`](Self::open), with lines of at most `cap` bytes.
-    pub(crate) fn with_cap(source: R, cap: usize) -> io::Result<Self> {
-        Self::start(source, cap, sniff)
+    /// The lines, of at most `cap` bytes, of whatever stream: a power cut may have left nothing but
+    /// zeros in a results file.
+    pub(crate) fn of_anything(source: R, cap: usize) -> Self {
+        Self {
+            text_only: false,
+            cap,
+            ..Self::new(source)
+        }
     }
 
-    /// As [`with_cap`](Self::with_cap), whatever the stream looks like: of a results file a power
-    /// cut may have left nothing but zeros.
-    pub(crate) fn of_anything(source: R, cap: usize) -> io::Result<Self> {
-        Self::start(source, cap, |_| None)
-    }
-
-    fn start(
-        mut source: R,
-        cap: usize,
-        refused: impl FnOnce(&[u8]) -> Option<NotText>,
-    ) -> io::Result<Self> {
-        let mut start = vec![0; BLOCK];
-        let mut filled = 0;
-        while filled < 4 {
-            match source.read(&mut start[filled..]) {
+    /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
+    /// stalls after its first line does not hold that line up.
+    fn begin(&mut self) -> io::Result<()> {
+        let (start, source) = self.source.get_mut().get_mut();
+        let mut block = vec![0; BLOCK];
+        while start.get_ref().len() < 4 {
+            match source.read(&mut block) {
                 Ok(0) => break,
-                Ok(bytes) => filled += bytes,
+                Ok(bytes) => start.get_mut().extend_from_slice(&block[..bytes]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        start.truncate(filled);
-        if let Some(not_text) = refused(&start) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, not_text));
+        if self.text_only
+            && let Some(what) = not_text(start.get_ref())
+        {
+            let message = format!("looks like {what}: give plain UTF-8 JSON lines");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        let mut start = Cursor::new(start);
-        let mark = if start.get_ref().starts_with(BOM) {
-            BOM.len() as u64
-        } else {
-            0
-        };
-        start.set_position(mark);
-        Ok(Self {
-            source: BufReader::with_capacity(BLOCK, start.chain(source)),
-            line: Vec::new(),
-            number: 0,
-            offset: mark,
-            cap,
-        })
+        if start.get_ref().starts_with(BOM) {
+            self.offset = BOM.len() as u64;
+            start.set_position(self.offset);
+        }
+        self.has_begun = true;
+        Ok(())
     }
 
     /// How many lines, blank ones included, and how many bytes have been read.
@@ -106,8 +101,12 @@ impl<R: Read> Lines<R> {
     /// The next line that is not blank; `None` at the end.
     ///
     /// # Errors
-    /// The source's own error. A caller that goes on after one may miss part of a line.
+    /// [`io::ErrorKind::InvalidData`] for a stream that is no text as a whole, or the source's own
+    /// error. A caller that goes on after one may miss part of a line.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        if !self.has_begun {
+            self.begin()?;
+        }
         loop {
             self.line.clear();
             // Room for the line's end: a line of just the cap is accepted with CR and LF.
@@ -164,34 +163,14 @@ impl<R: Read> Lines<R> {
     }
 }
 
-impl<R> fmt::Debug for Lines<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines")
-            .field("number", &self.number)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The line without its end: one LF, and one CR before it or at the end of the file.
 fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// A stream that is no text as a whole, and what it looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotText(&'static str);
-
-impl fmt::Display for NotText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "looks like {}: give plain UTF-8 JSON lines", self.0)
-    }
-}
-
-impl std::error::Error for NotText {}
-
-/// What the first bytes look like, if not like text.
-fn sniff(start: &[u8]) -> Option<NotText> {
+/// What a stream looks like by its first bytes, if not like text.
+fn not_text(start: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 9] = [
         (b"\x1f\x8b", "gzip"),
         (b"PK\x03\x04", "a zip archive (or a spreadsheet)"),
@@ -205,7 +184,7 @@ fn sniff(start: &[u8]) -> Option<NotText> {
     ];
     for (magic, name) in MAGIC {
         if start.starts_with(magic) {
-            return Some(NotText(name));
+            return Some(name);
         }
     }
     if !start.contains(&0) {
@@ -220,11 +199,11 @@ fn sniff(start: &[u8]) -> Option<NotText> {
     }
     // ASCII text as UTF-16 without a mark: every other byte is zero.
     let zeros = |odd: usize| start.iter().skip(odd).step_by(2).all(|byte| *byte == 0);
-    Some(NotText(if zeros(0) || zeros(1) {
+    Some(if zeros(0) || zeros(1) {
         "UTF-16"
     } else {
         "a binary file"
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -232,8 +211,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn capped<R: Read>(source: R, cap: usize) -> Lines<R> {
+        Lines {
+            cap,
+            ..Lines::new(source)
+        }
+    }
+
     fn all(bytes: &[u8], cap: usize) -> Vec<(u64, Option<Vec<u8>>)> {
-        let mut lines = Lines::with_cap(bytes, cap).unwrap();
+        let mut lines = capped(bytes, cap);
         let mut seen = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             seen.push((line.number, line.text.map(<[u8]>::to_vec)));
@@ -280,7 +266,7 @@ mod tests {
     #[test]
     fn each_line_knows_where_it_starts_and_whether_it_has_ended() {
         let places = |input: &[u8]| {
-            let mut lines = Lines::with_cap(input, 4).unwrap();
+            let mut lines = capped(input, 4);
             let mut seen = Vec::new();
             while let Some(line) = lines.next().unwrap() {
                 seen.push((line.offset, line.ended));
@@ -310,7 +296,7 @@ mod tests {
     #[test]
     fn a_line_of_half_a_gigabyte_costs_no_memory() {
         let monster = io::repeat(b'a').take(512 << 20);
-        let mut lines = Lines::with_cap(monster.chain(&b"\n{}"[..]), 1 << 20).unwrap();
+        let mut lines = capped(monster.chain(&b"\n{}"[..]), 1 << 20);
         let line = lines.next().unwrap().unwrap();
         assert_eq!(line.text, None);
         assert_eq!(lines.line.capacity(), 0);
@@ -331,7 +317,7 @@ mod tests {
             (&utf16, "UTF-16"),
             (b"\x7fELF\x02\0\0\0\n", "binary"),
         ] {
-            let error = Lines::open(start).unwrap_err();
+            let error = Lines::new(start).next().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             let message = error.to_string();
             assert!(
@@ -360,7 +346,7 @@ mod tests {
                 self.0.read(&mut buffer[..most])
             }
         }
-        let mut lines = Lines::open(Trickle(b"\xef\xbb\xbf{1}\n{2}", false)).unwrap();
+        let mut lines = Lines::new(Trickle(b"\xef\xbb\xbf{1}\n{2}", false));
         let first = lines.next().unwrap().unwrap();
         assert_eq!((first.number, first.text), (1, Some(&b"{1}"[..])));
         let second = lines.next().unwrap().unwrap();
@@ -377,7 +363,7 @@ mod tests {
             ),
             cap in 0_usize..20,
         ) {
-            prop_assume!(sniff(&input).is_none());
+            prop_assume!(not_text(&input).is_none());
             let body = input.strip_prefix(BOM).unwrap_or(&input);
             let expected: Vec<_> = body
                 .split(|byte| *byte == b'\n')
@@ -400,8 +386,8 @@ mod tests {
             ),
             cap in 0_usize..20,
         ) {
-            prop_assume!(sniff(&input).is_none());
-            let mut lines = Lines::with_cap(&input[..], cap).unwrap();
+            prop_assume!(not_text(&input).is_none());
+            let mut lines = capped(&input[..], cap);
             while let Some(line) = lines.next().unwrap() {
                 let rest = &input[usize::try_from(line.offset).unwrap()..];
                 let end = rest.iter().position(|byte| *byte == b'\n');
