@@ -50,6 +50,12 @@ pub(super) fn during<T>(context: CallContext, call: impl FnOnce() -> T) -> (T, C
     (called, CURRENT.take().unwrap_or_else(CallContext::expired))
 }
 
+/// Puts a context in the place of this thread's: a part of a call may have a thread of its own.
+#[cfg(feature = "rustls")]
+pub(super) fn swap(context: Option<CallContext>) -> Option<CallContext> {
+    CURRENT.replace(context)
+}
+
 /// Looks at the context of this thread's call, or changes it.
 pub(super) fn with<T>(look: impl FnOnce(&mut CallContext) -> T) -> T {
     CURRENT.with_borrow_mut(|context| look(context.get_or_insert_with(CallContext::expired)))

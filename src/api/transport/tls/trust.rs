@@ -14,7 +14,6 @@ use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, Sig
 use crate::error::{Error, ErrorKind, Result};
 
 /// Whom to trust, and what follows from it for every connection of a transport.
-#[derive(Debug)]
 pub(in crate::api::transport) struct Trust {
     provider: Arc<CryptoProvider>,
     file: Option<Arc<CaFile>>,
