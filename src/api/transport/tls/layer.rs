@@ -19,7 +19,7 @@ use super::super::TransportErrorKind;
 use super::super::buffers::{BufferPool, LentBuffers};
 use super::super::connection::{AT_ONCE, UNLIMITED};
 use super::super::context::{self, broken, fail, fail_for};
-use super::trust::Trust;
+use super::trust::{LazyConfig, trusting};
 use crate::error;
 
 /// Enough for a handshake in a debug build.
@@ -27,7 +27,7 @@ const STACK: usize = 512 * 1024;
 
 /// What all TLS connections of a transport are made with.
 pub(in crate::api::transport) struct TlsConnector {
-    trust: Trust,
+    config: LazyConfig,
     /// Whether a handshake has succeeded before.
     has_succeeded: AtomicBool,
 }
@@ -36,7 +36,7 @@ impl TlsConnector {
     /// Trusts the certificates in `ca_file` alone, or the built-in ones.
     pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> error::Result<Self> {
         Ok(Self {
-            trust: Trust::new(ca_file)?,
+            config: trusting(ca_file)?,
             has_succeeded: AtomicBool::new(false),
         })
     }
@@ -77,7 +77,7 @@ impl TlsConnector {
     fn session(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|error| Error::General(error.to_string()))?;
-        ClientConnection::new(self.trust.config()?, name).map(Box::new)
+        ClientConnection::new((*self.config).clone()?, name).map(Box::new)
     }
 
     fn shake_hands(&self, tls: &mut Tls) -> Result<(), ureq::Error> {
