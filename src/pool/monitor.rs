@@ -130,14 +130,6 @@ pub(crate) struct Down {
     pub(crate) next_probe: Instant,
 }
 
-/// How an item ended, for the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Succeeded,
-    Failed,
-    Abandoned,
-}
-
 impl Counters {
     /// Changes the counters. `change` is never the user's code.
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut Progress) -> R) -> R {
@@ -188,11 +180,14 @@ impl Counters {
         });
     }
 
-    pub(super) fn ended(&self, how: Ending) {
-        self.update(|progress| match how {
-            Ending::Succeeded => progress.succeeded += 1,
-            Ending::Failed => progress.failed += 1,
-            Ending::Abandoned => progress.abandoned += 1,
+    /// An item has its outcome. Called off are those that were not done because the run was stopped.
+    pub(super) fn ended(&self, succeeded: bool, called_off: bool) {
+        self.update(|progress| {
+            *match (succeeded, called_off) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
         });
     }
 }

@@ -219,12 +219,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
 }
 
 /// The consumer's end of a run that goes on by itself.
-pub(crate) struct Stream<I: Send, T, E> {
-    pub(crate) inbox: Inbox<I, T, E>,
-    pub(crate) queue: Arc<InputQueue<I>>,
-    pub(crate) cancel: Cancel,
+pub(super) struct Stream<I: Send, T, E> {
+    pub(super) inbox: Inbox<I, T, E>,
+    /// New work stops at once; what is in flight ends by itself and is thrown away.
+    pub(super) stop: StopOnDrop<I>,
     /// Holds back what came before its turn, if the outcomes are wanted in order.
-    pub(crate) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
+    pub(super) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
 }
 
 impl<I: Send, T, E> Iterator for Stream<I, T, E> {
@@ -244,15 +244,26 @@ impl<I: Send, T, E> Iterator for Stream<I, T, E> {
                 (_, reorder) => break reorder.as_mut()?.pop_any()?,
             }
         };
-        self.queue.delivered(1);
+        self.stop.queue.delivered(1);
         Some(next)
     }
 }
 
-impl<I: Send, T, E> Drop for Stream<I, T, E> {
+/// Ends a run whose consumer leaves.
+pub(super) struct StopOnDrop<I: Send> {
+    pub(super) cancel: Cancel,
+    pub(super) queue: Arc<InputQueue<I>>,
+    /// What is in flight is ended, too.
+    pub(super) abort: bool,
+}
+
+impl<I: Send> Drop for StopOnDrop<I> {
     fn drop(&mut self) {
-        // New work stops at once; what is in flight ends by itself and is thrown away.
-        self.cancel.cancel();
+        if self.abort {
+            self.cancel.abort();
+        } else {
+            self.cancel.cancel();
+        }
         self.queue.close();
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::input::{Pull, Source};
+use super::input::{InputQueue, Pull};
 use super::job::{out_of_time, run_over};
 use crate::clock::Parker;
 use crate::error::Error;
@@ -47,8 +47,8 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
-pub(crate) struct Schedule<'env, I, E> {
-    source: Box<dyn Source<I> + 'env>,
+pub(crate) struct Schedule<I, E> {
+    input: Arc<InputQueue<I>>,
     exhausted: bool,
     /// Given back by threads that found somebody else at the gate.
     returned: Vec<Box<Task<I, E>>>,
@@ -61,14 +61,14 @@ pub(crate) struct Schedule<'env, I, E> {
     stopped: bool,
 }
 
-impl<'env, I, E> Schedule<'env, I, E> {
+impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn new(
-        source: Box<dyn Source<I> + 'env>,
+        input: Arc<InputQueue<I>>,
         retry: Retry,
         run_deadline: Option<Instant>,
     ) -> Self {
         Self {
-            source,
+            input,
             exhausted: false,
             returned: Vec::new(),
             due: BTreeMap::new(),
@@ -175,7 +175,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             return Next::Attempt(first.remove());
         }
         if !self.exhausted {
-            match self.source.pull(self.stopped, waiter) {
+            match self.input.pull(self.stopped, waiter) {
                 Pull::Item(index, input) => {
                     return Next::Attempt(Box::new(Task {
                         index,
@@ -201,7 +201,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
     /// Whether there is, or may come without anybody's doing, something to attempt: whether the
     /// gate should have somebody standing at it.
     pub(crate) fn expects_more(&self) -> bool {
-        !(self.exhausted || self.source.is_spent())
+        !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()
             || !self.due.is_empty()
     }
@@ -276,23 +276,15 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::input::SliceSource;
     use super::*;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];
 
-    fn schedule(items: &[u32]) -> Schedule<'_, &u32, ()> {
-        Schedule::new(
-            Box::new(SliceSource::new(items)),
-            Retry::new().seed(1),
-            None,
-        )
+    fn schedule(items: &[u32]) -> Schedule<&u32, ()> {
+        Schedule::new(InputQueue::filled(items), Retry::new().seed(1), None)
     }
 
-    fn attempt<'a>(
-        schedule: &mut Schedule<'a, &'a u32, ()>,
-        now: Instant,
-    ) -> Box<Task<&'a u32, ()>> {
+    fn attempt<'a>(schedule: &mut Schedule<&'a u32, ()>, now: Instant) -> Box<Task<&'a u32, ()>> {
         match schedule.next(now, &Parker::new()) {
             Next::Attempt(task) => task,
             other => panic!("{other:?}"),
@@ -416,9 +408,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
-        let source = Box::new(SliceSource::new(&ITEMS[..2]));
-        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, retry, None);
-        let fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Box<Task<_, _>>, now| {
+        let input = InputQueue::filled(&ITEMS[..2]);
+        let mut schedule: Schedule<&u32, ()> = Schedule::new(input, retry, None);
+        let fail = |schedule: &mut Schedule<&u32, ()>, mut task: Box<Task<_, _>>, now| {
             let verdict = Verdict::Unreachable;
             let history = &mut task.history;
             match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {
@@ -454,8 +446,8 @@ mod tests {
     fn the_deadline_of_the_run_is_kept_while_nothing_may_go() {
         let start = Instant::now();
         let end = start + Duration::from_millis(500);
-        let source = Box::new(SliceSource::new(&ITEMS));
-        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, Retry::new(), Some(end));
+        let input = InputQueue::filled(&ITEMS);
+        let mut schedule: Schedule<&u32, ()> = Schedule::new(input, Retry::new(), Some(end));
         let mut first = attempt(&mut schedule, start);
         let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
         let decision = schedule.decide(0, &mut first.history, verdict, reach, start);

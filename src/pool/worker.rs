@@ -23,7 +23,6 @@ pub(super) fn work<'s, J: Job>(
     number: usize,
 ) {
     let _counted = run.settings.monitor.counters().thread();
-    let _end = EndOnPanic(run);
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -34,7 +33,6 @@ pub(super) fn work<'s, J: Job>(
         leads: true,
         idle: false,
         trying: false,
-        refused: false,
     };
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
@@ -55,8 +53,6 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     idle: bool,
     /// It asks for a permit while somebody else leads.
     trying: bool,
-    /// It has been refused a permit while somebody else leads.
-    refused: bool,
 }
 
 /// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
@@ -133,7 +129,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 
     /// Whether this thread may look for a task, and not the leader alone.
-    fn may_look(&mut self, state: &mut RunState<'env, J>) -> bool {
+    fn may_look(&mut self, state: &mut RunState<J>) -> bool {
         if self.leads {
             return true;
         }
@@ -151,20 +147,19 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             // answers in one moment would be a thousand threads at two locks.
             Leader::Busy | Leader::Appointed(_) => {
                 let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
-                self.trying = few && !self.refused;
-                if self.trying {
+                self.trying = few;
+                if few {
                     // Only ever raised under the lock, so never above the bound.
                     self.run.trying.fetch_add(1, Ordering::Relaxed);
                 }
-                self.trying
+                few
             }
             Leader::Waiting | Leader::Parked(_) => false,
         }
     }
 
     /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
-    fn look(&mut self, state: &mut RunState<'env, J>, now: Instant) -> Step<J> {
-        self.refused = false;
+    fn look(&mut self, state: &mut RunState<J>, now: Instant) -> Step<J> {
         if self.leads {
             state.leader = Leader::Busy;
         }
@@ -188,14 +183,13 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 
     /// Parks as a follower, unless the thread is not needed any more.
-    fn follow(&mut self, state: &mut RunState<'env, J>) -> Step<J> {
+    fn follow(&mut self, state: &mut RunState<J>) -> Step<J> {
         self.stop_trying();
         if !self.idle {
             if state.try_exit() {
                 return None;
             }
             self.idle = true;
-            self.refused = false;
             state.idle.push((self.number, Arc::clone(&self.parker)));
         }
         Some(Next::Wait(None))
@@ -269,8 +263,8 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             let mut state = run.state.lock();
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
-                    self.refused = true;
                     state.schedule.give_back(task);
+                    self.follow(&mut state);
                     let leader = state.parked_leader();
                     drop(state);
                     unpark(leader);
@@ -299,24 +293,16 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 }
 
+/// A thread that panics outside of the user's code ends the run: the others, and the consumer, would
+/// wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
-        if self.leads {
+        if std::thread::panicking() {
+            self.run.settings.cancel.cancel();
+            self.run.end();
+        } else if self.leads {
             let next = self.run.state.lock().appoint();
             unpark(next);
-        }
-    }
-}
-
-/// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
-/// others, and the consumer, waiting for ever.
-struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
-
-impl<J: Job> Drop for EndOnPanic<'_, '_, J> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.settings.cancel.cancel();
-            self.0.end();
         }
     }
 }
