@@ -10,9 +10,8 @@ use super::events::Event;
 use super::input::panic_message;
 use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobTask, RunShared};
-use super::monitor::Down;
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::{Schedule, Task};
+use super::schedule::Task;
 use super::settings::Settings;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
@@ -152,25 +151,6 @@ impl<J: Job> RunShared<'_, J> {
         task
     }
 
-    /// Tells the monitor whether the breaker keeps attempts back. Returns what it was told before, to
-    /// be dropped outside the lock.
-    pub(super) fn note_outage(
-        &self,
-        schedule: &Schedule<J::Input, J::Error>,
-        error: Option<Error>,
-        now: Instant,
-    ) -> Option<Down> {
-        let counters = self.settings.monitor.counters();
-        match schedule.next_probe(now) {
-            None => counters.outage(None),
-            Some(next_probe) if error.is_some() => {
-                counters.outage(Some(Down { error, next_probe }))
-            }
-            // No news of why: what was told stands.
-            Some(_) => None,
-        }
-    }
-
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
     fn apply_throttle(&self, attempted: &Attempted<'_>) -> Option<Duration> {
         let Settings { limiter, retry, .. } = &self.settings;
@@ -212,8 +192,9 @@ impl<J: Job> RunShared<'_, J> {
         let decision = state
             .schedule
             .decide(task.index, &mut task.history, verdict, reach, now);
-        if held || state.schedule.next_probe(now).is_some() {
-            _old_news = self.note_outage(&state.schedule, shown, now);
+        let probe = state.schedule.next_probe(now);
+        if held || probe.is_some() {
+            _old_news = self.settings.monitor.counters().outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.counters().update(|progress| {

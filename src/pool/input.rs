@@ -13,7 +13,6 @@ use crate::clock::{Clock, Parker, unpark};
 use crate::sync::Mutex;
 
 /// The next item of a run.
-#[derive(Debug)]
 pub(super) enum Pull<I> {
     Item(u64, I),
     /// The input's iterator panicked here.
@@ -74,22 +73,11 @@ impl<I> Queue<I> {
 impl<I: Send> InputQueue<I> {
     /// An empty queue, with so many items at once between the iterator and the consumer.
     pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
-        Self::with(VecDeque::new(), window, clock)
-    }
-
-    /// All the items there will be. Nobody waits for more, so any clock will do.
-    pub(crate) fn filled(items: impl IntoIterator<Item = I>) -> Arc<Self> {
-        let queue = Self::with(items.into_iter().collect(), 0, Clock::system());
-        queue.state.lock().ended = true;
-        queue
-    }
-
-    fn with(ready: VecDeque<I>, window: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
             state: Mutex::new(Queue {
                 window,
-                ready,
+                ready: VecDeque::new(),
                 next_index: 0,
                 outstanding: 0,
                 ended: false,
@@ -99,6 +87,17 @@ impl<I: Send> InputQueue<I> {
                 leader: None,
             }),
         })
+    }
+
+    /// All the items there will be. Nobody waits for more, so any clock will do.
+    pub(crate) fn filled(items: impl IntoIterator<Item = I>) -> Arc<Self> {
+        let queue = Self::new(0, Clock::system());
+        queue.update(|queue| {
+            queue.ready = items.into_iter().collect();
+            queue.ended = true;
+            None
+        });
+        queue
     }
 
     /// Changes the queue under its lock, and then wakes who is to know of it.
@@ -120,8 +119,12 @@ impl<I: Send> InputQueue<I> {
         });
     }
 
-    /// Pulls items on the calling thread, as long as there is room; `false` once that is all.
-    pub(crate) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
+    /// Pulls items on the calling thread if few are left, as long as there is room; `false` once that is
+    /// all.
+    pub(super) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
+        if !self.state.lock().runs_low() {
+            return true;
+        }
         !self.pull_caught(|| {
             while self.state.lock().has_room() {
                 if !self.pull_one(items) {
@@ -130,11 +133,6 @@ impl<I: Send> InputQueue<I> {
             }
             false
         })
-    }
-
-    /// Whether it is time to [`fill`](Self::fill) it again.
-    pub(crate) fn runs_low(&self) -> bool {
-        self.state.lock().runs_low()
     }
 
     /// Does `pull`, which says whether the input has ended. A panic ends it, too.

@@ -124,6 +124,12 @@ impl<'env, J: Job> RunShared<'env, J> {
         }
     }
 
+    /// Hands leadership to an idle thread, or leaves it vacant.
+    pub(super) fn appoint(&self) {
+        let next = self.state.lock().appoint();
+        unpark(next);
+    }
+
     /// Ends the run, if it has not ended: every thread exits, and the sink is told.
     pub(super) fn end(&self) {
         let (leader, followers) = {

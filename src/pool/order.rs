@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 /// Holds back what came too early. Indices are handed in each once; the window of the input bounds
 /// how many are held.
-#[derive(Debug)]
 pub(crate) struct Reorder<T> {
     /// The index that is next to go out.
     next: u64,

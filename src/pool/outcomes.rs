@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
-use super::job::Failure;
+use super::job::{Failure, run_over};
 use super::order::Reorder;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
@@ -98,6 +98,15 @@ impl<I, T, E> fmt::Debug for Outcomes<I, T, E> {
 /// The outcome of an item as the engine knows it.
 pub(crate) type JobOutcome<I, T, E> = Outcome<I, T, Failure<E>>;
 
+impl<I, T, E> JobOutcome<I, T, E> {
+    /// The outcome of an item that its run never came to.
+    pub(super) fn run_over(index: u64, input: I) -> Self {
+        let (reason, last) = (run_over(), None);
+        let failure = Failure::NotCompleted { reason, last };
+        Self::not_attempted(index, Some(input), failure)
+    }
+}
+
 /// Takes outcomes from a run's threads. May block: the thread then holds no permit.
 pub(crate) trait Sink<I, T, E>: Sync {
     /// `false` if nobody wants any more.
@@ -108,7 +117,6 @@ pub(crate) trait Sink<I, T, E>: Sync {
 }
 
 /// A slot for each index: no order to restore, no thread to wake.
-#[derive(Debug)]
 pub(crate) struct Slots<I, T, E>(Vec<Mutex<Option<JobOutcome<I, T, E>>>>);
 
 impl<I, T, E> Slots<I, T, E> {
@@ -137,7 +145,6 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
 }
 
 /// The sending side of a run whose consumer takes outcomes as they finish.
-#[derive(Debug)]
 pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
     /// Whether a thread waits until its outcome is acknowledged.
@@ -146,7 +153,6 @@ pub(crate) struct Channel<I, T, E> {
 }
 
 /// An outcome on its way to the consumer.
-#[derive(Debug)]
 pub(crate) struct Delivery<I, T, E> {
     pub(crate) outcome: JobOutcome<I, T, E>,
     pub(crate) ack: Option<AckGuard>,
@@ -155,7 +161,6 @@ pub(crate) struct Delivery<I, T, E> {
 /// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
 /// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
 /// loses no more than that when the process is killed.
-#[derive(Debug)]
 pub(crate) struct AckGuard(Arc<Parker>);
 
 impl Drop for AckGuard {
@@ -165,7 +170,6 @@ impl Drop for AckGuard {
 }
 
 /// The receiving side.
-#[derive(Debug)]
 pub(crate) struct Inbox<I, T, E> {
     /// `None` is the end.
     pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
@@ -259,11 +263,12 @@ pub(super) struct StopOnDrop<I: Send> {
 
 impl<I: Send> Drop for StopOnDrop<I> {
     fn drop(&mut self) {
-        if self.abort {
-            self.cancel.abort();
+        let raise = if self.abort {
+            Cancel::abort
         } else {
-            self.cancel.cancel();
-        }
+            Cancel::cancel
+        };
+        raise(&self.cancel);
         self.queue.close();
     }
 }

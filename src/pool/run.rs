@@ -12,11 +12,11 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::input::InputQueue;
-use super::job::{Failure, Job, run_over};
+use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
 use super::outcomes::{
-    Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, StopOnDrop, Stream, channel,
+    Delivery, Inbox, JobOutcome, Outcomes, Sink, Slots, StopOnDrop, Stream, channel,
 };
 use super::settings::Settings;
 use super::worker::work;
@@ -51,15 +51,12 @@ impl Settings {
         J: Job<Input = &'a T>,
         T: Sync,
     {
-        self.check()?;
-        let input = InputQueue::filled(items);
+        let settings = self.for_one_run()?;
         let slots = Slots::new(items.len());
-        self.for_one_run().start(job, input, &slots);
+        settings.start(job, InputQueue::filled(items), &slots);
         let outcomes = (0..).zip(items).zip(slots.into_outcomes());
         Ok(outcomes.map(|((index, item), outcome)| {
-            outcome.unwrap_or_else(|| {
-                Outcome::not_attempted(index, Some(item), Failure::not_completed(run_over()))
-            })
+            outcome.unwrap_or_else(|| JobOutcome::run_over(index, item))
         }))
     }
 
@@ -70,17 +67,15 @@ impl Settings {
         feed: Feed<'_, J::Input>,
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
-        self.check()?;
+        let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
-        let settings = self.for_one_run();
-        let cancel = settings.cancel.clone();
         thread::scope(|scope| -> Result<()> {
             // However this scope is left, its threads must find the end: a consumer that panics, too,
             // would otherwise wait for them for ever. Declared before the inbox, which a worker that
             // still has an outcome must find gone.
             let _stop = StopOnDrop {
-                cancel,
+                cancel: settings.cancel.clone(),
                 queue: Arc::clone(&queue),
                 abort: true,
             };
@@ -88,7 +83,6 @@ impl Settings {
             let mut here = feed.begin(scope, &queue).map_err(no_thread)?;
             let mut refill = || {
                 if let Some(items) = &mut here
-                    && queue.runs_low()
                     && !queue.fill(items)
                 {
                     here = None;
@@ -112,11 +106,7 @@ impl Settings {
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
             self.monitor.counters().ended(false, true);
-            consumer.take(Outcome::not_attempted(
-                index,
-                Some(input),
-                Failure::not_completed(run_over()),
-            ));
+            consumer.take(JobOutcome::run_over(index, input));
         }
         Ok(())
     }
@@ -136,10 +126,9 @@ impl Settings {
         J::Error: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        self.check()?;
+        let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), false);
-        let settings = self.for_one_run();
         // Dropped on every way out of here that has no thread to go on with.
         let stream = Stream {
             inbox,
@@ -282,9 +271,6 @@ fn named(name: &str) -> Builder {
 
 #[cold]
 fn no_thread(error: io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        "cannot start a thread: the system's limit on threads or memory is reached",
-    )
-    .with_source(error)
+    let why = "cannot start a thread: the system's limit on threads or memory is reached";
+    Error::new(ErrorKind::Io, why).with_source(error)
 }

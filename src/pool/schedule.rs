@@ -50,7 +50,7 @@ pub(crate) enum Next<I, E> {
 pub(crate) struct Schedule<I, E> {
     input: Arc<InputQueue<I>>,
     exhausted: bool,
-    /// Given back by threads that found somebody else at the gate.
+    /// Given back by threads that found somebody else waiting for a permit.
     returned: Vec<Box<Task<I, E>>>,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Task<I, E>>>,
@@ -81,6 +81,12 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        let next = self.choose(now, waiter);
+        self.out += usize::from(!matches!(next, Next::Wait(_)));
+        next
+    }
+
+    fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let passage = match self.decider.passage(now) {
             _ if self.stopped => Passage::Free,
             Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
@@ -91,30 +97,14 @@ impl<I: Send, E> Schedule<I, E> {
             Passage::Probe => self.prober(now),
             _ => None,
         };
-        let next = match prober {
-            Some(task) => Next::Attempt(task),
-            None => self.candidate(now, waiter),
-        };
-        self.hand_out(next, |schedule, task| {
-            if schedule.stopped {
-                return Next::GiveUp(task, run_over());
+        match prober.map_or_else(|| self.candidate(now, waiter), Next::Attempt) {
+            Next::Attempt(task) if self.stopped => Next::GiveUp(task, run_over()),
+            Next::Attempt(task) => {
+                if passage == Passage::Probe {
+                    self.decider.probe_sent(task.index);
+                }
+                Next::Attempt(task)
             }
-            if passage == Passage::Probe {
-                schedule.decider.probe_sent(task.index);
-            }
-            Next::Attempt(task)
-        })
-    }
-
-    /// Counts a candidate as handed out; `what_for` says what is done with a task.
-    fn hand_out(
-        &mut self,
-        candidate: Next<I, E>,
-        what_for: impl FnOnce(&mut Self, Box<Task<I, E>>) -> Next<I, E>,
-    ) -> Next<I, E> {
-        self.out += usize::from(!matches!(candidate, Next::Wait(_)));
-        match candidate {
-            Next::Attempt(task) => what_for(self, task),
             other => other,
         }
     }
@@ -123,22 +113,19 @@ impl<I: Send, E> Schedule<I, E> {
     /// are kept all the same, which a wait for the next probe would oversleep by up to a minute.
     fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.take_overdue(now) {
-            self.out += 1;
             return Next::GiveUp(task, out_of_time());
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            let candidate = self.candidate(now, waiter);
-            return self.hand_out(candidate, |_, task| Next::GiveUp(task, out_of_time()));
+            return match self.candidate(now, waiter) {
+                Next::Attempt(task) => Next::GiveUp(task, out_of_time()),
+                other => other,
+            };
         }
         let waiting = self.due.values().chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
-        Next::Wait(
-            [until, first, self.run_deadline]
-                .into_iter()
-                .flatten()
-                .min(),
-        )
+        let instants = [until, first, self.run_deadline];
+        Next::Wait(instants.into_iter().flatten().min())
     }
 
     /// A task that waits and whose deadline has come.
@@ -159,8 +146,7 @@ impl<I: Send, E> Schedule<I, E> {
             return None;
         }
         let due = self.due.range(..=(now, u64::MAX));
-        let (key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
-        let key = *key;
+        let (&key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
         self.due.remove(&key)
     }
 
@@ -198,15 +184,15 @@ impl<I: Send, E> Schedule<I, E> {
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
-    /// Whether there is, or may come without anybody's doing, something to attempt: whether the
-    /// gate should have somebody standing at it.
+    /// Whether there is something to attempt, or something may come by itself: whether the run should
+    /// have a leader.
     pub(crate) fn expects_more(&self) -> bool {
         !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()
             || !self.due.is_empty()
     }
 
-    /// A task that was not attempted after all, because somebody else is at the gate.
+    /// A task that was not attempted after all, because somebody else waits for a permit.
     pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
         self.out -= 1;
         self.decider.probe_withdrawn(task.index);
@@ -245,13 +231,9 @@ impl<I: Send, E> Schedule<I, E> {
         }
     }
 
-    /// Attempts nothing from now on; what is left is abandoned.
-    pub(crate) fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
+    /// Attempts nothing from now on; what is left is abandoned. `false` if that was so already.
+    pub(crate) fn stop(&mut self) -> bool {
+        !std::mem::replace(&mut self.stopped, true)
     }
 
     /// Tasks handed out and not yet finished.

@@ -12,6 +12,7 @@ use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
 use super::schedule::Next;
+use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    let _counted = run.settings.monitor.counters().thread();
+    run.settings.monitor.counters().thread_starts();
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -106,11 +107,11 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             state.schedule.finished(finished.index, finished.succeeded);
             if held {
                 news = state.parked_leader();
-                _old_news = run.note_outage(&state.schedule, None, now);
+                let probe = state.schedule.next_probe(now);
+                _old_news = run.settings.monitor.counters().outage(probe, None);
             }
         }
-        if run.settings.cancel.is_cancelled() && !state.schedule.is_stopped() {
-            state.schedule.stop();
+        if run.settings.cancel.is_cancelled() && state.schedule.stop() {
             news = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
@@ -219,16 +220,12 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
         state.threads += 1;
         drop(state);
         if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
-            log::warn!(
-                "cannot start thread {}, going on without: {error}",
-                number + 1
-            );
+            log::warn!("cannot start thread tollgate-{number}, going on without: {error}");
             let mut state = run.state.lock();
             state.threads -= 1;
             state.no_more_threads = true;
-            let next = state.appoint();
             drop(state);
-            unpark(next);
+            run.appoint();
         }
     }
 
@@ -242,6 +239,9 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     /// task was given back, since somebody else does; an error is the task's end.
     fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
         let run = self.run;
+        let Settings {
+            limiter, cancel, ..
+        } = &run.settings;
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -251,10 +251,10 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             },
         };
         let deadline = task.history.deadline;
-        if deadline.is_some_and(|deadline| deadline <= run.settings.limiter.clock().now()) {
+        if deadline.is_some_and(|deadline| deadline <= limiter.clock().now()) {
             return Err(run.give_up(task, out_of_time()));
         }
-        match run.settings.limiter.try_acquire(cost) {
+        match limiter.try_acquire(cost) {
             Ok(permit) => return Ok(Some((task, permit))),
             Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
@@ -276,10 +276,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
         }
         let counters = run.settings.monitor.counters();
         counters.update(|progress| progress.at_gate += 1);
-        let permit = run
-            .settings
-            .limiter
-            .acquire_until(cost, deadline, Some(&run.settings.cancel));
+        let permit = limiter.acquire_until(cost, deadline, Some(cancel));
         counters.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
@@ -297,12 +294,13 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
 /// wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
+        let counters = self.run.settings.monitor.counters();
+        counters.update(|progress| progress.threads -= 1);
         if std::thread::panicking() {
             self.run.settings.cancel.cancel();
             self.run.end();
         } else if self.leads {
-            let next = self.run.state.lock().appoint();
-            unpark(next);
+            self.run.appoint();
         }
     }
 }
