@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, PartialWrite, ResumeIndex};
+use super::journal::{Ending, Journal, ResumeIndex};
 use super::record::{Extras, Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -224,15 +224,15 @@ impl Writer<'_> {
     fn write(&mut self) -> Result<()> {
         let (journal, state, now) = (&mut self.journal, &mut self.state, Instant::now());
         if state.answers > 0 || !state.failures.is_empty() {
-            let results = journal.write_results(&state.results, now);
-            let kept = written(state.answers, &state.results, &results);
+            let (kept, written) = journal.write_results(&state.results, now);
+            let kept = lines(&state.results[..kept]);
             self.tally.answered(kept);
             state.answers -= kept;
-            results?;
-            let errors = journal.write_errors(&state.errors, now);
-            let kept = written(state.failures.len(), &state.errors, &errors);
+            written?;
+            let (kept, written) = journal.write_errors(&state.errors, now);
+            let kept = lines(&state.errors[..kept]);
             self.tally.gave_up(&state.failures[..kept]);
-            errors?;
+            written?;
             state.last_record = Some(now);
         }
         journal.tick(now)
@@ -300,14 +300,7 @@ impl Writer<'_> {
     }
 }
 
-/// How many of `all` these records are in their file now: each, or if the write failed the lines
-/// that it kept.
-fn written(all: usize, records: &[u8], outcome: &Result<(), PartialWrite>) -> usize {
-    match outcome {
-        Ok(()) => all,
-        Err(unwritten) => {
-            let kept = &records[..unwritten.kept];
-            kept.split_inclusive(|byte| *byte == b'\n').count()
-        }
-    }
+/// How many records these are.
+fn lines(records: &[u8]) -> usize {
+    records.split_inclusive(|byte| *byte == b'\n').count()
 }
