@@ -211,7 +211,7 @@ impl FileRun<'_> {
         match dollars.try_into() {
             Ok(most) => self.choices.limits.max_cost = Some(most),
             Err(error) => {
-                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]))
+                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]));
             }
         }
         self
