@@ -21,7 +21,6 @@ mod repair;
 mod resume_index;
 mod target;
 
-use std::fs;
 use std::time::Instant;
 
 use self::compact::{Source, compact};
@@ -90,8 +89,7 @@ impl Journal {
         if let Some(tail) = state.errors {
             errors.open(tail, now)?;
         } else if let Location::File(path) = &files.errors
-            && !state.resumed
-            && fs::metadata(path).is_ok_and(|there| there.is_file())
+            && path.is_file()
         {
             // What an older run left says nothing about this one.
             if !options.overwrite {
@@ -161,8 +159,7 @@ impl Journal {
         self.output.meddled_with.then(|| recover::answers(path))
     }
 
-    /// Brings both files to what they are to be in the end: the output to the successes, each once,
-    /// and the errors file to exactly the rows failed now.
+    /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
@@ -187,11 +184,11 @@ impl Journal {
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
         };
         if let Some((path, start)) = errors
-            && (start > 0 || is_mixed)
+            && (start.is_some() || is_mixed)
         {
             let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
             let in_errors = |record: Option<&ReadRecord>, offset| {
-                offset >= start || record.is_some_and(still_failed)
+                start.is_none_or(|start| offset >= start) || record.is_some_and(still_failed)
             };
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {

@@ -27,8 +27,6 @@ pub(crate) struct Recovered {
 /// What the files themselves are like.
 #[derive(Debug, Default)]
 pub(crate) struct FileState {
-    /// There is an output to carry on with. It is empty if nothing succeeded.
-    pub(super) resumed: bool,
     /// Records in the output: more than it answers rows if there are failures or repeated ids.
     pub(super) records: u64,
     pub(super) output: Tail,
@@ -52,13 +50,12 @@ pub(crate) fn recover(
     options: JournalOptions,
     cancel: &Cancel,
 ) -> Result<Recovered> {
-    let mut state = FileState {
-        resumed: !options.overwrite && files.output.path().is_some_and(Path::exists),
-        ..FileState::default()
-    };
+    // An output without a record is one to carry on with, too: nothing succeeded.
+    let resumed = !options.overwrite && files.output.path().is_some_and(Path::exists);
+    let mut state = FileState::default();
     let mut output = Records::default();
-    if let Some(path) = content(&files.output) {
-        if state.resumed {
+    if let Some(path) = regular(&files.output) {
+        if resumed {
             output = read_output(path, options, cancel)?;
             if !output.foreign.is_empty() {
                 state.rejected = move_foreign(&output.foreign, path)?;
@@ -79,9 +76,9 @@ pub(crate) fn recover(
         }
     }
     let mut failures = output.failed;
-    if let Some(path) = content(&files.errors) {
-        let errors = read_errors(path, options, state.resumed, cancel)?;
-        if state.resumed {
+    if let Some(path) = regular(&files.errors) {
+        let errors = read_errors(path, options, resumed, cancel)?;
+        if resumed {
             state.errors = Some(errors.tail());
             failures.extend(errors.failed);
         }
@@ -96,11 +93,9 @@ pub(super) fn answers(path: &Path) -> u64 {
     records.map_or(0, |records| IdTable::new(records.done).len() as u64)
 }
 
-/// The path of a regular file that has something in it.
-fn content(location: &Location) -> Option<&Path> {
-    let path = location.path()?;
-    let metadata = fs::metadata(path).ok()?;
-    (metadata.is_file() && metadata.len() > 0).then_some(path)
+/// The path of a regular file that is there.
+fn regular(location: &Location) -> Option<&Path> {
+    location.path().filter(|path| path.is_file())
 }
 
 fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<Records> {

@@ -36,8 +36,8 @@ pub(super) struct RecordFile {
     role: &'static str,
     fsync: Fsync,
     file: Option<Appender<File>>,
-    /// How long the file was before this run appended to it.
-    pub(super) start: u64,
+    /// How long the file was before this run appended to it, if it was there to carry on with.
+    pub(super) start: Option<u64>,
     checked: Instant,
     /// Another program has removed, replaced or changed it.
     pub(super) meddled_with: bool,
@@ -69,7 +69,7 @@ impl RecordFile {
             role,
             fsync,
             file: None,
-            start: 0,
+            start: None,
             checked: Instant::now(),
             meddled_with: false,
         }
@@ -108,7 +108,7 @@ impl RecordFile {
             _ => {}
         }
         let file = self.file.as_ref();
-        self.start = file.and_then(|file| file.end).unwrap_or_default();
+        self.start = file.and_then(|file| file.end);
         Ok(())
     }
 
