@@ -296,7 +296,8 @@ mod tests {
         }
 
         fn element(&mut self, (): (), index: usize) -> Option<()> {
-            self.0 += &format!("{index},");
+            self.0 += &index.to_string();
+            self.0 += ",";
             Some(())
         }
 
