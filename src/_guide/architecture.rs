@@ -66,13 +66,18 @@
 //! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
 //! the engine, and the one to read before changing `pool/worker.rs`.
 //!
-//! A file is a layer above the client, `jsonl`: `names.rs` settles which files, `scan.rs` looks for
-//! doubled ids (in a `sweep.rs` on all cores, as `check/` does for its own sake), `journal` opens the
-//! output and reads back what is done. Then each line goes through `reader.rs` (bytes), `line.rs` (a
-//! request, its body untouched) and `rows.rs` (a job) into the same engine, and comes back through
-//! `record.rs` (a line) and `writer.rs` to `journal` (one write for all that is ready). `run.rs` is
-//! that, in order; the calling thread is the writer, and a thread of the engine waits until its
-//! outcome is written (`AckGuard` in `pool/outcomes.rs`): what a kill can cost is what was in flight.
+//! A file is a layer above the client, `jsonl`. `files.rs` says which files a run has, `journal`
+//! opens the output and reads back what is done, and `scan.rs` looks for ids that stand in two lines
+//! (with `parallel.rs`, on all cores, as `check/` does). Then each line goes through `lines.rs`
+//! (bytes), `format.rs` (a request, its body untouched) and `rows.rs` (a job) into the same engine,
+//! and comes back through `record.rs` (a line) and `writer.rs` to `journal` (one write for all that
+//! is ready). `run.rs` is that, in order. The calling thread is the writer, and a thread of the engine
+//! waits until its outcome is written (`AckGuard` in `pool/outcomes.rs`), so a kill costs at most
+//! what was in flight.
+//!
+//! In `journal`, `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run
+//! carries on with (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at
+//! the end.
 //!
 //! # Layers
 //!

@@ -215,6 +215,6 @@
 //! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.
 //! What does grow with it are tables of ids, kept as 128-bit hashes: those of the file while it is
 //! looked through for doubled ones (24 bytes a row, twice that for a moment), of the rows done
-//! before in a rerun (24 bytes a row that is answered and 41 a row that failed, for all of the run),
+//! before in a rerun (24 bytes a row that is answered and 32 a row that failed, for all of the run),
 //! and of the rows read so far in a stream. An output that is put in order or cleaned of repeats
 //! takes 32 bytes a line at the end, and 24 a row of the input for the order.

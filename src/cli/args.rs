@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::parse;
 use crate::{Fsync, Price, Provider, Rate, Usd};
@@ -148,7 +148,7 @@ pub(crate) struct Run {
 
     /// Stop in the same way when this run has used this many model tokens, of prompts and answers
     /// together
-    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, allow_negative_numbers = true, help_heading = MONEY)]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 
     /// The model that prompts are sent to; required for .txt
@@ -156,7 +156,7 @@ pub(crate) struct Run {
     pub(crate) model: Option<String>,
 
     /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = parse::count::<u64>, help_heading = PROMPTS)]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), help_heading = PROMPTS)]
     pub(crate) max_tokens: Option<u64>,
 
     /// A system message before each prompt
@@ -233,7 +233,7 @@ pub(crate) struct Server {
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
     /// Requests in flight at once
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::count::<u32>, help_heading = LIMITS)]
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..), help_heading = LIMITS)]
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
@@ -245,25 +245,19 @@ pub(crate) struct Limits {
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
-    #[arg(long, value_name = "N", requires = "rate", value_parser = parse::count::<u64>, help_heading = LIMITS)]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = value_parser!(u64).range(1..), help_heading = LIMITS)]
     pub(crate) burst: Option<u64>,
 
     /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
-    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute(), allow_negative_numbers = true, help_heading = LIMITS)]
     pub(crate) tpm: Option<Rate>,
-}
-
-impl Limits {
-    pub(crate) fn requests(&self) -> Option<Rate> {
-        self.rps.or(self.rpm)
-    }
 }
 
 /// How long to wait, and how often to try.
 #[derive(Debug, Args)]
 pub(crate) struct Timeouts {
     /// Attempts for a request, the first included. Waits that the server asks for do not count
-    #[arg(long, value_name = "N", default_value = "6", value_parser = parse::count::<u32>, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = value_parser!(u32).range(1..), help_heading = TIMEOUTS)]
     pub(crate) max_attempts: u32,
 
     /// Time for one attempt, from connecting to the last byte

@@ -64,8 +64,8 @@ impl Bar {
     /// right edge. The cursor is a line lower than the bar knows, so it would clear the wrong lines.
     pub(crate) fn leave_standing(&self) {
         if io::stderr().is_terminal() {
-            let target = ProgressDrawTarget::stderr_with_hz(HZ);
-            self.0.set_draw_target(target);
+            self.0
+                .set_draw_target(ProgressDrawTarget::stderr_with_hz(HZ));
             let _nobody_reads_it = io::stderr().write_all(b"\n");
         }
     }

@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
 use crate::escape::printable;
-use crate::jsonl::check::{Check, Finding, Names, OfAKind, Report};
+use crate::jsonl::check::{Check, Finding, Names, Report};
 use crate::jsonl::files::{Location, OpenInput};
 use crate::{Error, ErrorKind, Result};
 
@@ -178,12 +178,20 @@ fn to_json(report: &Report) -> Value {
         used.map(|(name, used)| json!({ "name": name, "requests": used.requests }))
             .collect()
     };
-    let kinds = report.findings.by_kind();
-    let by_kind: Map<String, Value> = kinds
-        .iter()
-        .map(|of_a_kind| (of_a_kind.kind.to_owned(), of_a_kind.total.into()))
-        .collect();
-    let findings: Vec<Value> = kinds.iter().flat_map(to_json_each).collect();
+    let (mut by_kind, mut findings) = (Map::new(), Vec::new());
+    for of_a_kind in report.findings.by_kind() {
+        let kind = of_a_kind.kind;
+        by_kind.insert(kind.to_owned(), of_a_kind.total.into());
+        for finding in &of_a_kind.kept {
+            findings.push(json!({
+                "kind": kind,
+                "line": finding.line,
+                "column": finding.column,
+                "first_line": finding.first_line,
+                "message": finding.message,
+            }));
+        }
+    }
     json!({
         "requests": report.requests,
         "bad_lines": report.bad_lines,
@@ -200,18 +208,5 @@ fn to_json(report: &Report) -> Value {
         "findings_total": report.findings.total(),
         "findings_by_kind": by_kind,
         "findings": findings,
-    })
-}
-
-fn to_json_each(of_a_kind: &OfAKind) -> impl Iterator<Item = Value> {
-    let kind = of_a_kind.kind;
-    of_a_kind.kept.iter().map(move |finding| {
-        json!({
-            "kind": kind,
-            "line": finding.line,
-            "column": finding.column,
-            "first_line": finding.first_line,
-            "message": finding.message,
-        })
     })
 }

@@ -55,7 +55,10 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
              failures with --errors (/dev/null discards them)",
         ));
     }
-    let (builder, key_from, simulator) = server::choose(&run.server)?;
+    let (builder, key_from, simulator) = match &run.server.simulate {
+        Some(spec) => server::simulated(spec)?,
+        None => server::real(&run.server)?,
+    };
     let concurrency = concurrency(run, console);
     let report = FinalReport {
         console: console.clone(),
@@ -237,7 +240,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    if let Some(rate) = limits.requests() {
+    if let Some(rate) = limits.rps.or(limits.rpm) {
         builder = builder.request_rate(rate);
     }
     if let Some(burst) = limits.burst {

@@ -45,13 +45,10 @@ impl Exit {
 
     /// For a run that came to an end, early or not.
     pub(crate) fn of_summary(summary: &Summary) -> Self {
-        let failed = match summary.progress.failed {
-            0 => Self::Success,
-            _ => Self::SomeFailed,
-        };
-        match summary.stopped {
-            Some(_) => failed.max(Self::Stopped),
-            None => failed,
+        match (&summary.stopped, summary.progress.failed) {
+            (Some(_), _) => Self::Stopped,
+            (None, 0) => Self::Success,
+            (None, _) => Self::SomeFailed,
         }
     }
 

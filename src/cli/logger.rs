@@ -3,11 +3,11 @@
 //! Only the library's own records are shown: those of the HTTP client below it may hold whole URLs
 //! and headers.
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::console::{Console, OutputMode};
 
-/// Shows from now on what is at least as grave as `verbose` asks for.
+/// Shows warnings and errors, and more for each `-v`.
 pub(crate) fn install(console: &Console, verbose: u8) {
     let level = match (console.mode, verbose) {
         (OutputMode::Quiet, _) => LevelFilter::Error,
@@ -35,9 +35,10 @@ impl Log for ToConsole {
             return;
         }
         let text = record.args().to_string();
-        match record.level() {
-            log::Level::Error | log::Level::Warn => self.0.warn(&text),
-            log::Level::Info | log::Level::Debug | log::Level::Trace => self.0.say(&text),
+        if record.level() <= Level::Warn {
+            self.0.warn(&text);
+        } else {
+            self.0.say(&text);
         }
     }
 

@@ -53,5 +53,5 @@ pub fn main() -> ExitCode {
         console.error(&error);
         Exit::of_error(&error)
     });
-    ExitCode::from(exit.code())
+    exit.code().into()
 }

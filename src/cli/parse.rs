@@ -3,10 +3,11 @@
 //! Each is a parser for clap, which puts the value and the flag's name before the message; so a
 //! message says what is wanted and nothing else.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::format;
+use clap::builder::TypedValueParser;
+use clap::value_parser;
+
 use crate::sim::spec;
 use crate::{Error, Fsync, Provider, Rate, Usd};
 
@@ -40,20 +41,6 @@ pub(crate) fn duration_or_none(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A whole number from 1.
-pub(crate) fn count<N: FromStr + Default + PartialOrd>(text: &str) -> Result<N, String> {
-    let wanted = || "give a whole number from 1".to_owned();
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits {
-        return Err(wanted());
-    }
-    match text.parse::<N>() {
-        Ok(number) if number > N::default() => Ok(number),
-        Ok(_) => Err(wanted()),
-        Err(_) => Err("too large".to_owned()),
-    }
-}
-
 /// Requests a second; need not be whole.
 pub(crate) fn per_second(text: &str) -> Result<Rate, String> {
     Rate::try_per_second(number(text)?).map_err(|error| error.to_string())
@@ -65,12 +52,10 @@ pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
 }
 
 /// Model tokens a minute, a whole number.
-pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
-    const MOST: u64 = 60 * Rate::MAX_PER_SECOND;
-    match count(text)? {
-        tokens if tokens > MOST => Err(format!("give at most {}", format::count(MOST))),
-        tokens => Ok(Rate::per_minute(tokens)),
-    }
+pub(crate) fn tokens_per_minute() -> impl TypedValueParser<Value = Rate> {
+    value_parser!(u64)
+        .range(1..=60 * Rate::MAX_PER_SECOND)
+        .map(Rate::per_minute)
 }
 
 /// When results are flushed to the disk.
@@ -144,15 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn counts_start_at_one_and_end_in_their_type() {
-        assert_eq!(count::<u32>("20"), Ok(20));
-        for text in ["0", "-1", "+1", "1.5", "", "many", "0x10"] {
-            assert!(count::<u32>(text).is_err(), "{text}");
-        }
-        assert_eq!(count::<u32>("4294967296").unwrap_err(), "too large");
-    }
-
-    #[test]
     fn rates_that_no_gate_can_run_at_are_refused() {
         assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
         assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
@@ -163,11 +139,12 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(tokens_per_minute("200000"), Ok(Rate::per_minute(200_000)));
-        for text in ["0", "-5", "1.5", "99999999999999"] {
-            assert!(tokens_per_minute(text).is_err(), "{text}");
+        let command = clap::Command::new("x");
+        let tokens = |text: &str| tokens_per_minute().parse_ref(&command, None, text.as_ref());
+        assert_eq!(tokens("200000").unwrap(), Rate::per_minute(200_000));
+        assert!(tokens("60000000000").is_ok());
+        for text in ["0", "-5", "1.5", "60000000001", "99999999999999999999"] {
+            assert!(tokens(text).is_err(), "{text}");
         }
-        let error = tokens_per_minute("60000000001").unwrap_err();
-        assert_eq!(error, "give at most 60,000,000,000");
     }
 }

@@ -19,20 +19,16 @@ const LONGEST_REASON: usize = 200;
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
-    if args.quiet {
-        return Console::new(OutputMode::Quiet, None);
-    }
-    match args.progress {
-        ProgressMode::Json => Console::new(OutputMode::Json, None),
-        ProgressMode::Never => Console::new(OutputMode::Text, None),
-        ProgressMode::Always => Console::new(OutputMode::Text, Some(Bar::anywhere())),
-        ProgressMode::Auto => {
-            // <https://no-color.org>: a value that is not empty.
-            let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let bar = if plain { None } else { Bar::on_terminal() };
-            Console::new(OutputMode::Text, bar)
-        }
-    }
+    // <https://no-color.org>: a value that is not empty.
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let (mode, bar) = match args.progress {
+        _ if args.quiet => (OutputMode::Quiet, None),
+        ProgressMode::Json => (OutputMode::Json, None),
+        ProgressMode::Always => (OutputMode::Text, Some(Bar::anywhere())),
+        ProgressMode::Auto if !plain => (OutputMode::Text, Bar::on_terminal()),
+        ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
+    };
+    Console::new(mode, bar)
 }
 
 /// Shows one run's progress: as a bar, in lines or as JSON.
@@ -50,6 +46,7 @@ pub(crate) struct Display {
 
 impl Display {
     pub(crate) fn new(console: &Console, args: &Run) -> Self {
+        let limits = &args.limits;
         let interval = match (console.mode, &console.bar) {
             (_, Some(_)) => Duration::from_millis(100),
             (OutputMode::Json, _) => Duration::from_secs(1),
@@ -58,7 +55,7 @@ impl Display {
         };
         Self {
             console: console.clone(),
-            speed: Speed::new(args.limits.requests(), args.limits.tpm),
+            speed: Speed::new(limits.rps.or(limits.rpm), limits.tpm),
             interval,
             next: console.bar.as_ref().map_or(interval, |_| Duration::ZERO),
             introduced: false,

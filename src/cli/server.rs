@@ -27,18 +27,11 @@ const NO_KEY: &str = "nowhere: none was sent";
 /// that answers.
 pub(crate) type Server = (ClientBuilder, String, Option<SimServer>);
 
-/// # Errors
-/// [`ErrorKind::Config`], naming the flag, variable or file, and [`ErrorKind::Io`] if the
-/// simulated provider cannot start.
-pub(crate) fn choose(args: &args::Server) -> Result<Server> {
-    match &args.simulate {
-        Some(spec) => simulated(spec),
-        None => real(args),
-    }
-}
-
 /// The simulated provider. No key and no address from the environment is used.
-fn simulated(spec: &str) -> Result<Server> {
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a SPEC that makes no sense, [`ErrorKind::Io`] if it cannot start.
+pub(crate) fn simulated(spec: &str) -> Result<Server> {
     let refused = |error: Error| match error.kind() {
         ErrorKind::Config => named("--simulate", &error),
         _ => error,
@@ -49,7 +42,11 @@ fn simulated(spec: &str) -> Result<Server> {
     Ok((builder, NO_KEY.to_owned(), Some(simulator)))
 }
 
-fn real(args: &args::Server) -> Result<Server> {
+/// The provider, its address and the key.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the flag, variable or file.
+pub(crate) fn real(args: &args::Server) -> Result<Server> {
     let provider = args.provider.unwrap_or_default();
     let mut builder = Client::builder();
     let check = |url: &str, from| {

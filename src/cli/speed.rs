@@ -81,12 +81,8 @@ impl Speed {
         if rows == 0 {
             return Some(Duration::ZERO);
         }
-        let speed = self.rows();
-        if speed <= 0.0 {
-            return None;
-        }
         let left = rows as f64;
-        let mut seconds = left / speed;
+        let mut seconds = left / Some(self.rows()).filter(|speed| *speed > 0.0)?;
         if let Some(limit) = self.requests {
             seconds = seconds.max(left / limit.units_per_second());
         }

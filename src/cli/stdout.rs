@@ -35,16 +35,14 @@ pub(crate) fn is_broken_pipe(error: &Error) -> bool {
 /// succeeds. A shell's `> /dev/null` is open for writing only, and is meant.
 #[cfg(unix)]
 pub(crate) fn is_closed() -> bool {
-    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    use rustix::fs::{OFlags, Stat, fcntl_getfl, fstat, stat};
 
     let stdout = io::stdout();
     let Ok(flags) = fcntl_getfl(&stdout) else {
         return true;
     };
-    let is_null = match (fstat(&stdout), stat("/dev/null")) {
-        (Ok(stdout), Ok(null)) => (stdout.st_dev, stdout.st_ino) == (null.st_dev, null.st_ino),
-        _ => false,
-    };
+    let id = |file: Stat| (file.st_dev, file.st_ino);
+    let is_null = fstat(&stdout).ok().map(id) == stat("/dev/null").ok().map(id);
     is_null && flags & OFlags::RWMODE == OFlags::RDWR
 }
 

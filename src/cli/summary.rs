@@ -49,8 +49,8 @@ impl FinalReport {
         {
             self.console.error(error);
             if error.kind() == ErrorKind::Auth {
-                let from = &self.key_from;
-                self.console.say(&format!("the key is from {from}"));
+                self.console
+                    .say(&format!("the key is from {}", self.key_from));
             }
         }
         if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
@@ -63,9 +63,8 @@ impl FinalReport {
                  results are in a file (-o FILE).",
             );
         } else if self.console.mode == OutputMode::Json {
-            let summary = summary.to_json(exit.code());
-            self.console
-                .json(&json!({ "event": "summary", "summary": summary }));
+            let event = json!({ "event": "summary", "summary": summary.to_json(exit.code()) });
+            self.console.json(&event);
         } else if summary.requests == 0 && summary.stopped.is_none() {
             let input = &self.files.input;
             self.console
@@ -155,9 +154,10 @@ impl FinalReport {
             return Facts::new();
         }
         let transient = progress.failed - progress.failed_for_good;
-        let permanent = match self.retry_failed {
-            true => 0,
-            false => progress.failed_for_good - progress.bad_lines,
+        let permanent = if self.retry_failed {
+            0
+        } else {
+            progress.failed_for_good - progress.bad_lines
         };
         let only_permanent = !unfinished && permanent > 0 && transient + progress.bad_lines == 0;
         let label = if unfinished { "carry on" } else { "try again" };
@@ -310,7 +310,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
     let mut fresh = AtomicFile::create(path)?;
-    fresh.write_all(bytes)?;
+    fresh.file.write_all(bytes)?;
     fresh.commit()
 }
 

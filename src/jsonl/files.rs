@@ -156,20 +156,22 @@ impl RunFiles {
             return Err(config(format!("input {path:?} does not exist")));
         }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
-        let (clash, settings): (_, &[_]) = if output.is(&input) {
-            let output = &self.output;
-            let what = "is the input, which would be overwritten";
-            (format!("output {output} {what}"), &["output"])
+        let overwritten = "is the input, which would be overwritten";
+        let clash = if output.is(&input) {
+            Some(("output", &self.output, overwritten, &["output"]))
         } else if errors.is(&input) {
-            let what = "is the input, which would be overwritten";
-            (format!("errors file {} {what}", self.errors), &["errors"])
+            Some(("errors file", &self.errors, overwritten, &["errors"]))
         } else if errors.is(&output) && !one_stream {
             let what = "is the output, which takes successes only";
-            (format!("errors file {} {what}", self.errors), &["errors"])
+            Some(("errors file", &self.errors, what, &["errors"]))
         } else {
-            return self.check_sidecars();
+            None
         };
-        Err(config(clash + ": name another").with_settings(settings))
+        if let Some((role, location, what, setting)) = clash {
+            let message = format!("{role} {location} {what}: name another");
+            return Err(config(message).with_settings(setting));
+        }
+        self.check_sidecars()
     }
 
     /// What a run makes beside its files it also removes, or overwrites.

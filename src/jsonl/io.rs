@@ -91,7 +91,8 @@ impl LineSource {
 pub(crate) struct AtomicFile {
     path: PathBuf,
     beside: PathBuf,
-    file: BufWriter<File>,
+    /// To write the content to.
+    pub(crate) file: BufWriter<File>,
     committed: bool,
 }
 
@@ -129,16 +130,6 @@ impl AtomicFile {
     }
 }
 
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
@@ -170,13 +161,13 @@ mod tests {
         fs::write(folder.path().join("f.tollgate-new"), "half").unwrap();
 
         let mut given_up = AtomicFile::create(&path).unwrap();
-        given_up.write_all(b"never").unwrap();
+        given_up.file.write_all(b"never").unwrap();
         drop(given_up);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(&folder), ["f"]);
 
         let mut fresh = AtomicFile::create(&path).unwrap();
-        fresh.write_all(b"new").unwrap();
+        fresh.file.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         fresh.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
@@ -193,7 +184,7 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         symlink("file", &link).unwrap();
         let mut fresh = AtomicFile::create(&link).unwrap();
-        fresh.write_all(b"new").unwrap();
+        fresh.file.write_all(b"new").unwrap();
         fresh.commit().unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");

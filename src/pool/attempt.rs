@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::events::Event;
 use super::input::panic_message;
 use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
-use super::leader::RunShared;
+use super::leader::{JobTask, RunShared};
 use super::monitor::{Down, Ending};
-use super::outcomes::{JobOutcome, Outcome, Sink};
+use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::{Schedule, Task};
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
@@ -24,17 +24,21 @@ pub(super) struct Finished {
     pub(super) succeeded: bool,
 }
 
-/// How one attempt went.
-struct Attempted<T, E> {
-    /// An `Err` outside is a panic.
-    result: thread::Result<Result<T, E>>,
+/// How one attempt went, its result aside.
+#[derive(Clone, Copy)]
+struct Attempted {
+    /// 1 for the item's first.
+    number: u32,
     /// `None` unless it failed.
     verdict: Option<Verdict>,
+    reach: Reach,
     used: Option<u64>,
     pause: Option<Duration>,
-    reach: Reach,
-    now: Instant,
+    ended: Instant,
 }
+
+/// An `Err` outside is a panic.
+type Caught<J> = thread::Result<Result<<J as Job>::Output, <J as Job>::Error>>;
 
 impl<I, E> Task<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
@@ -50,133 +54,102 @@ impl<I, E> Task<I, E> {
     }
 }
 
-impl<J, S> RunShared<'_, J, S>
-where
-    J: Job,
-    S: Sink<J::Input, J::Output, J::Error>,
-{
+impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
-    pub(super) fn run_attempt(
-        &self,
-        task: Box<Task<J::Input, J::Error>>,
-        permit: Permit,
-    ) -> Option<Finished> {
+    pub(super) fn run_attempt(&self, task: JobTask<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let attempted = self.attempt(&task, permit.cost());
-        self.finish_attempt(task, permit, attempted)
+        let (result, attempted) = self.attempt(&task, permit.cost());
+        self.finish_attempt(task, permit, result, attempted)
     }
 
     #[inline(never)]
-    fn attempt(
-        &self,
-        task: &Task<J::Input, J::Error>,
-        cost: Cost,
-    ) -> Attempted<J::Output, J::Error> {
-        let counters = self.monitor.counters();
-        let clock = self.limiter.clock();
+    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted) {
+        let counters = self.settings.monitor.counters();
+        let clock = self.settings.limiter.clock();
         if let Some(last) = &task.last
             && self.job.possibly_billed(last)
         {
-            counters.possibly_billed();
+            counters.update(|progress| progress.possibly_billed += 1);
         }
         let attempt = Attempt {
             number: task.history.attempts + 1,
             cost,
             deadline: task.history.deadline,
-            cancel: &self.cancel,
+            cancel: &self.settings.cancel,
             used: Cell::new(None),
             pause: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
-        self.events.emit(|| Event::AttemptStarted {
+        self.settings.events.emit(|| Event::AttemptStarted {
             index: task.index,
             attempt: attempt.number,
         });
+        counters.attempt_begins();
         let began = clock.now();
         let mut verdict = None;
         let result = {
-            let _in_flight = counters.attempt();
-            let _held = self.limiter.mark_held();
+            let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
                 let result = self.job.attempt(&task.input, &attempt);
                 verdict = result.as_ref().err().map(|error| self.job.verdict(error));
                 result
             }))
         };
-        let now = clock.now();
-        let reach = match verdict {
-            Some(Verdict::Unreachable) => Reach::NotSent,
-            _ => attempt.reach.get(),
-        };
-        counters.attempted(
-            now.saturating_duration_since(began),
-            reach != Reach::NotSent,
-        );
-        Attempted {
-            result,
+        let attempted = Attempted {
+            number: attempt.number,
             verdict,
+            reach: match verdict {
+                Some(Verdict::Unreachable) => Reach::NotSent,
+                _ => attempt.reach.get(),
+            },
             used: attempt.used.get(),
             pause: attempt.pause.get(),
-            reach,
-            now,
-        }
+            ended: clock.now(),
+        };
+        counters.attempt_ends(
+            attempted.ended.saturating_duration_since(began),
+            attempted.reach != Reach::NotSent,
+            attempted.used,
+        );
+        (result, attempted)
     }
 
     #[inline(never)]
     fn finish_attempt(
         &self,
-        mut task: Box<Task<J::Input, J::Error>>,
+        mut task: JobTask<J>,
         permit: Permit,
-        attempted: Attempted<J::Output, J::Error>,
+        result: Caught<J>,
+        attempted: Attempted,
     ) -> Option<Finished> {
-        let Attempted {
-            result,
-            verdict,
-            used,
-            pause,
-            reach,
-            now,
-        } = attempted;
-        let number = task.history.attempts + 1;
-        task.history.attempts += u32::from(reach != Reach::NotSent);
+        task.history.attempts += u32::from(attempted.reach != Reach::NotSent);
         // Before the permit is free: whoever takes its place would be one too many.
-        let paused = self.apply_throttle(verdict, pause);
+        let pause = self.apply_throttle(attempted);
         // Before the result goes anywhere: a consumer may take its time.
-        match used {
-            Some(tokens) => {
-                self.monitor.counters().used(tokens);
-                permit.settle(tokens);
-            }
+        match attempted.used {
+            Some(tokens) => permit.settle(tokens),
             None => drop(permit),
         }
-        if let Some(wait) = paused {
-            self.events.emit(|| Event::Pause { wait });
+        if let Some(wait) = pause {
+            self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), Ending::Succeeded)),
-            Ok(Err(error)) => {
-                let failed = Failed {
-                    error,
-                    verdict: verdict.unwrap_or(Verdict::Fail),
-                    reach,
-                    number,
-                };
-                self.after_failure(task, failed, now)
-            }
+            Ok(Err(error)) => self.after_failure(task, error, attempted),
         }
     }
 
     /// Counts a task out of its backoff.
-    pub(super) fn end_backoff(
-        &self,
-        mut task: Box<Task<J::Input, J::Error>>,
-        now: Instant,
-    ) -> Box<Task<J::Input, J::Error>> {
+    pub(super) fn end_backoff(&self, mut task: JobTask<J>) -> JobTask<J> {
         if let Some(since) = task.backing_off.take() {
+            let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
-            self.monitor.counters().backed_off(waited);
+            self.settings.monitor.counters().update(|progress| {
+                progress.backing_off -= 1;
+                progress.backoff += waited;
+            });
             task.waited += waited;
         }
         task
@@ -190,7 +163,7 @@ where
         error: Option<Error>,
         now: Instant,
     ) -> Option<Down> {
-        let counters = self.monitor.counters();
+        let counters = self.settings.monitor.counters();
         match schedule.next_probe(now) {
             None => counters.outage(None),
             Some(next_probe) if error.is_some() => {
@@ -202,30 +175,27 @@ where
     }
 
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
-    fn apply_throttle(
-        &self,
-        verdict: Option<Verdict>,
-        pause: Option<Duration>,
-    ) -> Option<Duration> {
-        if let Some(Verdict::Throttled | Verdict::PauseAll(_) | Verdict::RetryAfter(_)) = verdict {
-            self.monitor.counters().throttled();
-        }
-        let pause = match verdict {
-            Some(Verdict::Stop) => {
-                self.cancel.cancel();
-                pause
+    fn apply_throttle(&self, attempted: Attempted) -> Option<Duration> {
+        let mut pause = attempted.pause;
+        let hint = match attempted.verdict {
+            Some(Verdict::PauseAll(hint)) => {
+                pause = pause.max(Some(hint));
+                Some(hint)
             }
-            Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint))
-                if !self.retry.obeys(hint) =>
-            {
-                self.cancel.cancel();
-                pause
-            }
-            Some(Verdict::PauseAll(hint)) => Some(hint.max(pause.unwrap_or_default())),
-            _ => pause,
+            Some(Verdict::RetryAfter(hint)) => Some(hint),
+            _ => None,
         };
+        if hint.is_some() || attempted.verdict == Some(Verdict::Throttled) {
+            let counters = self.settings.monitor.counters();
+            counters.update(|progress| progress.throttled += 1);
+        }
+        let too_long = hint.is_some_and(|hint| !self.settings.retry.obeys(hint));
+        if too_long || attempted.verdict == Some(Verdict::Stop) {
+            self.settings.cancel.cancel();
+            pause = attempted.pause;
+        }
         if let Some(wait) = pause {
-            self.limiter.pause_for(wait);
+            self.settings.limiter.pause_for(wait);
         }
         pause
     }
@@ -233,16 +203,12 @@ where
     #[inline(never)]
     fn after_failure(
         &self,
-        mut task: Box<Task<J::Input, J::Error>>,
-        failed: Failed<J::Error>,
-        now: Instant,
+        mut task: JobTask<J>,
+        error: J::Error,
+        attempted: Attempted,
     ) -> Option<Finished> {
-        let Failed {
-            error,
-            verdict,
-            reach,
-            number,
-        } = failed;
+        let (now, reach) = (attempted.ended, attempted.reach);
+        let verdict = attempted.verdict.unwrap_or(Verdict::Fail);
         let shown = self.job.shown(&error);
         // Dropped after the lock.
         let mut _old_news = None;
@@ -255,7 +221,10 @@ where
             _old_news = self.note_outage(&state.schedule, shown, now);
         }
         if let Decision::RetryAt(at) = decision {
-            self.monitor.counters().backs_off(reach != Reach::NotSent);
+            self.settings.monitor.counters().update(|progress| {
+                progress.retries += u64::from(reach != Reach::NotSent);
+                progress.backing_off += 1;
+            });
             let index = task.index;
             task.last = Some(error);
             task.backing_off = Some(now);
@@ -263,9 +232,9 @@ where
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
-            self.events.emit(|| Event::Retry {
+            self.settings.events.emit(|| Event::Retry {
                 index,
-                attempt: number,
+                attempt: attempted.number,
                 wait: at.saturating_duration_since(now),
             });
             return None;
@@ -280,10 +249,10 @@ where
         let stopped_run = decision == Decision::Stop;
         if stopped_run {
             // Wakes the leader, too.
-            self.cancel.cancel();
+            self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.cancel.is_aborted();
+        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
         let ending = if called_off {
             Ending::Abandoned
         } else {
@@ -297,11 +266,7 @@ where
     }
 
     #[inline(never)]
-    pub(super) fn panicked(
-        &self,
-        task: Box<Task<J::Input, J::Error>>,
-        panic: &(dyn Any + Send),
-    ) -> Finished {
+    pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
         let panicked = Panicked::new(panic_message(panic));
         let outcome = task.ended(Err(Failure::Panicked(panicked)));
         self.deliver(outcome, Ending::Failed)
@@ -316,11 +281,7 @@ where
 
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
-    pub(super) fn give_up(
-        &self,
-        mut task: Box<Task<J::Input, J::Error>>,
-        reason: Error,
-    ) -> Finished {
+    pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
         let ending = match reason.kind() {
             ErrorKind::Cancelled => Ending::Abandoned,
             _ => Ending::Failed,
@@ -337,24 +298,15 @@ where
             index: outcome.index,
             succeeded: how == Ending::Succeeded,
         };
-        self.monitor.counters().ended(how);
-        self.events.emit(|| Event::Done {
+        self.settings.monitor.counters().ended(how);
+        self.settings.events.emit(|| Event::Done {
             index: outcome.index,
             attempts: outcome.attempts,
             succeeded: finished.succeeded,
         });
         if !self.sink.deliver(outcome) {
-            self.cancel.cancel();
+            self.settings.cancel.cancel();
         }
         finished
     }
-}
-
-/// A failed attempt, as far as it decides what follows.
-struct Failed<E> {
-    error: E,
-    verdict: Verdict,
-    reach: Reach,
-    /// Which attempt it was.
-    number: u32,
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::events::{Events, Observer};
 use super::job::{Attempt, Failure, Job, Panicked};
 use super::monitor::Monitor;
-use super::outcomes::{JobOutcome, Outcome, Outcomes};
-use super::run::{Feed, Settings};
+use super::outcomes::{Outcome, Outcomes};
+use super::run::Feed;
+use super::settings::Settings;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
@@ -153,18 +154,19 @@ impl Pool {
         pool.settings.deadline = None;
         pool.settings.retry = Retry::never();
         let task = pool.task(|item: &T, _| Ok::<R, Infallible>(work(item)));
-        match task.outcomes(items) {
-            Ok(outcomes) => outcomes
-                .map(|outcome| {
-                    outcome.result.map_err(|failure| match failure {
-                        Failure::Panicked(panicked) => panicked,
-                        Failure::Job(never) => match never {},
-                        Failure::NotCompleted { reason, .. } => Panicked::new(reason.to_string()),
-                    })
+        let results = task.map(items).into_iter();
+        results
+            .map(|result| {
+                result.map_err(|failure| match failure {
+                    Failure::Panicked(panicked) => panicked,
+                    Failure::Job(never) => match never {},
+                    Failure::NotCompleted { reason, .. } => match reason.kind() {
+                        ErrorKind::Nested => panic!("Pool::map: {reason}"),
+                        _ => Panicked::new(reason.to_string()),
+                    },
                 })
-                .collect(),
-            Err(nested) => panic!("Pool::map: {nested}"),
-        }
+            })
+            .collect()
     }
 
     /// Applies `work` to every item, again where `verdict` says so; the results are in the order of
@@ -261,28 +263,13 @@ where
     where
         I: Sync,
     {
-        match self.outcomes(items) {
+        match self.pool.settings.collect(self.job::<&I>(), items) {
             Ok(outcomes) => outcomes.map(|outcome| outcome.result).collect(),
             Err(reason) => items
                 .iter()
-                .map(|_| {
-                    Err(Failure::NotCompleted {
-                        reason: reason.clone(),
-                        last: None,
-                    })
-                })
+                .map(|_| Err(Failure::not_completed(reason.clone())))
                 .collect(),
         }
-    }
-
-    fn outcomes<'i>(
-        &self,
-        items: &'i [I],
-    ) -> Result<impl Iterator<Item = JobOutcome<&'i I, T, E>> + use<'i, 'a, I, T, E>>
-    where
-        I: Sync,
-    {
-        self.pool.settings.collect(self.job::<&'i I>(), items)
     }
 
     /// Runs it over items that are pulled lazily on a thread of their own, and calls `done` on this

@@ -62,44 +62,47 @@ impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
 /// The queue between a feeder and a run.
 pub(crate) struct InputQueue<I> {
     clock: Clock,
-    window: usize,
     state: Mutex<Queue<I>>,
 }
 
 struct Queue<I> {
+    window: usize,
     ready: VecDeque<I>,
     /// Index of the first item in `ready`.
     next_index: u64,
     /// Pulled from the iterator and not yet handed to the consumer.
     outstanding: usize,
-    end: Option<End>,
+    /// The iterator has given all it had.
+    ended: bool,
+    /// What it panicked with, until that is reported.
+    panicked: Option<String>,
+    /// Nothing more is to be pulled.
     closed: bool,
-    /// The feeder, lying down because the queue or the window is full.
+    /// The feeder, parked because the queue or the window is full.
     feeder: Option<Arc<Parker>>,
-    /// The run's leader, lying down because the queue is empty.
+    /// The run's leader, parked because the queue is empty.
     leader: Option<Arc<Parker>>,
 }
 
-/// How many items may lie in the queue: two for each place in flight, so that there is still one
-/// each when the feeder is woken, should all places be free in the same moment. More would only
-/// take memory; with one each, threads were seen to wait for the feeder.
-const fn most_ready(window: usize) -> usize {
-    window.div_ceil(2)
-}
-
 impl<I> Queue<I> {
-    fn has_room(&self, window: usize) -> bool {
-        !self.closed && self.outstanding < window && self.ready.len() < most_ready(window)
+    /// How many items may be in the queue: two for each permit, so that there is still one each when the
+    /// feeder is woken, should all permits be free in the same moment. More would only take memory; with
+    /// one each, threads were seen to wait for the feeder.
+    fn most_ready(&self) -> usize {
+        self.window.div_ceil(2)
     }
 
-    /// Not at every free place: waking the feeder for a single item each would cost more than the
-    /// item.
-    fn runs_low(&self, window: usize) -> bool {
-        self.has_room(window) && self.ready.len() <= most_ready(window) / 2
+    fn has_room(&self) -> bool {
+        !self.closed && self.outstanding < self.window && self.ready.len() < self.most_ready()
     }
 
-    fn feeder_if_low(&mut self, window: usize) -> Option<Arc<Parker>> {
-        if self.runs_low(window) {
+    /// Not at every free place: to wake the feeder for a single item would cost more than the item.
+    fn runs_low(&self) -> bool {
+        self.has_room() && self.ready.len() <= self.most_ready() / 2
+    }
+
+    fn feeder_if_low(&mut self) -> Option<Arc<Parker>> {
+        if self.runs_low() {
             self.feeder.take()
         } else {
             None
@@ -107,22 +110,17 @@ impl<I> Queue<I> {
     }
 }
 
-enum End {
-    Clean,
-    Panicked(String),
-    Reported,
-}
-
 impl<I: Send> InputQueue<I> {
     pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
-            window: window.max(1),
             state: Mutex::new(Queue {
+                window: window.max(1),
                 ready: VecDeque::new(),
                 next_index: 0,
                 outstanding: 0,
-                end: None,
+                ended: false,
+                panicked: None,
                 closed: false,
                 feeder: None,
                 leader: None,
@@ -130,150 +128,135 @@ impl<I: Send> InputQueue<I> {
         })
     }
 
+    /// Changes the queue under its lock, and then wakes who is to know of it.
+    fn update(&self, change: impl FnOnce(&mut Queue<I>) -> Option<Arc<Parker>>) {
+        let parker = change(&mut self.state.lock());
+        unpark(parker);
+    }
+
     /// Pulls the whole iterator through the window. This is the feeder thread.
     pub(crate) fn feed(&self, items: impl IntoIterator<Item = I>) {
         let parker = Parker::new();
-        let end = catch_unwind(AssertUnwindSafe(|| {
+        self.pull_caught(|| {
             let mut items = items.into_iter();
             // Room first: what has been pulled must have a place.
-            while self.wait_for_room(&parker) {
-                match items.next() {
-                    Some(item) => self.push(item),
-                    None => break,
-                }
-            }
+            while self.wait_for_room(&parker) && self.pull_one(&mut items) {}
             // The iterator is the user's too: its drop may panic, and must not hold a lock.
             drop(items);
-        }));
-        self.end(match end {
-            Ok(()) => End::Clean,
-            Err(panic) => End::Panicked(panic_message(&*panic)),
+            true
         });
     }
 
     /// Pulls items on the calling thread, as long as there is room; `false` once that is all.
     pub(crate) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
-        while self.state.lock().has_room(self.window) {
-            match catch_unwind(AssertUnwindSafe(|| items.next())) {
-                Ok(Some(item)) => self.push(item),
-                Ok(None) => {
-                    self.end(End::Clean);
-                    return false;
-                }
-                Err(panic) => {
-                    self.end(End::Panicked(panic_message(&*panic)));
-                    return false;
+        !self.pull_caught(|| {
+            while self.state.lock().has_room() {
+                if !self.pull_one(items) {
+                    return true;
                 }
             }
-        }
-        true
+            false
+        })
     }
 
     /// Whether it is time to [`fill`](Self::fill) it again.
     pub(crate) fn runs_low(&self) -> bool {
-        self.state.lock().runs_low(self.window)
+        self.state.lock().runs_low()
     }
 
-    fn end(&self, end: End) {
-        let leader = {
-            let mut state = self.state.lock();
-            state.end = Some(end);
-            state.leader.take()
+    /// Does `pull`, which says whether the input has ended. A panic ends it, too.
+    fn pull_caught(&self, pull: impl FnOnce() -> bool) -> bool {
+        let (ended, panicked) = match catch_unwind(AssertUnwindSafe(pull)) {
+            Ok(ended) => (ended, None),
+            Err(panic) => (true, Some(panic_message(&*panic))),
         };
-        unpark(leader);
+        if ended {
+            self.update(|queue| {
+                queue.ended = true;
+                queue.panicked = panicked;
+                queue.leader.take()
+            });
+        }
+        ended
+    }
+
+    /// Pulls an item, for which there is room; `false` if there was none.
+    fn pull_one(&self, items: &mut impl Iterator<Item = I>) -> bool {
+        let Some(item) = items.next() else {
+            return false;
+        };
+        self.update(|queue| {
+            queue.outstanding += 1;
+            queue.ready.push_back(item);
+            queue.leader.take()
+        });
+        true
     }
 
     fn wait_for_room(&self, parker: &Arc<Parker>) -> bool {
         loop {
             {
-                let mut state = self.state.lock();
-                if state.closed {
-                    return false;
+                let mut queue = self.state.lock();
+                if queue.closed || queue.has_room() {
+                    return !queue.closed;
                 }
-                if state.has_room(self.window) {
-                    return true;
-                }
-                state.feeder = Some(Arc::clone(parker));
+                queue.feeder = Some(Arc::clone(parker));
             }
             self.clock.park(parker, None);
         }
     }
 
-    fn push(&self, item: I) {
-        let leader = {
-            let mut state = self.state.lock();
-            state.outstanding += 1;
-            state.ready.push_back(item);
-            state.leader.take()
-        };
-        unpark(leader);
-    }
-
     /// The consumer has taken over `count` outcomes.
     pub(crate) fn delivered(&self, count: usize) {
-        let feeder = {
-            let mut state = self.state.lock();
-            state.outstanding = state.outstanding.saturating_sub(count);
-            state.feeder_if_low(self.window)
-        };
-        unpark(feeder);
+        self.update(|queue| {
+            queue.outstanding = queue.outstanding.saturating_sub(count);
+            queue.feeder_if_low()
+        });
     }
 
     /// Pulls nothing more.
     pub(crate) fn close(&self) {
-        let (feeder, leader) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            (state.feeder.take(), state.leader.take())
-        };
-        unpark(feeder);
-        unpark(leader);
+        self.update(|queue| {
+            queue.closed = true;
+            queue.feeder.take()
+        });
+        self.update(|queue| queue.leader.take());
     }
 
     /// Takes what nobody will attempt any more, with its indices.
-    pub(crate) fn take_rest(&self) -> Vec<(u64, I)> {
-        let mut state = self.state.lock();
-        let first = state.next_index;
-        let rest = std::mem::take(&mut state.ready);
-        drop(state);
-        (first..).zip(rest).collect()
+    pub(crate) fn take_rest(&self) -> impl Iterator<Item = (u64, I)> {
+        let mut queue = self.state.lock();
+        (queue.next_index..).zip(std::mem::take(&mut queue.ready))
     }
 }
 
 impl<I: Send> Source<I> for Arc<InputQueue<I>> {
     fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
-        let mut state = self.state.lock();
-        state.closed |= stopped;
-        if let Some(item) = state.ready.pop_front() {
-            let index = state.next_index;
-            state.next_index += 1;
-            let feeder = state.feeder_if_low(self.window);
-            drop(state);
+        let mut queue = self.state.lock();
+        queue.closed |= stopped;
+        if let Some(item) = queue.ready.pop_front() {
+            let index = queue.next_index;
+            queue.next_index += 1;
+            let feeder = queue.feeder_if_low();
+            drop(queue);
             unpark(feeder);
             return Pull::Item(index, item);
         }
-        match state.end.take() {
-            // A feeder that is blocked in its iterator cannot be waited for: a stalled stdin must
-            // not hold up the end of a run that was stopped.
-            None if state.closed => Pull::End,
-            None => {
-                state.leader = Some(Arc::clone(waiter));
-                Pull::Empty
-            }
-            Some(End::Panicked(message)) => {
-                state.end = Some(End::Reported);
-                Pull::Broken(state.next_index, message)
-            }
-            Some(end) => {
-                state.end = Some(end);
-                Pull::End
-            }
+        if let Some(message) = queue.panicked.take() {
+            return Pull::Broken(queue.next_index, message);
         }
+        // A feeder that is blocked in its iterator cannot be waited for: a stalled stdin must not hold up
+        // the end of a run that was stopped.
+        if queue.ended || queue.closed {
+            return Pull::End;
+        }
+        queue.leader = Some(Arc::clone(waiter));
+        Pull::Empty
     }
 
     fn is_spent(&self) -> bool {
-        let state = self.state.lock();
-        state.ready.is_empty() && matches!(state.end, Some(End::Clean | End::Reported))
+        let queue = self.state.lock();
+        queue.ready.is_empty() && queue.ended && queue.panicked.is_none()
     }
 }
 

@@ -7,15 +7,15 @@
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::events::Events;
 use super::input::SliceSource;
 use super::job::{Attempt, Job};
-use super::leader::{LeaderGuard, RunShared, Spawner};
+use super::leader::{RunShared, Spawner};
 use super::monitor::Monitor;
 use super::outcomes::{JobOutcome, Sink};
-use super::run::Settings;
+use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::limit::{Cost, Limiter};
@@ -71,28 +71,21 @@ impl Sink<&'static Item, (), Verdict> for Tally {
     fn end(&self) {}
 }
 
-#[derive(Clone)]
-struct Modelled {
-    run: Arc<RunShared<'static, Acts, Tally>>,
-    threads: Arc<Mutex<Vec<Option<JoinHandle<()>>>>>,
+/// The threads of a run, as loom has them.
+#[derive(Default)]
+struct Threads {
+    started: Mutex<Vec<Option<JoinHandle<()>>>>,
     /// How many threads the system has to give.
     available: usize,
 }
 
-impl Spawner<'static> for Modelled {
-    type Job = Acts;
-    type Sink = Tally;
-
-    fn run(&self) -> &RunShared<'static, Acts, Tally> {
-        &self.run
-    }
-
-    fn start(&self, lead: LeaderGuard<'static, Self>, number: usize) -> io::Result<()> {
-        let mut threads = self.threads.lock().unwrap();
-        if threads.len() == self.available {
+impl Spawner<'static> for &'static Threads {
+    fn start(self, _number: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut started = self.started.lock().unwrap();
+        if started.len() == self.available {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        threads.push(Some(thread::spawn(move || work(lead, number))));
+        started.push(Some(thread::spawn(body)));
         Ok(())
     }
 }
@@ -126,31 +119,26 @@ fn run(setting: Setting) {
             events: Events::default(),
             deadline: None,
         };
-        let spawner = Modelled {
-            run: Arc::new(RunShared::new(
-                &settings,
-                Acts,
-                Box::new(SliceSource::new(items)),
-                Tally::default(),
-                Cancel::new(),
-            )),
-            threads: Arc::default(),
+        // Loom's threads cannot borrow: what they share is left to leak, once an interleaving.
+        let tally: &Tally = Box::leak(Box::default());
+        let threads: &Threads = Box::leak(Box::new(Threads {
             available,
-        };
+            ..Threads::default()
+        }));
+        let source = Box::new(SliceSource::new(items));
+        let shared = RunShared::new(settings, Acts, source, tally);
+        let run: &RunShared<Acts> = Box::leak(Box::new(shared));
         let outsider = outsider.then(|| {
             let permit = limiter.try_acquire(Cost::ONE).unwrap();
             thread::spawn(move || drop(permit))
         });
-        work(LeaderGuard::taken(spawner.clone()), 0);
+        work(run, threads, 0);
         // Those that were started, and those that these started: all before the first is through.
         let mut joined = 0;
         loop {
-            let next = spawner
-                .threads
-                .lock()
-                .unwrap()
-                .get_mut(joined)
-                .map(Option::take);
+            let mut started = threads.started.lock().unwrap();
+            let next = started.get_mut(joined).map(Option::take);
+            drop(started);
             match next {
                 Some(thread) => thread.unwrap().join().unwrap(),
                 None => break,
@@ -160,7 +148,7 @@ fn run(setting: Setting) {
         if let Some(outsider) = outsider {
             outsider.join().unwrap();
         }
-        let mut outcomes = spawner.run.sink.0.lock().unwrap().clone();
+        let mut outcomes = tally.0.lock().unwrap().clone();
         outcomes.sort_unstable();
         assert!(
             outcomes.iter().copied().eq(0..items.len() as u64),

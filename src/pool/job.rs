@@ -110,6 +110,13 @@ pub enum Failure<E> {
     },
 }
 
+impl<E> Failure<E> {
+    /// Of an item that was never attempted.
+    pub(super) fn not_completed(reason: Error) -> Self {
+        Self::NotCompleted { reason, last: None }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,38 +9,33 @@
 //! When every item has begun, a thread that has finished exits: an item that is tried again stays with
 //! the thread that had it. A long run's last request does not keep thousands of idle threads.
 //!
-//! Leadership is a guard, [`LeaderGuard`]: however it is dropped, an idle thread becomes the leader, or
-//! leadership is vacant and the next thread that must wait takes it.
+//! A thread that leads and exits, however it does, hands leadership on: an idle thread becomes the
+//! leader, or leadership is vacant and the next thread that must wait takes it.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::events::Events;
+use super::input::Source;
 use super::job::Job;
-use super::monitor::Monitor;
 use super::outcomes::Sink;
-use super::schedule::Schedule;
-use crate::cancel::Cancel;
+use super::schedule::{Schedule, Task};
+use super::settings::Settings;
 use crate::clock::{Parker, unpark};
-use crate::limit::Limiter;
-use crate::retry::Retry;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 
 /// What the threads of one run share.
-pub(super) struct RunShared<'env, J: Job, S> {
+pub(super) struct RunShared<'env, J: Job> {
     pub(super) job: J,
-    pub(super) sink: S,
-    pub(super) limiter: Limiter,
-    pub(super) retry: Retry,
-    pub(super) cancel: Cancel,
-    pub(super) monitor: Monitor,
-    pub(super) events: Events,
+    pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+    pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
     pub(super) trying: AtomicUsize,
     pub(super) state: Mutex<RunState<'env, J>>,
 }
+
+/// A task of a job.
+pub(super) type JobTask<J> = Box<Task<<J as Job>::Input, <J as Job>::Error>>;
 
 /// What they share under the lock.
 pub(super) struct RunState<'env, J: Job> {
@@ -48,11 +43,11 @@ pub(super) struct RunState<'env, J: Job> {
     pub(super) leader: Leader,
     /// Parked followers, by number; the last to park is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Parker>)>,
-    threads: usize,
+    pub(super) threads: usize,
     /// Threads there have ever been, by which they are numbered.
-    started: usize,
+    pub(super) started: usize,
     /// The system would not give another thread; the run goes on with those there are.
-    no_more_threads: bool,
+    pub(super) no_more_threads: bool,
     pub(super) ended: bool,
 }
 
@@ -92,7 +87,7 @@ impl<'env, J: Job> RunState<'env, J> {
     }
 
     /// Appoints an idle thread, or leaves leadership vacant; the parker to unpark.
-    fn appoint(&mut self) -> Option<Arc<Parker>> {
+    pub(super) fn appoint(&mut self) -> Option<Arc<Parker>> {
         let next = self.idle.pop();
         self.leader = match next {
             Some((number, _)) => Leader::Appointed(number),
@@ -108,90 +103,45 @@ impl<'env, J: Job> RunState<'env, J> {
         self.threads -= usize::from(spare);
         spare
     }
-
-    /// Ends the run; the parkers of all who wait for its end.
-    pub(super) fn end(&mut self) -> Vec<Arc<Parker>> {
-        self.ended = true;
-        let leader = self.parked_leader();
-        let followers = self.idle.drain(..).map(|(_, parker)| parker);
-        followers.chain(leader).collect()
-    }
 }
 
-/// How a run gets at what it shares and at more threads.
-pub(super) trait Spawner<'env>: Clone + Send {
-    type Job: Job + 'env;
-    type Sink: Sink<<Self::Job as Job>::Input, <Self::Job as Job>::Output, <Self::Job as Job>::Error>
-        + 'env;
-
-    fn run(&self) -> &RunShared<'env, Self::Job, Self::Sink>;
-
-    /// Starts a thread, which leads.
-    fn start(&self, lead: LeaderGuard<'env, Self>, number: usize) -> io::Result<()>;
-}
-
-/// Leadership of a run.
-pub(super) struct LeaderGuard<'env, C: Spawner<'env>> {
-    spawner: C,
-    held: bool,
-    _env: PhantomData<&'env ()>,
-}
-
-impl<'env, C: Spawner<'env>> LeaderGuard<'env, C> {
-    /// The leadership that [`RunState::new`] starts with, or that has just been taken under the lock.
-    pub(super) fn taken(spawner: C) -> Self {
+impl<'env, J: Job> RunShared<'env, J> {
+    pub(super) fn new(
+        settings: Settings,
+        job: J,
+        source: Box<dyn Source<J::Input> + 'env>,
+        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+    ) -> Self {
+        let now = settings.limiter.clock().now();
+        let deadline = settings.deadline.and_then(|time| now.checked_add(time));
+        let schedule = Schedule::new(source, settings.retry, deadline);
         Self {
-            spawner,
-            held: true,
-            _env: PhantomData,
+            job,
+            sink,
+            settings,
+            trying: AtomicUsize::new(0),
+            state: Mutex::new(RunState::new(schedule)),
         }
     }
 
-    pub(super) fn spawner(&self) -> &C {
-        &self.spawner
-    }
-
-    /// Passes leadership to an idle thread, or to a new one; it is vacant if there is nothing more to
-    /// wait for, or no thread to be had.
-    pub(super) fn pass_on(mut self) {
-        let run = self.spawner.run();
-        let number = {
-            let mut state = run.state.lock();
-            let wanted = !state.ended && state.schedule.expects_more();
-            let may_start = !state.no_more_threads && state.threads < run.limiter.concurrency();
-            if !wanted || !state.idle.is_empty() || !may_start {
-                let next = if wanted { state.appoint() } else { None };
-                if !wanted {
-                    state.leader = Leader::Vacant;
-                }
-                drop(state);
-                unpark(next);
-                self.held = false;
+    /// Ends the run, if it has not ended: every thread exits, and the sink is told.
+    pub(super) fn end(&self) {
+        let (leader, followers) = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.ended, true) {
                 return;
             }
-            state.threads += 1;
-            state.started += 1;
-            state.started - 1
+            (state.parked_leader(), std::mem::take(&mut state.idle))
         };
-        let spawner = self.spawner.clone();
-        // Should it fail, the guard is dropped, and leadership is vacant.
-        if let Err(error) = spawner.start(self, number) {
-            log::warn!(
-                "cannot start thread {}, going on without: {error}",
-                number + 1
-            );
-            let mut state = spawner.run().state.lock();
-            state.threads -= 1;
-            state.no_more_threads = true;
+        for (_, parker) in followers {
+            parker.unpark();
         }
+        unpark(leader);
+        self.sink.end();
     }
 }
 
-impl<'env, C: Spawner<'env>> Drop for LeaderGuard<'env, C> {
-    fn drop(&mut self) {
-        if self.held {
-            let next = self.spawner.run().state.lock().appoint();
-            unpark(next);
-        }
-    }
+/// Starts threads that may borrow for `'s`.
+pub(super) trait Spawner<'s>: Copy + Send + 's {
+    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()>;
 }

@@ -17,6 +17,7 @@ mod order;
 mod outcomes;
 mod run;
 mod schedule;
+mod settings;
 mod worker;
 
 pub use closures::{Pool, Task};
@@ -28,4 +29,5 @@ pub use outcomes::{Outcome, Outcomes};
 pub(crate) use job::Job;
 pub(crate) use order::Reorder;
 pub(crate) use outcomes::JobOutcome;
-pub(crate) use run::{Consumer, Feed, Settings};
+pub(crate) use run::{Consumer, Feed};
+pub(crate) use settings::Settings;

@@ -1,8 +1,7 @@
 //! Live progress as data: counters that a run's threads add to, and snapshots of them.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -91,36 +90,9 @@ impl Monitor {
         Self::default()
     }
 
-    /// The counters now. They are read one by one while the run goes on, so sums may be off by
-    /// what happens in between.
+    /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
-        let counters = &*self.0;
-        let nanos = |counter: &AtomicU64| Duration::from_nanos(counter.load(Relaxed));
-        Progress {
-            succeeded: counters.succeeded.load(Relaxed),
-            failed: counters.failed.load(Relaxed),
-            abandoned: counters.abandoned.load(Relaxed),
-            attempts: counters.attempts.load(Relaxed),
-            retries: counters.retries.load(Relaxed),
-            throttled: counters.throttled.load(Relaxed),
-            in_flight: counters.in_flight.load(Relaxed),
-            in_flight_peak: counters.in_flight_peak.load(Relaxed),
-            at_gate: counters.at_gate.load(Relaxed),
-            backing_off: counters.backing_off.load(Relaxed),
-            threads: counters.threads.load(Relaxed),
-            threads_peak: counters.threads_peak.load(Relaxed),
-            tokens: counters.tokens.load(Relaxed),
-            possibly_billed: counters.possibly_billed.load(Relaxed),
-            gate: Waited {
-                requests: nanos(&counters.gate_requests),
-                tokens: nanos(&counters.gate_tokens),
-                pause: nanos(&counters.gate_pause),
-                in_flight: nanos(&counters.gate_in_flight),
-                queue: nanos(&counters.gate_queue),
-            },
-            backoff: nanos(&counters.backoff),
-            wire: nanos(&counters.wire),
-        }
+        self.0.update(|progress| *progress)
     }
 
     /// The outage that keeps the run waiting now, if one does.
@@ -143,30 +115,11 @@ impl fmt::Debug for Monitor {
     }
 }
 
-/// Relaxed throughout: they are counts for people and reports, and order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    abandoned: AtomicU64,
-    attempts: AtomicU64,
-    retries: AtomicU64,
-    throttled: AtomicU64,
-    in_flight: AtomicU64,
-    in_flight_peak: AtomicU64,
-    at_gate: AtomicU64,
-    backing_off: AtomicU64,
-    threads: AtomicU64,
-    threads_peak: AtomicU64,
-    tokens: AtomicU64,
-    possibly_billed: AtomicU64,
-    gate_requests: AtomicU64,
-    gate_tokens: AtomicU64,
-    gate_pause: AtomicU64,
-    gate_in_flight: AtomicU64,
-    gate_queue: AtomicU64,
-    backoff: AtomicU64,
-    wire: AtomicU64,
+    /// The standard library's lock: it is held for a few additions, and need not be a part of what the
+    /// model checker explores.
+    progress: std::sync::Mutex<Progress>,
     down: Mutex<Option<Down>>,
 }
 
@@ -186,96 +139,70 @@ pub(crate) enum Ending {
 }
 
 impl Counters {
-    /// An attempt begins; it ends when the answer is dropped.
-    pub(crate) fn attempt(&self) -> InFlight<'_> {
-        rise(&self.in_flight, &self.in_flight_peak);
-        InFlight(&self.in_flight)
+    /// Changes the counters. `change` is never the user's code.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Progress) -> R) -> R {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An item stands at the gate while the answer lives.
-    pub(crate) fn at_gate(&self) -> InFlight<'_> {
-        self.at_gate.fetch_add(1, Relaxed);
-        InFlight(&self.at_gate)
+    /// Counts the calling thread for as long as the answer lives.
+    pub(super) fn thread(&self) -> CountedThread<'_> {
+        self.update(|progress| {
+            progress.threads += 1;
+            progress.threads_peak = progress.threads_peak.max(progress.threads);
+        });
+        CountedThread(self)
     }
 
-    pub(crate) fn thread(&self) -> InFlight<'_> {
-        rise(&self.threads, &self.threads_peak);
-        InFlight(&self.threads)
+    /// An attempt begins.
+    pub(super) fn attempt_begins(&self) {
+        self.update(|progress| {
+            progress.in_flight += 1;
+            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+        });
     }
 
-    pub(crate) fn attempted(&self, took: Duration, sent: bool) {
-        if sent {
-            self.attempts.fetch_add(1, Relaxed);
-        }
-        add(&self.wire, took);
+    /// An attempt has ended after so long; `used` is what it settled, in model tokens.
+    pub(super) fn attempt_ends(&self, took: Duration, sent: bool, used: Option<u64>) {
+        self.update(|progress| {
+            progress.in_flight -= 1;
+            progress.attempts += u64::from(sent);
+            progress.wire += took;
+            progress.tokens += used.unwrap_or(0);
+        });
     }
 
-    /// An item waits for another attempt; `sent`: the one that failed was a request sent.
-    pub(crate) fn backs_off(&self, sent: bool) {
-        self.retries.fetch_add(u64::from(sent), Relaxed);
-        self.backing_off.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn backed_off(&self, waited: Duration) {
-        self.backing_off.fetch_sub(1, Relaxed);
-        add(&self.backoff, waited);
-    }
-
-    /// The other side is down, or no longer is. The answer is what was known before, to be dropped
-    /// outside every lock.
+    /// The other side is down, or no longer is. Returns what was known before, to be dropped outside
+    /// every lock.
     #[must_use]
-    pub(crate) fn outage(&self, outage: Option<Down>) -> Option<Down> {
+    pub(super) fn outage(&self, outage: Option<Down>) -> Option<Down> {
         std::mem::replace(&mut *self.down.lock(), outage)
     }
 
-    pub(crate) fn throttled(&self) {
-        self.throttled.fetch_add(1, Relaxed);
+    pub(super) fn permit_waited(&self, waited: Waited) {
+        self.update(|Progress { gate, .. }| {
+            gate.requests += waited.requests;
+            gate.tokens += waited.tokens;
+            gate.pause += waited.pause;
+            gate.in_flight += waited.in_flight;
+            gate.queue += waited.queue;
+        });
     }
 
-    pub(crate) fn possibly_billed(&self) {
-        self.possibly_billed.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn used(&self, tokens: u64) {
-        self.tokens.fetch_add(tokens, Relaxed);
-    }
-
-    pub(crate) fn gate(&self, waited: Waited) {
-        add(&self.gate_requests, waited.requests);
-        add(&self.gate_tokens, waited.tokens);
-        add(&self.gate_pause, waited.pause);
-        add(&self.gate_in_flight, waited.in_flight);
-        add(&self.gate_queue, waited.queue);
-    }
-
-    pub(crate) fn ended(&self, how: Ending) {
-        match how {
-            Ending::Succeeded => &self.succeeded,
-            Ending::Failed => &self.failed,
-            Ending::Abandoned => &self.abandoned,
-        }
-        .fetch_add(1, Relaxed);
+    pub(super) fn ended(&self, how: Ending) {
+        self.update(|progress| match how {
+            Ending::Succeeded => progress.succeeded += 1,
+            Ending::Failed => progress.failed += 1,
+            Ending::Abandoned => progress.abandoned += 1,
+        });
     }
 }
 
-/// One of so many at present; leaves when dropped.
-#[derive(Debug)]
+/// Counts a thread out when it is dropped.
 #[must_use]
-pub(crate) struct InFlight<'a>(&'a AtomicU64);
+pub(super) struct CountedThread<'a>(&'a Counters);
 
-impl Drop for InFlight<'_> {
+impl Drop for CountedThread<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-fn rise(now: &AtomicU64, peak: &AtomicU64) {
-    let risen = now.fetch_add(1, Relaxed) + 1;
-    peak.fetch_max(risen, Relaxed);
-}
-
-fn add(total: &AtomicU64, time: Duration) {
-    if !time.is_zero() {
-        total.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.0.update(|progress| progress.threads -= 1);
     }
 }

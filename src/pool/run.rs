@@ -11,77 +11,35 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::events::Events;
 use super::input::{InputQueue, SliceSource, Source};
-use super::job::{Failure, Job};
-use super::leader::{LeaderGuard, RunShared, RunState, Spawner};
-use super::monitor::{Ending, Monitor};
+use super::job::{Failure, Job, run_over};
+use super::leader::{RunShared, Spawner};
+use super::monitor::Ending;
 use super::order::Reorder;
 use super::outcomes::{
     Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, Stream, channel,
 };
-use super::schedule::Schedule;
+use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::Limiter;
-use crate::retry::Retry;
-use crate::sync::Mutex;
-use crate::sync::atomic::AtomicUsize;
 
 /// The stack of a worker. Only what is touched is resident; debug builds and build scripts touch a
 /// good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
 const STACK: usize = 512 << 10;
 
-/// The settings of a run that are not its job or its input.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) limiter: Limiter,
-    pub(crate) retry: Retry,
-    pub(crate) cancel: Cancel,
-    pub(crate) monitor: Monitor,
-    pub(crate) events: Events,
-    pub(crate) deadline: Option<Duration>,
-}
-
 impl Settings {
-    /// The most items that a lazy input may be ahead of its consumer: pulled, in flight, backing off,
-    /// held back for their order, and waiting for the consumer, all together.
-    pub(crate) fn window(&self) -> usize {
-        self.limiter.concurrency().saturating_mul(4).max(1024)
-    }
-
-    /// How many outcomes may wait for the consumer before threads do.
-    fn backlog(&self) -> usize {
-        self.limiter.concurrency().clamp(1, 512) * 2
-    }
-
-    fn queue<I: Send>(&self) -> Arc<InputQueue<I>> {
-        InputQueue::new(self.window(), self.limiter.clock().clone())
-    }
-
-    /// Whether a run may start on this thread.
-    fn check(&self) -> Result<()> {
-        self.retry.checked()?;
-        self.limiter.check_nested()
-    }
-
     /// Runs everything that `source` gives, and returns when all of its outcomes are in `sink`. The
-    /// calling thread is the first worker. The run stops when `cancel` is raised, and may raise it.
-    fn start<'env, J, S>(
-        &self,
+    /// calling thread is the first worker. These are the settings of this run alone: it stops when their
+    /// flag is raised, and may raise it.
+    fn start<'env, J: Job>(
+        self,
         job: J,
         source: Box<dyn Source<J::Input> + 'env>,
-        sink: S,
-        cancel: Cancel,
-    ) -> S
-    where
-        J: Job,
-        S: Sink<J::Input, J::Output, J::Error> + Send,
-    {
-        let run = RunShared::new(self, job, source, sink, cancel);
-        thread::scope(|scope| work(LeaderGuard::taken(Scoped { scope, run: &run }), 0));
-        run.sink
+        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+    ) {
+        let run = RunShared::new(self, job, source, sink);
+        thread::scope(|scope| work(&run, scope, 0));
     }
 
     /// Runs the whole slice and gives the outcomes in its order; the calling thread is the first
@@ -97,10 +55,13 @@ impl Settings {
     {
         self.check()?;
         let source = Box::new(SliceSource::new(items));
-        let slots = self.start(job, source, Slots::new(items.len()), self.cancel.child());
+        let slots = Slots::new(items.len());
+        self.for_one_run().start(job, source, &slots);
         let outcomes = (0..).zip(items).zip(slots.into_outcomes());
         Ok(outcomes.map(|((index, item), outcome)| {
-            outcome.unwrap_or_else(|| Outcome::not_attempted(index, Some(item), broke_off()))
+            outcome.unwrap_or_else(|| {
+                Outcome::not_attempted(index, Some(item), Failure::not_completed(run_over()))
+            })
         }))
     }
 
@@ -112,9 +73,10 @@ impl Settings {
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
         self.check()?;
-        let queue = self.queue();
+        let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
-        let cancel = self.cancel.child();
+        let settings = self.for_one_run();
+        let cancel = settings.cancel.clone();
         thread::scope(|scope| -> Result<()> {
             // However this scope is left, its threads must find the end: a consumer that panics, too,
             // would otherwise wait for them for ever. Declared before the inbox, which a worker that
@@ -134,11 +96,9 @@ impl Settings {
                 }
             };
             refill();
-            let (source, run_cancel) = (Box::new(Arc::clone(&queue)), cancel.clone());
+            let source = Box::new(Arc::clone(&queue));
             named("tollgate-0")
-                .spawn_scoped(scope, move || {
-                    self.start(job, source, sink, run_cancel);
-                })
+                .spawn_scoped(scope, move || settings.start(job, source, &sink))
                 .map_err(no_thread)?;
             let mut unacknowledged = Vec::new();
             while let Some(Delivery { outcome, ack }) =
@@ -153,7 +113,11 @@ impl Settings {
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
             self.monitor.counters().ended(Ending::Abandoned);
-            consumer.take(Outcome::not_attempted(index, Some(input), broke_off()));
+            consumer.take(Outcome::not_attempted(
+                index,
+                Some(input),
+                Failure::not_completed(run_over()),
+            ));
         }
         Ok(())
     }
@@ -174,25 +138,26 @@ impl Settings {
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
         self.check()?;
-        let queue = self.queue();
+        let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), false);
-        let cancel = self.cancel.child();
+        let settings = self.for_one_run();
         // Dropped on every way out of here that has no thread to go on with.
         let stream = Stream {
             inbox,
             queue: Arc::clone(&queue),
-            cancel: cancel.clone(),
+            cancel: settings.cancel.clone(),
             reorder: in_order.then(Reorder::new),
         };
         feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
-        let settings = self.clone();
         named("tollgate-0")
-            .spawn(move || {
-                settings.start(job, Box::new(queue), sink, cancel);
-            })
+            .spawn(move || settings.start(job, Box::new(queue), &sink))
             .map_err(no_thread)?;
         Ok(Outcomes::new(stream))
     }
+}
+
+fn new_queue<I: Send>(settings: &Settings) -> Arc<InputQueue<I>> {
+    InputQueue::new(settings.window(), settings.limiter.clock().clone())
 }
 
 /// Who pulls the items of a lazy input.
@@ -313,76 +278,16 @@ impl<I: Send> Drop for AbortOnDrop<'_, I> {
     }
 }
 
-impl<'env, J: Job, S> RunShared<'env, J, S> {
-    pub(super) fn new(
-        settings: &Settings,
-        job: J,
-        source: Box<dyn Source<J::Input> + 'env>,
-        sink: S,
-        cancel: Cancel,
-    ) -> Self {
-        let deadline = settings
-            .deadline
-            .and_then(|deadline| settings.limiter.clock().now().checked_add(deadline));
-        let schedule = Schedule::new(source, settings.retry, deadline);
-        Self {
-            job,
-            sink,
-            limiter: settings.limiter.clone(),
-            retry: settings.retry,
-            cancel,
-            monitor: settings.monitor.clone(),
-            events: settings.events.clone(),
-            trying: AtomicUsize::new(0),
-            state: Mutex::new(RunState::new(schedule)),
-        }
-    }
-}
-
-/// Starts the threads of a run within a scope.
-struct Scoped<'scope, 'env, 'run, J: Job, S> {
-    scope: &'scope Scope<'scope, 'env>,
-    run: &'env RunShared<'run, J, S>,
-}
-
-impl<J: Job, S> Clone for Scoped<'_, '_, '_, J, S> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<J: Job, S> Copy for Scoped<'_, '_, '_, J, S> {}
-
-impl<'run, J, S> Spawner<'run> for Scoped<'_, '_, 'run, J, S>
-where
-    J: Job + 'run,
-    J::Input: 'run,
-    S: Sink<J::Input, J::Output, J::Error> + 'run,
-{
-    type Job = J;
-    type Sink = S;
-
-    fn run(&self) -> &RunShared<'run, J, S> {
-        self.run
-    }
-
-    fn start(&self, lead: LeaderGuard<'run, Self>, number: usize) -> io::Result<()> {
+impl<'s> Spawner<'s> for &'s Scope<'s, '_> {
+    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()> {
         named(&format!("tollgate-{number}"))
-            .spawn_scoped(self.scope, move || work(lead, number))
+            .spawn_scoped(self, body)
             .map(drop)
     }
 }
 
 fn named(name: &str) -> Builder {
     Builder::new().name(name.to_string()).stack_size(STACK)
-}
-
-#[cold]
-fn broke_off<E>() -> Failure<E> {
-    Failure::NotCompleted {
-        reason: Error::new(ErrorKind::Cancelled, "the run ended before this was done"),
-        last: None,
-    }
 }
 
 #[cold]

@@ -4,8 +4,7 @@
 //! thread, no lock and no clock; it is asked *now* and answers with a task, an instant, or that
 //! there is nothing to do. A retry that is due goes before new input.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,18 +47,13 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
-enum Candidate<I, E> {
-    Task(Box<Task<I, E>>),
-    Broken { index: u64, message: String },
-    Nothing,
-}
-
 pub(crate) struct Schedule<'env, I, E> {
     source: Box<dyn Source<I> + 'env>,
     exhausted: bool,
     /// Given back by threads that found somebody else at the gate.
     returned: Vec<Box<Task<I, E>>>,
-    due: BinaryHeap<Due<I, E>>,
+    /// Retries by when they are due and by place in the input, so that no two are alike.
+    due: BTreeMap<(Instant, u64), Box<Task<I, E>>>,
     decider: Decider,
     run_deadline: Option<Instant>,
     /// Tasks handed out and not yet finished.
@@ -77,7 +71,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             source,
             exhausted: false,
             returned: Vec::new(),
-            due: BinaryHeap::new(),
+            due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
             out: 0,
@@ -93,26 +87,36 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::WhenProbed => return self.held(None, now, waiter),
             open => open,
         };
-        let probe = match passage {
-            Passage::Probe => self.prober(now).map(Candidate::Task),
+        let prober = match passage {
+            Passage::Probe => self.prober(now),
             _ => None,
         };
-        let task = match probe.unwrap_or_else(|| self.candidate(now, waiter)) {
-            Candidate::Task(task) => task,
-            Candidate::Broken { index, message } => {
-                self.out += 1;
-                return Next::Broken { index, message };
-            }
-            Candidate::Nothing => return self.nothing(),
+        let next = match prober {
+            Some(task) => Next::Attempt(task),
+            None => self.candidate(now, waiter),
         };
-        self.out += 1;
-        if self.stopped {
-            return Next::GiveUp(task, run_over());
+        self.hand_out(next, |schedule, task| {
+            if schedule.stopped {
+                return Next::GiveUp(task, run_over());
+            }
+            if passage == Passage::Probe {
+                schedule.decider.probe_sent(task.index);
+            }
+            Next::Attempt(task)
+        })
+    }
+
+    /// Counts a candidate as handed out; `what_for` says what is done with a task.
+    fn hand_out(
+        &mut self,
+        candidate: Next<I, E>,
+        what_for: impl FnOnce(&mut Self, Box<Task<I, E>>) -> Next<I, E>,
+    ) -> Next<I, E> {
+        self.out += usize::from(!matches!(candidate, Next::Wait(_)));
+        match candidate {
+            Next::Attempt(task) => what_for(self, task),
+            other => other,
         }
-        if passage == Passage::Probe {
-            self.decider.probe_sent(task.index);
-        }
-        Next::Attempt(task)
     }
 
     /// What there is to do while no attempt may go, at the latest until this instant: deadlines
@@ -125,14 +129,9 @@ impl<'env, I, E> Schedule<'env, I, E> {
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
             let candidate = self.candidate(now, waiter);
-            self.out += usize::from(!matches!(candidate, Candidate::Nothing));
-            return match candidate {
-                Candidate::Task(task) => Next::GiveUp(task, out_of_time()),
-                Candidate::Broken { index, message } => Next::Broken { index, message },
-                Candidate::Nothing => self.nothing(),
-            };
+            return self.hand_out(candidate, |_, task| Next::GiveUp(task, out_of_time()));
         }
-        let waiting = self.due.iter().map(|due| &due.task).chain(&self.returned);
+        let waiting = self.due.values().chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
         Next::Wait(
             [until, first, self.run_deadline]
@@ -145,13 +144,10 @@ impl<'env, I, E> Schedule<'env, I, E> {
     /// A task that waits and whose deadline has come.
     fn take_overdue(&mut self, now: Instant) -> Option<Box<Task<I, E>>> {
         let is_over = |task: &Task<I, E>| task.history.deadline.is_some_and(|end| end <= now);
-        if self.due.iter().any(|due| is_over(&due.task)) {
-            // All of them in one go: there may be thousands, and the heap's order is another.
-            let (over, rest): (BinaryHeap<_>, BinaryHeap<_>) = std::mem::take(&mut self.due)
-                .into_iter()
-                .partition(|due| is_over(&due.task));
-            self.due = rest;
-            self.returned.extend(over.into_iter().map(|due| due.task));
+        // All of them in one go: there may be thousands, and their order is another.
+        let due = self.due.iter().filter(|(_, task)| is_over(task));
+        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.returned.extend(self.due.remove(&key));
         }
         let at = self.returned.iter().rposition(|task| is_over(task))?;
         Some(self.returned.remove(at))
@@ -162,56 +158,44 @@ impl<'env, I, E> Schedule<'env, I, E> {
         if !self.returned.is_empty() {
             return None;
         }
-        let mut due = std::mem::take(&mut self.due).into_vec();
-        let next = due
-            .iter()
-            .enumerate()
-            .filter(|(_, due)| due.at <= now)
-            .min_by_key(|(_, due)| (due.task.history.probe_order(), due.at, due.task.index))
-            .map(|(place, _)| place);
-        let task = next.map(|place| due.swap_remove(place).task);
-        self.due = due.into();
-        task
+        let due = self.due.range(..=(now, u64::MAX));
+        let (key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
+        let key = *key;
+        self.due.remove(&key)
     }
 
     /// The next task to go, the breaker aside.
-    fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Candidate<I, E> {
+    fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.returned.pop() {
-            return Candidate::Task(task);
+            return Next::Attempt(task);
         }
-        let is_due = |first: &Due<I, E>| self.stopped || first.at <= now;
-        if self.due.peek().is_some_and(is_due)
-            && let Some(due) = self.due.pop()
+        if let Some(first) = self.due.first_entry()
+            && (self.stopped || first.key().0 <= now)
         {
-            return Candidate::Task(due.task);
+            return Next::Attempt(first.remove());
         }
-        if self.exhausted {
-            return Candidate::Nothing;
-        }
-        match self.source.pull(self.stopped, waiter) {
-            Pull::Item(index, input) => Candidate::Task(Box::new(Task {
-                index,
-                input,
-                history: self.decider.history(index, now, self.run_deadline),
-                cost: None,
-                last: None,
-                backing_off: None,
-                waited: Duration::ZERO,
-            })),
-            Pull::Broken(index, message) => {
-                self.exhausted = true;
-                Candidate::Broken { index, message }
-            }
-            Pull::Empty => Candidate::Nothing,
-            Pull::End => {
-                self.exhausted = true;
-                Candidate::Nothing
+        if !self.exhausted {
+            match self.source.pull(self.stopped, waiter) {
+                Pull::Item(index, input) => {
+                    return Next::Attempt(Box::new(Task {
+                        index,
+                        input,
+                        history: self.decider.history(index, now, self.run_deadline),
+                        cost: None,
+                        last: None,
+                        backing_off: None,
+                        waited: Duration::ZERO,
+                    }));
+                }
+                Pull::Broken(index, message) => {
+                    self.exhausted = true;
+                    return Next::Broken { index, message };
+                }
+                Pull::Empty => {}
+                Pull::End => self.exhausted = true,
             }
         }
-    }
-
-    fn nothing(&self) -> Next<I, E> {
-        Next::Wait(self.due.peek().map(|first| first.at))
+        Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
     /// Whether there is, or may come without anybody's doing, something to attempt: whether the
@@ -248,7 +232,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
     pub(crate) fn retry_at(&mut self, task: Box<Task<I, E>>, at: Instant) {
         self.out -= 1;
-        self.due.push(Due { at, task });
+        self.due.insert((at, task.index), task);
     }
 
     /// A task's outcome has been handed over.
@@ -289,33 +273,6 @@ impl<'env, I, E> Schedule<'env, I, E> {
         }
     }
 }
-
-/// In a max-heap, the earliest on top; among equals, the one that came first.
-#[derive(Debug)]
-struct Due<I, E> {
-    at: Instant,
-    task: Box<Task<I, E>>,
-}
-
-impl<I, E> Ord for Due<I, E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.task.index).cmp(&(self.at, self.task.index))
-    }
-}
-
-impl<I, E> PartialOrd for Due<I, E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<I, E> PartialEq for Due<I, E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<I, E> Eq for Due<I, E> {}
 
 #[cfg(test)]
 mod tests {

@@ -10,27 +10,28 @@ use std::time::Instant;
 
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
-use super::leader::{Leader, LeaderGuard, RunShared, RunState, Spawner};
-use super::outcomes::Sink;
-use super::schedule::{Next, Task};
+use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
+use super::schedule::Next;
 use crate::clock::{Parker, unpark};
-use crate::error::Error;
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life, from its first leadership to its exit.
-pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: usize) {
-    let spawner = lead.spawner().clone();
-    let run = spawner.run();
-    let _counted = run.monitor.counters().thread();
+pub(super) fn work<'s, J: Job>(
+    run: &'s RunShared<'_, J>,
+    spawner: impl Spawner<'s>,
+    number: usize,
+) {
+    let _counted = run.settings.monitor.counters().thread();
     let _end = EndOnPanic(run);
     let parker = Parker::new();
-    let _listening = run.cancel.listen(&parker);
+    let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
-        spawner: &spawner,
+        run,
+        spawner,
         number,
         parker,
-        lead: Some(lead),
+        leads: true,
         idle: false,
         trying: false,
         refused: false,
@@ -44,11 +45,12 @@ pub(super) fn work<'env, C: Spawner<'env>>(lead: LeaderGuard<'env, C>, number: u
 }
 
 /// One thread of a run.
-struct Worker<'w, 'env, C: Spawner<'env>> {
-    spawner: &'w C,
+struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
+    run: &'s RunShared<'env, J>,
+    spawner: T,
     number: usize,
     parker: Arc<Parker>,
-    lead: Option<LeaderGuard<'env, C>>,
+    leads: bool,
     /// It is parked as a follower.
     idle: bool,
     /// It asks for a permit while somebody else leads.
@@ -62,62 +64,45 @@ struct Worker<'w, 'env, C: Spawner<'env>> {
 /// in the same moment about as much.
 const MOST_TRYING: usize = 4;
 
-type Input<'env, C> = <<C as Spawner<'env>>::Job as Job>::Input;
-type Fault<'env, C> = <<C as Spawner<'env>>::Job as Job>::Error;
-type BoxedTask<'env, C> = Box<Task<Input<'env, C>, Fault<'env, C>>>;
+/// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
+type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
 
-/// What a thread does next.
-enum Step<I, E> {
-    Attempt(Box<Task<I, E>>),
-    GiveUp(Box<Task<I, E>>, Error),
-    Broken {
-        index: u64,
-        message: String,
-    },
-    Park(Option<Instant>),
-    /// The run is over, or goes on without this thread.
-    Exit,
-}
-
-impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
+impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
-    fn next(&mut self, mut finished: Option<Finished>) -> Option<(BoxedTask<'env, C>, Permit)> {
-        let run = self.spawner.run();
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobTask<J>, Permit)> {
+        let run = self.run;
         loop {
-            finished = match self.step(finished.take()) {
-                Step::Attempt(task) => {
-                    let admitted = self.admit(task);
+            finished = match self.step(finished.take())? {
+                Next::Attempt(task) => {
+                    let admitted = self.admit(run.end_backoff(task));
                     self.stop_trying();
                     match admitted {
                         Ok(Some(admitted)) => {
-                            if let Some(lead) = self.lead.take() {
-                                lead.pass_on();
-                            }
+                            self.pass_on();
                             return Some(admitted);
                         }
                         Ok(None) => None,
                         Err(finished) => Some(finished),
                     }
                 }
-                Step::GiveUp(task, why) => Some(run.give_up(task, why)),
-                Step::Broken { index, message } => Some(run.broken(index, message)),
-                Step::Park(until) => {
-                    run.limiter.clock().park(&self.parker, until);
+                Next::GiveUp(task, why) => Some(run.give_up(run.end_backoff(task), why)),
+                Next::Broken { index, message } => Some(run.broken(index, message)),
+                Next::Wait(until) => {
+                    run.settings.limiter.clock().park(&self.parker, until);
                     None
                 }
-                Step::Exit => return None,
             };
         }
     }
 
     /// Settles what was finished, and finds the next thing to do, under one lock.
-    fn step(&mut self, finished: Option<Finished>) -> Step<Input<'env, C>, Fault<'env, C>> {
-        let run = self.spawner.run();
+    fn step(&mut self, finished: Option<Finished>) -> Step<J> {
+        let run = self.run;
         // Dropped after the lock.
         let mut _old_news = None;
         let mut state = run.state.lock();
-        let now = run.limiter.clock().now();
+        let now = run.settings.limiter.clock().now();
         // Whom to tell that something has changed.
         let mut news = None;
         if let Some(finished) = finished {
@@ -128,118 +113,141 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                 _old_news = run.note_outage(&state.schedule, None, now);
             }
         }
-        if run.cancel.is_cancelled() && !state.schedule.is_stopped() {
+        if run.settings.cancel.is_cancelled() && !state.schedule.is_stopped() {
             state.schedule.stop();
             news = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
-            let first = !state.ended;
-            let parkers = state.end();
             drop(state);
-            parkers.iter().for_each(|parker| parker.unpark());
-            if first {
-                run.sink.end();
-            }
-            return Step::Exit;
+            run.end();
+            return None;
         }
-        let step = match self.take_part(&mut state) {
-            None => self.take_next(&mut state, now),
-            Some(step) => step,
+        let step = if self.may_look(&mut state) {
+            self.look(&mut state, now)
+        } else {
+            self.follow(&mut state)
         };
         drop(state);
         unpark(news);
         step
     }
 
-    /// Whether this thread may look for a task: `None` if so, else what it does instead.
-    fn take_part<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Option<Step<I, E>> {
-        if self.lead.is_none() {
-            match state.leader {
-                Leader::Appointed(appointed) if appointed == self.number => {
-                    self.idle = false;
-                    self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
-                }
-                // Woken for nothing.
-                _ if self.idle => return Some(Step::Park(None)),
-                Leader::Vacant => {}
-                // The leader does not wait yet, so there may be a permit. A few may ask for it, so that
-                // short jobs are not held up while leadership passes on; were it everybody, a thousand
-                // answers in one moment would be a thousand threads at two locks.
-                Leader::Busy | Leader::Appointed(_)
-                    if !self.refused
-                        && self.spawner.run().trying.load(Ordering::Relaxed) < MOST_TRYING =>
-                {
-                    // Only ever raised under the lock, so never above the bound.
-                    self.spawner.run().trying.fetch_add(1, Ordering::Relaxed);
-                    self.trying = true;
-                }
-                Leader::Busy | Leader::Appointed(_) | Leader::Waiting | Leader::Parked(_) => {
-                    return Some(self.follow(state));
-                }
-            }
+    /// Whether this thread may look for a task, and not the leader alone.
+    fn may_look(&mut self, state: &mut RunState<'env, J>) -> bool {
+        if self.leads {
+            return true;
         }
-        self.refused = false;
-        None
+        match state.leader {
+            Leader::Appointed(appointed) if appointed == self.number => {
+                self.idle = false;
+                self.leads = true;
+                true
+            }
+            // Woken for nothing.
+            _ if self.idle => false,
+            Leader::Vacant => true,
+            // The leader does not wait yet, so there may be a permit. A few may ask for it, so that
+            // short jobs are not held up while leadership passes on; were it everybody, a thousand
+            // answers in one moment would be a thousand threads at two locks.
+            Leader::Busy | Leader::Appointed(_) => {
+                let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
+                self.trying = few && !self.refused;
+                if self.trying {
+                    // Only ever raised under the lock, so never above the bound.
+                    self.run.trying.fetch_add(1, Ordering::Relaxed);
+                }
+                self.trying
+            }
+            Leader::Waiting | Leader::Parked(_) => false,
+        }
     }
 
     /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
-    fn take_next(
-        &mut self,
-        state: &mut RunState<'env, C::Job>,
-        now: Instant,
-    ) -> Step<Input<'env, C>, Fault<'env, C>> {
-        let run = self.spawner.run();
-        if self.lead.is_some() {
+    fn look(&mut self, state: &mut RunState<'env, J>, now: Instant) -> Step<J> {
+        self.refused = false;
+        if self.leads {
             state.leader = Leader::Busy;
         }
         let until = match state.schedule.next(now, &self.parker) {
-            Next::Attempt(task) => return Step::Attempt(run.end_backoff(task, now)),
-            Next::GiveUp(task, why) => return Step::GiveUp(run.end_backoff(task, now), why),
-            Next::Broken { index, message } => return Step::Broken { index, message },
             Next::Wait(until) => until,
+            next => return Some(next),
         };
-        if self.lead.is_none() && !matches!(state.leader, Leader::Vacant) {
+        if !self.leads && !matches!(state.leader, Leader::Vacant) {
             return self.follow(state);
         }
         if state.try_exit() {
-            return Step::Exit;
+            return None;
         }
         // The schedule may have found its end just now: the next look sees it.
         if state.schedule.is_over() {
             self.parker.unpark();
         }
         state.leader = Leader::Parked(Arc::clone(&self.parker));
-        if self.lead.is_none() {
-            self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
-        }
-        Step::Park(until)
+        self.leads = true;
+        Some(Next::Wait(until))
     }
 
     /// Parks as a follower, unless the thread is not needed any more.
-    fn follow<I, E>(&mut self, state: &mut RunState<'env, C::Job>) -> Step<I, E> {
+    fn follow(&mut self, state: &mut RunState<'env, J>) -> Step<J> {
         self.stop_trying();
-        if state.try_exit() {
-            return Step::Exit;
+        if !self.idle {
+            if state.try_exit() {
+                return None;
+            }
+            self.idle = true;
+            self.refused = false;
+            state.idle.push((self.number, Arc::clone(&self.parker)));
         }
-        self.idle = true;
-        self.refused = false;
-        state.idle.push((self.number, Arc::clone(&self.parker)));
-        Step::Park(None)
+        Some(Next::Wait(None))
+    }
+
+    /// Passes leadership, if it has it, to an idle thread or to a new one; it is vacant if there is
+    /// nothing more to wait for, or no thread to be had.
+    fn pass_on(&mut self) {
+        if !std::mem::take(&mut self.leads) {
+            return;
+        }
+        let (run, spawner) = (self.run, self.spawner);
+        let mut state = run.state.lock();
+        if state.ended || !state.schedule.expects_more() {
+            state.leader = Leader::Vacant;
+            return;
+        }
+        let most = run.settings.limiter.concurrency();
+        if !state.idle.is_empty() || state.no_more_threads || state.threads >= most {
+            let next = state.appoint();
+            drop(state);
+            unpark(next);
+            return;
+        }
+        let number = state.started;
+        state.started += 1;
+        state.threads += 1;
+        drop(state);
+        if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
+            log::warn!(
+                "cannot start thread {}, going on without: {error}",
+                number + 1
+            );
+            let mut state = run.state.lock();
+            state.threads -= 1;
+            state.no_more_threads = true;
+            let next = state.appoint();
+            drop(state);
+            unpark(next);
+        }
     }
 
     fn stop_trying(&mut self) {
         if std::mem::take(&mut self.trying) {
-            self.spawner.run().trying.fetch_sub(1, Ordering::Relaxed);
+            self.run.trying.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Gets a permit for a task: at once, or after a wait if nobody else waits for one. `None` if the
     /// task was given back, since somebody else does; an error is the task's end.
-    fn admit(
-        &mut self,
-        mut task: BoxedTask<'env, C>,
-    ) -> Result<Option<(BoxedTask<'env, C>, Permit)>, Finished> {
-        let run = self.spawner.run();
+    fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
+        let run = self.run;
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -249,17 +257,17 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
             },
         };
         let deadline = task.history.deadline;
-        if deadline.is_some_and(|deadline| deadline <= run.limiter.clock().now()) {
+        if deadline.is_some_and(|deadline| deadline <= run.settings.limiter.clock().now()) {
             return Err(run.give_up(task, out_of_time()));
         }
-        match run.limiter.try_acquire(cost) {
+        match run.settings.limiter.try_acquire(cost) {
             Ok(permit) => return Ok(Some((task, permit))),
             Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
         {
             let mut state = run.state.lock();
-            if self.lead.is_none() {
+            if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
                     self.refused = true;
                     state.schedule.give_back(task);
@@ -268,17 +276,21 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
                     unpark(leader);
                     return Ok(None);
                 }
-                self.lead = Some(LeaderGuard::taken(self.spawner.clone()));
+                self.leads = true;
             }
             state.leader = Leader::Waiting;
         }
-        let waiting = run.monitor.counters().at_gate();
-        let permit = run.limiter.acquire_until(cost, deadline, Some(&run.cancel));
-        drop(waiting);
+        let counters = run.settings.monitor.counters();
+        counters.update(|progress| progress.at_gate += 1);
+        let permit = run
+            .settings
+            .limiter
+            .acquire_until(cost, deadline, Some(&run.settings.cancel));
+        counters.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                run.monitor.counters().gate(waited);
+                counters.permit_waited(waited);
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }
@@ -287,19 +299,24 @@ impl<'env, C: Spawner<'env>> Worker<'_, 'env, C> {
     }
 }
 
+impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
+    fn drop(&mut self) {
+        if self.leads {
+            let next = self.run.state.lock().appoint();
+            unpark(next);
+        }
+    }
+}
+
 /// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
 /// others, and the consumer, waiting for ever.
-struct EndOnPanic<'a, 'env, J: Job, S: Sink<J::Input, J::Output, J::Error>>(
-    &'a RunShared<'env, J, S>,
-);
+struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
 
-impl<J: Job, S: Sink<J::Input, J::Output, J::Error>> Drop for EndOnPanic<'_, '_, J, S> {
+impl<J: Job> Drop for EndOnPanic<'_, '_, J> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.cancel.cancel();
-            let parkers = self.0.state.lock().end();
-            parkers.iter().for_each(|parker| parker.unpark());
-            self.0.sink.end();
+            self.0.settings.cancel.cancel();
+            self.0.end();
         }
     }
 }

@@ -171,3 +171,14 @@ fn an_errors_file_cut_at_any_byte_ends_as_the_rows_that_failed() {
         "something is left over"
     );
 }
+
+#[test]
+fn an_errors_file_with_nothing_but_a_torn_record_is_gone_when_no_row_failed() {
+    let desk = Desk::new(&openai(ROWS), brief);
+    desk.run();
+    for left in ["", "{\"id\":\"batch_req_0", "\0\0\0"] {
+        desk.write("p.errors.jsonl", left);
+        desk.run();
+        assert!(!desk.path("p.errors.jsonl").exists(), "{left:?}");
+    }
+}

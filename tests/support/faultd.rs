@@ -15,15 +15,16 @@
 //! ```
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
+use super::listener::Listener;
 use super::reply::End;
 pub use super::reply::Reply;
+use super::wire::header;
 
 /// A request, as it came.
 #[derive(Clone, Debug)]
@@ -45,11 +46,7 @@ pub struct Seen {
 impl Seen {
     /// The first value under `name`, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 
     /// The body, which must be JSON.
@@ -60,9 +57,8 @@ impl Seen {
 
 /// A scripted server on 127.0.0.1, running until dropped.
 pub struct Faultd {
-    addr: SocketAddr,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
@@ -79,9 +75,6 @@ struct Shared {
 struct State {
     stopping: bool,
     requests: Vec<Seen>,
-    connections: usize,
-    open: Vec<(usize, Arc<TcpStream>)>,
-    open_peak: usize,
     in_flight: usize,
     in_flight_peak: usize,
 }
@@ -106,15 +99,6 @@ impl Faultd {
     }
 
     fn start(script: Box<Script>, at_head: bool) -> Self {
-        // The backlog of std's listeners is 128: a thousand clients at once would wait for SYNs.
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        socket.bind(&any.into()).expect("a free port on 127.0.0.1");
-        socket.listen(4096).expect("a listening socket");
-        let listener = TcpListener::from(socket);
-        let addr = listener
-            .local_addr()
-            .expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             script,
             at_head,
@@ -122,21 +106,20 @@ impl Faultd {
             stopped: Condvar::new(),
         });
         let theirs = Arc::clone(&shared);
-        let acceptor = thread::spawn(move || accept(&listener, &theirs));
-        Self {
-            addr,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        let listener = Listener::start(move |connection, stream| {
+            // What a broken connection ends with is for the client to notice.
+            let _ = serve(&theirs, stream, connection);
+        });
+        Self { shared, listener }
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.listener.addr()
     }
 
     /// `http://127.0.0.1:PORT`, without a path.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("http://{}", self.addr())
     }
 
     /// Every request so far, in the order they had been read.
@@ -151,17 +134,17 @@ impl Faultd {
 
     /// How many connections have been accepted.
     pub fn connections(&self) -> usize {
-        self.shared.lock().connections
+        self.listener.accepted()
     }
 
     /// How many connections are open.
     pub fn open_connections(&self) -> usize {
-        self.shared.lock().open.len()
+        self.listener.open()
     }
 
     /// The most connections open at once.
     pub fn open_peak(&self) -> usize {
-        self.shared.lock().open_peak
+        self.listener.open_peak()
     }
 
     /// The most requests being answered at once.
@@ -172,20 +155,9 @@ impl Faultd {
 
 impl Drop for Faultd {
     fn drop(&mut self) {
-        let open = {
-            let mut state = self.shared.lock();
-            state.stopping = true;
-            self.shared.stopped.notify_all();
-            state.open.clone()
-        };
-        for (_, stream) in open {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the acceptor out of its accept.
-        let _ = TcpStream::connect(self.addr);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
+        // Ends the waits of scripted delays. The listener then ends the connections.
+        self.shared.lock().stopping = true;
+        self.shared.stopped.notify_all();
     }
 }
 
@@ -195,40 +167,6 @@ pub fn refused_addr() -> SocketAddr {
     listener
         .local_addr()
         .expect("a bound socket has an address")
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
-        let _ = stream.set_nodelay(true);
-        let stream = Arc::new(stream);
-        let connection = {
-            let mut state = shared.lock();
-            if state.stopping {
-                break;
-            }
-            let connection = state.connections;
-            state.connections += 1;
-            state.open.push((connection, Arc::clone(&stream)));
-            state.open_peak = state.open_peak.max(state.open.len());
-            connection
-        };
-        let theirs = Arc::clone(shared);
-        let serving = move || {
-            // What a broken connection ends with is for the client to notice.
-            let _ = serve(&theirs, &stream, connection);
-            theirs
-                .lock()
-                .open
-                .retain(|(number, _)| *number != connection);
-        };
-        let small = thread::Builder::new().stack_size(256 << 10);
-        threads.push(small.spawn(serving).expect("a thread for the connection"));
-    }
-    for thread in threads {
-        let _ = thread.join();
-    }
 }
 
 fn serve(shared: &Shared, stream: &TcpStream, connection: usize) -> io::Result<()> {

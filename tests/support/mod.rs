@@ -12,6 +12,7 @@
 )]
 
 pub mod faultd;
+pub mod listener;
 pub mod quick;
 pub mod reply;
 pub mod wire;

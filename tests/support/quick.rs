@@ -6,12 +6,11 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use super::listener::Listener;
 
 /// What comes back, and when.
 #[derive(Clone, Debug)]
@@ -40,97 +39,24 @@ impl Quick {
 }
 
 /// A server on 127.0.0.1, running until dropped.
-pub struct QuickServer {
-    addr: SocketAddr,
-    shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
-}
-
-type Answer = dyn Fn(&[u8]) -> Quick + Send + Sync;
-
-struct Shared {
-    answer: Box<Answer>,
-    /// `None` once the server is stopping.
-    open: Mutex<Option<Vec<Arc<TcpStream>>>>,
-}
+pub struct QuickServer(Listener);
 
 impl QuickServer {
     /// Answers each request body as `answer` says, called on the connection's own thread.
     pub fn start(answer: impl Fn(&[u8]) -> Quick + Send + Sync + 'static) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        socket.bind(&any.into()).expect("a free port on 127.0.0.1");
-        socket.listen(4096).expect("a listening socket");
-        let listener = TcpListener::from(socket);
-        let addr = listener
-            .local_addr()
-            .expect("a bound socket has an address");
-        let shared = Arc::new(Shared {
-            answer: Box::new(answer),
-            open: Mutex::new(Some(Vec::new())),
-        });
-        let theirs = Arc::clone(&shared);
-        let acceptor = thread::spawn(move || accept(&listener, &theirs));
-        Self {
-            addr,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        Self(Listener::start(move |_, stream| {
+            // A client that is gone is what many of these tests are about.
+            let _ = serve(&answer, stream);
+        }))
     }
 
     /// `http://127.0.0.1:PORT/v1`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.addr)
+        format!("http://{}/v1", self.0.addr())
     }
 }
 
-impl Drop for QuickServer {
-    fn drop(&mut self) {
-        for stream in self.shared.open().take().unwrap_or_default() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the acceptor out of its accept.
-        let _ = TcpStream::connect(self.addr);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-    }
-}
-
-impl Shared {
-    fn open(&self) -> MutexGuard<'_, Option<Vec<Arc<TcpStream>>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
-        let _ = stream.set_nodelay(true);
-        let stream = Arc::new(stream);
-        match &mut *shared.open() {
-            Some(open) => open.push(Arc::clone(&stream)),
-            None => break,
-        }
-        let theirs = Arc::clone(shared);
-        let serving = move || {
-            // A client that is gone is what many of these tests are about.
-            let _ = serve(&theirs, &stream);
-            if let Some(open) = &mut *theirs.open() {
-                open.retain(|other| !Arc::ptr_eq(other, &stream));
-            }
-        };
-        let small = thread::Builder::new().stack_size(256 << 10);
-        threads.push(small.spawn(serving).expect("a thread for the connection"));
-        threads.retain(|thread| !thread.is_finished());
-    }
-    for thread in threads {
-        let _ = thread.join();
-    }
-}
-
-fn serve(shared: &Shared, mut stream: &TcpStream) -> io::Result<()> {
+fn serve(answer: &impl Fn(&[u8]) -> Quick, mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     let mut filled = 0;
     loop {
@@ -143,7 +69,7 @@ fn serve(shared: &Shared, mut stream: &TcpStream) -> io::Result<()> {
         while filled < head + length {
             filled += read(stream, &mut buffer, filled)?;
         }
-        let answer = (shared.answer)(&buffer[head..head + length]);
+        let answer = answer(&buffer[head..head + length]);
         if !answer.after.is_zero() {
             thread::sleep(answer.after);
         }

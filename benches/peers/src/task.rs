@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,26 @@ impl Task {
     /// It cannot be read.
     pub fn ca_pem(&self) -> Result<Option<Vec<u8>>> {
         Ok(self.ca_file.as_ref().map(std::fs::read).transpose()?)
+    }
+
+    /// Runs `work` on a thread for each place in flight, until all have returned.
+    ///
+    /// # Errors
+    /// The first that a thread returns, or no thread to be had.
+    pub fn on_threads(&self, stack: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+        thread::scope(|scope| {
+            let workers = (0..self.at_once.min(self.requests))
+                .map(|_| {
+                    thread::Builder::new()
+                        .stack_size(stack)
+                        .spawn_scoped(scope, &work)
+                })
+                .collect::<std::io::Result<Vec<_>>>()?;
+            for worker in workers {
+                worker.join().map_err(|_| "a worker panicked")??;
+            }
+            Ok(())
+        })
     }
 
     /// # Errors

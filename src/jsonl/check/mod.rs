@@ -27,7 +27,7 @@ use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-pub(crate) use findings::{Finding, Findings, OfAKind};
+pub(crate) use findings::{Finding, Findings};
 pub(crate) use report::{Names, Report};
 
 use batch::Rules;

@@ -34,13 +34,15 @@ impl Medium for File {
 /// Appends to a file that nobody else writes to.
 #[derive(Debug)]
 pub(super) struct Appender<M> {
-    medium: M,
+    pub(super) medium: M,
     fsync: Fsync,
     /// Where the last whole record ends, in a regular file.
-    end: Option<u64>,
+    pub(super) end: Option<u64>,
     /// Since when something waits to be flushed.
     unsynced: Option<Instant>,
-    broken: bool,
+    /// A write or a flush has failed, or another program has changed the file: nothing more is
+    /// written.
+    pub(super) broken: bool,
 }
 
 /// A write or a flush that failed, after which the file is given up.
@@ -75,24 +77,6 @@ impl<M: Medium> Appender<M> {
             unsynced: None,
             broken: false,
         }
-    }
-
-    pub(super) fn medium(&self) -> &M {
-        &self.medium
-    }
-
-    /// The length of a regular file.
-    pub(super) fn end(&self) -> Option<u64> {
-        self.end
-    }
-
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    /// For a file that another program has changed.
-    pub(super) fn give_up(&mut self) {
-        self.broken = true;
     }
 
     /// Cuts off what a killed run left behind this.
@@ -250,7 +234,7 @@ mod tests {
         };
         let mut file = on(disk, Fsync::None);
         file.append(b"first\n", Instant::now()).unwrap();
-        assert_eq!((held(&file).as_str(), file.end()), ("first\n", Some(6)));
+        assert_eq!((held(&file).as_str(), file.end), ("first\n", Some(6)));
     }
 
     #[test]
@@ -271,7 +255,7 @@ mod tests {
             let failed = file.append(b"second\n", now).unwrap_err();
             assert_eq!((failed.kept, failed.torn), (0, false));
             assert_eq!(failed.error.kind(), kind);
-            assert_eq!((held(&file).as_str(), file.end()), ("first\n", Some(6)));
+            assert_eq!((held(&file).as_str(), file.end), ("first\n", Some(6)));
             // There would be room by now.
             assert!(file.append(b"third\n", now).is_err());
             file.tick(now + SECOND).unwrap();
@@ -295,7 +279,7 @@ mod tests {
             assert_eq!(failed.kept, kept, "{taken}");
             let expected = &"first\nnext\nthird\n"[..6 + kept];
             assert_eq!(held(&file), expected);
-            assert_eq!(file.end(), Some(expected.len() as u64));
+            assert_eq!(file.end, Some(expected.len() as u64));
         }
     }
 

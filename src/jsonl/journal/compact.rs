@@ -13,7 +13,7 @@ use super::super::io::{AtomicFile, LineSource, failed};
 use super::super::lines::Line;
 use super::super::parallel::LineFold;
 use super::super::readback::ReadRecord;
-use super::recover::fold_file;
+use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -40,17 +40,21 @@ pub(super) fn compact(
         sources,
         current: 0,
         lines: Vec::new(),
-        changes: false,
+        left_out: false,
     };
+    let mut changes = false;
     for (number, source) in (0..).zip(sources) {
         let before = staying.lines.len();
         staying.current = number;
+        staying.left_out = false;
         fold_file(source.path, &mut staying, cancel)?;
-        staying.changes |= source.path != path && staying.lines.len() > before;
+        changes |= if source.path == path {
+            staying.left_out
+        } else {
+            staying.lines.len() > before
+        };
     }
-    let Staying {
-        lines, mut changes, ..
-    } = staying;
+    let lines = staying.lines;
     let all = lines.len();
     let table = IdTable::new(lines).into_iter();
     let mut lines: Vec<_> = table.map(|(id, line)| (rank(id), line)).collect();
@@ -79,8 +83,8 @@ fn rewrite<'l>(
     let mut fresh = AtomicFile::create(path)?;
     for line in lines.take_while(|_| !cancel.is_cancelled()) {
         let end = line.offset + u64::from(line.length);
-        sources[line.source as usize].copy(line.offset, end, &mut fresh)?;
-        fresh.write_all(b"\n")?;
+        sources[line.source as usize].copy(line.offset, end, &mut fresh.file)?;
+        fresh.file.write_all(b"\n")?;
     }
     Ok(fresh)
 }
@@ -100,20 +104,20 @@ struct Staying<'a> {
     sources: &'a [Source<'a>],
     current: u32,
     lines: Vec<(LineHash, StayingLine)>,
-    /// Some line does not stay where it is.
-    changes: bool,
+    /// Some line of the current source does not stay.
+    left_out: bool,
 }
 
 impl LineFold for Staying<'_> {
     type Part = (Vec<(LineHash, StayingLine)>, bool);
 
-    fn add_line(&self, (lines, changes): &mut Self::Part, line: Line<'_>) {
+    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<'_>) {
         let stays = self.sources[self.current as usize].stays;
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
         let length = line.text.and_then(|text| u32::try_from(text.len()).ok());
         let Some(length) = length.filter(|_| stays(record.as_ref(), line.offset)) else {
-            *changes = true;
+            *left_out = true;
             return;
         };
         let id = match record.and_then(|record| record.custom_id) {
@@ -129,9 +133,9 @@ impl LineFold for Staying<'_> {
         lines.push((id, place));
     }
 
-    fn add_part(&mut self, (lines, changes): Self::Part) -> Result<()> {
+    fn add_part(&mut self, (lines, left_out): Self::Part) -> Result<()> {
         self.lines.extend(lines);
-        self.changes |= changes;
+        self.left_out |= left_out;
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ const LONGEST: u64 = 128;
 pub(crate) struct Locks {
     output: Option<Lock>,
     errors: Option<Lock>,
+    in_flight: u64,
 }
 
 impl Locks {
@@ -37,26 +38,28 @@ impl Locks {
         let take = |location: &Location, role, setting| match location {
             // Devices and pipes are not locked: sharing them overwrites nothing.
             Location::File(path) if fs::metadata(path).map_or(true, |there| there.is_file()) => {
-                Lock::take(path, role, setting, in_flight)
+                Lock::take(path, role, setting, in_flight as u64)
             }
             Location::File(_) | Location::Stream => Ok(None),
         };
         Ok(Self {
             output: take(&files.output, "output", &["output"])?,
             errors: take(&files.errors, "errors file", &["errors"])?,
+            in_flight: in_flight as u64,
         })
     }
 
     /// How many rows a killed run over this output had in flight at most, if there was one.
     pub(crate) fn left_in_flight(&self) -> Option<u64> {
-        let left = self.output.as_ref()?.left.as_ref()?;
-        Some(left.in_flight)
+        self.output.as_ref()?.left
     }
 
     /// Says that rows are sent from here on: what a killed run left has been accounted for.
     pub(crate) fn begin(&mut self) {
         for lock in [&mut self.output, &mut self.errors].into_iter().flatten() {
-            lock.left = None;
+            if lock.left.take().is_some() {
+                let _says_what_was_left = lock.write(self.in_flight);
+            }
         }
     }
 }
@@ -65,14 +68,8 @@ impl Locks {
 struct Lock {
     path: PathBuf,
     file: File,
-    /// What a killed run left in it, until rows are sent.
-    left: Option<DeadRun>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct DeadRun {
-    text: String,
-    in_flight: u64,
+    /// How many rows a killed run had in flight, until rows are sent.
+    left: Option<u64>,
 }
 
 impl Lock {
@@ -81,14 +78,12 @@ impl Lock {
         path: &Path,
         role: &str,
         setting: &'static [&'static str],
-        in_flight: usize,
+        in_flight: u64,
     ) -> Result<Option<Self>> {
         let lock = sidecar(path, LOCK_SUFFIX);
-        let shown = Location::File(path.to_owned());
-        let lock_shown = Location::File(lock.clone());
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {shown} cannot be locked with {lock_shown}: {error}, or name another"
+                "{role} {path:?} cannot be locked with {lock:?}: {error}, or name another"
             ))
             .with_settings(setting)
             .with_source(error)
@@ -99,14 +94,14 @@ impl Lock {
             };
             match file.try_lock() {
                 Ok(()) if is_at(&lock, &file).map_err(unusable)? => {
-                    let mut lock = Self {
+                    let mut held = Self {
                         left: read_left(&file).map_err(unusable)?,
-                        path: lock,
+                        path: lock.clone(),
                         file,
                     };
-                    lock.write(&text(process::id(), in_flight as u64))
+                    held.write(held.left.unwrap_or(in_flight))
                         .map_err(unusable)?;
-                    return Ok(Some(lock));
+                    return Ok(Some(held));
                 }
                 // Its last holder has removed it, and a third may hold another of its name.
                 Ok(()) => {}
@@ -114,7 +109,7 @@ impl Lock {
                     let by = holder(&file)
                         .map_or("another process".to_owned(), |id| format!("process {id}"));
                     return Err(config(format!(
-                        "{role} {shown} is being written by {by} (lock {lock_shown}): wait for it, \
+                        "{role} {path:?} is being written by {by} (lock {lock:?}): wait for it, \
                          or name another"
                     ))
                     .with_settings(setting));
@@ -124,7 +119,7 @@ impl Lock {
                         fs::remove_file(&lock).map_err(unusable)?;
                     }
                     log::warn!(
-                        "{role} {shown} cannot be locked here ({error}): make sure that no second \
+                        "{role} {path:?} cannot be locked here ({error}): make sure that no second \
                          run writes to it"
                     );
                     return Ok(None);
@@ -132,14 +127,15 @@ impl Lock {
             }
         }
         Err(config(format!(
-            "the lock {lock_shown} keeps changing hands: run again, or name another {role}"
+            "the lock {lock:?} keeps changing hands: run again, or name another {role}"
         ))
         .with_settings(setting))
     }
 
     /// In one write and without emptying the file first: a kill in between leaves the old text or
     /// the new.
-    fn write(&mut self, text: &str) -> io::Result<()> {
+    fn write(&mut self, in_flight: u64) -> io::Result<()> {
+        let text = text(process::id(), in_flight);
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())?;
         self.file.set_len(text.len() as u64)
@@ -149,11 +145,9 @@ impl Lock {
 /// Where nothing was sent, what a killed run left stays for the next one.
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _nothing_more_to_do = match self.left.take() {
-            Some(left) => self.write(&left.text),
-            None if is_at(&self.path, &self.file).unwrap_or(false) => fs::remove_file(&self.path),
-            None => Ok(()),
-        };
+        if self.left.is_none() && is_at(&self.path, &self.file).unwrap_or(false) {
+            let _nothing_more_to_do = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -212,16 +206,17 @@ fn holder(file: &File) -> Option<u32> {
     parse(&read(file).ok()?).map(|(process, _)| process)
 }
 
-/// What a killed run left in a lock that is held now.
-fn read_left(file: &File) -> io::Result<Option<DeadRun>> {
+/// How many rows a killed run had in flight, by the lock that is held now.
+fn read_left(file: &File) -> io::Result<Option<u64>> {
     let text = read(file)?;
     // Made and not yet written, or lost in a power cut.
     if text.bytes().all(|byte| byte == 0) {
         return Ok(None);
     }
-    let (_, in_flight) =
-        parse(&text).ok_or_else(|| io::Error::other("that holds something else: move it away"))?;
-    Ok(Some(DeadRun { text, in_flight }))
+    match parse(&text) {
+        Some((_, in_flight)) => Ok(Some(in_flight)),
+        None => Err(io::Error::other("that holds something else: move it away")),
+    }
 }
 
 #[cfg(test)]
@@ -287,7 +282,7 @@ mod tests {
         // It ended before anything was sent: the account is still open.
         drop(looked);
         let left = fs::read_to_string(lock(&folder)).unwrap();
-        assert_eq!(left, text(u32::MAX, 64));
+        assert_eq!(left, text(process::id(), 64));
         let mut sent = Locks::take(&files(&folder), 5).unwrap();
         assert_eq!(sent.left_in_flight(), Some(64));
         sent.begin();

@@ -15,13 +15,12 @@ mod append;
 mod compact;
 mod fsync;
 mod lock;
+mod records;
 mod recover;
 mod repair;
 mod resume_index;
 mod target;
 
-use std::fs::{self, OpenOptions};
-use std::path::Path;
 use std::time::Instant;
 
 use self::compact::{Source, compact};
@@ -83,11 +82,6 @@ impl Journal {
         state: &FileState,
     ) -> Result<Self> {
         let now = Instant::now();
-        if let Location::File(path) = &files.output
-            && options.overwrite
-        {
-            empty(path)?;
-        }
         let mut output = RecordFile::new(&files.output, "output", options.fsync);
         output.open(state.output, now)?;
         let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
@@ -95,8 +89,7 @@ impl Journal {
         if let Some(tail) = state.errors {
             errors.open(tail, now)?;
         } else if let Location::File(path) = &files.errors
-            && !state.resumed
-            && is_file(path)
+            && path.is_file()
         {
             // What an older run left says nothing about this one.
             if !options.overwrite {
@@ -163,13 +156,10 @@ impl Journal {
     /// has meddled with it.
     pub(super) fn answers_left(&self) -> Option<u64> {
         let path = self.output.regular()?;
-        self.output
-            .is_meddled_with()
-            .then(|| recover::answers(path))
+        self.output.meddled_with.then(|| recover::answers(path))
     }
 
-    /// Brings both files to what they are to be in the end: the output to the successes, each once,
-    /// and the errors file to exactly the rows failed now.
+    /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
@@ -186,7 +176,7 @@ impl Journal {
         }
         let output = self.output.regular();
         let errors = self.errors.as_ref();
-        let errors = errors.and_then(|file| Some((file.regular()?, file.start())));
+        let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
         let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
@@ -194,11 +184,11 @@ impl Journal {
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
         };
         if let Some((path, start)) = errors
-            && (start > 0 || is_mixed)
+            && (start.is_some() || is_mixed)
         {
             let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
             let in_errors = |record: Option<&ReadRecord>, offset| {
-                offset >= start || record.is_some_and(still_failed)
+                start.is_none_or(|start| offset >= start) || record.is_some_and(still_failed)
             };
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {
@@ -244,16 +234,4 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-fn is_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-}
-
-fn empty(path: &Path) -> Result<()> {
-    if is_file(path) {
-        let emptied = OpenOptions::new().write(true).truncate(true).open(path);
-        emptied.map_err(|error| failed("empty", path, error))?;
-    }
-    Ok(())
 }

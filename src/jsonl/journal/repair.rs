@@ -57,10 +57,10 @@ fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
     let mut fresh = AtomicFile::create(path)?;
     let mut position = 0;
     for &offset in offsets {
-        source.copy(position, offset, &mut fresh)?;
+        source.copy(position, offset, &mut fresh.file)?;
         position = source.line_end(offset)?;
     }
-    source.copy(position, u64::MAX, &mut fresh)?;
+    source.copy(position, u64::MAX, &mut fresh.file)?;
     fresh.commit()
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct ResumePolicy {
 
 /// Tells a row's request from another with the same id: half of its line's hash, or zero where the
 /// record has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestTag(u64);
 
 impl RequestTag {
@@ -41,7 +41,7 @@ impl RequestTag {
 }
 
 /// A row that is not answered, by its last record.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct FailedRow {
     request: RequestTag,
     permanent: bool,
@@ -56,8 +56,7 @@ impl FailedRow {
         Self {
             request,
             permanent,
-            met: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            ..Self::default()
         }
     }
 }

@@ -12,11 +12,21 @@ use super::super::files::Location;
 use super::super::io::{failed, is_same_file, sync_folder};
 use super::append::{AppendError, Appender};
 use super::fsync::Fsync;
-use super::recover::Tail;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often it is checked that a file is still where it was opened.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a file of records ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tail {
+    #[default]
+    Whole,
+    /// The last record is whole but for its newline.
+    Unended,
+    /// The last whole record ends here.
+    Torn(u64),
+}
 
 /// A file of records, opened when there is something to put into it. Standard output is one that can
 /// be written to, and no more.
@@ -26,11 +36,11 @@ pub(super) struct RecordFile {
     role: &'static str,
     fsync: Fsync,
     file: Option<Appender<File>>,
-    /// How long the file was before this run appended to it.
-    start: u64,
+    /// How long the file was before this run appended to it, if it was there to carry on with.
+    pub(super) start: Option<u64>,
     checked: Instant,
     /// Another program has removed, replaced or changed it.
-    meddled_with: bool,
+    pub(super) meddled_with: bool,
 }
 
 /// A write that failed, after so many bytes of whole records that are in the file.
@@ -59,7 +69,7 @@ impl RecordFile {
             role,
             fsync,
             file: None,
-            start: 0,
+            start: None,
             checked: Instant::now(),
             meddled_with: false,
         }
@@ -70,24 +80,14 @@ impl RecordFile {
     pub(super) fn regular(&self) -> Option<&Path> {
         let path = self.location.path()?;
         let is_regular = match &self.file {
-            Some(file) => file.end().is_some(),
+            Some(file) => file.end.is_some(),
             None => fs::metadata(path).map_or(true, |there| there.is_file()),
         };
         is_regular.then_some(path)
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.file.as_ref().is_some_and(Appender::is_broken)
-    }
-
-    /// Whether another program has meddled with the file.
-    pub(super) fn is_meddled_with(&self) -> bool {
-        self.meddled_with
-    }
-
-    /// How long the file was before this run appended to it.
-    pub(super) fn start(&self) -> u64 {
-        self.start
+        self.file.as_ref().is_some_and(|file| file.broken)
     }
 
     /// Opens the file, makes it if there is none, and makes it end where its last whole record does.
@@ -108,7 +108,7 @@ impl RecordFile {
             _ => {}
         }
         let file = self.file.as_ref();
-        self.start = file.and_then(Appender::end).unwrap_or_default();
+        self.start = file.and_then(|file| file.end);
         Ok(())
     }
 
@@ -181,11 +181,11 @@ impl RecordFile {
         let (Some(path), Some(file)) = (self.location.path(), &mut self.file) else {
             return Ok(());
         };
-        let Some(end) = file.end().filter(|_| !file.is_broken()) else {
+        let Some(end) = file.end.filter(|_| !file.broken) else {
             return Ok(());
         };
-        let place = is_same_file(path, file.medium())
-            .and_then(|is_same| Ok((is_same, file.medium().metadata()?.len())));
+        let place = is_same_file(path, &file.medium)
+            .and_then(|is_same| Ok((is_same, file.medium.metadata()?.len())));
         let what = match place {
             Ok((true, length)) if length == end => return Ok(()),
             Ok((true, length)) => format!("was changed ({length} bytes, where {end} were written)"),
@@ -193,7 +193,7 @@ impl RecordFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
             Err(error) => return Err(failed("look for", path, error)),
         };
-        file.give_up();
+        file.broken = true;
         self.meddled_with = true;
         Err(Error::new(
             ErrorKind::Io,

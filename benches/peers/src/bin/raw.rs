@@ -7,7 +7,6 @@ use std::net::TcpStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use peers::chat::{self, Question};
 use peers::task::{self, Done, Task};
@@ -33,27 +32,15 @@ struct Call {
 fn run(task: &Task) -> Result<Done> {
     let call = Call::new(task)?;
     let (taken, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        let workers = (0..task.at_once.min(task.requests))
-            .map(|_| {
-                thread::Builder::new()
-                    .stack_size(128 << 10)
-                    .spawn_scoped(scope, || {
-                        let mut stream = call.connect()?;
-                        let mut buffer = vec![0; 4 << 10];
-                        while taken.fetch_add(1, Ordering::Relaxed) < task.requests {
-                            stream.write_all(&call.bytes)?;
-                            read_answer(&mut *stream, &mut buffer)?;
-                            answered.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Ok::<_, peers::Error>(())
-                    })
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
-        for worker in workers {
-            worker.join().map_err(|_| "a worker panicked")??;
+    task.on_threads(128 << 10, || {
+        let mut stream = call.connect()?;
+        let mut buffer = vec![0; 4 << 10];
+        while taken.fetch_add(1, Ordering::Relaxed) < task.requests {
+            stream.write_all(&call.bytes)?;
+            read_answer(&mut *stream, &mut buffer)?;
+            answered.fetch_add(1, Ordering::Relaxed);
         }
-        Ok::<_, peers::Error>(())
+        Ok(())
     })?;
     Ok(Done::counted(answered.into_inner()))
 }

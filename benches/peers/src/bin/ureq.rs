@@ -5,7 +5,6 @@
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use peers::Result;
 use peers::chat::{self, Completion, Question, Said};
@@ -50,25 +49,13 @@ fn on_threads(
     let (url, prompt) = (task.chat_url(), chat::prompt());
     let taken = AtomicUsize::new(0);
     let all: Vec<OnceLock<Said>> = (0..task.requests).map(|_| OnceLock::new()).collect();
-    thread::scope(|scope| {
-        let workers = (0..task.at_once.min(task.requests))
-            .map(|_| {
-                thread::Builder::new()
-                    .stack_size(512 << 10)
-                    .spawn_scoped(scope, || {
-                        let agent = agent();
-                        while let Some(slot) = all.get(taken.fetch_add(1, Ordering::Relaxed)) {
-                            // Each slot is taken once.
-                            let _ = slot.set(ask(&agent, &url, &prompt)?.into());
-                        }
-                        Ok::<_, peers::Error>(())
-                    })
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
-        for worker in workers {
-            worker.join().map_err(|_| "a worker panicked")??;
+    task.on_threads(512 << 10, || {
+        let agent = agent();
+        while let Some(slot) = all.get(taken.fetch_add(1, Ordering::Relaxed)) {
+            // Each slot is taken once.
+            let _ = slot.set(ask(&agent, &url, &prompt)?.into());
         }
-        Ok::<_, peers::Error>(())
+        Ok(())
     })?;
     Ok(Done::with(all.iter().filter_map(OnceLock::get)))
 }

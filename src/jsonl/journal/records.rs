@@ -1,0 +1,150 @@
+//! What the lines of a results or errors file say, read on all cores.
+//!
+//! The file may be ours or a provider's own, with failures among the results, ids more than once,
+//! and a last line that a kill has torn.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::super::hash::LineHash;
+use super::super::io::failed;
+use super::super::lines::{Line, Lines};
+use super::super::parallel::{LineFold, fold};
+use super::super::readback::ReadRecord;
+use super::resume_index::{FailedRow, RequestTag};
+use super::target::Tail;
+use crate::cancel::Cancel;
+use crate::error::Result;
+
+/// The longest record, in bytes: an answer and an id of 64 MiB each, and what surrounds them. A
+/// longer line is no record of ours.
+const MAX_RECORD: usize = 130 << 20;
+
+/// What some lines of a file say, in its order.
+#[derive(Default)]
+pub(super) struct Records {
+    pub(super) count: u64,
+    /// How many of them are failures.
+    pub(super) failures: u64,
+    pub(super) done: Vec<(LineHash, RequestTag)>,
+    pub(super) failed: Vec<(LineHash, FailedRow)>,
+    /// Lines that do not belong into the file.
+    pub(super) foreign: Vec<OddLine>,
+    /// The last line, if it has no newline.
+    pub(super) unended: Option<OddLine>,
+}
+
+/// A line that needs a second look.
+#[derive(Clone, Copy)]
+pub(super) struct OddLine {
+    pub(super) number: u64,
+    pub(super) offset: u64,
+    /// Whether it is a simulated record; `None` if it is no record.
+    pub(super) simulated: Option<bool>,
+    /// It has no newline, and may be what is left of a record.
+    pub(super) may_be_torn: bool,
+}
+
+impl Records {
+    /// Reads a file, in which records must be simulated, or paid, if that matters. `check` is asked
+    /// time and again whether to go on.
+    pub(super) fn read(
+        path: &Path,
+        simulated: Option<bool>,
+        cancel: &Cancel,
+        check: impl Fn(&Self) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let mut reading = Reading {
+            records: Self::default(),
+            simulated,
+            check,
+        };
+        fold_file(path, &mut reading, cancel)?;
+        Ok(reading.records)
+    }
+
+    /// A last line that is no record.
+    pub(super) fn torn(&self) -> Option<OddLine> {
+        self.unended.filter(|last| last.simulated.is_none())
+    }
+
+    pub(super) fn tail(&self) -> Tail {
+        match (self.torn(), self.unended) {
+            (Some(torn), _) => Tail::Torn(torn.offset),
+            (None, Some(_)) => Tail::Unended,
+            (None, None) => Tail::Whole,
+        }
+    }
+}
+
+/// Shows the lines of a file of records to `to`.
+pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
+    let unreadable = |error| failed("read back", path, error);
+    let source = File::open(path).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD);
+    fold(&mut lines, to, cancel, unreadable)
+}
+
+struct Reading<C> {
+    records: Records,
+    simulated: Option<bool>,
+    check: C,
+}
+
+impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
+    type Part = Records;
+
+    fn add_line(&self, part: &mut Records, line: Line<'_>) {
+        let text = line.text.map(<[u8]>::trim_ascii);
+        let record = text.and_then(ReadRecord::parse);
+        let odd = OddLine {
+            number: line.number,
+            offset: line.offset,
+            simulated: record.as_ref().map(|record| record.simulated),
+            may_be_torn: !line.ended && line.text.is_some_and(may_begin_a_record),
+        };
+        if !line.ended {
+            part.unended = Some(odd);
+        }
+        let Some(record) = record else {
+            if line.ended {
+                part.foreign.push(odd);
+            }
+            return;
+        };
+        if self.simulated.is_some_and(|now| now != record.simulated) {
+            part.foreign.push(odd);
+            return;
+        }
+        part.count += 1;
+        part.failures += u64::from(!record.done);
+        if let Some(id) = &record.custom_id {
+            let id = LineHash::of(id.as_bytes());
+            let request = RequestTag::of(record.hash);
+            if record.done {
+                part.done.push((id, request));
+            } else {
+                let failed = FailedRow::new(request, !record.transient);
+                part.failed.push((id, failed));
+            }
+        }
+    }
+
+    fn add_part(&mut self, later: Records) -> Result<()> {
+        let all = &mut self.records;
+        all.count += later.count;
+        all.failures += later.failures;
+        all.done.extend(later.done);
+        all.failed.extend(later.failed);
+        all.foreign.extend(later.foreign);
+        all.unended = later.unended;
+        (self.check)(all)
+    }
+}
+
+/// Whether a torn line may be what is left of a record, ours or of a tool like us.
+fn may_begin_a_record(line: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 2] = [b"{\"id\":\"", b"{\"custom_id\":"];
+    let begins = |start: &&[u8]| line.starts_with(start) || start.starts_with(line);
+    BEGINNINGS.iter().any(begins) || line.iter().all(|byte| *byte == 0)
+}

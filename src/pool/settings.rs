@@ -1,0 +1,48 @@
+//! The settings of a run, and what follows from them alone.
+
+use std::time::Duration;
+
+use super::events::Events;
+use super::monitor::Monitor;
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::limit::Limiter;
+use crate::retry::Retry;
+
+/// The settings of a run that are not its job or its input.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limiter: Limiter,
+    pub(crate) retry: Retry,
+    pub(crate) cancel: Cancel,
+    pub(crate) monitor: Monitor,
+    pub(crate) events: Events,
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Settings {
+    /// The most items that a lazy input may be ahead of its consumer: pulled, in flight, backing off,
+    /// held back for their order, and waiting for the consumer, all together.
+    pub(crate) fn window(&self) -> usize {
+        self.limiter.concurrency().saturating_mul(4).max(1024)
+    }
+
+    /// How many outcomes may wait for the consumer before threads do.
+    pub(super) fn backlog(&self) -> usize {
+        self.limiter.concurrency().clamp(1, 512) * 2
+    }
+
+    /// Whether a run may start on this thread.
+    pub(super) fn check(&self) -> Result<()> {
+        self.retry.checked()?;
+        self.limiter.check_nested()
+    }
+
+    /// The settings of one run: its flag is a child of the one given.
+    pub(super) fn for_one_run(&self) -> Self {
+        Self {
+            cancel: self.cancel.child(),
+            ..self.clone()
+        }
+    }
+}
