@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, PartialWrite, ResumeIndex};
+use super::journal::{Ending, Journal, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -218,16 +218,14 @@ impl Writer<'_> {
     fn write(&mut self) -> Result<()> {
         let (journal, state, now) = (&mut self.journal, &mut self.state, Instant::now());
         if !(state.results.is_empty() && state.errors.is_empty()) {
-            let results = journal.write_results(&state.results, now);
-            let kept = bytes_kept(&results, &state.results);
+            let (kept, written) = journal.write_results(&state.results, now);
             self.tally.answered(records_in(&state.results[..kept]));
             state.results.drain(..kept);
-            results?;
-            let errors = journal.write_errors(&state.errors, now);
-            let kept = bytes_kept(&errors, &state.errors);
+            written?;
+            let (kept, written) = journal.write_errors(&state.errors, now);
             let failed = records_in(&state.errors[..kept]);
             self.tally.gave_up(&state.failures[..failed]);
-            errors?;
+            written?;
             state.last_record = Some(now);
         }
         journal.tick(now)
@@ -291,13 +289,6 @@ impl Writer<'_> {
         }
         Ok(summary)
     }
-}
-
-/// How many bytes of these records are in their file, once they have been written.
-fn bytes_kept(written: &Result<(), PartialWrite>, records: &[u8]) -> usize {
-    written
-        .as_ref()
-        .map_or_else(|partial| partial.kept, |()| records.len())
 }
 
 fn records_in(bytes: &[u8]) -> usize {
