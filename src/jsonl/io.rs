@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use super::sidecars::{NEW_SUFFIX, folder, settled, sidecar};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How much of a file is read at a time where its lines are copied one by one. They are mostly near
 /// to where they belong; each that is not costs one block, and with 1 MiB a shuffled file took twenty
@@ -41,7 +41,11 @@ pub(super) fn is_same_file(path: &Path, file: &File) -> io::Result<bool> {
 }
 
 /// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
+    remove_if_there(path).map_err(|error| failed("remove the old", path, error))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -103,7 +107,7 @@ impl AtomicFile {
         let path = settled(path).unwrap_or_else(|| path.to_owned());
         let beside = sidecar(&path, NEW_SUFFIX);
         // Left by a run that was killed.
-        remove(&beside)?;
+        remove_if_there(&beside)?;
         let file = File::create_new(&beside)?;
         let fresh = Self {
             path,
