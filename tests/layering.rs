@@ -23,10 +23,6 @@ const LAYERS: [&[&str]; 6] = [
 /// What the engine has no word for: it runs any blocking job.
 const NOT_IN_THE_ENGINE: [&str; 3] = ["http", "json", "model"];
 
-/// Circles that are still there: files that need each other, by whatever way round. The list only
-/// gets shorter; a circle that has gone must be taken off it.
-const KNOWN_CIRCLES: [&[&str]; 0] = [];
-
 #[test]
 fn imports_point_down() {
     let sources = sources();
@@ -42,7 +38,7 @@ fn imports_point_down() {
 
 #[test]
 fn no_files_need_each_other() {
-    let found = wrong_circles(&sources(), &KNOWN_CIRCLES);
+    let found = circles_of(&sources());
     assert!(found.is_empty(), "\n{found}");
 }
 
@@ -144,35 +140,20 @@ fn module(file: &str) -> Vec<&str> {
 /// A file that another one names, and where.
 type Use<'a> = (&'a str, &'a str, usize);
 
-/// Circles that are not in `known`, each with the lines that make it, and those in `known` that
-/// have gone. Part of a known circle counts as it.
-fn wrong_circles(sources: &BTreeMap<String, String>, known: &[&[&str]]) -> String {
+/// Every circle, with the lines that make it.
+fn circles_of(sources: &BTreeMap<String, String>) -> String {
     let uses = uses(sources);
-    let circles = circles(&uses);
-    let mut wrong = String::new();
-    for circle in &circles {
-        if known.iter().any(|known| is_part(circle, known)) {
-            continue;
-        }
+    let mut found = String::new();
+    for circle in circles(&uses) {
         let files = circle.iter().copied().collect::<Vec<_>>().join(", ");
-        writeln!(wrong, "these files need each other: {files}").unwrap();
+        writeln!(found, "these files need each other: {files}").unwrap();
         for (from, to, line) in &uses {
             if circle.contains(from) && circle.contains(to) {
-                writeln!(wrong, "    src/{from}:{line}: names {to}").unwrap();
+                writeln!(found, "    src/{from}:{line}: names {to}").unwrap();
             }
         }
     }
-    for known in known {
-        if !circles.iter().any(|circle| is_part(circle, known)) {
-            let files = known.join(", ");
-            writeln!(wrong, "gone, so take it off the list of circles: {files}").unwrap();
-        }
-    }
-    wrong
-}
-
-fn is_part(circle: &BTreeSet<&str>, known: &[&str]) -> bool {
-    circle.iter().all(|file| known.contains(file))
+    found
 }
 
 /// Which files name which, by `use` or by a path. Test modules do not count. Neither does what a
@@ -389,25 +370,23 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let (mut rest, mut line) = (source, 1);
     while let Some(first) = rest.chars().next() {
-        let name = rest
-            .find(|symbol: char| !symbol.is_alphanumeric() && symbol != '_')
-            .unwrap_or(rest.len());
-        let length = if rest.starts_with("//") {
+        let length = if first.is_whitespace() {
+            rest.len() - rest.trim_start().len()
+        } else if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             block_comment(rest)
         } else if let Some(length) = text_literal(rest) {
             length
         } else {
-            let length = match rest {
-                _ if name > 0 => name,
-                _ if rest.starts_with("::") => 2,
-                _ => first.len_utf8(),
+            let name = rest.find(|symbol: char| !symbol.is_alphanumeric() && symbol != '_');
+            let length = match name.unwrap_or(rest.len()) {
+                0 if rest.starts_with("::") => 2,
+                0 => first.len_utf8(),
+                name => name,
             };
-            if !first.is_whitespace() {
-                let text = &rest[..length];
-                tokens.push(Token { text, line });
-            }
+            let text = &rest[..length];
+            tokens.push(Token { text, line });
             length
         };
         let (read, unread) = rest.split_at(length);
@@ -434,6 +413,9 @@ fn block_comment(rest: &str) -> usize {
 
 /// The length of the string, character or lifetime that `rest` begins with.
 fn text_literal(rest: &str) -> Option<usize> {
+    if !rest.starts_with(['b', 'c', 'r', '"', '\'']) {
+        return None;
+    }
     let prefix = ["br", "cr", "b", "c", "r", ""].into_iter().find(|prefix| {
         let after = rest.strip_prefix(prefix).unwrap_or_default();
         let raw = prefix.ends_with('r');
@@ -577,10 +559,10 @@ mod checker {
         }
     }
 
-    /// What is wrong with files of these names and sources.
-    fn circle(files: &[(&str, &str)], known: &[&[&str]]) -> String {
+    /// The circles between files of these names and sources.
+    fn circle(files: &[(&str, &str)]) -> String {
         let owned = |(name, source): &(&str, &str)| ((*name).to_owned(), (*source).to_owned());
-        wrong_circles(&files.iter().map(owned).collect(), known)
+        circles_of(&files.iter().map(owned).collect())
     }
 
     #[test]
@@ -601,7 +583,7 @@ mod checker {
             ("#[cfg(test)] mod tests { } use super::y;", "use super::x;"),
             ("#[cfg(test)] mod tests; use super::y;", "use super::x;"),
         ] {
-            let found = circle(&[("a/mod.rs", ""), ("a/x.rs", one), ("a/y.rs", other)], &[]);
+            let found = circle(&[("a/mod.rs", ""), ("a/x.rs", one), ("a/y.rs", other)]);
             let expected = "these files need each other: a/x.rs, a/y.rs\n    src/a/x.rs:1: names a/y.rs\n    \
                 src/a/y.rs:1: names a/x.rs\n";
             assert_eq!(found, expected, "{one} {other}");
@@ -612,7 +594,7 @@ mod checker {
             ("c.rs", "use crate::a::x::X;"),
             ("d.rs", "use crate::c;"),
         ];
-        let found = circle(&round, &[]);
+        let found = circle(&round);
         assert!(
             found.starts_with("these files need each other: a/x.rs, b/mod.rs, c.rs\n"),
             "{found}"
@@ -640,10 +622,7 @@ mod checker {
             ),
         ] {
             let files = "pub use x::X; use self::y::Y; fn helper(y: self::x::X) {}";
-            let found = circle(
-                &[("a/mod.rs", files), ("a/x.rs", one), ("a/y.rs", other)],
-                &[],
-            );
+            let found = circle(&[("a/mod.rs", files), ("a/x.rs", one), ("a/y.rs", other)]);
             assert_eq!(found, "", "{one} {other}");
         }
         // The crate's root knows everybody, and anybody may name what it re-exports.
@@ -651,16 +630,7 @@ mod checker {
             ("lib.rs", "pub use a::X; use crate::a;"),
             ("a.rs", "use crate::Y;"),
         ];
-        assert_eq!(circle(&root, &[]), "");
-    }
-
-    #[test]
-    fn a_known_circle_passes_until_it_has_gone() {
-        let one = ("a/one.rs", "use super::two;");
-        let known: &[&[&str]] = &[&["a/one.rs", "a/three.rs", "a/two.rs"]];
-        let wrong = |two: &'static str| circle(&[one, ("a/two.rs", two)], known);
-        assert_eq!(wrong("use super::one;"), "");
-        assert!(wrong("").starts_with("gone"), "{}", wrong(""));
+        assert_eq!(circle(&root), "");
     }
 
     #[test]

@@ -8,11 +8,11 @@ use httparse::{EMPTY_HEADER, Status};
 use super::api_error::ApiError;
 
 const MAX_HEAD: usize = 64 << 10;
-const MAX_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 64;
 const MAX_LINE: usize = 8 << 10;
 const MAX_BODY: usize = 64 << 20;
-/// What one read asks for. Small, because it lies on the stack of thousands of connections.
-const READ: usize = 4 << 10;
+/// What one read asks for. It lies on the stack of each of thousands of connections.
+const READ: usize = 2 << 10;
 
 /// A request, read to the end of its body.
 #[derive(Debug)]

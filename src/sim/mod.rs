@@ -16,8 +16,8 @@
 //! | `GET /v1/models`, `GET /v1/models/{id}` | any id exists |
 //!
 //! Any key is taken, or none, and any model name. Everything else a request may hold is accepted
-//! and ignored. Errors have OpenAI's shapes,
-//! also where the question had Anthropic's. Texts start with "Simulated answer".
+//! and ignored. Errors have OpenAI's shape, also those of Anthropic's path. Texts start with
+//! "Simulated answer".
 //!
 //! ```
 //! use std::io::{Read, Write};

@@ -151,7 +151,7 @@ impl Model {
     /// then the draft's own refusal: a wrong request counts against the limits, as providers have
     /// it, and is answered at once.
     pub(super) fn rule(&mut self, at: Duration, draft: &Draft) -> Ruling {
-        // Threads read the clock before they get here, so arrivals may come out of order by a hair.
+        // Threads read the clock before they take the lock, so arrivals may come slightly out of order.
         let at = at.max(self.last);
         self.last = at;
         self.stats.requests += 1;
@@ -189,7 +189,7 @@ impl Model {
         ruling
     }
 
-    /// Charges a request to all limits, or to none and says which one refuses it.
+    /// Charges a request to all limits; or to none, and says which one refuses it.
     fn admit(&mut self, at: Duration, tokens: u64) -> Option<Fate> {
         let asked = |gauge: &Gauge| match gauge.limit {
             Limit::Requests => 1,
@@ -212,7 +212,7 @@ impl Model {
         None
     }
 
-    /// Draws from the seed, what was asked and how often, so that the order of arrival is nothing.
+    /// Draws from the seed, what was asked and how often, so that the order of arrival does not matter.
     fn chance(&mut self, identity: u64) -> Fate {
         let (errors, faults) = (self.spec.errors, self.spec.faults);
         if errors == 0.0 && faults == 0.0 {

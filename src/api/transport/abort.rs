@@ -4,7 +4,6 @@
 //! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
 //! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it works.
 
-use std::fmt;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,33 +26,29 @@ impl Socket {
     /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
     pub(super) fn attach(&self, cancel: &Cancel) -> bool {
         let id = cancel.id();
-        let was = self
-            .user
-            .compare_exchange(NOBODY, id, Ordering::SeqCst, Ordering::SeqCst);
-        let is_attached = was.is_ok() || was == Err(id);
+        let was = self.change(NOBODY, id);
         // The flag is looked at after the word is written, and an abort raises the flag before it
         // reads the word: one of the two sees the other.
-        is_attached && !cancel.is_aborted()
+        (was == NOBODY || was == id) && !cancel.is_aborted()
     }
 
     /// Works for nobody; `false` if the socket is shut.
     pub(super) fn detach(&self) -> bool {
-        let user = self.user.load(Ordering::SeqCst);
-        user != SHUT
-            && self
-                .user
-                .compare_exchange(user, NOBODY, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok()
+        self.user.swap(NOBODY, Ordering::SeqCst) != SHUT
     }
 
     fn shut_if_attached_to(&self, id: usize) {
-        let was = self
-            .user
-            .compare_exchange(id, SHUT, Ordering::SeqCst, Ordering::SeqCst);
-        if was.is_ok() {
+        if self.change(id, SHUT) == id {
             // Fails only on a socket that is closed already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Writes `to` if the word is `from`, and says what it was.
+    fn change(&self, from: usize, to: usize) -> usize {
+        let order = Ordering::SeqCst;
+        let was = self.user.compare_exchange(from, to, order, order);
+        was.unwrap_or_else(|other| other)
     }
 }
 
@@ -82,19 +77,10 @@ impl Sockets {
 impl OnAbort for Sockets {
     /// Shuts down the sockets that work for `cancel`.
     fn aborted(&self, cancel: usize) {
-        let live: Vec<_> = {
-            let live = self.live.lock();
-            live.iter().filter_map(Weak::upgrade).collect()
-        };
+        let live: Vec<_> = self.live.lock().iter().filter_map(Weak::upgrade).collect();
         for socket in live {
             socket.shut_if_attached_to(cancel);
         }
-    }
-}
-
-impl fmt::Debug for Sockets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sockets").finish_non_exhaustive()
     }
 }
 

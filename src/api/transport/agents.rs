@@ -82,12 +82,14 @@ impl Agents {
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         let free = self.agents.iter().find(|slot| slot.is_free());
         let slot = free.unwrap_or(&self.agents[0]);
-        let _busy = Busy::new(slot);
-        run(slot.agent.get_or_init(|| {
+        slot.busy.fetch_add(1, Ordering::Relaxed);
+        let answer = run(slot.agent.get_or_init(|| {
             let (config, connector) = (self.config.clone(), self.connector.clone());
             let resolver = connector.0.resolver.clone();
             Agent::with_parts(config, connector, resolver)
-        }))
+        }));
+        slot.busy.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 }
 
@@ -95,22 +97,6 @@ impl Slot {
     /// Two that look at once may both think so, which does no harm.
     fn is_free(&self) -> bool {
         self.busy.load(Ordering::Relaxed) < SHARE
-    }
-}
-
-/// Counts a request as under way, until it ends, be it in a panic.
-struct Busy<'a>(&'a Slot);
-
-impl<'a> Busy<'a> {
-    fn new(slot: &'a Slot) -> Self {
-        slot.busy.fetch_add(1, Ordering::Relaxed);
-        Self(slot)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -146,12 +132,11 @@ impl Connector for SharedConnector {
 }
 
 impl Parts {
-    #[inline(never)]
     fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
-        let tunnel = ConnectProxyConnector::default().connect(details, None::<()>)?;
-        let transport = match tunnel {
-            Some(Either::B(tunnel)) => silent(tunnel)?,
-            _ => self.open(details)?,
+        let transport = if details.config.proxy().is_some() {
+            tunnel(details)?
+        } else {
+            self.open(details)?
         };
         if details.needs_tls() {
             let host = bare_host(details.uri);
@@ -161,6 +146,7 @@ impl Parts {
         }
     }
 
+    #[inline(never)]
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
         let tcp = tcp::open(
@@ -174,9 +160,15 @@ impl Parts {
     }
 }
 
-/// The tunnel, unless something has come through it unasked: that would pass for what the server says,
-/// to a request it has not seen. What comes a moment later cannot be told from that, but by TLS.
-fn silent(mut tunnel: Box<dyn Transport>) -> Result<Box<dyn Transport>, ureq::Error> {
+/// A tunnel through the proxy, unless something has come through it unasked: that would pass for what
+/// the server says, to a request it has not seen. What comes a moment later cannot be told from that,
+/// but by TLS.
+#[inline(never)]
+fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
+    let tunnel = ConnectProxyConnector::default().connect(details, None::<()>)?;
+    let Some(Either::B(mut tunnel)) = tunnel else {
+        return Err(ureq::Error::ConnectionFailed);
+    };
     if tunnel.buffers().input().is_empty() && tunnel.is_open() {
         return Ok(tunnel);
     }

@@ -120,7 +120,7 @@ impl Transport for Connection {
             return self.send(amount, limit);
         };
         // What ureq wrote in its place is not counted, and so overwritten.
-        let mut rest = &head[..];
+        let mut rest = head.as_bytes();
         while !rest.is_empty() {
             let room = self.inner.buffers().output();
             let (now, later) = rest.split_at(room.len().min(rest.len()));

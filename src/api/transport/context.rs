@@ -22,7 +22,7 @@ pub(super) struct CallContext {
     pub(super) cancel: Cancel,
     pub(super) stage: TransportStage,
     /// The head of the request, until it is put before the body; ureq is not shown it.
-    head: Vec<u8>,
+    head: String,
     /// Whether the head of the answer is still to come.
     pub(super) awaits_head: bool,
     /// Whether the connection must not carry another call.
@@ -45,18 +45,9 @@ pub(super) struct CallContext {
 
 /// Makes `context` the one of this thread while `call` runs, and takes it out again.
 pub(super) fn during<T>(context: CallContext, call: impl FnOnce() -> T) -> (T, CallContext) {
-    /// Leaves nothing behind, be it after a panic.
-    struct Cleared;
-    impl Drop for Cleared {
-        fn drop(&mut self) {
-            CURRENT.set(None);
-        }
-    }
     CURRENT.set(Some(context));
-    let _cleared = Cleared;
     let called = call();
-    let context = CURRENT.take().unwrap_or_else(CallContext::expired);
-    (called, context)
+    (called, CURRENT.take().unwrap_or_else(CallContext::expired))
 }
 
 /// Looks at the context of this thread's call, or changes it.
@@ -132,7 +123,7 @@ pub(super) fn waiting_until<T>(patience: Option<Instant>, wait: impl FnOnce() ->
 impl CallContext {
     pub(super) fn new(
         request: &HttpRequest<'_>,
-        head: Vec<u8>,
+        head: String,
         connect: Duration,
         silence: Option<Duration>,
     ) -> Self {
@@ -161,11 +152,11 @@ impl CallContext {
     fn expired() -> Self {
         let cancel = Cancel::new();
         let request = HttpRequest::new("", "", Instant::now(), &cancel);
-        Self::new(&request, Vec::new(), Duration::ZERO, None)
+        Self::new(&request, String::new(), Duration::ZERO, None)
     }
 
     /// The head, for the first bytes of the request.
-    pub(super) fn take_head(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take_head(&mut self) -> Option<String> {
         let head = mem::take(&mut self.head);
         (!head.is_empty()).then_some(head)
     }

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use http::Uri;
@@ -80,55 +79,41 @@ impl TransportError {
             source: None,
         }
     }
-}
 
-impl TransportError {
     /// With its cause, which must not hold anything secret.
-    pub(super) fn because(self, source: impl StdError + Send + Sync + 'static) -> Self {
-        Self {
-            source: Some(Arc::new(source)),
-            ..self
-        }
+    pub(super) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
     }
 
     /// The same, at `stage` of a call to `uri`.
-    pub(super) fn at(self, stage: TransportStage, uri: &Uri) -> Self {
+    pub(super) fn at(mut self, stage: TransportStage, uri: &Uri) -> Self {
+        self.stage = stage;
         let origin = origin(uri);
-        let message = if self.message.contains(&origin) {
-            self.message
-        } else {
-            format!("{} ({origin})", self.message)
-        };
-        Self {
-            stage,
-            message,
-            ..self
+        if !self.message.contains(&origin) {
+            self.message += &format!(" ({origin})");
         }
+        self
     }
 
     /// What it means that ureq itself ends a call with `error`.
     pub(super) fn of_ureq(error: ureq::Error, stage: TransportStage, is_connecting: bool) -> Self {
         use TransportErrorKind::{Broken, Connect, Protocol, Proxy, Truncated, Unsendable};
-        use TransportStage::{Answering, NothingSent};
-        let (kind, message) = match &error {
-            ureq::Error::ConnectProxyFailed(why) if why.ends_with("did not respond") => {
+        use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
+        let is_answering = stage == TransportStage::Answering;
+        let (kind, why) = match &error {
+            ConnectProxyFailed(why) if why.ends_with("did not respond") => {
                 (Connect, "the proxy closed the connection without an answer")
             }
-            ureq::Error::ConnectProxyFailed(_) => (Proxy, "the proxy refused the connection"),
+            ConnectProxyFailed(_) => (Proxy, "the proxy refused the connection"),
             _ if is_connecting => (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1"),
-            ureq::Error::Io(end) if end.kind() == io::ErrorKind::UnexpectedEof => {
-                let (kind, message) = if stage == Answering {
-                    (Truncated, "the answer ended before its end")
-                } else {
-                    (Broken, "the server closed the connection without an answer")
-                };
-                return Self::new(kind, stage, message);
-            }
-            _ if stage == NothingSent => (Unsendable, "the request cannot be sent"),
-            ureq::Error::LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
-            _ => (Protocol, "the answer is not HTTP/1.1"),
+            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
+            Io(_) => (Broken, "the server closed the connection without an answer"),
+            LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+            _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
+            _ => (Unsendable, "the request cannot be sent"),
         };
-        Self::new(kind, stage, message).because(error)
+        Self::new(kind, stage, why).because(error)
     }
 }
 
@@ -140,9 +125,8 @@ impl fmt::Display for TransportError {
 
 impl StdError for TransportError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source
-            .as_ref()
-            .map(|source| &**source as &(dyn StdError + 'static))
+        let source = self.source.as_deref()?;
+        Some(source)
     }
 }
 

@@ -43,76 +43,66 @@ impl fmt::Debug for ProxyPolicy {
     }
 }
 
-/// What a [`ProxyPolicy`] comes to: a proxy for each scheme, and where none is used.
-#[derive(Clone, Default)]
+/// What a [`ProxyPolicy`] comes to: a proxy for each scheme, and the hosts reached without.
+#[derive(Default)]
 pub(super) struct Proxies {
     pub(super) http: Option<ProxySetting>,
     pub(super) https: Option<ProxySetting>,
-    direct: Vec<Exception>,
+    direct: String,
 }
 
 /// A proxy's URL and the name of the setting it came from, for messages: the URL may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct ProxySetting {
-    pub(super) name: &'static str,
-    pub(super) url: String,
+    name: &'static str,
+    url: String,
 }
 
 impl ProxySetting {
-    /// The proxy, or what is wrong: the setting is named and not shown, for it may hold a password.
+    /// The proxy, or what is wrong.
     pub(super) fn parse(&self) -> Result<ureq::Proxy, String> {
-        ureq::Proxy::new(&self.url)
-            .ok()
-            .filter(|proxy| match proxy.protocol() {
-                ProxyProtocol::Http => true,
-                ProxyProtocol::Https => tls::AVAILABLE,
-                _ => false,
-            })
-            .ok_or_else(|| {
-                format!(
-                    "{} is not a usable proxy: give an http:// or https:// URL",
-                    self.name
-                )
-            })
+        let proxy = ureq::Proxy::new(&self.url).ok();
+        let is_usable = |proxy: &ureq::Proxy| match proxy.protocol() {
+            ProxyProtocol::Http => true,
+            ProxyProtocol::Https => tls::AVAILABLE,
+            _ => false,
+        };
+        proxy.filter(is_usable).ok_or_else(|| {
+            let name = self.name;
+            format!("{name} is not a usable proxy: give an http:// or https:// URL")
+        })
     }
 }
 
 impl Proxies {
     pub(super) fn new(policy: ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
+        let first = |names: &[&'static str]| {
+            names.iter().find_map(|&name| {
+                let url = env(name)?.trim().to_owned();
+                (!url.is_empty()).then_some(ProxySetting { name, url })
+            })
+        };
         match policy {
             ProxyPolicy::None => Self::default(),
             ProxyPolicy::Url(url) => {
-                let setting = ProxySetting {
-                    name: "the proxy setting",
-                    url,
-                };
+                let name = "the proxy setting";
+                let setting = Some(ProxySetting { name, url });
                 Self {
-                    http: Some(setting.clone()),
-                    https: Some(setting),
-                    direct: Vec::new(),
+                    http: setting.clone(),
+                    https: setting,
+                    direct: String::new(),
                 }
             }
             ProxyPolicy::FromEnv => {
-                let first = |names: &[&'static str]| {
-                    names.iter().find_map(|&name| {
-                        let url = env(name)?.trim().to_owned();
-                        (!url.is_empty()).then_some(ProxySetting { name, url })
-                    })
-                };
+                let http = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
                 // In a CGI program the client's `Proxy:` header arrives as HTTP_PROXY
                 // (CVE-2016-5385); the lower-case name is safe.
-                let http: &[_] = if env("REQUEST_METHOD").is_some() {
-                    &["http_proxy", "ALL_PROXY", "all_proxy"]
-                } else {
-                    &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-                };
-                let no_proxy = first(&["NO_PROXY", "no_proxy"]);
+                let unsafe_names = usize::from(env("REQUEST_METHOD").is_some());
+                let direct = first(&["NO_PROXY", "no_proxy"]);
                 Self {
-                    http: first(http),
+                    http: first(&http[unsafe_names..]),
                     https: first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-                    direct: no_proxy.map_or_else(Vec::new, |list| {
-                        list.url.split(',').filter_map(Exception::parse).collect()
-                    }),
+                    direct: direct.map_or_else(String::new, |list| list.url),
                 }
             }
         }
@@ -120,108 +110,53 @@ impl Proxies {
 
     /// Whether `host` is reached directly whatever the scheme's proxy.
     pub(super) fn is_direct(&self, host: &str, port: u16) -> bool {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        is_loopback(host) || self.direct.iter().any(|entry| entry.covers(host, port))
+        let host = bare(host);
+        let mut entries = self.direct.split(',').map(str::trim);
+        is_loopback(host) || entries.any(|entry| covers(entry, host, port))
     }
 }
 
-/// One entry of `NO_PROXY`.
-#[derive(Clone)]
-struct Exception {
-    hosts: Hosts,
-    port: Option<u16>,
-}
-
-#[derive(Clone)]
-enum Hosts {
-    All,
-    /// A domain, without the leading dot, and whether it stands for itself too.
-    Domain {
-        name: String,
-        itself: bool,
-    },
-    Network {
-        address: IpAddr,
-        bits: u32,
-    },
-}
-
-impl Exception {
-    fn parse(entry: &str) -> Option<Self> {
-        let entry = entry.trim();
-        if entry.is_empty() {
-            return None;
-        }
-        let (host, port) = split_port(entry);
-        let hosts = if host == "*" {
-            Hosts::All
-        } else if let Some(network) = parse_network(host) {
-            network
-        } else {
-            let name = host.trim_start_matches('*').to_ascii_lowercase();
-            Hosts::Domain {
-                itself: !name.starts_with('.'),
-                name: name.trim_matches('.').to_owned(),
-            }
-        };
-        Some(Self { hosts, port })
-    }
-
-    fn covers(&self, host: &str, port: u16) -> bool {
-        if self.port.is_some_and(|only| only != port) {
-            return false;
-        }
-        match &self.hosts {
-            Hosts::All => true,
-            Hosts::Domain { name, itself } => {
-                let host = host.trim_end_matches('.').to_ascii_lowercase();
-                match host.strip_suffix(name.as_str()) {
-                    Some("") => *itself,
-                    Some(rest) => rest.ends_with('.'),
-                    None => false,
-                }
-            }
-            Hosts::Network { address, bits } => host
-                .parse::<IpAddr>()
-                .is_ok_and(|host| in_network(host.to_canonical(), *address, *bits)),
-        }
-    }
-}
-
-/// `host:port` apart; a bare IPv6 address has colons and no port.
-fn split_port(entry: &str) -> (&str, Option<u16>) {
-    match entry.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
-            Ok(port) => (host, Some(port)),
-            Err(_) => (entry, None),
-        },
+/// Whether an entry of `NO_PROXY` names `host`. ureq's own list knows no ports and no networks.
+fn covers(entry: &str, host: &str, port: u16) -> bool {
+    let (name, only) = match entry.rsplit_once(':') {
+        // A bare IPv6 address has colons and no port.
+        Some((name, only)) if !name.contains(':') || name.ends_with(']') => (name, Some(only)),
         _ => (entry, None),
+    };
+    if only.is_some_and(|only| only.parse() != Ok(port)) {
+        return false;
+    }
+    if let Some(is_within) = is_within(host, name) {
+        return is_within;
+    }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let domain = name.trim_start_matches('*').to_ascii_lowercase();
+    match host.strip_suffix(domain.trim_matches('.')) {
+        Some("") => !domain.starts_with('.'),
+        Some(rest) => name == "*" || rest.ends_with('.'),
+        None => false,
     }
 }
 
-fn parse_network(text: &str) -> Option<Hosts> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse().ok()?)),
-        None => (text, None),
-    };
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    let address: IpAddr = bare.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(most);
-    (bits <= most).then_some(Hosts::Network { address, bits })
+/// Whether `host` is an address in `network`, if that is one: an address, or one with a number of bits.
+fn is_within(host: &str, network: &str) -> Option<bool> {
+    let (address, bits) = network.split_once('/').unwrap_or((network, "128"));
+    let address: IpAddr = bare(address).parse().ok()?;
+    let bits: u32 = bits.parse().ok()?;
+    let host = host.parse().map(|host: IpAddr| host.to_canonical());
+    Some(match (host, address) {
+        (Ok(IpAddr::V4(host)), IpAddr::V4(address)) => {
+            (host.to_bits() ^ address.to_bits()).leading_zeros() >= bits.min(32)
+        }
+        (Ok(IpAddr::V6(host)), IpAddr::V6(address)) => {
+            (host.to_bits() ^ address.to_bits()).leading_zeros() >= bits
+        }
+        _ => false,
+    })
 }
 
-fn in_network(host: IpAddr, network: IpAddr, bits: u32) -> bool {
-    let differ = match (host, network) {
-        (IpAddr::V4(host), IpAddr::V4(network)) => {
-            (host.to_bits() ^ network.to_bits()).leading_zeros()
-        }
-        (IpAddr::V6(host), IpAddr::V6(network)) => {
-            (host.to_bits() ^ network.to_bits()).leading_zeros()
-        }
-        _ => return false,
-    };
-    differ >= bits
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 #[cfg(all(test, not(loom)))]

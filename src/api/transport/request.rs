@@ -12,13 +12,6 @@ use super::error::{is_https, port};
 
 /// Who asks, as servers and proxies are told.
 pub(super) const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
-/// What is said unless the caller's headers say it.
-const OWN: [(&str, &str); 3] = [
-    ("user-agent", USER_AGENT),
-    ("accept", "*/*"),
-    // Left unsaid, any coding would do (RFC 9110, 12.5.3).
-    ("accept-encoding", "identity"),
-];
 /// A host name has 255 bytes at most; ureq is to write all it is shown at once.
 const LONGEST_HOST: usize = 1024;
 
@@ -89,42 +82,38 @@ pub(super) fn has_body(request: &HttpRequest<'_>) -> bool {
 }
 
 /// The whole head of `request`, which [`shown`] has found fit to be sent.
-pub(super) fn head(request: &HttpRequest<'_>, uri: &Uri) -> Vec<u8> {
-    let mut head = Vec::with_capacity(512);
+pub(super) fn head(request: &HttpRequest<'_>, uri: &Uri) -> String {
+    let (host, length) = (host(uri), request.body.len().to_string());
+    let own = [
+        ("host", &*host),
+        ("content-length", &*length),
+        ("user-agent", USER_AGENT),
+        ("accept", "*/*"),
+        // Left unsaid, any coding would do (RFC 9110, 12.5.3).
+        ("accept-encoding", "identity"),
+    ];
+    let is_due = |name: &str| name != "content-length" || has_body(request);
+    let own = own
+        .iter()
+        .filter(|(name, _)| is_due(name) && !says(request, name));
+    let mut head = String::with_capacity(512);
     let query = uri.query().map_or(["", ""], |query| ["?", query]);
-    let [mark, query] = query;
     for part in [
         request.method,
         " ",
         uri.path(),
-        mark,
-        query,
+        query[0],
+        query[1],
         " HTTP/1.1\r\n",
     ] {
-        head.extend_from_slice(part.as_bytes());
+        head.push_str(part);
     }
-    let mut say = |name: &str, value: &str| {
+    for (name, value) in own.chain(request.headers) {
         for part in [name, ": ", value, "\r\n"] {
-            head.extend_from_slice(part.as_bytes());
+            head.push_str(part);
         }
-    };
-    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
-    let headers = request.headers.iter();
-    if !says(request, "host") {
-        say("host", &host(uri));
     }
-    for (name, value) in headers.clone().filter(|(name, _)| is_host(name)) {
-        say(name, value);
-    }
-    if has_body(request) {
-        say("content-length", &request.body.len().to_string());
-    }
-    let own = OWN.iter().filter(|(name, _)| !says(request, name));
-    for (name, value) in own.chain(headers.filter(|(name, _)| !is_host(name))) {
-        say(name, value);
-    }
-    head.extend_from_slice(b"\r\n");
-    head
+    head + "\r\n"
 }
 
 /// The host of `uri`, with its port if that is not the scheme's own.
@@ -157,7 +146,7 @@ mod tests {
         (call.headers, call.body) = (headers, body);
         let uri = parse(url).unwrap();
         shown(&call, &uri).unwrap();
-        let head = String::from_utf8(super::head(&call, &uri)).unwrap();
+        let head = super::head(&call, &uri);
         let own =
             format!("user-agent: {USER_AGENT}\r\naccept: */*\r\naccept-encoding: identity\r\n");
         head.replacen(&own, "", 1)
@@ -202,8 +191,8 @@ mod tests {
         let head = head("GET", "http://h/", &headers, b"");
         assert_eq!(
             head,
-            "GET / HTTP/1.1\r\nhost: y\r\nAccept: text/plain\r\nX-Key: \tk\r\n\
-             user-agent: x\r\naccept-Encoding: br\r\nX-Key: l\r\n\r\n"
+            "GET / HTTP/1.1\r\nAccept: text/plain\r\nX-Key: \tk\r\nuser-agent: x\r\n\
+             accept-Encoding: br\r\nhost: y\r\nX-Key: l\r\n\r\n"
         );
     }
 

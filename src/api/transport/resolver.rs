@@ -6,6 +6,7 @@
 //! kept. The one thread a lookup takes is what lets a caller give up on it: the system's resolver
 //! cannot be interrupted.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -25,37 +26,32 @@ use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
 const KEPT: Duration = Duration::from_secs(30);
-/// How much longer it is used while, or because, no newer one is to be had.
-const STALE: Duration = Duration::from_secs(300);
+/// How long it is used while, or because, no newer one is to be had.
+const USABLE: Duration = Duration::from_secs(330);
 /// Addresses tried at most; ureq has room for no more.
 const ADDRESSES: usize = 16;
 /// Names remembered at most; a client talks to one or two.
 const NAMES: usize = 64;
 
-type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// The resolver all connections of a transport share.
 #[derive(Clone)]
-pub(super) struct CachingResolver {
-    names: Arc<Mutex<Vec<Arc<Name>>>>,
-    lookup: Arc<Lookup>,
-}
+pub(super) struct CachingResolver(Arc<Shared>);
 
-/// A host and port, and what is known of them.
-struct Name {
-    host: String,
-    port: u16,
-    known: Mutex<Known>,
+struct Shared {
+    names: Mutex<HashMap<String, Known>>,
     /// A lookup has ended.
     looked_up: Condvar,
+    lookup: Box<Lookup>,
 }
 
+/// What is known of a name.
 #[derive(Default)]
 struct Known {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<IpAddr>,
     /// Those of them at which nobody answered since the last lookup.
-    silent: Vec<SocketAddr>,
-    /// When the addresses were looked up.
+    silent: Vec<IpAddr>,
     since: Option<Instant>,
     is_looking: bool,
     lookups: usize,
@@ -66,119 +62,101 @@ struct Known {
 
 impl CachingResolver {
     pub(super) fn system() -> Self {
-        Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
+        Self::new(|host| Ok((host, 0).to_socket_addrs()?.map(|it| it.ip()).collect()))
     }
 
-    fn new(
-        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            names: Arc::default(),
-            lookup: Arc::new(lookup),
+    fn new(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared {
+            names: Mutex::default(),
+            looked_up: Condvar::default(),
+            lookup: Box::new(lookup),
+        }))
+    }
+
+    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
+    fn addresses(&self, host: &str, by: Instant) -> io::Result<Vec<IpAddr>> {
+        let mut names = self.0.names.lock();
+        if names.len() >= NAMES && !names.contains_key(host) {
+            names.retain(|_, known| known.is_looking);
         }
+        if !names.contains_key(host) {
+            names.insert(host.to_owned(), Known::default());
+        }
+        let mut before = None;
+        while let Some(known) = names.get_mut(host) {
+            let age = known.since.map_or(USABLE, |since| since.elapsed());
+            if age >= KEPT && !known.is_looking && before.is_none() {
+                match self.look_up(host) {
+                    Ok(()) => known.is_looking = true,
+                    Err(error) if age >= USABLE => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            if age < USABLE {
+                return Ok(known.in_turn());
+            }
+            if *before.get_or_insert(known.lookups) != known.lookups
+                && let Some(error) = &known.failure
+            {
+                return Err(io::Error::new(error.kind(), Arc::clone(error)));
+            }
+            if Instant::now() >= by {
+                break;
+            }
+            names = self.0.looked_up.wait_until(names, by);
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Looks `host` up on a thread of its own.
+    fn look_up(&self, host: &str) -> io::Result<()> {
+        let (shared, host) = (Arc::clone(&self.0), host.to_owned());
+        let thread = thread::Builder::new().name("tollgate-dns".into());
+        thread.spawn(move || {
+            let found = (shared.lookup)(&host);
+            if let Some(known) = shared.names.lock().get_mut(&host) {
+                known.learn(found);
+            }
+            shared.looked_up.notify_all();
+        })?;
+        Ok(())
     }
 
     /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A host
     /// with one dead address of two would otherwise make every second connection wait for it.
     pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
-        let name = self.name(bare_host(uri), port(uri));
-        let mut known = name.known.lock();
-        if !known.silent.contains(&address) {
-            known.silent.push(address);
+        if let Some(known) = self.0.names.lock().get_mut(bare_host(uri)) {
+            known.silent.push(address.ip());
         }
-    }
-
-    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
-    fn addresses(&self, host: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
-        let name = self.name(host, port);
-        let mut known = name.known.lock();
-        known.uses = known.uses.wrapping_add(1);
-        let turn = known.uses;
-        let age = known.since.map(|since| since.elapsed());
-        let is_good = age.is_some_and(|age| age < KEPT);
-        let must_look = !is_good && !known.is_looking;
-        let before = known.lookups;
-        if must_look {
-            known.is_looking = true;
-            drop(known);
-            self.start(&name);
-            known = name.known.lock();
-        }
-        if age.is_some_and(|age| age < KEPT + STALE) {
-            return Ok(known.rotated(turn));
-        }
-        while known.lookups == before {
-            if Instant::now() >= by {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            known = name.looked_up.wait_until(known, by);
-        }
-        match &known.failure {
-            None => Ok(known.rotated(turn)),
-            Some(error) => Err(io::Error::new(error.kind(), Arc::clone(error))),
-        }
-    }
-
-    fn name(&self, host: &str, port: u16) -> Arc<Name> {
-        let mut names = self.names.lock();
-        let is_it = |name: &&Arc<Name>| name.port == port && name.host.eq_ignore_ascii_case(host);
-        if let Some(name) = names.iter().find(is_it) {
-            return Arc::clone(name);
-        }
-        if names.len() >= NAMES {
-            names.remove(0);
-        }
-        let name = Arc::new(Name {
-            host: host.to_owned(),
-            port,
-            known: Mutex::default(),
-            looked_up: Condvar::default(),
-        });
-        names.push(Arc::clone(&name));
-        name
-    }
-
-    fn start(&self, name: &Arc<Name>) {
-        let look_up = {
-            let (name, lookup) = (Arc::clone(name), Arc::clone(&self.lookup));
-            move || name.look_up(&*lookup)
-        };
-        let thread = thread::Builder::new().name("tollgate-dns".into());
-        if thread.spawn(look_up).is_err() {
-            // No thread to be had: the caller's own will do.
-            name.look_up(&*self.lookup);
-        }
-    }
-}
-
-impl Name {
-    fn look_up(&self, lookup: &Lookup) {
-        let found = lookup(&self.host, self.port).and_then(|addresses| {
-            let is_known = !addresses.is_empty();
-            is_known
-                .then_some(addresses)
-                .ok_or_else(|| io::ErrorKind::NotFound.into())
-        });
-        let mut known = self.known.lock();
-        known.is_looking = false;
-        known.lookups += 1;
-        match found {
-            Ok(addresses) => {
-                known.addresses = addresses;
-                known.silent.clear();
-                known.since = Some(Instant::now());
-                known.failure = None;
-            }
-            Err(error) => known.failure = Some(Arc::new(error)),
-        }
-        self.looked_up.notify_all();
     }
 }
 
 impl Known {
-    fn rotated(&self, by: usize) -> Vec<SocketAddr> {
+    fn learn(&mut self, found: io::Result<Vec<IpAddr>>) {
+        self.is_looking = false;
+        self.lookups += 1;
+        let found = found.and_then(|addresses| match addresses[..] {
+            [] => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(addresses),
+        });
+        match found {
+            Ok(addresses) => {
+                *self = Self {
+                    addresses,
+                    since: Some(Instant::now()),
+                    silent: Vec::new(),
+                    failure: None,
+                    ..*self
+                }
+            }
+            Err(error) => self.failure = Some(Arc::new(error)),
+        }
+    }
+
+    fn in_turn(&mut self) -> Vec<IpAddr> {
+        self.uses = self.uses.wrapping_add(1);
         let mut addresses = self.addresses.clone();
-        addresses.rotate_left(by % self.addresses.len().max(1));
+        addresses.rotate_left(self.uses % self.addresses.len().max(1));
         // Stable, so that both halves keep their turns.
         addresses.sort_by_key(|address| self.silent.contains(address));
         addresses
@@ -192,19 +170,18 @@ impl Resolver for CachingResolver {
         _: &Config,
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let (host, port) = (bare_host(uri), port(uri));
-        let mut resolved = self.empty();
-        if let Ok(address) = host.parse::<IpAddr>() {
-            resolved.push(SocketAddr::new(address, port));
-            return Ok(resolved);
-        }
-        let by = context::with(|context| context.connect_by());
-        let addresses = self.addresses(host, port, by).map_err(|error| {
+        let host = bare_host(uri);
+        let addresses = match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.addresses(host, context::with(|context| context.connect_by())),
+        };
+        let addresses = addresses.map_err(|error| {
             let why = format!("no address for the host of {}", origin(uri));
             fail_for(TransportErrorKind::Resolve, why, error)
         })?;
+        let mut resolved = self.empty();
         for address in addresses.into_iter().take(ADDRESSES) {
-            resolved.push(address);
+            resolved.push(SocketAddr::new(address, port(uri)));
         }
         Ok(resolved)
     }
@@ -226,18 +203,15 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    fn two_addresses() -> Vec<SocketAddr> {
-        vec![
-            "192.0.2.1:80".parse().unwrap(),
-            "192.0.2.2:80".parse().unwrap(),
-        ]
+    fn two_addresses() -> Vec<IpAddr> {
+        vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]
     }
 
     #[test]
     fn many_callers_make_one_lookup_and_its_answer_is_kept_and_rotated() {
         let lookups = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&lookups);
-        let resolver = CachingResolver::new(move |_, _| {
+        let resolver = CachingResolver::new(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
             Ok(two_addresses())
         });
@@ -246,12 +220,12 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     start.wait();
-                    resolver.addresses("Host.test", 80, soon()).unwrap();
+                    resolver.addresses("host.test", soon()).unwrap();
                 });
             }
         });
-        let first = resolver.addresses("host.test", 80, soon()).unwrap()[0];
-        let second = resolver.addresses("host.test", 80, soon()).unwrap()[0];
+        let first = resolver.addresses("host.test", soon()).unwrap()[0];
+        let second = resolver.addresses("host.test", soon()).unwrap()[0];
         assert_ne!(first, second);
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
     }
@@ -260,16 +234,16 @@ mod tests {
     fn those_who_wait_for_the_same_lookup_begin_with_different_addresses() {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Mutex::new(held);
-        let resolver = CachingResolver::new(move |_, _| {
+        let resolver = CachingResolver::new(move |_| {
             // Ends when the test drops its side.
             let _ = held.lock().recv();
             Ok(two_addresses())
         });
         let firsts = thread::scope(|scope| {
             let callers: Vec<_> = (0..2)
-                .map(|_| scope.spawn(|| resolver.addresses("host.test", 80, soon()).unwrap()[0]))
+                .map(|_| scope.spawn(|| resolver.addresses("host.test", soon()).unwrap()[0]))
                 .collect();
-            while resolver.name("host.test", 80).known.lock().uses < 2 {
+            while resolver.0.names.lock().is_empty() {
                 thread::yield_now();
             }
             drop(release);
@@ -283,26 +257,26 @@ mod tests {
 
     #[test]
     fn an_address_where_nobody_answers_goes_last_until_the_next_lookup() {
-        let resolver = CachingResolver::new(|_, _| Ok(two_addresses()));
+        let resolver = CachingResolver::new(|_| Ok(two_addresses()));
         let uri: Uri = "http://host.test:80/".parse().unwrap();
         let [silent, lively] = two_addresses()[..] else {
             panic!("there are two")
         };
-        resolver.addresses("host.test", 80, soon()).unwrap();
+        resolver.addresses("host.test", soon()).unwrap();
         for _ in 0..2 {
-            resolver.avoid(&uri, silent);
+            resolver.avoid(&uri, SocketAddr::new(silent, 80));
         }
         for _ in 0..4 {
-            let order = resolver.addresses("host.test", 80, soon()).unwrap();
+            let order = resolver.addresses("host.test", soon()).unwrap();
             assert_eq!(order, [lively, silent]);
         }
         // The answer has grown old: it is used once more, and a new one forgets what was.
-        let name = resolver.name("host.test", 80);
-        name.known.lock().since = Instant::now().checked_sub(KEPT);
+        let age = |known: &mut Known| known.since = Instant::now().checked_sub(KEPT);
+        resolver.0.names.lock().get_mut("host.test").map(age);
         let wait = soon();
-        while !name.known.lock().silent.is_empty() {
+        while !resolver.0.names.lock()["host.test"].silent.is_empty() {
             assert!(Instant::now() < wait, "no second lookup");
-            resolver.addresses("host.test", 80, soon()).unwrap();
+            resolver.addresses("host.test", soon()).unwrap();
             thread::yield_now();
         }
     }
@@ -310,14 +284,14 @@ mod tests {
     #[test]
     fn failures_are_not_kept() {
         let lookups = AtomicUsize::new(0);
-        let resolver = CachingResolver::new(move |_, _| {
+        let resolver = CachingResolver::new(move |_| {
             if lookups.fetch_add(1, Ordering::SeqCst) == 0 {
                 return Err(io::Error::other("no such host"));
             }
             Ok(two_addresses())
         });
-        assert!(resolver.addresses("host.test", 80, soon()).is_err());
-        assert!(resolver.addresses("host.test", 80, soon()).is_ok());
+        assert!(resolver.addresses("host.test", soon()).is_err());
+        assert!(resolver.addresses("host.test", soon()).is_ok());
     }
 
     #[test]
@@ -326,7 +300,7 @@ mod tests {
         let counted = Arc::clone(&lookups);
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Mutex::new(held);
-        let resolver = CachingResolver::new(move |_, _| {
+        let resolver = CachingResolver::new(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
             // Ends when the test drops its side.
             let _ = held.lock().recv();
@@ -334,20 +308,20 @@ mod tests {
         });
         for _ in 0..3 {
             let by = Instant::now() + Duration::from_millis(5);
-            let error = resolver.addresses("host.test", 80, by).unwrap_err();
+            let error = resolver.addresses("host.test", by).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
         drop(release);
-        assert!(resolver.addresses("host.test", 80, soon()).is_ok());
+        assert!(resolver.addresses("host.test", soon()).is_ok());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
     }
 
     #[test]
     fn names_are_bounded() {
-        let resolver = CachingResolver::new(|_, _| Ok(two_addresses()));
-        for port in 0..200 {
-            resolver.addresses("host.test", port, soon()).unwrap();
+        let resolver = CachingResolver::new(|_| Ok(two_addresses()));
+        for number in 0..200 {
+            resolver.addresses(&number.to_string(), soon()).unwrap();
         }
-        assert!(resolver.names.lock().len() <= NAMES);
+        assert!(resolver.0.names.lock().len() <= NAMES);
     }
 }

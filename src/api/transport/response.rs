@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use ureq::Body;
 
 use super::context::{self, fail};
@@ -21,16 +22,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// Memory reserved for a body on the server's word alone, and where nothing is said of its length.
 const TRUSTED_LENGTH: usize = 256 * 1024;
 const UNKNOWN_LENGTH: usize = 2 * 1024;
-/// What contents may be encoded as.
-const CODINGS: [&str; 7] = [
-    "gzip",
-    "x-gzip",
-    "deflate",
-    "br",
-    "zstd",
-    "compress",
-    "x-compress",
-];
 /// How many characters of a value are quoted.
 const QUOTED: usize = 40;
 
@@ -42,96 +33,72 @@ pub(super) fn receive(
     let (head, mut body) = response.into_parts();
     context::with(|context| {
         context.awaits_head = false;
-        context.is_spoiled |= !is_sound(&head);
+        // With two lengths a gateway may have seen the end elsewhere (RFC 9112, 6.3 and 11.2).
+        let says = |name| head.headers.contains_key(name);
+        context.is_spoiled |= says(TRANSFER_ENCODING) && says(CONTENT_LENGTH);
     });
-    let mut answer = HttpResponse {
-        status: head.status,
-        body: Vec::new(),
-        ..HttpResponse::default()
-    };
-    let has_body = has_body(request, &head);
-    let readable = readable(&head, request::says(request, "accept-encoding"));
-    match readable {
-        _ if !has_body => {}
-        Ok(()) if head.status.is_success() => read_whole(&mut body, &mut answer.body, request)?,
-        Ok(()) => read_start(&mut body, &mut answer.body)?,
-        Err(why) if head.status.is_success() => {
+    let mut bytes = Vec::new();
+    let unreadable = unreadable(&head, request::says(request, "accept-encoding"));
+    match unreadable {
+        _ if has_no_body(request, &head) => {}
+        None if head.status.is_success() => read_whole(&mut body, &mut bytes, request)?,
+        None => read_start(&mut body, &mut bytes)?,
+        Some(why) if head.status.is_success() => {
             return Err(fail(TransportErrorKind::Protocol, why));
         }
         // The status of a refusal says enough.
-        Err(_) => {}
+        Some(_) => {}
     }
-    answer.headers = head.headers;
-    Ok(answer)
-}
-
-/// Whether there is a body to be read. A 205 has none (RFC 9110, 15.3.6), and not every server says so.
-fn has_body(request: &HttpRequest<'_>, head: &Parts) -> bool {
-    match head.status {
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => false,
-        StatusCode::RESET_CONTENT => says_length(&head.headers),
-        _ => request.method != "HEAD",
-    }
-}
-
-fn says_length(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-/// Whether there is no doubt where the answer ends. With two lengths a gateway may have seen its end
-/// elsewhere (RFC 9112, 6.3 and 11.2).
-fn is_sound(head: &Parts) -> bool {
-    !head.headers.contains_key(header::TRANSFER_ENCODING)
-        || !head.headers.contains_key(header::CONTENT_LENGTH)
-}
-
-/// Why the body cannot be read, if it cannot. A caller who `has_asked` for codings undoes them.
-fn readable(head: &Parts, has_asked: bool) -> Result<(), String> {
-    Err(if let Some(coding) = unknown_transfer(head) {
-        format!(
-            "the transfer-encoding of the answer, {:?}, is \"{}\": only chunked is understood, in \
-             HTTP/1.1",
-            head.version,
-            printable(&coding, QUOTED)
-        )
-    } else if let Some(coding) = content_coding(&head.headers).filter(|_| !has_asked) {
-        format!(
-            "the answer is encoded as \"{}\", which was not asked for",
-            printable(coding, QUOTED)
-        )
-    } else {
-        return Ok(());
+    Ok(HttpResponse {
+        status: head.status,
+        headers: head.headers,
+        body: bytes,
     })
 }
 
-/// How the contents themselves are encoded, if they are: by one of the codings there are (RFC 9110,
-/// 8.4.1, and IANA's list). Some servers name the charset here, or "none", and mean no coding.
-fn content_coding(headers: &HeaderMap) -> Option<&str> {
-    let is_coding = |coding: &str| {
-        CODINGS
-            .iter()
-            .any(|known| coding.trim().eq_ignore_ascii_case(known))
-    };
-    headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find(|value| value.split(',').any(is_coding))
+/// A 205 has no body (RFC 9110, 15.3.6), and not every server says so.
+fn has_no_body(request: &HttpRequest<'_>, head: &Parts) -> bool {
+    let says = |name| head.headers.contains_key(name);
+    match head.status {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => true,
+        StatusCode::RESET_CONTENT => !says(CONTENT_LENGTH) && !says(TRANSFER_ENCODING),
+        _ => request.method == "HEAD",
+    }
 }
 
-/// The transfer-encoding, unless there is none or it is the one that is understood.
-fn unknown_transfer(head: &Parts) -> Option<String> {
-    let codings = head.headers.get_all(header::TRANSFER_ENCODING);
-    let all: Vec<_> = codings
-        .iter()
-        .map(|coding| String::from_utf8_lossy(coding.as_bytes()))
-        .collect();
-    let is_known = match &all[..] {
-        [] => true,
-        [only] => only.eq_ignore_ascii_case("chunked") && head.version == Version::HTTP_11,
+/// Why the body cannot be read, if it cannot. A caller who `has_asked` for codings undoes them.
+fn unreadable(head: &Parts, has_asked: bool) -> Option<String> {
+    let transfer = all(&head.headers, TRANSFER_ENCODING);
+    let is_understood =
+        head.version == Version::HTTP_11 && transfer.eq_ignore_ascii_case("chunked");
+    if head.headers.contains_key(TRANSFER_ENCODING) && !is_understood {
+        let (version, coding) = (head.version, printable(&transfer, QUOTED));
+        return Some(format!(
+            "the transfer-encoding of the answer, {version:?}, is \"{coding}\": only chunked is \
+             understood, in HTTP/1.1"
+        ));
+    }
+    // Some servers name the charset here, or "none", and mean no coding.
+    let is_coding = |coding: &str| match coding.trim().to_ascii_lowercase().as_str() {
+        // RFC 9110, 8.4.1, and IANA's list.
+        "gzip" | "x-gzip" | "deflate" | "br" | "zstd" | "compress" | "x-compress" => true,
         _ => false,
     };
-    (!is_known).then(|| all.join(", "))
+    let codings = all(&head.headers, CONTENT_ENCODING);
+    let is_coded = !has_asked && codings.split(',').any(is_coding);
+    is_coded.then(|| {
+        let codings = printable(&codings, QUOTED);
+        format!("the answer is encoded as \"{codings}\", which was not asked for")
+    })
+}
+
+/// All values under `name`, as one list.
+fn all(headers: &HeaderMap, name: HeaderName) -> String {
+    let values = headers.get_all(name).iter();
+    let values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    values.join(", ")
 }
 
 /// All of the body, or an error.

@@ -10,6 +10,8 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,8 +38,8 @@ const TRY: Duration = Duration::from_secs(2);
 /// the stack of a thread that waits, and less than what reading the head takes there later.
 const FIRST: usize = 4096;
 
-/// How often an upload that is stuck looks whether it has been answered.
-const STUCK: Duration = Duration::from_secs(1);
+/// How often an upload that is stuck looks whether it has been answered, and at the clock.
+const STUCK: Duration = Duration::from_millis(250);
 
 /// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are, and
 /// `avoid` is told of those that are silent.
@@ -60,6 +62,7 @@ pub(super) fn open(
     })?;
     // Neither is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
+    let _ = stream.set_write_timeout(Some(STUCK));
     let _ = SockRef::from(&stream).set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
@@ -69,8 +72,7 @@ pub(super) fn open(
         socket: sockets.adopt(stream),
         lent: LentBuffers::new(buffers),
         has_more: false,
-        read_armed: None,
-        write_armed: None,
+        armed: None,
     })
 }
 
@@ -109,25 +111,15 @@ pub(super) struct Tcp {
     lent: LentBuffers,
     /// The last read filled its room, so there is no need to wait for the next.
     has_more: bool,
-    /// The time-outs the socket is set to.
-    read_armed: Option<Duration>,
-    write_armed: Option<Duration>,
-}
-
-/// What there is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrived {
-    Nothing,
-    Bytes,
-    /// The end of the stream, or an error.
-    End,
+    /// The time-out that reads are set to.
+    armed: Option<Duration>,
 }
 
 impl Tcp {
     /// Sends all that is held back. A peer that takes nothing for a while though something has arrived
     /// from it makes this [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
-        let output = &mut self.lent.output;
+        let (stream, output) = (&self.socket.stream, &mut self.lent.output);
         if output.is_empty() || context::with(|context| context.is_refused) {
             return Ok(());
         }
@@ -136,22 +128,16 @@ impl Tcp {
             return Err(ureq::Error::ConnectionFailed);
         }
         let mut limit = context::with(|context| context.limit());
-        let mut is_woken = false;
         while !output.is_empty() {
-            let left = left(limit)?.min(STUCK);
-            arm(&mut self.write_armed, left, is_woken, |time| {
-                self.socket.stream.set_write_timeout(time)
-            })?;
-            match (&self.socket.stream).write(output.bytes()) {
+            match (&*stream).write(output.bytes()) {
                 Ok(count) => {
                     output.consume(count);
-                    is_woken = false;
                     limit = context::with(|context| {
                         context.sent();
                         context.limit()
                     });
                 }
-                Err(error) if look(&self.socket.stream) == Arrived::Bytes => {
+                Err(error) if matches!(look(stream), Some(1..)) => {
                     if is_wake(&error) {
                         return Err(ureq::Error::Timeout(Timeout::PerWrite));
                     }
@@ -160,7 +146,7 @@ impl Tcp {
                     context::with(|context| context.refuse());
                     return Ok(());
                 }
-                Err(error) if is_wake(&error) => is_woken = true,
+                Err(error) if is_wake(&error) => drop(left(limit)?),
                 Err(error) => return Err(broken(error)),
             }
         }
@@ -169,28 +155,38 @@ impl Tcp {
 
     /// Waits until something has arrived; `false` at the end of the stream.
     fn receive(&mut self) -> Result<bool, ureq::Error> {
-        let input = &mut self.lent.input;
-        let count = if self.has_more || !input.is_empty() {
-            let room = input.room(1);
-            let capacity = room.len();
-            if capacity == 0 {
-                let why = "a line of the answer is too long";
-                fail(TransportErrorKind::Protocol, why);
-                // ureq makes nothing of it behind the last chunk.
-                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+        let (stream, input) = (&self.socket.stream, &mut self.lent.input);
+        let mut first = [0; FIRST];
+        let is_first = input.is_empty() && !self.has_more;
+        let room = if is_first { &mut first } else { input.room(1) };
+        let capacity = room.len();
+        if capacity == 0 {
+            fail(
+                TransportErrorKind::Protocol,
+                "a line of the answer is too long",
+            );
+            // ureq makes nothing of it behind the last chunk.
+            return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+        }
+        let limit = context::with(|context| context.limit());
+        let mut is_woken = false;
+        let count = loop {
+            if let Some(time) = arm(&mut self.armed, left(limit)?, is_woken) {
+                stream.set_read_timeout(time).or_else(closed)?;
             }
-            let count = read(&self.socket.stream, &mut self.read_armed, room)?;
-            input.fill(count);
-            self.has_more = count == capacity;
-            count
-        } else {
-            let mut first = [0; FIRST];
-            let count = read(&self.socket.stream, &mut self.read_armed, &mut first)?;
-            self.has_more = count == FIRST;
+            match (&*stream).read(room) {
+                Ok(count) => break count,
+                Err(error) if is_wake(&error) => is_woken = true,
+                Err(error) => return Err(broken(error)),
+            }
+        };
+        self.has_more = count == capacity;
+        if is_first {
             // There is always room in an empty one.
             let _ = input.push(&first[..count]);
-            count
-        };
+        } else {
+            input.fill(count);
+        }
         // An abort shuts the socket down, which reads like the end of the stream.
         if count == 0 && context::with(|context| context.cancel.is_aborted()) {
             return Err(ureq::Error::ConnectionFailed);
@@ -215,9 +211,9 @@ impl Transport for Tcp {
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         if limit.after.is_zero() {
             return match look(&self.socket.stream) {
-                Arrived::Nothing => Err(ureq::Error::Timeout(limit.reason)),
-                Arrived::End => Ok(false),
-                Arrived::Bytes => self.receive(),
+                None => Err(ureq::Error::Timeout(limit.reason)),
+                Some(0) => Ok(false),
+                Some(_) => self.receive(),
             };
         }
         self.flush()?;
@@ -243,7 +239,7 @@ impl Transport for Tcp {
         self.socket.detach()
             && !is_spoiled
             && self.lent.input.is_empty()
-            && look(&self.socket.stream) == Arrived::Nothing
+            && look(&self.socket.stream).is_none()
     }
 }
 
@@ -253,55 +249,31 @@ impl fmt::Debug for Tcp {
     }
 }
 
-/// Waits until something is read into `room`; 0 at the end of the stream.
-fn read(
-    stream: &TcpStream,
-    armed: &mut Option<Duration>,
-    room: &mut [u8],
-) -> Result<usize, ureq::Error> {
-    let limit = context::with(|context| context.limit());
-    let mut is_woken = false;
-    loop {
-        let left = left(limit)?;
-        arm(armed, left, is_woken, |time| stream.set_read_timeout(time))?;
-        match (&*stream).read(room) {
-            Ok(count) => return Ok(count),
-            Err(error) if is_wake(&error) => is_woken = true,
-            Err(error) => return Err(broken(error)),
-        }
-    }
-}
-
-/// Looks at what has arrived without waiting for it.
-fn look(stream: &TcpStream) -> Arrived {
-    match peek_now(stream) {
-        Ok(0) => Arrived::End,
-        Ok(_) => Arrived::Bytes,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
-        Err(_) => Arrived::End,
-    }
-}
-
-/// How many bytes have arrived, 1 at most, without waiting for them: one system call, of which a
-/// reuse pays for one.
+/// How many bytes have arrived, 1 at most, or nothing; 0 is the end of the stream, or an error. It
+/// does not wait: one system call, of which a reuse pays for two.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn peek_now(stream: &TcpStream) -> io::Result<usize> {
-    use socket2::SockRef;
-    use std::mem::MaybeUninit;
-
+fn look(stream: &TcpStream) -> Option<usize> {
     // Linux has given these the same numbers on all architectures.
     const MSG_PEEK: i32 = 0x02;
     const MSG_DONTWAIT: i32 = 0x40;
-    SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], MSG_PEEK | MSG_DONTWAIT)
+    let flags = MSG_PEEK | MSG_DONTWAIT;
+    arrived(SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], flags))
 }
 
 /// As above, in three: elsewhere the flag has other numbers, or there is none.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn peek_now(stream: &TcpStream) -> io::Result<usize> {
-    stream.set_nonblocking(true)?;
+fn look(stream: &TcpStream) -> Option<usize> {
+    stream.set_nonblocking(true).ok();
     let peeked = stream.peek(&mut [0]);
-    stream.set_nonblocking(false)?;
-    peeked
+    stream.set_nonblocking(false).ok();
+    arrived(peeked)
+}
+
+fn arrived(peeked: io::Result<usize>) -> Option<usize> {
+    match peeked {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        peeked => Some(peeked.unwrap_or(0)),
+    }
 }
 
 /// The time left until `limit`, never zero.
@@ -323,28 +295,23 @@ fn is_wake(error: &io::Error) -> bool {
     }
 }
 
-/// Sets a socket's time-out, if the one it has would be too late or much too early.
+/// What to set a socket's time-out to, if the one that is `armed` would be too late or much too early.
 ///
 /// The deadline moves with every call, so an exact time-out would be set anew for each read. A
 /// coarse one, the power of two milliseconds below what is left, goes off early at worst; whoever
 /// is woken by it has waited long, and then sets the exact one.
-fn arm(
-    armed: &mut Option<Duration>,
-    left: Duration,
-    woken: bool,
-    set: impl FnOnce(Option<Duration>) -> io::Result<()>,
-) -> Result<(), ureq::Error> {
-    let wanted = if woken { left } else { coarse(left) };
-    if armed.is_some_and(|armed| armed >= wanted && armed <= left) {
-        return Ok(());
+fn arm(armed: &mut Option<Duration>, left: Duration, is_woken: bool) -> Option<Option<Duration>> {
+    let wanted = if is_woken { left } else { coarse(left) };
+    let is_good = armed.is_some_and(|armed| armed >= wanted && armed <= left);
+    (!is_good).then(|| *armed.insert(wanted)).map(Some)
+}
+
+/// macOS refuses a time-out once the peer has closed; what it sent may still be read.
+fn closed(error: io::Error) -> Result<(), ureq::Error> {
+    match error.kind() {
+        ErrorKind::InvalidInput => Ok(()),
+        _ => Err(broken(error)),
     }
-    match set(Some(wanted)) {
-        Ok(()) => *armed = Some(wanted),
-        // macOS refuses it once the peer has closed; what it sent may still be read.
-        Err(error) if error.kind() == ErrorKind::InvalidInput => {}
-        Err(error) => return Err(broken(error)),
-    }
-    Ok(())
 }
 
 /// The largest power of two milliseconds that is not above `left`, and at least one.
@@ -406,21 +373,17 @@ mod tests {
     #[test]
     fn a_time_out_that_serves_is_left_alone() {
         let mut armed = None;
-        let mut sets = 0;
-        for millis in [600_000, 599_999, 590_000, 600_000] {
-            arm(&mut armed, Duration::from_millis(millis), false, |_| {
-                sets += 1;
-                Ok(())
-            })
-            .unwrap();
+        let mut arm = |millis, is_woken| {
+            let time = super::arm(&mut armed, Duration::from_millis(millis), is_woken);
+            time.flatten()
+        };
+        assert!(arm(600_000, false).is_some());
+        for millis in [599_999, 590_000, 600_000] {
+            assert_eq!(arm(millis, false), None);
         }
-        assert_eq!(sets, 1);
         // Woken early: now to the point.
-        let left = Duration::from_millis(75_712);
-        arm(&mut armed, left, true, |_| Ok(())).unwrap();
-        assert_eq!(armed, Some(left));
+        assert_eq!(arm(75_712, true), Some(Duration::from_millis(75_712)));
         // Too late for the next call, so it is set again.
-        arm(&mut armed, Duration::from_secs(10), false, |_| Ok(())).unwrap();
-        assert!(armed.unwrap() <= Duration::from_secs(10));
+        assert!(arm(10_000, false).is_some_and(|time| time <= Duration::from_secs(10)));
     }
 }

@@ -52,8 +52,10 @@ impl Session {
         if let Err(failure) = &opened {
             self.failure = Some(failure.clone());
             // What is to be sent comes before what has arrived, which is not looked at any more.
-            let status = self.tls.process_tls_records(&mut []);
-            if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state {
+            if self.tls.wants_write()
+                && let Ok(ConnectionState::EncodeTlsData(mut alert)) =
+                    self.tls.process_tls_records(&mut []).state
+            {
                 written += alert.encode(&mut out[written..]).unwrap_or_default();
             }
         }
