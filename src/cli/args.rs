@@ -188,7 +188,7 @@ const DISPLAY: &str = "Display";
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// The API's root, such as https://api.openai.com/v1 [default: from the environment, else the
+    /// The API's root, such as `https://api.openai.com/v1` [default: from the environment, else the
     /// provider's own]
     #[arg(long, value_name = "URL", conflicts_with = "simulate", help_heading = SERVER)]
     pub(crate) base_url: Option<String>,

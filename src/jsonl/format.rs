@@ -19,9 +19,6 @@ use super::lines::Line;
 use crate::api::json::{fields, first_fields};
 use crate::api::path;
 
-/// Where a line without `url` goes, unless `--endpoint` says otherwise.
-pub(crate) const DEFAULT_ENDPOINT: &str = "/v1/chat/completions";
-
 /// The form a request came in, which its result goes out in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -90,11 +87,20 @@ impl LineError {
 
 /// What the lines of an input are.
 #[derive(Clone, Debug)]
-pub(crate) enum Format {
-    /// One JSON request a line; those without a `url` go to the endpoint.
-    Requests { endpoint: String },
-    /// One prompt a line.
-    Prompts(Prompts),
+pub(crate) struct Format {
+    /// Where lines without a `url` go.
+    pub(crate) endpoint: String,
+    /// What is made of a line that is one prompt; `None` where a line is one JSON request.
+    pub(crate) prompts: Option<Prompts>,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self {
+            endpoint: "/v1/chat/completions".to_owned(),
+            prompts: None,
+        }
+    }
 }
 
 impl Format {
@@ -114,9 +120,12 @@ impl Format {
         let text = whole.trim_ascii();
         let indent = whole.len() - whole.trim_ascii_start().len();
         row.hash = Some(LineHash::of(text));
-        row.request = match (str::from_utf8(text), self) {
-            (Ok(text), Self::Requests { endpoint }) => request(text, indent, endpoint, &mut row),
-            (Ok(text), Self::Prompts(prompts)) => Ok(prompts.request(text, &mut row)),
+        row.request = match (str::from_utf8(text), &self.prompts) {
+            (Ok(text), None) => request(text, indent, &self.endpoint, &mut row),
+            (Ok(text), Some(prompts)) => Ok(RowRequest {
+                path: self.endpoint.as_str().into(),
+                body: prompts.body(text, &mut row).into(),
+            }),
             (Err(error), _) => {
                 let column = indent + error.valid_up_to() + 1;
                 Err(LineError::at(column, "not_utf8", "not UTF-8", ""))
@@ -128,10 +137,10 @@ impl Format {
     /// The id of a line and its hash, found without reading the line to its end. The line must have
     /// been [parsed](Self::parse) before, as it stands.
     pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
-        let (Self::Requests { .. }, Some(text)) = (self, line.text) else {
+        if self.prompts.is_some() {
             return None;
-        };
-        let text = str::from_utf8(text.trim_ascii()).ok()?;
+        }
+        let text = str::from_utf8(line.text?.trim_ascii()).ok()?;
         let [custom_id] = first_fields(text, &["custom_id"]);
         let id = LineHash::of(string(custom_id?)?.as_bytes());
         Some((id, LineHash::of(text.as_bytes())))
@@ -252,19 +261,13 @@ fn sendable<'a>(name: &str, body: &'a RawValue) -> Result<Cow<'a, str>, LineErro
 /// Turns plain prompts into chat requests, named `line-N` by their physical line.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompts {
-    endpoint: String,
     /// The body up to the prompt's text, and from there on.
     before: String,
     after: String,
 }
 
 impl Prompts {
-    pub(crate) fn new(
-        model: &str,
-        max_tokens: Option<u64>,
-        system: Option<&str>,
-        endpoint: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
         let system = system.map_or_else(String::new, |text| {
             format!("{{\"role\":\"system\",\"content\":{}}},", quoted(text))
         });
@@ -276,23 +279,16 @@ impl Prompts {
             Some(max_tokens) => format!("}}],\"max_tokens\":{max_tokens}}}"),
             None => "}]}".to_owned(),
         };
-        Self {
-            endpoint: endpoint.into(),
-            before,
-            after,
-        }
+        Self { before, after }
     }
 
-    fn request<'a>(&'a self, prompt: &str, row: &mut InputRow<'a>) -> RowRequest<'a> {
+    fn body(&self, prompt: &str, row: &mut InputRow<'_>) -> String {
         // `before` and `after` are of this module's making: what a user gave is quoted.
         let body = [&self.before, quoted(prompt).as_str(), &self.after].concat();
         row.custom_id = Some(format!("line-{}", row.number));
         // The whole body and not the prompt alone: another model is another question.
         row.hash = Some(LineHash::of(body.as_bytes()));
-        RowRequest {
-            path: self.endpoint.as_str().into(),
-            body: body.into(),
-        }
+        body
     }
 }
 
@@ -308,9 +304,7 @@ mod tests {
     use proptest::prelude::*;
     use std::sync::LazyLock;
 
-    static REQUESTS: LazyLock<Format> = LazyLock::new(|| Format::Requests {
-        endpoint: DEFAULT_ENDPOINT.to_owned(),
-    });
+    static REQUESTS: LazyLock<Format> = LazyLock::new(Format::default);
 
     fn parse<T: AsRef<[u8]> + ?Sized>(text: &T) -> InputRow<'_> {
         REQUESTS.parse(Line {
@@ -342,7 +336,7 @@ mod tests {
     #[test]
     fn lines_without_a_url_and_anthropic_lines_know_where_to_go() {
         let together = parse(r#"{"custom_id":"a","body":{"model":"m","stream":false}}"#);
-        assert_eq!(together.request.unwrap().path, DEFAULT_ENDPOINT);
+        assert_eq!(together.request.unwrap().path, "/v1/chat/completions");
         let anthropic = parse(r#"{"custom_id":"a","params":{"max_tokens":5}}"#);
         assert_eq!(anthropic.dialect, Dialect::Anthropic);
         let request = anthropic.request.unwrap();
@@ -451,7 +445,10 @@ mod tests {
     fn a_prompt_becomes_a_chat_request() {
         let prompts = |model: &str| {
             let system = Some("Be \"brief\".");
-            Format::Prompts(Prompts::new(model, Some(9), system, DEFAULT_ENDPOINT))
+            Format {
+                prompts: Some(Prompts::new(model, Some(9), system)),
+                ..Format::default()
+            }
         };
         let line = Line {
             number: 3,
@@ -464,7 +461,7 @@ mod tests {
         assert_eq!(row.custom_id.as_deref(), Some("line-3"));
         assert_ne!(row.hash, prompts("another").parse(line).hash);
         let request = row.request.unwrap();
-        assert_eq!(request.path, DEFAULT_ENDPOINT);
+        assert_eq!(request.path, "/v1/chat/completions");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&request.body).unwrap(),
             serde_json::json!({

@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
-use super::sidecars::{NEW_SUFFIX, folder, settled, sidecar};
-use crate::error::{Error, ErrorKind};
+use super::sidecars::{NEW_SUFFIX, folder, resolved, sidecar};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How much of a file is read at a time where its lines are copied one by one. They are mostly near
 /// to where they belong; each that is not costs one block, and with 1 MiB a shuffled file took twenty
 /// times as long.
 const BLOCK: usize = 16 << 10;
 
+/// The error for a file with which `what` could not be done.
 #[cold]
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot {what} {path:?}: {error}")).with_source(error)
@@ -41,7 +42,11 @@ pub(super) fn is_same_file(path: &Path, file: &File) -> io::Result<bool> {
 }
 
 /// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
+    remove_if_there(path).map_err(|error| failed("remove the old", path, error))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -100,10 +105,10 @@ impl AtomicFile {
     /// Begins empty, for a file that need not exist.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         // A link stays: the file it leads to is replaced.
-        let path = settled(path).unwrap_or_else(|| path.to_owned());
+        let path = resolved(path).unwrap_or_else(|| path.to_owned());
         let beside = sidecar(&path, NEW_SUFFIX);
         // Left by a run that was killed.
-        remove(&beside)?;
+        remove_if_there(&beside)?;
         let file = File::create_new(&beside)?;
         let fresh = Self {
             path,

@@ -124,25 +124,18 @@ impl<R: Read> Lines<R> {
             self.offset += read as u64;
             let mut ended = self.line.ends_with(b"\n");
             let length = trimmed(&self.line).len();
-            if length > self.cap {
+            let is_whole = length <= self.cap;
+            if !is_whole {
                 // The memory of a monster is given back, not kept for the rest of the run.
                 self.line = Vec::new();
-                if !ended {
-                    ended = self.skip_rest()?;
-                }
-                return Ok(Some(Line {
-                    number: self.number,
-                    offset,
-                    ended,
-                    text: None,
-                }));
+                ended = ended || self.skip_rest()?;
             }
-            if !self.line[..length].trim_ascii().is_empty() {
+            if !is_whole || !self.line[..length].trim_ascii().is_empty() {
                 return Ok(Some(Line {
                     number: self.number,
                     offset,
                     ended,
-                    text: Some(&self.line[..length]),
+                    text: is_whole.then(|| &self.line[..length]),
                 }));
             }
         }

@@ -17,8 +17,8 @@ use crate::api::{Usage, Usd};
 /// The most of a body that is no JSON to keep, in bytes.
 const SNIPPET: usize = 2 << 10;
 
-/// What became of one row.
-#[derive(Clone, Copy, Debug)]
+/// What became of one row. Strict records are without the line and what follows it.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Record<'a> {
     pub(crate) dialect: Dialect,
     /// `None` for a line whose id could not be read.
@@ -27,7 +27,19 @@ pub(crate) struct Record<'a> {
     pub(crate) response: Option<Response<'a>>,
     /// What failed other than by a status; with a response too where that was unusable.
     pub(crate) failure: Option<Failure<'a>>,
-    pub(crate) extras: Extras<'a>,
+    /// The physical line of the input, for a row that has no id to go by.
+    pub(crate) line: Option<u64>,
+    pub(crate) hash: Option<LineHash>,
+    /// Requests sent for this row.
+    pub(crate) attempts: u32,
+    /// Waited at the gate and between attempts.
+    pub(crate) wait: Duration,
+    /// What the answer took, where it says.
+    pub(crate) usage: Option<Usage>,
+    /// Of the answer, where there is a price.
+    pub(crate) cost: Option<Usd>,
+    /// The provider's finer reason for a failed row, such as `rate_limit_exceeded`.
+    pub(crate) code: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,24 +56,6 @@ pub(crate) struct Failure<'a> {
     /// `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`.
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
-}
-
-/// What only this crate's records say.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extras<'a> {
-    /// The physical line of the input, for a row that has no id to go by.
-    pub(crate) line: Option<u64>,
-    pub(crate) hash: Option<LineHash>,
-    /// Requests sent for this row.
-    pub(crate) attempts: u32,
-    /// Waited at the gate and between attempts.
-    pub(crate) wait: Duration,
-    /// What the answer took, where it says.
-    pub(crate) usage: Option<Usage>,
-    /// Of the answer, where there is a price.
-    pub(crate) cost: Option<Usd>,
-    /// The provider's finer reason for a failed row, such as `rate_limit_exceeded`.
-    pub(crate) code: Option<&'a str>,
 }
 
 /// Writes the records of one run.
@@ -109,27 +103,30 @@ impl RecordWriter {
         if self.strict {
             return;
         }
-        let extras = &record.extras;
-        object.number("attempts", extras.attempts.into());
-        object.raw("wait_s", &format!("{:.3}", extras.wait.as_secs_f64()));
+        object.number("attempts", record.attempts.into());
+        object.raw("wait_s", &format!("{:.3}", record.wait.as_secs_f64()));
         // Anthropic's form has no place for the status.
         if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
             object.number("status", response.status.into());
         }
-        if let Some(code) = extras.code.or(untold(record)) {
+        // Nor for the code of a failure.
+        let failure = record
+            .failure
+            .filter(|_| record.dialect == Dialect::Anthropic);
+        if let Some(code) = record.code.or(failure.map(|failure| failure.code)) {
             object.string("code", code);
         }
-        if let Some(usage) = extras.usage {
+        if let Some(usage) = record.usage {
             object.number("prompt_tokens", usage.prompt_tokens);
             object.number("completion_tokens", usage.completion_tokens);
         }
-        if let Some(cost) = extras.cost {
+        if let Some(cost) = record.cost {
             object.raw("cost_usd", &cost.to_string());
         }
-        if let Some(line) = extras.line {
+        if let Some(line) = record.line {
             object.number("line", line);
         }
-        if let Some(hash) = extras.hash {
+        if let Some(hash) = record.hash {
             object.string("hash", &hash.to_string());
         }
     }
@@ -193,14 +190,6 @@ fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
             }
         }
     });
-}
-
-/// The code of a failure, where the form of the record has no place for it.
-fn untold<'a>(record: &Record<'a>) -> Option<&'a str> {
-    match (record.dialect, record.failure) {
-        (Dialect::Anthropic, Some(failure)) => Some(failure.code),
-        _ => None,
-    }
 }
 
 fn is_anthropics_error(body: &str) -> bool {
@@ -350,19 +339,17 @@ mod tests {
                 body,
             }),
             failure: None,
-            extras: Extras {
-                line: Some(3),
-                hash: Some(LineHash::of(b"line")),
-                attempts: 2,
-                wait: Duration::from_millis(1250),
-                usage: Some(Usage {
-                    prompt_tokens: 5,
-                    completion_tokens: 7,
-                    ..Usage::default()
-                }),
-                cost: Some("0.0000125".parse().unwrap()),
-                code: None,
-            },
+            line: Some(3),
+            hash: Some(LineHash::of(b"line")),
+            attempts: 2,
+            wait: Duration::from_millis(1250),
+            usage: Some(Usage {
+                prompt_tokens: 5,
+                completion_tokens: 7,
+                ..Usage::default()
+            }),
+            cost: Some("0.0000125".parse().unwrap()),
+            code: None,
         }
     }
 
@@ -586,7 +573,7 @@ mod tests {
             let line = write(&mut RecordWriter::new(false, false), &record);
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
             prop_assert_eq!(read.custom_id.as_deref(), Some(id.as_str()));
-            prop_assert_eq!(read.hash, record.extras.hash);
+            prop_assert_eq!(read.hash, record.hash);
         }
     }
 }

@@ -54,10 +54,8 @@ impl Row {
     }
 
     fn request(&self) -> Result<Cow<'_, Request>> {
-        match &self.request {
-            Ok(request) => Ok(Cow::Borrowed(request)),
-            Err(error) => Err(error.clone()),
-        }
+        let request = self.request.as_ref();
+        request.map(Cow::Borrowed).map_err(Error::clone)
     }
 
     /// The same row, which cannot be sent as its id is taken. Its record goes without the id: under
@@ -110,9 +108,6 @@ pub(super) struct Rows {
     seen: Option<HashSet<LineHash>>,
     /// Lines that need not be read, as somebody has.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
-    /// The rows' places so far, where they are asked for.
-    order: Option<Vec<(LineHash, u64)>>,
-    tally: Arc<Tally>,
 }
 
 /// What an input is read with.
@@ -123,19 +118,18 @@ pub(super) struct Reading {
     pub(super) index: Arc<ResumeIndex>,
     /// Asked a line: a million rows that are done are passed over in one pull.
     pub(super) cancel: Cancel,
-    /// Remember the order of all rows.
-    pub(super) note_order: bool,
+    /// The line numbers of the rows so far, where the order of all rows is asked for.
+    pub(super) order: Option<Vec<(LineHash, u64)>>,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Rows {
     /// `scan`: what the whole input holds, if it can be read twice.
-    pub(super) fn new(with: Reading, scan: Option<InputScan>, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> Self {
         Self {
-            order: with.note_order.then(Vec::new),
             with,
             seen: scan.is_none().then(HashSet::new),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
-            tally,
         }
     }
 
@@ -144,19 +138,19 @@ impl Rows {
         let unreadable = |error| with.place.unreadable(error);
         while !with.cancel.is_cancelled() {
             let Some(line) = with.lines.next().map_err(unreadable)? else {
-                let order = self.order.take().map(IdTable::new);
-                self.tally.input(|input| {
+                let order = with.order.take().map(IdTable::new);
+                with.tally.input(|input| {
                     input.order = order;
                     input.at_end = true;
                 });
                 return Ok(None);
             };
-            self.tally.input(|input| input.rows += 1);
+            with.tally.input(|input| input.rows += 1);
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
             // Its id is wanted for the order, if for nothing else.
-            if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
+            if with.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
             let row = Row::new(with.format.parse(line));
@@ -169,7 +163,7 @@ impl Rows {
             {
                 return Ok(Some(row.refused("is that of an earlier line, too")));
             }
-            if let Some(order) = &mut self.order {
+            if let Some(order) = &mut with.order {
                 order.push((id, row.number));
             }
             let is_stream = self.seen.is_some();
@@ -177,8 +171,8 @@ impl Rows {
                 RowStatus::ToDo => return Ok(Some(row)),
                 // A file was refused for it. Of a stream, the rows before it are paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
-                RowStatus::Done if is_stream => self.tally.skipped(),
-                RowStatus::Failed if is_stream => self.tally.failed_before(row.request.is_ok()),
+                RowStatus::Done if is_stream => with.tally.skipped(),
+                RowStatus::Failed if is_stream => with.tally.failed_before(row.request.is_ok()),
                 // The scan has counted them.
                 RowStatus::Done | RowStatus::Failed => {}
             }
@@ -192,7 +186,7 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Row> {
         self.pull().unwrap_or_else(|error| {
-            self.tally.input(|input| input.failure = Some(error));
+            self.with.tally.input(|input| input.failure = Some(error));
             None
         })
     }
@@ -201,24 +195,22 @@ impl Iterator for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jsonl::format::DEFAULT_ENDPOINT;
     use crate::jsonl::tally::SpendLimits;
     use std::time::Instant;
 
     fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
+        let limits = SpendLimits::default();
+        let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
         let with = Reading {
             place: Location::Stream,
             lines: Lines::new(Box::new(input.as_bytes())),
-            format: Format::Requests {
-                endpoint: DEFAULT_ENDPOINT.to_owned(),
-            },
+            format: Format::default(),
             index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),
-            note_order: false,
+            order: None,
+            tally: Arc::clone(&tally),
         };
-        let limits = SpendLimits::default();
-        let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
-        (Rows::new(with, scan, Arc::clone(&tally)), tally)
+        (Rows::new(with, scan), tally)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::format::{DEFAULT_ENDPOINT, Format, Prompts};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, ResumeIndex, recover};
+use super::format::{Format, Prompts};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, recover};
 use super::lines::Lines;
 use super::record::RecordWriter;
 use super::rows::{Reading, Rows, send_rows};
-use super::scan::{InputScan, scan};
+use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
 use crate::api::{Client, Price, Usd};
-use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Feed, Monitor, Reorder};
 
@@ -33,8 +32,7 @@ pub struct FileRun<'p> {
 /// What can be chosen about a run.
 #[derive(Default)]
 struct Choices {
-    endpoint: Option<String>,
-    prompts: Option<(String, Option<u64>, Option<String>)>,
+    format: Format,
     ordered: bool,
     strict: bool,
     journal: JournalOptions,
@@ -94,13 +92,13 @@ impl FileRun<'_> {
 
     /// Where rows without a `url` go. Default: `/v1/chat/completions`.
     pub fn endpoint(mut self, path: impl Into<String>) -> Self {
-        self.choices.endpoint = Some(path.into());
+        self.choices.format.endpoint = path.into();
         self
     }
 
     /// Takes every line of the input as a prompt, with the id `line-N`.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        self.choices.prompts = Some((model.to_owned(), max_tokens, system.map(str::to_owned)));
+        self.choices.format.prompts = Some(Prompts::new(model, max_tokens, system));
         self
     }
 
@@ -211,7 +209,7 @@ impl FileRun<'_> {
         match dollars.try_into() {
             Ok(most) => self.choices.limits.max_cost = Some(most),
             Err(error) => {
-                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]))
+                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]));
             }
         }
         self
@@ -248,11 +246,9 @@ impl FileRun<'_> {
         match self.run_opened(opened) {
             // Heard before there was anything to write.
             Err(error) if error.kind() == ErrorKind::Cancelled => Ok(Summary {
-                progress: FileProgress::default(),
-                requests: 0,
-                not_attempted: 0,
                 stopped: Some(error),
                 wall: opened.elapsed(),
+                ..Summary::default()
             }),
             outcome => outcome,
         }
@@ -272,19 +268,31 @@ impl FileRun<'_> {
             self.client.settings().limiter.concurrency()
         };
         let mut locks = Locks::take(&files, unwritten)?;
-        let format = self.choices.format();
+        let format = self.choices.format;
         let mut input = files.input.open_input()?;
         let options = self.choices.journal;
         // Nothing is touched before everything has been looked at.
         let outside = self.client.settings().cancel.clone();
         let Recovered { index, state } = recover(&files, options, &outside)?;
-        let scan = scan_input(&mut input, &files.input, &format, &index, &outside)?;
+        // A stream can be read only once.
+        let scan = match &mut input {
+            OpenInput::Stream(_) => None,
+            OpenInput::Regular(file) => {
+                let found = scan(&*file, &files.input, &format, &index, &outside)?;
+                file.rewind()
+                    .map_err(|error| files.input.unreadable(error))?;
+                Some(found)
+            }
+        };
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // What is there already is not where it belongs among the rows to come.
         let note_order = self.choices.ordered && index.done() > 0;
         let journal = Journal::open(&files, options, &state)?;
         locks.begin();
         let index = Arc::new(index);
+        let is_stream = scan.is_none();
+        let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
+        let tally = Arc::new(tally);
         let reading = Reading {
             place: files.input,
             lines: Lines::new(match input {
@@ -294,12 +302,10 @@ impl FileRun<'_> {
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),
-            note_order,
+            order: note_order.then(Vec::new),
+            tally: Arc::clone(&tally),
         };
-        let is_stream = scan.is_none();
-        let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
-        let tally = Arc::new(tally);
-        let rows = Rows::new(reading, scan, Arc::clone(&tally)).fuse();
+        let rows = Rows::new(reading, scan).fuse();
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -331,21 +337,6 @@ impl FileRun<'_> {
     }
 }
 
-impl Choices {
-    fn format(&self) -> Format {
-        let endpoint = self.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT);
-        match &self.prompts {
-            Some((model, max_tokens, system)) => {
-                let system = system.as_deref();
-                Format::Prompts(Prompts::new(model, *max_tokens, system, endpoint))
-            }
-            None => Format::Requests {
-                endpoint: endpoint.to_owned(),
-            },
-        }
-    }
-}
-
 impl fmt::Debug for FileRun<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileRun")
@@ -353,20 +344,4 @@ impl fmt::Debug for FileRun<'_> {
             .field("ordered", &self.choices.ordered)
             .finish_non_exhaustive()
     }
-}
-
-/// Scans an input that can be read twice.
-fn scan_input(
-    input: &mut OpenInput,
-    place: &Location,
-    format: &Format,
-    index: &ResumeIndex,
-    cancel: &Cancel,
-) -> Result<Option<InputScan>> {
-    let OpenInput::Regular(file) = input else {
-        return Ok(None);
-    };
-    let found = scan(&*file, place, format, index, cancel)?;
-    file.rewind().map_err(|error| place.unreadable(error))?;
-    Ok(Some(found))
 }

@@ -64,13 +64,9 @@ pub(crate) fn scan<R: Read>(
     let all = Part::default();
     let mut pass = Pass { format, index, all };
     fold(&mut lines, &mut pass, cancel, unreadable)?;
-    let Part {
-        found,
-        changed,
-        ids,
-    } = pass.all;
+    let (found, changed) = (pass.all.found, pass.all.changed);
     let mut duplicates = Listed::default();
-    for Duplicate { first, again } in ids.duplicates() {
+    for Duplicate { first, again } in pass.all.ids.duplicates() {
         duplicates.add(|| format!("lines {first} and {again}"));
     }
     let refused = |message| Error::new(ErrorKind::Config, message);
@@ -197,14 +193,7 @@ impl Listed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::DEFAULT_ENDPOINT;
     use super::*;
-
-    fn requests() -> Format {
-        Format::Requests {
-            endpoint: DEFAULT_ENDPOINT.to_owned(),
-        }
-    }
 
     fn place() -> Location {
         Location::File("p.jsonl".into())
@@ -215,7 +204,7 @@ mod tests {
         scan(
             file.as_bytes(),
             &place(),
-            &requests(),
+            &Format::default(),
             &index,
             &Cancel::new(),
         )
@@ -307,7 +296,7 @@ mod tests {
         let ended = scan(
             file.as_bytes(),
             &Location::Stream,
-            &requests(),
+            &Format::default(),
             &index,
             &cancel,
         );

@@ -119,7 +119,7 @@ impl FileProgress {
 ///
 /// A run that was stopped early has a summary too: [`stopped`](Summary::stopped) says by what, and
 /// a rerun carries on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {
     /// The last snapshot.

@@ -27,27 +27,19 @@ impl SpendLimits {
     /// # Errors
     /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows nothing.
     pub(super) fn check(&self) -> Result<()> {
-        let refused =
-            |what, settings| Err(Error::new(ErrorKind::Config, what).with_settings(settings));
-        if self.max_cost.is_some() && self.price.is_none() {
-            return refused(
-                "a limit on the cost needs the price of model tokens",
-                &["price"],
-            );
-        }
-        if self.max_cost == Some(Usd::ZERO) {
-            return refused(
-                "a limit of 0 USD allows no request: give more, or leave it out",
-                &["max_cost"],
-            );
-        }
-        if self.max_tokens == Some(0) {
-            return refused(
-                "a budget of 0 model tokens allows no request: give more, or leave it out",
-                &["token_budget"],
-            );
-        }
-        Ok(())
+        let (what, settings): (_, &[_]) = if self.max_cost.is_some() && self.price.is_none() {
+            let what = "a limit on the cost needs the price of model tokens";
+            (what, &["price"])
+        } else if self.max_cost == Some(Usd::ZERO) {
+            let what = "a limit of 0 USD allows no request: give more, or leave it out";
+            (what, &["max_cost"])
+        } else if self.max_tokens == Some(0) {
+            let what = "a budget of 0 model tokens allows no request: give more, or leave it out";
+            (what, &["token_budget"])
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Config, what).with_settings(settings))
     }
 
     fn cost(&self, spent: &FileProgress) -> Option<Usd> {
@@ -114,18 +106,18 @@ impl Tally {
         found: Option<ResumeInfo>,
         opened: Instant,
     ) -> Self {
-        let mut shown = FileProgress {
+        let nothing = InputScan::default();
+        let before = scan.unwrap_or(&nothing);
+        let shown = FileProgress {
+            total: scan.map(|scan| scan.rows),
+            skipped: before.done,
+            failed: before.failed,
+            failed_before: before.failed,
+            failed_for_good: before.failed,
+            bad_lines: before.failed_bad,
             found,
             ..FileProgress::default()
         };
-        if let Some(scan) = scan {
-            shown.total = Some(scan.rows);
-            shown.skipped = scan.done;
-            shown.failed = scan.failed;
-            shown.failed_before = scan.failed;
-            shown.failed_for_good = scan.failed;
-            shown.bad_lines = scan.failed_bad;
-        }
         let counts = Counts {
             shown,
             possibly_billed: found.unwrap_or_default().possibly_billed,

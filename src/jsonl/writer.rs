@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, PartialWrite, ResumeIndex};
-use super::record::{Extras, Failure, Record, RecordWriter, Response};
+use super::journal::{Ending, Journal, ResumeIndex};
+use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
 use super::tally::Tally;
@@ -44,9 +44,8 @@ pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 
 #[derive(Default)]
 pub(super) struct WriterState {
-    /// Records of answers that are not yet in their file, and how many.
+    /// Records of answers that are not yet in their file.
     results: Vec<u8>,
-    answers: usize,
     /// Records of failures that are not, and why each row failed, in their order.
     errors: Vec<u8>,
     failures: Vec<ErrorKind>,
@@ -124,15 +123,11 @@ impl Writer<'_> {
         let mut record = Record {
             dialect: row.dialect,
             custom_id: row.custom_id.as_deref(),
-            response: None,
-            failure: None,
-            extras: Extras {
-                line: Some(row.number),
-                hash: row.hash,
-                attempts: outcome.attempts,
-                wait: outcome.waited,
-                ..Extras::default()
-            },
+            line: Some(row.number),
+            hash: row.hash,
+            attempts: outcome.attempts,
+            wait: outcome.waited,
+            ..Record::default()
         };
         match outcome.result {
             Ok(reply) => {
@@ -142,10 +137,9 @@ impl Writer<'_> {
                     body: reply.body(),
                 });
                 let usage = reply.usage();
-                record.extras.usage = usage;
-                record.extras.cost = usage.and_then(|usage| self.tally.cost_of(&usage));
+                record.usage = usage;
+                record.cost = usage.and_then(|usage| self.tally.cost_of(&usage));
                 self.records.write(&mut self.state.results, &record);
-                self.state.answers += 1;
             }
             Err(failure) => {
                 let error = into_error(failure, outcome.attempts, outcome.stopped_run);
@@ -166,7 +160,7 @@ impl Writer<'_> {
                         code: record_code(error.kind()),
                         message: &message,
                     });
-                record.extras.code = error.code();
+                record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
                 self.state.failures.push(error.kind());
             }
@@ -204,10 +198,10 @@ impl Writer<'_> {
         }
         let state = &mut self.state;
         if state.broken.is_some() {
-            self.tally.possibly_billed(state.answers as u64);
+            self.tally
+                .possibly_billed(records_in(&state.results) as u64);
         }
         state.results.clear();
-        state.answers = 0;
         state.errors.clear();
         state.failures.clear();
     }
@@ -223,16 +217,15 @@ impl Writer<'_> {
 
     fn write(&mut self) -> Result<()> {
         let (journal, state, now) = (&mut self.journal, &mut self.state, Instant::now());
-        if state.answers > 0 || !state.failures.is_empty() {
-            let results = journal.write_results(&state.results, now);
-            let kept = written(state.answers, &state.results, &results);
-            self.tally.answered(kept);
-            state.answers -= kept;
-            results?;
-            let errors = journal.write_errors(&state.errors, now);
-            let kept = written(state.failures.len(), &state.errors, &errors);
-            self.tally.gave_up(&state.failures[..kept]);
-            errors?;
+        if !(state.results.is_empty() && state.errors.is_empty()) {
+            let (kept, written) = journal.write_results(&state.results, now);
+            self.tally.answered(records_in(&state.results[..kept]));
+            state.results.drain(..kept);
+            written?;
+            let (kept, written) = journal.write_errors(&state.errors, now);
+            let failed = records_in(&state.errors[..kept]);
+            self.tally.gave_up(&state.failures[..failed]);
+            written?;
             state.last_record = Some(now);
         }
         journal.tick(now)
@@ -273,12 +266,10 @@ impl Writer<'_> {
             order: input.order.filter(|_| summary.stopped.is_none()),
         };
         // What has ended the run does not keep it from being settled; what comes from here on does.
-        let cancel = if outside.is_cancelled() {
-            Cancel::new()
-        } else {
-            outside
-        };
-        let closed = self.journal.close(&self.index, &ending, &cancel);
+        let cancel = Some(outside).filter(|cancel| !cancel.is_cancelled());
+        let closed = self
+            .journal
+            .close(&self.index, &ending, &cancel.unwrap_or_default());
         if let Some(error) = input.failure {
             return Err(error);
         }
@@ -300,14 +291,6 @@ impl Writer<'_> {
     }
 }
 
-/// How many of `all` these records are in their file now: each, or if the write failed the lines
-/// that it kept.
-fn written(all: usize, records: &[u8], outcome: &Result<(), PartialWrite>) -> usize {
-    match outcome {
-        Ok(()) => all,
-        Err(unwritten) => {
-            let kept = &records[..unwritten.kept];
-            kept.split_inclusive(|byte| *byte == b'\n').count()
-        }
-    }
+fn records_in(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
 }

@@ -29,9 +29,9 @@ pub(super) struct Rules {
     no_blank_lines: bool,
     /// All requests go to one endpoint, and name one model.
     all_alike: bool,
-    embedding_inputs: Option<u64>,
-    /// Those that requests may go to, where they are listed.
-    endpoints: Option<&'static [&'static str]>,
+    embedding_inputs: u64,
+    /// Those that requests may go to; any, where none is listed.
+    endpoints: &'static [&'static str],
 }
 
 const OPENAI: Rules = Rules {
@@ -41,8 +41,8 @@ const OPENAI: Rules = Rules {
     bytes: 200 * MB,
     no_blank_lines: true,
     all_alike: true,
-    embedding_inputs: Some(50_000),
-    endpoints: Some(&[
+    embedding_inputs: 50_000,
+    endpoints: &[
         "/v1/chat/completions",
         "/v1/responses",
         "/v1/embeddings",
@@ -51,27 +51,24 @@ const OPENAI: Rules = Rules {
         "/v1/images/generations",
         "/v1/images/edits",
         "/v1/videos",
-    ]),
-};
-
-const ANTHROPIC: Rules = Rules {
-    whose: "Anthropic's batches",
-    dialect: Dialect::Anthropic,
-    requests: 100_000,
-    bytes: 256 * MB,
-    no_blank_lines: false,
-    all_alike: false,
-    embedding_inputs: None,
-    endpoints: None,
+    ],
 };
 
 const AZURE: Rules = Rules {
     whose: "Azure's batches",
     requests: 100_000,
     no_blank_lines: false,
-    embedding_inputs: None,
-    endpoints: None,
+    embedding_inputs: u64::MAX,
+    endpoints: &[],
     ..OPENAI
+};
+
+const ANTHROPIC: Rules = Rules {
+    whose: "Anthropic's batches",
+    dialect: Dialect::Anthropic,
+    bytes: 256 * MB,
+    all_alike: false,
+    ..AZURE
 };
 
 impl Rules {
@@ -97,15 +94,14 @@ impl Rules {
             report.findings.note(finding);
         };
         let whose = self.whose;
+        if row.dialect != self.dialect {
+            let what = match self.dialect {
+                Dialect::Anthropic => "take \"custom_id\" and \"params\" only",
+                Dialect::OpenAi => "take no \"params\", but a \"body\"",
+            };
+            return wrong("batch_form", format!("{whose} {what}"));
+        }
         match self.dialect {
-            Dialect::Anthropic if row.dialect != Dialect::Anthropic => {
-                let message = format!("{whose} take \"custom_id\" and \"params\" only");
-                return wrong("batch_form", message);
-            }
-            Dialect::OpenAi if row.dialect != Dialect::OpenAi => {
-                let message = format!("{whose} take no \"params\", but a \"body\"");
-                return wrong("batch_form", message);
-            }
             Dialect::Anthropic => {
                 if !row.custom_id.as_deref().is_some_and(is_plain_id) {
                     let rule = "1 to 64 letters, digits, _ or -";
@@ -121,8 +117,7 @@ impl Rules {
                 if let Some(field) = missing_field(line) {
                     wrong("batch_form", format!("no \"{field}\", which {whose} need"));
                 }
-                let known = |known: &[&str]| known.contains(&&*request.path);
-                if !self.endpoints.is_none_or(known) {
+                if !self.endpoints.is_empty() && !self.endpoints.contains(&&*request.path) {
                     let message = format!("\"url\" is not among those that {whose} take");
                     wrong("batch_endpoint", message);
                 }
@@ -149,15 +144,18 @@ impl Rules {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);
         }
-        let inputs = (report.embedding_inputs, self.embedding_inputs);
-        for (kind, (number, cap), what) in [
-            ("batch_requests", (rows, Some(self.requests)), "requests"),
-            ("batch_bytes", (report.bytes, Some(self.bytes)), "bytes"),
-            ("batch_embedding_inputs", inputs, "embedding inputs"),
+        let inputs = report.embedding_inputs;
+        for (kind, number, cap, what) in [
+            ("batch_requests", rows, self.requests, "requests"),
+            ("batch_bytes", report.bytes, self.bytes, "bytes"),
+            (
+                "batch_embedding_inputs",
+                inputs,
+                self.embedding_inputs,
+                "embedding inputs",
+            ),
         ] {
-            if let Some(cap) = cap
-                && number > cap
-            {
+            if number > cap {
                 let message = format!("{what}: {number}; {whose} have at most {cap}");
                 wrong(kind, None, message);
             }

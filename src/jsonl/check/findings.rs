@@ -55,7 +55,7 @@ impl Finding {
 pub(crate) struct Findings(Vec<OfAKind>);
 
 /// Findings of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfAKind {
     pub(crate) kind: &'static str,
     /// How many there are.
@@ -86,11 +86,8 @@ impl Findings {
     fn of_a_kind(&mut self, kind: &'static str) -> &mut OfAKind {
         let known = self.0.iter().position(|known| known.kind == kind);
         let at = known.unwrap_or_else(|| {
-            self.0.push(OfAKind {
-                kind,
-                total: 0,
-                kept: Vec::new(),
-            });
+            let none = OfAKind::default();
+            self.0.push(OfAKind { kind, ..none });
             self.0.len() - 1
         });
         &mut self.0[at]

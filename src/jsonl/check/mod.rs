@@ -17,7 +17,7 @@ use std::io::Read;
 use serde_json::value::RawValue;
 
 use super::files::Location;
-use super::format::{DEFAULT_ENDPOINT, Format, Prompts, RowRequest};
+use super::format::{Format, Prompts, RowRequest};
 use super::hash::LineHash;
 use super::ids::Ids;
 use super::lines::{Line, Lines};
@@ -50,9 +50,8 @@ pub(super) struct Part {
 impl Check {
     /// The check of a file of requests, for a provider's own batch service if there is one.
     pub(crate) fn of_requests(provider: Option<Provider>) -> Self {
-        let endpoint = DEFAULT_ENDPOINT.to_owned();
         Self {
-            format: Format::Requests { endpoint },
+            format: Format::default(),
             rules: provider.map(Rules::of),
             found: Part::default(),
         }
@@ -60,10 +59,9 @@ impl Check {
 
     /// The check of a file of prompts, whose requests are yet to be made.
     pub(crate) fn of_prompts() -> Self {
-        Self {
-            format: Format::Prompts(Prompts::new("", None, None, DEFAULT_ENDPOINT)),
-            ..Self::of_requests(None)
-        }
+        let mut check = Self::of_requests(None);
+        check.format.prompts = Some(Prompts::new("", None, None));
+        check
     }
 
     /// Checks a whole input, which `place` is the name of.
@@ -103,7 +101,7 @@ impl LineFold for Check {
                 report.requests += 1;
                 report.note_tokens(&request.path, body.size);
                 // A prompt says neither: where it goes is decided when it is sent.
-                if let Format::Requests { .. } = self.format {
+                if self.format.prompts.is_none() {
                     report.endpoints.note(&request.path, number);
                     if let Some(model) = &body.model {
                         report.models.note(model, number);

@@ -53,8 +53,8 @@ impl Report {
         self.output_tokens = self.output_tokens.saturating_add(later.output_tokens);
         self.unlimited += later.unlimited;
         self.embedding_inputs = self.embedding_inputs.saturating_add(later.embedding_inputs);
-        self.models.append(later.models);
-        self.endpoints.append(later.endpoints);
+        self.models.append(&later.models);
+        self.endpoints.append(&later.endpoints);
         self.findings.append(later.findings);
     }
 }
@@ -96,13 +96,13 @@ impl Names {
         }
     }
 
-    fn append(&mut self, later: Self) {
+    fn append(&mut self, later: &Self) {
         self.others += later.others;
         for (name, used) in later.in_order() {
-            if let Some(known) = self.kept.get_mut(&name) {
+            if let Some(known) = self.kept.get_mut(name) {
                 known.requests += used.requests;
             } else if self.kept.len() < Self::MOST {
-                self.kept.insert(name, used);
+                self.kept.insert(name.to_owned(), used);
             } else {
                 self.others += used.requests;
             }
@@ -110,17 +110,17 @@ impl Names {
     }
 
     /// By where they first stand, so that the same ones are kept however many cores there are.
-    fn in_order(self) -> Vec<(String, Used)> {
-        let mut names: Vec<_> = self.kept.into_iter().collect();
+    fn in_order(&self) -> Vec<(&str, Used)> {
+        let kept = self.kept.iter();
+        let mut names: Vec<_> = kept.map(|(name, used)| (name.as_str(), *used)).collect();
         names.sort_unstable_by_key(|(_, used)| used.first_line);
         names
     }
 
     /// The names kept, those of most requests first.
     pub(crate) fn by_requests(&self) -> Vec<(&str, Used)> {
-        let kept = self.kept.iter();
-        let mut names: Vec<_> = kept.map(|(name, used)| (name.as_str(), *used)).collect();
-        names.sort_unstable_by_key(|(_, used)| (Reverse(used.requests), used.first_line));
+        let mut names = self.in_order();
+        names.sort_by_key(|(_, used)| Reverse(used.requests));
         names
     }
 
@@ -131,10 +131,8 @@ impl Names {
 
     /// Where the second name stands first, if there is more than one.
     pub(super) fn second(&self) -> Option<(&str, u64)> {
-        let kept = self.kept.iter();
-        let mut names: Vec<_> = kept.map(|(name, used)| (used.first_line, name)).collect();
-        names.sort_unstable();
-        names.get(1).map(|(line, name)| (name.as_str(), *line))
+        let names = self.in_order();
+        names.get(1).map(|(name, used)| (*name, used.first_line))
     }
 }
 
@@ -151,7 +149,7 @@ mod tests {
         let mut later = Names::default();
         later.note("c", 5);
         later.note("c", 6);
-        names.append(later);
+        names.append(&later);
         let shown: Vec<_> = names
             .by_requests()
             .iter()
@@ -170,7 +168,7 @@ mod tests {
                 let name = format!("{line:05}{}", "\u{e9}".repeat(500));
                 names.note(&name, line);
             }
-            whole.append(names);
+            whole.append(&names);
         }
         let kept = whole.by_requests();
         assert_eq!(kept.len(), Names::MOST);

@@ -28,7 +28,7 @@ use self::target::RecordFile;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
-use super::io::{failed, remove};
+use super::io::remove;
 use super::readback::ReadRecord;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -37,7 +37,6 @@ pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 pub(super) use self::recover::{FileState, Recovered, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
-pub(super) use self::target::PartialWrite;
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +96,7 @@ impl Journal {
                     "errors file {path:?} was left by a run with another output, and starts anew"
                 );
             }
-            remove(path).map_err(|error| failed("remove the old", path, error))?;
+            remove(path)?;
         }
         Ok(Self {
             output,
@@ -106,27 +105,17 @@ impl Journal {
         })
     }
 
-    /// Appends whole records of successes.
+    /// Appends whole records of successes. Returns how many bytes of them are in the file now, and
+    /// how it went.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
-    pub(super) fn write_results(
-        &mut self,
-        records: &[u8],
-        now: Instant,
-    ) -> Result<(), PartialWrite> {
+    pub(super) fn write_results(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         self.output.append(records, now)
     }
 
-    /// Appends whole records of failures.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), after which nothing more is written.
-    pub(super) fn write_errors(
-        &mut self,
-        records: &[u8],
-        now: Instant,
-    ) -> Result<(), PartialWrite> {
+    /// Appends whole records of failures, as [`write_results`](Self::write_results) does.
+    pub(super) fn write_errors(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         let errors = self.errors.as_mut().unwrap_or(&mut self.output);
         errors.append(records, now)
     }
@@ -204,7 +193,7 @@ impl Journal {
                 });
             }
             if compact(path, &sources, |_| 0, &Cancel::new())? == 0 {
-                remove(path).map_err(|error| failed("remove the old", path, error))?;
+                remove(path)?;
             }
             let forgotten = index.not_met();
             if ending.whole_input && forgotten > 0 {

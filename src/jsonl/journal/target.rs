@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,7 @@ pub(super) enum Tail {
     Torn(u64),
 }
 
-/// A file of records, opened when there is something to put into it. Standard output is one that can
-/// be written to, and no more.
+/// A file of records, opened when there is something to write to it, or standard output.
 pub(super) struct RecordFile {
     location: Location,
     /// What a message calls it.
@@ -41,25 +40,6 @@ pub(super) struct RecordFile {
     checked: Instant,
     /// Another program has removed, replaced or changed it.
     pub(super) meddled_with: bool,
-}
-
-/// A write that failed, after so many bytes of whole records that are in the file.
-#[derive(Debug)]
-pub(crate) struct PartialWrite {
-    pub(crate) kept: usize,
-    pub(crate) error: Error,
-}
-
-impl From<Error> for PartialWrite {
-    fn from(error: Error) -> Self {
-        Self { kept: 0, error }
-    }
-}
-
-impl From<PartialWrite> for Error {
-    fn from(partial: PartialWrite) -> Self {
-        partial.error
-    }
 }
 
 impl RecordFile {
@@ -75,8 +55,8 @@ impl RecordFile {
         }
     }
 
-    /// The path, if the file is a regular one or does not exist yet: in the place of a device or a
-    /// pipe a rename would put a file.
+    /// The path, if the file is a regular one or does not exist yet. A device or a pipe must not be
+    /// replaced by a file.
     pub(super) fn regular(&self) -> Option<&Path> {
         let path = self.location.path()?;
         let is_regular = match &self.file {
@@ -97,7 +77,7 @@ impl RecordFile {
     pub(super) fn open(&mut self, tail: Tail, now: Instant) -> Result<()> {
         self.open_as(ErrorKind::Config)?;
         match (tail, &mut self.file) {
-            (Tail::Unended, _) => self.append(b"\n", now)?,
+            (Tail::Unended, _) => self.append(b"\n", now).1?,
             (Tail::Torn(end), Some(file)) => {
                 let cut = file.cut(end, now);
                 cut.map_err(|error| {
@@ -112,25 +92,8 @@ impl RecordFile {
         Ok(())
     }
 
-    fn open_as(&mut self, kind: ErrorKind) -> Result<&mut Appender<File>> {
-        let opened = match &self.location {
-            // Unbuffered, behind what was printed before.
-            Location::Stream => io::stdout()
-                .flush()
-                .and_then(|()| Handle::stdout()?.as_file().try_clone())
-                .map(|stdout| (stdout, None)),
-            Location::File(path) => {
-                let options = OpenOptions::new().append(true).create(true).open(path);
-                options.and_then(|mut file| {
-                    let is_regular = file.metadata()?.is_file();
-                    let end = is_regular
-                        .then(|| file.seek(SeekFrom::End(0)))
-                        .transpose()?;
-                    Ok((file, end))
-                })
-            }
-        };
-        let (file, end) = opened.map_err(|error| {
+    fn open_as(&mut self, kind: ErrorKind) -> Result<()> {
+        let (file, end) = open(&self.location).map_err(|error| {
             let message = format!("cannot open {self} for writing: {error}");
             Error::new(kind, message).with_source(error)
         })?;
@@ -140,22 +103,26 @@ impl RecordFile {
         {
             sync_folder(path);
         }
-        Ok(self.file.insert(Appender::new(file, end, self.fsync)))
+        self.file = Some(Appender::new(file, end, self.fsync));
+        Ok(())
     }
 
-    /// Appends whole records, if there are any.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), PartialWrite> {
+    /// Appends whole records, if there are any. Returns how many bytes of them are in the file now,
+    /// and how it went: a write that fails half-way leaves some.
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         if records.is_empty() {
-            return Ok(());
+            return (0, Ok(()));
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.open_as(ErrorKind::Io)?,
-        };
-        file.append(records, now).map_err(|failed| PartialWrite {
-            kept: failed.kept,
-            error: self.failed(failed),
-        })
+        if self.file.is_none()
+            && let Err(error) = self.open_as(ErrorKind::Io)
+        {
+            return (0, Err(error));
+        }
+        let file = self.file.as_mut();
+        match file.map_or(Ok(()), |file| file.append(records, now)) {
+            Ok(()) => (records.len(), Ok(())),
+            Err(failed) => (failed.kept, Err(self.failed(failed))),
+        }
     }
 
     /// Flushes what has waited for long enough, and checks now and then that the file is where it
@@ -198,8 +165,8 @@ impl RecordFile {
         Err(Error::new(
             ErrorKind::Io,
             format!(
-                "{self} {what} by another program while this run wrote to it, so not all \
-                 that was written is there: stop that program, and run again to send what is missing"
+                "{self} {what} by another program while this run wrote to it, so some results are \
+                 lost: stop that program, and run again to send what is missing"
             ),
         ))
     }
@@ -226,6 +193,19 @@ impl RecordFile {
         )
         .with_source(error)
     }
+}
+
+/// Opens a file to append to. Its length, if it is a regular one.
+fn open(location: &Location) -> io::Result<(File, Option<u64>)> {
+    let Location::File(path) = location else {
+        // Unbuffered, behind what was printed before.
+        io::stdout().flush()?;
+        return Ok((Handle::stdout()?.as_file().try_clone()?, None));
+    };
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    let metadata = file.metadata()?;
+    let length = metadata.is_file().then_some(metadata.len());
+    Ok((file, length))
 }
 
 /// As a message names it.
@@ -263,7 +243,7 @@ mod tests {
             fs::write(folder.path().join("f"), there).unwrap();
             let now = Instant::now();
             file.open(tail, now).unwrap();
-            file.append(b"new\n", now).unwrap();
+            file.append(b"new\n", now).1.unwrap();
             file.finish().unwrap();
             assert_eq!(
                 fs::read_to_string(folder.path().join("f")).unwrap(),
@@ -277,14 +257,14 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let now = Instant::now();
         let mut target = file(&folder);
-        target.append(b"", now).unwrap();
+        target.append(b"", now).1.unwrap();
         target.tick(now + CHECK_INTERVAL).unwrap();
         target.finish().unwrap();
         assert!(!folder.path().join("f").exists());
         fs::create_dir(folder.path().join("f")).unwrap();
-        let error = target.append(b"new\n", now).unwrap_err();
-        assert_eq!(error.error.kind(), ErrorKind::Io);
-        let told = error.error.to_string();
+        let error = target.append(b"new\n", now).1.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        let told = error.to_string();
         assert!(
             told.contains("errors file") && told.contains("/f\""),
             "{told}"
@@ -320,7 +300,7 @@ mod tests {
                 let path = folder.path().join("f");
                 let mut target = file(&folder);
                 let start = Instant::now();
-                target.append(b"one\n", start).unwrap();
+                target.append(b"one\n", start).1.unwrap();
                 target.tick(start + CHECK_INTERVAL).unwrap();
                 mischief(&path);
                 target
@@ -337,7 +317,7 @@ mod tests {
                     assert!(error.to_string().contains(word), "{error}");
                 }
                 let there = fs::read(&path).ok();
-                target.append(b"more\n", start).unwrap_err();
+                target.append(b"more\n", start).1.unwrap_err();
                 target.tick(start + CHECK_INTERVAL * 4).unwrap();
                 target.finish().unwrap();
                 assert_eq!(fs::read(&path).ok(), there, "it was written to");
@@ -352,7 +332,7 @@ mod tests {
         std::os::unix::fs::symlink("real", folder.path().join("f")).unwrap();
         let mut target = file(&folder);
         let start = Instant::now();
-        target.append(b"one\n", start).unwrap();
+        target.append(b"one\n", start).1.unwrap();
         target.tick(start + CHECK_INTERVAL).unwrap();
         target.finish().unwrap();
     }
