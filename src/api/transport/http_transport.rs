@@ -98,7 +98,10 @@ impl HttpTransport {
 
     /// What can be done before anything is sent; in a frame of its own, for later ones are deep.
     #[inline(never)]
-    fn prepare(&self, request: &HttpRequest<'_>) -> std::result::Result<Call<'_>, TransportError> {
+    fn prepare<'a>(
+        &'a self,
+        request: &HttpRequest<'a>,
+    ) -> std::result::Result<Call<'a>, TransportError> {
         use TransportErrorKind::{Aborted, Proxy, Timeout, Unsendable};
         let stage = TransportStage::NothingSent;
         let unsendable = |why| TransportError::new(Unsendable, stage, why);
@@ -143,23 +146,9 @@ impl HttpTransport {
 struct Call<'a> {
     uri: Uri,
     /// What ureq sees of it.
-    shown: http::Request<()>,
+    shown: Box<http::Request<&'a [u8]>>,
     context: Box<CallContext>,
     agents: &'a Agents,
-}
-
-/// Has `agent` carry `request`, of which it is shown `shown`, and reads the answer.
-fn run(
-    agent: &Agent,
-    shown: http::Request<()>,
-    request: &HttpRequest<'_>,
-) -> std::result::Result<HttpResponse, ureq::Error> {
-    let response = if request.body.is_empty() {
-        agent.run(shown)
-    } else {
-        agent.run(shown.map(|()| request.body))
-    };
-    response::receive(response?, request)
 }
 
 /// What it means that a call of `context` to `uri` ends with `error`.
@@ -179,7 +168,7 @@ fn explain(error: ureq::Error, context: Box<CallContext>, uri: &Uri) -> Transpor
 impl Transport for HttpTransport {
     fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
         let call = self.prepare(request)?;
-        let carry = |agent: &Agent| run(agent, call.shown, request);
+        let carry = |agent: &Agent| response::receive(agent.run(*call.shown)?, request);
         let (answer, context) = context::during(call.context, || call.agents.with(carry));
         answer.map_err(|error| explain(error, context, &call.uri))
     }
