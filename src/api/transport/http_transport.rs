@@ -119,7 +119,7 @@ impl HttpTransport {
         let head = request::head(request, &uri);
         Ok(Call {
             context: CallContext::new(request, head, self.connect_timeout, self.idle_timeout),
-            uri,
+            uri: Box::new(uri),
             shown,
             agents,
         })
@@ -144,11 +144,22 @@ impl HttpTransport {
 
 /// A request that is ready to be sent.
 struct Call<'a> {
-    uri: Uri,
+    uri: Box<Uri>,
     /// What ureq sees of it.
     shown: Box<http::Request<&'a [u8]>>,
     context: Box<CallContext>,
     agents: &'a Agents,
+}
+
+/// Has `agent` carry `request`, of which it is shown `shown`, and reads the answer.
+#[inline(never)]
+fn carry(
+    agent: &Agent,
+    shown: Box<http::Request<&[u8]>>,
+    request: &HttpRequest<'_>,
+    answer: &mut HttpResponse,
+) -> std::result::Result<(), ureq::Error> {
+    response::receive(agent.run(*shown)?, request, answer)
 }
 
 /// What it means that a call of `context` to `uri` ends with `error`.
@@ -167,10 +178,19 @@ fn explain(error: ureq::Error, context: Box<CallContext>, uri: &Uri) -> Transpor
 
 impl Transport for HttpTransport {
     fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
-        let call = self.prepare(request)?;
-        let carry = |agent: &Agent| response::receive(agent.run(*call.shown)?, request);
-        let (answer, context) = context::during(call.context, || call.agents.with(carry));
-        answer.map_err(|error| explain(error, context, &call.uri))
+        let Call {
+            uri,
+            shown,
+            context,
+            agents,
+        } = self.prepare(request)?;
+        let mut answer = Box::new(HttpResponse::default());
+        let carry = |agent: &Agent| carry(agent, shown, request, &mut answer);
+        let (carried, context) = context::during(context, || agents.with(carry));
+        match carried {
+            Ok(()) => Ok(*answer),
+            Err(error) => Err(explain(error, context, &uri)),
+        }
     }
 }
 
