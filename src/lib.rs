@@ -35,8 +35,8 @@
 //! ```
 //!
 //! [`Client::from_env`] takes the key and the base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
-//! Any server that speaks `OpenAI`'s API will do, and any other endpoint can be asked with
-//! [`Request::post`].
+//! Any server that speaks `OpenAI`'s API will do. [`Request::post`] and [`Request::json`] ask any
+//! other endpoint, and [`Reply::json`] reads its answer.
 //!
 //! # Ways in
 //!
@@ -44,6 +44,7 @@
 //! |---|---|---|---|
 //! | one request | [`Client::send`], [`Client::chat`] | a [`Reply`] | the calling one |
 //! | a slice | [`Client::chat_all`], [`Client::send_all`] | a `Vec` in the input's order | scoped; borrows |
+//! | texts to embed | [`Client::embed`] | a `Vec` of vectors in the texts' order | scoped; borrows |
 //! | a lazy input | [`Client::for_each`] | a callback here, as they come | scoped; borrows |
 //! | a lazy input | [`Client::as_completed`], [`Client::in_order`] | an iterator, as they come or in order | own; stops when dropped |
 //! | a file of requests | [`Client::jsonl`] | a file of results, carried on by a rerun | scoped |

@@ -1,21 +1,22 @@
 //! Build scripts: few dependencies, and no network on an ordinary build.
 //!
-//! A build script has no runtime to borrow, and should have no more dependencies than it must:
+//! A build script has no async runtime, and should have few dependencies:
 //!
 //! ```toml
 //! [build-dependencies]
 //! tollgate = { version = "0.1", default-features = false, features = ["rustls"] }
 //! ```
 //!
-//! Without the default features there is no rayon, which checks large files on all cores and
-//! nothing else. `rustls` is for `https`; a model server on this machine does without. The crate
-//! installs nothing globally, and a call that has returned has left no thread behind. There are
-//! three that may outlast their call: those of a dropped
-//! [`as_completed`](crate::Client::as_completed), until what was in flight has ended; the look-up
-//! of a host name that nobody waits for any more; and the reader of a stream that gives nothing.
+//! Without the default features there is no rayon; it is only needed to check large files on all
+//! cores. `rustls` is needed for `https`, but not for a model server on this machine. The crate
+//! installs nothing globally, and a call leaves no thread behind when it returns, with three
+//! exceptions: after [`as_completed`](crate::Client::as_completed) or
+//! [`in_order`](crate::Client::in_order) is dropped, the requests in flight finish on their threads;
+//! a look-up of a host name that timed out goes on until the system answers; and a thread that reads
+//! an input stream stays until the stream gives something.
 //!
-//! An ordinary build must not need a key, a network or somebody's money: on docs.rs and in most
-//! distributions there is none. So ask when you are told to, and keep the answers in the
+//! An ordinary build must not need a key, a network or money: docs.rs and most distributions have
+//! none of them. So let the script ask only when it is told to, and keep the answers in the
 //! repository:
 //!
 //! ```no_run
@@ -43,9 +44,9 @@
 //! ```
 //!
 //! The results file is the cache. A build with `ASK` set sends only the rows that have no answer
-//! yet; a row whose request has changed under the same id is refused with its line number, so that
-//! no stale answer is built in. Writing into the source tree is for that one case; it is what cargo
-//! otherwise forbids to a published crate.
+//! yet. A row whose request has changed under the same id is refused, and its line is named, so no
+//! stale answer is built in. Only a build with `ASK` writes into the source tree; cargo forbids that
+//! to the build scripts of published crates.
 //!
-//! Set a deadline: cargo shows nothing while a script runs, and waits for ever. A build script is
-//! compiled without optimization as a rule, and the pool's threads have stacks for that.
+//! Set a deadline: cargo shows nothing while a script runs, and waits for it for ever. Build scripts
+//! are usually compiled without optimization, which needs more stack; the pool's threads have it.

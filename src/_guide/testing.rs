@@ -1,20 +1,20 @@
 //! Testing: virtual time, answers from memory, a simulated provider.
 //!
-//! The tests of this crate use nothing that yours cannot.
+//! All of this is public. The crate's own tests use the same.
 //!
 //! # Virtual time
 //!
-//! Every wait in this crate is a thread that lies down on a [`Clock`](crate::Clock). On a
-//! [`VirtualClock`](crate::VirtualClock) it gets up when the test moves the time, so a test waits
-//! for nothing and never guesses how long is long enough:
-//! [`wait_parked(n)`](crate::VirtualClock::wait_parked) returns when `n` threads lie, which is when
-//! everything that can happen at this instant has happened.
+//! Every wait in this crate is a thread that is parked by a [`Clock`](crate::Clock). A
+//! [`VirtualClock`](crate::VirtualClock) stands still until the test moves it, and then wakes the
+//! threads whose time has come. So a test never sleeps and never guesses how long is long enough.
+//! [`wait_parked(n)`](crate::VirtualClock::wait_parked) returns when `n` threads are parked: then
+//! all that can happen at this instant has happened.
 //!
 //! # Answers from memory
 //!
-//! A [`MemoryTransport`](crate::MemoryTransport) answers from a closure, and sees each request as
-//! it would go on the wire. Both together test what a program does when a provider says "in half a
-//! minute", in no time:
+//! A [`MemoryTransport`](crate::MemoryTransport) answers from a closure, which sees each request as
+//! it would be sent. With a virtual clock it tests, in no time, what a program does when a provider
+//! asks it to wait for half a minute:
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,7 +49,7 @@
 //!
 //! let reply = thread::scope(|scope| {
 //!     let sending = scope.spawn(|| client.chat("m", "Say hi").send());
-//!     time.wait_parked(1); // it was told to wait ...
+//!     time.wait_parked(1); // it waits as it was asked to ...
 //!     assert!(time.advance_to_next().unwrap() >= Duration::from_secs(30)); // ... and not for less
 //!     sending.join().unwrap()
 //! })?;
@@ -58,23 +58,25 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! A transport of your own is one method ([`Transport`](crate::Transport)): a recording, say, or
-//! one that breaks connections as [`TransportError`](crate::TransportError) describes.
+//! A transport of your own has one method ([`Transport::send`](crate::Transport::send)). It may
+//! answer from a recording, or fail as [`TransportError`](crate::TransportError) describes.
 //!
 //! # Jitter
 //!
-//! Waits between attempts are drawn by chance. [`Retry::seed`](crate::Retry::seed) makes them the
-//! same every time, for each item its own. [`Retry::backoff`](crate::Retry::backoff) is an iterator
-//! of durations: a schedule can be looked at without any clock.
+//! Waits between attempts are random. [`Retry::seed`](crate::Retry::seed) makes them the same in
+//! every run; each item still has its own. [`Retry::backoff`](crate::Retry::backoff) is an iterator
+//! of durations, so a test can look at the waits without any clock.
 //!
 //! # The simulated provider
 //!
 //! With the feature `sim`, [`SimServer`] is a real HTTP server on 127.0.0.1 that speaks `OpenAI`'s
-//! API: chat completions, completions, responses, embeddings, models. It has latency, limits of
-//! requests and model tokens with an accounting of its own, errors and broken connections, all from
-//! a seed: the same request always has the same answer. It needs no key and takes any.
+//! API (chat completions, completions, responses, embeddings, moderations, models) and Anthropic's
+//! messages. It simulates latency, limits on requests and model tokens, errors and broken
+//! connections. All of it follows from a seed: the same request always has the same answer. It needs
+//! no key and accepts any.
 //!
-//! It counts what it saw, so a test can ask whether a limit was kept by the one who would refuse:
+//! It counts what it saw by its own code, not the limiter's, so a test can ask it whether a limit
+//! was kept:
 //!
 #![cfg_attr(feature = "sim", doc = "```")]
 #![cfg_attr(not(feature = "sim"), doc = "```ignore")]

@@ -23,6 +23,7 @@ use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, P
 /// |---|---|---|
 /// | one request | [`chat`](Client::chat), [`send`](Client::send) | a [`Reply`], on this thread |
 /// | a slice | [`chat_all`](Client::chat_all), [`send_all`](Client::send_all) | a `Vec`, in the input's order |
+/// | texts to embed | [`embed`](Client::embed) | a `Vec` of vectors, in the texts' order |
 /// | a lazy input, borrowed | [`for_each`](Client::for_each) | a callback on this thread, as they come |
 /// | a lazy input, owned | [`as_completed`](Client::as_completed) | an iterator, as they come |
 /// | the same, in order | [`in_order`](Client::in_order) | an iterator, in the input's order |
@@ -109,10 +110,9 @@ impl Client {
     /// # Errors
     /// The last attempt's failure, or why there was none.
     pub fn send(&self, request: impl Into<Request>) -> Result<Reply> {
-        // A run of one item has no second thread: the first worker of a slice is its caller.
-        self.send_all([request])
-            .pop()
-            .unwrap_or_else(|| Err(no_outcome()))
+        // A run of one item has no second thread: the first worker of a slice is its caller. It has
+        // a result for each item.
+        self.send_all([request]).swap_remove(0)
     }
 
     /// Sends one chat for each prompt; the replies are in the order of the prompts.
@@ -299,14 +299,6 @@ impl Chat<&Client> {
     pub fn send(self) -> Result<Reply> {
         self.client.send(self.to_request())
     }
-}
-
-#[cold]
-fn no_outcome() -> Error {
-    Error::new(
-        crate::ErrorKind::Cancelled,
-        "the run ended without an outcome for this request",
-    )
 }
 
 /// Makes requests of an iterator's items as they are pulled.

@@ -33,7 +33,7 @@ pub(crate) struct Size {
 impl Size {
     /// Reads a body. One in no known format counts as text.
     pub(crate) fn of(body: &[u8]) -> Self {
-        let mut read = Body::default();
+        let mut read = BodySize::default();
         let is_read = std::str::from_utf8(body)
             .is_ok_and(|text| json::visit(text, &mut read, Place::Top).is_ok());
         Self {
@@ -83,7 +83,7 @@ fn text_tokens(bytes: usize) -> u64 {
 
 /// What is found of a request body's size.
 #[derive(Default)]
-struct Body {
+struct BodySize {
     prompt: u64,
     n: Option<u64>,
     best_of: Option<u64>,
@@ -102,7 +102,7 @@ enum Place {
     MaxOutput,
 }
 
-impl JsonVisitor<'_> for Body {
+impl JsonVisitor<'_> for BodySize {
     type Place = Place;
 
     fn member(&mut self, place: Place, name: &str) -> Take<Place> {
@@ -162,7 +162,7 @@ impl JsonVisitor<'_> for Body {
     }
 }
 
-impl Body {
+impl BodySize {
     fn flat(&mut self, tokens: u64) -> Take<Place> {
         self.prompt += tokens;
         Take::Nothing

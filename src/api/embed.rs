@@ -1,6 +1,5 @@
 //! Embeddings: texts in, vectors out.
 
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -33,7 +32,7 @@ impl Client {
     /// ```
     pub fn embed<T: AsRef<str>>(&self, model: &str, texts: &[T]) -> Vec<Result<Vec<f32>>> {
         let mut vectors = self.embed_batches(model, texts, BATCH);
-        let was_alone = |at: usize| at + 1 == texts.len() && at % BATCH == 0;
+        let was_alone = |at: usize| at + 1 == texts.len() && at.is_multiple_of(BATCH);
         let is_refused = |at: &usize| vectors[*at].as_ref().is_err_and(is_for_content);
         let refused: Vec<usize> = (0..texts.len())
             .filter(|at| is_refused(at) && !was_alone(*at))
@@ -93,16 +92,15 @@ impl Reply {
     }
 
     fn read_embeddings(&self) -> Option<Vec<Vec<f32>>> {
-        fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
-            serde_json::from_str(json.get()).ok()
-        }
         let body = str::from_utf8(self.body()).ok()?;
         let [data] = fields(body, &["data"]).ok()?.values;
+        let items: Vec<&RawValue> = serde_json::from_str(data?.get()).ok()?;
         let mut vectors = Vec::new();
-        for (at, item) in read::<Vec<&RawValue>>(data?)?.into_iter().enumerate() {
+        for (at, item) in items.into_iter().enumerate() {
             let [index, embedding] = fields(item.get(), &["index", "embedding"]).ok()?.values;
             let index = index.and_then(count).unwrap_or(at as u64);
-            vectors.push((index, read::<Vec<f32>>(embedding?)?));
+            let vector: Vec<f32> = serde_json::from_str(embedding?.get()).ok()?;
+            vectors.push((index, vector));
         }
         vectors.sort_by_key(|(index, _)| *index);
         Some(vectors.into_iter().map(|(_, vector)| vector).collect())

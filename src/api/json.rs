@@ -58,7 +58,7 @@ pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
     top: V::Place,
 ) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let top = Value {
+    let top = Cursor {
         visitor,
         place: top,
     };
@@ -66,12 +66,12 @@ pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
     deserializer.end()
 }
 
-struct Value<'v, V, P> {
+struct Cursor<'v, V, P> {
     visitor: &'v mut V,
     place: P,
 }
 
-impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Value<'_, V, V::Place> {
+impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Cursor<'_, V, V::Place> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -79,7 +79,7 @@ impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Value<'_, V, V::Place> {
     }
 }
 
-impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Value<'_, V, V::Place> {
+impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Cursor<'_, V, V::Place> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,7 +94,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Value<'_, V, V::Place> {
         })? {
             match take {
                 Take::Nothing => drop(map.next_value::<IgnoredAny>()?),
-                Take::Inside(place) => map.next_value_seed(Value {
+                Take::Inside(place) => map.next_value_seed(Cursor {
                     visitor: &mut *visitor,
                     place,
                 })?,
@@ -110,7 +110,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Value<'_, V, V::Place> {
         for index in 0.. {
             let more = match visitor.element(place, index) {
                 Some(place) => seq
-                    .next_element_seed(Value {
+                    .next_element_seed(Cursor {
                         visitor: &mut *visitor,
                         place,
                     })?
@@ -234,8 +234,8 @@ impl<'n, const N: usize> Cutter<'n, '_, N> {
         }
     }
 
-    fn top(&mut self) -> Value<'_, Self, usize> {
-        Value {
+    fn top(&mut self) -> Cursor<'_, Self, usize> {
+        Cursor {
             visitor: self,
             place: 0,
         }
@@ -296,7 +296,8 @@ mod tests {
         }
 
         fn element(&mut self, (): (), index: usize) -> Option<()> {
-            self.0 += &format!("{index},");
+            self.0 += &index.to_string();
+            self.0 += ",";
             Some(())
         }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// An API key. It prints as `[redacted]` wherever it is formatted and cannot be serialized.
 ///
@@ -31,7 +31,7 @@ impl ApiKey {
     /// line end after it are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if nothing is left, if it begins or ends with a space, or if it holds a
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, or if it holds a
     /// control character or one outside ASCII: such a key could not be sent as a header, or would
     /// smuggle a second one in. The message does not repeat the key.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
@@ -54,7 +54,7 @@ impl ApiKey {
         } else {
             return Ok(Self(text.into()));
         };
-        Err(Error::new(ErrorKind::Config, wrong))
+        Err(config(wrong))
     }
 
     /// The key itself, for the one place that puts it into a header.
@@ -157,6 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     const KEY: &str = "sk-ab/cd+ef=0123";
 

@@ -9,7 +9,7 @@ use std::ops::Add;
 use std::str::FromStr;
 
 use super::usage::Usage;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, config};
 
 /// An amount of US dollars, exact to a millionth of a millionth.
 ///
@@ -93,12 +93,11 @@ impl FromStr for Usd {
     /// Reads a plain decimal number with at most 12 digits behind the point.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for anything else, and above a million million.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, and above a million million.
     fn from_str(text: &str) -> Result<Self> {
         match decimal(text, DIGITS) {
             Some(parts) if parts <= MOST * PARTS => Ok(Self { parts }),
-            _ => Err(Error::new(
-                ErrorKind::Config,
+            _ => Err(config(
                 "give US dollars as a plain number such as 5 or 0.25, at most 1000000000000 and \
                  with at most 12 digits behind the point",
             )),
@@ -113,7 +112,7 @@ impl TryFrom<f64> for Usd {
     /// number behind the twelfth digit is rounded.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] below 0, above a million million, and for what is not a number.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) below 0, above a million million, and for what is not a number.
     fn try_from(dollars: f64) -> Result<Self> {
         let written = dollars.to_string();
         written
@@ -128,7 +127,7 @@ impl TryFrom<i32> for Usd {
     /// Whole dollars.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] below 0.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) below 0.
     fn try_from(dollars: i32) -> Result<Self> {
         f64::from(dollars).try_into()
     }
@@ -169,7 +168,7 @@ impl Price {
     /// Tokens that the provider has cached are counted as all others, so the cost may be less.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a price below 0, above 1,000,000 or not a number.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a price below 0, above 1,000,000 or not a number.
     pub fn per_million(input: f64, output: f64) -> Result<Self> {
         let exact = |dollars: f64| price(&format!("{dollars:.PRICE_DIGITS$}"));
         Ok(Self {
@@ -198,12 +197,11 @@ impl FromStr for Price {
     /// Reads `IN,OUT`, such as `0.15,0.60`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless both are plain numbers from 0 to 1,000,000 with at most 6 digits
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are plain numbers from 0 to 1,000,000 with at most 6 digits
     /// behind the point.
     fn from_str(text: &str) -> Result<Self> {
         let Some((input, output)) = text.split_once(',') else {
-            return Err(Error::new(
-                ErrorKind::Config,
+            return Err(config(
                 "give two prices, IN,OUT: US dollars for a million tokens of prompts and of answers, \
                  such as 0.15,0.60",
             ));
@@ -228,8 +226,7 @@ impl fmt::Display for Price {
 fn price(text: &str) -> Result<u128> {
     match decimal(text, PRICE_DIGITS) {
         Some(parts) if parts <= DEAREST * MILLION => Ok(parts),
-        _ => Err(Error::new(
-            ErrorKind::Config,
+        _ => Err(config(
             "give each price as a plain number of US dollars for a million tokens, from 0 to 1000000 \
              and with at most 6 digits behind the point",
         )),
@@ -256,6 +253,7 @@ fn decimal(text: &str, digits: usize) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use proptest::prelude::*;
 
     fn usd(text: &str) -> Usd {

@@ -172,9 +172,9 @@ fn digits(bytes: &[u8]) -> Option<i64> {
 fn days_in(month: i64, year: i64) -> Option<i64> {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        2 => Some(28 + i64::from(is_leap)),
         4 | 6 | 9 | 11 => Some(30),
-        2 => Some(if is_leap { 29 } else { 28 }),
+        1..=12 => Some(31),
         _ => None,
     }
 }

@@ -180,7 +180,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
     if summary.is_dir() {
         return refused("is a directory");
     }
-    if sidecars::settled(summary).is_none() {
+    if sidecars::resolved(summary).is_none() {
         return refused("cannot be written: its folder does not exist");
     }
     for (place, role) in [
@@ -209,7 +209,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
 
 /// Whether two names lead to the same file.
 fn is_same(one: &Path, other: &Path) -> bool {
-    sidecars::settled(one).is_some_and(|one| Some(one) == sidecars::settled(other))
+    sidecars::resolved(one).is_some_and(|one| Some(one) == sidecars::resolved(other))
 }
 
 /// How many requests can be in flight, which the limit on open files may lower.

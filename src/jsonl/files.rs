@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use super::sidecars::{
-    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, folder, settled, settled_new, sidecar,
+    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, folder, resolved, resolved_new, sidecar,
 };
 use crate::error::{Error, ErrorKind, Result, config};
 
@@ -189,7 +189,7 @@ impl RunFiles {
                 .map(|suffix| sidecar(owner_path, suffix));
             for (other_role, other) in &all {
                 if let Location::File(path) = other
-                    && settled(path).is_some_and(|path| taken.contains(&path))
+                    && resolved(path).is_some_and(|path| taken.contains(&path))
                 {
                     return Err(config(format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
@@ -268,11 +268,11 @@ impl Identity {
                 if path.file_name().is_none() {
                     return Err(config(format!("{role} {path:?} is not the name of a file")));
                 }
-                let settled = settled_new(path).map_err(|error| {
+                let resolved = resolved_new(path).map_err(|error| {
                     let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
                     config(message).with_source(error)
                 })?;
-                Ok(Self::Missing(settled))
+                Ok(Self::Missing(resolved))
             }
             Err(error) => Err(unusable(role, path, error)),
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
-use super::sidecars::{NEW_SUFFIX, folder, settled, sidecar};
+use super::sidecars::{NEW_SUFFIX, folder, resolved, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of a file is read at a time where its lines are copied one by one. They are mostly near
@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// times as long.
 const BLOCK: usize = 16 << 10;
 
+/// The error for a file with which `what` could not be done.
 #[cold]
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot {what} {path:?}: {error}")).with_source(error)
@@ -104,7 +105,7 @@ impl AtomicFile {
     /// Begins empty, for a file that need not exist.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         // A link stays: the file it leads to is replaced.
-        let path = settled(path).unwrap_or_else(|| path.to_owned());
+        let path = resolved(path).unwrap_or_else(|| path.to_owned());
         let beside = sidecar(&path, NEW_SUFFIX);
         // Left by a run that was killed.
         remove_if_there(&beside)?;

@@ -14,7 +14,7 @@ pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
 
 /// The file that a run makes beside one of its own, however that is spelled.
 pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = settled(path)
+    let mut name = resolved(path)
         .unwrap_or_else(|| path.to_owned())
         .into_os_string();
     name.push(suffix);
@@ -22,11 +22,12 @@ pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The path without links, whether or not there is a file yet. `None` if its folder is not there.
-pub(crate) fn settled(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().or_else(|_| settled_new(path)).ok()
+pub(crate) fn resolved(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().or_else(|_| resolved_new(path)).ok()
 }
 
-pub(crate) fn settled_new(path: &Path) -> io::Result<PathBuf> {
+/// As [`resolved`], for a file that is not there yet.
+pub(crate) fn resolved_new(path: &Path) -> io::Result<PathBuf> {
     // As many links as systems follow themselves.
     const LINKS: usize = 40;
     let mut path = path.to_owned();
@@ -70,7 +71,7 @@ mod tests {
             }
             fs::write(path("o.jsonl"), "").unwrap();
         }
-        assert_eq!(settled(&path("none/o.jsonl")), None);
+        assert_eq!(resolved(&path("none/o.jsonl")), None);
     }
 
     #[test]
@@ -79,6 +80,6 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         symlink("two", path("one")).unwrap();
         symlink("one", path("two")).unwrap();
-        assert!(settled(&path("one")).is_some_and(|path| path.parent().is_some()));
+        assert!(resolved(&path("one")).is_some_and(|path| path.parent().is_some()));
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Rule {
 
 impl Rule {
     /// The rule for an answer that is not a success.
+    #[expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
     pub(super) fn of(status: u16, body: &ErrorBody, hints: &RetryHints) -> Self {
         use ErrorKind as K;
         use Verdict as V;

@@ -79,112 +79,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_its_verdict() {
+    fn every_transport_error_has_its_verdict() {
         use ErrorKind as K;
+        use TransportErrorKind as T;
         use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
         use Verdict as V;
 
         for (fault, stage, kind, verdict, possibly_billed) in [
             (
-                TransportErrorKind::Resolve,
+                T::Resolve,
                 NothingSent,
                 K::Unreachable,
                 V::Unreachable,
                 false,
             ),
             (
-                TransportErrorKind::Connect,
+                T::Connect,
+                NothingSent,
+                K::Unreachable,
+                V::Unreachable,
+                false,
+            ),
+            (T::Proxy, NothingSent, K::Unreachable, V::Unreachable, false),
+            (
+                T::Timeout,
                 NothingSent,
                 K::Unreachable,
                 V::Unreachable,
                 false,
             ),
             (
-                TransportErrorKind::Proxy,
+                T::Broken,
                 NothingSent,
                 K::Unreachable,
                 V::Unreachable,
                 false,
             ),
-            (
-                TransportErrorKind::Timeout,
-                NothingSent,
-                K::Unreachable,
-                V::Unreachable,
-                false,
-            ),
-            (
-                TransportErrorKind::Broken,
-                NothingSent,
-                K::Unreachable,
-                V::Unreachable,
-                false,
-            ),
-            (
-                TransportErrorKind::Timeout,
-                Sent,
-                K::Timeout,
-                V::Retry,
-                true,
-            ),
-            (
-                TransportErrorKind::Timeout,
-                Answering,
-                K::Timeout,
-                V::Retry,
-                true,
-            ),
-            (
-                TransportErrorKind::Broken,
-                SentOnReused,
-                K::Network,
-                V::Retry,
-                true,
-            ),
-            (TransportErrorKind::Broken, Sent, K::Network, V::Retry, true),
-            (
-                TransportErrorKind::Truncated,
-                Answering,
-                K::Truncated,
-                V::Retry,
-                true,
-            ),
-            (TransportErrorKind::Tls, NothingSent, K::Tls, V::Stop, false),
-            (
-                TransportErrorKind::Protocol,
-                Answering,
-                K::Protocol,
-                V::Unusable,
-                true,
-            ),
-            (
-                TransportErrorKind::TooLarge,
-                Answering,
-                K::BodyTooLarge,
-                V::Fail,
-                true,
-            ),
-            (
-                TransportErrorKind::Aborted,
-                Sent,
-                K::Cancelled,
-                V::Fail,
-                true,
-            ),
-            (
-                TransportErrorKind::Aborted,
-                NothingSent,
-                K::Cancelled,
-                V::Fail,
-                false,
-            ),
-            (
-                TransportErrorKind::Unsendable,
-                NothingSent,
-                K::Invalid,
-                V::Fail,
-                false,
-            ),
+            (T::Timeout, Sent, K::Timeout, V::Retry, true),
+            (T::Timeout, Answering, K::Timeout, V::Retry, true),
+            (T::Broken, SentOnReused, K::Network, V::Retry, true),
+            (T::Broken, Sent, K::Network, V::Retry, true),
+            (T::Truncated, Answering, K::Truncated, V::Retry, true),
+            (T::Tls, NothingSent, K::Tls, V::Stop, false),
+            (T::Protocol, Answering, K::Protocol, V::Unusable, true),
+            (T::TooLarge, Answering, K::BodyTooLarge, V::Fail, true),
+            (T::Aborted, Sent, K::Cancelled, V::Fail, true),
+            (T::Aborted, NothingSent, K::Cancelled, V::Fail, false),
+            (T::Unsendable, NothingSent, K::Invalid, V::Fail, false),
         ] {
             let error = TransportError {
                 fault,

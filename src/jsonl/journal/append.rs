@@ -38,7 +38,7 @@ pub(super) struct Appender<M> {
     fsync: Fsync,
     /// Where the last whole record ends, in a regular file.
     pub(super) end: Option<u64>,
-    /// Since when something waits to be flushed.
+    /// Since when written records wait to be flushed.
     unsynced: Option<Instant>,
     /// A write or a flush has failed, or another program has changed the file: nothing more is
     /// written.
@@ -79,7 +79,7 @@ impl<M: Medium> Appender<M> {
         }
     }
 
-    /// Cuts off what a killed run left behind this.
+    /// Cuts off what is behind `end`.
     pub(super) fn cut(&mut self, end: u64, now: Instant) -> io::Result<()> {
         self.medium.set_len(end)?;
         self.end = Some(end);

@@ -23,9 +23,9 @@ pub(super) struct Source<'a> {
     pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
 }
 
-/// Leaves in `path` the lines of `sources` that stay, of those with one id the last: by the rank of
-/// their ids, and lines of one rank as they were. Returns how many lines those are. The file is not
-/// touched if it holds just these already.
+/// Leaves in `path` the lines of `sources` that stay; of several with one id, the last. They are
+/// sorted by the rank of their ids, and lines of one rank stay in their order. Returns how many lines
+/// there are. A file that holds just these lines already is not touched.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), with the file as it was, and

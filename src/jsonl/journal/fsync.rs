@@ -1,12 +1,12 @@
-//! How much of what was written a crash of the machine may take.
+//! When written results are flushed to disk.
 
 use std::time::Duration;
 
-/// When results are brought to the disk (`fdatasync`).
+/// When written results are flushed to disk (`fdatasync`).
 ///
-/// A process that is killed loses nothing that it has written: the system has it. What is lost in a
-/// power failure or a crash of the machine is what was not on the disk, and those rows are sent and
-/// paid for again.
+/// A killed process loses nothing that it has written: the system has it. A power failure or a crash
+/// of the machine loses what was not flushed, and the next run sends those rows again and pays for
+/// them again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,14 +17,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// When the system sees fit: within half a minute or so.
+    /// When the system does so by itself: within half a minute or so.
     None,
-    /// When something that was written has waited for so long, and at the end of the run. The
-    /// default is a second.
+    /// When something written has waited for this long, and at the end of the run. Default: one
+    /// second.
     Interval(Duration),
-    /// After each write, before its rows count as done. Each takes 0.1 to 10 ms on an SSD and more
-    /// on other disks, and rows that finish meanwhile share the next one, so runs of seconds a row
-    /// do not feel it and those of thousands of rows a second do.
+    /// After each write, before its rows count as done. A flush takes 0.1 to 10 ms on an SSD, and
+    /// more on other disks. Rows that finish meanwhile share the next one, so this slows a run of
+    /// thousands of rows a second, and not one whose rows take seconds.
     Always,
 }
 

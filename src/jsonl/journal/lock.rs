@@ -15,7 +15,7 @@ use super::super::io::is_same_file;
 use super::super::sidecars::{LOCK_SUFFIX, sidecar};
 use crate::error::{Result, config};
 
-/// How often a lock is tried again whose file its last holder has just removed.
+/// How often a lock is tried, each time because its last holder has just removed its file.
 const TRIES: u32 = 100;
 /// Longer than any text of ours.
 const LONGEST: u64 = 128;
@@ -32,8 +32,8 @@ impl Locks {
     /// Takes the lock of each regular file that a run with so many rows in flight writes to.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another run holds one, or the lock's file is something else, naming
-    /// both files.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another run holds one, or the lock's file
+    /// is something else, naming both files.
     pub(crate) fn take(files: &RunFiles, in_flight: usize) -> Result<Self> {
         let take = |location: &Location, role, setting| match location {
             // Devices and pipes are not locked: sharing them overwrites nothing.

@@ -105,7 +105,7 @@ impl Journal {
         })
     }
 
-    /// Appends whole records of successes. How many bytes of whole records are in the file now, and
+    /// Appends whole records of successes. Returns how many bytes of them are in the file now, and
     /// how it went.
     ///
     /// # Errors

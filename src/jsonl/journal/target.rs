@@ -28,8 +28,7 @@ pub(super) enum Tail {
     Torn(u64),
 }
 
-/// A file of records, opened when there is something to put into it. Standard output is one that can
-/// be written to, and no more.
+/// A file of records, opened when there is something to write to it, or standard output.
 pub(super) struct RecordFile {
     location: Location,
     /// What a message calls it.
@@ -56,8 +55,8 @@ impl RecordFile {
         }
     }
 
-    /// The path, if the file is a regular one or does not exist yet: in the place of a device or a
-    /// pipe a rename would put a file.
+    /// The path, if the file is a regular one or does not exist yet. A device or a pipe must not be
+    /// replaced by a file.
     pub(super) fn regular(&self) -> Option<&Path> {
         let path = self.location.path()?;
         let is_regular = match &self.file {
@@ -108,8 +107,8 @@ impl RecordFile {
         Ok(())
     }
 
-    /// Appends whole records, if there are any. How many bytes of whole records are in the file now,
-    /// and how it went: of a write that fails half-way, some are.
+    /// Appends whole records, if there are any. Returns how many bytes of them are in the file now,
+    /// and how it went: a write that fails half-way leaves some.
     pub(super) fn append(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         if records.is_empty() {
             return (0, Ok(()));
@@ -166,8 +165,8 @@ impl RecordFile {
         Err(Error::new(
             ErrorKind::Io,
             format!(
-                "{self} {what} by another program while this run wrote to it, so not all \
-                 that was written is there: stop that program, and run again to send what is missing"
+                "{self} {what} by another program while this run wrote to it, so some results are \
+                 lost: stop that program, and run again to send what is missing"
             ),
         ))
     }
