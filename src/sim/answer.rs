@@ -46,14 +46,15 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
     };
     let is_stream = matches!(content, Content::Events(_));
     let (content_type, mut parts) = match content {
-        Content::Json(body) => ("application/json", halves(&body)),
-        Content::Html(page) => ("text/html", halves(page.as_bytes())),
+        Content::Json(body) => ("application/json", vec![body]),
+        Content::Html(page) => ("text/html", vec![page.into()]),
         Content::Events(events) => ("text/event-stream; charset=utf-8", chunks(&events)),
     };
 
     // Displayed with its reason phrase.
     let status_line = StatusCode::from_u16(status).unwrap_or_default();
     let mut head = format!("HTTP/1.1 {status_line}\r\n");
+    head.reserve(1024);
     let mut field = |name: &str, value: &dyn Display| {
         // Writing to a String does not fail.
         let _ = write!(head, "{name}: {value}\r\n");
@@ -97,8 +98,10 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
     }
     head.push_str("\r\n");
 
-    if ruling.fate == Fate::Cut {
-        parts.truncate(parts.len() / 2);
+    match &mut parts[..] {
+        _ if ruling.fate != Fate::Cut => {}
+        [body] if !is_stream => body.truncate(body.len() / 2),
+        _ => parts.truncate(parts.len() / 2),
     }
     if framing.head_only {
         parts.clear();
@@ -106,18 +109,13 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
     let mut pieces = vec![head.into_bytes()];
     if is_stream {
         pieces.append(&mut parts);
-    } else {
-        pieces[0].extend(parts.concat());
+    } else if let Some(body) = parts.pop() {
+        pieces[0].extend_from_slice(&body);
     }
     if ruling.fate == Fate::Reset {
         pieces.clear();
     }
     Answer { status, pieces }
-}
-
-fn halves(body: &[u8]) -> Vec<Vec<u8>> {
-    let (first, second) = body.split_at(body.len() / 2);
-    vec![first.to_vec(), second.to_vec()]
 }
 
 fn chunks(events: &[String]) -> Vec<Vec<u8>> {

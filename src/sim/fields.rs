@@ -8,7 +8,7 @@ use super::generate::{Digest, Text, compose, tokens_in};
 
 /// A request's fields, and what has been learnt from them so far.
 pub(super) struct Fields {
-    fields: Map<String, Value>,
+    values: Map<String, Value>,
     pub(super) model: String,
     pub(super) digest: Digest,
     pub(super) prompt_tokens: u64,
@@ -19,7 +19,7 @@ impl Fields {
     /// Nothing read yet; `digest` knows the seed and the endpoint.
     pub(super) fn new(digest: Digest) -> Self {
         Self {
-            fields: Map::new(),
+            values: Map::new(),
             model: String::new(),
             digest,
             prompt_tokens: 0,
@@ -31,7 +31,7 @@ impl Fields {
     /// endpoint that does not ask for it.
     pub(super) fn read(&mut self, body: &[u8], default: Option<&str>) -> Result<(), ApiError> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => self.fields = fields,
+            Ok(Value::Object(values)) => self.values = values,
             Ok(_) => return Err(ApiError::invalid(400, "The body must be a JSON object.")),
             Err(error) => {
                 // What does not parse still has an identity, so that errors can be drawn for it.
@@ -51,12 +51,12 @@ impl Fields {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name).filter(|value| !value.is_null())
+        self.values.get(name).filter(|value| !value.is_null())
     }
 
     /// Takes out a field that must be there.
     pub(super) fn required(&mut self, name: &'static str) -> Result<Value, ApiError> {
-        match self.fields.remove(name) {
+        match self.values.remove(name) {
             None | Some(Value::Null) => Err(ApiError::missing(name)),
             Some(value) => Ok(value),
         }

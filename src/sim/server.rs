@@ -295,17 +295,15 @@ impl Connection<'_> {
     /// Sends an answer at its time: whole when its latency is over, a stream's events spread over it.
     fn send(&self, answer: &Answer, ruling: &Ruling, arrived: Instant) -> io::Result<()> {
         let (fate, status) = (ruling.fate, answer.status);
-        let events = answer.pieces.len().saturating_sub(1).max(1);
-        let step = ruling.delay / u32::try_from(events).unwrap_or(u32::MAX);
+        let pieces = &answer.pieces;
+        let (before, last) = pieces.split_at(pieces.len().saturating_sub(1));
+        let step = ruling.delay / u32::try_from(before.len().max(1)).unwrap_or(u32::MAX);
         // The head goes with the first event.
         let mut due = (0..).map(|piece: u32| arrived + step * piece.max(1));
         let mut write = |piece: &Vec<u8>| {
             self.wait_until(due.next().unwrap_or(arrived))?;
             (&*self.stream).write_all(piece)
         };
-        let (before, last) = answer
-            .pieces
-            .split_at(answer.pieces.len().saturating_sub(1));
         let on_time = before
             .iter()
             .try_for_each(&mut write)
@@ -338,11 +336,8 @@ impl Connection<'_> {
     fn linger(&self) {
         const MOST: u64 = 1 << 20;
         let stream = &*self.stream;
-        let timeout = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        if timeout
-            .and_then(|()| stream.shutdown(Shutdown::Write))
-            .is_ok()
-        {
+        let timeout = Some(Duration::from_secs(1));
+        if stream.set_read_timeout(timeout).is_ok() && stream.shutdown(Shutdown::Write).is_ok() {
             // It ends as the client does, or a second after it has fallen silent.
             let _ = io::copy(&mut stream.take(MOST), &mut io::sink());
         }

@@ -14,8 +14,10 @@ pub struct Listener {
     acceptor: Option<JoinHandle<()>>,
 }
 
+type Serve = dyn Fn(usize, &TcpStream) + Send + Sync;
+
 struct Shared {
-    serve: Box<dyn Fn(usize, &TcpStream) + Send + Sync>,
+    serve: Box<Serve>,
     connections: Mutex<Connections>,
 }
 
