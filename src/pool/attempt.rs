@@ -10,9 +10,9 @@ use super::events::Event;
 use super::input::panic_message;
 use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobTask, RunShared};
-use super::monitor::{Down, Ending};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::{Schedule, Task};
+use super::schedule::Task;
+use super::settings::Settings;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
@@ -25,15 +25,11 @@ pub(super) struct Finished {
 }
 
 /// How one attempt went, its result aside.
-#[derive(Clone, Copy)]
-struct Attempted {
-    /// 1 for the item's first.
-    number: u32,
+struct Attempted<'a> {
+    attempt: Attempt<'a>,
     /// `None` unless it failed.
     verdict: Option<Verdict>,
     reach: Reach,
-    used: Option<u64>,
-    pause: Option<Duration>,
     ended: Instant,
 }
 
@@ -60,11 +56,11 @@ impl<J: Job> RunShared<'_, J> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
         let (result, attempted) = self.attempt(&task, permit.cost());
-        self.finish_attempt(task, permit, result, attempted)
+        self.finish_attempt(task, permit, result, &attempted)
     }
 
     #[inline(never)]
-    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted) {
+    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted<'_>) {
         let counters = self.settings.monitor.counters();
         let clock = self.settings.limiter.clock();
         if let Some(last) = &task.last
@@ -96,22 +92,22 @@ impl<J: Job> RunShared<'_, J> {
                 result
             }))
         };
-        let attempted = Attempted {
-            number: attempt.number,
-            verdict,
-            reach: match verdict {
-                Some(Verdict::Unreachable) => Reach::NotSent,
-                _ => attempt.reach.get(),
-            },
-            used: attempt.used.get(),
-            pause: attempt.pause.get(),
-            ended: clock.now(),
+        let ended = clock.now();
+        let reach = match verdict {
+            Some(Verdict::Unreachable) => Reach::NotSent,
+            _ => attempt.reach.get(),
         };
         counters.attempt_ends(
-            attempted.ended.saturating_duration_since(began),
-            attempted.reach != Reach::NotSent,
-            attempted.used,
+            ended.saturating_duration_since(began),
+            reach != Reach::NotSent,
+            attempt.used.get(),
         );
+        let attempted = Attempted {
+            attempt,
+            verdict,
+            reach,
+            ended,
+        };
         (result, attempted)
     }
 
@@ -121,13 +117,13 @@ impl<J: Job> RunShared<'_, J> {
         mut task: JobTask<J>,
         permit: Permit,
         result: Caught<J>,
-        attempted: Attempted,
+        attempted: &Attempted<'_>,
     ) -> Option<Finished> {
         task.history.attempts += u32::from(attempted.reach != Reach::NotSent);
         // Before the permit is free: whoever takes its place would be one too many.
         let pause = self.apply_throttle(attempted);
         // Before the result goes anywhere: a consumer may take its time.
-        match attempted.used {
+        match attempted.attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
             None => drop(permit),
         }
@@ -136,7 +132,7 @@ impl<J: Job> RunShared<'_, J> {
         }
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
-            Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), Ending::Succeeded)),
+            Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), false)),
             Ok(Err(error)) => self.after_failure(task, error, attempted),
         }
     }
@@ -155,47 +151,26 @@ impl<J: Job> RunShared<'_, J> {
         task
     }
 
-    /// Tells the monitor whether the breaker keeps attempts back. Returns what it was told before, to
-    /// be dropped outside the lock.
-    pub(super) fn note_outage(
-        &self,
-        schedule: &Schedule<'_, J::Input, J::Error>,
-        error: Option<Error>,
-        now: Instant,
-    ) -> Option<Down> {
-        let counters = self.settings.monitor.counters();
-        match schedule.next_probe(now) {
-            None => counters.outage(None),
-            Some(next_probe) if error.is_some() => {
-                counters.outage(Some(Down { error, next_probe }))
-            }
-            // No news of why: what was told stands.
-            Some(_) => None,
-        }
-    }
-
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
-    fn apply_throttle(&self, attempted: Attempted) -> Option<Duration> {
-        let mut pause = attempted.pause;
-        let hint = match attempted.verdict {
-            Some(Verdict::PauseAll(hint)) => {
-                pause = pause.max(Some(hint));
-                Some(hint)
-            }
-            Some(Verdict::RetryAfter(hint)) => Some(hint),
+    fn apply_throttle(&self, attempted: &Attempted<'_>) -> Option<Duration> {
+        let Settings { limiter, retry, .. } = &self.settings;
+        let verdict = attempted.verdict;
+        let hint = match verdict {
+            Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
-        if hint.is_some() || attempted.verdict == Some(Verdict::Throttled) {
+        if hint.is_some() || verdict == Some(Verdict::Throttled) {
             let counters = self.settings.monitor.counters();
             counters.update(|progress| progress.throttled += 1);
         }
-        let too_long = hint.is_some_and(|hint| !self.settings.retry.obeys(hint));
-        if too_long || attempted.verdict == Some(Verdict::Stop) {
+        let mut pause = attempted.attempt.pause.get();
+        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !retry.obeys(hint)) {
             self.settings.cancel.cancel();
-            pause = attempted.pause;
+        } else if let Some(Verdict::PauseAll(hint)) = verdict {
+            pause = pause.max(Some(hint));
         }
         if let Some(wait) = pause {
-            self.settings.limiter.pause_for(wait);
+            limiter.pause_for(wait);
         }
         pause
     }
@@ -205,7 +180,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut task: JobTask<J>,
         error: J::Error,
-        attempted: Attempted,
+        attempted: &Attempted<'_>,
     ) -> Option<Finished> {
         let (now, reach) = (attempted.ended, attempted.reach);
         let verdict = attempted.verdict.unwrap_or(Verdict::Fail);
@@ -217,8 +192,9 @@ impl<J: Job> RunShared<'_, J> {
         let decision = state
             .schedule
             .decide(task.index, &mut task.history, verdict, reach, now);
-        if held || state.schedule.next_probe(now).is_some() {
-            _old_news = self.note_outage(&state.schedule, shown, now);
+        let probe = state.schedule.next_probe(now);
+        if held || probe.is_some() {
+            _old_news = self.settings.monitor.counters().outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.counters().update(|progress| {
@@ -234,7 +210,7 @@ impl<J: Job> RunShared<'_, J> {
             unpark(leader);
             self.settings.events.emit(|| Event::Retry {
                 index,
-                attempt: attempted.number,
+                attempt: attempted.attempt.number,
                 wait: at.saturating_duration_since(now),
             });
             return None;
@@ -253,60 +229,53 @@ impl<J: Job> RunShared<'_, J> {
         }
         // An answer that came in the same moment is a failure of its own.
         let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
-        let ending = if called_off {
-            Ending::Abandoned
-        } else {
-            Ending::Failed
-        };
         let outcome = Outcome {
             stopped_run,
             ..task.ended(Err(Failure::Job(error)))
         };
-        Some(self.deliver(outcome, ending))
+        Some(self.deliver(outcome, called_off))
     }
 
     #[inline(never)]
     pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
         let panicked = Panicked::new(panic_message(panic));
         let outcome = task.ended(Err(Failure::Panicked(panicked)));
-        self.deliver(outcome, Ending::Failed)
+        self.deliver(outcome, false)
     }
 
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
         let failure = Failure::Panicked(Panicked::new(message));
-        self.deliver(Outcome::not_attempted(index, None, failure), Ending::Failed)
+        self.deliver(Outcome::not_attempted(index, None, failure), false)
     }
 
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
-        let ending = match reason.kind() {
-            ErrorKind::Cancelled => Ending::Abandoned,
-            _ => Ending::Failed,
-        };
+        let called_off = reason.kind() == ErrorKind::Cancelled;
         let last = task.last.take();
-        self.deliver(
-            task.ended(Err(Failure::NotCompleted { reason, last })),
-            ending,
-        )
+        let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
+        self.deliver(outcome, called_off)
     }
 
-    fn deliver(&self, outcome: JobOutcome<J::Input, J::Output, J::Error>, how: Ending) -> Finished {
-        let finished = Finished {
-            index: outcome.index,
-            succeeded: how == Ending::Succeeded,
-        };
-        self.settings.monitor.counters().ended(how);
-        self.settings.events.emit(|| Event::Done {
-            index: outcome.index,
-            attempts: outcome.attempts,
-            succeeded: finished.succeeded,
+    fn deliver(
+        &self,
+        outcome: JobOutcome<J::Input, J::Output, J::Error>,
+        called_off: bool,
+    ) -> Finished {
+        let (index, attempts) = (outcome.index, outcome.attempts);
+        let succeeded = outcome.result.is_ok();
+        let settings = &self.settings;
+        settings.monitor.counters().ended(succeeded, called_off);
+        settings.events.emit(|| Event::Done {
+            index,
+            attempts,
+            succeeded,
         });
         if !self.sink.deliver(outcome) {
-            self.settings.cancel.cancel();
+            settings.cancel.cancel();
         }
-        finished
+        Finished { index, succeeded }
     }
 }

@@ -74,11 +74,8 @@ impl Pool {
     /// [`ErrorKind::Config`] if the limiter has no concurrency, or one above 10,000.
     pub fn from_limiter(limiter: Limiter) -> Result<Self> {
         if limiter.concurrency() > MOST_THREADS {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "a pool has one thread for each request in flight: give a concurrency of at most \
-                 10000",
-            ));
+            let why = "a pool has a thread for each job in flight: allow at most 10000 in flight";
+            return Err(Error::new(ErrorKind::Config, why));
         }
         Ok(Self {
             settings: Settings {
@@ -154,19 +151,16 @@ impl Pool {
         pool.settings.deadline = None;
         pool.settings.retry = Retry::never();
         let task = pool.task(|item: &T, _| Ok::<R, Infallible>(work(item)));
+        let panicked = |failure| match failure {
+            Failure::Panicked(panicked) => panicked,
+            Failure::Job(never) => match never {},
+            Failure::NotCompleted { reason, .. } => {
+                assert!(reason.kind() != ErrorKind::Nested, "Pool::map: {reason}");
+                Panicked::new(reason.to_string())
+            }
+        };
         let results = task.map(items).into_iter();
-        results
-            .map(|result| {
-                result.map_err(|failure| match failure {
-                    Failure::Panicked(panicked) => panicked,
-                    Failure::Job(never) => match never {},
-                    Failure::NotCompleted { reason, .. } => match reason.kind() {
-                        ErrorKind::Nested => panic!("Pool::map: {reason}"),
-                        _ => Panicked::new(reason.to_string()),
-                    },
-                })
-            })
-            .collect()
+        results.map(|result| result.map_err(panicked)).collect()
     }
 
     /// Applies `work` to every item, again where `verdict` says so; the results are in the order of
@@ -265,10 +259,13 @@ where
     {
         match self.pool.settings.collect(self.job::<&I>(), items) {
             Ok(outcomes) => outcomes.map(|outcome| outcome.result).collect(),
-            Err(reason) => items
-                .iter()
-                .map(|_| Err(Failure::not_completed(reason.clone())))
-                .collect(),
+            Err(error) => {
+                let not_begun = |_: &I| {
+                    let (reason, last) = (error.clone(), None);
+                    Err(Failure::NotCompleted { reason, last })
+                };
+                items.iter().map(not_begun).collect()
+            }
         }
     }
 
@@ -300,8 +297,9 @@ where
     where
         I: Send,
     {
-        let settings = &self.pool.settings;
-        settings.for_each(self.job::<I>(), Feed::scoped(items), &mut done)
+        self.pool
+            .settings
+            .for_each(self.job::<I>(), Feed::scoped(items), &mut done)
     }
 }
 
@@ -323,8 +321,7 @@ where
         &self,
         items: impl IntoIterator<Item = I> + Send + 'static,
     ) -> Result<Outcomes<I, T, Failure<E>>> {
-        let settings = &self.pool.settings;
-        settings.stream(self.job::<I>(), items, false)
+        self.pool.settings.stream(self.job::<I>(), items, false)
     }
 
     /// As [`as_completed`](Task::as_completed), with the outcomes in the order of the input. One that
@@ -345,8 +342,7 @@ where
         &self,
         items: impl IntoIterator<Item = I> + Send + 'static,
     ) -> Result<Outcomes<I, T, Failure<E>>> {
-        let settings = &self.pool.settings;
-        settings.stream(self.job::<I>(), items, true)
+        self.pool.settings.stream(self.job::<I>(), items, true)
     }
 }
 
@@ -364,9 +360,7 @@ impl<'a, I, T, E> Task<'a, I, T, E> {
 
 impl<I, T, E> fmt::Debug for Task<'_, I, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task")
-            .field("pool", &self.pool)
-            .finish_non_exhaustive()
+        f.debug_struct("Task").finish_non_exhaustive()
     }
 }
 

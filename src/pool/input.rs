@@ -1,8 +1,8 @@
-//! Where a run's items come from: a slice, or a queue that a feeder thread fills.
+//! Where a run's items come from: a queue that is filled at once or by a feeder thread.
 //!
-//! A slice needs only an index. Any other iterator is the user's code and may block (a stalled
-//! stdin) or panic, so it is pulled by one thread of its own into an [`InputQueue`]; what has been
-//! pulled and not yet been handed to the consumer is bounded by the queue's window.
+//! The items of a slice are all there from the start. Any other iterator is the user's code and may block
+//! (a stalled stdin) or panic, so it is pulled by one thread of its own; what has been pulled and not yet
+//! been handed to the consumer is bounded by the queue's window.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -12,18 +12,8 @@ use std::sync::Arc;
 use crate::clock::{Clock, Parker, unpark};
 use crate::sync::Mutex;
 
-/// The next item of a run, asked for under the run's lock: never blocks, never calls user code.
-pub(crate) trait Source<I>: Send {
-    /// `stopped`: the run takes nothing new; what was pulled already is still given out.
-    /// `waiter` is unparked at the next arrival, or at the end, if the answer is [`Pull::Empty`].
-    fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I>;
-
-    /// Whether it is certain that nothing more will come.
-    fn is_spent(&self) -> bool;
-}
-
-#[derive(Debug)]
-pub(crate) enum Pull<I> {
+/// The next item of a run.
+pub(super) enum Pull<I> {
     Item(u64, I),
     /// The input's iterator panicked here.
     Broken(u64, String),
@@ -32,34 +22,7 @@ pub(crate) enum Pull<I> {
     End,
 }
 
-/// The items of a slice, by reference, in order.
-#[derive(Debug)]
-pub(crate) struct SliceSource<'a, T> {
-    items: std::iter::Enumerate<std::slice::Iter<'a, T>>,
-}
-
-impl<'a, T> SliceSource<'a, T> {
-    pub(crate) fn new(items: &'a [T]) -> Self {
-        Self {
-            items: items.iter().enumerate(),
-        }
-    }
-}
-
-impl<'a, T: Sync> Source<&'a T> for SliceSource<'a, T> {
-    fn pull(&mut self, _stopped: bool, _waiter: &Arc<Parker>) -> Pull<&'a T> {
-        match self.items.next() {
-            Some((index, item)) => Pull::Item(index as u64, item),
-            None => Pull::End,
-        }
-    }
-
-    fn is_spent(&self) -> bool {
-        self.items.len() == 0
-    }
-}
-
-/// The queue between a feeder and a run.
+/// The queue that a run takes its items from: filled at once, or by a feeder.
 pub(crate) struct InputQueue<I> {
     clock: Clock,
     state: Mutex<Queue<I>>,
@@ -102,20 +65,18 @@ impl<I> Queue<I> {
     }
 
     fn feeder_if_low(&mut self) -> Option<Arc<Parker>> {
-        if self.runs_low() {
-            self.feeder.take()
-        } else {
-            None
-        }
+        let low = self.runs_low();
+        self.feeder.take_if(|_| low)
     }
 }
 
 impl<I: Send> InputQueue<I> {
+    /// An empty queue, with so many items at once between the iterator and the consumer.
     pub(crate) fn new(window: usize, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
             state: Mutex::new(Queue {
-                window: window.max(1),
+                window,
                 ready: VecDeque::new(),
                 next_index: 0,
                 outstanding: 0,
@@ -126,6 +87,17 @@ impl<I: Send> InputQueue<I> {
                 leader: None,
             }),
         })
+    }
+
+    /// All the items there will be. Nobody waits for more, so any clock will do.
+    pub(crate) fn filled(items: impl IntoIterator<Item = I>) -> Arc<Self> {
+        let queue = Self::new(0, Clock::system());
+        queue.update(|queue| {
+            queue.ready = items.into_iter().collect();
+            queue.ended = true;
+            None
+        });
+        queue
     }
 
     /// Changes the queue under its lock, and then wakes who is to know of it.
@@ -147,8 +119,12 @@ impl<I: Send> InputQueue<I> {
         });
     }
 
-    /// Pulls items on the calling thread, as long as there is room; `false` once that is all.
-    pub(crate) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
+    /// Pulls items on the calling thread if few are left, as long as there is room; `false` once that is
+    /// all.
+    pub(super) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
+        if !self.state.lock().runs_low() {
+            return true;
+        }
         !self.pull_caught(|| {
             while self.state.lock().has_room() {
                 if !self.pull_one(items) {
@@ -157,11 +133,6 @@ impl<I: Send> InputQueue<I> {
             }
             false
         })
-    }
-
-    /// Whether it is time to [`fill`](Self::fill) it again.
-    pub(crate) fn runs_low(&self) -> bool {
-        self.state.lock().runs_low()
     }
 
     /// Does `pull`, which says whether the input has ended. A panic ends it, too.
@@ -228,10 +199,11 @@ impl<I: Send> InputQueue<I> {
         let mut queue = self.state.lock();
         (queue.next_index..).zip(std::mem::take(&mut queue.ready))
     }
-}
 
-impl<I: Send> Source<I> for Arc<InputQueue<I>> {
-    fn pull(&mut self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
+    /// The next item. Never blocks and never calls user code: the run's lock is held. `stopped`: the run
+    /// takes nothing new; what was pulled already is still given out. `waiter` is unparked at the next
+    /// arrival, or at the end, if the answer is [`Pull::Empty`].
+    pub(super) fn pull(&self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
         let mut queue = self.state.lock();
         queue.closed |= stopped;
         if let Some(item) = queue.ready.pop_front() {
@@ -254,7 +226,8 @@ impl<I: Send> Source<I> for Arc<InputQueue<I>> {
         Pull::Empty
     }
 
-    fn is_spent(&self) -> bool {
+    /// Whether it is certain that nothing more will come.
+    pub(super) fn is_spent(&self) -> bool {
         let queue = self.state.lock();
         queue.ready.is_empty() && queue.ended && queue.panicked.is_none()
     }
@@ -288,11 +261,10 @@ mod tests {
         let mut seen = Vec::new();
         thread::scope(|scope| {
             scope.spawn(|| queue.feed(endless));
-            let mut source = Arc::clone(&queue);
             for _ in 0..3 {
                 time.wait_parked(1);
                 seen.push(pulled.load(Ordering::SeqCst));
-                source.pull(false, &Parker::new());
+                queue.pull(false, &Parker::new());
             }
             // Whatever went wrong, the thread must end.
             queue.close();

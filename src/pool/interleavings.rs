@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::sync::Mutex;
 
 use super::events::Events;
-use super::input::SliceSource;
+use super::input::InputQueue;
 use super::job::{Attempt, Job};
 use super::leader::{RunShared, Spawner};
 use super::monitor::Monitor;
@@ -125,8 +125,7 @@ fn run(setting: Setting) {
             available,
             ..Threads::default()
         }));
-        let source = Box::new(SliceSource::new(items));
-        let shared = RunShared::new(settings, Acts, source, tally);
+        let shared = RunShared::new(settings, Acts, InputQueue::filled(items), tally);
         let run: &RunShared<Acts> = Box::leak(Box::new(shared));
         let outsider = outsider.then(|| {
             let permit = limiter.try_acquire(Cost::ONE).unwrap();

@@ -110,13 +110,6 @@ pub enum Failure<E> {
     },
 }
 
-impl<E> Failure<E> {
-    /// Of an item that was never attempted.
-    pub(super) fn not_completed(reason: Error) -> Self {
-        Self::NotCompleted { reason, last: None }
-    }
-}
-
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,28 +124,24 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Job(error) => error.source(),
-            Self::Panicked(_) => None,
-            Self::NotCompleted { last, .. } => {
-                last.as_ref().map(|last| last as &(dyn StdError + 'static))
-            }
+            Self::NotCompleted {
+                last: Some(last), ..
+            } => Some(last),
+            Self::Panicked(_) | Self::NotCompleted { last: None, .. } => None,
         }
     }
 }
 
 #[cold]
 pub(super) fn run_over() -> Error {
-    Error::new(
-        ErrorKind::Cancelled,
-        "the run was stopped before this was done",
-    )
+    let why = "the run was stopped before this was done";
+    Error::new(ErrorKind::Cancelled, why)
 }
 
 #[cold]
 pub(super) fn out_of_time() -> Error {
-    Error::new(
-        ErrorKind::Deadline,
-        "the deadline comes before the next attempt could",
-    )
+    let why = "the deadline comes before the next attempt could";
+    Error::new(ErrorKind::Deadline, why)
 }
 
 /// A job that panicked: the rest of the run went on.

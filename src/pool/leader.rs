@@ -15,7 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::input::Source;
+use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
 use super::schedule::{Schedule, Task};
@@ -31,15 +31,15 @@ pub(super) struct RunShared<'env, J: Job> {
     pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
     pub(super) trying: AtomicUsize,
-    pub(super) state: Mutex<RunState<'env, J>>,
+    pub(super) state: Mutex<RunState<J>>,
 }
 
 /// A task of a job.
 pub(super) type JobTask<J> = Box<Task<<J as Job>::Input, <J as Job>::Error>>;
 
 /// What they share under the lock.
-pub(super) struct RunState<'env, J: Job> {
-    pub(super) schedule: Schedule<'env, J::Input, J::Error>,
+pub(super) struct RunState<J: Job> {
+    pub(super) schedule: Schedule<J::Input, J::Error>,
     pub(super) leader: Leader,
     /// Parked followers, by number; the last to park is the first to be woken.
     pub(super) idle: Vec<(usize, Arc<Parker>)>,
@@ -64,9 +64,9 @@ pub(super) enum Leader {
     Parked(Arc<Parker>),
 }
 
-impl<'env, J: Job> RunState<'env, J> {
+impl<J: Job> RunState<J> {
     /// Of a run with one thread, which leads.
-    pub(super) fn new(schedule: Schedule<'env, J::Input, J::Error>) -> Self {
+    pub(super) fn new(schedule: Schedule<J::Input, J::Error>) -> Self {
         Self {
             schedule,
             leader: Leader::Busy,
@@ -109,12 +109,12 @@ impl<'env, J: Job> RunShared<'env, J> {
     pub(super) fn new(
         settings: Settings,
         job: J,
-        source: Box<dyn Source<J::Input> + 'env>,
+        input: Arc<InputQueue<J::Input>>,
         sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     ) -> Self {
         let now = settings.limiter.clock().now();
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
-        let schedule = Schedule::new(source, settings.retry, deadline);
+        let schedule = Schedule::new(input, settings.retry, deadline);
         Self {
             job,
             sink,
@@ -122,6 +122,12 @@ impl<'env, J: Job> RunShared<'env, J> {
             trying: AtomicUsize::new(0),
             state: Mutex::new(RunState::new(schedule)),
         }
+    }
+
+    /// Hands leadership to an idle thread, or leaves it vacant.
+    pub(super) fn appoint(&self) {
+        let next = self.state.lock().appoint();
+        unpark(next);
     }
 
     /// Ends the run, if it has not ended: every thread exits, and the sink is told.

@@ -97,11 +97,9 @@ impl Monitor {
 
     /// The outage that keeps the run waiting now, if one does.
     pub(crate) fn outage(&self, now: Instant) -> Option<Outage> {
-        let down = self.0.down.lock().clone()?;
-        Some(Outage {
-            error: down.error,
-            next_try: down.next_probe.saturating_duration_since(now),
-        })
+        let (error, next_probe) = self.0.down.lock().clone()?;
+        let next_try = next_probe.saturating_duration_since(now);
+        Some(Outage { error, next_try })
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -123,20 +121,8 @@ pub(crate) struct Counters {
     down: Mutex<Option<Down>>,
 }
 
-/// The other side is down.
-#[derive(Clone, Debug)]
-pub(crate) struct Down {
-    pub(crate) error: Option<Error>,
-    pub(crate) next_probe: Instant,
-}
-
-/// How an item ended, for the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Succeeded,
-    Failed,
-    Abandoned,
-}
+/// The other side is down: why, as far as that can be told, and when the next probe may go.
+type Down = (Option<Error>, Instant);
 
 impl Counters {
     /// Changes the counters. `change` is never the user's code.
@@ -144,16 +130,15 @@ impl Counters {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts the calling thread for as long as the answer lives.
-    pub(super) fn thread(&self) -> CountedThread<'_> {
+    /// A worker starts.
+    pub(super) fn thread_starts(&self) {
         self.update(|progress| {
             progress.threads += 1;
             progress.threads_peak = progress.threads_peak.max(progress.threads);
         });
-        CountedThread(self)
     }
 
-    /// An attempt begins.
+    /// An attempt begins; [`attempt_ends`](Self::attempt_ends) follows.
     pub(super) fn attempt_begins(&self) {
         self.update(|progress| {
             progress.in_flight += 1;
@@ -171,11 +156,16 @@ impl Counters {
         });
     }
 
-    /// The other side is down, or no longer is. Returns what was known before, to be dropped outside
-    /// every lock.
+    /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
+    /// known already stands. Returns what is no longer true, to be dropped outside every lock.
     #[must_use]
-    pub(super) fn outage(&self, outage: Option<Down>) -> Option<Down> {
-        std::mem::replace(&mut *self.down.lock(), outage)
+    pub(super) fn outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
+        let mut down = self.down.lock();
+        match probe {
+            None => down.take(),
+            Some(_) if error.is_none() => None,
+            Some(next_probe) => down.replace((error, next_probe)),
+        }
     }
 
     pub(super) fn permit_waited(&self, waited: Waited) {
@@ -188,21 +178,14 @@ impl Counters {
         });
     }
 
-    pub(super) fn ended(&self, how: Ending) {
-        self.update(|progress| match how {
-            Ending::Succeeded => progress.succeeded += 1,
-            Ending::Failed => progress.failed += 1,
-            Ending::Abandoned => progress.abandoned += 1,
+    /// An item has its outcome. Called off are those that were not done because the run was stopped.
+    pub(super) fn ended(&self, succeeded: bool, called_off: bool) {
+        self.update(|progress| {
+            *match (succeeded, called_off) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
         });
-    }
-}
-
-/// Counts a thread out when it is dropped.
-#[must_use]
-pub(super) struct CountedThread<'a>(&'a Counters);
-
-impl Drop for CountedThread<'_> {
-    fn drop(&mut self) {
-        self.0.update(|progress| progress.threads -= 1);
     }
 }

@@ -1,58 +1,46 @@
 //! The reorder window, pure: outcomes go in as they come, and out in the order of their indices.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// Holds back what came too early. Indices are handed in each once; the window of the input bounds
 /// how many are held.
-#[derive(Debug)]
 pub(crate) struct Reorder<T> {
-    /// The index of the first slot.
+    /// The index that is next to go out.
     next: u64,
-    slots: VecDeque<Option<T>>,
+    held: BTreeMap<u64, T>,
 }
 
 impl<T> Reorder<T> {
     pub(crate) fn new() -> Self {
         Self {
             next: 0,
-            slots: VecDeque::new(),
+            held: BTreeMap::new(),
         }
     }
 
     /// Takes in the outcome of `index`.
     pub(crate) fn insert(&mut self, index: u64, value: T) {
         debug_assert!(index >= self.next, "an index comes once");
-        // The distance is bounded by the window, so it fits.
-        let slot = usize::try_from(index.saturating_sub(self.next)).unwrap_or(usize::MAX);
-        while self.slots.len() <= slot {
-            self.slots.push_back(None);
-        }
-        self.slots[slot] = Some(value);
+        self.held.insert(index, value);
     }
 
     /// The next outcome in order, if it has come.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        if !matches!(self.slots.front(), Some(Some(_))) {
-            return None;
-        }
+        let next = self.held.remove(&self.next)?;
         self.next += 1;
-        self.slots.pop_front().flatten()
+        Some(next)
     }
 
     /// The next outcome there is, when no more will come: gaps are skipped.
     pub(crate) fn pop_any(&mut self) -> Option<T> {
-        while let Some(slot) = self.slots.pop_front() {
-            self.next += 1;
-            if slot.is_some() {
-                return slot;
-            }
-        }
-        None
+        let (index, next) = self.held.pop_first()?;
+        self.next = index + 1;
+        Some(next)
     }
 
     /// All that is left when no more will come, gaps skipped, in order.
-    pub(crate) fn into_rest(mut self) -> impl Iterator<Item = T> {
-        std::iter::from_fn(move || self.pop_any())
+    pub(crate) fn into_rest(self) -> impl Iterator<Item = T> {
+        self.held.into_values()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
-use super::job::Failure;
+use super::job::{Failure, run_over};
 use super::order::Reorder;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
@@ -98,6 +98,15 @@ impl<I, T, E> fmt::Debug for Outcomes<I, T, E> {
 /// The outcome of an item as the engine knows it.
 pub(crate) type JobOutcome<I, T, E> = Outcome<I, T, Failure<E>>;
 
+impl<I, T, E> JobOutcome<I, T, E> {
+    /// The outcome of an item that its run never came to.
+    pub(super) fn run_over(index: u64, input: I) -> Self {
+        let (reason, last) = (run_over(), None);
+        let failure = Failure::NotCompleted { reason, last };
+        Self::not_attempted(index, Some(input), failure)
+    }
+}
+
 /// Takes outcomes from a run's threads. May block: the thread then holds no permit.
 pub(crate) trait Sink<I, T, E>: Sync {
     /// `false` if nobody wants any more.
@@ -108,7 +117,6 @@ pub(crate) trait Sink<I, T, E>: Sync {
 }
 
 /// A slot for each index: no order to restore, no thread to wake.
-#[derive(Debug)]
 pub(crate) struct Slots<I, T, E>(Vec<Mutex<Option<JobOutcome<I, T, E>>>>);
 
 impl<I, T, E> Slots<I, T, E> {
@@ -137,7 +145,6 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
 }
 
 /// The sending side of a run whose consumer takes outcomes as they finish.
-#[derive(Debug)]
 pub(crate) struct Channel<I, T, E> {
     sender: Sender<Option<Delivery<I, T, E>>>,
     /// Whether a thread waits until its outcome is acknowledged.
@@ -146,7 +153,6 @@ pub(crate) struct Channel<I, T, E> {
 }
 
 /// An outcome on its way to the consumer.
-#[derive(Debug)]
 pub(crate) struct Delivery<I, T, E> {
     pub(crate) outcome: JobOutcome<I, T, E>,
     pub(crate) ack: Option<AckGuard>,
@@ -155,7 +161,6 @@ pub(crate) struct Delivery<I, T, E> {
 /// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
 /// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
 /// loses no more than that when the process is killed.
-#[derive(Debug)]
 pub(crate) struct AckGuard(Arc<Parker>);
 
 impl Drop for AckGuard {
@@ -165,7 +170,6 @@ impl Drop for AckGuard {
 }
 
 /// The receiving side.
-#[derive(Debug)]
 pub(crate) struct Inbox<I, T, E> {
     /// `None` is the end.
     pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
@@ -219,12 +223,12 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
 }
 
 /// The consumer's end of a run that goes on by itself.
-pub(crate) struct Stream<I: Send, T, E> {
-    pub(crate) inbox: Inbox<I, T, E>,
-    pub(crate) queue: Arc<InputQueue<I>>,
-    pub(crate) cancel: Cancel,
+pub(super) struct Stream<I: Send, T, E> {
+    pub(super) inbox: Inbox<I, T, E>,
+    /// New work stops at once; what is in flight ends by itself and is thrown away.
+    pub(super) stop: StopOnDrop<I>,
     /// Holds back what came before its turn, if the outcomes are wanted in order.
-    pub(crate) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
+    pub(super) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
 }
 
 impl<I: Send, T, E> Iterator for Stream<I, T, E> {
@@ -244,15 +248,27 @@ impl<I: Send, T, E> Iterator for Stream<I, T, E> {
                 (_, reorder) => break reorder.as_mut()?.pop_any()?,
             }
         };
-        self.queue.delivered(1);
+        self.stop.queue.delivered(1);
         Some(next)
     }
 }
 
-impl<I: Send, T, E> Drop for Stream<I, T, E> {
+/// Ends a run whose consumer leaves.
+pub(super) struct StopOnDrop<I: Send> {
+    pub(super) cancel: Cancel,
+    pub(super) queue: Arc<InputQueue<I>>,
+    /// What is in flight is ended, too.
+    pub(super) abort: bool,
+}
+
+impl<I: Send> Drop for StopOnDrop<I> {
     fn drop(&mut self) {
-        // New work stops at once; what is in flight ends by itself and is thrown away.
-        self.cancel.cancel();
+        let raise = if self.abort {
+            Cancel::abort
+        } else {
+            Cancel::cancel
+        };
+        raise(&self.cancel);
         self.queue.close();
     }
 }

@@ -1,7 +1,7 @@
 //! Puts a run together: its threads and its two ends.
 //!
-//! Every run is [`start`](Settings::start)ed in the same way. What differs is where its items come
-//! from (a slice, or a queue that a [`Feed`] fills) and where its outcomes go (slots, or a channel that
+//! Every run is [`start`](Settings::start)ed in the same way, from a queue into a sink. What differs is
+//! who fills the queue (a slice at once, or a [`Feed`]) and where its outcomes go (slots, or a channel that
 //! is read here or by an iterator).
 
 use std::io;
@@ -11,17 +11,15 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::input::{InputQueue, SliceSource, Source};
-use super::job::{Failure, Job, run_over};
+use super::input::InputQueue;
+use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
-use super::monitor::Ending;
 use super::order::Reorder;
 use super::outcomes::{
-    Delivery, Inbox, JobOutcome, Outcome, Outcomes, Sink, Slots, Stream, channel,
+    Delivery, Inbox, JobOutcome, Outcomes, Sink, Slots, StopOnDrop, Stream, channel,
 };
 use super::settings::Settings;
 use super::worker::work;
-use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The stack of a worker. Only what is touched is resident; debug builds and build scripts touch a
@@ -29,16 +27,16 @@ use crate::error::{Error, ErrorKind, Result};
 const STACK: usize = 512 << 10;
 
 impl Settings {
-    /// Runs everything that `source` gives, and returns when all of its outcomes are in `sink`. The
+    /// Runs everything that `input` gives, and returns when all of its outcomes are in `sink`. The
     /// calling thread is the first worker. These are the settings of this run alone: it stops when their
     /// flag is raised, and may raise it.
-    fn start<'env, J: Job>(
+    fn start<J: Job>(
         self,
         job: J,
-        source: Box<dyn Source<J::Input> + 'env>,
-        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+        input: Arc<InputQueue<J::Input>>,
+        sink: &dyn Sink<J::Input, J::Output, J::Error>,
     ) {
-        let run = RunShared::new(self, job, source, sink);
+        let run = RunShared::new(self, job, input, sink);
         thread::scope(|scope| work(&run, scope, 0));
     }
 
@@ -53,15 +51,12 @@ impl Settings {
         J: Job<Input = &'a T>,
         T: Sync,
     {
-        self.check()?;
-        let source = Box::new(SliceSource::new(items));
+        let settings = self.for_one_run()?;
         let slots = Slots::new(items.len());
-        self.for_one_run().start(job, source, &slots);
+        settings.start(job, InputQueue::filled(items), &slots);
         let outcomes = (0..).zip(items).zip(slots.into_outcomes());
         Ok(outcomes.map(|((index, item), outcome)| {
-            outcome.unwrap_or_else(|| {
-                Outcome::not_attempted(index, Some(item), Failure::not_completed(run_over()))
-            })
+            outcome.unwrap_or_else(|| JobOutcome::run_over(index, item))
         }))
     }
 
@@ -72,33 +67,31 @@ impl Settings {
         feed: Feed<'_, J::Input>,
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
-        self.check()?;
+        let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
-        let settings = self.for_one_run();
-        let cancel = settings.cancel.clone();
         thread::scope(|scope| -> Result<()> {
             // However this scope is left, its threads must find the end: a consumer that panics, too,
             // would otherwise wait for them for ever. Declared before the inbox, which a worker that
             // still has an outcome must find gone.
-            let _abort = AbortOnDrop {
-                cancel: &cancel,
-                queue: &queue,
+            let _stop = StopOnDrop {
+                cancel: settings.cancel.clone(),
+                queue: Arc::clone(&queue),
+                abort: true,
             };
             let inbox = inbox;
             let mut here = feed.begin(scope, &queue).map_err(no_thread)?;
             let mut refill = || {
                 if let Some(items) = &mut here
-                    && queue.runs_low()
                     && !queue.fill(items)
                 {
                     here = None;
                 }
             };
             refill();
-            let source = Box::new(Arc::clone(&queue));
+            let input = Arc::clone(&queue);
             named("tollgate-0")
-                .spawn_scoped(scope, move || settings.start(job, source, &sink))
+                .spawn_scoped(scope, move || settings.start(job, input, &sink))
                 .map_err(no_thread)?;
             let mut unacknowledged = Vec::new();
             while let Some(Delivery { outcome, ack }) =
@@ -112,12 +105,8 @@ impl Settings {
         })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
-            self.monitor.counters().ended(Ending::Abandoned);
-            consumer.take(Outcome::not_attempted(
-                index,
-                Some(input),
-                Failure::not_completed(run_over()),
-            ));
+            self.monitor.counters().ended(false, true);
+            consumer.take(JobOutcome::run_over(index, input));
         }
         Ok(())
     }
@@ -137,20 +126,22 @@ impl Settings {
         J::Error: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        self.check()?;
+        let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), false);
-        let settings = self.for_one_run();
         // Dropped on every way out of here that has no thread to go on with.
         let stream = Stream {
             inbox,
-            queue: Arc::clone(&queue),
-            cancel: settings.cancel.clone(),
+            stop: StopOnDrop {
+                cancel: settings.cancel.clone(),
+                queue: Arc::clone(&queue),
+                abort: false,
+            },
             reorder: in_order.then(Reorder::new),
         };
         feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
         named("tollgate-0")
-            .spawn(move || settings.start(job, Box::new(queue), &sink))
+            .spawn(move || settings.start(job, queue, &sink))
             .map_err(no_thread)?;
         Ok(Outcomes::new(stream))
     }
@@ -266,18 +257,6 @@ fn next_outcome<I, T, E>(
     }
 }
 
-struct AbortOnDrop<'a, I: Send> {
-    cancel: &'a Cancel,
-    queue: &'a InputQueue<I>,
-}
-
-impl<I: Send> Drop for AbortOnDrop<'_, I> {
-    fn drop(&mut self) {
-        self.cancel.abort();
-        self.queue.close();
-    }
-}
-
 impl<'s> Spawner<'s> for &'s Scope<'s, '_> {
     fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()> {
         named(&format!("tollgate-{number}"))
@@ -292,9 +271,6 @@ fn named(name: &str) -> Builder {
 
 #[cold]
 fn no_thread(error: io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        "cannot start a thread: the system's limit on threads or memory is reached",
-    )
-    .with_source(error)
+    let why = "cannot start a thread: the system's limit on threads or memory is reached";
+    Error::new(ErrorKind::Io, why).with_source(error)
 }

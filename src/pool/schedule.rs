@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::input::{Pull, Source};
+use super::input::{InputQueue, Pull};
 use super::job::{out_of_time, run_over};
 use crate::clock::Parker;
 use crate::error::Error;
@@ -47,10 +47,10 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
-pub(crate) struct Schedule<'env, I, E> {
-    source: Box<dyn Source<I> + 'env>,
+pub(crate) struct Schedule<I, E> {
+    input: Arc<InputQueue<I>>,
     exhausted: bool,
-    /// Given back by threads that found somebody else at the gate.
+    /// Given back by threads that found somebody else waiting for a permit.
     returned: Vec<Box<Task<I, E>>>,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Task<I, E>>>,
@@ -61,14 +61,14 @@ pub(crate) struct Schedule<'env, I, E> {
     stopped: bool,
 }
 
-impl<'env, I, E> Schedule<'env, I, E> {
+impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn new(
-        source: Box<dyn Source<I> + 'env>,
+        input: Arc<InputQueue<I>>,
         retry: Retry,
         run_deadline: Option<Instant>,
     ) -> Self {
         Self {
-            source,
+            input,
             exhausted: false,
             returned: Vec::new(),
             due: BTreeMap::new(),
@@ -81,6 +81,12 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        let next = self.choose(now, waiter);
+        self.out += usize::from(!matches!(next, Next::Wait(_)));
+        next
+    }
+
+    fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let passage = match self.decider.passage(now) {
             _ if self.stopped => Passage::Free,
             Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
@@ -91,30 +97,14 @@ impl<'env, I, E> Schedule<'env, I, E> {
             Passage::Probe => self.prober(now),
             _ => None,
         };
-        let next = match prober {
-            Some(task) => Next::Attempt(task),
-            None => self.candidate(now, waiter),
-        };
-        self.hand_out(next, |schedule, task| {
-            if schedule.stopped {
-                return Next::GiveUp(task, run_over());
+        match prober.map_or_else(|| self.candidate(now, waiter), Next::Attempt) {
+            Next::Attempt(task) if self.stopped => Next::GiveUp(task, run_over()),
+            Next::Attempt(task) => {
+                if passage == Passage::Probe {
+                    self.decider.probe_sent(task.index);
+                }
+                Next::Attempt(task)
             }
-            if passage == Passage::Probe {
-                schedule.decider.probe_sent(task.index);
-            }
-            Next::Attempt(task)
-        })
-    }
-
-    /// Counts a candidate as handed out; `what_for` says what is done with a task.
-    fn hand_out(
-        &mut self,
-        candidate: Next<I, E>,
-        what_for: impl FnOnce(&mut Self, Box<Task<I, E>>) -> Next<I, E>,
-    ) -> Next<I, E> {
-        self.out += usize::from(!matches!(candidate, Next::Wait(_)));
-        match candidate {
-            Next::Attempt(task) => what_for(self, task),
             other => other,
         }
     }
@@ -123,22 +113,19 @@ impl<'env, I, E> Schedule<'env, I, E> {
     /// are kept all the same, which a wait for the next probe would oversleep by up to a minute.
     fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(task) = self.take_overdue(now) {
-            self.out += 1;
             return Next::GiveUp(task, out_of_time());
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            let candidate = self.candidate(now, waiter);
-            return self.hand_out(candidate, |_, task| Next::GiveUp(task, out_of_time()));
+            return match self.candidate(now, waiter) {
+                Next::Attempt(task) => Next::GiveUp(task, out_of_time()),
+                other => other,
+            };
         }
         let waiting = self.due.values().chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
-        Next::Wait(
-            [until, first, self.run_deadline]
-                .into_iter()
-                .flatten()
-                .min(),
-        )
+        let instants = [until, first, self.run_deadline];
+        Next::Wait(instants.into_iter().flatten().min())
     }
 
     /// A task that waits and whose deadline has come.
@@ -159,8 +146,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             return None;
         }
         let due = self.due.range(..=(now, u64::MAX));
-        let (key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
-        let key = *key;
+        let (&key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
         self.due.remove(&key)
     }
 
@@ -175,7 +161,7 @@ impl<'env, I, E> Schedule<'env, I, E> {
             return Next::Attempt(first.remove());
         }
         if !self.exhausted {
-            match self.source.pull(self.stopped, waiter) {
+            match self.input.pull(self.stopped, waiter) {
                 Pull::Item(index, input) => {
                     return Next::Attempt(Box::new(Task {
                         index,
@@ -198,15 +184,15 @@ impl<'env, I, E> Schedule<'env, I, E> {
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
-    /// Whether there is, or may come without anybody's doing, something to attempt: whether the
-    /// gate should have somebody standing at it.
+    /// Whether there is something to attempt, or something may come by itself: whether the run should
+    /// have a leader.
     pub(crate) fn expects_more(&self) -> bool {
-        !(self.exhausted || self.source.is_spent())
+        !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()
             || !self.due.is_empty()
     }
 
-    /// A task that was not attempted after all, because somebody else is at the gate.
+    /// A task that was not attempted after all, because somebody else waits for a permit.
     pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
         self.out -= 1;
         self.decider.probe_withdrawn(task.index);
@@ -245,13 +231,9 @@ impl<'env, I, E> Schedule<'env, I, E> {
         }
     }
 
-    /// Attempts nothing from now on; what is left is abandoned.
-    pub(crate) fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
+    /// Attempts nothing from now on; what is left is abandoned. `false` if that was so already.
+    pub(crate) fn stop(&mut self) -> bool {
+        !std::mem::replace(&mut self.stopped, true)
     }
 
     /// Tasks handed out and not yet finished.
@@ -276,23 +258,15 @@ impl<'env, I, E> Schedule<'env, I, E> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::input::SliceSource;
     use super::*;
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];
 
-    fn schedule(items: &[u32]) -> Schedule<'_, &u32, ()> {
-        Schedule::new(
-            Box::new(SliceSource::new(items)),
-            Retry::new().seed(1),
-            None,
-        )
+    fn schedule(items: &[u32]) -> Schedule<&u32, ()> {
+        Schedule::new(InputQueue::filled(items), Retry::new().seed(1), None)
     }
 
-    fn attempt<'a>(
-        schedule: &mut Schedule<'a, &'a u32, ()>,
-        now: Instant,
-    ) -> Box<Task<&'a u32, ()>> {
+    fn attempt<'a>(schedule: &mut Schedule<&'a u32, ()>, now: Instant) -> Box<Task<&'a u32, ()>> {
         match schedule.next(now, &Parker::new()) {
             Next::Attempt(task) => task,
             other => panic!("{other:?}"),
@@ -416,9 +390,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
-        let source = Box::new(SliceSource::new(&ITEMS[..2]));
-        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, retry, None);
-        let fail = |schedule: &mut Schedule<'_, &u32, ()>, mut task: Box<Task<_, _>>, now| {
+        let input = InputQueue::filled(&ITEMS[..2]);
+        let mut schedule: Schedule<&u32, ()> = Schedule::new(input, retry, None);
+        let fail = |schedule: &mut Schedule<&u32, ()>, mut task: Box<Task<_, _>>, now| {
             let verdict = Verdict::Unreachable;
             let history = &mut task.history;
             match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {
@@ -454,8 +428,8 @@ mod tests {
     fn the_deadline_of_the_run_is_kept_while_nothing_may_go() {
         let start = Instant::now();
         let end = start + Duration::from_millis(500);
-        let source = Box::new(SliceSource::new(&ITEMS));
-        let mut schedule: Schedule<'_, &u32, ()> = Schedule::new(source, Retry::new(), Some(end));
+        let input = InputQueue::filled(&ITEMS);
+        let mut schedule: Schedule<&u32, ()> = Schedule::new(input, Retry::new(), Some(end));
         let mut first = attempt(&mut schedule, start);
         let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
         let decision = schedule.decide(0, &mut first.history, verdict, reach, start);

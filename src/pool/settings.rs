@@ -32,17 +32,16 @@ impl Settings {
         self.limiter.concurrency().clamp(1, 512) * 2
     }
 
-    /// Whether a run may start on this thread.
-    pub(super) fn check(&self) -> Result<()> {
+    /// The settings of one run, whose flag is a child of the one given.
+    ///
+    /// # Errors
+    /// A run cannot start with these, or on this thread.
+    pub(super) fn for_one_run(&self) -> Result<Self> {
         self.retry.checked()?;
-        self.limiter.check_nested()
-    }
-
-    /// The settings of one run: its flag is a child of the one given.
-    pub(super) fn for_one_run(&self) -> Self {
-        Self {
+        self.limiter.check_nested()?;
+        Ok(Self {
             cancel: self.cancel.child(),
             ..self.clone()
-        }
+        })
     }
 }

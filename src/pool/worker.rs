@@ -12,6 +12,7 @@ use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
 use super::schedule::Next;
+use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
@@ -22,8 +23,7 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    let _counted = run.settings.monitor.counters().thread();
-    let _end = EndOnPanic(run);
+    run.settings.monitor.counters().thread_starts();
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -34,7 +34,6 @@ pub(super) fn work<'s, J: Job>(
         leads: true,
         idle: false,
         trying: false,
-        refused: false,
     };
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
@@ -55,8 +54,6 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     idle: bool,
     /// It asks for a permit while somebody else leads.
     trying: bool,
-    /// It has been refused a permit while somebody else leads.
-    refused: bool,
 }
 
 /// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
@@ -110,11 +107,11 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             state.schedule.finished(finished.index, finished.succeeded);
             if held {
                 news = state.parked_leader();
-                _old_news = run.note_outage(&state.schedule, None, now);
+                let probe = state.schedule.next_probe(now);
+                _old_news = run.settings.monitor.counters().outage(probe, None);
             }
         }
-        if run.settings.cancel.is_cancelled() && !state.schedule.is_stopped() {
-            state.schedule.stop();
+        if run.settings.cancel.is_cancelled() && state.schedule.stop() {
             news = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
@@ -133,7 +130,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 
     /// Whether this thread may look for a task, and not the leader alone.
-    fn may_look(&mut self, state: &mut RunState<'env, J>) -> bool {
+    fn may_look(&mut self, state: &mut RunState<J>) -> bool {
         if self.leads {
             return true;
         }
@@ -151,20 +148,19 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             // answers in one moment would be a thousand threads at two locks.
             Leader::Busy | Leader::Appointed(_) => {
                 let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
-                self.trying = few && !self.refused;
-                if self.trying {
+                self.trying = few;
+                if few {
                     // Only ever raised under the lock, so never above the bound.
                     self.run.trying.fetch_add(1, Ordering::Relaxed);
                 }
-                self.trying
+                few
             }
             Leader::Waiting | Leader::Parked(_) => false,
         }
     }
 
     /// Takes what the schedule has to do; if that is nothing, the thread leads, follows or exits.
-    fn look(&mut self, state: &mut RunState<'env, J>, now: Instant) -> Step<J> {
-        self.refused = false;
+    fn look(&mut self, state: &mut RunState<J>, now: Instant) -> Step<J> {
         if self.leads {
             state.leader = Leader::Busy;
         }
@@ -188,14 +184,13 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 
     /// Parks as a follower, unless the thread is not needed any more.
-    fn follow(&mut self, state: &mut RunState<'env, J>) -> Step<J> {
+    fn follow(&mut self, state: &mut RunState<J>) -> Step<J> {
         self.stop_trying();
         if !self.idle {
             if state.try_exit() {
                 return None;
             }
             self.idle = true;
-            self.refused = false;
             state.idle.push((self.number, Arc::clone(&self.parker)));
         }
         Some(Next::Wait(None))
@@ -225,16 +220,12 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
         state.threads += 1;
         drop(state);
         if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
-            log::warn!(
-                "cannot start thread {}, going on without: {error}",
-                number + 1
-            );
+            log::warn!("cannot start thread tollgate-{number}, going on without: {error}");
             let mut state = run.state.lock();
             state.threads -= 1;
             state.no_more_threads = true;
-            let next = state.appoint();
             drop(state);
-            unpark(next);
+            run.appoint();
         }
     }
 
@@ -248,6 +239,9 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     /// task was given back, since somebody else does; an error is the task's end.
     fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
         let run = self.run;
+        let Settings {
+            limiter, cancel, ..
+        } = &run.settings;
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -257,10 +251,10 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             },
         };
         let deadline = task.history.deadline;
-        if deadline.is_some_and(|deadline| deadline <= run.settings.limiter.clock().now()) {
+        if deadline.is_some_and(|deadline| deadline <= limiter.clock().now()) {
             return Err(run.give_up(task, out_of_time()));
         }
-        match run.settings.limiter.try_acquire(cost) {
+        match limiter.try_acquire(cost) {
             Ok(permit) => return Ok(Some((task, permit))),
             Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
@@ -269,8 +263,8 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
             let mut state = run.state.lock();
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
-                    self.refused = true;
                     state.schedule.give_back(task);
+                    self.follow(&mut state);
                     let leader = state.parked_leader();
                     drop(state);
                     unpark(leader);
@@ -282,10 +276,7 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
         }
         let counters = run.settings.monitor.counters();
         counters.update(|progress| progress.at_gate += 1);
-        let permit = run
-            .settings
-            .limiter
-            .acquire_until(cost, deadline, Some(&run.settings.cancel));
+        let permit = limiter.acquire_until(cost, deadline, Some(cancel));
         counters.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
@@ -299,24 +290,17 @@ impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
     }
 }
 
+/// A thread that panics outside of the user's code ends the run: the others, and the consumer, would
+/// wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
-        if self.leads {
-            let next = self.run.state.lock().appoint();
-            unpark(next);
-        }
-    }
-}
-
-/// Ends the run if one of its threads panics outside of the user's code, which would otherwise leave the
-/// others, and the consumer, waiting for ever.
-struct EndOnPanic<'s, 'env, J: Job>(&'s RunShared<'env, J>);
-
-impl<J: Job> Drop for EndOnPanic<'_, '_, J> {
-    fn drop(&mut self) {
+        let counters = self.run.settings.monitor.counters();
+        counters.update(|progress| progress.threads -= 1);
         if std::thread::panicking() {
-            self.0.settings.cancel.cancel();
-            self.0.end();
+            self.run.settings.cancel.cancel();
+            self.run.end();
+        } else if self.leads {
+            self.run.appoint();
         }
     }
 }
