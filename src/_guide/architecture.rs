@@ -109,5 +109,5 @@
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a source and a sink; the loop stays as it is |
-//! | line format | `jsonl/line.rs`, `jsonl/record.rs` | to be told from the others line by line |
+//! | line format | `jsonl/format.rs`, `jsonl/record.rs` | to be told from the others line by line |
 //! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual |

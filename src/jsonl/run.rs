@@ -189,7 +189,7 @@ impl FileRun<'_> {
     ///
     /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are finished
     /// and their results written, so the run may spend more than the limit by what those cost.
-    /// [`Summary::stopped`] is then of kind [`ErrorKind::Budget`](crate::ErrorKind::Budget). A rerun
+    /// [`Summary::stopped`] is then of kind [`ErrorKind::Budget`]. A rerun
     /// carries on and may spend as much again.
     ///
     /// The tokens counted are those the provider reports in its answers. An answer without a report

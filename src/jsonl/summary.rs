@@ -1,4 +1,4 @@
-//! What a run over a file tells its user: what it found, how it stands, and what it amounts to.
+//! What a run over a file says of itself: what it found, its progress, and its summary.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl ResumeInfo {
     }
 }
 
-/// A run over a file, as it stands.
+/// The progress of a run over a file.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct FileProgress {
@@ -91,7 +91,7 @@ pub struct FileProgress {
     pub cost: Option<Usd>,
     /// Time since the input was opened.
     pub elapsed: Duration,
-    /// The outage that keeps the run waiting now, if one does.
+    /// The outage that the run waits for at the moment, if there is one.
     pub outage: Option<Outage>,
     /// The engine's own counters.
     ///
@@ -104,21 +104,21 @@ pub struct FileProgress {
 }
 
 impl FileProgress {
-    /// Rows that need nothing more.
+    /// Rows that are skipped, succeeded or failed.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
     }
 
-    /// Rows that this run has dealt with.
+    /// Rows that this run has answered or given up.
     pub fn finished(&self) -> u64 {
         self.succeeded + self.failed - self.failed_before
     }
 }
 
-/// What a finished run over a file amounts to.
+/// The result of a run over a file.
 ///
-/// A run that was stopped early has a summary too: [`stopped`](Summary::stopped) says by what, and
-/// a rerun carries on.
+/// A run that stopped early has a summary, too: [`stopped`](Summary::stopped) says why it stopped.
+/// A rerun carries on.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {
@@ -135,7 +135,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary as one JSON object, with the exit code of whoever reports it.
+    /// The summary as one JSON object. `exit` is the exit code of the program.
     ///
     /// | Key | Value |
     /// |---|---|

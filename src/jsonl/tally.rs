@@ -214,7 +214,7 @@ impl Tally {
         shown.skipped = shown.skipped.saturating_sub(shown.lost - own);
     }
 
-    /// How the run stands, with what the engine counts.
+    /// The progress of the run, with the engine's counters.
     pub(super) fn progress(&self, engine: &Monitor, now: Instant) -> FileProgress {
         let (shown, possibly_billed) = {
             let counts = self.counts.lock();
