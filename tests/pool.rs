@@ -463,7 +463,7 @@ fn threads_grow_to_what_is_in_flight_not_to_what_is_allowed() {
 
 /// The last of a long run may take minutes longer than the others.
 #[test]
-fn threads_that_are_not_wanted_again_go_home_and_a_retry_does_without_them() {
+fn threads_that_are_not_needed_again_exit_and_a_retry_does_without_them() {
     let monitor = Monitor::new();
     let tries = AtomicUsize::new(0);
     let patience = Instant::now() + Duration::from_secs(60);
