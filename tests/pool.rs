@@ -129,7 +129,7 @@ fn a_stop_ends_the_run_and_every_item_still_has_an_outcome() {
     );
     match &results[999] {
         Err(Failure::NotCompleted { reason, .. }) => {
-            assert_eq!(reason.kind(), ErrorKind::Cancelled)
+            assert_eq!(reason.kind(), ErrorKind::Cancelled);
         }
         other => panic!("{other:?}"),
     }
@@ -584,7 +584,11 @@ fn what_a_task_settles_is_given_back_to_the_token_limit() {
         .task(|n: &u64, attempt| {
             assert_eq!(attempt.cost(), Cost::tokens(80));
             attempt.settle(2);
-            if n % 2 == 0 { Ok(()) } else { Err("odd") }
+            if n.is_multiple_of(2) {
+                Ok(())
+            } else {
+                Err("odd")
+            }
         })
         .cost(|_| Cost::tokens(80))
         .map(&(0..10).collect::<Vec<_>>());
