@@ -292,5 +292,5 @@ impl Writer<'_> {
 }
 
 fn records_in(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+    bytes.split_inclusive(|byte| *byte == b'\n').count()
 }

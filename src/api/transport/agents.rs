@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{
     ConnectProxyConnector, ConnectionDetails, Connector, Either, Transport,
 };
 
+use super::TransportErrorKind;
 use super::abort::Sockets;
 use super::buffers::BufferPool;
 use super::connection::Connection;
@@ -22,8 +23,8 @@ use super::context::{self, fail};
 use super::error::bare_host;
 use super::request::USER_AGENT;
 use super::resolver::CachingResolver;
+use super::tcp::{self, Tcp};
 use super::tls::TlsConnector;
-use super::{TransportErrorKind, tcp};
 
 /// Requests at once through an agent.
 const SHARE: usize = 32;
@@ -33,8 +34,6 @@ const AGENTS: usize = 64;
 /// Servers keep a connection for 5 s or more. Each is looked at before it is used again, so this
 /// only bounds how many are held for nothing.
 const AGE: Duration = Duration::from_secs(8);
-/// An agent has no more connections than requests at once, so it may keep them all.
-const IDLE: usize = usize::MAX;
 
 /// The agents for one way to servers: through one proxy, or none.
 pub(super) struct Agents {
@@ -62,8 +61,9 @@ impl Agents {
             .http_status_as_error(false)
             .max_redirects(0)
             .allow_non_standard_methods(true)
-            .max_idle_connections(IDLE)
-            .max_idle_connections_per_host(IDLE)
+            // No more than requests at once, in any case.
+            .max_idle_connections(usize::MAX)
+            .max_idle_connections_per_host(usize::MAX)
             .max_idle_age(AGE)
             .user_agent(USER_AGENT)
             .accept("")
@@ -80,37 +80,31 @@ impl Agents {
     /// Has the first agent that is free `run` a request: so that connections are found again however
     /// many threads take turns.
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
-        let free = self.agents.iter().find(|slot| slot.is_free());
-        let slot = free.unwrap_or(&self.agents[0]);
+        // Two that look at once may both think it free, which does no harm.
+        let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < SHARE;
+        let slot = self.agents.iter().find(is_free).unwrap_or(&self.agents[0]);
         slot.busy.fetch_add(1, Ordering::Relaxed);
-        let answer = run(slot.agent.get_or_init(|| {
-            let (config, connector) = (self.config.clone(), self.connector.clone());
-            let resolver = connector.0.resolver.clone();
-            Agent::with_parts(config, connector, resolver)
-        }));
+        let answer = run(slot.agent.get_or_init(|| self.make()));
         slot.busy.fetch_sub(1, Ordering::Relaxed);
         answer
     }
-}
 
-impl Slot {
-    /// Two that look at once may both think so, which does no harm.
-    fn is_free(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) < SHARE
+    #[cold]
+    fn make(&self) -> Agent {
+        let (config, connector) = (self.config.clone(), self.connector.clone());
+        let resolver = connector.resolver.clone();
+        Agent::with_parts(config, connector, resolver)
     }
 }
 
 /// How all connections of a transport are made: an address, TCP, perhaps a tunnel through a proxy,
 /// perhaps TLS.
 #[derive(Clone)]
-pub(super) struct SharedConnector(pub(super) Arc<Parts>);
-
-/// What all connections of a transport are made with.
-pub(super) struct Parts {
+pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) buffers: Arc<BufferPool>,
     pub(super) resolver: CachingResolver,
-    pub(super) tls: TlsConnector,
+    pub(super) tls: Arc<TlsConnector>,
 }
 
 impl Connector for SharedConnector {
@@ -121,42 +115,36 @@ impl Connector for SharedConnector {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let (inner, is_within) = context::connecting(|| self.0.connect(details))?;
+        let (inner, is_within) = context::connecting(|| self.make(details))?;
         // A connection to a proxy is for what is put on it.
-        Ok(Some(if is_within {
-            inner
-        } else {
-            Box::new(Connection { inner })
+        Ok(Some(match is_within {
+            true => inner,
+            false => Box::new(Connection { inner }),
         }))
     }
 }
 
-impl Parts {
-    fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
-        let transport = if details.config.proxy().is_some() {
-            tunnel(details)?
-        } else {
-            self.open(details)?
+impl SharedConnector {
+    fn make(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
+        let transport = match details.config.proxy() {
+            Some(_) => tunnel(details)?,
+            None => self.open(details)?,
         };
-        if details.needs_tls() {
-            let host = bare_host(details.uri);
-            self.tls.connect(transport, host, &self.buffers)
-        } else {
-            Ok(transport)
+        if !details.needs_tls() {
+            return Ok(transport);
         }
+        let host = bare_host(details.uri);
+        self.tls.connect(transport, host, &self.buffers)
     }
 
     #[inline(never)]
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
-        let tcp = tcp::open(
-            &details.addrs,
-            avoid,
-            details.uri,
-            &self.sockets,
+        let stream = tcp::connect(&details.addrs, avoid, details.uri)?;
+        Ok(Box::new(Tcp::new(
+            self.sockets.adopt(stream),
             &self.buffers,
-        )?;
-        Ok(Box::new(tcp))
+        )))
     }
 }
 

@@ -62,12 +62,6 @@ impl Lent {
         &self.buffer[self.start..self.end]
     }
 
-    /// The bytes, to be changed where they stand: TLS decrypts so.
-    #[cfg(feature = "rustls")]
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..self.end]
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }

@@ -14,10 +14,10 @@ use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
 thread_local! {
-    static CURRENT: RefCell<Option<CallContext>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Box<CallContext>>> = const { RefCell::new(None) };
 }
 
-/// One call under way.
+/// One call under way. Boxed, for it is moved while the stack is deep.
 pub(super) struct CallContext {
     pub(super) cancel: Cancel,
     pub(super) stage: TransportStage,
@@ -38,16 +38,26 @@ pub(super) struct CallContext {
     /// How many connections are being made, one through the other.
     connecting: u8,
     deadline: Instant,
-    connect_by: Instant,
+    /// When the connection must be ready: address, TCP, proxy and TLS together.
+    pub(super) connect_by: Instant,
     silence: Option<Duration>,
     patience: Option<Instant>,
 }
 
 /// Makes `context` the one of this thread while `call` runs, and takes it out again.
-pub(super) fn during<T>(context: CallContext, call: impl FnOnce() -> T) -> (T, CallContext) {
+pub(super) fn during<T>(
+    context: Box<CallContext>,
+    call: impl FnOnce() -> T,
+) -> (T, Box<CallContext>) {
     CURRENT.set(Some(context));
     let called = call();
     (called, CURRENT.take().unwrap_or_else(CallContext::expired))
+}
+
+/// Puts a context in the place of this thread's: a part of a call may have a thread of its own.
+#[cfg(feature = "rustls")]
+pub(super) fn swap(context: Option<Box<CallContext>>) -> Option<Box<CallContext>> {
+    CURRENT.replace(context)
 }
 
 /// Looks at the context of this thread's call, or changes it.
@@ -126,11 +136,11 @@ impl CallContext {
         head: String,
         connect: Duration,
         silence: Option<Duration>,
-    ) -> Self {
+    ) -> Box<Self> {
         let connect_by = Instant::now()
             .checked_add(connect)
             .map_or(request.deadline, |by| by.min(request.deadline));
-        Self {
+        Box::new(Self {
             cancel: request.cancel.clone(),
             stage: TransportStage::NothingSent,
             head,
@@ -145,11 +155,11 @@ impl CallContext {
             connect_by,
             silence,
             patience: None,
-        }
+        })
     }
 
     /// For a connection that is used outside any call: nothing moves on it.
-    fn expired() -> Self {
+    fn expired() -> Box<Self> {
         let cancel = Cancel::new();
         let request = HttpRequest::new("", "", Instant::now(), &cancel);
         Self::new(&request, String::new(), Duration::ZERO, None)
@@ -179,11 +189,6 @@ impl CallContext {
             .into_iter()
             .flatten()
             .fold(phase, Instant::min)
-    }
-
-    /// When the connection must be ready: address, TCP, proxy and TLS together.
-    pub(super) fn connect_by(&self) -> Instant {
-        self.connect_by
     }
 
     /// Whether the call itself is out of time, not only a part of it.

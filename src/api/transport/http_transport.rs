@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use ureq::Agent;
 
-use super::agents::{Agents, Parts, SharedConnector};
+use super::agents::{Agents, SharedConnector};
 use super::context::{self, CallContext};
 use super::error::{is_https, port};
 use super::proxy::{Proxies, ProxySetting};
@@ -60,12 +60,12 @@ impl HttpTransport {
     /// [`ErrorKind::Config`] if the CA file cannot be read or holds no certificate, or if there is
     /// one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> Result<Self> {
-        let connector = SharedConnector(Arc::new(Parts {
+        let connector = SharedConnector {
             sockets: Arc::default(),
             buffers: Arc::default(),
             resolver: CachingResolver::system(),
-            tls: TlsConnector::new(config.ca_file.as_deref())?,
-        }));
+            tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
+        };
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = |proxy| Agents::new(connector.clone(), proxy, config.workers);
         let route = |setting: &ProxySetting| setting.parse().map(|proxy| agents(Some(proxy)));
@@ -87,18 +87,39 @@ impl HttpTransport {
     /// password, if it is `https` and the crate was built without `rustls`, or if its proxy's URL is
     /// unusable.
     pub fn check_url(&self, url: &str) -> Result<()> {
-        let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why.to_owned()));
-        let uri = match request::parse(url) {
-            Ok(uri) => uri,
-            Err(why) => return refuse(why),
-        };
+        let refuse = |why: &str| Error::new(ErrorKind::Config, why.to_owned());
+        let uri = request::parse(url).map_err(refuse)?;
         if is_https(&uri) && !tls::AVAILABLE {
-            return refuse("https needs TLS: build with the feature `rustls`, or use an http URL");
+            let why = "https needs TLS: build with the feature `rustls`, or use an http URL";
+            return Err(refuse(why));
         }
-        match self.route(&uri) {
-            Ok(_) => Ok(()),
-            Err(why) => refuse(why),
+        self.route(&uri).map(drop).map_err(refuse)
+    }
+
+    /// What can be done before anything is sent; in a frame of its own, for later ones are deep.
+    #[inline(never)]
+    fn prepare(&self, request: &HttpRequest<'_>) -> std::result::Result<Call<'_>, TransportError> {
+        use TransportErrorKind::{Aborted, Proxy, Timeout, Unsendable};
+        let stage = TransportStage::NothingSent;
+        let unsendable = |why| TransportError::new(Unsendable, stage, why);
+        let uri = request::parse(request.url).map_err(unsendable)?;
+        let shown = request::shown(request, &uri).map_err(unsendable)?;
+        let refuse = |kind, why: &str| TransportError::new(kind, stage, why).at(stage, &uri);
+        if request.cancel.is_aborted() {
+            return Err(refuse(Aborted, "aborted before anything was sent"));
         }
+        if Instant::now() >= request.deadline {
+            return Err(refuse(Timeout, "no time was left to send anything"));
+        }
+        let agents = self.route(&uri).map_err(|why| refuse(Proxy, why))?;
+        request.cancel.on_abort(&self.connector.sockets);
+        let head = request::head(request, &uri);
+        Ok(Call {
+            context: CallContext::new(request, head, self.connect_timeout, self.idle_timeout),
+            uri,
+            shown,
+            agents,
+        })
     }
 
     /// The agents that reach `uri`, through its proxy if it has one.
@@ -118,6 +139,15 @@ impl HttpTransport {
     }
 }
 
+/// A request that is ready to be sent.
+struct Call<'a> {
+    uri: Uri,
+    /// What ureq sees of it.
+    shown: http::Request<()>,
+    context: Box<CallContext>,
+    agents: &'a Agents,
+}
+
 /// Has `agent` carry `request`, of which it is shown `shown`, and reads the answer.
 fn run(
     agent: &Agent,
@@ -134,7 +164,7 @@ fn run(
 
 /// What it means that a call of `context` to `uri` ends with `error`.
 #[inline(never)]
-fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportError {
+fn explain(error: ureq::Error, context: Box<CallContext>, uri: &Uri) -> TransportError {
     let (stage, is_connecting) = (context.stage, context.is_connecting());
     let failure = if context.cancel.is_aborted() {
         // An abort makes anything fail in any way.
@@ -148,29 +178,10 @@ fn explain(error: ureq::Error, context: CallContext, uri: &Uri) -> TransportErro
 
 impl Transport for HttpTransport {
     fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
-        let stage = TransportStage::NothingSent;
-        let unsendable = |why| TransportError::new(TransportErrorKind::Unsendable, stage, why);
-        let uri = request::parse(request.url).map_err(unsendable)?;
-        let shown = request::shown(request, &uri).map_err(unsendable)?;
-        let refuse = |kind, why: &str| Err(TransportError::new(kind, stage, why).at(stage, &uri));
-        if request.cancel.is_aborted() {
-            let why = "aborted before anything was sent";
-            return refuse(TransportErrorKind::Aborted, why);
-        }
-        if Instant::now() >= request.deadline {
-            let why = "no time was left to send anything";
-            return refuse(TransportErrorKind::Timeout, why);
-        }
-        let agents = self
-            .route(&uri)
-            .map_err(|why| TransportError::new(TransportErrorKind::Proxy, stage, why))?;
-
-        request.cancel.on_abort(&self.connector.0.sockets);
-        let head = request::head(request, &uri);
-        let context = CallContext::new(request, head, self.connect_timeout, self.idle_timeout);
-        let call = || agents.with(|agent| run(agent, shown, request));
-        let (answer, context) = context::during(context, call);
-        answer.map_err(|error| explain(error, context, &uri))
+        let call = self.prepare(request)?;
+        let carry = |agent: &Agent| run(agent, call.shown, request);
+        let (answer, context) = context::during(call.context, || call.agents.with(carry));
+        answer.map_err(|error| explain(error, context, &call.uri))
     }
 }
 

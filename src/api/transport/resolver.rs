@@ -173,7 +173,7 @@ impl Resolver for CachingResolver {
         let host = bare_host(uri);
         let addresses = match host.parse() {
             Ok(address) => Ok(vec![address]),
-            Err(_) => self.addresses(host, context::with(|context| context.connect_by())),
+            Err(_) => self.addresses(host, context::with(|context| context.connect_by)),
         };
         let addresses = addresses.map_err(|error| {
             let why = format!("no address for the host of {}", origin(uri));

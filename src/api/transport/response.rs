@@ -26,6 +26,7 @@ const UNKNOWN_LENGTH: usize = 2 * 1024;
 const QUOTED: usize = 40;
 
 /// Reads the rest of the answer to `request`, whose head has come.
+#[inline(never)]
 pub(super) fn receive(
     response: Response<Body>,
     request: &HttpRequest<'_>,

@@ -22,7 +22,7 @@ use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
-use super::abort::{Socket, Sockets};
+use super::abort::Socket;
 use super::buffers::{BufferPool, LentBuffers, RECORD};
 use super::context::{self, broken, fail, fail_for, timed_out};
 use super::error::origin;
@@ -41,39 +41,29 @@ const FIRST: usize = 4096;
 /// How often an upload that is stuck looks whether it has been answered, and at the clock.
 const STUCK: Duration = Duration::from_millis(250);
 
-/// Opens a connection to the first of `addresses` that takes one; `uri` is whose they are, and
-/// `avoid` is told of those that are silent.
-pub(super) fn open(
+/// Connects to the first of `addresses` that can be; `uri` is whose they are, and `avoid` is told of
+/// those that are silent.
+pub(super) fn connect(
     addresses: &[SocketAddr],
     avoid: impl FnMut(SocketAddr),
     uri: &Uri,
-    sockets: &Sockets,
-    buffers: &Arc<BufferPool>,
-) -> Result<Tcp, ureq::Error> {
-    let by = context::with(|context| context.connect_by());
+) -> Result<TcpStream, ureq::Error> {
+    let by = context::with(|context| context.connect_by);
     let stream = connect_to_any(addresses, avoid, by).map_err(|error| {
         let is_over = context::with(|context| context.is_over());
-        let kind = if error.kind() == ErrorKind::TimedOut && is_over {
-            TransportErrorKind::Timeout
-        } else {
-            TransportErrorKind::Connect
+        let kind = match error.kind() {
+            ErrorKind::TimedOut if is_over => TransportErrorKind::Timeout,
+            _ => TransportErrorKind::Connect,
         };
         fail_for(kind, format!("cannot connect to {}", origin(uri)), error)
     })?;
-    // Neither is worth failing for: a socket that refuses them fails at its first use.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
+    // None is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(STUCK));
-    let _ = SockRef::from(&stream).set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE_INTERVAL),
-    );
-    Ok(Tcp {
-        socket: sockets.adopt(stream),
-        lent: LentBuffers::new(buffers),
-        has_more: false,
-        armed: None,
-    })
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    Ok(stream)
 }
 
 /// Tries each address in turn: each gets half of the time that is left, [`TRY`] at the most, and the
@@ -116,6 +106,15 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
+    pub(super) fn new(socket: Arc<Socket>, buffers: &Arc<BufferPool>) -> Self {
+        Self {
+            socket,
+            lent: LentBuffers::new(buffers),
+            has_more: false,
+            armed: None,
+        }
+    }
+
     /// Sends all that is held back. A peer that takes nothing for a while though something has arrived
     /// from it makes this [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
@@ -169,14 +168,13 @@ impl Tcp {
             return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
         }
         let limit = context::with(|context| context.limit());
-        let mut is_woken = false;
         let count = loop {
-            if let Some(time) = arm(&mut self.armed, left(limit)?, is_woken) {
-                stream.set_read_timeout(time).or_else(closed)?;
+            if let Some(time) = arm(&mut self.armed, left(limit)?) {
+                stream.set_read_timeout(Some(time)).or_else(closed)?;
             }
             match (&*stream).read(room) {
                 Ok(count) => break count,
-                Err(error) if is_wake(&error) => is_woken = true,
+                Err(error) if is_wake(&error) => {}
                 Err(error) => return Err(broken(error)),
             }
         };
@@ -297,13 +295,15 @@ fn is_wake(error: &io::Error) -> bool {
 
 /// What to set a socket's time-out to, if the one that is `armed` would be too late or much too early.
 ///
-/// The deadline moves with every call, so an exact time-out would be set anew for each read. A
-/// coarse one, the power of two milliseconds below what is left, goes off early at worst; whoever
-/// is woken by it has waited long, and then sets the exact one.
-fn arm(armed: &mut Option<Duration>, left: Duration, is_woken: bool) -> Option<Option<Duration>> {
-    let wanted = if is_woken { left } else { coarse(left) };
-    let is_good = armed.is_some_and(|armed| armed >= wanted && armed <= left);
-    (!is_good).then(|| *armed.insert(wanted)).map(Some)
+/// The deadline moves with every call, so an exact time-out would be set anew for each read. One below
+/// what is left serves many calls; whoever is woken by it early has waited long, and sets another.
+fn arm(armed: &mut Option<Duration>, left: Duration) -> Option<Duration> {
+    if armed.is_some_and(|armed| armed <= left && armed >= left / 2) {
+        return None;
+    }
+    let is_long = left > Duration::from_millis(20);
+    *armed = Some(if is_long { left / 4 * 3 } else { left });
+    *armed
 }
 
 /// macOS refuses a time-out once the peer has closed; what it sent may still be read.
@@ -312,12 +312,6 @@ fn closed(error: io::Error) -> Result<(), ureq::Error> {
         ErrorKind::InvalidInput => Ok(()),
         _ => Err(broken(error)),
     }
-}
-
-/// The largest power of two milliseconds that is not above `left`, and at least one.
-fn coarse(left: Duration) -> Duration {
-    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-    Duration::from_millis(1 << millis.ilog2())
 }
 
 #[cfg(all(test, not(loom)))]
@@ -362,28 +356,16 @@ mod tests {
     }
 
     #[test]
-    fn a_coarse_time_out_is_early_and_not_by_much() {
-        for millis in [1, 2, 3, 99, 100, 60_000, 600_000, u64::MAX] {
-            let left = Duration::from_millis(millis);
-            assert!(coarse(left) <= left && coarse(left) > left / 2, "{millis}");
-        }
-        assert_eq!(coarse(Duration::from_nanos(1)), Duration::from_millis(1));
-    }
-
-    #[test]
-    fn a_time_out_that_serves_is_left_alone() {
+    fn a_time_out_is_early_and_not_by_much_and_serves_many_calls() {
         let mut armed = None;
-        let mut arm = |millis, is_woken| {
-            let time = super::arm(&mut armed, Duration::from_millis(millis), is_woken);
-            time.flatten()
-        };
-        assert!(arm(600_000, false).is_some());
-        for millis in [599_999, 590_000, 600_000] {
-            assert_eq!(arm(millis, false), None);
+        let mut arm = |millis| super::arm(&mut armed, Duration::from_millis(millis));
+        assert_eq!(arm(600_000), Some(Duration::from_secs(450)));
+        for millis in [599_999, 590_000, 600_000, 450_000] {
+            assert_eq!(arm(millis), None, "{millis}");
         }
-        // Woken early: now to the point.
-        assert_eq!(arm(75_712, true), Some(Duration::from_millis(75_712)));
-        // Too late for the next call, so it is set again.
-        assert!(arm(10_000, false).is_some_and(|time| time <= Duration::from_secs(10)));
+        // Woken early, too late for the next call, and at the end.
+        for (millis, set) in [(150_000, 112_500), (10_000, 7_500), (20, 20), (1, 1)] {
+            assert_eq!(arm(millis), Some(Duration::from_millis(set)));
+        }
     }
 }

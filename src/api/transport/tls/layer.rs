@@ -1,27 +1,33 @@
 //! A TLS session on a connection: the handshake, and then what ureq sends and receives, encrypted and
 //! decrypted.
+//!
+//! A handshake is the deepest that a connection puts on a stack, and a stack keeps what it has once
+//! grown to. So each has a thread of its own, which ends with it.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, Error};
+use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::TransportErrorKind;
-use super::super::buffers::{BufferPool, Lent, LentBuffers};
+use super::super::buffers::{BufferPool, LentBuffers};
 use super::super::connection::{AT_ONCE, UNLIMITED};
 use super::super::context::{self, broken, fail, fail_for};
-use super::session::{FRAGMENT, Session};
-use super::trust::Trust;
+use super::trust::{LazyConfig, trusting};
 use crate::error;
 
+/// Enough for a handshake in a debug build.
+const STACK: usize = 512 * 1024;
+
 /// What all TLS connections of a transport are made with.
-#[derive(Debug)]
 pub(in crate::api::transport) struct TlsConnector {
-    trust: Trust,
+    config: LazyConfig,
     /// Whether a handshake has succeeded before.
     has_succeeded: AtomicBool,
 }
@@ -30,7 +36,7 @@ impl TlsConnector {
     /// Trusts the certificates in `ca_file` alone, or the built-in ones.
     pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> error::Result<Self> {
         Ok(Self {
-            trust: Trust::new(ca_file)?,
+            config: trusting(ca_file)?,
             has_succeeded: AtomicBool::new(false),
         })
     }
@@ -43,37 +49,53 @@ impl TlsConnector {
         host: &str,
         buffers: &Arc<BufferPool>,
     ) -> Result<Box<dyn Transport>, ureq::Error> {
-        let session = self.session(host).map_err(no_handshake)?;
         let mut tls = Tls {
             inner,
-            session,
-            records: Lent::new(buffers),
+            session: self.session(host).map_err(no_handshake)?,
             lent: LentBuffers::new(buffers),
+            is_over: false,
+            failure: None,
         };
-        loop {
-            let (written, is_ready) = tls.open();
-            // After an error a courtesy to the peer, whose log should say what ours says.
-            let sent = tls.inner.transmit_output(written, UNLIMITED);
-            let is_ready = is_ready.map_err(|error| {
-                let _ = tls.inner.transmit_output(0, UNLIMITED);
-                self.refused(error)
-            })?;
-            sent?;
-            if is_ready {
-                self.has_succeeded.store(true, Ordering::Relaxed);
-                return Ok(Box::new(tls));
-            }
+        let mut context = context::swap(None);
+        let mut made = Ok(());
+        let mut work = || {
+            context::swap(context.take());
+            made = self.shake_hands(&mut tls);
+            context = context::swap(None);
+        };
+        let builder = thread::Builder::new().name("tollgate-tls".into());
+        let builder = builder.stack_size(STACK);
+        let is_started = thread::scope(|scope| builder.spawn_scoped(scope, &mut work).is_ok());
+        if !is_started {
+            // No thread to be had: the caller's own will do.
+            work();
+        }
+        context::swap(context);
+        made.map(|()| -> Box<dyn Transport> { Box::new(tls) })
+    }
+
+    fn session(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|error| Error::General(error.to_string()))?;
+        ClientConnection::new((*self.config).clone()?, name).map(Box::new)
+    }
+
+    fn shake_hands(&self, tls: &mut Tls) -> Result<(), ureq::Error> {
+        while tls.session.is_handshaking() {
+            tls.flush(UNLIMITED)?;
             if !tls.inner.await_input(UNLIMITED)? {
                 let why = "the peer closed the connection while it was being made";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
+            tls.open();
+            if let Some(error) = tls.failure.take() {
+                // A courtesy to the peer, whose log should say what ours says.
+                let _ = tls.transmit_output(0, UNLIMITED);
+                return Err(self.refused(error));
+            }
         }
-    }
-
-    fn session(&self, host: &str) -> Result<Session, Error> {
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| Error::General(error.to_string()))?;
-        Session::new(self.trust.config()?, name)
+        self.has_succeeded.store(true, Ordering::Relaxed);
+        tls.flush(UNLIMITED)
     }
 
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
@@ -91,25 +113,49 @@ impl TlsConnector {
 /// A connection with TLS on it.
 struct Tls {
     inner: Box<dyn Transport>,
-    session: Session,
-    /// What has arrived and is not a whole record yet.
-    records: Lent,
+    session: Box<ClientConnection>,
     /// What is to be encrypted, and what has been decrypted.
     lent: LentBuffers,
+    /// Whether the peer has said that it will send no more.
+    is_over: bool,
+    /// What keeps the session from decrypting any more.
+    failure: Option<Error>,
 }
 
 impl Tls {
-    /// Decrypts what has arrived, as far as it is whole. How much there is to be sent for that; and
-    /// whether the handshake is over.
-    fn open(&mut self) -> (usize, Result<bool, Error>) {
-        let arrived = self.inner.buffers().input();
-        // There is room: what is not whole is less than a record.
-        let _ = self.records.push(arrived);
+    /// Decrypts what has arrived, as far as it is whole. What was decrypted before an error counts.
+    fn open(&mut self) {
+        let mut arrived = self.inner.buffers().input();
         let count = arrived.len();
+        let input = &mut self.lent.input;
+        while !arrived.is_empty() && !self.is_over && self.failure.is_none() {
+            let read = self.session.read_tls(&mut arrived);
+            let read = read.map_err(|error| Error::General(error.to_string()));
+            match read.and_then(|_| self.session.process_new_packets()) {
+                Ok(state) => self.is_over = state.peer_has_closed(),
+                Err(error) => self.failure = Some(error),
+            }
+            while let Ok(count @ 1..) = self.session.reader().read(input.room(1)) {
+                input.fill(count);
+            }
+            if input.room(1).is_empty() {
+                let why = "more has arrived than is asked for";
+                self.failure = Some(Error::General(why.to_owned()));
+            }
+            input.fill(0);
+        }
         self.inner.buffers().input_consume(count);
-        let out = self.inner.buffers().output();
-        self.session
-            .open(&mut self.records, &mut self.lent.input, out)
+    }
+
+    /// Has the layer beneath take what is encrypted.
+    fn flush(&mut self, limit: NextTimeout) -> Result<(), ureq::Error> {
+        while self.session.wants_write() {
+            let mut room = self.inner.buffers().output();
+            // A slice takes what fits, and it is never empty.
+            let count = self.session.write_tls(&mut room).unwrap_or_default();
+            self.inner.transmit_output(count, limit)?;
+        }
+        Ok(())
     }
 }
 
@@ -119,17 +165,12 @@ impl Transport for Tls {
     }
 
     fn transmit_output(&mut self, amount: usize, limit: NextTimeout) -> Result<(), ureq::Error> {
-        self.lent.output.fill(amount);
-        while !self.lent.output.is_empty() {
-            let plain = self.lent.output.bytes();
-            let plain = &plain[..plain.len().min(FRAGMENT)];
-            let out = self.inner.buffers().output();
-            let sealed = self.session.seal(&mut self.records, plain, out);
-            let count = plain.len();
-            self.lent.output.consume(count);
-            self.inner
-                .transmit_output(sealed.map_err(no_connection)?, limit)?;
-        }
+        let output = &mut self.lent.output;
+        output.fill(amount);
+        let encrypted = self.session.writer().write_all(output.bytes());
+        output.consume(amount);
+        encrypted.map_err(broken)?;
+        self.flush(limit)?;
         if amount == 0 {
             self.inner.transmit_output(0, limit)?;
         }
@@ -141,21 +182,19 @@ impl Transport for Tls {
         // A record may hold a message of the protocol's own, and no byte of the answer.
         while self.lent.input.bytes().len() == before {
             // By now, whatever was decrypted before it has been given out.
-            if let Some(failure) = &self.session.failure {
+            if let Some(failure) = &self.failure {
                 return Err(no_connection(failure.clone()));
             }
             // After the peer's `close_notify` nothing counts, the end of the connection included.
-            if self.session.is_over {
+            if self.is_over {
                 return Ok(false);
             }
             if !self.inner.await_input(limit)? {
                 context::with(|context| context.is_cut_short = true);
                 return Ok(false);
             }
-            let (written, _) = self.open();
-            if written > 0 {
-                self.inner.transmit_output(written, limit)?;
-            }
+            self.open();
+            self.flush(limit)?;
         }
         Ok(true)
     }
@@ -171,8 +210,8 @@ impl Transport for Tls {
             context.failure = None;
             context.is_spoiled
         });
-        let has_ended = self.session.is_over || self.session.failure.is_some();
-        is_open && !is_spoiled && !has_ended && self.lent.input.is_empty()
+        let has_ended = is_spoiled || self.is_over || self.failure.is_some();
+        is_open && !has_ended && self.lent.input.is_empty()
     }
 
     fn is_tls(&self) -> bool {
@@ -182,9 +221,7 @@ impl Transport for Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("Tls").finish_non_exhaustive()
     }
 }
 
@@ -206,23 +243,12 @@ fn no_connection(error: Error) -> ureq::Error {
 
 /// Whether TLS failed over who the two are.
 fn is_about_identity(error: &Error) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        error,
+    match error {
         Error::InvalidCertificate(_)
-            | Error::InvalidCertRevocationList(_)
-            | Error::NoCertificatesPresented
-            | Error::AlertReceived(
-                Alert::NoCertificate
-                    | Alert::BadCertificate
-                    | Alert::UnsupportedCertificate
-                    | Alert::CertificateRevoked
-                    | Alert::CertificateExpired
-                    | Alert::CertificateUnknown
-                    | Alert::UnknownCA
-                    | Alert::AccessDenied
-                    | Alert::UnrecognisedName
-                    | Alert::CertificateRequired
-            )
-    )
+        | Error::InvalidCertRevocationList(_)
+        | Error::NoCertificatesPresented => true,
+        // The alerts about certificates, access_denied and unrecognised_name (RFC 8446, section 6).
+        Error::AlertReceived(alert) => matches!(u8::from(*alert), 41..=46 | 48 | 49 | 112 | 116),
+        _ => false,
+    }
 }

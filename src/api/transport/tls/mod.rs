@@ -1,18 +1,14 @@
 //! TLS, on rustls: whom to trust, and the layer that encrypts and decrypts what passes through.
 //!
-//! Records pass through the same borrowed buffers as plain bytes, so a waiting connection holds keys
-//! and nothing else; ureq's own layer would hold two more buffers. And a server's own self-signed
+//! ureq's own layer would hold two more buffers for each connection. And a server's own self-signed
 //! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
 //! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
-//! `trust` says which certificates are good, `session` is the protocol without a socket, and `layer`
-//! is the session on a connection. Without the feature `rustls` only this file is left, and https is
-//! refused before anything is sent.
+//! `trust` says which certificates are good, and `layer` is a session on a connection. Without the
+//! feature `rustls` only this file is left, and https is refused before anything is sent.
 
 #[cfg(feature = "rustls")]
 mod layer;
-#[cfg(feature = "rustls")]
-mod session;
 #[cfg(feature = "rustls")]
 mod trust;
 

@@ -1,7 +1,7 @@
 //! Whom to trust: the certificates of a file, or the built-in ones.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -13,67 +13,47 @@ use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, Sig
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Whom to trust, and what follows from it for every connection of a transport.
-#[derive(Debug)]
-pub(in crate::api::transport) struct Trust {
-    provider: Arc<CryptoProvider>,
-    file: Option<Arc<CaFile>>,
-    /// Made at the first handshake: the system's certificates take milliseconds to read, and a
-    /// machine that has none may still speak plain http. Sessions are resumed because it is shared.
-    config: OnceLock<std::result::Result<Arc<ClientConfig>, rustls::Error>>,
-}
+type TlsResult<T> = std::result::Result<T, rustls::Error>;
+type MakeConfig = Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>;
 
-impl Trust {
-    /// Trusts those in `ca_file` alone, or the built-in ones.
-    pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> Result<Self> {
-        // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
-        let provider = CryptoProvider::get_default()
-            .cloned()
-            .unwrap_or_else(|| Arc::new(ring::default_provider()));
-        let file = match ca_file {
-            Some(path) => Some(Arc::new(CaFile::read(path, &provider)?)),
-            None => None,
+/// What follows from whom to trust for every connection of a transport. Made at the first handshake:
+/// the system's certificates take milliseconds to read, and a machine that has none may still speak
+/// plain http. Sessions are resumed because it is shared.
+pub(super) type LazyConfig = LazyLock<TlsResult<Arc<ClientConfig>>, MakeConfig>;
+
+/// Trusts those in `ca_file` alone, or the built-in ones.
+pub(super) fn trusting(ca_file: Option<&Path>) -> Result<LazyConfig> {
+    // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
+    let file = ca_file
+        .map(|path| CaFile::read(path, &provider))
+        .transpose()?;
+    Ok(LazyLock::new(Box::new(move || {
+        let verifier: Arc<dyn ServerCertVerifier> = match file {
+            Some(file) => Arc::new(file),
+            None => built_in(&provider)?,
         };
-        Ok(Self {
-            provider,
-            file,
-            config: OnceLock::new(),
-        })
-    }
-
-    pub(super) fn config(&self) -> std::result::Result<Arc<ClientConfig>, rustls::Error> {
-        self.config
-            .get_or_init(|| {
-                let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
-                    Some(file) => Arc::clone(file) as _,
-                    None => built_in(&self.provider)?,
-                };
-                let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-                    .with_safe_default_protocol_versions()?
-                    // rustls' word for any verifier but its own; what ours does stands with it.
-                    .dangerous()
-                    .with_custom_certificate_verifier(verifier)
-                    .with_no_client_auth();
-                Ok(Arc::new(config))
-            })
-            .clone()
-    }
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            // rustls' word for any verifier but its own; what ours does stands with it.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    })))
 }
 
 /// Mozilla's roots, as of the release of `webpki-roots`.
 #[cfg(not(feature = "platform-verifier"))]
-fn built_in(
-    provider: &Arc<CryptoProvider>,
-) -> std::result::Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+fn built_in(provider: &Arc<CryptoProvider>) -> TlsResult<Arc<dyn ServerCertVerifier>> {
     let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     Ok(webpki(roots, provider)?)
 }
 
 /// What the operating system trusts, in the way it does.
 #[cfg(feature = "platform-verifier")]
-fn built_in(
-    provider: &Arc<CryptoProvider>,
-) -> std::result::Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+fn built_in(provider: &Arc<CryptoProvider>) -> TlsResult<Arc<dyn ServerCertVerifier>> {
     let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(provider))?;
     Ok(Arc::new(verifier))
 }
@@ -81,7 +61,7 @@ fn built_in(
 fn webpki(
     roots: RootCertStore,
     provider: &Arc<CryptoProvider>,
-) -> std::result::Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+) -> TlsResult<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
@@ -111,23 +91,18 @@ impl CaFile {
             let shown = path.display();
             Error::new(ErrorKind::Config, format!("the CA file {shown} {why}"))
         };
-        let pem =
-            std::fs::read(path).map_err(|error| unusable("cannot be read").with_source(error))?;
+        let pem = std::fs::read(path);
+        let pem = pem.map_err(|error| unusable("cannot be read").with_source(error))?;
         // Other sections are none of our business, a key beside the certificate for instance.
-        let certificates = CertificateDer::pem_slice_iter(&pem)
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|error| unusable("is not valid PEM").with_source(error))?;
-        if certificates.is_empty() {
-            return Err(unusable(
-                "holds no certificate: it must be PEM, with at least one CERTIFICATE section",
-            ));
-        }
+        let certificates: std::result::Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(&pem).collect();
+        let certificates =
+            certificates.map_err(|error| unusable("is not valid PEM").with_source(error))?;
         let mut roots = RootCertStore::empty();
         // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let chains = webpki(roots, provider).map_err(|error| {
-            unusable("holds no certificate that can be understood").with_source(error)
-        })?;
+        let none = "holds no certificate that can be understood: it must be PEM";
+        let chains = webpki(roots, provider).map_err(|error| unusable(none).with_source(error))?;
         Ok(Self {
             certificates,
             chains,
@@ -143,14 +118,11 @@ impl ServerCertVerifier for CaFile {
         server_name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let chained = self.chains.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+    ) -> TlsResult<ServerCertVerified> {
+        let (certificate, chain, name) = (end_entity, intermediates, server_name);
+        let chained = self
+            .chains
+            .verify_server_cert(certificate, chain, name, ocsp_response, now);
         if chained.is_ok() || !self.certificates.contains(end_entity) {
             return chained;
         }
@@ -163,7 +135,7 @@ impl ServerCertVerifier for CaFile {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> TlsResult<HandshakeSignatureValid> {
         self.chains
             .verify_tls12_signature(message, certificate, signature)
     }
@@ -173,7 +145,7 @@ impl ServerCertVerifier for CaFile {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> TlsResult<HandshakeSignatureValid> {
         self.chains
             .verify_tls13_signature(message, certificate, signature)
     }
