@@ -21,7 +21,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
 
-const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
+const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
