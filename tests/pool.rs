@@ -129,7 +129,7 @@ fn a_stop_ends_the_run_and_every_item_still_has_an_outcome() {
     );
     match &results[999] {
         Err(Failure::NotCompleted { reason, .. }) => {
-            assert_eq!(reason.kind(), ErrorKind::Cancelled)
+            assert_eq!(reason.kind(), ErrorKind::Cancelled);
         }
         other => panic!("{other:?}"),
     }
@@ -463,7 +463,7 @@ fn threads_grow_to_what_is_in_flight_not_to_what_is_allowed() {
 
 /// The last of a long run may take minutes longer than the others.
 #[test]
-fn threads_that_are_not_wanted_again_go_home_and_a_retry_does_without_them() {
+fn threads_that_are_not_needed_again_exit_and_a_retry_does_without_them() {
     let monitor = Monitor::new();
     let tries = AtomicUsize::new(0);
     let patience = Instant::now() + Duration::from_secs(60);
@@ -584,7 +584,11 @@ fn what_a_task_settles_is_given_back_to_the_token_limit() {
         .task(|n: &u64, attempt| {
             assert_eq!(attempt.cost(), Cost::tokens(80));
             attempt.settle(2);
-            if n % 2 == 0 { Ok(()) } else { Err("odd") }
+            if n.is_multiple_of(2) {
+                Ok(())
+            } else {
+                Err("odd")
+            }
         })
         .cost(|_| Cost::tokens(80))
         .map(&(0..10).collect::<Vec<_>>());

@@ -10,7 +10,7 @@
 //!    [`Request`](crate::Request) (`api/request.rs`) of a prompt when its turn has come. The client
 //!    itself is a [`Pool`](crate::Pool) with a base URL, headers and a transport, put together and
 //!    checked in `api/builder.rs`.
-//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a slice (`pool/input.rs`), its
+//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a queue (`pool/input.rs`), its
 //!    output a slot for each index (`pool/outcomes.rs`), its heart a `Schedule`. The calling thread
 //!    becomes its first worker.
 //! 4. `pool/worker.rs`, `work`: the loop, the only one there is. Under the run's one lock, `step`
@@ -23,9 +23,9 @@
 //!    `limit/state.rs` decides over requests, tokens, concurrency and the pause together, and
 //!    `limit/bucket.rs` is the arithmetic of one bucket. `limit/NOTES.md` has the proofs. A thread
 //!    that must wait parks on a `Parker` (`clock.rs`).
-//! 8. `pool/leader.rs`, `pass_on`: with its permit in hand the thread passes the lead on, to an idle
-//!    thread or a new one, which goes to stand at the gate in its place. Then it makes the attempt
-//!    itself (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
+//! 8. `pool/worker.rs`, `pass_on`: with its permit the thread passes leadership (`pool/leader.rs`) on, to
+//!    an idle thread or a new one, which waits for the next permit. Then it makes the attempt itself
+//!    (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
 //! 9. `api/endpoint.rs`, `attempt`: joins path and base URL (`api/path.rs`), works out the attempt's
 //!    deadline, and hands a [`HttpRequest`](crate::HttpRequest) to the transport. All of the API layer meets in
 //!    this file.
@@ -62,9 +62,10 @@
 //! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
 //! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool) and
 //! [`Task`](crate::Task) are in `pool/closures.rs`: a job made of closures. Outcomes in order go through
-//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in `pool/events.rs`, and what a [`Monitor`](crate::Monitor) sees is counted in
-//! `pool/monitor.rs`. Who leads, who follows and who is woken is `pool/leader.rs`: the hardest file of
-//! the engine, and the one to read before changing `pool/worker.rs`.
+//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in
+//! `pool/events.rs`, and what a [`Monitor`](crate::Monitor) counts in `pool/monitor.rs`. Who leads, who
+//! follows and who is woken is decided in `pool/leader.rs` and `pool/worker.rs`, the hardest files of the
+//! engine.
 //!
 //! A file is a layer above the client, `jsonl`. `files.rs` says which files a run has, `journal`
 //! opens the output and reads back what is done, and `scan.rs` looks for ids that stand in two lines
@@ -108,6 +109,6 @@
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
-//! | way in | `pool/run.rs` | a source and a sink; the loop stays as it is |
-//! | line format | `jsonl/line.rs`, `jsonl/record.rs` | to be told from the others line by line |
+//! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |
+//! | line format | `jsonl/format.rs`, `jsonl/record.rs` | to be told from the others line by line |
 //! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual |

@@ -1,8 +1,11 @@
 //! Batch files: lines in, lines out, and what a rerun does.
 //!
-//! [`Client::jsonl`](crate::Client::jsonl) and `tollgate run` take a file of requests, one JSON
-//! object a line, and write a file of results in the format of the provider's own batch service, so
-//! that whatever reads those reads these.
+//! [`Client::jsonl`](crate::Client::jsonl) and `tollgate run` read a file of requests, the *input*,
+//! and write a file of results, the *output*. Both have one JSON object a line, in the format of the
+//! provider's own batch service. Programs that read those files can read these.
+//!
+//! A *row* is a line of the input that is not blank. Its `custom_id` is the name you give it. A
+//! *record* is a line of the output or of the errors file, and says what became of one row.
 //!
 //! ```
 //! # use tollgate::{HttpResponse, Client, MemoryTransport};
@@ -34,7 +37,7 @@
 //!
 //! # Lines in
 //!
-//! Which form a line has is seen line by line:
+//! A line may have any of these forms. Each line is looked at by itself:
 //!
 //! | Form | Fields | Sent to |
 //! |---|---|---|
@@ -43,126 +46,134 @@
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
 //!
-//! The tool takes a file whose name ends in `.txt` for prompts. A prompt's id is `line-N`, by its
-//! line in the file.
+//! The tool reads a file whose name ends in `.txt` as prompts. The id of a prompt is `line-N`, where
+//! N is the number of its line in the file.
 //!
-//! The body is sent byte for byte: numbers, doubled keys, order and spelling are yours. A leading
-//! `/v1` of a `url` stands for the root of the API and is replaced by the base URL's own path where
-//! that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused, and so
-//! is a body that asks for a stream.
+//! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote them. A
+//! leading `/v1` of a `url` stands for the root of the API: if the base URL has a path, that replaces
+//! it. A `url` with a scheme, `//`, `..`, a fragment or a control byte is an error. So is a body that
+//! asks for a stream.
 //!
-//! Blank lines are skipped. A line that is no request is one failed row with its line number in the
-//! message; the others are answered. A line may have 64 MiB. An input that is no text at all (gzip,
-//! a spreadsheet, UTF-16) is refused as a whole.
+//! Blank lines are skipped. A line that is no request becomes a failed row, and its message has the
+//! number of the line; the other lines are answered. A line may have at most 64 MiB. An input that is
+//! no text at all (gzip, a spreadsheet, UTF-16) is refused as a whole.
 //!
-//! Ids must be unique: results are matched by nothing else. In a file, doubled ids are refused
-//! before anything is sent, with both lines named. In a stream, which can be read only once, the
-//! later line is a failed row.
+//! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
+//! file has the same id twice, the run ends before anything is sent, with an error that names both
+//! lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
+//! later line becomes a failed row.
 //!
 //! # Lines out
 //!
-//! Results are appended as they finish, whole lines in each write. The results file has successes
-//! only, each id once. Rows are in the order in which they finished, unless
-//! [`ordered`](crate::FileRun::ordered).
+//! Results are appended as they finish. Each write has whole lines. The output has successes only,
+//! each id once. They are in the order in which they finished, unless
+//! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
 //! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
-//! A row that came in Anthropic's form goes out in it: `custom_id` and a `result` that is
-//! `succeeded` or `errored`. What goes beyond the provider's format stands under the one key
-//! `tollgate`, and [`strict`](crate::FileRun::strict) leaves it out.
+//! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
+//! type `succeeded` or `errored`. The key `tollgate` holds what is not in the provider's format. With
+//! [`strict`](crate::FileRun::strict) it is left out.
 //!
-//! Failures go to a file of their own: `out.jsonl` has `out.errors.jsonl`, `p.results.jsonl` has
-//! `p.errors.jsonl`. They hold the last answer, or where there was none an `error` whose `code` is
-//! `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`. At the end
-//! of a run the errors file holds the rows failed now, and is removed if there are none.
+//! Failed rows go to the *errors file*. For the output `out.jsonl` it is `out.errors.jsonl`, for
+//! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was no
+//! answer, it has an `error` whose `code` is `timeout`, `connection_error`, `invalid_response`,
+//! `rejected` or `invalid_request_line`. At the end of a run the errors file holds the rows that are
+//! failed now. If there are none, the file is removed.
 //!
-//! No record is made of rows that were never attempted, or were cut off by a cancel, the end of the
-//! run or what stopped it.
+//! Some rows get no record: those never sent, those cut off by a cancel or the end of the run, and
+//! those whose answer stopped the run. A rerun sends them.
 //!
-//! `-` stands for standard input and output. Failures then go to standard output, too.
+//! `-` stands for standard input or standard output. If results go to standard output, failures do,
+//! too.
 //!
 //! # A rerun
 //!
-//! The results file is all the state there is. A run over an output that has results already
+//! A *rerun* is the same command, or the same call, once more. It needs no state but the output and
+//! the errors file. If the output exists, a run
 //!
-//! - skips the rows whose `custom_id` it answers; files of other tools will do;
-//! - repeats what failed for a reason that may pass, and leaves what failed for good, unless
-//!   [`retry_failed`](crate::FileRun::retry_failed);
-//! - cuts off a last line that a kill has left torn;
-//! - refuses rows that have another request under an id that was answered, by a hash of the line
-//!   which the record carries (records without one are matched by id alone), unless
-//!   [`force_resume`](crate::FileRun::force_resume) keeps the old answers.
-//!   On a stream such a row fails, as one whose id stands in an earlier line does; its record has
-//!   no `custom_id`, or it would speak for the row that has the id rightly;
-//! - refuses an output with a line in its midst that is no record, and names it, unless
-//!   [`repair`](crate::FileRun::repair) moves such lines to a file with `.rejected` behind its name.
+//! - skips rows whose `custom_id` has an answer there, whichever tool wrote it;
+//! - sends the rows again that failed for a reason that may pass, such as a time-out;
+//! - leaves the rows that *failed for good*, such as a request that the provider calls invalid, unless
+//!   [`retry_failed`](crate::FileRun::retry_failed) is set;
+//! - removes an incomplete last line, which a killed run leaves;
+//! - refuses an input in which a request has changed since it was answered. Each record has a hash of
+//!   its request line to tell this by; a record without one is matched by its id alone. With
+//!   [`force_resume`](crate::FileRun::force_resume) the old answers are kept. If the input is a
+//!   stream, such a row becomes a failed row instead. Its record has no `custom_id`, and neither has
+//!   that of a row whose id an earlier line has: the id belongs to the other row;
+//! - refuses an output with a damaged line in its midst, and names it. With
+//!   [`repair`](crate::FileRun::repair) such lines are moved to a file whose name ends in `.rejected`.
 //!
-//! Lines may be added, removed and moved. [`overwrite`](crate::FileRun::overwrite) empties the
-//! output and begins anew. An output whose lines are no results is refused, and so is mixing
-//! simulated answers with paid ones. A trial run (`--simulate`) empties nothing but what trials have
-//! left.
+//! Lines of the input may be added, removed and moved between runs.
+//! [`overwrite`](crate::FileRun::overwrite) empties the output and starts anew. An output that holds
+//! something else than results is refused. A file never holds both simulated answers and others, and
+//! a simulated run (`--simulate`) empties only files of simulated answers.
 //!
-//! Several inputs may share an output in turn: the answers of all stay. Their failures do not, since
-//! the errors file holds the rows of the input that are failed now: those of rows that are not in the
-//! input are taken out at the end of a run that has read all of it, and a warning says how many. A
-//! run over their own input would then repeat them, those too that failed for good. So give each input
-//! an output of its own, or name an errors file for each.
+//! Several inputs may share an output, one after the other: the answers of all of them stay. Their
+//! failures do not. A run that has read its whole input removes from the errors file the rows that are
+//! not in this input, and a warning says how many. A later run over their own input sends those rows
+//! again, even those that failed for good. So it is better to give each input its own output, or its
+//! own errors file.
 //!
-//! What was found is told before anything is sent: by the tool in a line, in
-//! [`FileProgress::found`](crate::FileProgress::found) by the library.
+//! A run says what it found before it sends anything: the tool in a line, the library in
+//! [`FileProgress::found`](crate::FileProgress::found).
 //!
-//! An [`ordered`](crate::FileRun::ordered) rerun appends, and when it has come to the end of the
-//! input, it puts the whole output into the input's order; records of rows that are not in the input
-//! any more stand at the end. One that is stopped before, or while it does so, leaves a whole file in
-//! another order, which the next puts right.
+//! With [`ordered`](crate::FileRun::ordered), a rerun appends, too. At the end of the input it sorts
+//! the whole output into the order of the input. Records of rows that are not in the input come last.
+//! If the run is stopped before that, the output is whole but in another order, and the next run sorts
+//! it.
 //!
 //! # Files of other tools
 //!
-//! The output and the error file of `OpenAI`'s own Batch API, Anthropic's results file and what vLLM
-//! writes are taken as what is done: name them as the output and with
-//! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are to do.
+//! A run can carry on with the output and error files of `OpenAI`'s Batch API, the results file of
+//! Anthropic's, and files that vLLM writes. Name them as the output and with
+//! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are sent.
 //!
-//! An output may hold failures, too, and an id more than once, as several files put together do. A
-//! row once answered stays answered. At the end of the run the output holds the last success of each
-//! row, and the errors file the rows failed now, each once; both are written anew beside themselves
-//! and then put in place, so that there is a whole file at every moment.
+//! Such an output may hold failures, and the same id more than once, as when several files were put
+//! together. A row with an answer stays answered. At the end of the run the output holds the last
+//! success of each row, and the errors file the rows that are failed now, each once. Both are written
+//! as new files and then renamed, so at every moment there is a whole file.
 //!
 //! # What may go wrong
 //!
-//! If the process is killed, the rows that were in flight are lost to it and sent again by the next
-//! run, which says so and how many that may be; what was written stays. What was written and not yet
-//! brought to the disk is lost if the *machine* goes down: [`fsync`](crate::FileRun::fsync)
-//! (`--fsync`) says how much that may be, a second's worth unless set. With
-//! [`Always`](crate::Fsync::Always) a row is done when it is on the disk, and each disk's round trip
-//! is shared by all rows that finished in the meantime.
+//! If the process is killed, everything written stays. Requests that were in flight are lost. The next
+//! run sends them again, and says how many that may be.
 //!
-//! A write that fails, or a sync, is not tried again: nothing more is sent or written, and the run
-//! ends with an error that says what to do ([`Io`](crate::ErrorKind::Io), exit 4). What was written
-//! of a record is cut off, so a full disk leaves a file of whole records, and a rerun carries on.
+//! If the *machine* goes down, results that were written but not yet synced to the disk are lost.
+//! [`fsync`](crate::FileRun::fsync) (`--fsync`) sets how often results are synced: once a second by
+//! default. With [`Always`](crate::Fsync::Always) a row counts as done only when it is on the disk. One
+//! sync serves all rows that finished since the last.
 //!
-//! One run at a time writes to a file. It holds a lock beside it, `out.jsonl.lock`, in which its
-//! process id stands; a second run is refused and names that process. The lock is the system's: it
-//! ends with its holder, and one that a killed run has left is taken over. Where the file system has
-//! no locks, a warning says so. Other programs may read the files at any time, and must not write
-//! to them: an output or errors file that was removed, replaced, cut or added to ends the run with an
-//! error, within a second or so (on systems other than Unix, only one whose length has changed).
-//! What the output does not hold any more is not counted as done:
-//! [`FileProgress::lost`](crate::FileProgress::lost) and the summary say how many answers that is.
+//! A write or sync that fails is not tried again. Nothing more is sent or written, and the run ends
+//! with an error that says what to do ([`Io`](crate::ErrorKind::Io), exit code 4). If a record was
+//! written in part, that part is removed. So a full disk leaves a file of whole records, and a rerun
+//! carries on.
+//!
+//! Only one run at a time may write to a file. It holds a lock, `out.jsonl.lock`, a file that contains
+//! its process id. A second run is refused, and its error names that process. The operating system
+//! releases the lock when the process ends, so the lock file of a killed run does not block the next
+//! run. On a file system without locks, a warning says so.
+//!
+//! Other programs may read the files at any time, but must not write to them. If an output or errors
+//! file is removed, replaced, cut or added to, the run ends with an error within about a second. (On
+//! systems other than Unix this is found only if the length changes.) Answers that are no longer in
+//! the output do not count as done: [`FileProgress::lost`](crate::FileProgress::lost) and the summary
+//! say how many there are.
 //!
 //! # A look before the run
 //!
-//! `tollgate check INPUT` reads a file as a run would, on all cores, sends nothing and says what it
-//! holds: requests, models, endpoints, about how many model tokens the prompts have (by the
-//! estimate that a limit on tokens reserves with) and how many the answers may have at most. It
-//! names what a run would refuse or make a failed row of: lines that are no requests, with line and
-//! column (in bytes, from 1), ids that stand twice, with both lines, and bodies that ask for a
-//! stream. The exit code is 0 where nothing is wrong, 1 where something is, and 2 for a file that
-//! cannot be read.
+//! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
+//! requests the file has, which models and endpoints, about how many model tokens are in the prompts
+//! (estimated as a limit on tokens estimates them), and how many tokens the answers may have at most.
+//! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
+//! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
+//! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.
 //!
-//! With `--provider` it also says what keeps the file from that provider's own batch service, whose
-//! rules a run does not need:
+//! With `--provider` it also says what that provider's own batch service would not accept. A run does
+//! not need these rules:
 //!
 //! | | `openai` | `anthropic` | `azure` |
 //! |---|---|---|---|
@@ -186,35 +197,42 @@
 //!
 //! # Money and time
 //!
-//! With a [`price`](crate::FileRun::price) (`--price IN,OUT`, US dollars for 1,000,000 model tokens of
-//! prompts and of answers) each record has its answer's `cost_usd`, and
-//! [`FileProgress`](crate::FileProgress) and the summary have the run's. Sums are exact. The count of
-//! tokens is the provider's own, answers of no use included where they say what they took; tokens
-//! that it had cached are counted in full, so its bill may be lower, and an answer that was lost on
-//! the way counts nothing here but may be on the bill (`possibly_billed` says how many).
-//! Nor does an answer without a `usage`: [`uncounted`](crate::FileProgress::uncounted) says how many
-//! those were, and where there is a budget, the first is warned of.
+//! A [`price`](crate::FileRun::price) (`--price IN,OUT`) is in US dollars for 1,000,000 model tokens of
+//! prompts and of answers. With a price, each record has the `cost_usd` of its answer, and
+//! [`FileProgress`](crate::FileProgress) and the summary have the cost of the run. Sums are exact.
+//!
+//! The number of tokens is the one that the provider reports (`usage`). Failed answers count if they
+//! report it. The provider's bill may differ: it may be lower, as cached tokens are counted in full
+//! here, or higher, as an answer that was lost on the way is not counted (`possibly_billed` says how
+//! many those may be). Answers without a `usage` are not counted either:
+//! [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there is a budget, a
+//! warning tells of the first.
 //!
 //! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
-//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when what it has
-//! spent reaches so much. An answer is counted in the moment in which it comes, before its place at
-//! the gate is free, and from then on nothing is sent, no retry either. What is in flight by then is
-//! finished and written down, so at most that goes over: at most as many requests as may be in flight,
-//! less one. The run ends early with an error of kind [`Budget`](crate::ErrorKind::Budget), the tool
-//! with exit 3. Rows not sent have no record, and a rerun carries on with them; it has a budget of its
-//! own, as large again. A budget that the last row spends has stopped nothing.
+//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when it has spent so
+//! much. An answer is counted when it arrives, before another request may take its place in flight.
+//! From then on nothing is sent, and nothing is tried again. Requests in flight are finished and their
+//! results written. So what exceeds the budget is at most one answer for each request in flight.
+//! The run ends early with an error of the kind [`Budget`](crate::ErrorKind::Budget), the tool with
+//! exit code 3. Rows that were not sent have no record. A rerun carries on with them, and has a budget
+//! of its own, as large again. If the budget is reached by the last row, the run is not stopped.
 //!
-//! An account that is empty ([`Quota`](crate::ErrorKind::Quota)) stops a run in the same way.
+//! An empty account ([`Quota`](crate::ErrorKind::Quota)) stops a run in the same way.
 //!
-//! [`ClientBuilder::timeout`](crate::ClientBuilder::timeout) (`--timeout`) is the time of one attempt,
-//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) that of the run: an attempt
-//! has what is left of either. What the deadline cuts off is left for a rerun.
+//! [`ClientBuilder::timeout`](crate::ClientBuilder::timeout) (`--timeout`) limits one attempt,
+//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) the whole run. An attempt may
+//! take as long as both allow. Requests that the deadline cuts off are left for a rerun.
 //!
 //! # Memory
 //!
-//! A run holds no more rows than its window, max(1024, 4 × concurrency), however long the file.
-//! What does grow with it are tables of ids, kept as 128-bit hashes: those of the file while it is
-//! looked through for doubled ones (24 bytes a row, twice that for a moment), of the rows done
-//! before in a rerun (24 bytes a row that is answered and 32 a row that failed, for all of the run),
-//! and of the rows read so far in a stream. An output that is put in order or cleaned of repeats
-//! takes 32 bytes a line at the end, and 24 a row of the input for the order.
+//! However long the input, at most max(1024, 4 × concurrency) rows are in memory at once. What grows
+//! with the input are tables of ids, kept as hashes of 128 bits:
+//!
+//! | Table | Kept | Bytes a row |
+//! |---|---|---|
+//! | ids of the input, to find duplicates | before anything is sent | 24, for a moment twice that |
+//! | rows that earlier runs answered | for the whole run | 24 |
+//! | rows that failed in earlier runs | for the whole run | 32 |
+//! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
+//! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
+//! | the order of the input, for sorting | for the whole run | 24 |

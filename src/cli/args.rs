@@ -77,6 +77,7 @@ Environment (flags win):
   AZURE_OPENAI_API_KEY                   the key with --provider azure
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                                          the proxy by URL scheme; never for this machine
+  SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given
   NO_COLOR                               plain lines instead of a bar")]
 #[expect(clippy::struct_excessive_bools, reason = "a command line is flags")]
 pub(crate) struct Run {

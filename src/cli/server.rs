@@ -10,7 +10,7 @@
 use std::env;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args;
 use crate::api::check_base_url;
@@ -84,7 +84,8 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     if args.allow_insecure_http {
         builder = builder.allow_insecure_http();
     }
-    if let Some(path) = &args.ca_file {
+    let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    if let Some(path) = args.ca_file.clone().or(from_environment.map(PathBuf::from)) {
         builder = builder.ca_file(path);
     }
     Ok((builder.from_env(provider), key_from, None))

@@ -65,8 +65,9 @@ pub(crate) struct LineError {
 
 impl LineError {
     fn new(kind: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        // Only a check tells it.
         #[cfg(not(any(feature = "cli", test)))]
-        let _only_check_tells_it = kind;
+        let _ = kind;
         Self {
             message: message.into(),
             #[cfg(any(feature = "cli", test))]

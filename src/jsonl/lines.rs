@@ -1,13 +1,12 @@
 //! Lines out of any stream of bytes, with memory bounded whatever the stream holds.
 //!
-//! The unit is the physical line, counted from 1, so that a message can name it. A line is bytes:
-//! whether they are UTF-8 is the line's own affair, and one bad line is no reason to refuse the
-//! rest. What is refused is a stream that is no text at all (gzip, an archive, UTF-16): a million
-//! row errors would say less than one sentence.
+//! Lines are counted from 1, so that a message can name one. A line is bytes, and need not be UTF-8:
+//! one bad line is no reason to refuse the others. A stream that is no text at all (gzip, an archive,
+//! UTF-16) is refused as a whole: one message says more than a million failed rows.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
-/// The longest line accepted unless told otherwise, in bytes: 64 MiB.
+/// The longest line of an input, in bytes: 64 MiB.
 pub(crate) const MAX_LINE: usize = 64 << 20;
 
 /// How much is read at a time, and how much of the start is looked at.
@@ -18,11 +17,11 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// One line of the input, without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
-    /// Its place in the file, blank lines counted, from 1.
+    /// Its number in the file, from 1. Blank lines count.
     pub(crate) number: u64,
-    /// Where it starts, in bytes from the very first one, a byte order mark included.
+    /// Where it starts, in bytes from the start of the stream. A byte order mark counts.
     pub(crate) offset: u64,
-    /// Whether its end is there: of the last line of a stream it may be missing.
+    /// Whether it ends with a line feed. The last line of a stream may not.
     pub(crate) ended: bool,
     /// `None` for a line that is longer than the reader keeps.
     pub(crate) text: Option<&'a [u8]>,
@@ -126,7 +125,7 @@ impl<R: Read> Lines<R> {
             let length = trimmed(&self.line).len();
             let is_whole = length <= self.cap;
             if !is_whole {
-                // The memory of a monster is given back, not kept for the rest of the run.
+                // The memory of a very long line is freed, not kept for the rest of the run.
                 self.line = Vec::new();
                 ended = ended || self.skip_rest()?;
             }
@@ -141,7 +140,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Passes over the rest of a line, in bounded memory; whether its end was there.
+    /// Skips the rest of a line, in bounded memory. Whether its end was there.
     fn skip_rest(&mut self) -> io::Result<bool> {
         let mut part = Vec::new();
         loop {

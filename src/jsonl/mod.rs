@@ -1,11 +1,13 @@
 //! Files of requests in, files of results out: one JSON object a line.
 //!
-//! [`run`] puts a run over a file together. A request travels [`lines`] (lines of bytes, bounded)
-//! → [`mod@format`] (one request, its body untouched) → [`rows`] (the engine's side of it) → the client →
-//! [`record`] (one result line) → [`journal`] (the files), which a later run [reads back](readback).
-//! [`files`] decides which files those are (and [`sidecars`] where they are), and [`scan`] looks through
-//! an input before anything is sent, in one [pass](parallel) on all cores. `check` is that look for its
-//! own sake, with all there is to say.
+//! [`run`] puts a run over a file together. A request travels from [`lines`] (lines of bytes, bounded)
+//! to [`mod@format`] (one request, its body untouched), [`rows`] (a job for the engine) and the client.
+//! Its result goes through [`writer`] and [`record`] (one line) to [`journal`] (the files), which a
+//! later run [reads back](readback). The [`tally`] counts all of it.
+//!
+//! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`] reads
+//! an input before anything is sent, in one [pass](parallel) on all cores. `check` does the same to
+//! report what is wrong.
 
 #[cfg(feature = "cli")]
 pub(crate) mod check;

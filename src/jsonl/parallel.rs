@@ -203,8 +203,10 @@ mod tests {
         }
     }
 
-    fn told(error: io::Error) -> Error {
-        Error::new(ErrorKind::Io, error.to_string())
+    fn pass(lines: &mut Lines<impl Read>, all: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
+        fold(lines, all, cancel, |error| {
+            Error::new(ErrorKind::Io, error.to_string())
+        })
     }
 
     #[test]
@@ -227,7 +229,7 @@ mod tests {
             expected.push(seen(&line));
         }
         let mut all = Collect::default();
-        fold(&mut open(), &mut all, &Cancel::new(), told).unwrap();
+        pass(&mut open(), &mut all, &Cancel::new()).unwrap();
         assert!(all.0 == expected);
     }
 
@@ -242,7 +244,7 @@ mod tests {
         let lines = "a line\n".repeat(CHUNK / 7 + 1);
         let mut lines = Lines::new(lines.as_bytes().chain(Broken));
         let mut all = Collect::default();
-        let error = fold(&mut lines, &mut all, &Cancel::new(), told).unwrap_err();
+        let error = pass(&mut lines, &mut all, &Cancel::new()).unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");
         assert!(!all.0.is_empty());
     }
@@ -267,7 +269,7 @@ mod tests {
         let lines = "a line\n".repeat(CHUNK);
         let mut count = CancelAtOnce(0, cancel.clone());
         let mut lines = Lines::new(lines.as_bytes());
-        let error = fold(&mut lines, &mut count, &cancel, told).unwrap_err();
+        let error = pass(&mut lines, &mut count, &cancel).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert!((1..CHUNK as u64 / 7).contains(&count.0), "{}", count.0);
     }

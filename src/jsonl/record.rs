@@ -2,7 +2,7 @@
 //!
 //! The lines are `OpenAI`'s `BatchRequestOutput` (<https://platform.openai.com/docs/api-reference/batch>),
 //! or Anthropic's result line for a row that came in Anthropic's form, so that every reader of those
-//! reads ours. What goes beyond them stands under the one key `tollgate`. A body is copied, not
+//! reads ours. What goes beyond them is under the one key `tollgate`. A body is copied, not
 //! rebuilt: only its line breaks go, with the indentation behind them, since a record is one line.
 
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct Record<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
-    /// The provider's id of the answer; ours stands in where it gave none.
+    /// The provider's id of the answer. Where it gave none, the record's own id is written.
     pub(crate) request_id: Option<&'a str>,
     /// JSON is embedded as it is; of anything else the first 2 KiB, as a string.
     pub(crate) body: &'a [u8],

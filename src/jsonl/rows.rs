@@ -21,7 +21,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
 
-const CHANGED: &str = "was answered as another request: give it another, or keep the old answer with \
+const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
 
 /// One row of the input, on its way through the engine.
@@ -78,13 +78,12 @@ fn bad_line(number: u64, why: &str) -> Error {
     Error::new(ErrorKind::InvalidLine, format!("line {number}: {why}"))
 }
 
-/// Sends rows; those that are none never pass the limiter.
+/// Sends rows. A bad line fails before the limiter.
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
     tally: Arc<Tally>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
-    // Counted here and not where it is written down, while the permit is still held: nobody is let
-    // through in between.
+    // Spending is counted while the permit is still held, so no further request is sent before.
     ApiJob::new(
         endpoint,
         |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
@@ -104,9 +103,9 @@ pub(super) fn send_rows(
 /// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
     with: Reading,
-    /// Ids seen so far, where nobody has looked through the whole input before.
+    /// Ids read so far, of a stream. A file has been scanned for duplicates.
     seen: Option<HashSet<LineHash>>,
-    /// Lines that need not be read, as somebody has.
+    /// Lines that the scan has found to be done, which need not be parsed.
     passed_over: Peekable<vec::IntoIter<Range<u64>>>,
 }
 
@@ -116,7 +115,7 @@ pub(super) struct Reading {
     pub(super) lines: Lines<Box<dyn Read + Send>>,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
-    /// Asked a line: a million rows that are done are passed over in one pull.
+    /// Checked once a line: one pull may skip a million rows that are done.
     pub(super) cancel: Cancel,
     /// The line numbers of the rows so far, where the order of all rows is asked for.
     pub(super) order: Option<Vec<(LineHash, u64)>>,
@@ -149,7 +148,7 @@ impl Rows {
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
-            // Its id is wanted for the order, if for nothing else.
+            // The order needs the id of every row.
             if with.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
@@ -169,7 +168,7 @@ impl Rows {
             let is_stream = self.seen.is_some();
             match with.index.status(id, row.hash) {
                 RowStatus::ToDo => return Ok(Some(row)),
-                // A file was refused for it. Of a stream, the rows before it are paid for.
+                // A file is refused for it. Of a stream, the rows before it are already paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
                 RowStatus::Done if is_stream => with.tally.skipped(),
                 RowStatus::Failed if is_stream => with.tally.failed_before(row.request.is_ok()),

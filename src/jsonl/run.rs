@@ -42,12 +42,14 @@ struct Choices {
 }
 
 impl Client {
-    /// A run over a file of requests, one JSON object a line in the OpenAI batch format (or
-    /// Anthropic's, or one [prompt](FileRun::prompts) a line), into a file of results in the
-    /// batch output format. `-` is standard input and output.
+    /// A run that sends the requests in a file and writes their results to another.
     ///
-    /// An output that has results already is carried on with: rows whose `custom_id` it answers
-    /// are skipped.
+    /// Each line of the input is one request, in the batch format of OpenAI or Anthropic, or one
+    /// [prompt](FileRun::prompts). Each line of the output is one result, in the batch output format
+    /// of the same provider. `-` is standard input, or standard output.
+    ///
+    /// If the output exists, the run carries on with it: requests whose `custom_id` has an answer
+    /// there are not sent again. The [guide](crate::_guide::batch_files) has all of it.
     ///
     /// ```no_run
     /// # fn main() -> tollgate::Result<()> {
@@ -83,8 +85,8 @@ impl FileRun<'_> {
         }
     }
 
-    /// Where failed rows go. Default: beside the output, `out.results.jsonl` with
-    /// `out.errors.jsonl`; with the results where those go to standard output.
+    /// Where failed rows go. Default: a file beside the output, `out.errors.jsonl` for
+    /// `out.jsonl` or `out.results.jsonl`. If results go to standard output, failures do, too.
     pub fn errors(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.errors = Location::new(&path.into());
         self
@@ -102,51 +104,53 @@ impl FileRun<'_> {
         self
     }
 
-    /// Writes results in the order of the input. Default: as they finish.
+    /// Writes results in the order of the input. Default: no, they are written as they finish.
     ///
-    /// A run that carries on appends, and puts the whole output in order when it has come to the end
-    /// of the input: it is written anew beside itself and takes 56 bytes of memory a row.
+    /// A run that carries on with an output appends to it. At the end of the input it sorts the whole
+    /// output, by writing a new file and renaming it. Sorting takes 56 bytes of memory for each row.
     pub fn ordered(mut self, ordered: bool) -> Self {
         self.choices.ordered = ordered;
         self
     }
 
-    /// Leaves out of the records what is not in the provider's own format. Default: no.
+    /// Writes only the fields of the provider's own format. Default: no, each record has a field
+    /// `tollgate` with attempts, waits and usage.
     pub fn strict(mut self, strict: bool) -> Self {
         self.choices.strict = strict;
         self
     }
 
-    /// Begins anew, emptying the output, whatever it holds; with
-    /// [`simulated`](FileRun::simulated) only one that holds simulated answers. Default: no.
+    /// Empties the output and starts anew. Default: no.
+    ///
+    /// A [simulated](FileRun::simulated) run empties only an output of simulated answers.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.choices.journal.overwrite = overwrite;
         self
     }
 
-    /// Tries rows again that an earlier run gave up for a reason that will not pass, such as a
-    /// request the provider calls invalid. Default: they stay failed; only failures that may pass
-    /// are repeated.
+    /// Sends again the rows that failed for good in an earlier run, such as a request that the
+    /// provider calls invalid. Default: no, only rows that may succeed this time are sent again.
     pub fn retry_failed(mut self, retry: bool) -> Self {
         self.choices.journal.policy.retry_failed = retry;
         self
     }
 
-    /// Keeps the answers of rows whose request has changed since. Default: no; an input with such
-    /// rows is refused, as the answer on file is not that of the request.
+    /// Keeps the answers of rows whose request has changed since they were answered. Default: no, an
+    /// input with such rows is an error, because the answer in the output is not theirs.
     pub fn force_resume(mut self, force: bool) -> Self {
         self.choices.journal.policy.force_resume = force;
         self
     }
 
-    /// Marks the records as simulated; they are never mixed with others in one file. Default: no.
+    /// Marks the records as simulated. Default: no.
+    ///
+    /// A file never holds both simulated answers and others.
     pub fn simulated(mut self, simulated: bool) -> Self {
         self.choices.journal.simulated = simulated;
         self
     }
 
-    /// When results are brought to the disk. Default: what has waited for a second, and all of it
-    /// at the end.
+    /// When results are synced to the disk. Default: once a second, and at the end.
     ///
     /// ```no_run
     /// # fn main() -> tollgate::Result<()> {
@@ -162,10 +166,11 @@ impl FileRun<'_> {
         self
     }
 
-    /// Moves lines of the output that are no records to a file beside it, with `.rejected` behind
-    /// its name, and asks for their rows again. Default: such a line, other than a torn one at the
-    /// end, is an error that names it; so is a file without a single record, whatever is chosen
-    /// here.
+    /// Moves damaged lines of the output to a file beside it, whose name ends in `.rejected`, and
+    /// sends their requests again. Default: no, a damaged line is an error that names it.
+    ///
+    /// An incomplete last line is removed in any case. A file without a single record is an error in
+    /// any case.
     pub fn repair(mut self, repair: bool) -> Self {
         self.choices.journal.repair = repair;
         self
@@ -178,16 +183,17 @@ impl FileRun<'_> {
         self
     }
 
-    /// Stops this run when what it has spent, by its [`price`](FileRun::price), reaches so many US
-    /// dollars: a number, or an [`Usd`]. What is no amount is an error of [`run`](FileRun::run).
-    /// Default: no bound.
+    /// Stops this run when it has spent so many US dollars, counted by its [`price`](FileRun::price).
+    /// Default: no limit. The amount is a number or a [`Usd`]; what is no amount is an error of
+    /// [`run`](FileRun::run).
     ///
-    /// Nothing more is sent then, not even what would be tried again; what is in flight is finished,
-    /// written down, and may cost more than was left. [`Summary::stopped`] is of kind
-    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget), and a rerun carries on, with as much again.
+    /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are finished
+    /// and their results written, so the run may spend more than the limit by what those cost.
+    /// [`Summary::stopped`] is then of kind [`ErrorKind::Budget`]. A rerun
+    /// carries on and may spend as much again.
     ///
-    /// What was spent is what the provider's answers say: those without a usage count nothing, and
-    /// neither does an answer that was lost on the way.
+    /// The tokens counted are those the provider reports in its answers. An answer without a report
+    /// counts nothing, and neither does an answer that was lost on the way.
     ///
     /// ```no_run
     /// # fn main() -> tollgate::Result<()> {
@@ -209,21 +215,22 @@ impl FileRun<'_> {
         match dollars.try_into() {
             Ok(most) => self.choices.limits.max_cost = Some(most),
             Err(error) => {
-                self.choices.refused = Some(Error::from(error).with_settings(&["max_cost"]));
+                let error = Error::from(error).with_settings(&["max_cost"]);
+                self.choices.refused = Some(error);
             }
         }
         self
     }
 
-    /// As [`max_cost`](FileRun::max_cost), for model tokens: those of prompts and answers together.
-    /// Default: no bound.
+    /// As [`max_cost`](FileRun::max_cost), for model tokens of prompts and answers together.
+    /// Default: no limit.
     pub fn token_budget(mut self, tokens: u64) -> Self {
         self.choices.limits.max_tokens = Some(tokens);
         self
     }
 
-    /// Calls `look` on this thread, at least every 25 ms while it has nothing to write, and at the
-    /// end.
+    /// Calls `look` with the progress of the run: before the first request, about every 25 ms, and at
+    /// the end. It is called on the thread that called [`run`](FileRun::run).
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
         FileRun {
             on_progress: Box::new(look),
@@ -233,18 +240,18 @@ impl FileRun<'_> {
         }
     }
 
-    /// Runs it, on this thread and the pool's.
+    /// Runs it. Requests are sent by other threads, results are written by this one.
     ///
-    /// A run that is stopped early is no error: its [`Summary`] says by what, its results are
-    /// written, and a rerun carries on.
+    /// A run that stops early is no error: its results are written, [`Summary::stopped`] says why it
+    /// stopped, and a rerun carries on.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] before anything is sent, naming the file, the line or the setting;
-    /// [`ErrorKind::Io`] for a file that cannot be read or written, or no thread to be had.
+    /// [`ErrorKind::Config`], before anything is sent, names the file, the line or the setting.
+    /// [`ErrorKind::Io`]: a file cannot be read or written, or no thread can be started.
     pub fn run(self) -> Result<Summary> {
         let opened = Instant::now();
         match self.run_opened(opened) {
-            // Heard before there was anything to write.
+            // A cancel before there was anything to write.
             Err(error) if error.kind() == ErrorKind::Cancelled => Ok(Summary {
                 stopped: Some(error),
                 wall: opened.elapsed(),
@@ -261,7 +268,7 @@ impl FileRun<'_> {
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
-        // Answered rows may wait for their turn, so a kill loses those, too.
+        // In order, answered rows wait for those before them: a kill loses those, too.
         let unwritten = if self.choices.ordered {
             self.client.settings().window()
         } else {
@@ -271,7 +278,7 @@ impl FileRun<'_> {
         let format = self.choices.format;
         let mut input = files.input.open_input()?;
         let options = self.choices.journal;
-        // Nothing is touched before everything has been looked at.
+        // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
         let Recovered { index, state } = recover(&files, options, &outside)?;
         // A stream can be read only once.
@@ -285,7 +292,7 @@ impl FileRun<'_> {
             }
         };
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
-        // What is there already is not where it belongs among the rows to come.
+        // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && index.done() > 0;
         let journal = Journal::open(&files, options, &state)?;
         locks.begin();
@@ -325,7 +332,7 @@ impl FileRun<'_> {
             on_progress: self.on_progress,
             state: WriterState::default(),
         };
-        // Whoever looks on learns what there is to do before any of it is done.
+        // The user learns what there is to do before any of it is done.
         writer.report();
         let feed = if is_stream {
             Feed::detached(rows)

@@ -1,7 +1,7 @@
 //! One pass over an input file before anything is sent: what is to do, and what must not be done.
 //!
-//! Two rows of one id cannot be told apart in the results. The answer of a row that has changed
-//! since is not its answer. Both are errors before the first paid request, not after the last.
+//! Results of two rows with one id could not be told apart, and a row that has changed since it was
+//! answered needs another answer. Both are errors before the first paid request, not after the last.
 //!
 //! What grows with the file is the table of [ids](super::ids). It is freed before the run begins.
 

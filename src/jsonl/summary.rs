@@ -1,4 +1,4 @@
-//! What a run over a file tells its user: what it found, how it stands, and what it amounts to.
+//! What a run over a file says of itself: what it found, its progress, and its summary.
 
 use std::time::Duration;
 
@@ -10,24 +10,23 @@ use crate::api::Usd;
 use crate::error::Error;
 use crate::pool::{Outage, Progress};
 
-/// What a run found of earlier ones in its files, before it sent anything.
+/// What a run found in its files, before it sent anything, of the runs before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumeInfo {
-    /// Rows that are answered: those of the input, or where that is a stream, of the output.
+    /// Rows with an answer: those of the input, or if the input is a stream, all rows of the output.
     pub done: u64,
-    /// Rows of the input that were given up for a reason that does not pass, unless it is a stream.
+    /// Rows of the input that failed for good. `None` if the input is a stream.
     pub failed: Option<u64>,
-    /// Requests of the input that are left, unless it is a stream. A line that is no request fails
-    /// in each run, and is none of them.
+    /// Requests of the input that are left to send. `None` if the input is a stream. Lines that are
+    /// no requests are not among them.
     pub to_do: Option<u64>,
-    /// Bytes at the end of the output that were cut off: of a record that a kill had torn.
+    /// Bytes removed at the end of the output: an incomplete record, left by a run that was killed.
     pub torn_bytes: u64,
-    /// Lines of the output that were no records, and were
-    /// [moved aside](crate::FileRun::repair).
+    /// Damaged lines of the output that were [moved to another file](crate::FileRun::repair).
     pub rejected: u64,
-    /// Rows that a run which was killed may have paid for without a record, at most: those it had in
-    /// flight are sent again.
+    /// How many requests at most were in flight in a run that was killed. They are sent again,
+    /// although they may have been billed.
     pub possibly_billed: u64,
 }
 
@@ -54,71 +53,72 @@ impl ResumeInfo {
     }
 }
 
-/// A run over a file, as it stands.
+/// The progress of a run over a file.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct FileProgress {
     /// Rows in the input, if that is known before its end: it is for a regular file.
     pub total: Option<u64>,
-    /// Rows that an earlier run has done.
+    /// Rows that an earlier run has answered.
     pub skipped: u64,
     /// Rows answered by this run and written.
     pub succeeded: u64,
-    /// Answers that stood in the output and do not any more, as another program has removed,
-    /// replaced or cut it while the run wrote to it. They are in neither of these counts.
+    /// Answers that are no longer in the output, because another program removed, replaced or cut it
+    /// during the run. They are not counted as skipped or succeeded.
     pub lost: u64,
-    /// Rows that are failed: given up by this run, or by an earlier one for a reason that does not
-    /// pass.
+    /// Failed rows: those that this run gave up, and those that an earlier run gave up for good.
     pub failed: u64,
-    /// Of these, the rows given up by an earlier run.
+    /// Of the failed rows, those that an earlier run gave up.
     pub failed_before: u64,
-    /// Of the failed rows, those that failed for a reason that does not pass. A rerun repeats the
-    /// others, and these only with [`retry_failed`](crate::FileRun::retry_failed).
+    /// Of the failed rows, those that failed for good. A rerun sends the others again, and these only
+    /// with [`retry_failed`](crate::FileRun::retry_failed).
     pub failed_for_good: u64,
-    /// Of those, lines that are no requests: nothing sends them before somebody has mended them.
+    /// Of the rows that failed for good, lines that are no requests. They have to be corrected first.
     pub bad_lines: u64,
-    /// What earlier runs left, if this one carries on; known from the first call of
-    /// [`on_progress`](crate::FileRun::on_progress) on.
+    /// What earlier runs left, if this one carries on. Known from the first call of
+    /// [`on_progress`](crate::FileRun::on_progress).
     pub found: Option<ResumeInfo>,
-    /// Model tokens of prompts that this run has sent, as the provider counted them. Answers of no
-    /// use are in it where they say what they took.
+    /// Model tokens of this run's prompts, as the provider counted them. Failed answers count if they
+    /// say how many tokens they took.
     pub prompt_tokens: u64,
-    /// Model tokens of answers, in the same way.
+    /// Model tokens of answers, counted in the same way.
     pub completion_tokens: u64,
-    /// Answers of this run that did not say what they took: they are in neither of these counts nor
-    /// in the cost, and count nothing against [`max_cost`](crate::FileRun::max_cost) and
+    /// Answers of this run that did not say how many tokens they took. They are not in the counts of
+    /// tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
     /// [`token_budget`](crate::FileRun::token_budget).
     pub uncounted: u64,
-    /// What those cost, if there is a [`price`](crate::FileRun::price).
+    /// The cost of these tokens, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
     /// Time since the input was opened.
     pub elapsed: Duration,
-    /// The outage that keeps the run waiting now, if one does.
+    /// The outage that the run waits for at the moment, if there is one.
     pub outage: Option<Outage>,
-    /// The engine's own counters. Its [`possibly_billed`](Progress::possibly_billed) counts
-    /// here, too, the rows that a rerun asks for again although the last request for them may have
-    /// been paid for: those cut off on the wire by the end of the run, those given up for a reason
-    /// that may pass, those whose answers could not be written or are [`lost`](FileProgress::lost), and those that a run which was
-    /// killed may have had in flight ([`ResumeInfo::possibly_billed`]).
+    /// The engine's own counters.
+    ///
+    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that are sent
+    /// again although they may have been billed. These are rows that the end of the run cut off in
+    /// flight, rows that failed for a reason that may pass, answers that could not be written or are
+    /// [`lost`](FileProgress::lost), and those in flight in a run that was killed
+    /// ([`ResumeInfo::possibly_billed`]).
     pub engine: Progress,
 }
 
 impl FileProgress {
-    /// Rows that need nothing more.
+    /// Rows that are skipped, succeeded or failed.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
     }
 
-    /// Rows that this run has dealt with.
+    /// Rows that this run has answered or given up.
     pub fn finished(&self) -> u64 {
         self.succeeded + self.failed - self.failed_before
     }
 }
 
-/// What a finished run over a file amounts to.
+/// The result of a run over a file.
 ///
-/// A run that was stopped early has a summary too: [`stopped`](Summary::stopped) says by what, and
-/// a rerun carries on.
+/// A run that stopped early has a summary, too: [`stopped`](Summary::stopped) says why it stopped.
+/// A rerun carries on.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {
@@ -135,17 +135,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary as one JSON object, with the exit code of whoever reports it.
+    /// The summary as one JSON object. `exit` is the exit code of the program.
     ///
-    /// Keys: `requests` (= `succeeded` + `failed` + `skipped` + `not_attempted`), `failed_for_good`
-    /// (of `failed`, the rows that a plain rerun does not repeat), `lost` (answers that another
-    /// program took out of the output while the run wrote to it), `attempts`,
-    /// `retries`, `throttled`, `wall_s`, `rps` (rows finished a second of `wall_s`),
-    /// `in_flight_peak`, `threads_peak`, `prompt_tokens`, `completion_tokens`, `cost_usd` (null
-    /// without a price), `uncounted` (answers that did not say what they took), `wait_s` with `gate_requests`, `gate_tokens` and `pause` in seconds of the
-    /// run, `backoff` (between attempts, outages included) and `wire` in seconds summed over requests,
-    /// `possibly_billed` (requests whose answers were lost and that were made again, or are by
-    /// a rerun), `exit`.
+    /// | Key | Value |
+    /// |---|---|
+    /// | `requests` | rows in the input: `succeeded` + `failed` + `skipped` + `not_attempted` |
+    /// | `failed_for_good` | of `failed`, the rows that a plain rerun does not send again |
+    /// | `lost` | answers that another program took out of the output during the run |
+    /// | `attempts`, `retries`, `throttled` | requests sent, those sent again, answers that said to slow down |
+    /// | `wall_s`, `rps` | seconds until the last record was written, rows finished in one of them |
+    /// | `in_flight_peak`, `threads_peak` | the most at any moment |
+    /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
+    /// | `cost_usd` | their cost in US dollars, null without a price |
+    /// | `uncounted` | answers that did not say how many tokens they took |
+    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `possibly_billed` | requests sent again, by this run or by a rerun, although they may have been billed |
+    /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
         let engine = &progress.engine;

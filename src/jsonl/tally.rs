@@ -214,7 +214,7 @@ impl Tally {
         shown.skipped = shown.skipped.saturating_sub(shown.lost - own);
     }
 
-    /// How the run stands, with what the engine counts.
+    /// The progress of the run, with the engine's counters.
     pub(super) fn progress(&self, engine: &Monitor, now: Instant) -> FileProgress {
         let (shown, possibly_billed) = {
             let counts = self.counts.lock();
@@ -263,12 +263,12 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn usage(prompt_tokens: u64, completion_tokens: u64) -> Option<Usage> {
-        Some(Usage {
+    fn spend(tally: &Tally, prompt_tokens: u64, completion_tokens: u64) -> bool {
+        tally.spend(Some(Usage {
             prompt_tokens,
             completion_tokens,
             ..Usage::default()
-        })
+        }))
     }
 
     fn limits(price: &str, max_cost: &str, max_tokens: Option<u64>) -> SpendLimits {
@@ -298,10 +298,10 @@ mod tests {
     fn it_is_spent_when_the_limit_is_reached_and_not_before() {
         // A dollar a token.
         let dear = tally(limits("1000000,1000000", "3", None));
-        assert!(!dear.spend(usage(1, 1)));
+        assert!(!spend(&dear, 1, 1));
         assert!(stopped(&dear).is_none());
-        assert!(dear.spend(usage(0, 1)));
-        assert!(dear.spend(usage(2, 0)), "what was in flight");
+        assert!(spend(&dear, 0, 1));
+        assert!(spend(&dear, 2, 0), "what was in flight");
         let why = stopped(&dear).unwrap();
         assert_eq!(why.kind(), ErrorKind::Budget);
         let why = why.to_string();
@@ -312,8 +312,8 @@ mod tests {
         assert_eq!(progress(&dear).cost.unwrap().to_string(), "5");
 
         let long = tally(limits("", "", Some(10)));
-        assert!(!long.spend(usage(4, 5)));
-        assert!(long.spend(usage(1, 1)));
+        assert!(!spend(&long, 4, 5));
+        assert!(spend(&long, 1, 1));
         let why = stopped(&long).unwrap().to_string();
         assert!(
             why.contains("11 model")
@@ -327,8 +327,8 @@ mod tests {
     #[test]
     fn without_limits_it_only_counts() {
         let tally = tally(limits("0,0", "", None));
-        assert!(!tally.spend(usage(u64::MAX, u64::MAX)));
-        assert!(!tally.spend(usage(1, 1)));
+        assert!(!spend(&tally, u64::MAX, u64::MAX));
+        assert!(!spend(&tally, 1, 1));
         assert!(!tally.spend(None));
         let spent = progress(&tally);
         assert_eq!(spent.cost, Some(Usd::ZERO));

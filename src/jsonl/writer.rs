@@ -14,14 +14,15 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Consumer, JobOutcome, Reorder};
 
-/// How long the writing thread waits for an outcome before it looks up.
+/// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
-/// Short enough for a program that looks for its signals in `on_progress`.
+/// A program may handle its signals there, so this is short.
 const PATIENCE: Duration = Duration::from_millis(25);
-/// How much may be ready to be written before it is, with outcomes coming in without a pause.
+/// How many bytes of records are collected at most before they are written, while outcomes keep
+/// coming.
 const READY: usize = 256 << 10;
 
-/// The one thread that writes.
+/// Writes the records of a run, on the thread that called `run`.
 pub(super) struct Writer<'p> {
     pub(super) client: Client,
     /// Ends this run, and no other of the client.
@@ -83,14 +84,14 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// Sees whether the run is to end. An input that gives nothing has no row to tell it by.
+    /// Checks whether the run is to end. With an input that stalls, no row would say so.
     fn hear(&mut self) {
         let clock = self.client.limiter().clock();
         if self.ends.is_some_and(|ends| clock.now() >= ends) {
             self.out_of_time();
         }
-        // What waits behind a slow row may never be written, if a second signal comes. A run that
-        // was stopped leaves an output that the next one puts in order.
+        // Rows that wait behind a slow one would be lost if a second signal ended the process. A run
+        // that was stopped leaves an output that the next one puts in order.
         if self.state.stopped.is_some() || self.outside.is_cancelled() {
             self.record_out_of_order();
         }
@@ -113,7 +114,7 @@ impl Writer<'_> {
 
     fn record(&mut self, outcome: RowOutcome) {
         let Some(row) = &outcome.input else {
-            // The reading side panicked: a fault of our own, and the input's end for this run.
+            // The thread that reads has panicked, so this run gets no more rows.
             if let Err(failure) = outcome.result {
                 let error = into_error(failure, 0, false);
                 self.tally.input(|input| input.failure = Some(error));
@@ -153,7 +154,7 @@ impl Writer<'_> {
                     request_id: error.request_id(),
                     body: error.body().unwrap_or_default(),
                 });
-                // A status of success with nothing to use in it needs its reason beside it.
+                // A success without a usable answer needs its reason beside the status.
                 record.failure = status
                     .is_none_or(|status| status.is_success())
                     .then(|| Failure {
@@ -207,7 +208,7 @@ impl Writer<'_> {
     }
 
     fn give_up(&mut self, error: Error) {
-        // Answers that cannot be kept are not worth fetching.
+        // Answers that cannot be written are not worth paying for.
         self.cancel.cancel();
         self.state.broken = Some(error);
         if let Some(left) = self.journal.answers_left() {
@@ -231,7 +232,7 @@ impl Writer<'_> {
         journal.tick(now)
     }
 
-    /// Shows how the run stands.
+    /// Calls `on_progress` with the progress of the run.
     pub(super) fn report(&mut self) -> FileProgress {
         let client = &self.client;
         let now = client.limiter().clock().now();
@@ -250,7 +251,7 @@ impl Writer<'_> {
         }
         let progress = self.report();
         if let Some(error) = self.state.broken {
-            // What is on file is whole, and no write can be trusted any more to keep it so.
+            // The files hold whole records. Another write might break that.
             return Err(error);
         }
         let outside = self.outside;
@@ -262,10 +263,10 @@ impl Writer<'_> {
         let mut summary = self.tally.summary(progress, &input, stopped, last_record);
         let ending = Ending {
             whole_input: input.at_end,
-            // The next run will put right what is not complete.
+            // An output that is not complete is put in order by the next run.
             order: input.order.filter(|_| summary.stopped.is_none()),
         };
-        // What has ended the run does not keep it from being settled; what comes from here on does.
+        // The cancel that has ended the run does not stop this last step. A later one does.
         let cancel = Some(outside).filter(|cancel| !cancel.is_cancelled());
         let closed = self
             .journal
@@ -279,7 +280,7 @@ impl Writer<'_> {
             }
             summary.stopped.get_or_insert(error);
         }
-        // Where the time went is the better half of the news.
+        // An outage explains where the time went.
         if let Some(error) = &mut summary.stopped
             && error.kind() == ErrorKind::Deadline
             && let Some(outage) = &summary.progress.outage
@@ -292,5 +293,5 @@ impl Writer<'_> {
 }
 
 fn records_in(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+    bytes.split_inclusive(|byte| *byte == b'\n').count()
 }

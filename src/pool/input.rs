@@ -251,7 +251,7 @@ mod tests {
     use crate::clock::VirtualClock;
 
     #[test]
-    fn the_feeder_rests_while_half_a_window_lies_ready_and_goes_on_below_a_quarter() {
+    fn the_feeder_waits_while_half_a_window_is_ready_and_goes_on_below_a_quarter() {
         let time = VirtualClock::new();
         let queue = InputQueue::new(8, time.clock());
         let pulled = AtomicUsize::new(0);

@@ -17,7 +17,7 @@ pub(crate) trait Job: Send + Sync {
     type Output: Send;
     type Error: Send;
 
-    /// What an attempt reserves at the gate; an error keeps the item from ever getting there.
+    /// What an attempt reserves with the limiter; an error ends the item without an attempt.
     fn cost(&self, input: &Self::Input) -> crate::error::Result<Cost>;
 
     /// One attempt, with a permit held.

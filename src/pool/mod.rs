@@ -1,8 +1,9 @@
-//! The engine: any blocking job, over many items, through the gate, with retries.
+//! The engine: any blocking job over many items, within a limiter's limits, with retries.
 //!
-//! [`schedule`] decides what goes next, [`worker`] is the loop that does it, [`attempt`] what it does
-//! with each item, and [`leader`] who waits at the gate meanwhile. [`input`] and [`outcomes`] are the
-//! two ends, and [`run`] puts them together. Nothing here knows what a job does.
+//! [`schedule`] decides what goes next. [`worker`] is the loop of a thread, [`attempt`] what it does with
+//! each item, and [`leader`] what the threads of a run share. [`input`] and [`outcomes`] are the two ends
+//! of a run, and [`run`] puts it together. [`closures`] is the public face, [`events`] and [`monitor`] are
+//! for those who watch. Nothing here knows what a job does.
 
 mod attempt;
 mod closures;

@@ -46,7 +46,7 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
-    /// Items that stand at the gate now.
+    /// Items that wait for a permit now.
     pub at_gate: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
@@ -59,7 +59,8 @@ pub struct Progress {
     /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
     pub possibly_billed: u64,
-    /// How long the gate was closed, by reason, in run time (not summed over items).
+    /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
+    /// time and not summed over items.
     pub gate: Waited,
     /// Time between attempts, in an outage too, summed over items; each wait is added at its end.
     pub backoff: Duration,

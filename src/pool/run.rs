@@ -118,7 +118,7 @@ impl Settings {
         job: J,
         items: I,
         in_order: bool,
-    ) -> Result<Outcomes<J::Input, J::Output, Failure<J::Error>>>
+    ) -> Result<Outcomes<J::Input, J::Output, JobFailure<J>>>
     where
         J: Job + Send + 'static,
         J::Input: 'static,
@@ -151,10 +151,13 @@ fn new_queue<I: Send>(settings: &Settings) -> Arc<InputQueue<I>> {
     InputQueue::new(settings.window(), settings.limiter.clock().clone())
 }
 
+type JobFailure<J> = Failure<<J as Job>::Error>;
+type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;
+
 /// Who pulls the items of a lazy input.
 pub(crate) enum Feed<'f, I> {
     /// A thread that the run waits for.
-    Scoped(Box<dyn FnOnce(&InputQueue<I>) + Send + 'f>),
+    Scoped(Box<Feeder<'f, I>>),
     /// A thread that the run does not wait for.
     Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
     /// The consumer's thread, between outcomes.

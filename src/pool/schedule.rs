@@ -1,4 +1,4 @@
-//! What goes next: the pure heart of a run.
+//! What goes next: the pure core of a run.
 //!
 //! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
 //! thread, no lock and no clock; it is asked *now* and answers with a task, an instant, or that
@@ -29,7 +29,7 @@ pub(crate) struct Task<I, E> {
     pub(crate) last: Option<E>,
     /// Since when it is counted among those that back off, if it is.
     pub(crate) backing_off: Option<Instant>,
-    /// How long it has waited, at the gate and between attempts.
+    /// How long it has waited, for permits and between attempts.
     pub(crate) waited: Duration,
 }
 

@@ -64,7 +64,7 @@ const MOST_TRYING: usize = 4;
 /// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
 type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
 
-impl<'s, 'env, J: Job, T: Spawner<'s>> Worker<'s, 'env, J, T> {
+impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
     fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobTask<J>, Permit)> {

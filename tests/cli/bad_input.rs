@@ -154,6 +154,8 @@ fn flags() {
         let arguments = [&["run", "p.jsonl"], arguments].concat();
         refused.run(&arguments, &[], words);
     }
+    let from_environment = [("SSL_CERT_FILE", "none.pem")];
+    refused.run(&["run", "p.jsonl"], &from_environment, &["none.pem"]);
     refused.folder.write("p.txt", "hello\n");
     refused.run(&["run", "p.txt"], &[], &["--model"]);
     let anthropic = ["run", "p.txt", "--model", "m", "--provider", "anthropic"];

@@ -124,6 +124,7 @@ impl Folder {
         command
             .current_dir(self.0.path())
             .env_remove("NO_COLOR")
+            .env_remove("SSL_CERT_FILE")
             .env_remove("COLUMNS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -9,7 +9,6 @@ mod record;
 mod rules;
 mod transport_error;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 pub(crate) use record::{passing, record_code};
@@ -141,34 +140,25 @@ fn failed(
     };
     let code = body.code.as_deref().map(|code| show(code, MAX_CODE));
 
+    let detail = match (rule.kind, hints.delay) {
+        (ErrorKind::Redirect, _) => headers::text(response.headers, "location")
+            .map(|location| format!(" to {}", show(&origin(location), MAX_CODE))),
+        (ErrorKind::ServerDelay, Some(delay)) => {
+            Some(format!(", {} s", delay.as_secs_f64().ceil()))
+        }
+        _ => None,
+    };
+    let status = response.status.to_string();
+    let named = code.as_deref().filter(|code| *code != status);
+    let named = named.map(|code| format!(", {code}")).unwrap_or_default();
+    let quote = match &*body.message {
+        "" => String::new(),
+        message => format!(": \"{}\"", show(message, MAX_QUOTE)),
+    };
     // `what happened (HTTP 401, invalid_api_key): "the provider's words"; what to do next`
     let (what, next) = rule.text.split_once("; ").unwrap_or((rule.text, ""));
-    let mut message = what.to_owned();
-    if rule.kind == ErrorKind::Redirect
-        && let Some(location) = headers::text(response.headers, "location")
-    {
-        message += " to ";
-        message += &show(&origin(location), MAX_CODE);
-    }
-    // Writing to a String cannot fail.
-    if rule.kind == ErrorKind::ServerDelay
-        && let Some(delay) = hints.delay
-    {
-        let _ = write!(message, ", {} s", delay.as_secs_f64().ceil());
-    }
-    let _ = write!(message, " (HTTP {}", response.status);
-    match &code {
-        Some(code) if *code != response.status.to_string() => {
-            let _ = write!(message, ", {code}");
-        }
-        _ => {}
-    }
-    message += ")";
-    if !body.message.is_empty() {
-        let _ = write!(message, ": \"{}\"", show(&body.message, MAX_QUOTE));
-    }
-    message += "; ";
-    message += next;
+    let detail = detail.unwrap_or_default();
+    let message = format!("{what}{detail} (HTTP {status}{named}){quote}; {next}");
 
     FailedAttempt {
         kind: rule.kind,

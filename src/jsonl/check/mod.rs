@@ -1,7 +1,7 @@
 //! What a file of requests holds and what is wrong with it, found without sending anything.
 //!
 //! Each line is read as a run reads it, so that what is fine here is sent there, and what is not is
-//! what a run would refuse or make a failed row of. The rules of a provider's own [batch](batch)
+//! what a run would refuse or make a failed row of. The rules of a provider's own [batch](mod@batch)
 //! service come on top where they are asked for; a run needs none of them.
 //!
 //! One [pass](super::parallel) on all cores finds it: some lines at a time make a [`Report`] of

@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-/// Names, how many requests have each, and where each stands first.
+/// Names, how many requests have each, and the first line of each.
 ///
 /// A file may hold anything, so names are cut to [`Names::LONGEST`] bytes and the first
 /// [`Names::MOST`] are kept; requests with others are counted together.
@@ -109,7 +109,7 @@ impl Names {
         }
     }
 
-    /// By where they first stand, so that the same ones are kept however many cores there are.
+    /// By their first lines, so that the same ones are kept however many cores there are.
     fn in_order(&self) -> Vec<(&str, Used)> {
         let kept = self.kept.iter();
         let mut names: Vec<_> = kept.map(|(name, used)| (name.as_str(), *used)).collect();
@@ -129,7 +129,7 @@ impl Names {
         self.others
     }
 
-    /// Where the second name stands first, if there is more than one.
+    /// The second name and its first line, if there is more than one.
     pub(super) fn second(&self) -> Option<(&str, u64)> {
         let names = self.in_order();
         names.get(1).map(|(name, used)| (*name, used.first_line))
