@@ -164,14 +164,14 @@ fn carry(
 
 /// What it means that a call of `context` to `uri` ends with `error`.
 #[inline(never)]
-fn explain(error: ureq::Error, context: Box<CallContext>, uri: &Uri) -> TransportError {
+fn explain(error: ureq::Error, context: &mut CallContext, uri: &Uri) -> TransportError {
     let (stage, is_connecting) = (context.stage, context.is_connecting());
     let failure = if context.cancel.is_aborted() {
         // An abort makes anything fail in any way.
         TransportError::new(TransportErrorKind::Aborted, stage, "aborted")
     } else {
         let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
-        context.failure.unwrap_or_else(of_ureq)
+        context.failure.take().unwrap_or_else(of_ureq)
     };
     failure.at(stage, uri)
 }
@@ -186,10 +186,10 @@ impl Transport for HttpTransport {
         } = self.prepare(request)?;
         let mut answer = Box::new(HttpResponse::default());
         let carry = |agent: &Agent| carry(agent, shown, request, &mut answer);
-        let (carried, context) = context::during(context, || agents.with(carry));
+        let (carried, mut context) = context::during(context, || agents.with(carry));
         match carried {
             Ok(()) => Ok(*answer),
-            Err(error) => Err(explain(error, context, &uri)),
+            Err(error) => Err(explain(error, &mut context, &uri)),
         }
     }
 }
