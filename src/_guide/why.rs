@@ -63,18 +63,26 @@
 //! without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON more, and
 //! your own closure runs on it, too. Less would save nothing and end in a crash.
 //!
-//! # Why ureq-proto, and why connections of our own?
+//! # Why ureq, and what is ours around it?
 //!
-//! ureq is a blocking HTTP client with nothing hidden behind it: no runtime, no thread. But its
-//! pool of connections is a mutex with work proportional to what it holds (75 µs a request at 1,000
-//! connections, 567 µs at 4,000), each connection keeps its buffers, those of TLS as well, and its
-//! frames are deep, which every waiting thread's stack keeps. What it has to say of HTTP/1.1 is a
-//! crate of its own, ureq-proto, which knows no socket: that is what is used here. Connections, TLS
-//! (on rustls) and proxies are our own; they borrow their buffers, keep the deadline of a call
-//! without a thread, and can be shut down by an abort. A handshake goes deepest of all, so what it
-//! computes is computed on a few threads that have the stacks for it, while each worker waits for its
-//! own server. One trait, [`Transport`](crate::Transport), stands between all that and the rest,
-//! which is also how a test does without a network.
+//! ureq is a blocking HTTP client. It has no runtime and no thread of its own, and it carries every
+//! request here. Three of its defaults do not suit thousands of requests at once:
+//!
+//! - An agent keeps its idle connections behind one mutex, and each request does work under it in
+//!   proportion to their number: 75 µs with 1,000 connections, 567 µs with 4,000.
+//! - A connection keeps its buffers while it waits for an answer: 256 KiB, and twice that over TLS.
+//! - A host's address is looked up for each request, and on a thread of its own where there is a time
+//!   limit.
+//!
+//! ureq lets its user choose the connector and the resolver, so these are ours. A transport has one
+//! agent for 32 requests in flight. A connection borrows its buffers only while bytes move. Addresses
+//! are looked up once and kept. The connector also knows what ureq does not: how far a request got
+//! before it failed, when the call must be over, and which sockets an abort has to shut down. TLS is
+//! rustls, with the same buffers. One trait, [`Transport`](crate::Transport), stands between all that
+//! and the rest, so a test needs no network.
+//!
+//! ureq logs heads at `trace`. A key must not be in a log, so ureq is shown a request without its
+//! headers, and the connector puts the real head in front of the body.
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!
