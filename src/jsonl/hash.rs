@@ -32,6 +32,11 @@ impl LineHash {
         Some(Self(half(high)?, half(low)?))
     }
 
+    /// The first half, by which hashes are sorted first.
+    pub(crate) fn high(self) -> u64 {
+        self.0
+    }
+
     /// The second half, for where 64 bits tell two apart well enough.
     pub(crate) fn low(self) -> u64 {
         self.1

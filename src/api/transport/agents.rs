@@ -39,7 +39,7 @@ const AGE: Duration = Duration::from_secs(8);
 pub(super) struct Agents {
     config: Config,
     connector: SharedConnector,
-    agents: Box<[Slot]>,
+    slots: Box<[Slot]>,
 }
 
 /// An agent, from when it is first needed, and how many requests it has under way.
@@ -69,11 +69,11 @@ impl Agents {
             .accept("")
             .accept_encoding("")
             .build();
-        let agents = workers.div_ceil(SHARE).max(AGENTS);
+        let slots = workers.div_ceil(SHARE).max(AGENTS);
         Self {
             config,
             connector,
-            agents: (0..agents).map(|_| Slot::default()).collect(),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
         }
     }
 
@@ -82,7 +82,7 @@ impl Agents {
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         // Two that look at once may both think it free, which does no harm.
         let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < SHARE;
-        let slot = self.agents.iter().find(is_free).unwrap_or(&self.agents[0]);
+        let slot = self.slots.iter().find(is_free).unwrap_or(&self.slots[0]);
         slot.busy.fetch_add(1, Ordering::Relaxed);
         let answer = run(slot.agent.get_or_init(|| self.make()));
         slot.busy.fetch_sub(1, Ordering::Relaxed);
@@ -117,9 +117,10 @@ impl Connector for SharedConnector {
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let (inner, is_within) = context::connecting(|| self.make(details))?;
         // A connection to a proxy is for what is put on it.
-        Ok(Some(match is_within {
-            true => inner,
-            false => Box::new(Connection { inner }),
+        Ok(Some(if is_within {
+            inner
+        } else {
+            Box::new(Connection { inner })
         }))
     }
 }

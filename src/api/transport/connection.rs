@@ -13,7 +13,7 @@ use ureq::unversioned::transport::time::Duration as Limit;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportStage;
-use super::context;
+use super::context::{self, CallContext};
 use super::head::{Head, parse};
 
 /// How long a server that has begun a success may leave the rest of the request unread. Some answer
@@ -65,7 +65,7 @@ impl Connection {
         match parse(self.inner.buffers().input()) {
             Head::Answer(200..300) if is_stuck => Ok(()),
             Head::Answer(_) => {
-                context::with(|context| context.refuse());
+                context::with(CallContext::refuse);
                 Ok(())
             }
             _ if is_stuck => Ok(()),
@@ -116,7 +116,7 @@ impl Transport for Connection {
     }
 
     fn transmit_output(&mut self, amount: usize, limit: NextTimeout) -> Result<(), ureq::Error> {
-        let Some(head) = context::with(|context| context.take_head()) else {
+        let Some(head) = context::with(CallContext::take_head) else {
             return self.send(amount, limit);
         };
         // What ureq wrote in its place is not counted, and so overwritten.

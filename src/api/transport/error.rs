@@ -91,7 +91,7 @@ impl TransportError {
         self.stage = stage;
         let origin = origin(uri);
         if !self.message.contains(&origin) {
-            self.message += &format!(" ({origin})");
+            self.message = format!("{} ({origin})", self.message);
         }
         self
     }

@@ -98,7 +98,10 @@ impl HttpTransport {
 
     /// What can be done before anything is sent; in a frame of its own, for later ones are deep.
     #[inline(never)]
-    fn prepare(&self, request: &HttpRequest<'_>) -> std::result::Result<Call<'_>, TransportError> {
+    fn prepare<'a>(
+        &'a self,
+        request: &HttpRequest<'a>,
+    ) -> std::result::Result<Call<'a>, TransportError> {
         use TransportErrorKind::{Aborted, Proxy, Timeout, Unsendable};
         let stage = TransportStage::NothingSent;
         let unsendable = |why| TransportError::new(Unsendable, stage, why);
@@ -116,7 +119,7 @@ impl HttpTransport {
         let head = request::head(request, &uri);
         Ok(Call {
             context: CallContext::new(request, head, self.connect_timeout, self.idle_timeout),
-            uri,
+            uri: Box::new(uri),
             shown,
             agents,
         })
@@ -141,47 +144,53 @@ impl HttpTransport {
 
 /// A request that is ready to be sent.
 struct Call<'a> {
-    uri: Uri,
+    uri: Box<Uri>,
     /// What ureq sees of it.
-    shown: http::Request<()>,
+    shown: Box<http::Request<&'a [u8]>>,
     context: Box<CallContext>,
     agents: &'a Agents,
 }
 
 /// Has `agent` carry `request`, of which it is shown `shown`, and reads the answer.
-fn run(
+#[inline(never)]
+fn carry(
     agent: &Agent,
-    shown: http::Request<()>,
+    shown: Box<http::Request<&[u8]>>,
     request: &HttpRequest<'_>,
-) -> std::result::Result<HttpResponse, ureq::Error> {
-    let response = if request.body.is_empty() {
-        agent.run(shown)
-    } else {
-        agent.run(shown.map(|()| request.body))
-    };
-    response::receive(response?, request)
+    answer: &mut HttpResponse,
+) -> std::result::Result<(), ureq::Error> {
+    response::receive(agent.run(*shown)?, request, answer)
 }
 
 /// What it means that a call of `context` to `uri` ends with `error`.
 #[inline(never)]
-fn explain(error: ureq::Error, context: Box<CallContext>, uri: &Uri) -> TransportError {
+fn explain(error: ureq::Error, context: &mut CallContext, uri: &Uri) -> TransportError {
     let (stage, is_connecting) = (context.stage, context.is_connecting());
     let failure = if context.cancel.is_aborted() {
         // An abort makes anything fail in any way.
         TransportError::new(TransportErrorKind::Aborted, stage, "aborted")
     } else {
         let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
-        context.failure.unwrap_or_else(of_ureq)
+        context.failure.take().unwrap_or_else(of_ureq)
     };
     failure.at(stage, uri)
 }
 
 impl Transport for HttpTransport {
     fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
-        let call = self.prepare(request)?;
-        let carry = |agent: &Agent| run(agent, call.shown, request);
-        let (answer, context) = context::during(call.context, || call.agents.with(carry));
-        answer.map_err(|error| explain(error, context, &call.uri))
+        let Call {
+            uri,
+            shown,
+            context,
+            agents,
+        } = self.prepare(request)?;
+        let mut answer = Box::new(HttpResponse::default());
+        let carry = |agent: &Agent| carry(agent, shown, request, &mut answer);
+        let (carried, mut context) = context::during(context, || agents.with(carry));
+        match carried {
+            Ok(()) => Ok(*answer),
+            Err(error) => Err(explain(error, &mut context, &uri)),
+        }
     }
 }
 

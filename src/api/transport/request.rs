@@ -40,12 +40,15 @@ pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
 
 /// What ureq is shown of `request` to `uri`; or why there is none, without a word of what it says.
 #[inline(never)]
-pub(super) fn shown(request: &HttpRequest<'_>, uri: &Uri) -> Result<Request<()>, &'static str> {
+pub(super) fn shown<'a>(
+    request: &HttpRequest<'a>,
+    uri: &Uri,
+) -> Result<Box<Request<&'a [u8]>>, &'static str> {
     let method =
         Method::from_bytes(request.method.as_bytes()).map_err(|_| "not a method of HTTP")?;
     let mut origin = uri.clone().into_parts();
     origin.path_and_query = Some(PathAndQuery::from_static("/"));
-    let mut shown = Request::new(());
+    let mut shown = Box::new(Request::new(request.body));
     *shown.method_mut() = method;
     *shown.uri_mut() = Uri::from_parts(origin).map_err(|_| UNSENDABLE)?;
     let headers = shown.headers_mut();

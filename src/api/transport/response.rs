@@ -25,12 +25,13 @@ const UNKNOWN_LENGTH: usize = 2 * 1024;
 /// How many characters of a value are quoted.
 const QUOTED: usize = 40;
 
-/// Reads the rest of the answer to `request`, whose head has come.
+/// Reads the rest of the answer to `request`, whose head has come, into `answer`.
 #[inline(never)]
 pub(super) fn receive(
     response: Response<Body>,
     request: &HttpRequest<'_>,
-) -> Result<HttpResponse, ureq::Error> {
+    answer: &mut HttpResponse,
+) -> Result<(), ureq::Error> {
     let (head, mut body) = response.into_parts();
     context::with(|context| {
         context.awaits_head = false;
@@ -38,23 +39,19 @@ pub(super) fn receive(
         let says = |name| head.headers.contains_key(name);
         context.is_spoiled |= says(TRANSFER_ENCODING) && says(CONTENT_LENGTH);
     });
-    let mut bytes = Vec::new();
     let unreadable = unreadable(&head, request::says(request, "accept-encoding"));
     match unreadable {
         _ if has_no_body(request, &head) => {}
-        None if head.status.is_success() => read_whole(&mut body, &mut bytes, request)?,
-        None => read_start(&mut body, &mut bytes)?,
+        None if head.status.is_success() => read_whole(&mut body, &mut answer.body, request)?,
+        None => read_start(&mut body, &mut answer.body)?,
         Some(why) if head.status.is_success() => {
             return Err(fail(TransportErrorKind::Protocol, why));
         }
         // The status of a refusal says enough.
         Some(_) => {}
     }
-    Ok(HttpResponse {
-        status: head.status,
-        headers: head.headers,
-        body: bytes,
-    })
+    (answer.status, answer.headers) = (head.status, head.headers);
+    Ok(())
 }
 
 /// A 205 has no body (RFC 9110, 15.3.6), and not every server says so.

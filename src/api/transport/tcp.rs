@@ -24,7 +24,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 use super::TransportErrorKind;
 use super::abort::Socket;
 use super::buffers::{BufferPool, LentBuffers, RECORD};
-use super::context::{self, broken, fail, fail_for, timed_out};
+use super::context::{self, CallContext, broken, fail, fail_for, timed_out};
 use super::error::origin;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
@@ -142,7 +142,7 @@ impl Tcp {
                     }
                     // A server that refuses an upload answers and closes; what is still under way then
                     // resets the connection, but the answer has arrived before the reset.
-                    context::with(|context| context.refuse());
+                    context::with(CallContext::refuse);
                     return Ok(());
                 }
                 Err(error) if is_wake(&error) => drop(left(limit)?),

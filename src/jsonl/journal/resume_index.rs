@@ -77,15 +77,14 @@ impl ResumeIndex {
     /// whatever was tried later; of several failures the last counts.
     pub(super) fn new(
         done: Vec<(LineHash, RequestTag)>,
-        failed: Vec<(LineHash, FailedRow)>,
+        mut failed: Vec<(LineHash, FailedRow)>,
         policy: ResumePolicy,
     ) -> Self {
         let done = IdTable::new(done);
-        let mut failed = IdTable::new(failed);
-        failed.retain(|id| done.get(id).is_none());
+        failed.retain(|(id, _)| done.get(*id).is_none());
         Self {
             done,
-            failed,
+            failed: IdTable::new(failed),
             policy,
         }
     }

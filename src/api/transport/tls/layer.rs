@@ -49,38 +49,38 @@ impl TlsConnector {
         host: &str,
         buffers: &Arc<BufferPool>,
     ) -> Result<Box<dyn Transport>, ureq::Error> {
-        let mut tls = Tls {
-            inner,
-            session: self.session(host).map_err(no_handshake)?,
-            lent: LentBuffers::new(buffers),
-            is_over: false,
-            failure: None,
-        };
+        let mut inner = Some(inner);
         let mut context = context::swap(None);
-        let mut made = Ok(());
+        let mut made = None;
         let mut work = || {
             context::swap(context.take());
-            made = self.shake_hands(&mut tls);
+            made = inner
+                .take()
+                .map(|inner| self.shake_hands(inner, host, buffers));
             context = context::swap(None);
         };
-        let builder = thread::Builder::new().name("tollgate-tls".into());
-        let builder = builder.stack_size(STACK);
-        let is_started = thread::scope(|scope| builder.spawn_scoped(scope, &mut work).is_ok());
+        let is_started = on_a_thread(&mut work);
         if !is_started {
             // No thread to be had: the caller's own will do.
             work();
         }
         context::swap(context);
-        made.map(|()| -> Box<dyn Transport> { Box::new(tls) })
+        made.unwrap_or(Err(ureq::Error::ConnectionFailed))
     }
 
-    fn session(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| Error::General(error.to_string()))?;
-        ClientConnection::new((*self.config).clone()?, name).map(Box::new)
-    }
-
-    fn shake_hands(&self, tls: &mut Tls) -> Result<(), ureq::Error> {
+    fn shake_hands(
+        &self,
+        inner: Box<dyn Transport>,
+        host: &str,
+        buffers: &Arc<BufferPool>,
+    ) -> Result<Box<dyn Transport>, ureq::Error> {
+        let mut tls = Box::new(Tls {
+            inner,
+            session: self.session(host).map_err(no_handshake)?,
+            lent: LentBuffers::new(buffers),
+            is_over: false,
+            failure: None,
+        });
         while tls.session.is_handshaking() {
             tls.flush(UNLIMITED)?;
             if !tls.inner.await_input(UNLIMITED)? {
@@ -95,7 +95,14 @@ impl TlsConnector {
             }
         }
         self.has_succeeded.store(true, Ordering::Relaxed);
-        tls.flush(UNLIMITED)
+        tls.flush(UNLIMITED)?;
+        Ok(tls)
+    }
+
+    fn session(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|error| Error::General(error.to_string()))?;
+        ClientConnection::new((*self.config).clone()?, name).map(Box::new)
     }
 
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
@@ -108,6 +115,14 @@ impl TlsConnector {
         }
         no_handshake(error)
     }
+}
+
+/// Whether `work` has been done on a thread of its own.
+#[inline(never)]
+fn on_a_thread(work: &mut (dyn FnMut() + Send)) -> bool {
+    let builder = thread::Builder::new().name("tollgate-tls".into());
+    let builder = builder.stack_size(STACK);
+    thread::scope(|scope| builder.spawn_scoped(scope, work).is_ok())
 }
 
 /// A connection with TLS on it.
