@@ -176,7 +176,7 @@ pub(crate) struct Run {
     #[arg(short, long, conflicts_with = "verbose", help_heading = DISPLAY)]
     pub(crate) quiet: bool,
 
-    /// Show what the run does; twice (-vv) shows every attempt
+    /// Show each attempt that failed; twice (-vv) shows every attempt
     #[arg(short, long, action = ArgAction::Count, help_heading = DISPLAY)]
     pub(crate) verbose: u8,
 }
