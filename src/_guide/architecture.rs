@@ -1,88 +1,84 @@
 //! Architecture: one request from the crate's front page to the wire and back, file by file.
 //!
-//! Read the files in this order and nothing on the way is a surprise. The call is
-//! [`Client::chat_all`](crate::Client::chat_all); every other way in differs at its two ends only.
+//! Read the files in this order. The call is [`Client::chat_all`](crate::Client::chat_all); every other
+//! way in differs at its two ends only.
 //!
-//! # There
+//! # A chat, from `chat_all` to the wire and back: twelve files
 //!
-//! 1. `lib.rs` has no logic: it names what is public, and where that is.
-//! 2. `api/client.rs`, `chat_all`: pairs the prompts with a job (`api/job.rs`, `ApiJob`) that makes a
-//!    [`Request`](crate::Request) (`api/request.rs`) of a prompt when its turn has come. The client
-//!    itself is a [`Pool`](crate::Pool) with a base URL, headers and a transport, put together and
-//!    checked in `api/builder.rs`.
-//! 3. `pool/run.rs`, `collect`: puts a run together. Its input is a queue (`pool/input.rs`), its
-//!    output a slot for each index (`pool/outcomes.rs`), its heart a `Schedule`. The calling thread
-//!    becomes its first worker.
-//! 4. `pool/worker.rs`, `work`: the loop, the only one there is. Under the run's one lock, `step`
-//!    settles what this thread has finished and asks what comes next.
-//! 5. `pool/schedule.rs`, `next`: a retry that is due, else the next of the input, unless the
-//!    breaker (`retry/breaker.rs`) holds everything back. Pure: no thread, no lock, no clock.
-//! 6. `pool/worker.rs`, `admit`: the cost of the item, estimated once (`api/cost.rs`), goes to the
-//!    gate.
-//! 7. `limit/limiter.rs`, `acquire_until`, and `limit/queue.rs`: the lock and the queue of tickets.
-//!    `limit/state.rs` decides over requests, tokens, concurrency and the pause together, and
-//!    `limit/bucket.rs` is the arithmetic of one bucket. `limit/NOTES.md` has the proofs. A thread
-//!    that must wait parks on a `Parker` (`clock.rs`).
-//! 8. `pool/worker.rs`, `pass_on`: with its permit the thread passes leadership (`pool/leader.rs`) on, to
-//!    an idle thread or a new one, which waits for the next permit. Then it makes the attempt itself
-//!    (`pool/attempt.rs`): the thread that was admitted is the thread that sends.
-//! 9. `api/endpoint.rs`, `attempt`: joins path and base URL (`api/path.rs`), works out the attempt's
-//!    deadline, and hands a [`HttpRequest`](crate::HttpRequest) to the transport. All of the API layer meets in
-//!    this file.
-//! 10. `api/transport/http.rs`, `send` (`config.rs` has what can be set): a connection that waits in
-//!     `idle.rs`, or one made by `connect.rs`, through whom `proxy.rs` and `tunnel.rs` say and whereto
-//!     `resolver.rs`. `request.rs` sends and `answer.rs` receives, both on ureq-proto, which is shown
-//!     of a head (`head.rs`) only what framing is made of. A connection is a `link.rs`: `tls/` seals
-//!     and opens on rustls (`deep.rs` has the stacks for the steps of handshakes), `tcp.rs` moves the
-//!     bytes, with buffers borrowed for as long as they move (`buffers.rs`), until the deadline
-//!     (`stream.rs`), on a socket that an abort can find (`sockets.rs`).
+//! 1. `api/client.rs`, `chat_all`: pairs the prompts with a job and gives both to the engine.
+//! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
+//!    output a slot for each index. The calling thread becomes the first worker.
+//! 3. `pool/worker.rs`, `work`: the loop, the only one there is. `step` settles what this thread has
+//!    finished and asks for the next task, under the run's one lock. `admit` waits for a permit. Then
+//!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
+//!    sends the request itself.
+//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. It is pure: no
+//!    thread, no lock, no clock.
+//! 5. `limit/limiter.rs`, `acquire_until`: waits in the order of arrival until requests, model tokens
+//!    and concurrency all allow the request.
+//! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
+//! 7. `api/job.rs`, `attempt`: makes the [`Request`](crate::Request) of the prompt, now that its turn
+//!    has come.
+//! 8. `api/endpoint.rs`, `send`: joins the base URL and the path, adds headers and a deadline, and
+//!    hands an [`HttpRequest`](crate::HttpRequest) to the transport.
+//! 9. `api/transport/http_transport.rs`, `send`: chooses the proxy and the agent, and ureq carries the
+//!    request. A failure says how far the request got.
+//! 10. `api/transport/tcp.rs`: moves the bytes, with buffers that it borrows for as long as they move.
+//!     Here the thread waits for the answer.
+//! 11. `api/classify/mod.rs`, called by `endpoint.rs`: says what the answer is, by a table. A success
+//!     is a [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
+//!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody sees
+//!     the result, and asks `schedule.rs` whether a failure is tried again.
+//! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is left,
+//!     all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
-//! # And back
+//! # What stands beside the way
 //!
-//! 1. `api/transport/http.rs`: an [`HttpResponse`](crate::HttpResponse) of any status, or a
-//!    [`TransportError`](crate::TransportError) that says how far the exchange had got
-//!    (`exchange.rs` has kept note of it, `fault.rs` puts it into words).
-//! 2. `api/classify`: what that amounts to, by a table. Answers are in `rules.rs`, broken requests
-//!    in `transport_error.rs`. The pieces are read by `api/usage.rs` (is it an answer, and what did it cost),
-//!    `api/error_body.rs` (the error's body) and `api/rate_limit_headers.rs` (the waits that servers ask for).
-//! 3. `api/endpoint.rs`: a [`Reply`](crate::Reply) (`api/reply.rs`) and the tokens it used, or an
-//!    [`Error`](crate::Error) and a [`Verdict`](crate::Verdict).
-//! 4. `pool/attempt.rs`, `finish_attempt`: a wait that was asked for pauses the gate; then the permit is
-//!    settled and dropped, before anybody sees the result.
-//! 5. A success is delivered. A failure goes to `retry/decide.rs`, which knows the policy
-//!    (`retry/policy.rs`) and the item's history: again at such an instant, then the item lies in
-//!    the schedule's heap and holds no thread; given up; or the end of the run.
-//! 6. `pool/outcomes.rs`: the slot of its index. The loop begins anew with step 4 of the way there,
-//!    and the thread tries the gate itself first.
-//! 7. When nothing is left, the last worker wakes the idle ones; all of them end, `collect`
-//!    returns, and `chat_all` makes a `Vec` of the slots.
+//! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
+//!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens.
+//! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
+//!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `order.rs` puts
+//!   outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
+//!   [`Pool`](crate::Pool) and [`Task`](crate::Task).
+//! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
+//!   together, and `bucket.rs` is the arithmetic of one. `limit/NOTES.md` has the proofs.
+//! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
+//!   everything back while nothing can be sent.
+//! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
+//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
+//!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
+//!   got. `abort.rs` finds the sockets that an abort shuts down, and `response.rs` reads the body.
+//! - **Answers**: `json.rs` reads JSON in one pass, without a tree. On it stand `content.rs` (the
+//!   text), `usage.rs` (model tokens) and `error_body.rs`. `rate_limit_headers.rs` reads the waits that
+//!   servers ask for, with the formats of `times.rs`.
 //!
-//! # Other ways in
+//! # A line, from file to file: thirteen files
 //!
-//! A lazy input is pulled by a feeder thread into a bounded queue (`InputQueue` in `pool/input.rs`),
-//! and outcomes come through a bounded channel (`pool/outcomes.rs`). [`Pool`](crate::Pool) and
-//! [`Task`](crate::Task) are in `pool/closures.rs`: a job made of closures. Outcomes in order go through
-//! `pool/order.rs`. What an [`Observer`](crate::Observer) is told is in
-//! `pool/events.rs`, and what a [`Monitor`](crate::Monitor) counts in `pool/monitor.rs`. Who leads, who
-//! follows and who is woken is decided in `pool/leader.rs` and `pool/worker.rs`, the hardest files of the
-//! engine.
+//! 1. `jsonl/run.rs`: opens the files and starts the run. The calling thread is the writer.
+//! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`), for
+//!    ids that are in two lines, rows that have changed, and rows that are done.
+//! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory.
+//! 4. `jsonl/format.rs`: reads a line as a request, its body untouched.
+//! 5. `jsonl/rows.rs`: skips what is done and hands each row to the engine.
+//! 6. `api/job.rs`: the engine's job for a row.
+//! 7. `pool/worker.rs`: takes it through limiter, attempts and backoff, as above.
+//! 8. `api/endpoint.rs`: sends an attempt and reads the answer.
+//! 9. `pool/outcomes.rs`: brings the outcome to the writer. The thread waits until it is written
+//!    (`AckGuard`), so a kill costs at most what was in flight.
+//! 10. `jsonl/writer.rs`: makes a record of the outcome and decides when to write.
+//! 11. `jsonl/record.rs`: writes the record as one line of bytes.
+//! 12. `jsonl/journal/mod.rs`: chooses the output or the errors file.
+//! 13. `jsonl/journal/target.rs`: appends all records that are ready in one write, and flushes them to
+//!     the disk.
 //!
-//! A file is a layer above the client, `jsonl`. `files.rs` says which files a run has, `journal`
-//! opens the output and reads back what is done, and `scan.rs` looks for ids that stand in two lines
-//! (with `parallel.rs`, on all cores, as `check/` does). Then each line goes through `lines.rs`
-//! (bytes), `format.rs` (a request, its body untouched) and `rows.rs` (a job) into the same engine,
-//! and comes back through `record.rs` (a line) and `writer.rs` to `journal` (one write for all that
-//! is ready). `run.rs` is that, in order. The calling thread is the writer, and a thread of the engine
-//! waits until its outcome is written (`AckGuard` in `pool/outcomes.rs`), so a kill costs at most
-//! what was in flight.
-//!
-//! In `journal`, `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run
-//! carries on with (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at
-//! the end.
+//! Beside the way, `files.rs` says which files a run has, and `tally.rs` counts. In `journal`,
+//! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with
+//! (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at the end.
 //!
 //! # Layers
 //!
-//! Imports point down only, and `tests/layering.rs` keeps it so.
+//! Imports point down only, and no files import each other in a circle: `tests/layering.rs` refuses
+//! both.
 //!
 //! | Layer | Modules | Knows |
 //! |---|---|---|
@@ -94,8 +90,8 @@
 //! | vocabulary | `sync`, `clock`, `error`, `cancel`, `escape` | locks, time, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
-//! names ureq-proto. `sim` has its own accounting and never uses the gate's, so that it can catch the
-//! gate cheating.
+//! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch the
+//! limiter cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and
 //! worker, decider and worker, table and client, model and server.

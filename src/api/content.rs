@@ -1,6 +1,8 @@
 //! The text of an answer and why it ended, under every provider's names.
 
-use super::json::{self, JsonVisitor, Take};
+use serde_json::value::RawValue;
+
+use super::json::fields;
 
 /// The text of an answer, and why the model stopped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,120 +18,52 @@ impl Content {
     /// Where a body has several of them, the first of these counts: the message of the first choice,
     /// its text, the content of a message, the output of a response.
     pub(super) fn read(body: &[u8]) -> Self {
-        let mut texts = Texts::default();
-        let read = std::str::from_utf8(body).map(|json| json::visit(json, &mut texts, Place::Top));
-        if !matches!(read, Ok(Ok(()))) {
-            return Self::default();
-        }
-        let [message, choice, content, output, finish, stop] = texts.0;
+        let json: Option<&RawValue> = serde_json::from_slice(body).ok();
+        let [choices, content, output, stop_reason] =
+            members(json, ["choices", "content", "output", "stop_reason"]);
+        // There are more if several answers were asked for.
+        let first = choices.and_then(|choices| elements(choices).first().copied());
+        let [message, choice, finish_reason] = members(first, ["message", "text", "finish_reason"]);
+        let [message] = members(message, ["content"]);
+        let items = output.map(elements).unwrap_or_default().into_iter();
+        let output = items.filter_map(|item| members(item.into(), ["content"])[0].and_then(text));
         Self {
-            text: message.or(choice).or(content).or(output),
-            finish_reason: finish.or(stop),
+            text: (message.and_then(text))
+                .or_else(|| choice.and_then(text))
+                .or_else(|| content.and_then(text))
+                .or_else(|| joined(output)),
+            finish_reason: finish_reason.or(stop_reason).and_then(string),
         }
     }
 }
 
-/// The texts found so far, by where they were found. Of two members with one name the last counts.
-#[derive(Default)]
-struct Texts([Option<String>; 6]);
-
-/// An index into [`Texts`].
-type Slot = usize;
-const MESSAGE: Slot = 0;
-const CHOICE: Slot = 1;
-const CONTENT: Slot = 2;
-const OUTPUT: Slot = 3;
-const FINISH_REASON: Slot = 4;
-const STOP_REASON: Slot = 5;
-
-#[derive(Clone, Copy)]
-enum Place {
-    Top,
-    Choices,
-    /// The first choice, of a chat or of a plain completion.
-    Choice,
-    /// The items of a response.
-    Output,
-    /// A string, or blocks of which some have a text; tool calls and reasoning have none.
-    Text(Slot),
-    /// An object whose member `holder` is a text, added to the first `before` bytes of the slot.
-    Object {
-        slot: Slot,
-        holder: &'static str,
-        before: Option<usize>,
-    },
+/// The values of these members, where `json` is an object that has them.
+fn members<'a, const N: usize>(
+    json: Option<&'a RawValue>,
+    names: [&'static str; N],
+) -> [Option<&'a RawValue>; N] {
+    let found = json.and_then(|json| fields(json.get(), &names).ok());
+    found.map_or([None; N], |found| found.values)
 }
 
-impl Texts {
-    /// Wants a text, to be added to the first `before` bytes of `slot`.
-    fn text_behind(&mut self, slot: Slot, before: Option<usize>) -> Take<Place> {
-        match (&mut self.0[slot], before) {
-            (Some(text), Some(before)) => text.truncate(before),
-            (text, _) => *text = None,
-        }
-        Take::Inside(Place::Text(slot))
-    }
-
-    /// An object whose member `holder` is added to `slot`.
-    fn object(&self, slot: Slot, holder: &'static str) -> Place {
-        Place::Object {
-            slot,
-            holder,
-            before: self.0[slot].as_ref().map(String::len),
-        }
-    }
+/// The elements of an array.
+fn elements(json: &RawValue) -> Vec<&RawValue> {
+    serde_json::from_str(json.get()).unwrap_or_default()
 }
 
-impl JsonVisitor<'_> for Texts {
-    type Place = Place;
+/// A string, or blocks of which some have a text; tool calls and reasoning have none.
+fn text(json: &RawValue) -> Option<String> {
+    let blocks = || elements(json).into_iter();
+    let texts = || blocks().filter_map(|block| members(block.into(), ["text"])[0].and_then(string));
+    string(json).or_else(|| joined(texts()))
+}
 
-    fn member(&mut self, place: Place, name: &str) -> Take<Place> {
-        match (place, name) {
-            (Place::Top, "choices") => {
-                for slot in [MESSAGE, CHOICE, FINISH_REASON] {
-                    self.0[slot] = None;
-                }
-                Take::Inside(Place::Choices)
-            }
-            (Place::Top, "content") => self.text_behind(CONTENT, None),
-            (Place::Top, "output") => {
-                self.0[OUTPUT] = None;
-                Take::Inside(Place::Output)
-            }
-            (Place::Top, "stop_reason") => self.text_behind(STOP_REASON, None),
-            (Place::Choice, "message") => {
-                self.0[MESSAGE] = None;
-                Take::Inside(self.object(MESSAGE, "content"))
-            }
-            (Place::Choice, "text") => self.text_behind(CHOICE, None),
-            (Place::Choice, "finish_reason") => self.text_behind(FINISH_REASON, None),
-            (
-                Place::Object {
-                    slot,
-                    holder,
-                    before,
-                },
-                _,
-            ) if name == holder => self.text_behind(slot, before),
-            _ => Take::Nothing,
-        }
-    }
+fn string(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
 
-    fn element(&mut self, place: Place, index: usize) -> Option<Place> {
-        match place {
-            // There are more if several answers were asked for.
-            Place::Choices if index == 0 => Some(Place::Choice),
-            Place::Output => Some(self.object(OUTPUT, "content")),
-            Place::Text(slot) => Some(self.object(slot, "text")),
-            _ => None,
-        }
-    }
-
-    fn text(&mut self, place: Place, text: &str) {
-        if let Place::Text(slot) = place {
-            self.0[slot].get_or_insert_default().push_str(text);
-        }
-    }
+fn joined(texts: impl Iterator<Item = String>) -> Option<String> {
+    texts.reduce(|all, text| all + &text)
 }
 
 #[cfg(test)]

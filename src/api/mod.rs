@@ -27,7 +27,7 @@ mod rate_limit_headers;
 mod reply;
 mod request;
 mod response;
-mod times;
+pub(crate) mod times;
 pub(crate) mod transport;
 mod usage;
 

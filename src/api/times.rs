@@ -51,6 +51,12 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     rest.is_empty().then_some(delay)
 }
 
+/// As [`duration`], as a person types it: a bare number is seconds.
+#[cfg(feature = "sim")]
+pub(crate) fn typed(text: &str) -> Option<Duration> {
+    duration(text).or_else(|| seconds(text))
+}
+
 /// The duration a sentence goes on with: `9.816s. Visit ...`, `37 seconds.`. A number without a
 /// unit is not one: it might be a year.
 pub(crate) fn leading_duration(text: &str) -> Option<Duration> {
@@ -117,66 +123,47 @@ pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
     if !text.is_ascii() || bytes.len() < 20 {
         return None;
     }
-    let punctuation = [bytes[4], bytes[7], bytes[13], bytes[16]];
-    if punctuation != *b"--::" || !matches!(bytes[10], b'T' | b't' | b' ') {
+    let punctuation = [bytes[4], bytes[7], bytes[16]];
+    if punctuation != *b"--:" || !matches!(bytes[10], b'T' | b't' | b' ') {
         return None;
     }
-    let year = digits(&bytes[..4])?;
-    let month = digits(&bytes[5..7])?;
-    let day = digits(&bytes[8..10])?;
-    let hour = digits(&bytes[11..13])?;
-    let minute = digits(&bytes[14..16])?;
+    let year = digits(&text[..4], 9999)?;
+    let month = digits(&text[5..7], 12)?;
+    let day = digits(&text[8..10], 31)?;
+    let first = days_since_epoch(year, month, 1);
+    if month == 0 || day == 0 || day > days_since_epoch(year, month + 1, 1) - first {
+        return None;
+    }
     // 60 is a leap second, counted as the next minute's first.
-    let second = digits(&bytes[17..19])?;
-    if day == 0 || day > days_in(month, year)? || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
+    let second = digits(&text[17..19], 60)?;
 
-    let mut zone = &text[19..];
-    let mut fraction = 0.0;
-    if let Some(rest) = zone.strip_prefix('.') {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        fraction = number(&format!(
-            "0.{}",
-            rest.get(..end).filter(|digits| !digits.is_empty())?
-        ))?;
-        zone = &rest[end..];
-    }
-    let offset = match zone.as_bytes() {
-        b"Z" | b"z" => 0,
-        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
-            let (hours, minutes) = (digits(hours)?, digits(&[*m1, *m2])?);
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            let offset = hours * 3600 + minutes * 60;
-            if *sign == b'+' { offset } else { -offset }
-        }
+    let (fraction, zone) = text[19..].split_at(text[19..].find(['Z', 'z', '+', '-'])?);
+    let fraction = match fraction.as_bytes() {
+        [] => 0.0,
+        [b'.', b'0'..=b'9', ..] => number(fraction)?,
         _ => return None,
     };
-
-    let days = days_since_epoch(year, month, day);
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
-    let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
+    let offset = match zone.split_at(1) {
+        ("Z" | "z", "") => 0,
+        ("+", zone) => minutes(zone)?,
+        ("-", zone) => -minutes(zone)?,
+        _ => return None,
+    };
+    let minutes = (first + day - 1) * 1_440 + minutes(&text[11..16])? - offset;
+    let whole = Duration::from_secs(u64::try_from(minutes * 60 + second).ok()?);
     UNIX_EPOCH.checked_add(whole + Duration::try_from_secs_f64(fraction).ok()?)
 }
 
-/// A fixed number of ASCII digits; a sign is not one.
-fn digits(bytes: &[u8]) -> Option<i64> {
-    bytes.iter().try_fold(0, |number, byte| {
-        byte.is_ascii_digit()
-            .then(|| number * 10 + i64::from(byte - b'0'))
-    })
+/// `18:34`, counted from `00:00`.
+fn minutes(text: &str) -> Option<i64> {
+    let (hours, minutes) = text.split_once(':')?;
+    Some(digits(hours, 23)? * 60 + digits(minutes, 59)?)
 }
 
-fn days_in(month: i64, year: i64) -> Option<i64> {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 => Some(28 + i64::from(is_leap)),
-        4 | 6 | 9 | 11 => Some(30),
-        1..=12 => Some(31),
-        _ => None,
-    }
+/// A whole number up to `most`, in ASCII digits; a sign is not one.
+fn digits(text: &str, most: i64) -> Option<i64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| plain && *number <= most)
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March

@@ -49,7 +49,7 @@ mod http;
 mod meter;
 mod model;
 mod server;
-pub(crate) mod spec;
+mod spec;
 mod stats;
 
 pub use server::{SimServer, SimServerBuilder};

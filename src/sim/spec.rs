@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::Rate;
+use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the simulated provider behaves: latency, limits, errors, seed.
@@ -190,7 +191,7 @@ impl FromStr for SimSpec {
             match name {
                 "latency" => {
                     let takes = "a duration such as 500ms, 2s or 1m";
-                    spec.latency = duration(value).ok_or_else(|| unusable(name, takes))?;
+                    spec.latency = times::typed(value).ok_or_else(|| unusable(name, takes))?;
                 }
                 "jitter" => spec.jitter = number(name, value, SHARE)?,
                 "rps" => spec.requests = Some(rate(name, value, Rate::try_per_second)?),
@@ -223,25 +224,6 @@ fn rate(name: &str, value: &str, make: fn(f64) -> Result<Rate>) -> Result<Rate> 
     make(number(name, value, "a number")?).map_err(|cause| {
         unusable(name, "a rate above zero and not beyond reason").with_source(cause)
     })
-}
-
-/// `500ms`, `2s`, `1m`, or seconds without a unit.
-/// A time as people type it: `500ms`, `2s`, `1.5m`, `10 min`, `1h`; a bare number is seconds.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text
-        .find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds_each = match unit.trim_start() {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        _ => return None,
-    };
-    let number: f64 = number.parse().ok()?;
-    Some(Duration::try_from_secs_f64(number * seconds_each).unwrap_or(Duration::MAX))
 }
 
 fn unusable(field: &str, takes: &str) -> Error {
