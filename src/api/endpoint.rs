@@ -1,7 +1,6 @@
 //! The API that a client talks to, and one attempt at a request: from the request's bytes to a reply,
 //! or to an error and a verdict.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,11 +229,12 @@ impl Endpoint {
     /// The start of an error body, without the key, which some providers repeat. The key is taken out
     /// first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
-        let scrubbed = match &self.key {
+        let mut kept = match &self.key {
             Some(key) => key.scrub(body),
-            None => Cow::Borrowed(body),
+            None => body.to_vec(),
         };
-        scrubbed[..scrubbed.len().min(KEPT_BODY)].to_vec()
+        kept.truncate(KEPT_BODY);
+        kept
     }
 }
 

@@ -20,7 +20,7 @@ use super::{rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
-use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
+use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Result, Retry};
 
@@ -194,11 +194,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         if is_same(summary, path) {
             return refused(&format!("is {role}"));
         }
-        let is_sidecar = |suffix| is_same(summary, &sidecars::sidecar(path, suffix));
-        if [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
-            .into_iter()
-            .any(is_sidecar)
-        {
+        if sidecars::stands_beside(path, summary) {
             return refused(&format!(
                 "has the name of a file that a run makes beside {role}"
             ));
