@@ -32,15 +32,14 @@ pub(crate) struct Head(Box<str>);
 
 impl Head {
     /// Those of `headers` whose value is text.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut lines = String::new();
-        for (name, value) in headers {
-            if let Ok(value) = value.to_str() {
-                for part in [name.as_str(), ":", value, "\n"] {
-                    lines.push_str(part);
-                }
-            }
-        }
+    pub(crate) fn of<'a>(headers: &'a HeaderMap) -> Self {
+        let line = |(name, value): (&'a HeaderName, &'a HeaderValue)| {
+            Some([name.as_str(), ":", value.to_str().ok()?, "\n"])
+        };
+        let parts = || headers.iter().filter_map(line).flatten();
+        // What growing leaves behind would be kept for each thread.
+        let mut lines = String::with_capacity(parts().map(str::len).sum());
+        lines.extend(parts());
         Self(lines.into())
     }
 

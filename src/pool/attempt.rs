@@ -55,8 +55,7 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, task: JobTask<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let (result, attempted) = self.attempt(&task, permit.cost());
-        self.finish_attempt(task, permit, result, &attempted)
+        self.finish_attempt(self.attempt(&task, permit.cost()), task, permit)
     }
 
     #[inline(never)]
@@ -114,14 +113,13 @@ impl<J: Job> RunShared<'_, J> {
     #[inline(never)]
     fn finish_attempt(
         &self,
+        (result, attempted): (Caught<J>, Attempted<'_>),
         mut task: JobTask<J>,
         permit: Permit,
-        result: Caught<J>,
-        attempted: &Attempted<'_>,
     ) -> Option<Finished> {
         task.history.attempts += u32::from(attempted.reach != Reach::NotSent);
         // Before the permit is free: whoever takes its place would be one too many.
-        let pause = self.apply_throttle(attempted);
+        let pause = self.apply_throttle(&attempted);
         // Before the result goes anywhere: a consumer may take its time.
         match attempted.attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
@@ -133,7 +131,7 @@ impl<J: Job> RunShared<'_, J> {
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), false)),
-            Ok(Err(error)) => self.after_failure(task, error, attempted),
+            Ok(Err(error)) => self.after_failure(task, error, &attempted),
         }
     }
 

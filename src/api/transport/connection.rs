@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportStage;
 use super::context::{self, CallContext};
-use super::head::{Head, parse};
+use super::head::{Head, divide, parse};
 
 /// How long a server that has begun a success may leave the rest of the request unread. Some answer
 /// while they read; but nobody who means to read does nothing for so long.
@@ -82,6 +82,29 @@ impl Connection {
         }
     }
 
+    /// Keeps the headers of the answer in the context, and leaves ureq only those that frame it.
+    #[inline(never)]
+    fn divide_head(&mut self) {
+        let buffers = self.inner.buffers();
+        let input = buffers.input();
+        if context::with(|context| context.headers.is_some()) {
+            return;
+        }
+        if let Some((headers, shown)) = divide(input) {
+            context::with(|context| context.headers = Some(headers));
+            let count = input.len();
+            buffers.input_consume(count);
+            let mut rest = &*shown;
+            while !rest.is_empty() {
+                let room = buffers.input_append_buf();
+                let (now, later) = rest.split_at(room.len().min(rest.len()));
+                room[..now.len()].copy_from_slice(now);
+                buffers.input_appended(now.len());
+                rest = later;
+            }
+        }
+    }
+
     /// Waits for the head of the answer: ureq is shown none or a whole one.
     fn await_head(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         let begun = || context::with(|context| context.stage = TransportStage::Answering);
@@ -97,6 +120,7 @@ impl Connection {
                 }
                 Head::Answer(_) | Head::Other => {
                     begun();
+                    self.divide_head();
                     return Ok(true);
                 }
                 Head::Part => match self.inner.await_input(limit) {
