@@ -152,7 +152,7 @@ fn most_used(names: &Names) -> Option<String> {
         })
         .collect();
     let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
-    let rest = rest + names.others();
+    let rest = rest + names.others;
     if rest > 0 {
         told.push(format!("others ({})", count(rest)));
     }
@@ -199,9 +199,9 @@ fn to_json(report: &Report) -> Value {
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),
-        "other_models_requests": report.models.others(),
+        "other_models_requests": report.models.others,
         "endpoints": names(&report.endpoints),
-        "other_endpoints_requests": report.endpoints.others(),
+        "other_endpoints_requests": report.endpoints.others,
         "prompt_tokens": report.prompt_tokens,
         "output_tokens": report.output_tokens,
         "requests_without_limit": report.unlimited,
