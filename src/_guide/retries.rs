@@ -16,6 +16,7 @@
 //! |---|---|---|
 //! | 2xx with a JSON object | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON object (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with nothing but an error | as the status that it names, else `Server` | as for that status |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401 | `Auth` | the run stops |
