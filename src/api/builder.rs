@@ -298,7 +298,7 @@ impl ClientBuilder {
                 transport,
                 limiter,
                 retry: self.retry,
-                typical: Mutex::new(TypicalOutput::new()),
+                typical: Mutex::new(TypicalOutput::default()),
             },
         ))
     }

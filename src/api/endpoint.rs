@@ -64,31 +64,25 @@ impl AttemptError {
 impl Endpoint {
     /// What an attempt at `request` reserves of the limits.
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
-        if !self.limiter.limits_tokens() {
-            return Cost::ONE;
-        }
-        Cost::tokens(
-            request.tokens.unwrap_or_else(|| {
-                cost::estimate(request.body(), self.typical_output(&request.path))
-            }),
-        )
+        let estimate = |typical| cost::estimate(request.body(), typical);
+        self.cost(&request.path, |typical| {
+            request.tokens.unwrap_or_else(|| estimate(typical))
+        })
     }
 
     /// As [`reserve`](Self::reserve), for a chat of one message.
     pub(super) fn reserve_chat(&self, prompt: &str) -> Cost {
+        self.cost(CHAT_PATH, |typical| cost::estimate_chat(prompt, typical))
+    }
+
+    /// The cost by an estimate, which is given how many tokens an answer is likely to have if its
+    /// request sets no limit.
+    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> u64) -> Cost {
         if !self.limiter.limits_tokens() {
             return Cost::ONE;
         }
-        Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
-    }
-
-    /// How many tokens an answer is likely to have if its request sets no limit.
-    fn typical_output(&self, path: &str) -> u64 {
-        if cost::writes(path) {
-            self.typical.lock().mean()
-        } else {
-            0
-        }
+        let typical = cost::writes(path).then(|| self.typical.lock().mean());
+        Cost::tokens(estimate(typical.unwrap_or(0)))
     }
 
     /// One attempt, with a permit held.

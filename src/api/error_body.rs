@@ -246,15 +246,10 @@ fn html_title(page: &str) -> &str {
 fn number_after(text: &str, word: &str) -> Option<u64> {
     text.match_indices(word).find_map(|(at, word)| {
         let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
-        let mut digits = rest
-            .bytes()
-            .take_while(|byte| byte.is_ascii_digit() || *byte == b',')
-            .filter(u8::is_ascii_digit)
-            .peekable();
-        digits.peek()?;
-        digits.try_fold(0u64, |number, digit| {
-            number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
+        let digits = rest
+            .split(|c: char| !c.is_ascii_digit() && c != ',')
+            .next()?;
+        digits.replace(',', "").parse().ok()
     })
 }
 
