@@ -54,8 +54,8 @@ pub struct Progress {
     pub threads: u64,
     /// The most threads at once.
     pub threads_peak: u64,
-    /// Model tokens that answers have used, prompts and answers together. An attempt that does not
-    /// tell counts with its estimate.
+    /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
+    /// what they used are not counted.
     pub tokens: u64,
     /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
