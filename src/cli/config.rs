@@ -47,7 +47,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -81,13 +81,13 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     })
 }
 
-fn given_files(run: &Run) -> GivenFiles<'_> {
-    GivenFiles {
+fn run_files(run: &Run) -> RunFiles {
+    RunFiles::complete(&GivenFiles {
         input: &run.input,
         output: run.output.as_deref(),
         errors: run.errors.as_deref(),
         simulate: run.server.simulate.is_some(),
-    }
+    })
 }
 
 /// Whether the input is one prompt a line.
@@ -145,7 +145,7 @@ fn check_prompts(run: &Run) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     let summary = run.summary.as_deref();
     if let Some(summary) = summary {
         check_summary(summary, &files)?;
