@@ -32,7 +32,6 @@ pub struct ClientBuilder {
     from_env: bool,
     base_url: Option<String>,
     key: Option<Result<ApiKey>>,
-    no_auth: bool,
     headers: Vec<(String, String)>,
     limits: LimiterBuilder,
     limiter: Option<Limiter>,
@@ -73,7 +72,6 @@ impl Client {
             from_env: false,
             base_url: None,
             key: None,
-            no_auth: false,
             headers: Vec::new(),
             limits: Limiter::builder().concurrency(20),
             limiter: None,
@@ -128,8 +126,7 @@ impl ClientBuilder {
     }
 
     /// Sends no key, for servers that want none.
-    pub fn no_auth(mut self) -> Self {
-        self.no_auth = true;
+    pub fn no_auth(self) -> Self {
         self.given("no_auth")
     }
 
@@ -320,7 +317,7 @@ impl ClientBuilder {
         if let Some(key) = &self.key {
             return Ok(Some((key.clone()?, false)));
         }
-        if self.no_auth {
+        if self.given.contains(&"no_auth") {
             return Ok(None);
         }
         if self.from_env

@@ -48,7 +48,12 @@ impl ErrorBody {
         }
         let is_html = text.starts_with('<');
         Self {
-            message: if is_html { html_title(text) } else { text }.to_owned(),
+            message: if is_html {
+                html_title(text).unwrap_or_default()
+            } else {
+                text
+            }
+            .to_owned(),
             ..Self::default()
         }
     }
@@ -231,15 +236,12 @@ fn code_text(code: &Value) -> Option<String> {
 }
 
 /// The text of a page's title, which says more than its first tags.
-fn html_title(page: &str) -> &str {
-    let title = || {
-        let lower = page.to_ascii_lowercase();
-        let start = lower.find("<title")?;
-        let start = start + lower[start..].find('>')? + 1;
-        let end = start + lower[start..].find("</title")?;
-        page.get(start..end).map(str::trim)
-    };
-    title().unwrap_or_default()
+fn html_title(page: &str) -> Option<&str> {
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower[start..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    page.get(start..end).map(str::trim)
 }
 
 /// The number that follows `word`, thousands separated or not.

@@ -37,7 +37,7 @@ pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 /// # let _ = (models, from_text, from_value);
 /// # Ok::<(), tollgate::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub(super) method: &'static str,
     pub(super) path: Cow<'static, str>,
@@ -126,16 +126,6 @@ impl Request {
 impl From<&Request> for Request {
     fn from(request: &Request) -> Self {
         request.clone()
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("body_bytes", &self.body().len())
-            .finish_non_exhaustive()
     }
 }
 

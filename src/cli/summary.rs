@@ -225,15 +225,18 @@ fn rows(summary: &Summary) -> Facts {
             "lost",
             "answered, but another program took them out of the output",
         ),
-        (
-            progress.engine.possibly_billed,
-            "beware",
-            "possibly billed twice: each was sent, and no usable answer was kept",
-        ),
     ] {
         if rows > 0 {
             facts.push((label, format!("{} {fact}", count(rows))));
         }
+    }
+    let billed = progress.engine.possibly_billed;
+    if billed > 0 {
+        // Of a run that was killed, nobody knows how many it had sent.
+        let killed = progress.found.filter(|found| found.possibly_billed > 0);
+        let at_most = killed.map_or("", |_| "at most ");
+        let fact = "possibly billed twice: each was sent, and no usable answer was kept";
+        facts.push(("beware", format!("{at_most}{} {fact}", count(billed))));
     }
     facts
 }
