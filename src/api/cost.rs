@@ -5,6 +5,8 @@
 //! answer. The estimate is a quarter of the text's bytes, a flat sum for what is not text, and the
 //! output that the request allows or, without a limit, what earlier answers took.
 
+use std::collections::VecDeque;
+
 use serde_json::value::RawValue;
 
 use super::json::{self, JsonVisitor, Take, count};
@@ -33,18 +35,17 @@ pub(crate) struct Size {
 impl Size {
     /// Reads a body. One in no known format counts as text.
     pub(crate) fn of(body: &[u8]) -> Self {
-        let mut read = BodySize::default();
+        let mut size = Self {
+            prompt: 0,
+            max_output: None,
+            replies: 1,
+        };
         let is_read = std::str::from_utf8(body)
-            .is_ok_and(|text| json::visit(text, &mut read, Place::Top).is_ok());
-        Self {
-            prompt: if is_read && read.prompt > 0 {
-                read.prompt
-            } else {
-                text_tokens(body.len())
-            },
-            max_output: read.max_output,
-            replies: read.n.max(read.best_of).unwrap_or(1).max(1),
+            .is_ok_and(|text| json::visit(text, &mut size, Place::Top).is_ok());
+        if !is_read || size.prompt == 0 {
+            size.prompt = text_tokens(body.len());
         }
+        size
     }
 
     /// The output of all replies together, each as long as it may be or, where it has no limit,
@@ -81,28 +82,18 @@ fn text_tokens(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }
 
-/// What is found of a request body's size.
-#[derive(Default)]
-struct BodySize {
-    prompt: u64,
-    n: Option<u64>,
-    best_of: Option<u64>,
-    max_output: Option<u64>,
-}
-
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     Top,
     /// A prompt or a part of one: a text, a list, a message, or the number of a token.
     Prompt,
     /// JSON that a model reads about as it is: a schema, or a tool's arguments.
     Json,
-    N,
-    BestOf,
+    Replies,
     MaxOutput,
 }
 
-impl JsonVisitor<'_> for BodySize {
+impl JsonVisitor<'_> for Size {
     type Place = Place;
 
     fn member(&mut self, place: Place, name: &str) -> Take<Place> {
@@ -119,8 +110,7 @@ impl JsonVisitor<'_> for BodySize {
             ) => Take::Inside(Place::Prompt),
             (Place::Top, "tools" | "functions" | "response_format" | "text")
             | (Place::Prompt, "input") => Take::Raw(Place::Json),
-            (Place::Top, "n") => Take::Raw(Place::N),
-            (Place::Top, "best_of") => Take::Raw(Place::BestOf),
+            (Place::Top, "n" | "best_of") => Take::Raw(Place::Replies),
             (Place::Top, "max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
                 Take::Raw(Place::MaxOutput)
             }
@@ -133,10 +123,6 @@ impl JsonVisitor<'_> for BodySize {
             (Place::Prompt, "source") => self.flat(PER_ANTHROPIC_SOURCE),
             _ => Take::Nothing,
         }
-    }
-
-    fn element(&mut self, place: Place, _: usize) -> Option<Place> {
-        matches!(place, Place::Prompt).then_some(place)
     }
 
     fn text(&mut self, place: Place, text: &str) {
@@ -154,15 +140,14 @@ impl JsonVisitor<'_> for BodySize {
 
     fn raw(&mut self, place: Place, json: &RawValue) {
         match place {
-            Place::N => self.n = count(json),
-            Place::BestOf => self.best_of = count(json),
+            Place::Replies => self.replies = self.replies.max(count(json).unwrap_or(1)),
             Place::MaxOutput => self.max_output = self.max_output.max(count(json)),
             _ => self.prompt += text_tokens(json.get().len()),
         }
     }
 }
 
-impl BodySize {
+impl Size {
     fn flat(&mut self, tokens: u64) -> Take<Place> {
         self.prompt += tokens;
         Take::Nothing
@@ -172,12 +157,8 @@ impl BodySize {
 /// The mean output of the last answers, for requests that set no limit of their own.
 ///
 /// [`TypicalOutput::GUESS`] until the first answer.
-#[derive(Debug)]
-pub(crate) struct TypicalOutput {
-    last: [u64; Self::WINDOW],
-    sum: u64,
-    seen: usize,
-}
+#[derive(Debug, Default)]
+pub(crate) struct TypicalOutput(VecDeque<u32>);
 
 impl TypicalOutput {
     /// A few paragraphs: the length of a usual chat answer.
@@ -185,29 +166,20 @@ impl TypicalOutput {
     /// Answers remembered (bespoke curator's figure).
     const WINDOW: usize = 50;
 
-    pub(crate) const fn new() -> Self {
-        Self {
-            last: [0; Self::WINDOW],
-            sum: 0,
-            seen: 0,
-        }
-    }
-
     /// Takes the completion tokens of one answer.
     pub(crate) fn observe(&mut self, tokens: u64) {
-        // `Usage` holds at most 1e12, but this type need not rely on it for its sum not to wrap.
-        let tokens = tokens.min(u64::from(u32::MAX));
-        let oldest = &mut self.last[self.seen % Self::WINDOW];
-        self.sum = self.sum - *oldest + tokens;
-        *oldest = tokens;
-        self.seen = self.seen.wrapping_add(1).max(1);
+        if self.0.len() == Self::WINDOW {
+            self.0.pop_front();
+        }
+        self.0.push_back(u32::try_from(tokens).unwrap_or(u32::MAX));
     }
 
     /// The mean, rounded up.
     pub(crate) fn mean(&self) -> u64 {
-        match self.seen.min(Self::WINDOW) {
+        let sum: u64 = self.0.iter().copied().map(u64::from).sum();
+        match self.0.len() as u64 {
             0 => Self::GUESS,
-            count => self.sum.div_ceil(count as u64),
+            count => sum.div_ceil(count),
         }
     }
 }
@@ -341,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_typical_output_follows_the_last_fifty() {
-        let mut typical = TypicalOutput::new();
+        let mut typical = TypicalOutput::default();
         assert_eq!(typical.mean(), TypicalOutput::GUESS);
         typical.observe(10);
         assert_eq!(typical.mean(), 10);

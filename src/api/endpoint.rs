@@ -1,7 +1,6 @@
 //! The API that a client talks to, and one attempt at a request: from the request's bytes to a reply,
 //! or to an error and a verdict.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,31 +63,25 @@ impl AttemptError {
 impl Endpoint {
     /// What an attempt at `request` reserves of the limits.
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
-        if !self.limiter.limits_tokens() {
-            return Cost::ONE;
-        }
-        Cost::tokens(
-            request.tokens.unwrap_or_else(|| {
-                cost::estimate(request.body(), self.typical_output(&request.path))
-            }),
-        )
+        let estimate = |typical| cost::estimate(request.body(), typical);
+        self.cost(&request.path, |typical| {
+            request.tokens.unwrap_or_else(|| estimate(typical))
+        })
     }
 
     /// As [`reserve`](Self::reserve), for a chat of one message.
     pub(super) fn reserve_chat(&self, prompt: &str) -> Cost {
+        self.cost(CHAT_PATH, |typical| cost::estimate_chat(prompt, typical))
+    }
+
+    /// The cost by an estimate, which is given how many tokens an answer is likely to have if its
+    /// request sets no limit.
+    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> u64) -> Cost {
         if !self.limiter.limits_tokens() {
             return Cost::ONE;
         }
-        Cost::tokens(cost::estimate_chat(prompt, self.typical_output(CHAT_PATH)))
-    }
-
-    /// How many tokens an answer is likely to have if its request sets no limit.
-    fn typical_output(&self, path: &str) -> u64 {
-        if cost::writes(path) {
-            self.typical.lock().mean()
-        } else {
-            0
-        }
+        let typical = cost::writes(path).then(|| self.typical.lock().mean());
+        Cost::tokens(estimate(typical.unwrap_or(0)))
     }
 
     /// One attempt, with a permit held.
@@ -97,10 +90,9 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = match self.send(request, attempt) {
-            Ok(response) => self.read(response, request, attempt),
-            Err(error) => Err(error),
-        };
+        let outcome = self
+            .send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt));
         let (path, number) = (&request.path, attempt.number);
         match &outcome {
             Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
@@ -117,13 +109,9 @@ impl Endpoint {
         let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
-        // The clock cannot hold a longer timeout: 136 years stand for it.
-        let mut deadline = now
-            .checked_add(timeout)
-            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
-        if let Some(end) = attempt.deadline {
-            deadline = deadline.min(end);
-        }
+        // The clock cannot hold every timeout: 136 years stand for a longer one.
+        let own = now + timeout.min(Duration::from_secs(u32::MAX.into()));
+        let deadline = attempt.deadline.map_or(own, |end| end.min(own));
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()
@@ -236,11 +224,12 @@ impl Endpoint {
     /// The start of an error body, without the key, which some providers repeat. The key is taken out
     /// first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
-        let scrubbed = match &self.key {
+        let mut kept = match &self.key {
             Some(key) => key.scrub(body),
-            None => Cow::Borrowed(body),
+            None => body.to_vec(),
         };
-        scrubbed[..scrubbed.len().min(KEPT_BODY)].to_vec()
+        kept.truncate(KEPT_BODY);
+        kept
     }
 }
 

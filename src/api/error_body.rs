@@ -48,7 +48,12 @@ impl ErrorBody {
         }
         let is_html = text.starts_with('<');
         Self {
-            message: if is_html { html_title(text) } else { text }.to_owned(),
+            message: if is_html {
+                html_title(text).unwrap_or_default()
+            } else {
+                text
+            }
+            .to_owned(),
             ..Self::default()
         }
     }
@@ -231,30 +236,22 @@ fn code_text(code: &Value) -> Option<String> {
 }
 
 /// The text of a page's title, which says more than its first tags.
-fn html_title(page: &str) -> &str {
-    let title = || {
-        let lower = page.to_ascii_lowercase();
-        let start = lower.find("<title")?;
-        let start = start + lower[start..].find('>')? + 1;
-        let end = start + lower[start..].find("</title")?;
-        page.get(start..end).map(str::trim)
-    };
-    title().unwrap_or_default()
+fn html_title(page: &str) -> Option<&str> {
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower[start..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    page.get(start..end).map(str::trim)
 }
 
 /// The number that follows `word`, thousands separated or not.
 fn number_after(text: &str, word: &str) -> Option<u64> {
     text.match_indices(word).find_map(|(at, word)| {
         let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
-        let mut digits = rest
-            .bytes()
-            .take_while(|byte| byte.is_ascii_digit() || *byte == b',')
-            .filter(u8::is_ascii_digit)
-            .peekable();
-        digits.peek()?;
-        digits.try_fold(0u64, |number, digit| {
-            number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
+        let digits = rest
+            .split(|c: char| !c.is_ascii_digit() && c != ',')
+            .next()?;
+        digits.replace(',', "").parse().ok()
     })
 }
 

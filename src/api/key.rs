@@ -1,6 +1,5 @@
 //! The API key, which is never printed.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -67,34 +66,25 @@ impl ApiKey {
     ///
     /// Scrub a text before it is cut short: half a key is not found. A text that arrived cut short
     /// may end within the key; such an end is replaced as well.
-    pub(crate) fn scrub<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        let mut clean = Vec::new();
-        let mut kept = 0;
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(len) = self.match_at(&bytes[at..]) else {
-                at += 1;
-                continue;
-            };
-            clean.extend_from_slice(&bytes[kept..at]);
-            clean.extend_from_slice(REDACTED.as_bytes());
-            at += len;
-            kept = at;
+    pub(crate) fn scrub(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut clean = Vec::with_capacity(bytes.len());
+        let mut rest = bytes;
+        while let [first, after @ ..] = rest {
+            if let Some(len) = self.match_at(rest) {
+                clean.extend_from_slice(REDACTED.as_bytes());
+                rest = &rest[len..];
+            } else {
+                clean.push(*first);
+                rest = after;
+            }
         }
-        if kept == 0 {
-            return Cow::Borrowed(bytes);
-        }
-        clean.extend_from_slice(&bytes[kept..]);
-        Cow::Owned(clean)
+        clean
     }
 
     /// As [`scrub`](Self::scrub), for text.
-    pub(crate) fn scrub_str<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match self.scrub(text.as_bytes()) {
-            Cow::Borrowed(_) => Cow::Borrowed(text),
-            // The key is ASCII, so only whole characters were replaced.
-            Cow::Owned(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
-        }
+    pub(crate) fn scrub_str(&self, text: &str) -> String {
+        // The key is ASCII, so only whole characters are replaced.
+        String::from_utf8_lossy(&self.scrub(text.as_bytes())).into_owned()
     }
 
     /// How many bytes at the start of `bytes` are the key, or are all of `bytes` and enough of the

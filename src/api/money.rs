@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::iter::Sum;
 use std::ops::Add;
 use std::str::FromStr;
 
@@ -13,7 +14,8 @@ use crate::error::{Error, Result, config};
 
 /// An amount of US dollars, exact to a millionth of a millionth.
 ///
-/// Shown and read as a plain decimal number.
+/// Shown and read as a plain decimal number. It is made by `parse`, or by `try_from` of an `f64` or
+/// an `i32`. Amounts can be added and summed.
 ///
 /// ```
 /// use tollgate::Usd;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result, config};
 /// assert!(budget > Usd::ZERO);
 /// assert_eq!(budget.to_string(), "2.5");
 /// assert_eq!((budget + budget).as_f64(), 5.0);
+/// assert_eq!([budget, Usd::try_from(0.1)?].into_iter().sum::<Usd>().to_string(), "2.6");
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,10 +39,9 @@ const PARTS: u128 = 1_000_000_000_000;
 /// Digits behind the point of a price for a million tokens; a millionth of the last is one part.
 const PRICE_DIGITS: usize = 6;
 const MILLION: u128 = 1_000_000;
-/// The largest amount and price that can be given, in dollars. Costs may add up to more; they would
+/// The largest amount that can be given, in dollars; the largest price is a million. Costs may add up to more; they would
 /// have to be a million times that before the arithmetic saturates.
 const MOST: u128 = 1_000_000_000_000;
-const DEAREST: u128 = 1_000_000;
 
 impl Usd {
     /// Nothing.
@@ -72,6 +74,12 @@ impl Add for Usd {
         Self {
             parts: self.parts.saturating_add(other.parts),
         }
+    }
+}
+
+impl Sum for Usd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Add::add)
     }
 }
 
@@ -156,9 +164,9 @@ impl From<Infallible> for Error {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Price {
-    /// For one token, in the parts of an [`Usd`].
-    input: u128,
-    output: u128,
+    /// For a million tokens.
+    input: Usd,
+    output: Usd,
 }
 
 impl Price {
@@ -183,10 +191,11 @@ impl Price {
     }
 
     pub(crate) fn of(&self, prompt_tokens: u64, completion_tokens: u64) -> Usd {
-        // At most 10^12 times 2^64, twice: far within the type.
+        // At most 10^18 times 2^64, twice: within the type. There is no remainder.
+        let input = self.input.parts * u128::from(prompt_tokens);
+        let output = self.output.parts * u128::from(completion_tokens);
         Usd {
-            parts: self.input * u128::from(prompt_tokens)
-                + self.output * u128::from(completion_tokens),
+            parts: (input + output) / MILLION,
         }
     }
 }
@@ -216,16 +225,15 @@ impl FromStr for Price {
 /// `0.15,0.6`, as it is read.
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let million = |parts: u128| Usd {
-            parts: parts * MILLION,
-        };
-        write!(f, "{},{}", million(self.input), million(self.output))
+        write!(f, "{},{}", self.input, self.output)
     }
 }
 
-fn price(text: &str) -> Result<u128> {
+fn price(text: &str) -> Result<Usd> {
     match decimal(text, PRICE_DIGITS) {
-        Some(parts) if parts <= DEAREST * MILLION => Ok(parts),
+        Some(millionths) if millionths <= MILLION * MILLION => Ok(Usd {
+            parts: millionths * MILLION,
+        }),
         _ => Err(config(
             "give each price as a plain number of US dollars for a million tokens, from 0 to 1000000 \
              and with at most 6 digits behind the point",
@@ -399,22 +407,32 @@ mod tests {
         }
     }
 
+    fn price_of(input: u128, output: u128) -> Price {
+        let dollars = |millionths| Usd {
+            parts: millionths * MILLION,
+        };
+        Price {
+            input: dollars(input),
+            output: dollars(output),
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=DEAREST * MILLION, output in 0..=DEAREST * MILLION) {
+        fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=MILLION * MILLION, output in 0..=MILLION * MILLION) {
             let amount = Usd { parts };
             prop_assert_eq!(amount.to_string().parse::<Usd>().unwrap(), amount);
-            let price = Price { input, output };
+            let price = price_of(input, output);
             prop_assert_eq!(price.to_string().parse::<Price>().unwrap(), price);
         }
 
         #[test]
         fn the_cost_of_a_sum_is_the_sum_of_the_costs(
-            input in 0..=DEAREST * MILLION,
-            output in 0..=DEAREST * MILLION,
+            input in 0..=MILLION * MILLION,
+            output in 0..=MILLION * MILLION,
             usages in prop::collection::vec((0..=1_000_000_000_000_u64, 0..=1_000_000_000_000_u64), 0..20),
         ) {
-            let price = Price { input, output };
+            let price = price_of(input, output);
             let each = usages.iter().map(|&(prompt, completion)| price.cost(&usage(prompt, completion)));
             let sum = each.fold(Usd::ZERO, Add::add);
             let prompts = usages.iter().map(|usage| usage.0).sum();

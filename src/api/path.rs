@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use http::uri::Authority;
 use percent_encoding::percent_decode;
 
 use crate::error::{Result, config};
@@ -99,30 +100,22 @@ pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
         ));
     }
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.is_empty() {
+    let Ok(authority) = authority.parse::<Authority>() else {
         return Err(config("the base URL has no host"));
-    }
-    if authority.contains('@') {
+    };
+    if authority.as_str().contains('@') {
         return Err(config(
             "the base URL holds a user name or password; give the key apart from it",
         ));
     }
     match scheme {
         "https" => Ok(()),
-        "http" if insecure_http || is_loopback(host(authority)) => Ok(()),
+        "http" if insecure_http || is_loopback(authority.host()) => Ok(()),
         "http" => Err(config(
             "the base URL is plain http to another machine, where everyone on the way can read \
              the key: use https, or allow it (--allow-insecure-http, allow_insecure_http())",
         )),
         _ => Err(config("the base URL must begin with https:// or http://")),
-    }
-}
-
-/// The host of an authority, without its port; an IPv6 address keeps its brackets.
-fn host(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => authority,
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 /// # let _ = (models, from_text, from_value);
 /// # Ok::<(), tollgate::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub(super) method: &'static str,
     pub(super) path: Cow<'static, str>,
@@ -49,7 +49,7 @@ pub struct Request {
 
 impl Request {
     /// A POST of `body` (JSON, as a rule): bytes or text, sent as they are, or a
-    /// [`serde_json::Value`].
+    /// [`serde_json::Value`]. A path that cannot be used is an error of the call that sends it.
     pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Self {
         Self {
             method: "POST",
@@ -90,7 +90,8 @@ impl Request {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
+    /// How many model tokens to take from the limit before it is sent, prompt and answer together.
+    /// The usage in the answer replaces them. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
@@ -125,16 +126,6 @@ impl Request {
 impl From<&Request> for Request {
     fn from(request: &Request) -> Self {
         request.clone()
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("body_bytes", &self.body().len())
-            .finish_non_exhaustive()
     }
 }
 

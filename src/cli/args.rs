@@ -26,8 +26,9 @@ use crate::{Fsync, Price, Provider, Rate, Usd};
 Try it, with no key, no network and no cost:
   tollgate run prompts.jsonl --simulate
 
-Exit codes: 0 all succeeded, 1 some requests failed, 2 usage or input, 3 stopped early (run it again
-to carry on), 4 local files, 129/130/143 ended by SIGHUP, Ctrl-C or SIGTERM."
+Exit codes: 0 all succeeded, 1 some requests failed, 2 the command line or the input is wrong, 3 stopped
+early (run it again to carry on), 4 a local file cannot be read or written, 129/130/143 ended by
+SIGHUP, Ctrl-C or SIGTERM."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -85,11 +86,13 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl]
+    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl; standard
+    /// output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
 
-    /// Where failed requests go [default: the results' name with .errors.jsonl]
+    /// Where failed requests go [default: the results' name with .errors.jsonl; standard output if
+    /// the results go there]
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) errors: Option<PathBuf>,
 
@@ -102,8 +105,8 @@ pub(crate) struct Run {
     #[arg(long, help_heading = FILES)]
     pub(crate) overwrite: bool,
 
-    /// Also send again what an earlier run gave up for good, such as requests that the provider
-    /// refused
+    /// Also send again what failed for good, such as requests that the provider refused. Without
+    /// this a rerun sends only those that failed for a passing reason, such as an overloaded server
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
@@ -142,7 +145,7 @@ pub(crate) struct Run {
     pub(crate) price: Option<Price>,
 
     /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
-    /// it may spend a little more. A rerun carries on, with as much again. An answer that does not
+    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that does not
     /// report its usage counts as nothing
     #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
@@ -173,7 +176,7 @@ pub(crate) struct Run {
     #[arg(short, long, conflicts_with = "verbose", help_heading = DISPLAY)]
     pub(crate) quiet: bool,
 
-    /// Show what the run does; twice (-vv) shows every attempt
+    /// Show each attempt that failed; twice (-vv) shows every attempt
     #[arg(short, long, action = ArgAction::Count, help_heading = DISPLAY)]
     pub(crate) verbose: u8,
 }
@@ -224,7 +227,7 @@ pub(crate) struct Server {
     pub(crate) ca_file: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
-    /// INPUT's name with .simulated.jsonl. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
+    /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
     /// it behaves: see tollgate simulate --help
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
     pub(crate) simulate: Option<String>,
@@ -233,7 +236,7 @@ pub(crate) struct Server {
 /// How fast, and how many at once.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
-    /// Requests in flight at once
+    /// Requests in flight at once, at most: sent, and not yet answered
     #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..), help_heading = LIMITS)]
     pub(crate) concurrency: u32,
 

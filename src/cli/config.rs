@@ -20,7 +20,7 @@ use super::{rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
-use crate::jsonl::sidecars::{self, LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX};
+use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
@@ -47,7 +47,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -81,13 +81,13 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     })
 }
 
-fn given_files(run: &Run) -> GivenFiles<'_> {
-    GivenFiles {
+fn run_files(run: &Run) -> RunFiles {
+    RunFiles::complete(&GivenFiles {
         input: &run.input,
         output: run.output.as_deref(),
         errors: run.errors.as_deref(),
         simulate: run.server.simulate.is_some(),
-    }
+    })
 }
 
 /// Whether the input is one prompt a line.
@@ -145,7 +145,7 @@ fn check_prompts(run: &Run) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     let summary = run.summary.as_deref();
     if let Some(summary) = summary {
         check_summary(summary, &files)?;
@@ -194,11 +194,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         if is_same(summary, path) {
             return refused(&format!("is {role}"));
         }
-        let is_sidecar = |suffix| is_same(summary, &sidecars::sidecar(path, suffix));
-        if [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
-            .into_iter()
-            .any(is_sidecar)
-        {
+        if sidecars::stands_beside(path, summary) {
             return refused(&format!(
                 "has the name of a file that a run makes beside {role}"
             ));

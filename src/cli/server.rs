@@ -59,7 +59,7 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
         check(&url, variable)?;
     } else if provider.default_base_url().is_none() {
         return Err(config(
-            "--base-url is missing: this provider has one for each customer",
+            "--base-url is missing: Azure has another one for each customer, so give yours",
         ));
     }
     let key_from;

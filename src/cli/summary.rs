@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -103,7 +104,7 @@ impl FinalReport {
         if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
             return None;
         }
-        let wall = summary.wall;
+        let wall = duration(summary);
         let (waited, what) = [
             (engine.gate.requests, "the limit on requests (--rps, --rpm)"),
             (engine.gate.tokens, "the limit on model tokens (--tpm)"),
@@ -140,7 +141,7 @@ impl FinalReport {
     fn was_full(&self, summary: &Summary) -> bool {
         const MOST: f64 = 0.75;
         let engine = &summary.progress.engine;
-        let in_flight = engine.wire.as_secs_f64() / summary.wall.as_secs_f64();
+        let in_flight = engine.wire.as_secs_f64() / duration(summary).as_secs_f64();
         in_flight >= MOST * f64::from(self.concurrency) && engine.attempts > engine.in_flight_peak
     }
 
@@ -167,8 +168,8 @@ impl FinalReport {
             facts.push(("", "with the same input".to_owned()));
         }
         if permanent > 0 && !only_permanent {
-            let rows = counted(permanent, "row", "rows");
-            let fact = format!("with {RETRY_FAILED} it sends {rows} that failed for good, too");
+            let requests = counted(permanent, "request", "requests");
+            let fact = format!("with {RETRY_FAILED} it also sends {requests} that failed for good");
             facts.push(("", fact));
         }
         if progress.bad_lines > 0 {
@@ -198,7 +199,14 @@ impl FinalReport {
 fn rows(summary: &Summary) -> Facts {
     let progress = &summary.progress;
     let requests = counted(summary.requests, "request", "requests");
-    let succeeded = format!("{} of {requests}", count(progress.succeeded));
+    let mut succeeded = format!(
+        "{} of {requests}",
+        count(progress.succeeded + progress.skipped)
+    );
+    if progress.skipped > 0 {
+        let before = count(progress.skipped);
+        succeeded = format!("{succeeded}, {before} of them done before");
+    }
     let mut facts = vec![("succeeded", succeeded)];
     if progress.failed > 0 {
         let transient = progress.failed - progress.failed_for_good;
@@ -211,22 +219,24 @@ fn rows(summary: &Summary) -> Facts {
         facts.push(("failed", fact));
     }
     for (rows, label, fact) in [
-        (progress.skipped, "skipped", "done before"),
         (summary.not_attempted, "left", "not done yet"),
         (
             progress.lost,
             "lost",
             "answered, but another program took them out of the output",
         ),
-        (
-            progress.engine.possibly_billed,
-            "beware",
-            "possibly billed twice: they were sent, and no usable answer came",
-        ),
     ] {
         if rows > 0 {
             facts.push((label, format!("{} {fact}", count(rows))));
         }
+    }
+    let billed = progress.engine.possibly_billed;
+    if billed > 0 {
+        // Of a run that was killed, nobody knows how many it had sent.
+        let killed = progress.found.filter(|found| found.possibly_billed > 0);
+        let at_most = killed.map_or("", |_| "at most ");
+        let fact = "possibly billed twice: each was sent, and no usable answer was kept";
+        facts.push(("beware", format!("{at_most}{} {fact}", count(billed))));
     }
     facts
 }
@@ -236,10 +246,11 @@ fn work(summary: &Summary) -> Facts {
     let progress = &summary.progress;
     let engine = &progress.engine;
     let mut facts = Facts::new();
-    let seconds = summary.wall.as_secs_f64();
+    let wall = duration(summary);
+    let seconds = wall.as_secs_f64();
     if progress.finished() > 0 && seconds > 0.0 {
         let rate = rate(progress.finished() as f64 / seconds);
-        facts.push(("time", format!("{}, {rate} a second", time(summary.wall))));
+        facts.push(("time", format!("{}, {rate} a second", time(wall))));
     }
     if engine.attempts > 0 {
         let mut text = count(engine.attempts);
@@ -247,7 +258,7 @@ fn work(summary: &Summary) -> Facts {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
         if engine.throttled > 0 {
-            text = format!("{text}, {} throttled", count(engine.throttled));
+            text = format!("{text}, {} told to slow down", count(engine.throttled));
         }
         let at_once = count(engine.in_flight_peak);
         let threads = counted(engine.threads_peak, "thread", "threads");
@@ -271,6 +282,16 @@ fn work(summary: &Summary) -> Facts {
     }
     facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
     facts
+}
+
+/// How long a run took: until its last record or, if it stopped early, until it stopped. What was
+/// waited for after the last record is part of it.
+fn duration(summary: &Summary) -> Duration {
+    if summary.stopped.is_some() || summary.not_attempted > 0 {
+        summary.wall.max(summary.progress.elapsed)
+    } else {
+        summary.wall
+    }
 }
 
 /// What is known of a run that has no summary of its own.
@@ -318,7 +339,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::{Progress, Waited};
-    use std::time::Duration;
 
     fn summary() -> Summary {
         Summary {
@@ -427,6 +447,27 @@ results     \"p.results.jsonl\"
     }
 
     #[test]
+    fn a_run_that_stopped_took_as_long_as_it_ran() {
+        let mut stopped = summary();
+        stopped.not_attempted = 3;
+        stopped.progress.elapsed = Duration::from_secs(30);
+        stopped.progress.engine.gate.tokens = Duration::from_secs(25);
+        let told = text(&stopped, "tollgate run p.jsonl");
+        assert!(told.contains("time        30.0 s, "), "{told}");
+        assert!(told.contains("(--tpm): 25.0 s of 30.0 s\n"), "{told}");
+    }
+
+    #[test]
+    fn answers_of_earlier_runs_count_as_successes() {
+        let mut rerun = summary();
+        rerun.progress.succeeded = 0;
+        rerun.progress.skipped = 100;
+        let told = text(&rerun, "tollgate run p.jsonl");
+        let words = "succeeded   100 of 100 requests, 100 of them done before\n";
+        assert!(told.contains(words), "{told}");
+    }
+
+    #[test]
     fn more_at_once_is_advised_only_where_all_went_well() {
         let told = |engine: Progress| {
             let mut summary = summary();
@@ -513,7 +554,7 @@ results     \"p.results.jsonl\"
             let told = told(&failed, typed);
             assert!(told.contains("failed      3 for good\n"), "{told}");
             assert!(told.contains(printed), "{told}");
-            assert!(!told.contains("too"), "{told}");
+            assert!(!told.contains("also"), "{told}");
         }
     }
 
@@ -538,7 +579,7 @@ results     \"p.results.jsonl\"
                 &[
                     "5; a rerun tries 2 of them again\n",
                     again,
-                    "with --retry-failed it sends 3 rows that failed for good, too\n",
+                    "with --retry-failed it also sends 3 requests that failed for good\n",
                 ],
             ),
             (
@@ -546,7 +587,7 @@ results     \"p.results.jsonl\"
                 &[
                     "5 for good\n",
                     again,
-                    "with --retry-failed it sends 4 rows",
+                    "with --retry-failed it also sends 4 requests",
                     "correct 1 line that is no request first\n",
                 ],
             ),

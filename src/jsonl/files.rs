@@ -17,9 +17,7 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
-use super::sidecars::{
-    LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX, folder, resolved, resolved_new, sidecar,
-};
+use super::sidecars::{folder, resolved_new, stands_beside};
 use crate::error::{Error, ErrorKind, Result, config};
 
 /// A file, or the standard stream that `-` stands for.
@@ -185,11 +183,9 @@ impl RunFiles {
             let Location::File(owner_path) = owner else {
                 continue;
             };
-            let taken = [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
-                .map(|suffix| sidecar(owner_path, suffix));
             for (other_role, other) in &all {
                 if let Location::File(path) = other
-                    && resolved(path).is_some_and(|path| taken.contains(&path))
+                    && stands_beside(owner_path, path)
                 {
                     return Err(config(format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \

@@ -72,7 +72,7 @@ pub(crate) fn scan<R: Read>(
     let refused = |message| Error::new(ErrorKind::Config, message);
     if duplicates.count > 0 {
         return Err(refused(format!(
-            "input {place}: a custom_id may be in one line only; the same one is in\n  {}",
+            "input {place}: each line needs a custom_id of its own. The same one is in\n  {}",
             duplicates.lines()
         )));
     }

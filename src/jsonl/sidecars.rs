@@ -21,6 +21,14 @@ pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Whether `path` has the name of a file that a run makes beside `owner`.
+pub(crate) fn stands_beside(owner: &Path, path: &Path) -> bool {
+    let path = resolved(path);
+    [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
+        .iter()
+        .any(|suffix| path.as_ref() == Some(&sidecar(owner, suffix)))
+}
+
 /// The path without links, whether or not there is a file yet. `None` if its folder is not there.
 pub(crate) fn resolved(path: &Path) -> Option<PathBuf> {
     path.canonicalize().or_else(|_| resolved_new(path)).ok()

@@ -63,7 +63,7 @@ impl SpendLimits {
             _ => return None,
         };
         let message =
-            format!("{why}: nothing more is sent; a rerun carries on, with as much again");
+            format!("{why}: nothing more is sent. A rerun carries on and may spend as much again");
         Some(Error::new(ErrorKind::Budget, message).with_settings(setting))
     }
 }

@@ -50,11 +50,26 @@ pub(super) struct WriterState {
     /// Records of failures that are not, and why each row failed, in their order.
     errors: Vec<u8>,
     failures: Vec<ErrorKind>,
+    /// The kinds of failure that the log has told of.
+    told: Vec<ErrorKind>,
     last_record: Option<Instant>,
     /// What ended the run early.
     stopped: Option<Error>,
     /// Why nothing can be written any more.
     broken: Option<Error>,
+}
+
+impl WriterState {
+    /// Warns of the first failure of each kind. The file of errors has them all.
+    fn tell(&mut self, line: u64, error: &Error) {
+        if !self.told.contains(&error.kind()) {
+            self.told.push(error.kind());
+            // The message of a bad line begins with its number.
+            let (message, number) = (error.to_string(), format!("line {line}: "));
+            let why = message.strip_prefix(&number).unwrap_or(&message);
+            log::warn!("line {line} failed: {why}; only the first failure of a kind is shown");
+        }
+    }
 }
 
 impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
@@ -164,6 +179,7 @@ impl Writer<'_> {
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
                 self.state.failures.push(error.kind());
+                self.state.tell(row.number, &error);
             }
         }
         self.index.ended(row.custom_id.as_deref());

@@ -50,11 +50,12 @@ pub struct Progress {
     pub at_gate: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
-    /// Threads running jobs or waiting to, now.
+    /// Threads that send requests or wait to, now.
     pub threads: u64,
     /// The most threads at once.
     pub threads_peak: u64,
-    /// Model tokens settled, prompt and completion together.
+    /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
+    /// what they used are not counted.
     pub tokens: u64,
     /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
@@ -62,13 +63,15 @@ pub struct Progress {
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
     /// time and not summed over items.
     pub gate: Waited,
-    /// Time between attempts, in an outage too, summed over items; each wait is added at its end.
+    /// Time between attempts, that of an [`Outage`] included, summed over items. Each wait is added at
+    /// its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
 }
 
-/// Why a run sends nothing: the other side is down, and is asked now and then by one request.
+/// Why a run sends nothing at the moment: the server is down, and one request now and then asks
+/// whether it is back. See [retries](crate::_guide::retries).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outage {
@@ -79,7 +82,7 @@ pub struct Outage {
 }
 
 impl Progress {
-    /// Items that are through, one way or the other.
+    /// Items that are through: succeeded + failed + abandoned.
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.abandoned
     }

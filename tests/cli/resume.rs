@@ -24,7 +24,7 @@ fn what_was_found_is_said_in_a_line() {
     let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
     tool.run().code(0).says(&[
         "carrying on: 2 done, 3 to do; removed an incomplete last record of 13 bytes\n",
-        "3 of 5 requests",
+        "5 of 5 requests, 2 of them done before",
     ]);
     assert_eq!(server.count(), 5);
     let again = folder.tool(&["run", "p.jsonl"]).at(&server);
@@ -73,7 +73,10 @@ fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
         let arguments = ["run", "p.jsonl", "--summary", "s.json"];
         let told = folder.tool(&arguments).at(&server).run().code(0);
         let found = format!("the last run was killed: at most {lost} possibly billed twice\n");
-        told.says(&[&found, &format!("{lost} possibly billed twice:")]);
+        told.says(&[
+            &found,
+            &format!("beware      at most {lost} possibly billed twice:"),
+        ]);
         assert_eq!(folder.json("s.json")["possibly_billed"], lost);
         let told = folder.tool(&arguments).at(&server).run().code(0);
         told.never_says(&["billed"]);
@@ -144,7 +147,7 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
             .map(|record| record["custom_id"].to_string())
             .collect()
     };
-    run("a.jsonl").never_says(&["warning"]);
+    run("a.jsonl").never_says(&["warning: errors file"]);
     run("b.jsonl").says(&[
         "warning: errors file \"out.errors.jsonl\"",
         "failed before are not in it any more",

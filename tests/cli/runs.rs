@@ -101,7 +101,9 @@ fn results_go_beside_the_input_and_a_rerun_asks_nothing_twice() {
         assert_eq!(seen.path, "/v1/chat/completions");
         assert_eq!(seen.header("authorization"), Some(bearer.as_str()));
     }
-    run().code(0).says(&["10 done before"]);
+    run()
+        .code(0)
+        .says(&["10 of 10 requests, 10 of them done before"]);
     assert_eq!(server.count(), 10);
     assert_eq!(folder.records("p.results.jsonl").len(), 10);
 }
@@ -121,12 +123,16 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
     let tool = folder
         .tool(&["run", "p.jsonl", "--summary", "s.json"])
         .at(&server);
-    tool.run().code(1).says(&[
-        "2 of 4 requests",
-        "p.errors.jsonl",
-        "try again",
-        "tollgate run p.jsonl",
-    ]);
+    tool.run()
+        .code(1)
+        .says(&[
+            "2 of 4 requests",
+            "warning: line 2 failed: not JSON",
+            "p.errors.jsonl",
+            "try again",
+            "tollgate run p.jsonl",
+        ])
+        .never_says(&["line 4 failed"]);
     assert_eq!(server.count(), 2);
     assert_eq!(folder.records("p.results.jsonl").len(), 2);
     let errors = folder.records("p.errors.jsonl");
@@ -162,14 +168,14 @@ fn the_final_report_says_what_a_rerun_repeats_and_a_rerun_does_so() {
     run(&[]).says(&[
         "5; a rerun tries 2 of them again\n",
         "try again",
-        "with --retry-failed it sends 1 row that failed for good, too\n",
+        "with --retry-failed it also sends 1 request that failed for good\n",
         "correct 2 lines that are no requests first\n",
     ]);
     assert_eq!(server.count(), 4);
     // What failed in an earlier run is counted in.
     run(&[]).says(&[
         "3 for good\n",
-        "with --retry-failed it sends 1 row that",
+        "with --retry-failed it also sends 1 request that",
         "correct 2 lines that",
     ]);
     assert_eq!(server.count(), 4 + 2);

@@ -164,7 +164,7 @@ fn quiet_is_quiet_and_never_shows_no_progress() {
         .at(&server)
         .run()
         .code(0);
-    ended.says(&["3 done before"]);
+    ended.says(&["3 of 3 requests, 3 of them done before"]);
     let both = ["run", "p.jsonl", "-q", "--progress", "never"];
     let ended = folder.tool(&both).at(&server).run().code(0);
     assert_eq!(ended.stderr, "");

@@ -20,7 +20,7 @@ const SIZE: usize = RECORD + 4 * 1024;
 /// filled.
 const LARGEST: usize = 128 * 1024;
 /// Enough for the threads that really move bytes at one time on any machine.
-const KEPT: usize = 64;
+const KEPT: usize = 128;
 
 /// The buffers nobody needs at the moment.
 #[derive(Default)]

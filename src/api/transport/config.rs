@@ -40,33 +40,28 @@ impl HttpConfig {
     }
 
     /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
-    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self {
-            connect_timeout,
-            ..self
-        }
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
     }
 
     /// How long a peer may be silent, neither taking nor sending a byte. Default: until the call's
     /// deadline, for a completion may take minutes to its first byte.
-    pub fn idle_timeout(self, idle_timeout: Option<Duration>) -> Self {
-        Self {
-            idle_timeout,
-            ..self
-        }
+    pub fn idle_timeout(mut self, idle_timeout: Option<Duration>) -> Self {
+        self.idle_timeout = idle_timeout;
+        self
     }
 
     /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
     /// server's own self-signed certificate, as `openssl req -x509` makes it. Default: none.
     ///
-    /// A server whose certificate is itself in the file, byte for byte, is trusted while that
-    /// certificate's dates allow and for the names it lists as subject alternative names, whoever
-    /// signed it and whether or not it is marked as a CA's. Any other needs a chain to one of them.
-    pub fn ca_file(self, ca_file: impl Into<PathBuf>) -> Self {
-        Self {
-            ca_file: Some(ca_file.into()),
-            ..self
-        }
+    /// A server whose certificate is itself in the file, byte for byte, is trusted for the names that
+    /// the certificate lists as subject alternative names. Whoever put it there has answered for it:
+    /// its dates, its issuer and whether it is marked as a CA's are not checked. Any other certificate
+    /// needs a chain to one in the file, and all of that is checked.
+    pub fn ca_file(mut self, ca_file: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(ca_file.into());
+        self
     }
 
     /// Where proxies come from. Default: [`ProxyPolicy::FromEnv`].

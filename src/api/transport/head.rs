@@ -85,4 +85,27 @@ mod tests {
         let long = "HTTP/1.1 200 OK\r\nx: ".to_owned() + &"y".repeat(LARGEST);
         assert_eq!(parse(long.as_bytes()), Head::Other);
     }
+
+    // What is whole here must not be a part there: ureq would be shown it for ever.
+    #[cfg(feature = "sim")]
+    proptest::proptest! {
+        #[test]
+        fn what_is_whole_here_is_whole_for_the_parser(parts in proptest::collection::vec(0usize..14, 0..9)) {
+            const PARTS: [&str; 14] = [
+                "HTTP/1.1 ", "200", "103", " OK", "\r\n", "\n", "\r", " ", "a: b", "a", ":", "\t", "HTTP/1.0 404 x\r\n", "\r\n\r\n",
+            ];
+            let parts = parts.iter().map(|part| PARTS[*part]);
+            let bytes: String = ["HTTP/1.1 ", "200"].into_iter().chain(parts).collect();
+            let mut headers = [httparse::EMPTY_HEADER; 16];
+            let parsed = httparse::Response::new(&mut headers).parse(bytes.as_bytes());
+            let is_part = matches!(parsed, Ok(httparse::Status::Partial));
+            let found = parse(bytes.as_bytes());
+            if matches!(found, Head::Answer(_) | Head::Interim(..)) {
+                proptest::prop_assert!(!is_part, "{bytes:?}");
+            }
+            if let (Head::Interim(_, length), Ok(httparse::Status::Complete(other))) = (found, parsed) {
+                proptest::prop_assert_eq!(length, other, "{:?}", bytes);
+            }
+        }
+    }
 }

@@ -28,10 +28,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Connections are kept and reused. Each is looked at before it carries another request, which costs
 /// a system call (under half a microsecond): if the server has said anything on it since its last
 /// answer, or closed it, it is not used again, and neither is one that has waited for 8 s. No thread
-/// looks after them: a transport that nobody uses holds what it held, one for each request that was
-/// under way at once, until it is dropped.
+/// looks after them: connections that no request comes by, for there are fewer requests than there
+/// were or none, are held until the transport is dropped, one for each request that was under way at
+/// once at most.
 ///
-/// To the [`log`] goes what ureq says: at `debug` which server is asked and which connection serves, at
+/// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection serves, at
 /// `trace` (from `ureq_proto`) heads and bodies of answers as they came.
 /// Of a request only what frames it: no key, no path, no query and no other header.
 ///

@@ -55,13 +55,13 @@ pub(super) fn shown<'a>(
     if has_body(request) {
         headers.insert(header::CONTENT_LENGTH, request.body.len().into());
     }
+    // Other characters are read in many ways.
+    let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
     for (name, value) in request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "a header's name is bad")?;
-        let value = HeaderValue::from_str(value).ok();
-        // Other characters than visible ones of ASCII are read in many ways.
-        let value = value
-            .filter(|value| value.to_str().is_ok())
-            .ok_or("a header's value is bad")?;
+        if !value.bytes().all(is_visible) {
+            return Err("a header's value is bad");
+        }
         match name {
             // How long the body is, is said by whoever sends it.
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {
@@ -69,6 +69,7 @@ pub(super) fn shown<'a>(
             }
             // What ureq does depends on these.
             header::CONNECTION | header::EXPECT => {
+                let value = HeaderValue::from_str(value).map_err(|_| UNSENDABLE)?;
                 headers.append(name, value);
             }
             _ => {}

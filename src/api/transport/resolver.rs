@@ -135,20 +135,13 @@ impl Known {
     fn learn(&mut self, found: io::Result<Vec<IpAddr>>) {
         self.is_looking = false;
         self.lookups += 1;
-        let found = found.and_then(|addresses| match addresses[..] {
-            [] => Err(io::ErrorKind::NotFound.into()),
-            _ => Ok(addresses),
-        });
         match found {
-            Ok(addresses) => {
-                *self = Self {
-                    addresses,
-                    since: Some(Instant::now()),
-                    silent: Vec::new(),
-                    failure: None,
-                    ..*self
-                }
+            Ok(addresses) if !addresses.is_empty() => {
+                (self.addresses, self.since) = (addresses, Some(Instant::now()));
+                self.silent.clear();
+                self.failure = None;
             }
+            Ok(_) => self.failure = Some(Arc::new(io::ErrorKind::NotFound.into())),
             Err(error) => self.failure = Some(Arc::new(error)),
         }
     }

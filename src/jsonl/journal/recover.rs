@@ -170,7 +170,7 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
         None => (
             format!(
                 "not a result record. If this is a results file all the same, repair it: such \
-                     lines are moved to {:?}, and their rows are asked for again. Else name another \
+                     lines are moved to {:?}, and their requests are sent again. Else name another \
                      output, or start anew",
                 sidecar(path, REJECTED_SUFFIX)
             ),

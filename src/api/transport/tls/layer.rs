@@ -59,8 +59,7 @@ impl TlsConnector {
                 .map(|inner| self.shake_hands(inner, host, buffers));
             context = context::swap(None);
         };
-        let is_started = on_a_thread(&mut work);
-        if !is_started {
+        if !on_a_thread(&mut work) {
             // No thread to be had: the caller's own will do.
             work();
         }
