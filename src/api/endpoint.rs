@@ -90,10 +90,9 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = match self.send(request, attempt) {
-            Ok(response) => self.read(response, request, attempt),
-            Err(error) => Err(error),
-        };
+        let outcome = self
+            .send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt));
         let (path, number) = (&request.path, attempt.number);
         match &outcome {
             Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
@@ -110,13 +109,9 @@ impl Endpoint {
         let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
-        // The clock cannot hold a longer timeout: 136 years stand for it.
-        let mut deadline = now
-            .checked_add(timeout)
-            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
-        if let Some(end) = attempt.deadline {
-            deadline = deadline.min(end);
-        }
+        // The clock cannot hold every timeout: 136 years stand for a longer one.
+        let own = now + timeout.min(Duration::from_secs(u32::MAX.into()));
+        let deadline = attempt.deadline.map_or(own, |end| end.min(own));
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()

@@ -49,7 +49,7 @@ pub struct Request {
 
 impl Request {
     /// A POST of `body` (JSON, as a rule): bytes or text, sent as they are, or a
-    /// [`serde_json::Value`].
+    /// [`serde_json::Value`]. A path that cannot be used is an error of the call that sends it.
     pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Self {
         Self {
             method: "POST",
@@ -90,7 +90,8 @@ impl Request {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
+    /// How many model tokens to take from the limit before it is sent, prompt and answer together.
+    /// The usage in the answer replaces them. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self

@@ -22,7 +22,7 @@ use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Provider, Result, Retry};
+use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
 /// A run, ready to start.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -81,13 +81,13 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     })
 }
 
-fn given_files(run: &Run) -> GivenFiles<'_> {
-    GivenFiles {
+fn run_files(run: &Run) -> RunFiles {
+    RunFiles::complete(&GivenFiles {
         input: &run.input,
         output: run.output.as_deref(),
         errors: run.errors.as_deref(),
         simulate: run.server.simulate.is_some(),
-    }
+    })
 }
 
 /// Whether the input is one prompt a line.
@@ -145,7 +145,7 @@ fn check_prompts(run: &Run) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     let summary = run.summary.as_deref();
     if let Some(summary) = summary {
         check_summary(summary, &files)?;
@@ -231,21 +231,24 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let mut builder = builder
+    let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    if let Some(rate) = limits.rps.or(limits.rpm) {
-        builder = builder.request_rate(rate);
+    let request_rate = limits.rps.or(limits.rpm);
+    let builder = with(builder, request_rate, ClientBuilder::request_rate);
+    let builder = with(builder, limits.burst, ClientBuilder::burst);
+    let tokens = limits.tpm.map(Rate::units);
+    with(builder, tokens, ClientBuilder::tokens_per_minute)
+}
+
+/// `builder` with a setting, if that was given.
+pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match given {
+        Some(value) => set(builder, value),
+        None => builder,
     }
-    if let Some(burst) = limits.burst {
-        builder = builder.burst(burst);
-    }
-    if let Some(rate) = limits.tpm {
-        builder = builder.tokens_per_minute(rate.units());
-    }
-    builder
 }
 
 #[cfg(test)]
@@ -288,7 +291,13 @@ mod tests {
                 panic!("not a run")
             };
             summary_path(&run)?;
-            resolve(&run, &Console::new(OutputMode::Quiet, None))
+            resolve(
+                &run,
+                &Console {
+                    mode: OutputMode::Quiet,
+                    bar: None,
+                },
+            )
         }
 
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {
