@@ -49,7 +49,7 @@ pub struct Request {
 
 impl Request {
     /// A POST of `body` (JSON, as a rule): bytes or text, sent as they are, or a
-    /// [`serde_json::Value`].
+    /// [`serde_json::Value`]. A path that cannot be used is an error of the call that sends it.
     pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Self {
         Self {
             method: "POST",
@@ -90,7 +90,8 @@ impl Request {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
+    /// How many model tokens to take from the limit before it is sent, prompt and answer together.
+    /// The usage in the answer replaces them. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
@@ -223,14 +224,25 @@ impl<C> Chat<C> {
         self
     }
 
-    pub(super) fn to_request(&self) -> Request {
+    pub(crate) fn to_body(&self) -> Value {
         let message =
             |(role, content): &(String, String)| json!({"role": role, "content": content});
         let mut body = self.fields.clone();
         body.entry("model").or_insert_with(|| json!(self.model));
         body.entry("messages")
             .or_insert_with(|| self.messages.iter().map(message).collect());
-        Request::post(CHAT_PATH, Value::Object(body))
+        body.into()
+    }
+
+    pub(super) fn to_request(&self) -> Request {
+        Request::post(CHAT_PATH, self.to_body())
+    }
+}
+
+impl Chat {
+    /// A chat that has no message yet.
+    pub(crate) fn template(model: &str) -> Self {
+        Self::new((), model)
     }
 }
 

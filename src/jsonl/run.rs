@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::format::{Format, Prompts};
+use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, recover};
 use super::lines::Lines;
 use super::record::RecordWriter;
@@ -16,7 +16,7 @@ use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
-use crate::api::{Client, Price, Usd};
+use crate::api::{Chat, Client, Price, Usd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Feed, Monitor, Reorder};
 
@@ -98,9 +98,18 @@ impl FileRun<'_> {
         self
     }
 
-    /// Takes every line of the input as a prompt, with the id `line-N`.
+    /// Takes every line of the input as a prompt, with the id `line-N`, where N is the number of the
+    /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
+    /// `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        self.choices.format.prompts = Some(Prompts::new(model, max_tokens, system));
+        let mut template = Chat::template(model);
+        if let Some(text) = system {
+            template = template.system(text);
+        }
+        if let Some(tokens) = max_tokens {
+            template = template.max_tokens(tokens);
+        }
+        self.choices.format.prompts = Some(template);
         self
     }
 
@@ -184,8 +193,8 @@ impl FileRun<'_> {
     }
 
     /// Stops this run when it has spent so many US dollars, counted by its [`price`](FileRun::price).
-    /// Default: no limit. The amount is a number or a [`Usd`]; what is no amount is an error of
-    /// [`run`](FileRun::run).
+    /// Default: no limit. The amount is an `f64`, an `i32` or a [`Usd`]; what is no amount is
+    /// an error of [`run`](FileRun::run).
     ///
     /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are finished
     /// and their results written, so the run may spend more than the limit by what those cost.

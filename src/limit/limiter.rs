@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// Cloning is cheap and gives the same limiter. Clients, pools and plain threads may share one, and
 /// so may rayon and tokio tasks; a wait blocks the calling thread.
 ///
-/// There are three ways to ask for a permit. [`try_acquire`](Limiter::try_acquire) answers at once,
+/// A permit can be asked for in these ways. [`try_acquire`](Limiter::try_acquire) answers at once,
 /// with the instant to come back if there is none. [`acquire`](Limiter::acquire) waits.
 /// [`acquire_timeout`](Limiter::acquire_timeout) and
 /// [`acquire_cancellable`](Limiter::acquire_cancellable) wait until a time limit or a [`Cancel`].

@@ -58,6 +58,11 @@ pub(crate) fn classify_response(
 }
 
 fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, AttemptError> {
+    let start = response.body.trim_ascii_start();
+    // It was asked for, so each further attempt would be billed for the same.
+    let is_stream = [&b"data:"[..], b"event:", b":"]
+        .iter()
+        .any(|field| start.starts_with(field));
     let text = match usage::inspect(response.body) {
         Ok(answer) if answer.is_composite => {
             return match answer.error {
@@ -71,15 +76,23 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
         Err(_) if response.body.is_empty() => {
             "the answer is empty; check the base URL if it stays so"
         }
-        Err(_) if response.body.trim_ascii_start().starts_with(b"<") => {
+        Err(_) if is_stream => {
+            "the answer is a stream of events, which is not read; leave `stream` out of the request"
+        }
+        Err(_) if start.starts_with(b"<") => {
             "the answer is a web page, not JSON; \
              check the base URL, and whether a proxy or a login stands in between"
         }
         Err(_) => "the answer is not JSON, or was cut short; check the base URL if it stays so",
     };
+    let (kind, verdict) = if is_stream {
+        (ErrorKind::Invalid, Verdict::Fail)
+    } else {
+        (ErrorKind::Malformed, Verdict::Unusable)
+    };
     let rule = Rule {
-        kind: ErrorKind::Malformed,
-        verdict: Verdict::Unusable,
+        kind,
+        verdict,
         text,
         possibly_billed: true,
     };
@@ -114,7 +127,10 @@ fn classify_embedded(response: &ResponseView<'_>, error: &str) -> AttemptError {
         .code_status()
         .or_else(|| named().map(|&(status, _)| status))
         .unwrap_or(500);
-    let hints = RetryHints::of_body(&body);
+    let hints = RetryHints {
+        delay: body.delay(),
+        ..RetryHints::default()
+    };
     let mut rule = Rule::of(status, &body, &hints).within(response.longest_wait);
     rule.possibly_billed = true;
     failed(response, &rule, &body, &hints)

@@ -115,6 +115,27 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
 }
 
 #[test]
+fn a_stream_of_events_is_not_asked_for_again() {
+    for body in [
+        "data: {}\n\n",
+        ": a comment\n\n",
+        "event: ping\ndata: {}\n\n",
+    ] {
+        let failure = fails(200, &[], body);
+        assert_eq!(
+            (failure.error.kind(), failure.verdict),
+            (K::Invalid, V::Fail)
+        );
+        assert!(failure.error.possibly_billed());
+        assert!(
+            failure.error.message().contains("stream"),
+            "{}",
+            failure.error.message()
+        );
+    }
+}
+
+#[test]
 fn an_error_inside_a_success_counts_as_what_it_names() {
     table(&[
         (

@@ -53,10 +53,10 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::Timeout if !nothing_sent => (
             K::Timeout,
             V::Retry,
-            "it is tried again; raise the timeout if it happens often",
+            "a later attempt may succeed; raise the timeout if it happens often",
         ),
-        T::Broken if !nothing_sent => (K::Network, V::Retry, "it is tried again"),
-        T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "it is tried again"),
+        T::Broken if !nothing_sent => (K::Network, V::Retry, "a later attempt may succeed"),
+        T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "a later attempt may succeed"),
         // As long as nothing was sent, trying again costs nothing, whatever broke.
         T::Connect | T::Timeout | T::Broken | T::Truncated => (
             K::Unreachable,

@@ -42,9 +42,9 @@ pub enum TransportErrorKind {
     Truncated,
     /// Not HTTP/1.1.
     Protocol,
-    /// The body is above [`HttpRequest::max_body`].
+    /// The body is above [`HttpRequest::max_body`](crate::HttpRequest::max_body).
     TooLarge,
-    /// [`HttpRequest::cancel`] was aborted.
+    /// [`HttpRequest::cancel`](crate::HttpRequest::cancel) was aborted.
     Aborted,
     /// The request cannot be put on the wire (a bad URL or header).
     Unsendable,

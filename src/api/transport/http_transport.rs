@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// were or none, are held until the transport is dropped, one for each request that was under way at
 /// once at most.
 ///
-/// To the [`log`] goes what ureq says: at `debug` which server is asked and which connection serves, at
+/// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection serves, at
 /// `trace` (from `ureq_proto`) heads and bodies of answers as they came.
 /// Of a request only what frames it: no key, no path, no query and no other header.
 ///

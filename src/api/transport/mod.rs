@@ -39,7 +39,8 @@ pub use http_transport::HttpTransport;
 pub use memory::MemoryTransport;
 pub use proxy::ProxyPolicy;
 
-/// Carries one HTTP exchange, blocking the calling thread.
+/// Carries one HTTP exchange: a request to the server, and its answer back. It blocks the calling
+/// thread.
 ///
 /// Implement it to put something else under the client: a recording, a unix socket, a test double.
 /// Called from many threads at once.
