@@ -258,7 +258,7 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
     ]);
     let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
     assert!(failure.error.possibly_billed());
-    assert_eq!(failure.error.code().as_deref(), Some("502"));
+    assert_eq!(failure.error.code(), Some("502"));
     assert!(
         fails(200, &[], r#"{"error":{"code":429}}"#)
             .error
