@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{AttemptError, Endpoint};
+use super::classify::AttemptError;
+use super::endpoint::Endpoint;
 use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};

@@ -228,14 +228,25 @@ impl<C> Chat<C> {
         self
     }
 
-    pub(super) fn to_request(&self) -> Request {
+    pub(crate) fn to_body(&self) -> Value {
         let message =
             |(role, content): &(String, String)| json!({"role": role, "content": content});
         let mut body = self.fields.clone();
         body.entry("model").or_insert_with(|| json!(self.model));
         body.entry("messages")
             .or_insert_with(|| self.messages.iter().map(message).collect());
-        Request::post(CHAT_PATH, Value::Object(body))
+        body.into()
+    }
+
+    pub(super) fn to_request(&self) -> Request {
+        Request::post(CHAT_PATH, self.to_body())
+    }
+}
+
+impl Chat {
+    /// A chat that has no message yet.
+    pub(crate) fn template(model: &str) -> Self {
+        Self::new((), model)
     }
 }
 

@@ -106,15 +106,10 @@ fn told(finding: &Finding) -> String {
 }
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
-    let mut facts = vec![(
-        "requests",
-        format!(
-            "{} in {} of {}",
-            count(report.requests),
-            counted(report.lines, "line", "lines"),
-            counted(report.bytes, "byte", "bytes")
-        ),
-    )];
+    let lines = counted(report.lines, "line", "lines");
+    let bytes = counted(report.bytes, "byte", "bytes");
+    let requests = format!("{} in {lines} of {bytes}", count(report.requests));
+    let mut facts = vec![("requests", requests)];
     for (label, lines) in [
         ("bad lines", report.bad_lines),
         ("blank lines", report.blank_lines()),
@@ -131,13 +126,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("prompt tokens", prompts));
         facts.extend(output_tokens(report).map(|tokens| ("output tokens", tokens)));
     }
-    facts.push((
-        "findings",
-        match report.findings.total() {
-            0 => "none".to_owned(),
-            total => count(total),
-        },
-    ));
+    let findings = match report.findings.total() {
+        0 => "none".to_owned(),
+        total => count(total),
+    };
+    facts.push(("findings", findings));
     facts
 }
 
@@ -152,7 +145,7 @@ fn most_used(names: &Names) -> Option<String> {
         })
         .collect();
     let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
-    let rest = rest + names.others();
+    let rest = rest + names.others;
     if rest > 0 {
         told.push(format!("others ({})", count(rest)));
     }
@@ -199,9 +192,9 @@ fn to_json(report: &Report) -> Value {
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),
-        "other_models_requests": report.models.others(),
+        "other_models_requests": report.models.others,
         "endpoints": names(&report.endpoints),
-        "other_endpoints_requests": report.endpoints.others(),
+        "other_endpoints_requests": report.endpoints.others,
         "prompt_tokens": report.prompt_tokens,
         "output_tokens": report.output_tokens,
         "requests_without_limit": report.unlimited,

@@ -22,7 +22,7 @@ use crate::error::config;
 use crate::jsonl::files::{GivenFiles, Location, RunFiles};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Provider, Result, Retry};
+use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
 /// A run, ready to start.
 #[derive(Debug)]
@@ -231,21 +231,24 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let mut builder = builder
+    let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    if let Some(rate) = limits.rps.or(limits.rpm) {
-        builder = builder.request_rate(rate);
+    let request_rate = limits.rps.or(limits.rpm);
+    let builder = with(builder, request_rate, ClientBuilder::request_rate);
+    let builder = with(builder, limits.burst, ClientBuilder::burst);
+    let tokens = limits.tpm.map(Rate::units);
+    with(builder, tokens, ClientBuilder::tokens_per_minute)
+}
+
+/// `builder` with a setting, if that was given.
+pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match given {
+        Some(value) => set(builder, value),
+        None => builder,
     }
-    if let Some(burst) = limits.burst {
-        builder = builder.burst(burst);
-    }
-    if let Some(rate) = limits.tpm {
-        builder = builder.tokens_per_minute(rate.units());
-    }
-    builder
 }
 
 #[cfg(test)]
@@ -288,7 +291,13 @@ mod tests {
                 panic!("not a run")
             };
             summary_path(&run)?;
-            resolve(&run, &Console::new(OutputMode::Quiet, None))
+            resolve(
+                &run,
+                &Console {
+                    mode: OutputMode::Quiet,
+                    bar: None,
+                },
+            )
         }
 
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {

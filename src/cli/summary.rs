@@ -373,7 +373,10 @@ mod tests {
 
     fn report(typed: &str) -> FinalReport {
         FinalReport {
-            console: Console::new(OutputMode::Quiet, None),
+            console: Console {
+                mode: OutputMode::Quiet,
+                bar: None,
+            },
             files: places(),
             summary: None,
             concurrency: 20,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::format::{Format, Prompts};
+use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, recover};
 use super::lines::Lines;
 use super::record::RecordWriter;
@@ -16,7 +16,7 @@ use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
-use crate::api::{Client, Price, Usd};
+use crate::api::{Chat, Client, Price, Usd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Feed, Monitor, Reorder};
 
@@ -102,7 +102,14 @@ impl FileRun<'_> {
     /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
     /// `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        self.choices.format.prompts = Some(Prompts::new(model, max_tokens, system));
+        let mut template = Chat::template(model);
+        if let Some(text) = system {
+            template = template.system(text);
+        }
+        if let Some(tokens) = max_tokens {
+            template = template.max_tokens(tokens);
+        }
+        self.choices.format.prompts = Some(template);
         self
     }
 

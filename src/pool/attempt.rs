@@ -4,7 +4,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::events::Event;
 use super::input::panic_message;
@@ -12,7 +12,6 @@ use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobTask, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::Task;
-use super::settings::Settings;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
@@ -24,17 +23,8 @@ pub(super) struct Finished {
     pub(super) succeeded: bool,
 }
 
-/// How one attempt went, its result aside.
-struct Attempted<'a> {
-    attempt: Attempt<'a>,
-    /// `None` unless it failed.
-    verdict: Option<Verdict>,
-    reach: Reach,
-    ended: Instant,
-}
-
-/// An `Err` outside is a panic.
-type Caught<J> = thread::Result<Result<<J as Job>::Output, <J as Job>::Error>>;
+/// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
+type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
 impl<I, E> Task<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
@@ -55,18 +45,18 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, task: JobTask<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let (result, attempted) = self.attempt(&task, permit.cost());
-        self.finish_attempt(task, permit, result, &attempted)
+        let (result, attempt) = self.attempt(&task, permit.cost());
+        self.finish_attempt(task, permit, result, &attempt)
     }
 
     #[inline(never)]
-    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted<'_>) {
-        let counters = self.settings.monitor.counters();
+    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+        let monitor = &self.settings.monitor;
         let clock = self.settings.limiter.clock();
         if let Some(last) = &task.last
             && self.job.possibly_billed(last)
         {
-            counters.update(|progress| progress.possibly_billed += 1);
+            monitor.update(|progress| progress.possibly_billed += 1);
         }
         let attempt = Attempt {
             number: task.history.attempts + 1,
@@ -81,34 +71,23 @@ impl<J: Job> RunShared<'_, J> {
             index: task.index,
             attempt: attempt.number,
         });
-        counters.attempt_begins();
+        monitor.attempt_begins();
         let began = clock.now();
-        let mut verdict = None;
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
                 let result = self.job.attempt(&task.input, &attempt);
-                verdict = result.as_ref().err().map(|error| self.job.verdict(error));
-                result
+                result.map_err(|error| {
+                    let verdict = self.job.verdict(&error);
+                    (error, verdict)
+                })
             }))
         };
-        let ended = clock.now();
-        let reach = match verdict {
-            Some(Verdict::Unreachable) => Reach::NotSent,
-            _ => attempt.reach.get(),
-        };
-        counters.attempt_ends(
-            ended.saturating_duration_since(began),
-            reach != Reach::NotSent,
-            attempt.used.get(),
-        );
-        let attempted = Attempted {
-            attempt,
-            verdict,
-            reach,
-            ended,
-        };
-        (result, attempted)
+        if let Ok(Err((_, Verdict::Unreachable))) = result {
+            attempt.reach.set(Reach::NotSent);
+        }
+        monitor.attempt_ends(clock.now().saturating_duration_since(began), &attempt);
+        (result, attempt)
     }
 
     #[inline(never)]
@@ -117,13 +96,17 @@ impl<J: Job> RunShared<'_, J> {
         mut task: JobTask<J>,
         permit: Permit,
         result: Caught<J>,
-        attempted: &Attempted<'_>,
+        attempt: &Attempt<'_>,
     ) -> Option<Finished> {
-        task.history.attempts += u32::from(attempted.reach != Reach::NotSent);
+        task.history.attempts += u32::from(attempt.was_sent());
+        let verdict = match &result {
+            Ok(Err((_, verdict))) => Some(*verdict),
+            _ => None,
+        };
         // Before the permit is free: whoever takes its place would be one too many.
-        let pause = self.apply_throttle(attempted);
+        let pause = self.apply_throttle(verdict, attempt.pause.get());
         // Before the result goes anywhere: a consumer may take its time.
-        match attempted.attempt.used.get() {
+        match attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
             None => drop(permit),
         }
@@ -133,7 +116,7 @@ impl<J: Job> RunShared<'_, J> {
         match result {
             Err(panic) => Some(self.panicked(task, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), false)),
-            Ok(Err(error)) => self.after_failure(task, error, attempted),
+            Ok(Err((error, verdict))) => self.after_failure(task, error, verdict, attempt),
         }
     }
 
@@ -142,7 +125,7 @@ impl<J: Job> RunShared<'_, J> {
         if let Some(since) = task.backing_off.take() {
             let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
-            self.settings.monitor.counters().update(|progress| {
+            self.settings.monitor.update(|progress| {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
@@ -152,25 +135,26 @@ impl<J: Job> RunShared<'_, J> {
     }
 
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
-    fn apply_throttle(&self, attempted: &Attempted<'_>) -> Option<Duration> {
-        let Settings { limiter, retry, .. } = &self.settings;
-        let verdict = attempted.verdict;
+    fn apply_throttle(
+        &self,
+        verdict: Option<Verdict>,
+        mut pause: Option<Duration>,
+    ) -> Option<Duration> {
+        let settings = &self.settings;
         let hint = match verdict {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
         if hint.is_some() || verdict == Some(Verdict::Throttled) {
-            let counters = self.settings.monitor.counters();
-            counters.update(|progress| progress.throttled += 1);
+            settings.monitor.update(|progress| progress.throttled += 1);
         }
-        let mut pause = attempted.attempt.pause.get();
-        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !retry.obeys(hint)) {
-            self.settings.cancel.cancel();
+        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !settings.retry.obeys(hint)) {
+            settings.cancel.cancel();
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
         if let Some(wait) = pause {
-            limiter.pause_for(wait);
+            settings.limiter.pause_for(wait);
         }
         pause
     }
@@ -180,10 +164,10 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut task: JobTask<J>,
         error: J::Error,
-        attempted: &Attempted<'_>,
+        verdict: Verdict,
+        attempt: &Attempt<'_>,
     ) -> Option<Finished> {
-        let (now, reach) = (attempted.ended, attempted.reach);
-        let verdict = attempted.verdict.unwrap_or(Verdict::Fail);
+        let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
         let shown = self.job.shown(&error);
         // Dropped after the lock.
         let mut _old_news = None;
@@ -194,11 +178,11 @@ impl<J: Job> RunShared<'_, J> {
             .decide(task.index, &mut task.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
-            _old_news = self.settings.monitor.counters().outage(probe, shown);
+            _old_news = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings.monitor.counters().update(|progress| {
-                progress.retries += u64::from(reach != Reach::NotSent);
+            self.settings.monitor.update(|progress| {
+                progress.retries += u64::from(attempt.was_sent());
                 progress.backing_off += 1;
             });
             let index = task.index;
@@ -210,7 +194,7 @@ impl<J: Job> RunShared<'_, J> {
             unpark(leader);
             self.settings.events.emit(|| Event::Retry {
                 index,
-                attempt: attempted.attempt.number,
+                attempt: attempt.number,
                 wait: at.saturating_duration_since(now),
             });
             return None;
@@ -229,10 +213,8 @@ impl<J: Job> RunShared<'_, J> {
         }
         // An answer that came in the same moment is a failure of its own.
         let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
-        let outcome = Outcome {
-            stopped_run,
-            ..task.ended(Err(Failure::Job(error)))
-        };
+        let mut outcome = task.ended(Err(Failure::Job(error)));
+        outcome.stopped_run = stopped_run;
         Some(self.deliver(outcome, called_off))
     }
 
@@ -267,7 +249,7 @@ impl<J: Job> RunShared<'_, J> {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.counters().ended(succeeded, called_off);
+        settings.monitor.ended(succeeded, called_off);
         settings.events.emit(|| Event::Done {
             index,
             attempts,

@@ -59,6 +59,10 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    pub(super) fn was_sent(&self) -> bool {
+        self.reach.get() != Reach::NotSent
+    }
+
     /// 1 for the item's first attempt. One in which nothing was sent is not counted.
     pub fn number(&self) -> u32 {
         self.number

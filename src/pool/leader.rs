@@ -65,19 +65,6 @@ pub(super) enum Leader {
 }
 
 impl<J: Job> RunState<J> {
-    /// Of a run with one thread, which leads.
-    pub(super) fn new(schedule: Schedule<J::Input, J::Error>) -> Self {
-        Self {
-            schedule,
-            leader: Leader::Busy,
-            idle: Vec::new(),
-            threads: 1,
-            started: 1,
-            no_more_threads: false,
-            ended: false,
-        }
-    }
-
     /// The parker of a leader without a task, to tell it that something has changed.
     pub(super) fn parked_leader(&self) -> Option<Arc<Parker>> {
         match &self.leader {
@@ -114,13 +101,22 @@ impl<'env, J: Job> RunShared<'env, J> {
     ) -> Self {
         let now = settings.limiter.clock().now();
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
-        let schedule = Schedule::new(input, settings.retry, deadline);
+        // One thread, which leads.
+        let state = RunState {
+            schedule: Schedule::new(input, settings.retry, deadline),
+            leader: Leader::Busy,
+            idle: Vec::new(),
+            threads: 1,
+            started: 1,
+            no_more_threads: false,
+            ended: false,
+        };
         Self {
             job,
             sink,
             settings,
             trying: AtomicUsize::new(0),
-            state: Mutex::new(RunState::new(schedule)),
+            state: Mutex::new(state),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Live progress as data: counters that a run's threads add to, and snapshots of them.
 
-use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::job::Attempt;
 use crate::error::Error;
 use crate::limit::Waited;
 use crate::sync::Mutex;
@@ -23,7 +23,7 @@ use crate::sync::Mutex;
 /// # assert_eq!(squares.len(), 3);
 /// # Ok::<(), tollgate::Error>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<Counters>);
 
 /// What a [`Monitor`] saw at one moment.
@@ -96,7 +96,7 @@ impl Monitor {
 
     /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
-        self.0.update(|progress| *progress)
+        self.update(|progress| *progress)
     }
 
     /// The outage that keeps the run waiting now, if one does.
@@ -106,32 +106,10 @@ impl Monitor {
         Some(Outage { error, next_try })
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Monitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Monitor").field(&self.snapshot()).finish()
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    /// The standard library's lock: it is held for a few additions, and need not be a part of what the
-    /// model checker explores.
-    progress: std::sync::Mutex<Progress>,
-    down: Mutex<Option<Down>>,
-}
-
-/// The other side is down: why, as far as that can be told, and when the next probe may go.
-type Down = (Option<Error>, Instant);
-
-impl Counters {
     /// Changes the counters. `change` is never the user's code.
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut Progress) -> R) -> R {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+        let progress = self.0.progress.lock();
+        change(&mut progress.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A worker starts.
@@ -150,21 +128,21 @@ impl Counters {
         });
     }
 
-    /// An attempt has ended after so long; `used` is what it settled, in model tokens.
-    pub(super) fn attempt_ends(&self, took: Duration, sent: bool, used: Option<u64>) {
+    /// An attempt has ended after so long.
+    pub(super) fn attempt_ends(&self, took: Duration, attempt: &Attempt<'_>) {
         self.update(|progress| {
             progress.in_flight -= 1;
-            progress.attempts += u64::from(sent);
+            progress.attempts += u64::from(attempt.was_sent());
             progress.wire += took;
-            progress.tokens += used.unwrap_or(0);
+            progress.tokens += attempt.used.get().unwrap_or(0);
         });
     }
 
     /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
     /// known already stands. Returns what is no longer true, to be dropped outside every lock.
     #[must_use]
-    pub(super) fn outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
-        let mut down = self.down.lock();
+    pub(super) fn set_outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
+        let mut down = self.0.down.lock();
         match probe {
             None => down.take(),
             Some(_) if error.is_none() => None,
@@ -193,3 +171,14 @@ impl Counters {
         });
     }
 }
+
+#[derive(Debug, Default)]
+struct Counters {
+    /// The standard library's lock: it is held for a few additions, and need not be a part of what the
+    /// model checker explores.
+    progress: std::sync::Mutex<Progress>,
+    down: Mutex<Option<Down>>,
+}
+
+/// The other side is down: why, as far as that can be told, and when the next probe may go.
+type Down = (Option<Error>, Instant);

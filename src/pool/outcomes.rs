@@ -117,25 +117,14 @@ pub(crate) trait Sink<I, T, E>: Sync {
 }
 
 /// A slot for each index: no order to restore, no thread to wake.
-pub(crate) struct Slots<I, T, E>(Vec<Mutex<Option<JobOutcome<I, T, E>>>>);
-
-impl<I, T, E> Slots<I, T, E> {
-    pub(crate) fn new(len: usize) -> Self {
-        Self((0..len).map(|_| Mutex::new(None)).collect())
-    }
-
-    /// All outcomes by index; `None` for what was never delivered.
-    pub(crate) fn into_outcomes(self) -> impl Iterator<Item = Option<JobOutcome<I, T, E>>> {
-        self.0.into_iter().map(Mutex::into_inner)
-    }
-}
+pub(super) type Slots<I, T, E> = Vec<Mutex<Option<JobOutcome<I, T, E>>>>;
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
     fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
         // A slice's indices are those of the slots.
         let slot = usize::try_from(outcome.index)
             .ok()
-            .and_then(|index| self.0.get(index));
+            .and_then(|index| self.get(index));
         let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
         debug_assert!(replaced.is_none(), "one outcome an item");
         true
@@ -263,12 +252,11 @@ pub(super) struct StopOnDrop<I: Send> {
 
 impl<I: Send> Drop for StopOnDrop<I> {
     fn drop(&mut self) {
-        let raise = if self.abort {
-            Cancel::abort
+        if self.abort {
+            self.cancel.abort();
         } else {
-            Cancel::cancel
-        };
-        raise(&self.cancel);
+            self.cancel.cancel();
+        }
         self.queue.close();
     }
 }

@@ -21,6 +21,7 @@ use super::outcomes::{
 use super::settings::Settings;
 use super::worker::work;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
 
 /// The stack of a worker. Only what is touched is resident; debug builds and build scripts touch a
 /// good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
@@ -52,11 +53,12 @@ impl Settings {
         T: Sync,
     {
         let settings = self.for_one_run()?;
-        let slots = Slots::new(items.len());
+        let slots: Slots<_, _, _> = items.iter().map(|_| Mutex::new(None)).collect();
         settings.start(job, InputQueue::filled(items), &slots);
-        let outcomes = (0..).zip(items).zip(slots.into_outcomes());
-        Ok(outcomes.map(|((index, item), outcome)| {
-            outcome.unwrap_or_else(|| JobOutcome::run_over(index, item))
+        let outcomes = (0..).zip(items).zip(slots);
+        Ok(outcomes.map(|((index, item), slot)| {
+            slot.into_inner()
+                .unwrap_or_else(|| JobOutcome::run_over(index, item))
         }))
     }
 
@@ -105,7 +107,7 @@ impl Settings {
         })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
-            self.monitor.counters().ended(false, true);
+            self.monitor.ended(false, true);
             consumer.take(JobOutcome::run_over(index, input));
         }
         Ok(())

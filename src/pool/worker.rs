@@ -12,7 +12,6 @@ use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
 use super::schedule::Next;
-use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
@@ -23,7 +22,7 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    run.settings.monitor.counters().thread_starts();
+    run.settings.monitor.thread_starts();
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -108,7 +107,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             if held {
                 news = state.parked_leader();
                 let probe = state.schedule.next_probe(now);
-                _old_news = run.settings.monitor.counters().outage(probe, None);
+                _old_news = run.settings.monitor.set_outage(probe, None);
             }
         }
         if run.settings.cancel.is_cancelled() && state.schedule.stop() {
@@ -239,9 +238,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     /// task was given back, since somebody else does; an error is the task's end.
     fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
         let run = self.run;
-        let Settings {
-            limiter, cancel, ..
-        } = &run.settings;
+        let (limiter, monitor) = (&run.settings.limiter, &run.settings.monitor);
         let cost = match task.cost {
             Some(cost) => cost,
             None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
@@ -274,14 +271,13 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             }
             state.leader = Leader::Waiting;
         }
-        let counters = run.settings.monitor.counters();
-        counters.update(|progress| progress.at_gate += 1);
-        let permit = limiter.acquire_until(cost, deadline, Some(cancel));
-        counters.update(|progress| progress.at_gate -= 1);
+        monitor.update(|progress| progress.at_gate += 1);
+        let permit = limiter.acquire_until(cost, deadline, Some(&run.settings.cancel));
+        monitor.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                counters.permit_waited(waited);
+                monitor.permit_waited(waited);
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }
@@ -294,10 +290,10 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
 /// wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
-        let counters = self.run.settings.monitor.counters();
-        counters.update(|progress| progress.threads -= 1);
+        let settings = &self.run.settings;
+        settings.monitor.update(|progress| progress.threads -= 1);
         if std::thread::panicking() {
-            self.run.settings.cancel.cancel();
+            settings.cancel.cancel();
             self.run.end();
         } else if self.leads {
             self.run.appoint();
