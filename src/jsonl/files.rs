@@ -88,16 +88,6 @@ pub(crate) enum OpenInput {
     Stream(Box<dyn Read + Send>),
 }
 
-/// The files as the user named them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GivenFiles<'a> {
-    pub(crate) input: &'a Path,
-    pub(crate) output: Option<&'a Path>,
-    pub(crate) errors: Option<&'a Path>,
-    /// Answers come from the simulated provider, and must not look like paid ones.
-    pub(crate) simulate: bool,
-}
-
 /// The files of a run. No two are the same, except a stream that takes results and errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunFiles {
@@ -107,22 +97,24 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Completes the names, and refuses none.
-    pub(crate) fn complete(given: &GivenFiles<'_>) -> Self {
-        let input = Location::new(given.input);
-        let output = match (given.output, &input) {
+    /// Completes the names, and refuses none. With `simulate`, answers come from the simulated
+    /// provider, and must not look like paid ones.
+    pub(crate) fn complete(
+        input: &Path,
+        output: Option<&Path>,
+        errors: Option<&Path>,
+        simulate: bool,
+    ) -> Self {
+        let input = Location::new(input);
+        let output = match (output, &input) {
             (Some(output), _) => Location::new(output),
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
-                let kind = if given.simulate {
-                    "simulated"
-                } else {
-                    "results"
-                };
+                let kind = if simulate { "simulated" } else { "results" };
                 Location::File(beside(input, input.file_stem(), kind))
             }
         };
-        let errors = match (given.errors, &output, &input) {
+        let errors = match (errors, &output, &input) {
             (Some(errors), ..) => Location::new(errors),
             (None, Location::Stream, _) => Location::Stream,
             // No files are made beside a device.
@@ -284,8 +276,8 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn resolve(given: &GivenFiles<'_>) -> Result<RunFiles> {
-        let files = RunFiles::complete(given);
+    fn resolve(input: &Path, output: Option<&Path>, errors: Option<&Path>) -> Result<RunFiles> {
+        let files = RunFiles::complete(input, output, errors, false);
         files.check()?;
         Ok(files)
     }
@@ -309,12 +301,11 @@ mod tests {
 
         fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<RunFiles> {
             let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
-            resolve(&GivenFiles {
-                input: &self.path(input),
-                output: given(output).as_deref(),
-                errors: given(errors).as_deref(),
-                simulate: false,
-            })
+            resolve(
+                &self.path(input),
+                given(output).as_deref(),
+                given(errors).as_deref(),
+            )
         }
 
         fn refused(&self, input: &str, output: &str, errors: &str, word: &str) {
@@ -350,13 +341,8 @@ mod tests {
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let files = resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: None,
-            errors: None,
-            simulate: true,
-        })
-        .unwrap();
+        let files = RunFiles::complete(&folder.path("p.jsonl"), None, None, true);
+        files.check().unwrap();
         assert_eq!(files.output, folder.file("p.simulated.jsonl"));
         assert_eq!(files.errors, folder.file("p.simulated.errors.jsonl"));
     }
@@ -452,19 +438,8 @@ mod tests {
     fn devices_take_both_and_a_hostile_name_is_escaped() {
         let folder = Folder::new();
         let null = Path::new("/dev/null");
-        resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: Some(null),
-            errors: Some(null),
-            simulate: false,
-        })
-        .unwrap();
-        let alone = resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: Some(null),
-            errors: None,
-            simulate: false,
-        });
+        resolve(&folder.path("p.jsonl"), Some(null), Some(null)).unwrap();
+        let alone = resolve(&folder.path("p.jsonl"), Some(null), None);
         assert_eq!(alone.unwrap().errors, folder.file("p.errors.jsonl"));
         let error = folder.resolve("\u{1b}[31m", "", "").unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'), "{error}");

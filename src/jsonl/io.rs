@@ -21,7 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 const BLOCK: usize = 16 << 10;
 
 /// The error for a file with which `what` could not be done.
-#[cold]
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot {what} {path:?}: {error}")).with_source(error)
 }

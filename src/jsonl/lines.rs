@@ -34,9 +34,10 @@ pub(crate) struct Lines<R> {
     has_begun: bool,
     text_only: bool,
     line: Vec<u8>,
-    number: u64,
+    /// Lines read so far, blank ones included.
+    pub(super) number: u64,
     /// Bytes read so far.
-    offset: u64,
+    pub(super) offset: u64,
     cap: usize,
 }
 
@@ -89,12 +90,6 @@ impl<R: Read> Lines<R> {
         }
         self.has_begun = true;
         Ok(())
-    }
-
-    /// How many lines, blank ones included, and how many bytes have been read.
-    #[cfg(feature = "cli")]
-    pub(crate) fn so_far(&self) -> (u64, u64) {
-        (self.number, self.offset)
     }
 
     /// The next line that is not blank; `None` at the end.

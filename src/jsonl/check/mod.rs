@@ -73,7 +73,8 @@ impl Check {
         let mut lines = Lines::new(source);
         let unreadable = |error| place.unreadable(error);
         fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
-        (self.found.report.lines, self.found.report.bytes) = lines.so_far();
+        self.found.report.lines = lines.number;
+        self.found.report.bytes = lines.offset;
         Ok(self.finish())
     }
 

@@ -151,7 +151,6 @@ fn read_errors(
     Ok(records)
 }
 
-#[cold]
 fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     let (why, settings): (_, &[_]) = match line.simulated {
         _ if options.overwrite => (
@@ -185,7 +184,6 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     config(message).with_settings(settings)
 }
 
-#[cold]
 fn mixed_errors(path: &Path, number: u64) -> Error {
     config(format!(
         "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
@@ -194,7 +192,6 @@ fn mixed_errors(path: &Path, number: u64) -> Error {
     .with_settings(&["output", "errors"])
 }
 
-#[cold]
 fn other_errors(path: &Path) -> Error {
     config(format!(
         "errors file {path:?} exists and holds something else than failed rows: name another, or \

@@ -171,7 +171,6 @@ impl RecordFile {
         ))
     }
 
-    #[cold]
     fn failed(&self, failed: AppendError) -> Error {
         let AppendError {
             what, error, torn, ..
