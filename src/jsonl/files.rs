@@ -4,11 +4,6 @@
 //! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
 //! hard link, a symlink or a redirected stream is found, too.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
@@ -172,13 +167,9 @@ impl RunFiles {
             ("errors file", &self.errors),
         ];
         for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
-            let Location::File(owner_path) = owner else {
-                continue;
-            };
             for (other_role, other) in &all {
-                if let Location::File(path) = other
-                    && stands_beside(owner_path, path)
-                {
+                let paths = owner.path().zip(other.path());
+                if paths.is_some_and(|(owner, other)| stands_beside(owner, other)) {
                     return Err(config(format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
                          {owner}: name another {role}"
@@ -253,9 +244,6 @@ impl Identity {
             },
             Ok(_) => Ok(Self::Other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if path.file_name().is_none() {
-                    return Err(config(format!("{role} {path:?} is not the name of a file")));
-                }
                 let resolved = resolved_new(path).map_err(|error| {
                     let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
                     config(message).with_source(error)

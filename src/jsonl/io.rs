@@ -1,13 +1,8 @@
 //! What the journal asks of the file system: one file replaced by another as a whole, lines copied
 //! from file to file, and whether a path still names an open file.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use same_file::Handle;
@@ -53,39 +48,32 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// A file that lines are copied out of, at any offset.
-pub(super) struct LineSource {
-    file: BufReader<File>,
-    position: u64,
-}
+pub(super) struct LineSource(BufReader<File>);
 
 impl LineSource {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: BufReader::with_capacity(BLOCK, File::open(path)?),
-            position: 0,
-        })
+        let file = File::open(path)?;
+        Ok(Self(BufReader::with_capacity(BLOCK, file)))
     }
 
     /// Where the line that starts at `offset` ends, its newline included.
     pub(super) fn line_end(&mut self, offset: u64) -> io::Result<u64> {
         self.seek(offset)?;
-        self.position += self.file.skip_until(b'\n')? as u64;
-        Ok(self.position)
+        self.0.skip_until(b'\n')?;
+        self.0.stream_position()
     }
 
     /// Copies what is between two offsets, or before the end of the file.
     pub(super) fn copy(&mut self, from: u64, to: u64, target: &mut impl Write) -> io::Result<()> {
         self.seek(from)?;
-        self.position += io::copy(&mut self.file.by_ref().take(to - from), target)?;
+        io::copy(&mut self.0.by_ref().take(to - from), target)?;
         Ok(())
     }
 
     /// Keeps what is in the buffer, unlike a seek of the file.
     fn seek(&mut self, offset: u64) -> io::Result<()> {
-        let by = offset.wrapping_sub(self.position).cast_signed();
-        self.file.seek_relative(by)?;
-        self.position = offset;
-        Ok(())
+        let by = offset.wrapping_sub(self.0.stream_position()?);
+        self.0.seek_relative(by.cast_signed())
     }
 }
 
