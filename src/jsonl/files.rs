@@ -111,15 +111,14 @@ impl RunFiles {
         };
         let errors = match (errors, &output, &input) {
             (Some(errors), ..) => Location::new(errors),
-            (None, Location::Stream, _) => Location::Stream,
-            // No files are made beside a device.
-            (None, Location::File(output), Location::Stream) if is_device(output) => {
-                Location::Stream
+            (None, Location::File(output), _) if !is_device(output) => {
+                Location::File(errors_beside(output))
             }
-            (None, Location::File(output), Location::File(input)) if is_device(output) => {
+            // No files are made beside a device.
+            (None, Location::File(_), Location::File(input)) => {
                 Location::File(beside(input, input.file_stem(), "errors"))
             }
-            (None, Location::File(output), _) => Location::File(errors_beside(output)),
+            (None, ..) => Location::Stream,
         };
         Self {
             input,
@@ -238,10 +237,9 @@ impl Identity {
             Ok(metadata) if metadata.is_dir() => {
                 Err(config(format!("{role} {path:?} is a directory")))
             }
-            Ok(metadata) if metadata.is_file() => match Handle::from_path(path) {
-                Ok(handle) => Ok(Self::File(handle)),
-                Err(error) => Err(unusable(role, path, error)),
-            },
+            Ok(metadata) if metadata.is_file() => Handle::from_path(path)
+                .map(Self::File)
+                .map_err(|error| unusable(role, path, error)),
             Ok(_) => Ok(Self::Other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let resolved = resolved_new(path).map_err(|error| {

@@ -37,12 +37,10 @@ pub(super) fn is_same_file(path: &Path, file: &File) -> io::Result<bool> {
 
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    remove_if_there(path).map_err(|error| failed("remove the old", path, error))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove the old", path, error))
+        }
         _ => Ok(()),
     }
 }
@@ -94,8 +92,7 @@ impl AtomicFile {
         // A link stays: the file it leads to is replaced.
         let path = resolved(path).unwrap_or_else(|| path.to_owned());
         let beside = sidecar(&path, NEW_SUFFIX);
-        // Left by a run that was killed.
-        remove_if_there(&beside)?;
+        let _left_by_a_killed_run = fs::remove_file(&beside);
         let file = File::create_new(&beside)?;
         let fresh = Self {
             path,

@@ -96,7 +96,7 @@ impl Check {
 impl LineFold for Check {
     type Part = Part;
 
-    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
         let (report, number) = (&mut part.report, line.number);
         let row = self.format.parse(line);
         match &row.request {

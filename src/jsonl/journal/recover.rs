@@ -139,7 +139,11 @@ fn read_errors(
         }
         let mut foreign = records.foreign.iter();
         match foreign.find(|line| line.simulated.is_some()) {
-            Some(line) => Err(mixed_errors(path, line.number)),
+            Some(OddLine { number, .. }) => Err(config(format!(
+                "errors file {path:?}, line {number}: simulated failures and paid ones are never \
+                 mixed: name another output or another errors file"
+            ))
+            .with_settings(&["output", "errors"])),
             None => Ok(()),
         }
     })?;
@@ -182,14 +186,6 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     };
     let message = format!("output {path:?}, line {}: {why}", line.number);
     config(message).with_settings(settings)
-}
-
-fn mixed_errors(path: &Path, number: u64) -> Error {
-    config(format!(
-        "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
-         another output or another errors file"
-    ))
-    .with_settings(&["output", "errors"])
 }
 
 fn other_errors(path: &Path) -> Error {
