@@ -276,7 +276,7 @@ impl Client {
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        self.pool.settings()
+        &self.pool.settings
     }
 
     pub(crate) fn monitor(&self) -> &Monitor {

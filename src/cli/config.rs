@@ -215,11 +215,10 @@ fn concurrency(run: &Run, console: &Console) -> u32 {
     let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
     let concurrency = rlimit::make_room(wanted, sockets);
     if concurrency < wanted {
+        let (fit, wanted) = (count(concurrency.into()), count(wanted.into()));
         console.warn(&format!(
-            "--concurrency is {} instead of {}, as this process may not open more files: raise the \
-             limit with ulimit -n",
-            count(concurrency.into()),
-            count(wanted.into())
+            "--concurrency is {fit} instead of {wanted}, as this process may not open more files: \
+             raise the limit with ulimit -n"
         ));
     }
     concurrency

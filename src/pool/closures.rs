@@ -53,7 +53,7 @@ use crate::retry::{Retry, Verdict};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Pool {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// The most threads a pool will try to start: beyond it the system's own limits are met first.
@@ -130,10 +130,6 @@ impl Pool {
         &self.settings.limiter
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Applies `work` to every item once; the results are in the order of the items.
     ///
     /// There are no retries here, and a [`Cancel`] or a deadline of the pool does not apply: every
@@ -160,7 +156,8 @@ impl Pool {
             Failure::Job(never) => match never {},
             Failure::NotCompleted { reason, .. } => {
                 assert!(reason.kind() != ErrorKind::Nested, "Pool::map: {reason}");
-                Panicked::new(reason.to_string())
+                let message = reason.to_string();
+                Panicked { message }
             }
         };
         let results = task.map(items).into_iter();

@@ -156,14 +156,10 @@ pub(super) fn out_of_time() -> Error {
 /// Needs a program built with `panic = "unwind"`, the default; with `"abort"` the program ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked {
-    message: String,
+    pub(super) message: String,
 }
 
 impl Panicked {
-    pub(super) fn new(message: String) -> Self {
-        Self { message }
-    }
-
     /// What the panic said.
     pub fn message(&self) -> &str {
         &self.message

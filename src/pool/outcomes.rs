@@ -9,7 +9,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
 use super::job::{Failure, run_over};
-use super::order::Reorder;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
@@ -208,37 +207,6 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
     fn end(&self) {
         // A consumer that has gone needs no word of the end.
         let _gone = self.sender.send(None);
-    }
-}
-
-/// The consumer's end of a run that goes on by itself.
-pub(super) struct Stream<I: Send, T, E> {
-    pub(super) inbox: Inbox<I, T, E>,
-    /// New work stops at once; what is in flight ends by itself and is thrown away.
-    pub(super) stop: StopOnDrop<I>,
-    /// Holds back what came before its turn, if the outcomes are wanted in order.
-    pub(super) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
-}
-
-impl<I: Send, T, E> Iterator for Stream<I, T, E> {
-    type Item = JobOutcome<I, T, E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = loop {
-            if let Some(next) = self.reorder.as_mut().and_then(Reorder::pop) {
-                break next;
-            }
-            // After the end nobody sends, and nothing is received any more.
-            match (self.inbox.receiver.recv(), &mut self.reorder) {
-                (Ok(Some(Delivery { outcome, .. })), None) => break outcome,
-                (Ok(Some(Delivery { outcome, .. })), Some(reorder)) => {
-                    reorder.insert(outcome.index, outcome);
-                }
-                (_, reorder) => break reorder.as_mut()?.pop_any()?,
-            }
-        };
-        self.stop.queue.delivered(1);
-        Some(next)
     }
 }
 
