@@ -80,7 +80,6 @@ Environment (flags win):
                                          the proxy by URL scheme; never for this machine
   SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given
   NO_COLOR                               plain lines instead of a bar")]
-#[expect(clippy::struct_excessive_bools, reason = "a command line is flags")]
 pub(crate) struct Run {
     /// The requests, one a line; - reads standard input
     #[arg(value_name = "INPUT")]

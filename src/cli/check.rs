@@ -3,8 +3,6 @@
 //! The report is the command's product, so it goes where a pipe takes it, in one write. Names and
 //! messages come from the file and are made safe to show; as JSON they are what they are.
 
-use std::io::Read;
-
 use serde_json::{Map, Value, json};
 
 use super::args;
@@ -49,7 +47,11 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Check::of_requests(args.provider)
     };
     let place = Location::new(&args.input);
-    let report = match look_through(check, &place) {
+    let report = place.open_input().and_then(|input| match input {
+        OpenInput::Regular(file) => check.run(file, &place),
+        OpenInput::Stream(stream) => check.run(stream, &place),
+    });
+    let report = match report {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -71,14 +73,6 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Exit::SomeFailed
     })
-}
-
-fn look_through(check: Check, place: &Location) -> Result<Report> {
-    let source: Box<dyn Read> = match place.open_input()? {
-        OpenInput::Regular(file) => Box::new(file),
-        OpenInput::Stream(stream) => stream,
-    };
-    check.run(source, place)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
@@ -145,7 +139,7 @@ fn most_used(names: &Names) -> Option<String> {
         })
         .collect();
     let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
-    let rest = rest + names.others();
+    let rest = rest + names.others;
     if rest > 0 {
         told.push(format!("others ({})", count(rest)));
     }
@@ -192,9 +186,9 @@ fn to_json(report: &Report) -> Value {
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),
-        "other_models_requests": report.models.others(),
+        "other_models_requests": report.models.others,
         "endpoints": names(&report.endpoints),
-        "other_endpoints_requests": report.endpoints.others(),
+        "other_endpoints_requests": report.endpoints.others,
         "prompt_tokens": report.prompt_tokens,
         "output_tokens": report.output_tokens,
         "requests_without_limit": report.unlimited,

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::files::Location;
 use super::format::Format;
 use super::hash::LineHash;
-use super::ids::{Duplicate, Ids};
+use super::ids::duplicates;
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
@@ -65,15 +65,15 @@ pub(crate) fn scan<R: Read>(
     let mut pass = Pass { format, index, all };
     fold(&mut lines, &mut pass, cancel, unreadable)?;
     let (found, changed) = (pass.all.found, pass.all.changed);
-    let mut duplicates = Listed::default();
-    for Duplicate { first, again } in pass.all.ids.duplicates() {
-        duplicates.add(|| format!("lines {first} and {again}"));
+    let mut repeated = Listed::default();
+    for (first, again) in duplicates(pass.all.ids) {
+        repeated.add(|| format!("lines {first} and {again}"));
     }
     let refused = |message| Error::new(ErrorKind::Config, message);
-    if duplicates.count > 0 {
+    if repeated.count > 0 {
         return Err(refused(format!(
             "input {place}: each line needs a custom_id of its own. The same one is in\n  {}",
-            duplicates.lines()
+            repeated.lines()
         )));
     }
     if changed.count > 0 {
@@ -99,7 +99,8 @@ struct Part {
     found: InputScan,
     /// Rows that have been answered as another request.
     changed: Listed,
-    ids: Ids,
+    /// The ids, with their lines.
+    ids: Vec<(LineHash, u64)>,
 }
 
 impl LineFold for Pass<'_> {
@@ -115,7 +116,7 @@ impl LineFold for Pass<'_> {
         {
             found.done += 1;
             found.pass_over(number..number + 1);
-            part.ids.note(id, number);
+            part.ids.push((id, number));
             return;
         }
         let row = self.format.parse(line);
@@ -125,7 +126,7 @@ impl LineFold for Pass<'_> {
             return;
         };
         let id = LineHash::of(custom_id.as_bytes());
-        part.ids.note(id, number);
+        part.ids.push((id, number));
         match self.index.status(id, row.hash) {
             RowStatus::ToDo => {
                 found.to_do += u64::from(is_request);
@@ -156,7 +157,7 @@ impl LineFold for Pass<'_> {
             found.pass_over(lines);
         }
         self.all.changed.append(later.changed);
-        self.all.ids.append(later.ids);
+        self.all.ids.extend(later.ids);
         Ok(())
     }
 }

@@ -229,7 +229,7 @@ impl Limiter {
         unpark(head);
     }
 
-    /// How many requests may be in flight at once.
+    /// How many requests may be in flight at once; `usize::MAX` if that is not limited.
     pub fn concurrency(&self) -> usize {
         self.0.lock().limits.concurrency()
     }

@@ -251,6 +251,7 @@ impl<J: Job> RunShared<'_, J> {
         self.deliver(outcome, called_off)
     }
 
+    /// Called off is what was not done because the run was stopped.
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
@@ -259,7 +260,13 @@ impl<J: Job> RunShared<'_, J> {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.ended(succeeded, called_off);
+        settings.monitor.update(|progress| {
+            *match (succeeded, called_off) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
+        });
         settings.events.emit(|| Event::Done {
             index,
             attempts,

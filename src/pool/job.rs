@@ -131,10 +131,8 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Job(error) => error.source(),
-            Self::NotCompleted {
-                last: Some(last), ..
-            } => Some(last),
-            Self::Panicked(_) | Self::NotCompleted { last: None, .. } => None,
+            Self::Panicked(_) => None,
+            Self::NotCompleted { last, .. } => last.as_ref().map(|last| last as _),
         }
     }
 }
@@ -147,7 +145,7 @@ pub(super) fn run_over() -> Error {
 
 #[cold]
 pub(super) fn out_of_time() -> Error {
-    let why = "the deadline comes before the next attempt could";
+    let why = "the deadline leaves no time for another attempt";
     Error::new(ErrorKind::Deadline, why)
 }
 

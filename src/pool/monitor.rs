@@ -122,17 +122,6 @@ impl Monitor {
             Some(next_probe) => down.replace((error, next_probe)),
         }
     }
-
-    /// An item has its outcome. Called off are those that were not done because the run was stopped.
-    pub(super) fn ended(&self, succeeded: bool, called_off: bool) {
-        self.update(|progress| {
-            *match (succeeded, called_off) {
-                (true, _) => &mut progress.succeeded,
-                (false, true) => &mut progress.abandoned,
-                (false, false) => &mut progress.failed,
-            } += 1;
-        });
-    }
 }
 
 #[derive(Debug, Default)]

@@ -72,13 +72,7 @@ impl<I, T, E> Outcome<I, T, E> {
 /// [`Client::in_order`](crate::Client::in_order) and [`Task::in_order`](crate::Task::in_order) in the
 /// order of the input. Dropping the iterator stops new work at once; what is in flight ends by itself.
 #[must_use = "dropping it stops the run"]
-pub struct Outcomes<I, T, E>(Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
-
-impl<I, T, E> Outcomes<I, T, E> {
-    pub(crate) fn new(stream: impl Iterator<Item = Outcome<I, T, E>> + Send + 'static) -> Self {
-        Self(Box::new(stream))
-    }
-}
+pub struct Outcomes<I, T, E>(pub(crate) Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
 
 impl<I, T, E> Iterator for Outcomes<I, T, E> {
     type Item = Outcome<I, T, E>;

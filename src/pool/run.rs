@@ -106,7 +106,7 @@ impl Settings {
         })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
-            self.monitor.ended(false, true);
+            self.monitor.update(|progress| progress.abandoned += 1);
             consumer.take(JobOutcome::run_over(index, input));
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Settings {
             stop.queue.delivered(1);
             Some(next)
         };
-        Ok(Outcomes::new(iter::from_fn(next)))
+        Ok(Outcomes(Box::new(iter::from_fn(next))))
     }
 }
 
@@ -177,7 +177,8 @@ pub(crate) enum Feed<'f, I> {
     Scoped(Box<Feeder<'f, I>>),
     /// A thread that the run does not wait for.
     Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
-    /// The consumer's thread, between outcomes.
+    /// The consumer's thread, between outcomes: for items that are quickly had, such as the lines of a
+    /// regular file.
     Here(Box<dyn Iterator<Item = I> + 'f>),
 }
 
@@ -193,11 +194,6 @@ impl<'f, I: Send> Feed<'f, I> {
         I: 'static,
     {
         Self::Detached(Box::new(move |queue| feed_detached(items, queue)))
-    }
-
-    /// For items that are quickly had, such as the lines of a regular file.
-    pub(crate) fn here(items: impl Iterator<Item = I> + 'f) -> Self {
-        Self::Here(Box::new(items))
     }
 
     /// Starts the thread that pulls, or gives back what is to be pulled here.

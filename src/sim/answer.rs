@@ -22,14 +22,14 @@ pub(super) struct Answer {
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// Puts what `ruling` makes of `draft` into bytes. `head_only`: it answers HEAD,
-/// with all but the body. `close`: the connection is closed after it.
+/// Puts what `ruling` makes of `draft` into bytes. The answer to HEAD is all but the body; `close`
+/// says that the connection is closed after it.
 pub(super) fn render(
     draft: Draft,
     ruling: &Ruling,
+    date: SystemTime,
     head_only: bool,
     close: bool,
-    now: SystemTime,
 ) -> Answer {
     let outcome = match ruling.fate {
         Fate::Limited { by, asked, wait } => Err(limited(by, asked, wait, &ruling.quotas)),
@@ -56,7 +56,7 @@ pub(super) fn render(
         // Writing to a String does not fail.
         let _ = write!(head, "{name}: {value}\r\n");
     };
-    field("date", &HttpDate::from(now));
+    field("date", &HttpDate::from(date));
     field("x-request-id", &format!("req_sim{:016x}", ruling.number));
     if draft.metered {
         field("openai-processing-ms", &ruling.delay.as_millis());
@@ -201,7 +201,7 @@ mod tests {
             metered: true,
             ..Draft::free(Ok(Content::Json(Vec::new())))
         };
-        let answer = render(draft, &ruling, false, false, SystemTime::UNIX_EPOCH);
+        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, false, false);
         let text = String::from_utf8_lossy(&answer.pieces[0]).into_owned();
         assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
         assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");

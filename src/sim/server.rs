@@ -276,7 +276,8 @@ impl Connection<'_> {
             };
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
-            let answer = render(draft, &ruling, head_only, close, self.shared.clock.wall());
+            let date = self.shared.clock.wall();
+            let answer = render(draft, &ruling, date, head_only, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();

@@ -31,7 +31,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
         longest_wait: None,
     };
     classify_response(&response)
-        .is_err_and(|failed| failed.kind.is_transient() || failed.verdict == Verdict::Stop)
+        .is_err_and(|failed| failed.error.is_transient() || failed.verdict == Verdict::Stop)
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";

@@ -1,13 +1,13 @@
 //! Judges a request without a complete answer, by what broke and how far the request had got.
 
-use super::{FailedAttempt, MAX_QUOTE};
+use super::{AttemptError, MAX_QUOTE};
 use crate::api::transport::{TransportError, TransportErrorKind, TransportStage};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
 
 /// Says what a transport error is, and what to do about it.
-pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt {
+pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
     use ErrorKind as K;
     use TransportErrorKind as T;
     use Verdict as V;
@@ -64,13 +64,11 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt 
             "check the base URL and the network",
         ),
     };
-    FailedAttempt {
-        kind,
+    let message = format!("{}; {next}", printable(&error.message, MAX_QUOTE));
+    AttemptError {
+        error: Error::new(kind, message).with_facts(|facts| facts.possibly_billed = !nothing_sent),
         verdict,
-        code: None,
-        message: format!("{}; {next}", printable(&error.message, MAX_QUOTE)),
-        retry_after: None,
-        possibly_billed: !nothing_sent,
+        usage: None,
     }
 }
 
@@ -134,16 +132,20 @@ mod tests {
                 source: None,
             };
             let failure = classify_transport_error(&error);
-            let found = (failure.kind, failure.verdict, failure.possibly_billed);
+            let found = (
+                failure.error.kind(),
+                failure.verdict,
+                failure.error.possibly_billed(),
+            );
             assert_eq!(
                 found,
                 (kind, verdict, possibly_billed),
                 "{fault:?} {stage:?}"
             );
             assert!(
-                failure.message.starts_with("it broke\\u{1b}[0m; "),
+                failure.error.message().starts_with("it broke\\u{1b}[0m; "),
                 "{}",
-                failure.message
+                failure.error.message()
             );
         }
     }
