@@ -48,8 +48,8 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Check::of_requests(args.provider)
     };
-    let place = Location::new(&args.input);
-    let report = match look_through(check, &place) {
+    let location = Location::new(&args.input);
+    let report = match look_through(check, &location) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -73,12 +73,12 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     })
 }
 
-fn look_through(check: Check, place: &Location) -> Result<Report> {
-    let source: Box<dyn Read> = match place.open_input()? {
+fn look_through(check: Check, location: &Location) -> Result<Report> {
+    let source: Box<dyn Read> = match location.open_input()? {
         OpenInput::Regular(file) => Box::new(file),
         OpenInput::Stream(stream) => stream,
     };
-    check.run(source, place)
+    check.run(source, location)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
