@@ -1,5 +1,6 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Seek;
 use std::path::PathBuf;
@@ -8,10 +9,10 @@ use std::time::Instant;
 
 use super::files::{GivenFiles, Location, OpenInput, RunFiles};
 use super::format::Format;
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, recover};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::lines::Lines;
 use super::record::RecordWriter;
-use super::rows::{Reading, Rows, send_rows};
+use super::rows::{Rows, send_rows};
 use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
@@ -289,7 +290,7 @@ impl FileRun<'_> {
         let options = self.choices.journal;
         // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = recover(&files, options, &outside)?;
+        let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
@@ -309,7 +310,7 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
-        let reading = Reading {
+        let rows = Rows {
             place: files.input,
             lines: Lines::new(match input {
                 OpenInput::Regular(file) => Box::new(file),
@@ -320,8 +321,9 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             order: note_order.then(Vec::new),
             tally: Arc::clone(&tally),
+            seen: is_stream.then(HashSet::new),
+            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
-        let rows = Rows::new(reading, scan).fuse();
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -344,9 +346,9 @@ impl FileRun<'_> {
         // The user learns what there is to do before any of it is done.
         writer.report();
         let feed = if is_stream {
-            Feed::detached(rows)
+            Feed::detached(rows.fuse())
         } else {
-            Feed::here(rows)
+            Feed::here(rows.fuse())
         };
         settings.for_each(job, feed, &mut writer)?;
         writer.finish()
