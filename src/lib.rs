@@ -35,8 +35,9 @@
 //! ```
 //!
 //! [`Client::from_env`] takes the key and the base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
-//! Any server that speaks `OpenAI`'s API will do. [`Request::post`] and [`Request::json`] ask any
-//! other endpoint, and [`Reply::json`] reads its answer.
+//! Any server that speaks `OpenAI`'s API will do, and [`Provider`] names the others whose keys are
+//! sent in another way. [`Request::post`] and [`Request::json`] ask any other endpoint, such as
+//! Anthropic's `/v1/messages`, and [`Reply::json`] reads its answer.
 //!
 //! # Ways in
 //!

@@ -117,7 +117,7 @@
 //!
 //! While it is open, the run is in an *outage* ([`Outage`](crate::Outage)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
-//! when more than `max_waits` probes of it have been sent in vain.
+//! when more than `max_waits` probes of it have reached the server in vain.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the
 //! refusal of one item.

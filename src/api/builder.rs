@@ -113,7 +113,8 @@ impl ClientBuilder {
     }
 
     /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`.
-    /// Default: the provider's own. Azure has none.
+    /// A query, such as Azure's `?api-version=…`, goes behind each path. Default: the provider's own;
+    /// Azure has none.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self

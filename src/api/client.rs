@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{AttemptError, Endpoint};
+use super::classify::AttemptError;
+use super::endpoint::Endpoint;
 use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};
@@ -101,13 +102,16 @@ impl Client {
         &self.endpoint.base_url
     }
 
-    /// A chat completion with one user message, to be added to and sent:
+    /// A chat completion ([`Chat`]) with one user message, to be added to and sent:
     /// `client.chat(model, prompt).max_tokens(500).send()`.
     pub fn chat(&self, model: impl Into<String>, prompt: impl Into<String>) -> Chat<&Self> {
         Chat::new(self, model).message("user", prompt)
     }
 
     /// Sends one request on this thread: waits for the limiter, and retries as the policy says.
+    ///
+    /// A server that cannot be reached is tried for about two minutes. For less,
+    /// [set a deadline](Client::with_deadline).
     ///
     /// # Errors
     /// The failure of the last attempt. If there was no attempt, the reason: the request fits no

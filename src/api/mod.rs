@@ -44,9 +44,10 @@ pub use transport::{
 };
 pub use usage::Usage;
 
+pub(crate) use classify::AttemptError;
 #[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
-pub(crate) use endpoint::{AttemptError, Endpoint};
+pub(crate) use endpoint::Endpoint;
 pub(crate) use job::{ApiJob, into_error};
 #[cfg(feature = "cli")]
 pub(crate) use path::check_base_url;

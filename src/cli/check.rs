@@ -48,8 +48,8 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Check::of_requests(args.provider)
     };
-    let place = Location::new(&args.input);
-    let report = match look_through(check, &place) {
+    let location = Location::new(&args.input);
+    let report = match look_through(check, &location) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -73,12 +73,12 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     })
 }
 
-fn look_through(check: Check, place: &Location) -> Result<Report> {
-    let source: Box<dyn Read> = match place.open_input()? {
+fn look_through(check: Check, location: &Location) -> Result<Report> {
+    let source: Box<dyn Read> = match location.open_input()? {
         OpenInput::Regular(file) => Box::new(file),
         OpenInput::Stream(stream) => stream,
     };
-    check.run(source, place)
+    check.run(source, location)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
@@ -145,7 +145,7 @@ fn most_used(names: &Names) -> Option<String> {
         })
         .collect();
     let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
-    let rest = rest + names.others();
+    let rest = rest + names.others;
     if rest > 0 {
         told.push(format!("others ({})", count(rest)));
     }
@@ -192,9 +192,9 @@ fn to_json(report: &Report) -> Value {
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),
-        "other_models_requests": report.models.others(),
+        "other_models_requests": report.models.others,
         "endpoints": names(&report.endpoints),
-        "other_endpoints_requests": report.endpoints.others(),
+        "other_endpoints_requests": report.endpoints.others,
         "prompt_tokens": report.prompt_tokens,
         "output_tokens": report.output_tokens,
         "requests_without_limit": report.unlimited,

@@ -155,19 +155,19 @@ impl RunFiles {
         }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
         let overwritten = "is the input, which would be overwritten";
-        let clash = if output.is(&input) {
-            Some(("output", &self.output, overwritten, &["output"]))
-        } else if errors.is(&input) {
-            Some(("errors file", &self.errors, overwritten, &["errors"]))
-        } else if errors.is(&output) && !one_stream {
-            let what = "is the output, which takes successes only";
-            Some(("errors file", &self.errors, what, &["errors"]))
-        } else {
-            None
-        };
-        if let Some((role, location, what, setting)) = clash {
+        let clash = |role, location: &Location, what, setting: &'static [_]| {
             let message = format!("{role} {location} {what}: name another");
-            return Err(config(message).with_settings(setting));
+            Err(config(message).with_settings(setting))
+        };
+        if output.is(&input) {
+            return clash("output", &self.output, overwritten, &["output"]);
+        }
+        if errors.is(&input) {
+            return clash("errors file", &self.errors, overwritten, &["errors"]);
+        }
+        if errors.is(&output) && !one_stream {
+            let what = "is the output, which takes successes only";
+            return clash("errors file", &self.errors, what, &["errors"]);
         }
         self.check_sidecars()
     }

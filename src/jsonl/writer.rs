@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, ResumeIndex};
+use super::journal::{Journal, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -236,7 +236,8 @@ impl Writer<'_> {
         let (journal, state, now) = (&mut self.journal, &mut self.state, Instant::now());
         if !(state.results.is_empty() && state.errors.is_empty()) {
             let (kept, written) = journal.write_results(&state.results, now);
-            self.tally.answered(records_in(&state.results[..kept]));
+            let answered = records_in(&state.results[..kept]) as u64;
+            self.tally.count(|shown| shown.succeeded += answered);
             state.results.drain(..kept);
             written?;
             let (kept, written) = journal.write_errors(&state.errors, now);
@@ -277,16 +278,14 @@ impl Writer<'_> {
         let input = self.tally.take_input();
         let (stopped, last_record) = (self.state.stopped, self.state.last_record);
         let mut summary = self.tally.summary(progress, &input, stopped, last_record);
-        let ending = Ending {
-            whole_input: input.at_end,
-            // An output that is not complete is put in order by the next run.
-            order: input.order.filter(|_| summary.stopped.is_none()),
-        };
+        // An output that is not complete is put in order by the next run.
+        let order = input.order.filter(|_| summary.stopped.is_none());
         // The cancel that has ended the run does not stop this last step. A later one does.
         let cancel = Some(outside).filter(|cancel| !cancel.is_cancelled());
+        let cancel = cancel.unwrap_or_default();
         let closed = self
             .journal
-            .close(&self.index, &ending, &cancel.unwrap_or_default());
+            .close(&self.index, input.at_end, order, &cancel);
         if let Some(error) = input.failure {
             return Err(error);
         }

@@ -170,7 +170,7 @@ impl<J: Job> RunShared<'_, J> {
         let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
         let shown = self.job.shown(&error);
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = self.state.lock();
         let held = state.schedule.next_probe(now).is_some();
         let decision = state
@@ -178,7 +178,7 @@ impl<J: Job> RunShared<'_, J> {
             .decide(task.index, &mut task.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
-            _old_news = self.settings.monitor.set_outage(probe, shown);
+            _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.update(|progress| {
@@ -212,10 +212,10 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
+        let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
         let mut outcome = task.ended(Err(Failure::Job(error)));
         outcome.stopped_run = stopped_run;
-        Some(self.deliver(outcome, called_off))
+        Some(self.deliver(outcome, abandoned))
     }
 
     #[inline(never)]
@@ -235,21 +235,21 @@ impl<J: Job> RunShared<'_, J> {
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
-        let called_off = reason.kind() == ErrorKind::Cancelled;
+        let abandoned = reason.kind() == ErrorKind::Cancelled;
         let last = task.last.take();
         let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
-        self.deliver(outcome, called_off)
+        self.deliver(outcome, abandoned)
     }
 
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        called_off: bool,
+        abandoned: bool,
     ) -> Finished {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.ended(succeeded, called_off);
+        settings.monitor.ended(succeeded, abandoned);
         settings.events.emit(|| Event::Done {
             index,
             attempts,

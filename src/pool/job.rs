@@ -147,7 +147,7 @@ pub(super) fn run_over() -> Error {
 
 #[cold]
 pub(super) fn out_of_time() -> Error {
-    let why = "the deadline comes before the next attempt could";
+    let why = "the deadline leaves no time for another attempt";
     Error::new(ErrorKind::Deadline, why)
 }
 

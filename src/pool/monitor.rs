@@ -160,10 +160,10 @@ impl Monitor {
         });
     }
 
-    /// An item has its outcome. Called off are those that were not done because the run was stopped.
-    pub(super) fn ended(&self, succeeded: bool, called_off: bool) {
+    /// An item has its outcome. Abandoned are those that were not done because the run was stopped.
+    pub(super) fn ended(&self, succeeded: bool, abandoned: bool) {
         self.update(|progress| {
-            *match (succeeded, called_off) {
+            *match (succeeded, abandoned) {
                 (true, _) => &mut progress.succeeded,
                 (false, true) => &mut progress.abandoned,
                 (false, false) => &mut progress.failed,

@@ -55,7 +55,11 @@ impl Retry {
         }
     }
 
-    /// Every item is tried once.
+    /// Every item is sent at most once.
+    ///
+    /// A server that cannot be reached is still waited for, because an attempt in which nothing is
+    /// sent does not count: two minutes if it has never answered. A deadline, such as
+    /// [`item_deadline`](Retry::item_deadline), ends that sooner.
     pub const fn never() -> Self {
         Self::new().max_attempts(1).max_waits(0)
     }

@@ -130,7 +130,7 @@ impl Rules {
     }
 
     /// Judges the file as a whole.
-    pub(super) fn judge(self, report: &mut Report) {
+    pub(super) fn judge(self, report: &Report) -> Vec<Finding> {
         let whose = self.whose;
         let mut found = Vec::new();
         let mut wrong = |kind, line, message| found.push(Finding::new(kind, line, message));
@@ -172,9 +172,7 @@ impl Rules {
                 wrong(kind, Some(line), message);
             }
         }
-        for finding in found {
-            report.findings.note(finding);
-        }
+        found
     }
 }
 
@@ -316,16 +314,15 @@ mod tests {
             (ANTHROPIC, 100_000, 256_000_000),
         ] {
             let kinds = |requests, bad_lines, bytes| {
-                let mut report = Report {
+                let report = Report {
                     requests,
                     bad_lines,
                     lines: requests + bad_lines,
                     bytes,
                     ..Report::default()
                 };
-                rules.judge(&mut report);
-                let kinds = report.findings.by_kind().iter();
-                kinds.map(|of_a_kind| of_a_kind.kind).collect::<Vec<_>>()
+                let findings = rules.judge(&report);
+                findings.iter().map(|it| it.kind).collect::<Vec<_>>()
             };
             assert!(kinds(requests, 0, bytes).is_empty());
             assert_eq!(kinds(requests, 1, bytes), ["batch_requests"]);

@@ -35,7 +35,7 @@ use crate::error::Result;
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
-pub(super) use self::recover::{FileState, Recovered, recover};
+pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
 /// How a run treats what it finds in its output.
@@ -58,15 +58,6 @@ pub(super) struct Journal {
     errors: Option<RecordFile>,
     /// Records that earlier runs left in the output.
     old_records: u64,
-}
-
-/// How a run ends, as far as its files go.
-#[derive(Debug)]
-pub(super) struct Ending {
-    /// All rows of the input have been met: failures of other rows are forgotten.
-    pub(super) whole_input: bool,
-    /// The lines of the rows in the input, for an output that is to be in its order.
-    pub(super) order: Option<IdTable<u64>>,
 }
 
 impl Journal {
@@ -150,13 +141,17 @@ impl Journal {
 
     /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
+    /// `whole_input` says that all rows of the input have been met: failures of other rows are
+    /// forgotten. `order` has the lines of all rows, for an output that is to be in their order.
+    ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
     /// for an output that is left as it was; the records themselves are written by then.
     pub(super) fn close(
         mut self,
         index: &ResumeIndex,
-        ending: &Ending,
+        whole_input: bool,
+        order: Option<IdTable<u64>>,
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
@@ -170,7 +165,7 @@ impl Journal {
         let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
             let id = record.custom_id.as_ref().filter(|_| !record.done);
-            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
+            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
         };
         if let Some((path, start)) = errors
             && (start.is_some() || is_mixed)
@@ -196,7 +191,7 @@ impl Journal {
                 remove(path)?;
             }
             let forgotten = index.not_met();
-            if ending.whole_input && forgotten > 0 {
+            if whole_input && forgotten > 0 {
                 log::warn!(
                     "errors file {path:?} is for the rows of this input, and rows that failed before \
                      are not in it any more: {forgotten}. Give another input an output of its own"
@@ -204,7 +199,7 @@ impl Journal {
             }
         }
         if let Some(output) = output
-            && (is_mixed || ending.order.is_some())
+            && (is_mixed || order.is_some())
         {
             // By now each failure that counts is in the errors file, if there is one.
             let stays = |record: Option<&ReadRecord>, _| {
@@ -215,7 +210,7 @@ impl Journal {
                 path: output,
                 stays: &stays,
             };
-            let line_of = |id| match &ending.order {
+            let line_of = |id| match &order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };

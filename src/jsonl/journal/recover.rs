@@ -17,13 +17,6 @@ use crate::error::{Error, Result, config};
 /// How many lines that are moved aside are named.
 const NAMED: usize = 20;
 
-/// What earlier runs left in the files of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    pub(crate) index: ResumeIndex,
-    pub(crate) state: FileState,
-}
-
 /// What the files themselves are like.
 #[derive(Debug, Default)]
 pub(crate) struct FileState {
@@ -49,7 +42,7 @@ pub(crate) fn recover(
     files: &RunFiles,
     options: JournalOptions,
     cancel: &Cancel,
-) -> Result<Recovered> {
+) -> Result<(ResumeIndex, FileState)> {
     // An output without a record is one to carry on with, too: nothing succeeded.
     let resumed = !options.overwrite && files.output.path().is_some_and(Path::exists);
     let mut state = FileState::default();
@@ -84,7 +77,7 @@ pub(crate) fn recover(
         }
     }
     let index = ResumeIndex::new(output.done, failures, options.policy);
-    Ok(Recovered { index, state })
+    Ok((index, state))
 }
 
 /// How many rows a file answers: none if it is not there or cannot be read.
