@@ -46,10 +46,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Check::of_requests(args.provider)
     };
-    let place = Location::new(&args.input);
-    let report = place.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check.run(file, &place),
-        OpenInput::Stream(stream) => check.run(stream, &place),
+    let location = Location::new(&args.input);
+    let report = location.open_input().and_then(|input| match input {
+        OpenInput::Regular(file) => check.run(file, &location),
+        OpenInput::Stream(stream) => check.run(stream, &location),
     });
     let report = match report {
         Ok(report) => report,

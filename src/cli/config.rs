@@ -170,12 +170,12 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
     if sidecars::resolved(summary).is_none() {
         return refused("cannot be written: its folder does not exist");
     }
-    for (place, role) in [
+    for (location, role) in [
         (&files.input, "the input"),
         (&files.output, "the output"),
         (&files.errors, "the errors file"),
     ] {
-        let Some(path) = place.path() else {
+        let Some(path) = location.path() else {
             continue;
         };
         if is_same(summary, path) {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use super::record::is_success;
-use crate::api::classify::passing;
+use crate::api::classify::is_transient_record;
 use crate::api::json::{fields, first_fields};
 
 /// What a resume needs to know of a record.
@@ -65,7 +65,7 @@ fn read_response(response: Option<&RawValue>, error: Option<&RawValue>) -> (bool
     let body = body.map_or("", RawValue::get).as_bytes();
     // A success that is not done is an answer that was of no use; another may be.
     let status = status.filter(|&status| !is_success(status));
-    (false, passing(status, body, text(code)))
+    (false, is_transient_record(status, body, text(code)))
 }
 
 /// Anthropic's form. A failed row there has no status; ours stands beside the result.
@@ -85,7 +85,10 @@ fn read_result(result: &RawValue, status: Option<u16>) -> (bool, bool) {
                 return (false, true);
             };
             if status.is_some() {
-                return (false, passing(status, error.get().as_bytes(), None));
+                return (
+                    false,
+                    is_transient_record(status, error.get().as_bytes(), None),
+                );
             }
             let [inner] = nested(Some(error), &["error"]);
             let [kind] = nested(inner.or(Some(error)), &["type"]);

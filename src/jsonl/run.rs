@@ -311,7 +311,7 @@ impl FileRun<'_> {
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
         let rows = Rows {
-            place: files.input,
+            location: files.input,
             lines: Lines::new(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,

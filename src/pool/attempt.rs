@@ -179,7 +179,7 @@ impl<J: Job> RunShared<'_, J> {
         let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
         let shown = self.job.shown(&error);
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = self.state.lock();
         let held = state.schedule.next_probe(now).is_some();
         let decision = state
@@ -187,7 +187,7 @@ impl<J: Job> RunShared<'_, J> {
             .decide(task.index, &mut task.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
-            _old_news = self.settings.monitor.set_outage(probe, shown);
+            _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.update(|progress| {
@@ -221,10 +221,10 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
+        let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
         let mut outcome = task.ended(Err(Failure::Job(error)));
         outcome.stopped_run = stopped_run;
-        Some(self.deliver(outcome, called_off))
+        Some(self.deliver(outcome, abandoned))
     }
 
     #[inline(never)]
@@ -245,23 +245,23 @@ impl<J: Job> RunShared<'_, J> {
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
-        let called_off = reason.kind() == ErrorKind::Cancelled;
+        let abandoned = reason.kind() == ErrorKind::Cancelled;
         let last = task.last.take();
         let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
-        self.deliver(outcome, called_off)
+        self.deliver(outcome, abandoned)
     }
 
-    /// Called off is what was not done because the run was stopped.
+    /// Abandoned is what was not done because the run was stopped.
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        called_off: bool,
+        abandoned: bool,
     ) -> Finished {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
         settings.monitor.update(|progress| {
-            *match (succeeded, called_off) {
+            *match (succeeded, abandoned) {
                 (true, _) => &mut progress.succeeded,
                 (false, true) => &mut progress.abandoned,
                 (false, false) => &mut progress.failed,

@@ -90,13 +90,13 @@ impl Spawner<'static> for &'static Threads {
     }
 }
 
-/// A run on a limiter with so many places.
+/// A run on a limiter of this concurrency.
 struct Setting {
     switches: usize,
-    places: usize,
+    concurrency: usize,
     /// Threads that the system gives, besides the one that begins.
     available: usize,
-    /// Whether somebody outside the run holds a place at its start, and leaves.
+    /// Whether somebody outside the run holds a permit at its start, and leaves.
     outsider: bool,
     items: &'static [Item],
 }
@@ -104,13 +104,13 @@ struct Setting {
 fn run(setting: Setting) {
     let Setting {
         switches,
-        places,
+        concurrency,
         available,
         outsider,
         items,
     } = setting;
     explore(Some(switches), move || {
-        let limiter = Limiter::builder().concurrency(places).build().unwrap();
+        let limiter = Limiter::builder().concurrency(concurrency).build().unwrap();
         let settings = Settings {
             limiter: limiter.clone(),
             retry: Retry::new().seed(1),
@@ -163,7 +163,7 @@ fn run(setting: Setting) {
 fn loom_an_item_that_is_given_back_is_taken_up() {
     run(Setting {
         switches: 3,
-        places: 2,
+        concurrency: 2,
         available: 1,
         outsider: true,
         items: &[Item::Works; 3],
@@ -174,7 +174,7 @@ fn loom_an_item_that_is_given_back_is_taken_up() {
 fn loom_the_lead_outlives_a_panic_and_a_failure() {
     run(Setting {
         switches: 4,
-        places: 2,
+        concurrency: 2,
         available: 1,
         outsider: false,
         items: &[Item::Panics, Item::Fails, Item::Works],
@@ -185,7 +185,7 @@ fn loom_the_lead_outlives_a_panic_and_a_failure() {
 fn loom_three_threads_hand_the_lead_round() {
     run(Setting {
         switches: 3,
-        places: 3,
+        concurrency: 3,
         available: 2,
         outsider: false,
         items: &[Item::Works; 4],
@@ -196,7 +196,7 @@ fn loom_three_threads_hand_the_lead_round() {
 fn loom_a_stop_reaches_every_thread() {
     run(Setting {
         switches: 4,
-        places: 2,
+        concurrency: 2,
         available: 1,
         outsider: false,
         items: &[Item::StopsTheRun, Item::Works, Item::Works],
@@ -208,7 +208,7 @@ fn loom_a_stop_reaches_every_thread() {
 fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
     run(Setting {
         switches: 3,
-        places: 3,
+        concurrency: 3,
         available: 1,
         outsider: false,
         items: &[Item::Panics, Item::Works, Item::Works, Item::Works],

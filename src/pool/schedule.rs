@@ -57,7 +57,7 @@ pub(crate) struct Schedule<I, E> {
     decider: Decider,
     run_deadline: Option<Instant>,
     /// Tasks handed out and not yet finished.
-    out: usize,
+    handed_out: usize,
     stopped: bool,
 }
 
@@ -74,7 +74,7 @@ impl<I: Send, E> Schedule<I, E> {
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
-            out: 0,
+            handed_out: 0,
             stopped: false,
         }
     }
@@ -82,7 +82,7 @@ impl<I: Send, E> Schedule<I, E> {
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let next = self.choose(now, waiter);
-        self.out += usize::from(!matches!(next, Next::Wait(_)));
+        self.handed_out += usize::from(!matches!(next, Next::Wait(_)));
         next
     }
 
@@ -193,7 +193,7 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// A task that was not attempted after all, because somebody else waits for a permit.
     pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
-        self.out -= 1;
+        self.handed_out -= 1;
         self.decider.probe_withdrawn(task.index);
         self.returned.push(task);
     }
@@ -216,13 +216,13 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     pub(crate) fn retry_at(&mut self, task: Box<Task<I, E>>, at: Instant) {
-        self.out -= 1;
+        self.handed_out -= 1;
         self.due.insert((at, task.index), task);
     }
 
     /// A task's outcome has been handed over.
     pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
-        self.out -= 1;
+        self.handed_out -= 1;
         if succeeded {
             self.decider.succeeded();
         } else {
@@ -236,13 +236,13 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     /// Tasks handed out and not yet finished.
-    pub(crate) fn out(&self) -> usize {
-        self.out
+    pub(crate) fn handed_out(&self) -> usize {
+        self.handed_out
     }
 
     /// Whether everything has come back and nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
-        self.out == 0 && !self.expects_more()
+        self.handed_out == 0 && !self.expects_more()
     }
 
     /// While the breaker keeps attempts back: when the next probe may go.
