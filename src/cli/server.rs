@@ -2,11 +2,6 @@
 //!
 //! A key is never shown, not even where it was typed in the wrong place.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::env;
 use std::fs::File;
 use std::io::Read;

@@ -38,9 +38,9 @@ pub(crate) fn stop_gently(
         let exit = signals.wait();
         let _only_once = found.set(exit);
         cancel.cancel();
+        let left = format::coarse_time(grace);
         console.say_interrupted(&format!(
-            "stopping: requests in flight have {} to finish; another Ctrl-C stops at once",
-            format::coarse_time(grace)
+            "stopping: requests in flight have {left} to finish; another Ctrl-C stops at once"
         ));
         wait(grace);
         console.say("the time to finish is over: closing the connections");

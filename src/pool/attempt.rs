@@ -71,7 +71,10 @@ impl<J: Job> RunShared<'_, J> {
             index: task.index,
             attempt: attempt.number,
         });
-        monitor.attempt_begins();
+        monitor.update(|progress| {
+            progress.in_flight += 1;
+            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+        });
         let began = clock.now();
         let result = {
             let _held = self.settings.limiter.mark_held();
@@ -86,7 +89,13 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        monitor.attempt_ends(clock.now().saturating_duration_since(began), &attempt);
+        let took = clock.now().saturating_duration_since(began);
+        monitor.update(|progress| {
+            progress.in_flight -= 1;
+            progress.attempts += u64::from(attempt.was_sent());
+            progress.wire += took;
+            progress.tokens += attempt.used.get().unwrap_or(0);
+        });
         (result, attempt)
     }
 
@@ -220,7 +229,8 @@ impl<J: Job> RunShared<'_, J> {
 
     #[inline(never)]
     pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
-        let panicked = Panicked::new(panic_message(panic));
+        let message = panic_message(panic);
+        let panicked = Panicked { message };
         let outcome = task.ended(Err(Failure::Panicked(panicked)));
         self.deliver(outcome, false)
     }
@@ -228,7 +238,7 @@ impl<J: Job> RunShared<'_, J> {
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
-        let failure = Failure::Panicked(Panicked::new(message));
+        let failure = Failure::Panicked(Panicked { message });
         self.deliver(Outcome::not_attempted(index, None, failure), false)
     }
 
@@ -241,6 +251,7 @@ impl<J: Job> RunShared<'_, J> {
         self.deliver(outcome, abandoned)
     }
 
+    /// Abandoned is what was not done because the run was stopped.
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
@@ -249,7 +260,13 @@ impl<J: Job> RunShared<'_, J> {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.ended(succeeded, abandoned);
+        settings.monitor.update(|progress| {
+            *match (succeeded, abandoned) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
+        });
         settings.events.emit(|| Event::Done {
             index,
             attempts,

@@ -87,25 +87,24 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        let passage = match self.decider.passage(now) {
-            _ if self.stopped => Passage::Free,
-            Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
-            Passage::WhenProbed => return self.held(None, now, waiter),
-            allowed => allowed,
-        };
-        let prober = match passage {
-            Passage::Probe => self.prober(now),
-            _ => None,
-        };
-        match prober.map_or_else(|| self.candidate(now, waiter), Next::Attempt) {
-            Next::Attempt(task) if self.stopped => Next::GiveUp(task, run_over()),
-            Next::Attempt(task) => {
-                if passage == Passage::Probe {
+        if self.stopped {
+            return match self.candidate(now, waiter) {
+                Next::Attempt(task) => Next::GiveUp(task, run_over()),
+                other => other,
+            };
+        }
+        match self.decider.passage(now) {
+            Passage::Free => self.candidate(now, waiter),
+            Passage::NotUntil(at) => self.held(Some(at), now, waiter),
+            Passage::WhenProbed => self.held(None, now, waiter),
+            Passage::Probe => {
+                let prober = self.prober(now).map(Next::Attempt);
+                let next = prober.unwrap_or_else(|| self.candidate(now, waiter));
+                if let Next::Attempt(task) = &next {
                     self.decider.probe_sent(task.index);
                 }
-                Next::Attempt(task)
+                next
             }
-            other => other,
         }
     }
 

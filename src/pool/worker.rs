@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
+use super::monitor::Progress;
 use super::schedule::Next;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
@@ -22,7 +23,10 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    run.settings.monitor.thread_starts();
+    run.settings.monitor.update(|progress| {
+        progress.threads += 1;
+        progress.threads_peak = progress.threads_peak.max(progress.threads);
+    });
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -277,7 +281,13 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                monitor.permit_waited(waited);
+                monitor.update(|Progress { gate, .. }| {
+                    gate.requests += waited.requests;
+                    gate.tokens += waited.tokens;
+                    gate.pause += waited.pause;
+                    gate.in_flight += waited.in_flight;
+                    gate.queue += waited.queue;
+                });
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }

@@ -40,7 +40,6 @@ impl Draft {
 #[derive(Debug, PartialEq)]
 pub(super) enum Content {
     Json(Vec<u8>),
-    Html(&'static str),
     /// Server-sent events, one after the other over the answer's latency.
     Events(Vec<String>),
 }

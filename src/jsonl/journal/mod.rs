@@ -6,11 +6,6 @@
 //! run and at its end is [compacted](compact), as is an output that holds something else than each
 //! success once, or is to be in the order of the input.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 mod append;
 mod compact;
 mod fsync;
