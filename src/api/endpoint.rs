@@ -218,7 +218,7 @@ impl Endpoint {
 }
 
 fn reach(error: &TransportError) -> Reach {
-    match (error.stage, error.fault) {
+    match (error.stage, error.kind) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
         // This side gave up, whatever had arrived.
         (TransportStage::Sent | TransportStage::SentOnReused, _)

@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
-        let headers = crate::api::headers::map(pairs.iter().copied());
+        let headers = crate::api::headers::tests::map(pairs.iter().copied());
         delay(&headers, &[], wall())
     }
 
@@ -209,7 +209,7 @@ mod tests {
                 ms(9_000),
             ),
         ] {
-            let headers = crate::api::headers::map(pairs.iter().copied());
+            let headers = crate::api::headers::tests::map(pairs.iter().copied());
             assert_eq!(delay(&headers, body, wall()), expected, "{pairs:?}");
         }
     }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn used_up(pairs: &[(&str, &str)], cost: u64) -> Option<Duration> {
-        let headers = crate::api::headers::map(pairs.iter().copied());
+        let headers = crate::api::headers::tests::map(pairs.iter().copied());
         exhausted(&headers, wall(), cost)
     }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use super::record::is_success;
-use crate::api::classify::passing;
+use crate::api::classify::is_transient_record;
 use crate::api::json::{fields, first_fields};
 
 /// What a resume needs to know of a record.
@@ -66,7 +66,7 @@ fn read_response(response: Option<&RawValue>, error: Option<&RawValue>) -> (bool
     let body = body.map_or("", RawValue::get).as_bytes();
     // A success that is not done is an answer that was of no use; another may be.
     let status = status.filter(|&status| !is_success(status));
-    (false, passing(status, body, plain(code)))
+    (false, is_transient_record(status, body, plain(code)))
 }
 
 /// Anthropic's form. A failed row there has no status; ours stands beside the result.
@@ -86,7 +86,10 @@ fn read_result(result: &RawValue, status: Option<u16>) -> (bool, bool) {
                 return (false, true);
             };
             if status.is_some() {
-                return (false, passing(status, error.get().as_bytes(), None));
+                return (
+                    false,
+                    is_transient_record(status, error.get().as_bytes(), None),
+                );
             }
             let [inner] = nested(Some(error), &["error"]);
             let [kind] = nested(inner.or(Some(error)), &["type"]);

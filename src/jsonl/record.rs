@@ -33,7 +33,7 @@ pub(crate) struct Record<'a> {
     pub(crate) hash: Option<LineHash>,
     /// Requests sent for this row.
     pub(crate) attempts: u32,
-    /// Waited at the gate and between attempts.
+    /// Waited for permits and between attempts.
     pub(crate) wait: Duration,
     /// What the answer took, where it says.
     pub(crate) usage: Option<Usage>,

@@ -101,7 +101,7 @@ pub(super) fn send_rows(
 
 /// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
-    pub(super) place: Location,
+    pub(super) location: Location,
     pub(super) lines: Lines<Box<dyn Read + Send>>,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
@@ -118,7 +118,7 @@ pub(super) struct Rows {
 
 impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
-        let unreadable = |error| self.place.unreadable(error);
+        let unreadable = |error| self.location.unreadable(error);
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
@@ -186,7 +186,7 @@ mod tests {
         let limits = SpendLimits::default();
         let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
         let rows = Rows {
-            place: Location::Stream,
+            location: Location::Stream,
             lines: Lines::new(Box::new(input.as_bytes())),
             format: Format::default(),
             index: Arc::new(ResumeIndex::default()),

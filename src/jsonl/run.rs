@@ -306,7 +306,7 @@ impl FileRun<'_> {
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
         let rows = Rows {
-            place: files.input,
+            location: files.input,
             lines: Lines::new(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
@@ -343,7 +343,7 @@ impl FileRun<'_> {
         let feed = if is_stream {
             Feed::detached(rows.fuse())
         } else {
-            Feed::here(rows.fuse())
+            Feed::Here(Box::new(rows.fuse()))
         };
         settings.for_each(job, feed, &mut writer)?;
         writer.finish()

@@ -47,19 +47,20 @@ impl InputScan {
     }
 }
 
-/// Scans a whole input, whose name is `place`, for what `index` leaves to do.
+/// Scans a whole input, whose name is `location`, for what `index` leaves to do.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed since they were answered,
-/// naming the lines; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed
+/// since they were answered, naming the lines;
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
 pub(crate) fn scan<R: Read>(
     source: R,
-    place: &Location,
+    location: &Location,
     format: &Format,
     index: &ResumeIndex,
     cancel: &Cancel,
 ) -> Result<InputScan> {
-    let unreadable = |error| place.unreadable(error);
+    let unreadable = |error| location.unreadable(error);
     let mut lines = Lines::new(source);
     let all = Part::default();
     let mut pass = Pass { format, index, all };
@@ -71,13 +72,13 @@ pub(crate) fn scan<R: Read>(
     }
     if repeated.count > 0 {
         return Err(config(format!(
-            "input {place}: each line needs a custom_id of its own. The same one is in\n  {}",
+            "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
             repeated.lines()
         )));
     }
     if changed.count > 0 {
         let message = format!(
-            "input {place}: these requests have changed since they were answered:\n  {}\ngive them \
+            "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
              other ids, keep their old answers, or start anew",
             changed.lines()
         );
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn place() -> Location {
+    fn location() -> Location {
         Location::File("p.jsonl".into())
     }
 
@@ -204,7 +205,7 @@ mod tests {
         let index = ResumeIndex::default();
         scan(
             file.as_bytes(),
-            &place(),
+            &location(),
             &Format::default(),
             &index,
             &Cancel::new(),

@@ -14,8 +14,8 @@ use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
 
-/// The gate: limits how many requests and model tokens are sent in any time, and how many requests
-/// are in flight at once.
+/// Limits how many requests and model tokens are sent in any time, and how many requests are in flight
+/// at once.
 ///
 /// In every window of length T it admits at most `burst + rate · T` requests. The model tokens it
 /// admits, as reserved and less refunds, are at most `max(burst, largest single cost) + rate · T`.

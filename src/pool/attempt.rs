@@ -30,12 +30,9 @@ impl<I, E> Task<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
-            index: self.index,
             attempts: self.history.attempts,
             waited: self.waited,
-            input: Some(self.input),
-            result,
-            stopped_run: false,
+            ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
 }
@@ -71,7 +68,10 @@ impl<J: Job> RunShared<'_, J> {
             index: task.index,
             attempt: attempt.number,
         });
-        monitor.attempt_begins();
+        monitor.update(|progress| {
+            progress.in_flight += 1;
+            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+        });
         let began = clock.now();
         let result = {
             let _held = self.settings.limiter.mark_held();
@@ -86,7 +86,13 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        monitor.attempt_ends(clock.now().saturating_duration_since(began), &attempt);
+        let took = clock.now().saturating_duration_since(began);
+        monitor.update(|progress| {
+            progress.in_flight -= 1;
+            progress.attempts += u64::from(attempt.was_sent());
+            progress.wire += took;
+            progress.tokens += attempt.used.get().unwrap_or(0);
+        });
         (result, attempt)
     }
 
@@ -170,7 +176,7 @@ impl<J: Job> RunShared<'_, J> {
         let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
         let shown = self.job.shown(&error);
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = self.state.lock();
         let held = state.schedule.next_probe(now).is_some();
         let decision = state
@@ -178,7 +184,7 @@ impl<J: Job> RunShared<'_, J> {
             .decide(task.index, &mut task.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
-            _old_news = self.settings.monitor.set_outage(probe, shown);
+            _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.update(|progress| {
@@ -212,15 +218,16 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
+        let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
         let mut outcome = task.ended(Err(Failure::Job(error)));
         outcome.stopped_run = stopped_run;
-        Some(self.deliver(outcome, called_off))
+        Some(self.deliver(outcome, abandoned))
     }
 
     #[inline(never)]
     pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
-        let panicked = Panicked::new(panic_message(panic));
+        let message = panic_message(panic);
+        let panicked = Panicked { message };
         let outcome = task.ended(Err(Failure::Panicked(panicked)));
         self.deliver(outcome, false)
     }
@@ -228,28 +235,35 @@ impl<J: Job> RunShared<'_, J> {
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
-        let failure = Failure::Panicked(Panicked::new(message));
-        self.deliver(Outcome::not_attempted(index, None, failure), false)
+        let failure = Failure::Panicked(Panicked { message });
+        self.deliver(Outcome::not_attempted(index, None, Err(failure)), false)
     }
 
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
-        let called_off = reason.kind() == ErrorKind::Cancelled;
+        let abandoned = reason.kind() == ErrorKind::Cancelled;
         let last = task.last.take();
         let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
-        self.deliver(outcome, called_off)
+        self.deliver(outcome, abandoned)
     }
 
+    /// Abandoned is what was not done because the run was stopped.
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        called_off: bool,
+        abandoned: bool,
     ) -> Finished {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.ended(succeeded, called_off);
+        settings.monitor.update(|progress| {
+            *match (succeeded, abandoned) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
+        });
         settings.events.emit(|| Event::Done {
             index,
             attempts,

@@ -30,7 +30,7 @@ pub(super) struct RunShared<'env, J: Job> {
     pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
-    pub(super) trying: AtomicUsize,
+    pub(super) contending: AtomicUsize,
     pub(super) state: Mutex<RunState<J>>,
 }
 
@@ -86,7 +86,7 @@ impl<J: Job> RunState<J> {
     /// Counts the calling thread out if it is not needed any more: everything has begun, and an item
     /// that is tried again stays with the thread that has it.
     pub(super) fn try_exit(&mut self) -> bool {
-        let spare = self.threads > self.schedule.out() && !self.schedule.expects_more();
+        let spare = self.threads > self.schedule.handed_out() && !self.schedule.expects_more();
         self.threads -= usize::from(spare);
         spare
     }
@@ -115,7 +115,7 @@ impl<'env, J: Job> RunShared<'env, J> {
             job,
             sink,
             settings,
-            trying: AtomicUsize::new(0),
+            contending: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
     }

@@ -57,7 +57,7 @@ pub(crate) struct Schedule<I, E> {
     decider: Decider,
     run_deadline: Option<Instant>,
     /// Tasks handed out and not yet finished.
-    out: usize,
+    handed_out: usize,
     stopped: bool,
 }
 
@@ -74,7 +74,7 @@ impl<I: Send, E> Schedule<I, E> {
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
-            out: 0,
+            handed_out: 0,
             stopped: false,
         }
     }
@@ -82,30 +82,26 @@ impl<I: Send, E> Schedule<I, E> {
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let next = self.choose(now, waiter);
-        self.out += usize::from(!matches!(next, Next::Wait(_)));
+        self.handed_out += usize::from(!matches!(next, Next::Wait(_)));
         next
     }
 
     fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        let passage = match self.decider.passage(now) {
-            _ if self.stopped => Passage::Free,
-            Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
-            Passage::WhenProbed => return self.held(None, now, waiter),
-            open => open,
-        };
-        let prober = match passage {
-            Passage::Probe => self.prober(now),
-            _ => None,
-        };
-        match prober.map_or_else(|| self.candidate(now, waiter), Next::Attempt) {
-            Next::Attempt(task) if self.stopped => Next::GiveUp(task, run_over()),
-            Next::Attempt(task) => {
-                if passage == Passage::Probe {
+        if self.stopped {
+            return self.give_up(run_over, now, waiter);
+        }
+        match self.decider.passage(now) {
+            Passage::Free => self.candidate(now, waiter),
+            Passage::NotUntil(at) => self.held(Some(at), now, waiter),
+            Passage::WhenProbed => self.held(None, now, waiter),
+            Passage::Probe => {
+                let prober = self.prober(now).map(Next::Attempt);
+                let next = prober.unwrap_or_else(|| self.candidate(now, waiter));
+                if let Next::Attempt(task) = &next {
                     self.decider.probe_sent(task.index);
                 }
-                Next::Attempt(task)
+                next
             }
-            other => other,
         }
     }
 
@@ -117,15 +113,20 @@ impl<I: Send, E> Schedule<I, E> {
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            return match self.candidate(now, waiter) {
-                Next::Attempt(task) => Next::GiveUp(task, out_of_time()),
-                other => other,
-            };
+            return self.give_up(out_of_time, now, waiter);
         }
         let waiting = self.due.values().chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
         let instants = [until, first, self.run_deadline];
         Next::Wait(instants.into_iter().flatten().min())
+    }
+
+    /// What there is to do when nothing will be attempted any more.
+    fn give_up(&mut self, why: fn() -> Error, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        match self.candidate(now, waiter) {
+            Next::Attempt(task) => Next::GiveUp(task, why()),
+            other => other,
+        }
     }
 
     /// A task that waits and whose deadline has come.
@@ -194,7 +195,7 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// A task that was not attempted after all, because somebody else waits for a permit.
     pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
-        self.out -= 1;
+        self.handed_out -= 1;
         self.decider.probe_withdrawn(task.index);
         self.returned.push(task);
     }
@@ -217,13 +218,13 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     pub(crate) fn retry_at(&mut self, task: Box<Task<I, E>>, at: Instant) {
-        self.out -= 1;
+        self.handed_out -= 1;
         self.due.insert((at, task.index), task);
     }
 
     /// A task's outcome has been handed over.
     pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
-        self.out -= 1;
+        self.handed_out -= 1;
         if succeeded {
             self.decider.succeeded();
         } else {
@@ -237,13 +238,13 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     /// Tasks handed out and not yet finished.
-    pub(crate) fn out(&self) -> usize {
-        self.out
+    pub(crate) fn handed_out(&self) -> usize {
+        self.handed_out
     }
 
     /// Whether everything has come back and nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
-        self.out == 0 && !self.expects_more()
+        self.handed_out == 0 && !self.expects_more()
     }
 
     /// While the breaker keeps attempts back: when the next probe may go.

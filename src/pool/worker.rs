@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
+use super::monitor::Progress;
 use super::schedule::Next;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
@@ -22,7 +23,10 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    run.settings.monitor.thread_starts();
+    run.settings.monitor.update(|progress| {
+        progress.threads += 1;
+        progress.threads_peak = progress.threads_peak.max(progress.threads);
+    });
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -32,7 +36,7 @@ pub(super) fn work<'s, J: Job>(
         parker,
         leads: true,
         idle: false,
-        trying: false,
+        contending: false,
     };
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
@@ -52,13 +56,13 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     /// It is parked as a follower.
     idle: bool,
     /// It asks for a permit while somebody else leads.
-    trying: bool,
+    contending: bool,
 }
 
 /// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
 /// none: empty jobs at 64 at once take less than half of the CPU, and at 1,000 at once with all answers
 /// in the same moment about as much.
-const MOST_TRYING: usize = 4;
+const MOST_CONTENDERS: usize = 4;
 
 /// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
 type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
@@ -72,7 +76,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             finished = match self.step(finished.take())? {
                 Next::Attempt(task) => {
                     let admitted = self.admit(run.end_backoff(task));
-                    self.stop_trying();
+                    self.stop_contending();
                     match admitted {
                         Ok(Some(admitted)) => {
                             self.pass_on();
@@ -96,22 +100,22 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     fn step(&mut self, finished: Option<Finished>) -> Step<J> {
         let run = self.run;
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = run.state.lock();
         let now = run.settings.limiter.clock().now();
-        // Whom to tell that something has changed.
-        let mut news = None;
+        // A leader without a task, if something has changed for it.
+        let mut to_wake = None;
         if let Some(finished) = finished {
             let held = state.schedule.next_probe(now).is_some();
             state.schedule.finished(finished.index, finished.succeeded);
             if held {
-                news = state.parked_leader();
+                to_wake = state.parked_leader();
                 let probe = state.schedule.next_probe(now);
-                _old_news = run.settings.monitor.set_outage(probe, None);
+                _old_outage = run.settings.monitor.set_outage(probe, None);
             }
         }
         if run.settings.cancel.is_cancelled() && state.schedule.stop() {
-            news = state.parked_leader();
+            to_wake = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
             drop(state);
@@ -124,7 +128,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             self.follow(&mut state)
         };
         drop(state);
-        unpark(news);
+        unpark(to_wake);
         step
     }
 
@@ -146,11 +150,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             // short jobs are not held up while leadership passes on; were it everybody, a thousand
             // answers in one moment would be a thousand threads at two locks.
             Leader::Busy | Leader::Appointed(_) => {
-                let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
-                self.trying = few;
+                let few = self.run.contending.load(Ordering::Relaxed) < MOST_CONTENDERS;
+                self.contending = few;
                 if few {
                     // Only ever raised under the lock, so never above the bound.
-                    self.run.trying.fetch_add(1, Ordering::Relaxed);
+                    self.run.contending.fetch_add(1, Ordering::Relaxed);
                 }
                 few
             }
@@ -184,7 +188,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
 
     /// Parks as a follower, unless the thread is not needed any more.
     fn follow(&mut self, state: &mut RunState<J>) -> Step<J> {
-        self.stop_trying();
+        self.stop_contending();
         if !self.idle {
             if state.try_exit() {
                 return None;
@@ -228,9 +232,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
     }
 
-    fn stop_trying(&mut self) {
-        if std::mem::take(&mut self.trying) {
-            self.run.trying.fetch_sub(1, Ordering::Relaxed);
+    fn stop_contending(&mut self) {
+        if std::mem::take(&mut self.contending) {
+            self.run.contending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -277,7 +281,13 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                monitor.permit_waited(waited);
+                monitor.update(|Progress { gate, .. }| {
+                    gate.requests += waited.requests;
+                    gate.tokens += waited.tokens;
+                    gate.pause += waited.pause;
+                    gate.in_flight += waited.in_flight;
+                    gate.queue += waited.queue;
+                });
                 task.waited += waited.total();
                 Ok(Some((task, permit)))
             }

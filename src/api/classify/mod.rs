@@ -9,7 +9,7 @@ mod record;
 mod rules;
 mod transport_error;
 
-pub(crate) use record::{passing, record_code};
+pub(crate) use record::{is_transient_record, record_code};
 pub(crate) use transport_error::classify_transport_error;
 
 use super::error_body::ErrorBody;

@@ -14,7 +14,7 @@ use Verdict as V;
 fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Result<Option<Usage>, AttemptError> {
     classify_response(&ResponseView {
         status,
-        headers: &headers::map(pairs.iter().copied()),
+        headers: &headers::tests::map(pairs.iter().copied()),
         body: body.as_bytes(),
         key: None,
         wall: UNIX_EPOCH,
@@ -838,7 +838,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
         ] {
             let Err(failure) = classify_response(&ResponseView {
                 status,
-                headers: &headers::map([("location", format!("https://{}/", key.expose()))]),
+                headers: &headers::tests::map([("location", format!("https://{}/", key.expose()))]),
                 body: body.as_bytes(),
                 key: Some(&key),
                 wall: UNIX_EPOCH,

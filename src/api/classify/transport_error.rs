@@ -13,7 +13,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
     use Verdict as V;
 
     let nothing_sent = error.stage == TransportStage::NothingSent;
-    let (kind, verdict, next) = match error.fault {
+    let (kind, verdict, next) = match error.kind {
         T::Resolve => (
             K::Unreachable,
             V::Unreachable,
@@ -83,7 +83,7 @@ mod tests {
         use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
         use Verdict as V;
 
-        for (fault, stage, kind, verdict, possibly_billed) in [
+        for (transport_kind, stage, kind, verdict, possibly_billed) in [
             (
                 T::Resolve,
                 NothingSent,
@@ -126,7 +126,7 @@ mod tests {
             (T::Unsendable, NothingSent, K::Invalid, V::Fail, false),
         ] {
             let error = TransportError {
-                fault,
+                kind: transport_kind,
                 stage,
                 message: "it broke\u{1b}[0m".to_owned(),
                 source: None,
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(
                 found,
                 (kind, verdict, possibly_billed),
-                "{fault:?} {stage:?}"
+                "{transport_kind:?} {stage:?}"
             );
             assert!(
                 failure.error.message().starts_with("it broke\\u{1b}[0m; "),

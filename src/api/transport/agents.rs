@@ -17,7 +17,6 @@ use ureq::unversioned::transport::{
 
 use super::TransportErrorKind;
 use super::abort::Sockets;
-use super::buffers::BufferPool;
 use super::connection::Connection;
 use super::context::{self, fail};
 use super::error::bare_host;
@@ -102,7 +101,6 @@ impl Agents {
 #[derive(Clone)]
 pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
-    pub(super) buffers: Arc<BufferPool>,
     pub(super) resolver: CachingResolver,
     pub(super) tls: Arc<TlsConnector>,
 }
@@ -135,17 +133,14 @@ impl SharedConnector {
             return Ok(transport);
         }
         let host = bare_host(details.uri);
-        self.tls.connect(transport, host, &self.buffers)
+        self.tls.connect(transport, host)
     }
 
     #[inline(never)]
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
         let stream = tcp::connect(&details.addrs, avoid, details.uri)?;
-        Ok(Box::new(Tcp::new(
-            self.sockets.adopt(stream),
-            &self.buffers,
-        )))
+        Ok(Box::new(Tcp::new(self.sockets.adopt(stream))))
     }
 }
 

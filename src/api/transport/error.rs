@@ -56,7 +56,7 @@ pub enum TransportErrorKind {
 #[derive(Clone, Debug)]
 pub struct TransportError {
     /// What went wrong.
-    pub fault: TransportErrorKind,
+    pub kind: TransportErrorKind,
     /// How far it got.
     pub stage: TransportStage,
     /// What happened, in words, without keys, paths or queries.
@@ -68,12 +68,12 @@ pub struct TransportError {
 impl TransportError {
     /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
     pub fn new(
-        fault: TransportErrorKind,
+        kind: TransportErrorKind,
         stage: TransportStage,
         message: impl Into<String>,
     ) -> Self {
         Self {
-            fault,
+            kind,
             stage,
             message: message.into(),
             source: None,

@@ -63,7 +63,6 @@ impl HttpTransport {
     pub fn new(config: HttpConfig) -> Result<Self> {
         let connector = SharedConnector {
             sockets: Arc::default(),
-            buffers: Arc::default(),
             resolver: CachingResolver::system(),
             tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
         };

@@ -65,13 +65,13 @@ impl Check {
         check
     }
 
-    /// Checks a whole input, which `place` is the name of.
+    /// Checks a whole input, whose name is `location`.
     ///
     /// # Errors
     /// Those of [`Location::unreadable`].
-    pub(crate) fn run<R: Read>(mut self, source: R, place: &Location) -> Result<Report> {
+    pub(crate) fn run<R: Read>(mut self, source: R, location: &Location) -> Result<Report> {
         let mut lines = Lines::new(source);
-        let unreadable = |error| place.unreadable(error);
+        let unreadable = |error| location.unreadable(error);
         fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
         self.found.report.lines = lines.number;
         self.found.report.bytes = lines.offset;

@@ -10,16 +10,16 @@ mod append;
 mod compact;
 mod fsync;
 mod lock;
+mod record_file;
 mod records;
 mod recover;
 mod repair;
 mod resume_index;
-mod target;
 
 use std::time::Instant;
 
 use self::compact::{Source, compact};
-use self::target::RecordFile;
+use self::record_file::RecordFile;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
