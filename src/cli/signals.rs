@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::exit::Exit;
-use super::format;
+use super::{bar, format};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How long a run may still take after an abort to write what it has. Only a host name lookup and a
@@ -39,7 +39,10 @@ pub(crate) fn stop_gently(
         let _only_once = found.set(exit);
         cancel.cancel();
         let left = format::coarse_time(grace);
-        console.say_interrupted(&format!(
+        if let Some(bar) = &console.bar {
+            bar::leave_standing(bar);
+        }
+        console.say(&format!(
             "stopping: requests in flight have {left} to finish; another Ctrl-C stops at once"
         ));
         wait(grace);

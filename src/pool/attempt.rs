@@ -30,12 +30,9 @@ impl<I, E> Task<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
-            index: self.index,
             attempts: self.history.attempts,
             waited: self.waited,
-            input: Some(self.input),
-            result,
-            stopped_run: false,
+            ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
 }
@@ -239,7 +236,7 @@ impl<J: Job> RunShared<'_, J> {
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
         let failure = Failure::Panicked(Panicked { message });
-        self.deliver(Outcome::not_attempted(index, None, failure), false)
+        self.deliver(Outcome::not_attempted(index, None, Err(failure)), false)
     }
 
     /// Ends an item for a reason of the run's own.

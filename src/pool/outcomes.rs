@@ -38,11 +38,11 @@ pub struct Outcome<I, T, E> {
 
 impl<I, T, E> Outcome<I, T, E> {
     /// The outcome of an item that was never attempted.
-    pub(crate) fn not_attempted(index: u64, input: Option<I>, error: E) -> Self {
+    pub(super) fn not_attempted(index: u64, input: Option<I>, result: Result<T, E>) -> Self {
         Self {
             index,
             input,
-            result: Err(error),
+            result,
             attempts: 0,
             waited: Duration::ZERO,
             stopped_run: false,
@@ -96,7 +96,7 @@ impl<I, T, E> JobOutcome<I, T, E> {
     pub(super) fn run_over(index: u64, input: I) -> Self {
         let (reason, last) = (run_over(), None);
         let failure = Failure::NotCompleted { reason, last };
-        Self::not_attempted(index, Some(input), failure)
+        Self::not_attempted(index, Some(input), Err(failure))
     }
 }
 

@@ -88,10 +88,7 @@ impl<I: Send, E> Schedule<I, E> {
 
     fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if self.stopped {
-            return match self.candidate(now, waiter) {
-                Next::Attempt(task) => Next::GiveUp(task, run_over()),
-                other => other,
-            };
+            return self.give_up(run_over, now, waiter);
         }
         match self.decider.passage(now) {
             Passage::Free => self.candidate(now, waiter),
@@ -116,15 +113,20 @@ impl<I: Send, E> Schedule<I, E> {
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            return match self.candidate(now, waiter) {
-                Next::Attempt(task) => Next::GiveUp(task, out_of_time()),
-                other => other,
-            };
+            return self.give_up(out_of_time, now, waiter);
         }
         let waiting = self.due.values().chain(&self.returned);
         let first = waiting.filter_map(|task| task.history.deadline).min();
         let instants = [until, first, self.run_deadline];
         Next::Wait(instants.into_iter().flatten().min())
+    }
+
+    /// What there is to do when nothing will be attempted any more.
+    fn give_up(&mut self, why: fn() -> Error, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        match self.candidate(now, waiter) {
+            Next::Attempt(task) => Next::GiveUp(task, why()),
+            other => other,
+        }
     }
 
     /// A task that waits and whose deadline has come.

@@ -196,7 +196,6 @@ fn embeddings(fields: &mut Fields) -> Result<Content, ApiError> {
     let inputs = fields.inputs("input")?;
     // The size of OpenAI's small model; 4096 bounds what one request can make the server write.
     let dimensions = fields.count("dimensions", 4096)?.unwrap_or(1536);
-    let dimensions = usize::try_from(dimensions).unwrap_or(1536);
     let packed = match fields.get("encoding_format").map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => true,

@@ -141,7 +141,7 @@ pub(super) fn tokens_in(text: &str) -> u64 {
 }
 
 /// The vector of `dimensions` numbers that stands for an input, of length 1.
-pub(super) fn embed(identity: u64, dimensions: usize) -> Vec<f32> {
+pub(super) fn embed(identity: u64, dimensions: u64) -> Vec<f32> {
     let mut random = Random::new(identity);
     let vector: Vec<f64> = (0..dimensions)
         .map(|_| 2.0 * random.next_f64() - 1.0)
