@@ -274,13 +274,12 @@ impl Client {
     {
         let requests = Requests(requests);
         let outcomes = self.settings().stream(self.job(), requests, in_order)?;
-        Ok(Outcomes::new(
-            outcomes.map(|outcome| outcome.map_err(into_error)),
-        ))
+        let outcomes = outcomes.map(|outcome| outcome.map_err(into_error));
+        Ok(Outcomes(Box::new(outcomes)))
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        self.pool.settings()
+        &self.pool.settings
     }
 
     pub(crate) fn monitor(&self) -> &Monitor {

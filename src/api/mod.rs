@@ -6,7 +6,8 @@
 //! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
 //! servers ask for, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
 //! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
-//! them.
+//! them. [`provider`] has what differs between providers, [`key`] keeps the key out of every text, and
+//! [`path`] joins URLs.
 
 mod builder;
 pub(crate) mod classify;

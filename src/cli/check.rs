@@ -3,8 +3,6 @@
 //! The report is the command's product, so it goes where a pipe takes it, in one write. Names and
 //! messages come from the file and are made safe to show; as JSON they are what they are.
 
-use std::io::Read;
-
 use serde_json::{Map, Value, json};
 
 use super::args;
@@ -49,7 +47,11 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Check::of_requests(args.provider)
     };
     let location = Location::new(&args.input);
-    let report = match look_through(check, &location) {
+    let report = location.open_input().and_then(|input| match input {
+        OpenInput::Regular(file) => check.run(file, &location),
+        OpenInput::Stream(stream) => check.run(stream, &location),
+    });
+    let report = match report {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -71,14 +73,6 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Exit::SomeFailed
     })
-}
-
-fn look_through(check: Check, location: &Location) -> Result<Report> {
-    let source: Box<dyn Read> = match location.open_input()? {
-        OpenInput::Regular(file) => Box::new(file),
-        OpenInput::Stream(stream) => stream,
-    };
-    check.run(source, location)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.

@@ -3,11 +3,6 @@
 //! What depends on the input, the environment or a file is checked here, before anything is sent.
 //! Every error names the flag, the variable or the file that it is about.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::env;
 use std::path::Path;
 use std::time::Duration;
@@ -24,21 +19,16 @@ use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
-/// A run, ready to start.
-#[derive(Debug)]
-pub(crate) struct Config {
-    pub(crate) client: Client,
-    /// Answers in place of the provider for as long as it lives.
-    pub(crate) simulator: Option<SimServer>,
-    pub(crate) report: FinalReport,
-}
+/// A run, ready to start: its client, what answers in place of the provider for as long as it lives, and
+/// what reports its end.
+pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 
 /// Checks everything that can be checked without sending anything.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
 /// simulated provider cannot start.
-pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
+pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     check_prompts(run)?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
@@ -74,11 +64,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
     };
-    Ok(Config {
-        client: with_settings(builder, run, concurrency).build()?,
-        simulator,
-        report,
-    })
+    let client = with_settings(builder, run, concurrency).build()?;
+    Ok((client, simulator, report))
 }
 
 fn run_files(run: &Run) -> RunFiles {
@@ -215,11 +202,10 @@ fn concurrency(run: &Run, console: &Console) -> u32 {
     let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
     let concurrency = rlimit::make_room(wanted, sockets);
     if concurrency < wanted {
+        let (fit, wanted) = (count(concurrency.into()), count(wanted.into()));
         console.warn(&format!(
-            "--concurrency is {} instead of {}, as this process may not open more files: raise the \
-             limit with ulimit -n",
-            count(concurrency.into()),
-            count(wanted.into())
+            "--concurrency is {fit} instead of {wanted}, as this process may not open more files: \
+             raise the limit with ulimit -n"
         ));
     }
     concurrency
@@ -283,7 +269,7 @@ mod tests {
             path
         }
 
-        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Config> {
+        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Ready> {
             let input = self.path(input);
             let words = ["tollgate", "run", &input];
             let cli = Cli::try_parse_from(words.iter().chain(flags)).unwrap();
@@ -358,7 +344,7 @@ mod tests {
         }
         let insecure = ["--base-url=http://a.example/v1", "--allow-insecure-http"];
         let plan = folder.resolve("p.jsonl", &[insecure[0], insecure[1], "--no-auth"]);
-        assert_eq!(plan.unwrap().client.base_url(), "http://a.example/v1");
+        assert_eq!(plan.unwrap().0.base_url(), "http://a.example/v1");
     }
 
     #[test]
@@ -394,14 +380,13 @@ mod tests {
     #[test]
     fn a_trial_needs_nothing_and_begins_anew() {
         let folder = Folder::new();
-        let plan = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
-        let simulator = plan.simulator.unwrap();
-        assert_eq!(plan.client.base_url(), simulator.base_url());
-        assert!(plan.report.starts_anew);
+        let (client, simulator, report) = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
+        assert_eq!(client.base_url(), simulator.unwrap().base_url());
+        assert!(report.starts_anew);
         let output = format!("--output={}", folder.path("o.jsonl"));
-        let plan = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
+        let (_, _, report) = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(
-            !plan.report.starts_anew,
+            !report.starts_anew,
             "a file that was named is not emptied unasked"
         );
     }

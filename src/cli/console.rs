@@ -11,7 +11,6 @@ use std::iter;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::bar::leave_standing;
 use crate::Error;
 use crate::escape::printable;
 
@@ -43,14 +42,6 @@ impl Console {
         if self.mode != OutputMode::Quiet {
             self.tell("message", "", text);
         }
-    }
-
-    /// As [`say`](Console::say), in answer to a signal.
-    pub(crate) fn say_interrupted(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            leave_standing(bar);
-        }
-        self.say(text);
     }
 
     /// Something to act on before it is an error. `-q` hides it.

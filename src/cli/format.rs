@@ -60,11 +60,10 @@ pub(crate) fn coarse_time(time: Duration) -> String {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!(
-            "{} d {:02} h",
-            count(seconds / 86_400),
-            seconds / 3_600 % 24
-        ),
+        _ => {
+            let days = count(seconds / 86_400);
+            format!("{days} d {:02} h", seconds / 3_600 % 24)
+        }
     }
 }
 

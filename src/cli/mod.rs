@@ -41,10 +41,7 @@ pub fn main() -> ExitCode {
         _ => Console::default(),
     };
     let outcome = match &command {
-        Command::Run(args) => {
-            logger::install(&console, args.verbose);
-            run::run(args, &console)
-        }
+        Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),

@@ -108,9 +108,13 @@ fn head(progress: &FileProgress, speed: &Speed) -> String {
     let Some(total) = progress.total else {
         return format!("{done} done  {rate}/s");
     };
-    let eta = speed.eta(total.saturating_sub(progress.done()));
-    let eta = eta.map_or_else(|| "unknown".to_owned(), format::coarse_time);
+    let eta = eta(progress, speed).map_or_else(|| "unknown".to_owned(), format::coarse_time);
     format!("{done}/{}  {rate}/s  ETA {eta}", format::count(total))
+}
+
+/// How long what is left will take, as far as that is known.
+fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
+    speed.eta(progress.total?.saturating_sub(progress.done()))
 }
 
 /// What explains it.
@@ -150,10 +154,6 @@ fn held(outage: &Outage) -> String {
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
 fn object(progress: &FileProgress, speed: &Speed) -> Value {
     let engine = &progress.engine;
-    let left = progress
-        .total
-        .map(|total| total.saturating_sub(progress.done()));
-    let eta = left.and_then(|left| speed.eta(left));
     json!({
         "event": "progress",
         "elapsed_s": rounded(progress.elapsed.as_secs_f64()),
@@ -177,7 +177,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "cost_usd": progress.cost.map(Usd::as_f64),
         "rps": rounded(speed.rows()),
         "tokens_per_s": rounded(speed.tokens()),
-        "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
+        "eta_s": eta(progress, speed).map(|eta| rounded(eta.as_secs_f64())),
     })
 }
 

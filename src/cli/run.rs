@@ -4,12 +4,12 @@ use std::mem;
 use std::sync::Arc;
 
 use super::args::Run;
-use super::config::{self, Config, with};
+use super::config::{self, with};
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
-use super::signals;
 use super::summary::{FinalReport, cut_off, write_refusal};
+use super::{logger, signals};
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 
@@ -18,13 +18,10 @@ use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 /// # Errors
 /// What kept the run from starting.
 pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
+    logger::install(console, args.verbose);
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
-    let Config {
-        client,
-        simulator: _answers_until_the_end,
-        report,
-    } = config::resolve(args, console).inspect_err(refused)?;
+    let (client, _simulator, report) = config::resolve(args, console).inspect_err(refused)?;
     let report = Arc::new(report);
     let cancel = Cancel::new();
     // The signal thread reports from here if the run never comes back.

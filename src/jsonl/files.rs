@@ -4,11 +4,6 @@
 //! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
 //! hard link, a symlink or a redirected stream is found, too.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};

@@ -1,11 +1,6 @@
 //! What the journal asks of the file system: one file replaced by another as a whole, lines copied
 //! from file to file, and whether a path still names an open file.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};

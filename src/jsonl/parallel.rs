@@ -24,7 +24,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Lines that a thread takes at a time.
 #[cfg(feature = "parallel")]
-const TASK: usize = 64;
+const LINES_AT_ONCE: usize = 64;
 
 #[cfg(not(feature = "parallel"))]
 enum ThreadPool {}
@@ -145,7 +145,9 @@ impl Chunk {
             Some(pool) => {
                 let mut parts = Vec::new();
                 pool.in_place_scope(|scope| {
-                    scope.spawn(|_| parts = self.lines.par_chunks(TASK).map(part).collect());
+                    scope.spawn(|_| {
+                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect()
+                    });
                     meanwhile();
                 });
                 parts

@@ -348,7 +348,7 @@ impl FileRun<'_> {
         let feed = if is_stream {
             Feed::detached(rows.fuse())
         } else {
-            Feed::here(rows.fuse())
+            Feed::Here(Box::new(rows.fuse()))
         };
         settings.for_each(job, feed, &mut writer)?;
         writer.finish()

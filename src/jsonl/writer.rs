@@ -17,10 +17,10 @@ use crate::pool::{Consumer, JobOutcome, Reorder};
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
 /// A program may handle its signals there, so this is short.
-const PATIENCE: Duration = Duration::from_millis(25);
+const IDLE_INTERVAL: Duration = Duration::from_millis(25);
 /// How many bytes of records are collected at most before they are written, while outcomes keep
 /// coming.
-const READY: usize = 256 << 10;
+const MOST_BUFFERED: usize = 256 << 10;
 
 /// Writes the records of a run, on the thread that called `run`.
 pub(super) struct Writer<'p> {
@@ -88,11 +88,11 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     }
 
     fn idle_interval(&self) -> Option<Duration> {
-        Some(PATIENCE)
+        Some(IDLE_INTERVAL)
     }
 
     fn on_idle(&mut self) {
-        self.hear();
+        self.check_end();
         self.flush();
         self.report();
     }
@@ -100,7 +100,7 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
 
 impl Writer<'_> {
     /// Checks whether the run is to end. With an input that stalls, no row would say so.
-    fn hear(&mut self) {
+    fn check_end(&mut self) {
         let clock = self.client.limiter().clock();
         if self.ends.is_some_and(|ends| clock.now() >= ends) {
             self.out_of_time();
@@ -183,7 +183,7 @@ impl Writer<'_> {
             }
         }
         self.index.ended(row.custom_id.as_deref());
-        if self.state.results.len() + self.state.errors.len() >= READY {
+        if self.state.results.len() + self.state.errors.len() >= MOST_BUFFERED {
             self.flush();
             self.report();
         }

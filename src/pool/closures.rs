@@ -53,7 +53,7 @@ use crate::retry::{Retry, Verdict};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Pool {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// The most threads a pool will try to start: beyond it the system's own limits are met first.
@@ -113,7 +113,7 @@ impl Pool {
 
     /// The same pool, which tells `observer` of each [`Event`](crate::Event).
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.settings.events = Events::to(observer);
+        self.settings.events = Events(Some(Arc::new(observer)));
         self
     }
 
@@ -128,10 +128,6 @@ impl Pool {
     /// The limiter of this pool.
     pub fn limiter(&self) -> &Limiter {
         &self.settings.limiter
-    }
-
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Applies `work` to every item once; the results are in the order of the items.
@@ -160,7 +156,8 @@ impl Pool {
             Failure::Job(never) => match never {},
             Failure::NotCompleted { reason, .. } => {
                 assert!(reason.kind() != ErrorKind::Nested, "Pool::map: {reason}");
-                Panicked::new(reason.to_string())
+                let message = reason.to_string();
+                Panicked { message }
             }
         };
         let results = task.map(items).into_iter();

@@ -2,8 +2,7 @@
 //! one outcome, every thread exits, and no permit stays out.
 //!
 //! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
-//! lock that loom would have to explore. Bounded to so many switches without need that each takes
-//! seconds.
+//! lock that loom would have to explore. Each is bounded to so many preemptions that it takes seconds.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -92,7 +91,7 @@ impl Spawner<'static> for &'static Threads {
 
 /// A run on a limiter of this concurrency.
 struct Setting {
-    switches: usize,
+    preemptions: usize,
     concurrency: usize,
     /// Threads that the system gives, besides the one that begins.
     available: usize,
@@ -103,13 +102,13 @@ struct Setting {
 
 fn run(setting: Setting) {
     let Setting {
-        switches,
+        preemptions,
         concurrency,
         available,
         outsider,
         items,
     } = setting;
-    explore(Some(switches), move || {
+    explore(Some(preemptions), move || {
         let limiter = Limiter::builder().concurrency(concurrency).build().unwrap();
         let settings = Settings {
             limiter: limiter.clone(),
@@ -162,7 +161,7 @@ fn run(setting: Setting) {
 #[test]
 fn loom_an_item_that_is_given_back_is_taken_up() {
     run(Setting {
-        switches: 3,
+        preemptions: 3,
         concurrency: 2,
         available: 1,
         outsider: true,
@@ -173,7 +172,7 @@ fn loom_an_item_that_is_given_back_is_taken_up() {
 #[test]
 fn loom_the_lead_outlives_a_panic_and_a_failure() {
     run(Setting {
-        switches: 4,
+        preemptions: 4,
         concurrency: 2,
         available: 1,
         outsider: false,
@@ -184,7 +183,7 @@ fn loom_the_lead_outlives_a_panic_and_a_failure() {
 #[test]
 fn loom_three_threads_hand_the_lead_round() {
     run(Setting {
-        switches: 3,
+        preemptions: 3,
         concurrency: 3,
         available: 2,
         outsider: false,
@@ -195,7 +194,7 @@ fn loom_three_threads_hand_the_lead_round() {
 #[test]
 fn loom_a_stop_reaches_every_thread() {
     run(Setting {
-        switches: 4,
+        preemptions: 4,
         concurrency: 2,
         available: 1,
         outsider: false,
@@ -207,7 +206,7 @@ fn loom_a_stop_reaches_every_thread() {
 #[test]
 fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
     run(Setting {
-        switches: 3,
+        preemptions: 3,
         concurrency: 3,
         available: 1,
         outsider: false,

@@ -131,10 +131,8 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Job(error) => error.source(),
-            Self::NotCompleted {
-                last: Some(last), ..
-            } => Some(last),
-            Self::Panicked(_) | Self::NotCompleted { last: None, .. } => None,
+            Self::Panicked(_) => None,
+            Self::NotCompleted { last, .. } => last.as_ref().map(|last| last as _),
         }
     }
 }
@@ -156,14 +154,10 @@ pub(super) fn out_of_time() -> Error {
 /// Needs a program built with `panic = "unwind"`, the default; with `"abort"` the program ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked {
-    message: String,
+    pub(super) message: String,
 }
 
 impl Panicked {
-    pub(super) fn new(message: String) -> Self {
-        Self { message }
-    }
-
     /// What the panic said.
     pub fn message(&self) -> &str {
         &self.message

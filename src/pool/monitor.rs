@@ -3,7 +3,6 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::job::Attempt;
 use crate::error::Error;
 use crate::limit::Waited;
 use crate::sync::Mutex;
@@ -112,32 +111,6 @@ impl Monitor {
         change(&mut progress.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A worker starts.
-    pub(super) fn thread_starts(&self) {
-        self.update(|progress| {
-            progress.threads += 1;
-            progress.threads_peak = progress.threads_peak.max(progress.threads);
-        });
-    }
-
-    /// An attempt begins; [`attempt_ends`](Self::attempt_ends) follows.
-    pub(super) fn attempt_begins(&self) {
-        self.update(|progress| {
-            progress.in_flight += 1;
-            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
-        });
-    }
-
-    /// An attempt has ended after so long.
-    pub(super) fn attempt_ends(&self, took: Duration, attempt: &Attempt<'_>) {
-        self.update(|progress| {
-            progress.in_flight -= 1;
-            progress.attempts += u64::from(attempt.was_sent());
-            progress.wire += took;
-            progress.tokens += attempt.used.get().unwrap_or(0);
-        });
-    }
-
     /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
     /// known already stands. Returns what is no longer true, to be dropped outside every lock.
     #[must_use]
@@ -148,27 +121,6 @@ impl Monitor {
             Some(_) if error.is_none() => None,
             Some(next_probe) => down.replace((error, next_probe)),
         }
-    }
-
-    pub(super) fn permit_waited(&self, waited: Waited) {
-        self.update(|Progress { gate, .. }| {
-            gate.requests += waited.requests;
-            gate.tokens += waited.tokens;
-            gate.pause += waited.pause;
-            gate.in_flight += waited.in_flight;
-            gate.queue += waited.queue;
-        });
-    }
-
-    /// An item has its outcome. Abandoned are those that were not done because the run was stopped.
-    pub(super) fn ended(&self, succeeded: bool, abandoned: bool) {
-        self.update(|progress| {
-            *match (succeeded, abandoned) {
-                (true, _) => &mut progress.succeeded,
-                (false, true) => &mut progress.abandoned,
-                (false, false) => &mut progress.failed,
-            } += 1;
-        });
     }
 }
 

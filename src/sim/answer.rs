@@ -36,16 +36,16 @@ pub(super) fn render(
         Fate::Error(status) => Err(server_error(status)),
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
     };
-    let (status, allow, content) = match outcome {
-        Ok(content) => (200, None, content),
-        Err(error) if error.status == 502 => (502, None, Content::Html(BAD_GATEWAY)),
-        Err(error) => (error.status, error.allow, Content::Json(error.body())),
+    let (status, allow) = match &outcome {
+        Ok(_) => (200, None),
+        Err(error) => (error.status, error.allow),
     };
-    let is_stream = matches!(content, Content::Events(_));
-    let (content_type, mut parts) = match content {
-        Content::Json(body) => ("application/json", vec![body]),
-        Content::Html(page) => ("text/html", vec![page.into()]),
-        Content::Events(events) => ("text/event-stream; charset=utf-8", chunks(&events)),
+    let is_stream = matches!(outcome, Ok(Content::Events(_)));
+    let (content_type, mut parts) = match outcome {
+        Ok(Content::Json(body)) => ("application/json", vec![body]),
+        Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
+        Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
+        Err(error) => ("application/json", vec![error.body()]),
     };
 
     // Displayed with its reason phrase.

@@ -39,11 +39,7 @@ impl Meter {
     /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
     pub(super) fn wait(&self, at: Duration, cost: u64) -> Duration {
         let cost = u128::from(cost);
-        let room = if cost > self.burst {
-            self.burst / 2
-        } else {
-            self.burst - cost
-        };
+        let room = self.burst.checked_sub(cost).unwrap_or(self.burst / 2);
         self.span(self.backlog(at).saturating_sub(room * self.period))
     }
 

@@ -1,4 +1,4 @@
-//! The table: one [`Rule`] for every status that is not a success.
+//! The table: one [`Rule`] for every status that is not a success. The first row that matches counts.
 
 use std::time::Duration;
 

@@ -6,25 +6,20 @@
 //! run and at its end is [compacted](compact), as is an output that holds something else than each
 //! success once, or is to be in the order of the input.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 mod append;
 mod compact;
 mod fsync;
 mod lock;
+mod record_file;
 mod records;
 mod recover;
 mod repair;
 mod resume_index;
-mod target;
 
 use std::time::Instant;
 
 use self::compact::{Source, compact};
-use self::target::RecordFile;
+use self::record_file::RecordFile;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;

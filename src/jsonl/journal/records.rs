@@ -11,8 +11,8 @@ use super::super::io::failed;
 use super::super::lines::{Line, Lines};
 use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
+use super::record_file::Tail;
 use super::resume_index::{FailedRow, RequestTag};
-use super::target::Tail;
 use crate::cancel::Cancel;
 use crate::error::Result;
 

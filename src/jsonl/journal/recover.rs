@@ -7,10 +7,10 @@ use super::super::files::{Location, RunFiles};
 use super::super::ids::IdTable;
 use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use super::JournalOptions;
+use super::record_file::Tail;
 use super::records::{OddLine, Records};
 use super::repair::move_aside;
 use super::resume_index::ResumeIndex;
-use super::target::Tail;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 
