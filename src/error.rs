@@ -192,7 +192,7 @@ impl Error {
     }
 
     /// The message without the settings, for a caller that names them in its own way.
-    #[cfg(feature = "cli")]
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }

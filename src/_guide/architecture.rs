@@ -9,7 +9,7 @@
 //! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
 //!    output a slot for each index. The calling thread becomes the first worker.
 //! 3. `pool/worker.rs`, `work`: the loop, the only one there is. `step` settles what this thread has
-//!    finished and asks for the next task, under the run's one lock. `admit` waits for a permit. Then
+//!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
 //!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
 //!    sends the request itself.
 //! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. It is pure: no

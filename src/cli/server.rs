@@ -87,8 +87,8 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
 }
 
 fn key_in_variable(name: &str) -> Result<String> {
-    let in_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    let is_name = name.len() <= 64 && name.bytes().all(in_name);
+    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_name = name.len() <= 64 && name.bytes().all(fits);
     // It may be the key itself, typed where its variable's name belongs.
     let flag = format!("--api-key-env {}", if is_name { name } else { "NAME" });
     let text = env::var(name).map_err(|error| {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::events::Event;
 use super::input::panic_message;
 use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
-use super::leader::{JobTask, RunShared};
+use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::Task;
+use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
@@ -26,7 +26,7 @@ pub(super) struct Finished {
 /// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
 type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
-impl<I, E> Task<I, E> {
+impl<I, E> Item<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
@@ -39,33 +39,33 @@ impl<I, E> Task<I, E> {
 
 impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
-    pub(super) fn run_attempt(&self, task: JobTask<J>, permit: Permit) -> Option<Finished> {
+    pub(super) fn run_attempt(&self, item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let (result, attempt) = self.attempt(&task, permit.cost());
-        self.finish_attempt(task, permit, result, &attempt)
+        let (result, attempt) = self.attempt(&item, permit.cost());
+        self.finish_attempt(item, permit, result, &attempt)
     }
 
     #[inline(never)]
-    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+    fn attempt(&self, item: &Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
         let monitor = &self.settings.monitor;
         let clock = self.settings.limiter.clock();
-        if let Some(last) = &task.last
+        if let Some(last) = &item.last
             && self.job.possibly_billed(last)
         {
             monitor.update(|progress| progress.possibly_billed += 1);
         }
         let attempt = Attempt {
-            number: task.history.attempts + 1,
+            number: item.history.attempts + 1,
             cost,
-            deadline: task.history.deadline,
+            deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             used: Cell::new(None),
             pause: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
         self.settings.events.emit(|| Event::AttemptStarted {
-            index: task.index,
+            index: item.index,
             attempt: attempt.number,
         });
         monitor.update(|progress| {
@@ -76,7 +76,7 @@ impl<J: Job> RunShared<'_, J> {
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
-                let result = self.job.attempt(&task.input, &attempt);
+                let result = self.job.attempt(&item.input, &attempt);
                 result.map_err(|error| {
                     let verdict = self.job.verdict(&error);
                     (error, verdict)
@@ -99,12 +99,12 @@ impl<J: Job> RunShared<'_, J> {
     #[inline(never)]
     fn finish_attempt(
         &self,
-        mut task: JobTask<J>,
+        mut item: JobItem<J>,
         permit: Permit,
         result: Caught<J>,
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
-        task.history.attempts += u32::from(attempt.was_sent());
+        item.history.attempts += u32::from(attempt.was_sent());
         let verdict = match &result {
             Ok(Err((_, verdict))) => Some(*verdict),
             _ => None,
@@ -120,24 +120,24 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
-            Err(panic) => Some(self.panicked(task, &*panic)),
-            Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), false)),
-            Ok(Err((error, verdict))) => self.after_failure(task, error, verdict, attempt),
+            Err(panic) => Some(self.panicked(item, &*panic)),
+            Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
+            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, attempt),
         }
     }
 
-    /// Counts a task out of its backoff.
-    pub(super) fn end_backoff(&self, mut task: JobTask<J>) -> JobTask<J> {
-        if let Some(since) = task.backing_off.take() {
+    /// Counts an item out of its backoff.
+    pub(super) fn end_backoff(&self, mut item: JobItem<J>) -> JobItem<J> {
+        if let Some(since) = item.backing_off.take() {
             let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
             self.settings.monitor.update(|progress| {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
-            task.waited += waited;
+            item.waited += waited;
         }
-        task
+        item
     }
 
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
@@ -168,7 +168,7 @@ impl<J: Job> RunShared<'_, J> {
     #[inline(never)]
     fn after_failure(
         &self,
-        mut task: JobTask<J>,
+        mut item: JobItem<J>,
         error: J::Error,
         verdict: Verdict,
         attempt: &Attempt<'_>,
@@ -181,7 +181,7 @@ impl<J: Job> RunShared<'_, J> {
         let held = state.schedule.next_probe(now).is_some();
         let decision = state
             .schedule
-            .decide(task.index, &mut task.history, verdict, reach, now);
+            .decide(item.index, &mut item.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
@@ -191,10 +191,10 @@ impl<J: Job> RunShared<'_, J> {
                 progress.retries += u64::from(attempt.was_sent());
                 progress.backing_off += 1;
             });
-            let index = task.index;
-            task.last = Some(error);
-            task.backing_off = Some(now);
-            state.schedule.retry_at(task, at);
+            let index = item.index;
+            item.last = Some(error);
+            item.backing_off = Some(now);
+            state.schedule.retry_at(item, at);
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
@@ -209,8 +209,8 @@ impl<J: Job> RunShared<'_, J> {
         drop(state);
         unpark(leader);
         if decision == Decision::OutOfTime {
-            task.last = Some(error);
-            return Some(self.give_up(task, out_of_time()));
+            item.last = Some(error);
+            return Some(self.give_up(item, out_of_time()));
         }
         let stopped_run = decision == Decision::Stop;
         if stopped_run {
@@ -219,16 +219,16 @@ impl<J: Job> RunShared<'_, J> {
         }
         // An answer that came in the same moment is a failure of its own.
         let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
-        let mut outcome = task.ended(Err(Failure::Job(error)));
+        let mut outcome = item.ended(Err(Failure::Job(error)));
         outcome.stopped_run = stopped_run;
         Some(self.deliver(outcome, abandoned))
     }
 
     #[inline(never)]
-    pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
+    pub(super) fn panicked(&self, item: JobItem<J>, panic: &(dyn Any + Send)) -> Finished {
         let message = panic_message(panic);
         let panicked = Panicked { message };
-        let outcome = task.ended(Err(Failure::Panicked(panicked)));
+        let outcome = item.ended(Err(Failure::Panicked(panicked)));
         self.deliver(outcome, false)
     }
 
@@ -241,10 +241,10 @@ impl<J: Job> RunShared<'_, J> {
 
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
-    pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
+    pub(super) fn give_up(&self, mut item: JobItem<J>, reason: Error) -> Finished {
         let abandoned = reason.kind() == ErrorKind::Cancelled;
-        let last = task.last.take();
-        let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
+        let last = item.last.take();
+        let outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
         self.deliver(outcome, abandoned)
     }
 

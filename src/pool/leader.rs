@@ -2,7 +2,7 @@
 //!
 //! Leader and followers. At most one idle thread of a run, the *leader*, waits for a permit, or for
 //! something to ask a permit for. When it has one it passes leadership on, to an idle thread or a new
-//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no task is
+//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no item is
 //! handed between threads, and one thread of a run waits at the limiter at a time. Threads grow to what
 //! is in flight at once, rate × latency, and not to what is allowed.
 //!
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
-use super::schedule::{Schedule, Task};
+use super::schedule::{Item, Schedule};
 use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::sync::Mutex;
@@ -34,8 +34,8 @@ pub(super) struct RunShared<'env, J: Job> {
     pub(super) state: Mutex<RunState<J>>,
 }
 
-/// A task of a job.
-pub(super) type JobTask<J> = Box<Task<<J as Job>::Input, <J as Job>::Error>>;
+/// An item of a job.
+pub(super) type JobItem<J> = Box<Item<<J as Job>::Input, <J as Job>::Error>>;
 
 /// What they share under the lock.
 pub(super) struct RunState<J: Job> {
@@ -60,12 +60,12 @@ pub(super) enum Leader {
     Waiting,
     /// The idle thread of this number, which has been woken for it.
     Appointed(usize),
-    /// Somebody who has no task and parks here.
+    /// Somebody who has no item and parks here.
     Parked(Arc<Parker>),
 }
 
 impl<J: Job> RunState<J> {
-    /// The parker of a leader without a task, to tell it that something has changed.
+    /// The parker of a leader without an item, to tell it that something has changed.
     pub(super) fn parked_leader(&self) -> Option<Arc<Parker>> {
         match &self.leader {
             Leader::Parked(parker) => Some(Arc::clone(parker)),

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
-use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
+use super::leader::{JobItem, Leader, RunShared, RunState, Spawner};
 use super::monitor::Progress;
 use super::schedule::Next;
 use crate::clock::{Parker, unpark};
@@ -41,8 +41,8 @@ pub(super) fn work<'s, J: Job>(
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
     // wait in their attempts at once, and their stacks are most of the memory of a run.
-    while let Some((task, permit)) = worker.next(finished) {
-        finished = run.run_attempt(task, permit);
+    while let Some((item, permit)) = worker.next(finished) {
+        finished = run.run_attempt(item, permit);
     }
 }
 
@@ -70,12 +70,12 @@ type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
 impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
-    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobTask<J>, Permit)> {
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobItem<J>, Permit)> {
         let run = self.run;
         loop {
             finished = match self.step(finished.take())? {
-                Next::Attempt(task) => {
-                    let admitted = self.admit(run.end_backoff(task));
+                Next::Attempt(item) => {
+                    let admitted = self.admit(run.end_backoff(item));
                     self.stop_contending();
                     match admitted {
                         Ok(Some(admitted)) => {
@@ -86,7 +86,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                         Err(finished) => Some(finished),
                     }
                 }
-                Next::GiveUp(task, why) => Some(run.give_up(run.end_backoff(task), why)),
+                Next::GiveUp(item, why) => Some(run.give_up(run.end_backoff(item), why)),
                 Next::Broken { index, message } => Some(run.broken(index, message)),
                 Next::Wait(until) => {
                     run.settings.limiter.clock().park(&self.parker, until);
@@ -103,7 +103,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         let mut _old_outage = None;
         let mut state = run.state.lock();
         let now = run.settings.limiter.clock().now();
-        // A leader without a task, if something has changed for it.
+        // A leader without an item, if something has changed for it.
         let mut to_wake = None;
         if let Some(finished) = finished {
             let held = state.schedule.next_probe(now).is_some();
@@ -132,7 +132,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         step
     }
 
-    /// Whether this thread may look for a task, and not the leader alone.
+    /// Whether this thread may look for an item, and not the leader alone.
     fn may_look(&mut self, state: &mut RunState<J>) -> bool {
         if self.leads {
             return true;
@@ -238,33 +238,33 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
     }
 
-    /// Gets a permit for a task: at once, or after a wait if nobody else waits for one. `None` if the
-    /// task was given back, since somebody else does; an error is the task's end.
-    fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
+    /// Gets a permit for an item: at once, or after a wait if nobody else waits for one. `None` if the
+    /// item was given back, since somebody else does; an error is the item's end.
+    fn admit(&mut self, mut item: JobItem<J>) -> Result<Option<(JobItem<J>, Permit)>, Finished> {
         let run = self.run;
         let (limiter, monitor) = (&run.settings.limiter, &run.settings.monitor);
-        let cost = match task.cost {
+        let cost = match item.cost {
             Some(cost) => cost,
-            None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
-                Ok(Ok(cost)) => *task.cost.insert(cost),
-                Ok(Err(error)) => return Err(run.give_up(task, error)),
-                Err(panic) => return Err(run.panicked(task, &*panic)),
+            None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&item.input))) {
+                Ok(Ok(cost)) => *item.cost.insert(cost),
+                Ok(Err(error)) => return Err(run.give_up(item, error)),
+                Err(panic) => return Err(run.panicked(item, &*panic)),
             },
         };
-        let deadline = task.history.deadline;
+        let deadline = item.history.deadline;
         if deadline.is_some_and(|deadline| deadline <= limiter.clock().now()) {
-            return Err(run.give_up(task, out_of_time()));
+            return Err(run.give_up(item, out_of_time()));
         }
         match limiter.try_acquire(cost) {
-            Ok(permit) => return Ok(Some((task, permit))),
-            Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
+            Ok(permit) => return Ok(Some((item, permit))),
+            Err(Refusal::Never(error)) => return Err(run.give_up(item, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
         {
             let mut state = run.state.lock();
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
-                    state.schedule.give_back(task);
+                    state.schedule.give_back(item);
                     self.follow(&mut state);
                     let leader = state.parked_leader();
                     drop(state);
@@ -288,10 +288,10 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                     gate.in_flight += waited.in_flight;
                     gate.queue += waited.queue;
                 });
-                task.waited += waited.total();
-                Ok(Some((task, permit)))
+                item.waited += waited.total();
+                Ok(Some((item, permit)))
             }
-            Err(error) => Err(run.give_up(task, error)),
+            Err(error) => Err(run.give_up(item, error)),
         }
     }
 }

@@ -67,7 +67,7 @@ impl HttpTransport {
             tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
         };
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
-        let agents = |proxy| Agents::new(connector.clone(), proxy, config.workers);
+        let agents = |proxy| Agents::new(&connector, proxy, config.workers);
         let route = |setting: &ProxySetting| setting.parse().map(|proxy| agents(Some(proxy)));
         Ok(Self {
             connect_timeout: config.connect_timeout,

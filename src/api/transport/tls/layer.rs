@@ -7,19 +7,18 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Error};
+use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::TransportErrorKind;
 use super::super::buffers::LentBuffers;
 use super::super::connection::{AT_ONCE, UNLIMITED};
 use super::super::context::{self, broken, fail, fail_for};
-use super::trust;
+use super::trust::{LazyConfig, trusting};
 use crate::error;
 
 /// Enough for a handshake in a debug build.
@@ -27,9 +26,7 @@ const STACK: usize = 512 * 1024;
 
 /// What all TLS connections of a transport are made with.
 pub(in crate::api::transport) struct TlsConnector {
-    /// What every connection shares, so that sessions are resumed. A machine without certificates may
-    /// still speak plain http, so what went wrong is told by the handshake.
-    config: Result<Arc<ClientConfig>, Error>,
+    config: LazyConfig,
     /// Whether a handshake has succeeded before.
     has_succeeded: AtomicBool,
 }
@@ -38,7 +35,7 @@ impl TlsConnector {
     /// Trusts the certificates in `ca_file` alone, or the built-in ones.
     pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> error::Result<Self> {
         Ok(Self {
-            config: trust::config(ca_file)?.map(Arc::new),
+            config: trusting(ca_file)?,
             has_succeeded: AtomicBool::new(false),
         })
     }
@@ -71,9 +68,10 @@ impl TlsConnector {
         inner: Box<dyn Transport>,
         host: &str,
     ) -> Result<Box<dyn Transport>, ureq::Error> {
+        let session = self.session(host);
         let mut tls = Box::new(Tls {
             inner,
-            session: self.session(host)?,
+            session: session.map_err(|error| no_handshake(TransportErrorKind::Tls, error))?,
             lent: LentBuffers::default(),
             end: None,
         });
@@ -95,25 +93,19 @@ impl TlsConnector {
         Ok(tls)
     }
 
-    fn session(&self, host: &str) -> Result<Box<ClientConnection>, ureq::Error> {
+    fn session(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
         let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| Error::General(error.to_string()));
-        name.and_then(|name| ClientConnection::new(self.config.clone()?, name))
-            .map(Box::new)
-            .map_err(|error| no_handshake(TransportErrorKind::Tls, error))
+        let name = name.map_err(|error| Error::General(error.to_string()))?;
+        ClientConnection::new((*self.config).clone()?, name).map(Box::new)
     }
 
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
     /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
     /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
     fn refused(&self, error: Error) -> ureq::Error {
+        use TransportErrorKind::{Connect, Tls};
         let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(&error);
-        let kind = if is_hiccup {
-            TransportErrorKind::Connect
-        } else {
-            TransportErrorKind::Tls
-        };
-        no_handshake(kind, error)
+        no_handshake(if is_hiccup { Connect } else { Tls }, error)
     }
 }
 

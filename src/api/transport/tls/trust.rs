@@ -1,7 +1,7 @@
 //! Whom to trust: the certificates of a file, or the built-in ones.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
@@ -19,23 +19,33 @@ use crate::error::{Error, ErrorKind, Result};
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
-/// What follows for a connection from trusting the certificates in `ca_file` alone, or the built-in ones.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<TlsResult<ClientConfig>> {
+/// What follows from whom to trust for every connection of a transport. Made at the first handshake:
+/// the system's certificates take milliseconds to read, and a machine that has none may still speak
+/// plain http. Sessions are resumed because it is shared.
+pub(super) type LazyConfig = LazyLock<
+    TlsResult<Arc<ClientConfig>>,
+    Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
+>;
+
+/// Trusts those in `ca_file` alone, or the built-in ones.
+pub(super) fn trusting(ca_file: Option<&Path>) -> Result<LazyConfig> {
     // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
     let file = ca_file.map(|path| CaFile::read(path, &provider));
     let file = file.transpose()?;
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.and_then(|builder| match file {
-        // rustls' word for any verifier but its own; what ours does stands with it.
-        Some(file) => Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(file))),
-        None => trust_built_in(builder),
-    });
-    Ok(builder.map(Builder::with_no_client_auth))
+    Ok(LazyLock::new(Box::new(move || {
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions()?;
+        let builder = match file {
+            // rustls' word for any verifier but its own; what ours does stands with it.
+            Some(file) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(file)),
+            None => trust_built_in(builder)?,
+        };
+        Ok(Arc::new(builder.with_no_client_auth()))
+    })))
 }
 
 /// Mozilla's roots, as of the release of `webpki-roots`.
