@@ -127,7 +127,7 @@ impl Chunk {
                 let mut parts = Vec::new();
                 pool.in_place_scope(|scope| {
                     scope.spawn(|_| {
-                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect()
+                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect();
                     });
                     meanwhile();
                 });

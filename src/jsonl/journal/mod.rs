@@ -146,7 +146,7 @@ impl Journal {
         mut self,
         index: &ResumeIndex,
         whole_input: bool,
-        order: Option<IdTable<u64>>,
+        order: Option<&IdTable<u64>>,
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
@@ -206,7 +206,7 @@ impl Journal {
                 path: output,
                 stays: &stays,
             };
-            let line_of = |id| match &order {
+            let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };
