@@ -122,8 +122,9 @@ impl ErrorKind {
     /// Whether the same request may succeed at another time.
     ///
     /// True for failures that pass (an overload, a broken connection) and for those that somebody
-    /// can end without changing the request (a wrong key, an empty account, a full disk). A run over
-    /// a file repeats such rows when it is run again.
+    /// can end without changing the request (a wrong key, an empty account, a full disk). So it does
+    /// not mean that to try again at once would help; a client has already done that. A run over a
+    /// file repeats such rows when it is run again.
     pub fn is_transient(self) -> bool {
         match self {
             Self::Cancelled
@@ -191,7 +192,7 @@ impl Error {
     }
 
     /// The message without the settings, for a caller that names them in its own way.
-    #[cfg(feature = "cli")]
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }

@@ -35,8 +35,9 @@
 //! ```
 //!
 //! [`Client::from_env`] takes the key and the base URL from `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
-//! Any server that speaks `OpenAI`'s API will do. [`Request::post`] and [`Request::json`] ask any
-//! other endpoint, and [`Reply::json`] reads its answer.
+//! Any server that speaks `OpenAI`'s API will do, and [`Provider`] names the others whose keys are
+//! sent in another way. [`Request::post`] and [`Request::json`] ask any other endpoint, such as
+//! Anthropic's `/v1/messages`, and [`Reply::json`] reads its answer.
 //!
 //! # Ways in
 //!
@@ -49,9 +50,12 @@
 //! | a lazy input | [`Client::as_completed`], [`Client::in_order`] | an iterator, as they come or in order | own; stops when dropped |
 //! | a file of requests | [`Client::jsonl`] | a file of results, carried on by a rerun | scoped |
 //! | any blocking closure | [`Pool::try_map`], [`Pool::task`] | the same shapes | the same |
-//! | the gate alone | [`Limiter::acquire`] | a [`Permit`] | the calling one |
+//! | the limiter alone | [`Limiter::acquire`] | a [`Permit`] | the calling one |
 //!
-//! A lazy input is pulled by a thread of its own and never further ahead than max(1024, 4 ×
+//! *Scoped* threads end before the call returns, so what the call is given may be borrowed. *Own*
+//! threads outlive the call, so what it is given must be `'static`.
+//!
+//! A *lazy input* is any iterator of requests. It is pulled by a thread of its own and never further ahead than max(1024, 4 ×
 //! concurrency) items, so a consumer that stops taking stops the input.
 //!
 //! ```
@@ -63,9 +67,9 @@
 //! assert_eq!(*numbers[2].as_ref().unwrap(), 30);
 //! assert!(numbers[1].is_err(), "one failure is one failure");
 //!
-//! // The gate alone, from any thread.
-//! let gate = Limiter::builder().requests(Rate::per_second(50)).concurrency(8).build()?;
-//! let permit = gate.acquire(Cost::ONE)?;
+//! // The limiter alone, from any thread.
+//! let limiter = Limiter::builder().requests(Rate::per_second(50)).concurrency(8).build()?;
+//! let permit = limiter.acquire(Cost::ONE)?;
 //! // ... send something ...
 //! drop(permit);
 //! # Ok::<(), tollgate::Error>(())
@@ -73,23 +77,27 @@
 //!
 //! # The parts
 //!
-//! - [`Limiter`] is the gate: it limits requests, model tokens and how many requests are in flight,
-//!   and serves first who came first. Its values are [`Rate`], [`Cost`] and the RAII [`Permit`]. Clones are the
-//!   same gate, so several clients may share one. See [limits](_guide::limits).
-//! - [`Retry`] says how often and how patiently, [`Verdict`] what a failure means. A job that waits
-//!   for its next attempt has no thread and is not in flight. See [retries](_guide::retries).
-//! - [`Pool`] runs the jobs on threads that it starts as they are needed; [`Client`] is a pool with
-//!   requests for jobs. See [architecture](_guide::architecture).
-//! - [`Transport`] carries one exchange; [`HttpTransport`] is the real one and [`MemoryTransport`]
-//!   a closure.
+//! An *item* is one request of a run, or one input of a pool. Each time it is sent is an *attempt*.
+//!
+//! - [`Limiter`] is also called the *gate*. It limits requests, model tokens and how many requests
+//!   are in flight, and serves first who came first. It takes a [`Rate`] for each limit and a
+//!   [`Cost`] for each request, and gives a [`Permit`], which is dropped when the request is over.
+//!   Clones are the same limiter, so several clients may share one. See [limits](_guide::limits).
+//! - [`Retry`] says how often an item is tried and how long the waits are. A [`Verdict`] says what
+//!   one failure means. An item that waits for its next attempt has no thread and is not in flight.
+//!   See [retries](_guide::retries).
+//! - [`Pool`] calls a closure for each item, on threads that it starts as they are needed. A
+//!   [`Client`] is a pool whose items are requests. See [architecture](_guide::architecture).
+//! - [`Transport`] carries one request to the server and brings the answer back. [`HttpTransport`] is
+//!   the real one, and [`MemoryTransport`] asks a closure.
 //! - [`Price`] and [`Usd`] say exactly what a [`Usage`] costs; a run over a file stops at a
 //!   [`max_cost`](FileRun::max_cost).
 //! - [`Monitor`] watches runs while they go on: done, in flight, at the gate, retries, tokens, and
 //!   where the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of each
 //!   [`Event`] as it happens.
 //!
-//! In this crate *token* alone is a model token, and every count says what it counts:
-//! [`Retry::max_attempts`] includes the first.
+//! In this crate a *token* is a model token, never an API key. Every count says what it counts:
+//! [`Retry::max_attempts`] includes the first attempt.
 //!
 //! # Errors
 //!
@@ -108,9 +116,10 @@
 //!
 //! # Stopping
 //!
-//! [`Cancel::cancel`] stops admission, ends every wait and lets what is in flight finish;
-//! [`Cancel::abort`] shuts its sockets down as well. A deadline does it by the clock: for a run
-//! ([`Client::with_deadline`]), for an item ([`Retry::item_deadline`]), for an attempt
+//! A [`Cancel`] is given to a client or a pool ([`Client::with_cancel`], [`Pool::with_cancel`]).
+//! After [`Cancel::cancel`] nothing new is sent, every wait ends, and what is in flight is finished.
+//! [`Cancel::abort`] also shuts down the sockets of what is in flight. Three settings limit time: that
+//! of a run ([`Client::with_deadline`]), of an item ([`Retry::item_deadline`]) and of an attempt
 //! ([`ClientBuilder::timeout`]).
 //!
 //! ```

@@ -9,7 +9,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use tollgate::{Cost, Limiter, LimiterBuilder, Rate, Refusal, VirtualClock};
 
-use super::crew::Crew;
+use super::rounds::Rounds;
 use super::{THREADS, sized};
 
 /// More than any processor asks for.
@@ -74,12 +74,12 @@ fn try_granted(bencher: Bencher, threads: usize) {
             drop(limiter.try_acquire(Cost::ONE));
         }
     };
-    Crew::with(threads, tries, |crew| {
+    Rounds::with(threads, tries, |rounds| {
         bencher
             .counter(ItemsCount::new(each * threads))
             .bench_local(|| {
-                crew.begin();
-                crew.end();
+                rounds.begin();
+                rounds.end();
             });
     });
 }
@@ -96,12 +96,12 @@ fn wait_for_the_only_place(bencher: Bencher, threads: usize) {
             drop(limiter.acquire(Cost::ONE));
         }
     };
-    Crew::with(threads, waits, |crew| {
+    Rounds::with(threads, waits, |rounds| {
         bencher
             .counter(ItemsCount::new(each * threads))
             .with_inputs(|| {
                 let held = limiter.acquire(Cost::ONE);
-                crew.begin();
+                rounds.begin();
                 while limiter.waiting() < threads {
                     thread::yield_now();
                 }
@@ -109,7 +109,7 @@ fn wait_for_the_only_place(bencher: Bencher, threads: usize) {
             })
             .bench_local_values(|held| {
                 drop(held);
-                crew.end();
+                rounds.end();
             });
     });
 }

@@ -15,11 +15,11 @@
 pub mod common;
 
 mod answers;
-mod crew;
 mod exchange;
 mod files;
 mod limiter;
 mod pool;
+mod rounds;
 
 fn main() {
     divan::main();

@@ -9,30 +9,31 @@
 //! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
 //!    output a slot for each index. The calling thread becomes the first worker.
 //! 3. `pool/worker.rs`, `work`: the loop, the only one there is. `step` settles what this thread has
-//!    finished and asks for the next task, under the run's one lock. `admit` waits for a permit. Then
+//!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
 //!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
 //!    sends the request itself.
 //! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. It is pure: no
 //!    thread, no lock, no clock.
-//! 5. `limit/limiter.rs`, `acquire_until`: waits in the order of arrival until requests, model tokens
-//!    and concurrency all allow the request.
+//! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits, in
+//!    the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
 //! 7. `api/job.rs`, `attempt`: makes the [`Request`](crate::Request) of the prompt, now that its turn
 //!    has come.
-//! 8. `api/endpoint.rs`, `send`: joins the base URL and the path, adds headers and a deadline, and
-//!    hands an [`HttpRequest`](crate::HttpRequest) to the transport.
+//! 8. `api/endpoint.rs`, `attempt`: its first half, `send`, joins the base URL and the path, adds
+//!    headers and a deadline, and hands an [`HttpRequest`](crate::HttpRequest) to the transport. Its
+//!    second half, `read`, begins when that returns, with 11.
 //! 9. `api/transport/http_transport.rs`, `send`: chooses the proxy and the agent, and ureq carries the
 //!    request. A failure says how far the request got.
 //! 10. `api/transport/tcp.rs`: moves the bytes, with buffers that it borrows for as long as they move.
 //!     Here the thread waits for the answer.
-//! 11. `api/classify/mod.rs`, called by `endpoint.rs`: says what the answer is, by a table. A success
+//! 11. `api/classify/mod.rs`, called by `read`: says what the answer is, by a table. A success
 //!     is a [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
 //!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody sees
 //!     the result, and asks `schedule.rs` whether a failure is tried again.
 //! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is left,
 //!     all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
-//! # What stands beside the way
+//! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
 //!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens.
@@ -54,7 +55,8 @@
 //!
 //! # A line, from file to file: thirteen files
 //!
-//! 1. `jsonl/run.rs`: opens the files and starts the run. The calling thread is the writer.
+//! 1. `jsonl/run.rs`: opens the files and starts the run. The calling thread is the writer: it gets
+//!    the outcomes from `for_each` in `pool/run.rs`.
 //! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`), for
 //!    ids that are in two lines, rows that have changed, and rows that are done.
 //! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory.
@@ -68,10 +70,10 @@
 //! 10. `jsonl/writer.rs`: makes a record of the outcome and decides when to write.
 //! 11. `jsonl/record.rs`: writes the record as one line of bytes.
 //! 12. `jsonl/journal/mod.rs`: chooses the output or the errors file.
-//! 13. `jsonl/journal/target.rs`: appends all records that are ready in one write, and flushes them to
+//! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes them to
 //!     the disk.
 //!
-//! Beside the way, `files.rs` says which files a run has, and `tally.rs` counts. In `journal`,
+//! Left out are these: `files.rs` says which files a run has, and `tally.rs` counts. In `journal`,
 //! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with
 //! (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at the end.
 //!
@@ -100,11 +102,14 @@
 //!
 //! | A new | goes into | and needs |
 //! |---|---|---|
-//! | status or error code | `api/classify/rules.rs`, `api/error_body.rs` | a row in the tests of the table, and in [retries](super::retries) |
+//! | status | `api/classify/rules.rs` | a row above the range that it is in, as the first match counts; one in `api/classify/tests.rs`, and one in [retries](super::retries) |
+//! | error code of a provider | `api/error_body.rs` | the same two rows, if it is no further name of what is there |
+//! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/rate_limit_headers.rs` | its three names, and what its reset means |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |
 //! | line format | `jsonl/format.rs`, `jsonl/record.rs` | to be told from the others line by line |
-//! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual |
+//! | setting of a client, of a run over a file | `api/builder.rs`, `jsonl/run.rs` | its default, said in its docs |
+//! | flag of the tool | `cli/args.rs` | its sentence of help, which is the manual; a line in `cli/config.rs` for a setting of the client, in `cli/run.rs` for one of the run. An error names the setting, and `cli/console.rs` makes the flag of it |

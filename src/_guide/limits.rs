@@ -10,7 +10,8 @@
 //!   the answer is there.
 //! - A request is *in flight* from getting its permit to dropping it. The *concurrency* is how many
 //!   may be in flight at once.
-//! - The *cost* of a request is one request and an estimate of its model tokens.
+//! - The *cost* of a permit is what it takes from the limits: one request, and an estimate of the
+//!   model tokens that the request will use.
 //! - A *bucket* counts what may be used of one limit. It fills at the limit's rate up to a maximum,
 //!   the *burst*, and each permit takes its cost from it.
 //!
@@ -19,7 +20,7 @@
 //!
 //! # The promise
 //!
-//! In every time of length *T*, whenever it begins:
+//! In any span of time *T* long, whenever it begins:
 //!
 //! - at most `burst + rate · T` requests are admitted;
 //! - at most `max(burst, largest single cost) + rate · T` model tokens are admitted, as estimated

@@ -16,6 +16,7 @@
 //! |---|---|---|
 //! | 2xx with a JSON object | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON object (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with nothing but an error | as the status that it names, else `Server` | as for that status |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401 | `Auth` | the run stops |
@@ -114,9 +115,9 @@
 //! - when at least ten different items in a row have failed for a reason that may pass, and that has
 //!   gone on for two seconds or for a hundred items.
 //!
-//! While it is open, one request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
+//! While it is open, the run is in an *outage* ([`Outage`](crate::Outage)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
-//! when more than `max_waits` probes of it have been sent in vain.
+//! when more than `max_waits` probes of it have reached the server in vain.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the
 //! refusal of one item.

@@ -64,7 +64,8 @@ const CONFLICTS: &[[&str; 2]] = &[
 ];
 
 impl Client {
-    /// Starts a client; a base URL and a key are all it needs.
+    /// Starts with the defaults. `OpenAI` needs a key, and any other server its base URL as well.
+    /// Nothing is read from the environment unless [`from_env`](ClientBuilder::from_env) is called.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             provider: Provider::OpenAi,
@@ -96,23 +97,24 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// How the key is sent, and the base URL where none is given. Default:
-    /// [`Provider::OpenAi`].
+    /// Whose API it is. This sets how the key is sent, and the base URL where none is given.
+    /// Default: [`Provider::OpenAi`].
     pub fn provider(mut self, provider: Provider) -> Self {
         self.provider = provider;
         self
     }
 
     /// As [`provider`](Self::provider), and takes from the environment what the provider's own
-    /// tools take from it: the key, the base URL, the organisation. What is set on the builder
-    /// itself comes first.
+    /// tools take from it: the key, the base URL, the organisation. A key or a base URL that is set
+    /// on the builder is used in its place, in whatever order they are called.
     pub fn from_env(mut self, provider: Provider) -> Self {
         self.from_env = true;
         self.provider(provider)
     }
 
     /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`.
-    /// Default: the provider's own.
+    /// A query, such as Azure's `?api-version=…`, goes behind each path. Default: the provider's own;
+    /// Azure has none.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
@@ -130,25 +132,26 @@ impl ClientBuilder {
     }
 
     /// A header of every request. It replaces one of the same name that is sent otherwise, such as
-    /// `content-type: application/json`; the key's cannot be replaced.
+    /// `content-type: application/json`. The header that holds the key cannot be set as well.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// How many requests may be in flight at once. Default: 20.
+    /// How many requests may be in flight at once, 10,000 at most. Default: 20.
     pub fn concurrency(mut self, permits: usize) -> Self {
         self.limits = self.limits.concurrency(permits);
         self.given("concurrency")
     }
 
-    /// At most this many requests in a second. Default: no limit.
+    /// At most this many requests in a second. Default: no limit. For a rate that is not whole, see
+    /// [`request_rate`](Self::request_rate).
     pub fn requests_per_second(mut self, requests: u64) -> Self {
         self.limits = self.limits.requests(Rate::per_second(requests));
         self.given("requests_per_second")
     }
 
-    /// At most this many requests in a minute, spread over it. Default: no limit.
+    /// At most this many requests in a minute, spread evenly over it. Default: no limit.
     pub fn requests_per_minute(mut self, requests: u64) -> Self {
         self.limits = self.limits.requests(Rate::per_minute(requests));
         self.given("requests_per_minute")
@@ -160,15 +163,16 @@ impl ClientBuilder {
         self.given("request_rate")
     }
 
-    /// How many requests may go at once after an idle spell. Default: one second's worth.
+    /// How many requests may start at once after an idle time. Default: one second's worth of the
+    /// rate, at least 1. It needs a rate of requests.
     pub fn burst(mut self, requests: u64) -> Self {
         self.limits = self.limits.burst(requests);
         self.given("burst")
     }
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
-    /// estimated from its text and `max_tokens`, and settled by the usage in its answer. Default:
-    /// no limit.
+    /// estimated from its text and `max_tokens`. The usage in its answer then replaces the estimate.
+    /// Default: no limit. For another period or burst, make a [`limiter`](Self::limiter).
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.limits = self.limits.tokens(Rate::per_minute(tokens));
         self.given("tokens_per_minute")
@@ -180,8 +184,9 @@ impl ClientBuilder {
         self.given("clock")
     }
 
-    /// A limiter that others use too, with its own limits and clock. Default: one of this client's
-    /// own, with the limits that are set here.
+    /// A limiter that others use too, with its own limits and clock. It must have a
+    /// [`concurrency`](crate::LimiterBuilder::concurrency). Default: one of this client's own, with
+    /// the limits that are set here.
     pub fn limiter(mut self, limiter: Limiter) -> Self {
         self.limiter = Some(limiter);
         self.given("limiter")
@@ -206,7 +211,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest a connect may take. Default: 10 s.
+    /// The longest a new connection may take: address, TCP, proxy and TLS together. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.http = self.http.connect_timeout(timeout);
         self.given("connect_timeout")
@@ -219,7 +224,7 @@ impl ClientBuilder {
         self.given("ca_file")
     }
 
-    /// Through which proxy. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
+    /// Which proxy is used. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`); never for this machine itself.
     pub fn proxy(mut self, proxy: ProxyPolicy) -> Self {
         self.http = self.http.proxy(proxy);
@@ -250,7 +255,7 @@ impl ClientBuilder {
     /// - a missing or unusable key;
     /// - a base URL that is missing, has no scheme, holds a user name, or points to another machine
     ///   over plain `http`, and for `https` without a TLS feature;
-    /// - limits, retries, a header or a CA file that cannot be used;
+    /// - limits, retries, times, a header or a CA file that cannot be used;
     /// - two settings of which one would be without effect, such as a [`limiter`](Self::limiter)
     ///   beside limits, or a [`transport`](Self::transport) beside a proxy. The message and
     ///   [`Error::settings`](crate::Error::settings) name both.
@@ -262,6 +267,10 @@ impl ClientBuilder {
         }
         let base_url = self.resolve_base_url()?;
         check_base_url(&base_url, self.insecure_http)?;
+        if self.timeout.is_zero() {
+            let what = "a timeout of 0 leaves no time to send anything: give more";
+            return Err(config(what).with_settings(&["timeout"]));
+        }
         let key = self.resolve_key()?;
         let headers = self.resolve_headers(key.as_ref())?;
         let limiter = match self.limiter {
@@ -317,9 +326,14 @@ impl ClientBuilder {
         {
             return Ok(Some(found));
         }
+        let variable = self.provider.key_variable();
+        let from_env = if self.from_env {
+            format!("set {variable}")
+        } else {
+            format!("call from_env to take it from {variable}")
+        };
         Err(config(format!(
-            "no API key: set {}, give one to api_key, or say no_auth for a server that wants none",
-            self.provider.key_variable()
+            "no API key: {from_env}, give one to api_key, or say no_auth for a server that wants none"
         )))
     }
 
@@ -384,6 +398,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("OPENAI_API_KEY"));
         assert!(error.to_string().contains("no_auth"));
+        assert!(error.to_string().contains("call from_env"), "not read yet");
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused() {
+        let error = Client::builder().no_auth().timeout(Duration::ZERO).build();
+        assert_eq!(error.unwrap_err().settings(), ["timeout"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{AttemptError, Endpoint};
+use super::classify::AttemptError;
+use super::endpoint::Endpoint;
 use super::job::{ApiJob, into_error};
 use super::reply::Reply;
 use super::request::{Chat, Request};
@@ -63,27 +64,29 @@ impl Client {
         }
     }
 
-    /// The same client, its runs stopped by `cancel`.
+    /// The same client, whose calls `cancel` stops: single requests and whole runs.
     pub fn with_cancel(mut self, cancel: &Cancel) -> Self {
         self.pool = self.pool.with_cancel(cancel);
         self
     }
 
-    /// The same client, its runs watched by `monitor`.
+    /// The same client, whose calls `monitor` counts.
     pub fn with_monitor(mut self, monitor: &Monitor) -> Self {
         self.pool = self.pool.with_monitor(monitor);
         self
     }
 
-    /// The same client, whose events `observer` is told of.
+    /// The same client, which tells `observer` of each [`Event`](crate::Event).
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
         self.pool = self.pool.with_observer(observer);
         self
     }
 
-    /// The same client, with so much time for each call of it: a single request with its retries,
-    /// or a whole run. What is not done by then fails with
-    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline); an attempt has the time that is left.
+    /// The same client, each of whose calls may take as long as `deadline`. A call is a single
+    /// request with its retries, or a whole run. Default: no limit.
+    ///
+    /// What is not done by then fails with [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). An
+    /// attempt that is under way is cut off.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.pool = self.pool.with_deadline(deadline);
         self
@@ -99,7 +102,7 @@ impl Client {
         &self.endpoint.base_url
     }
 
-    /// A chat completion with one user message, to be added to and sent:
+    /// A chat completion ([`Chat`]) with one user message, to be added to and sent:
     /// `client.chat(model, prompt).max_tokens(500).send()`.
     pub fn chat(&self, model: impl Into<String>, prompt: impl Into<String>) -> Chat<&Self> {
         Chat::new(self, model).message("user", prompt)
@@ -107,8 +110,12 @@ impl Client {
 
     /// Sends one request on this thread: waits for the limiter, and retries as the policy says.
     ///
+    /// A server that cannot be reached is tried for about two minutes. For less,
+    /// [set a deadline](Client::with_deadline).
+    ///
     /// # Errors
-    /// The last attempt's failure, or why there was none.
+    /// The failure of the last attempt. If there was no attempt, the reason: the request fits no
+    /// limit or is not valid, a deadline passed, or a [`Cancel`] was raised.
     pub fn send(&self, request: impl Into<Request>) -> Result<Reply> {
         // A run of one item has no second thread: the first worker of a slice is its caller. It has
         // a result for each item.
@@ -117,8 +124,9 @@ impl Client {
 
     /// Sends one chat for each prompt; the replies are in the order of the prompts.
     ///
-    /// One failure never takes the others down. For more than a model and a prompt, make
-    /// [`Request`]s and give them to [`send_all`](Client::send_all).
+    /// One failure never takes the others down. If the run is stopped, each prompt that was not done
+    /// has an error of kind [`Cancelled`](crate::ErrorKind::Cancelled). For more than a model and a
+    /// prompt, make [`Request`]s and give them to [`send_all`](Client::send_all).
     pub fn chat_all<P>(&self, model: &str, prompts: &[P]) -> Vec<Result<Reply>>
     where
         P: AsRef<str> + Sync,
@@ -185,15 +193,16 @@ impl Client {
         )
     }
 
-    /// Sends requests pulled lazily on a thread of their own, and calls `done` on this thread with
-    /// each outcome as it comes; returns when all are through.
+    /// Sends the requests of an iterator, and calls `done` on this thread with each outcome as it
+    /// comes. Returns when all are through. The iterator is pulled on a thread of its own, as
+    /// requests are needed.
     ///
     /// At most max(1024, 4 × concurrency) requests are pulled and not yet handed to `done`.
     ///
     /// # Errors
-    /// [`Nested`](crate::ErrorKind::Nested) inside a job of the same client, or
-    /// [`Io`](crate::ErrorKind::Io) if the system gives no thread at all. Failures of requests are
-    /// in their outcomes.
+    /// [`Nested`](crate::ErrorKind::Nested) inside a pool's job that holds a permit of this client's
+    /// limiter, and [`Io`](crate::ErrorKind::Io) if no thread can be started. Failures of requests
+    /// are in their outcomes.
     pub fn for_each<R>(
         &self,
         requests: impl IntoIterator<Item = R> + Send,
@@ -209,10 +218,11 @@ impl Client {
         )
     }
 
-    /// Sends requests pulled lazily, and gives the outcomes as they finish.
+    /// Sends the requests of an iterator, and gives the outcomes as they finish.
     ///
-    /// Bounded as [`for_each`](Client::for_each): a consumer that stops taking stops the input.
-    /// Dropping the iterator stops new work at once; what is in flight ends by itself.
+    /// At most max(1024, 4 × concurrency) requests are pulled and not yet taken as outcomes, so a
+    /// consumer that stops taking stops the input. Dropping the outcomes stops new work at once;
+    /// what is in flight ends by itself.
     ///
     /// # Errors
     /// As [`for_each`](Client::for_each).
@@ -264,13 +274,12 @@ impl Client {
     {
         let requests = Requests(requests);
         let outcomes = self.settings().stream(self.job(), requests, in_order)?;
-        Ok(Outcomes::new(
-            outcomes.map(|outcome| outcome.map_err(into_error)),
-        ))
+        let outcomes = outcomes.map(|outcome| outcome.map_err(into_error));
+        Ok(Outcomes(Box::new(outcomes)))
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        self.pool.settings()
+        &self.pool.settings
     }
 
     pub(crate) fn monitor(&self) -> &Monitor {
@@ -295,7 +304,7 @@ impl Chat<&Client> {
     /// Sends it on this thread: waits for the limiter, and retries as the policy says.
     ///
     /// # Errors
-    /// The last attempt's failure, or why there was none.
+    /// As [`Client::send`].
     pub fn send(self) -> Result<Reply> {
         self.client.send(self.to_request())
     }

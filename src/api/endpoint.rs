@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classify::{FailedAttempt, ResponseView, classify_response, classify_transport_error};
+use super::classify::{AttemptError, ResponseView, classify_response, classify_transport_error};
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::key::ApiKey;
@@ -15,7 +15,7 @@ use super::request::{CHAT_PATH, Request};
 use super::transport::{
     HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
 };
-use super::usage::{self, Usage};
+use super::usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::pool::Attempt;
@@ -37,15 +37,6 @@ pub(crate) struct Endpoint {
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
     pub(super) typical: Mutex<TypicalOutput>,
-}
-
-/// A failed attempt.
-#[derive(Debug)]
-pub(crate) struct AttemptError {
-    pub(crate) error: Error,
-    pub(crate) verdict: Verdict,
-    /// The model tokens that the failed attempt used, where the answer tells.
-    pub(crate) usage: Option<Usage>,
 }
 
 impl AttemptError {
@@ -90,10 +81,9 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = match self.send(request, attempt) {
-            Ok(response) => self.read(response, request, attempt),
-            Err(error) => Err(error),
-        };
+        let outcome = self
+            .send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt));
         let (path, number) = (&request.path, attempt.number);
         match &outcome {
             Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
@@ -114,13 +104,9 @@ impl Endpoint {
         let url = join(&self.base_url, &request.path);
         let now = self.limiter.clock().now();
         let timeout = request.timeout.unwrap_or(self.timeout);
-        // The clock cannot hold a longer timeout: 136 years stand for it.
-        let mut deadline = now
-            .checked_add(timeout)
-            .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
-        if let Some(end) = attempt.deadline {
-            deadline = deadline.min(end);
-        }
+        // The clock cannot hold every timeout: 136 years stand for a longer one.
+        let own = now + timeout.min(Duration::from_secs(u32::MAX.into()));
+        let deadline = attempt.deadline.map_or(own, |end| end.min(own));
         let headers: Vec<(&str, &str)> = self
             .headers
             .iter()
@@ -194,32 +180,29 @@ impl Endpoint {
                     attempts: attempt.number,
                 })
             }
-            Err(failed) => Err(self.attempt_error(*failed, attempt, Some(response))),
+            Err(failed) => Err(self.attempt_error(failed, attempt, Some(response))),
         }
     }
 
     fn attempt_error(
         &self,
-        failed: FailedAttempt,
+        mut failed: AttemptError,
         attempt: &Attempt<'_>,
         response: Option<HttpResponse>,
     ) -> AttemptError {
         let nothing_sent =
             failed.verdict == Verdict::Unreachable || attempt.reach.get() == Reach::NotSent;
         // A model that failed while it answered has used tokens, and the body may tell how many.
-        let usage = response
+        failed.usage = response
             .as_ref()
             .and_then(|response| usage::inspect(&response.body).ok()?.usage);
         if nothing_sent {
             attempt.used.set(Some(0));
-        } else if let Some(usage) = usage {
+        } else if let Some(usage) = failed.usage {
             attempt.used.set(Some(usage.total_tokens));
         }
-        let error = Error::new(failed.kind, failed.message).with_facts(|facts| {
-            facts.code = failed.code;
+        failed.error = failed.error.with_facts(|facts| {
             facts.attempts = attempt.number - u32::from(nothing_sent);
-            facts.retry_after = failed.retry_after;
-            facts.possibly_billed = failed.possibly_billed;
             if let Some(response) = response {
                 facts.status = Some(response.status);
                 facts.request_id =
@@ -227,11 +210,7 @@ impl Endpoint {
                 facts.body = Some(self.kept(&response.body));
             }
         });
-        AttemptError {
-            error,
-            verdict: failed.verdict,
-            usage,
-        }
+        failed
     }
 
     /// The start of an error body, without the key, which some providers repeat. The key is taken out
@@ -247,7 +226,7 @@ impl Endpoint {
 }
 
 fn reach(error: &TransportError) -> Reach {
-    match (error.stage, error.fault) {
+    match (error.stage, error.kind) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
         // This side gave up, whatever had arrived.
         (TransportStage::Sent | TransportStage::SentOnReused, _)

@@ -90,9 +90,12 @@ impl ErrorBody {
                 .iter()
                 .find_map(|path| code_text(error.pointer(path)?))
         };
+        let message = MESSAGES
+            .iter()
+            .find_map(|path| error.pointer(path)?.as_str());
         let details = error.get("details").and_then(Value::as_array);
         Self {
-            message: message_of(error).to_owned(),
+            message: message.unwrap_or_default().to_owned(),
             code: word(&["/code"]),
             category: word(&["/type", "/status"]),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
@@ -212,20 +215,16 @@ impl ErrorBody {
     }
 }
 
-/// The message of an error object, under any of the names in use.
-fn message_of(error: &Value) -> &str {
-    const PATHS: [&str; 7] = [
-        "", // The error is a string.
-        "/message",
-        "/msg",
-        "/detail",
-        "/detail/0/msg",
-        "/errors/0/message",
-        "/error_description",
-    ];
-    let message = PATHS.iter().find_map(|path| error.pointer(path)?.as_str());
-    message.unwrap_or_default()
-}
+/// Where the message of an error is, under all the names in use.
+const MESSAGES: [&str; 7] = [
+    "", // The error is a string.
+    "/message",
+    "/msg",
+    "/detail",
+    "/detail/0/msg",
+    "/errors/0/message",
+    "/error_description",
+];
 
 fn code_text(code: &Value) -> Option<String> {
     match code {

@@ -1,6 +1,6 @@
 //! Reads an answer's headers, and keeps them in little memory.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
 /// The first value under `name`, if it is visible ASCII.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -32,11 +32,13 @@ pub(crate) struct Head(Box<str>);
 
 impl Head {
     /// Those of `headers` whose value is text.
-    pub(crate) fn of<'a>(headers: &'a HeaderMap) -> Self {
-        let line = |(name, value): (&'a HeaderName, &'a HeaderValue)| {
-            Some([name.as_str(), ":", value.to_str().ok()?, "\n"])
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let parts = || {
+            let lines = headers
+                .iter()
+                .filter_map(|(name, value)| Some([name.as_str(), ":", value.to_str().ok()?, "\n"]));
+            lines.flatten()
         };
-        let parts = || headers.iter().filter_map(line).flatten();
         // What growing leaves behind would be kept for each thread.
         let mut lines = String::with_capacity(parts().map(str::len).sum());
         lines.extend(parts());
@@ -56,35 +58,31 @@ impl Head {
 
     pub(crate) fn to_map(&self) -> HeaderMap {
         self.iter()
-            .filter_map(|(name, value)| {
-                Some((
-                    name.parse::<HeaderName>().ok()?,
-                    value.parse::<HeaderValue>().ok()?,
-                ))
-            })
+            .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
             .collect()
     }
 }
 
-/// A map of these headers, for tests.
 #[cfg(test)]
-pub(crate) fn map<N: AsRef<str>, V: AsRef<str>>(
-    pairs: impl IntoIterator<Item = (N, V)>,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs {
-        let name: HeaderName = name.as_ref().parse().unwrap();
-        headers.append(
-            name,
-            HeaderValue::from_bytes(value.as_ref().as_bytes()).unwrap(),
-        );
-    }
-    headers
-}
+pub(crate) mod tests {
+    use http::{HeaderName, HeaderValue};
 
-#[cfg(test)]
-mod tests {
     use super::*;
+
+    /// A map of these headers.
+    pub(crate) fn map<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name: HeaderName = name.as_ref().parse().unwrap();
+            headers.append(
+                name,
+                HeaderValue::from_bytes(value.as_ref().as_bytes()).unwrap(),
+            );
+        }
+        headers
+    }
 
     #[test]
     fn a_doubled_header_is_not_the_only_one() {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::endpoint::{AttemptError, Endpoint};
+use super::classify::AttemptError;
+use super::endpoint::Endpoint;
 use super::reply::Reply;
 use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};

@@ -241,8 +241,12 @@ impl<'de, const N: usize> JsonVisitor<'de> for Fields<'_, 'de, N> {
 
 /// A number from 0 to a million million, without its fraction. Anything else is no count.
 pub(crate) fn count(json: &RawValue) -> Option<u64> {
+    whole(json.get().parse().ok()?)
+}
+
+/// As [`count`], of a number that has been read.
+pub(crate) fn whole(number: f64) -> Option<u64> {
     // A float holds every count below 2⁵³ exactly.
-    let number: f64 = json.get().parse().ok()?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -6,7 +6,8 @@
 //! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
 //! servers ask for, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
 //! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
-//! them.
+//! them. [`provider`] has what differs between providers, [`key`] keeps the key out of every text, and
+//! [`path`] joins URLs.
 
 mod builder;
 pub(crate) mod classify;
@@ -44,9 +45,10 @@ pub use transport::{
 };
 pub use usage::Usage;
 
+pub(crate) use classify::AttemptError;
 #[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
-pub(crate) use endpoint::{AttemptError, Endpoint};
+pub(crate) use endpoint::Endpoint;
 pub(crate) use job::{ApiJob, into_error};
 #[cfg(feature = "cli")]
 pub(crate) use path::check_base_url;

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::iter::Sum;
 use std::ops::Add;
 use std::str::FromStr;
 
@@ -13,7 +14,8 @@ use crate::error::{Error, Result, config};
 
 /// An amount of US dollars, exact to a millionth of a millionth.
 ///
-/// Shown and read as a plain decimal number.
+/// Shown and read as a plain decimal number. It is made by `parse`, or by `try_from` of an `f64` or
+/// an `i32`. Amounts can be added and summed.
 ///
 /// ```
 /// use tollgate::Usd;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result, config};
 /// assert!(budget > Usd::ZERO);
 /// assert_eq!(budget.to_string(), "2.5");
 /// assert_eq!((budget + budget).as_f64(), 5.0);
+/// assert_eq!([budget, Usd::try_from(0.1)?].into_iter().sum::<Usd>().to_string(), "2.6");
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +74,12 @@ impl Add for Usd {
         Self {
             parts: self.parts.saturating_add(other.parts),
         }
+    }
+}
+
+impl Sum for Usd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Add::add)
     }
 }
 

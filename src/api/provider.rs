@@ -19,7 +19,8 @@ pub enum Provider {
     /// Anthropic: `x-api-key` and `anthropic-version: 2023-06-01`. Reads `ANTHROPIC_API_KEY`, or
     /// `ANTHROPIC_AUTH_TOKEN` (sent as `Authorization: Bearer …`), and `ANTHROPIC_BASE_URL`.
     Anthropic,
-    /// Azure `OpenAI`: `api-key`. Reads `AZURE_OPENAI_API_KEY`; the base URL must be given.
+    /// Azure `OpenAI`: `api-key`. Reads `AZURE_OPENAI_API_KEY`. The base URL must be given, such as
+    /// `https://NAME.openai.azure.com/openai/v1`.
     Azure,
 }
 

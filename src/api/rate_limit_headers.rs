@@ -47,14 +47,6 @@ impl RetryHints {
             should_retry: should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok()),
         }
     }
-
-    /// The hints of a body alone.
-    pub(super) fn of_body(body: &ErrorBody) -> Self {
-        Self {
-            delay: body.delay(),
-            ..Self::default()
-        }
-    }
 }
 
 /// The delay in `retry-after-ms`, else in `retry-after`.
@@ -91,7 +83,7 @@ pub(crate) fn exhausted(
         return None;
     }
     let now = now(headers, wall);
-    let wait = |LimitHeaders(before, after, refill): &LimitHeaders| {
+    let wait = |(before, after, refill): &LimitHeaders| {
         let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
         if number(value("remaining")?)? != 0 {
             return None;
@@ -109,7 +101,7 @@ pub(crate) fn exhausted(
 
 /// The three headers of one limit: the parts of their names before and after `limit`, `remaining`
 /// and `reset`, and what the reset means.
-struct LimitHeaders(&'static str, &'static str, Refill);
+type LimitHeaders = (&'static str, &'static str, Refill);
 
 enum Refill {
     /// The limit refills all the time, counted in requests; at the reset it is full.
@@ -123,15 +115,15 @@ enum Refill {
 /// Anthropic's `anthropic-priority-*` limits are not among them: a request beyond those is served
 /// at the standard tier.
 const LIMIT_HEADERS: &[LimitHeaders] = &[
-    LimitHeaders("x-ratelimit-", "-requests", Refill::Requests),
-    LimitHeaders("x-ratelimit-", "-tokens", Refill::Tokens),
-    LimitHeaders("x-ratelimit-", "-project-tokens", Refill::Tokens),
-    LimitHeaders("anthropic-ratelimit-requests-", "", Refill::Requests),
-    LimitHeaders("anthropic-ratelimit-tokens-", "", Refill::Tokens),
-    LimitHeaders("anthropic-ratelimit-input-tokens-", "", Refill::Tokens),
-    LimitHeaders("anthropic-ratelimit-output-tokens-", "", Refill::Tokens),
-    LimitHeaders("x-ratelimit-", "", Refill::AtOnce),
-    LimitHeaders("ratelimit-", "", Refill::AtOnce),
+    ("x-ratelimit-", "-requests", Refill::Requests),
+    ("x-ratelimit-", "-tokens", Refill::Tokens),
+    ("x-ratelimit-", "-project-tokens", Refill::Tokens),
+    ("anthropic-ratelimit-requests-", "", Refill::Requests),
+    ("anthropic-ratelimit-tokens-", "", Refill::Tokens),
+    ("anthropic-ratelimit-input-tokens-", "", Refill::Tokens),
+    ("anthropic-ratelimit-output-tokens-", "", Refill::Tokens),
+    ("x-ratelimit-", "", Refill::AtOnce),
+    ("ratelimit-", "", Refill::AtOnce),
 ];
 
 /// The share of the time to full that `units` of `limit` take, rounded up: never early.
@@ -192,7 +184,7 @@ mod tests {
     }
 
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
-        let headers = crate::api::headers::map(pairs.iter().copied());
+        let headers = crate::api::headers::tests::map(pairs.iter().copied());
         delay(&headers, &[], wall())
     }
 
@@ -217,7 +209,7 @@ mod tests {
                 ms(9_000),
             ),
         ] {
-            let headers = crate::api::headers::map(pairs.iter().copied());
+            let headers = crate::api::headers::tests::map(pairs.iter().copied());
             assert_eq!(delay(&headers, body, wall()), expected, "{pairs:?}");
         }
     }
@@ -290,7 +282,7 @@ mod tests {
     }
 
     fn used_up(pairs: &[(&str, &str)], cost: u64) -> Option<Duration> {
-        let headers = crate::api::headers::map(pairs.iter().copied());
+        let headers = crate::api::headers::tests::map(pairs.iter().copied());
         exhausted(&headers, wall(), cost)
     }
 
@@ -485,7 +477,7 @@ mod tests {
                     push(name, value);
                 }
                 push("date", &date);
-                for LimitHeaders(before, after, _) in LIMIT_HEADERS {
+                for (before, after, _) in LIMIT_HEADERS {
                     push(&format!("{before}limit{after}"), &limit);
                     push(&format!("{before}remaining{after}"), "0");
                     push(&format!("{before}reset{after}"), value);

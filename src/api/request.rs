@@ -17,6 +17,7 @@ pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 ///
 /// A leading `/v1` of the path stands for the API root: it is replaced by the base URL's own path
 /// where that has one. A path with a scheme, `//`, `..`, a fragment or a control byte is refused.
+/// It may have a query.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ pub struct Request {
 
 impl Request {
     /// A POST of `body` (JSON, as a rule): bytes or text, sent as they are, or a
-    /// [`serde_json::Value`].
+    /// [`serde_json::Value`]. A path that cannot be used is an error of the call that sends it.
     pub fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Body>) -> Self {
         Self {
             method: "POST",
@@ -85,12 +86,14 @@ impl Request {
         }
     }
 
-    /// A chat completion with one user message; its methods add to it.
+    /// A chat completion with one user message; its methods add to it. It becomes a `Request` by
+    /// `into`, and the calls that send requests take it as it is.
     pub fn chat(model: impl Into<String>, prompt: impl Into<String>) -> Chat {
         Chat::new((), model).message("user", prompt)
     }
 
-    /// How many model tokens to reserve of the limit. Default: an estimate from the body.
+    /// How many model tokens to take from the limit before it is sent, prompt and answer together.
+    /// The usage in the answer replaces them. Default: an estimate from the body.
     pub fn reserve_tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
@@ -180,7 +183,9 @@ impl fmt::Debug for Body {
 /// A chat completion that is being put together. [`Request::chat`] begins one on its own,
 /// [`Client::chat`](crate::Client::chat) one that `send` sends by that client.
 ///
-/// Each method adds to the body; [`set`](Chat::set) takes any field that the provider knows.
+/// It is sent to `/v1/chat/completions`, in `OpenAI`'s format. Anthropic's own messages are a
+/// [`Request::post`] to `/v1/messages`. Each method adds to the body; [`set`](Chat::set) takes any
+/// field that the provider knows, except `stream`: streams are not read.
 #[derive(Clone, Debug)]
 #[must_use = "a chat is sent with `send`, or turned into a `Request`"]
 pub struct Chat<C = ()> {
@@ -225,14 +230,25 @@ impl<C> Chat<C> {
         self
     }
 
-    pub(super) fn to_request(&self) -> Request {
+    pub(crate) fn to_body(&self) -> Value {
         let message =
             |(role, content): &(String, String)| json!({"role": role, "content": content});
         let mut body = self.fields.clone();
         body.entry("model").or_insert_with(|| json!(self.model));
         body.entry("messages")
             .or_insert_with(|| self.messages.iter().map(message).collect());
-        Request::post(CHAT_PATH, Value::Object(body))
+        body.into()
+    }
+
+    pub(super) fn to_request(&self) -> Request {
+        Request::post(CHAT_PATH, self.to_body())
+    }
+}
+
+impl Chat {
+    /// A chat that has no message yet.
+    pub(crate) fn template(model: &str) -> Self {
+        Self::new((), model)
     }
 }
 

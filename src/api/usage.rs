@@ -1,12 +1,13 @@
 //! How many model tokens an answer took, and whether it is an answer at all.
 //!
 //! [`inspect`] reads the body of a 2xx answer once: it checks that the body is JSON, and finds the
-//! usage and what `classify` needs. It copies nothing.
+//! usage and what `classify` needs. Only the usage is parsed into a value.
 
 use serde::de::{Error as _, IgnoredAny};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::json::{count, fields};
+use super::json::{fields, whole};
 
 /// The model tokens of one answer, or of many, as the provider counts them.
 ///
@@ -78,53 +79,30 @@ fn says_something(json: &str) -> bool {
     !(matches!(json, "null" | "false" | "\"\"") || is_empty('{', '}') || is_empty('[', ']'))
 }
 
+/// A longer `usage` is not parsed: a parsed value takes several times its text.
+const LONGEST: usize = 64 << 10;
+
 impl Usage {
     /// Reads a `usage` object, under all the names in use. `None` if it has no plausible count.
     fn read(json: &str) -> Option<Self> {
-        let found = fields(
-            json,
-            &[
-                "prompt_tokens",
-                "completion_tokens",
-                "input_tokens",
-                "output_tokens",
-                "total_tokens",
-                "cache_read_input_tokens",
-                "cache_creation_input_tokens",
-                "cached_tokens",
-                "reasoning_tokens",
-                "prompt_tokens_details",
-                "completion_tokens_details",
-                "input_tokens_details",
-                "output_tokens_details",
-            ],
-        );
-        let values = found.ok()?.values;
-        let [
-            prompt,
-            completion,
-            input,
-            output,
-            total,
-            cache_read,
-            cache_creation,
-            mut cached,
-            mut reasoning,
-            ..,
-        ] = values.map(|value| count(value?));
-        for details in values[9..].iter().flatten() {
-            if let Ok(found) = fields(details.get(), &["cached_tokens", "reasoning_tokens"]) {
-                let [in_prompt, in_completion] = found.values.map(|value| count(value?));
-                cached = in_prompt.or(cached);
-                reasoning = in_completion.or(reasoning);
-            }
+        if json.len() > LONGEST {
+            return None;
         }
+        let usage: Value = serde_json::from_str(json).ok()?;
+        let first = |paths: &[&str]| {
+            let number = |path: &&str| usage.pointer(path)?.as_f64().and_then(whole);
+            paths.iter().find_map(number)
+        };
         // Anthropic counts what its cache wrote and read beside `input_tokens`, OpenAI within
         // `prompt_tokens`; a gateway that sends both names means OpenAI's.
-        let anthropic_prompt =
-            input.map(|input| input + cache_read.unwrap_or(0) + cache_creation.unwrap_or(0));
-        let prompt = prompt.or(anthropic_prompt);
-        let completion = completion.or(output);
+        let anthropic_prompt = || {
+            let written = first(&["/cache_creation_input_tokens"]).unwrap_or(0);
+            let cached = first(&["/cache_read_input_tokens"]).unwrap_or(0);
+            Some(first(&["/input_tokens"])? + cached + written)
+        };
+        let prompt = first(&["/prompt_tokens"]).or_else(anthropic_prompt);
+        let completion = first(&["/completion_tokens", "/output_tokens"]);
+        let total = first(&["/total_tokens"]);
         prompt.or(completion).or(total)?;
         // Services that embed or rank give a total alone: there are prompts and no answers.
         let left = total.unwrap_or(0);
@@ -134,8 +112,19 @@ impl Usage {
             prompt_tokens,
             completion_tokens,
             total_tokens: total.unwrap_or(prompt_tokens + completion_tokens),
-            cached_tokens: cached.or(cache_read).unwrap_or(0),
-            reasoning_tokens: reasoning.unwrap_or(0),
+            cached_tokens: first(&[
+                "/prompt_tokens_details/cached_tokens",
+                "/input_tokens_details/cached_tokens",
+                "/cached_tokens",
+                "/cache_read_input_tokens",
+            ])
+            .unwrap_or(0),
+            reasoning_tokens: first(&[
+                "/completion_tokens_details/reasoning_tokens",
+                "/output_tokens_details/reasoning_tokens",
+                "/reasoning_tokens",
+            ])
+            .unwrap_or(0),
         })
     }
 }

@@ -80,7 +80,6 @@ Environment (flags win):
                                          the proxy by URL scheme; never for this machine
   SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given
   NO_COLOR                               plain lines instead of a bar")]
-#[expect(clippy::struct_excessive_bools, reason = "a command line is flags")]
 pub(crate) struct Run {
     /// The requests, one a line; - reads standard input
     #[arg(value_name = "INPUT")]
@@ -182,107 +181,107 @@ pub(crate) struct Run {
 }
 
 const FILES: &str = "Files";
-const SERVER: &str = "Server";
-const LIMITS: &str = "Limits";
-const TIMEOUTS: &str = "Timeouts and retries";
 const MONEY: &str = "Money";
 const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
 const DISPLAY: &str = "Display";
 
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
 pub(crate) struct Server {
     /// The API's root, such as `https://api.openai.com/v1` [default: from the environment, else the
     /// provider's own]
-    #[arg(long, value_name = "URL", conflicts_with = "simulate", help_heading = SERVER)]
+    #[arg(long, value_name = "URL", conflicts_with = "simulate")]
     pub(crate) base_url: Option<String>,
 
     /// Read the key from this environment variable
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth", "simulate"], help_heading = SERVER)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["api_key_file", "no_auth", "simulate"])]
     pub(crate) api_key_env: Option<String>,
 
     /// Read the key from this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_auth", "simulate"], help_heading = SERVER)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_auth", "simulate"])]
     pub(crate) api_key_file: Option<PathBuf>,
 
     /// Send no key
-    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
+    #[arg(long, conflicts_with = "simulate")]
     pub(crate) no_auth: bool,
 
     /// Allow http:// to another machine. The key and all data travel unencrypted
-    #[arg(long, conflicts_with = "simulate", help_heading = SERVER)]
+    #[arg(long, conflicts_with = "simulate")]
     pub(crate) allow_insecure_http: bool,
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider, help_heading = SERVER)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions", help_heading = SERVER)]
+    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) endpoint: String,
 
     /// Trust the certificates in this PEM file instead of the built-in ones
-    #[arg(long, value_name = "PEM", conflicts_with = "simulate", help_heading = SERVER)]
+    #[arg(long, value_name = "PEM", conflicts_with = "simulate")]
     pub(crate) ca_file: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
     /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
     /// it behaves: see tollgate simulate --help
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = SERVER)]
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(crate) simulate: Option<String>,
 }
 
 /// How fast, and how many at once.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
     /// Requests in flight at once, at most: sent, and not yet answered
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..), help_heading = LIMITS)]
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..))]
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
-    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_second, allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_second, allow_negative_numbers = true)]
     pub(crate) rps: Option<Rate>,
 
     /// Requests a minute, at most [default: no limit]
-    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_minute, allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_minute, allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
-    #[arg(long, value_name = "N", requires = "rate", value_parser = value_parser!(u64).range(1..), help_heading = LIMITS)]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = value_parser!(u64).range(1..))]
     pub(crate) burst: Option<u64>,
 
     /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
-    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute(), allow_negative_numbers = true, help_heading = LIMITS)]
+    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute(), allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 }
 
 /// How long to wait, and how often to try.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Timeouts and retries")]
 pub(crate) struct Timeouts {
     /// Attempts for a request, the first included. Waits that the server asks for do not count
-    #[arg(long, value_name = "N", default_value = "6", value_parser = value_parser!(u32).range(1..), help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_attempts: u32,
 
     /// Time for one attempt, from connecting to the last byte
-    #[arg(long, value_name = "T", default_value = "600s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "T", default_value = "600s", value_parser = parse::positive_duration)]
     pub(crate) timeout: Duration,
 
     /// Time to connect
-    #[arg(long, value_name = "T", default_value = "10s", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = parse::positive_duration)]
     pub(crate) connect_timeout: Duration,
 
     /// Time for the whole run. What is not done by then is left for the next run [default: none]
-    #[arg(long, value_name = "T", value_parser = parse::positive_duration, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "T", value_parser = parse::positive_duration)]
     pub(crate) deadline: Option<Duration>,
 
     /// Stop the run if the server asks for a longer wait than this. With none, wait as long as it
     /// asks
-    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none)]
     pub(crate) max_server_delay: Duration,
 
     /// Time for requests in flight to finish after Ctrl-C. A second Ctrl-C stops at once
-    #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration, help_heading = TIMEOUTS)]
+    #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration)]
     pub(crate) grace: Duration,
 }
 

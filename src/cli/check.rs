@@ -3,8 +3,6 @@
 //! The report is the command's product, so it goes where a pipe takes it, in one write. Names and
 //! messages come from the file and are made safe to show; as JSON they are what they are.
 
-use std::io::Read;
-
 use serde_json::{Map, Value, json};
 
 use super::args;
@@ -48,8 +46,12 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Check::of_requests(args.provider)
     };
-    let place = Location::new(&args.input);
-    let report = match look_through(check, &place) {
+    let location = Location::new(&args.input);
+    let report = location.open_input().and_then(|input| match input {
+        OpenInput::Regular(file) => check.run(file, &location),
+        OpenInput::Stream(stream) => check.run(stream, &location),
+    });
+    let report = match report {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -71,14 +73,6 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         Exit::SomeFailed
     })
-}
-
-fn look_through(check: Check, place: &Location) -> Result<Report> {
-    let source: Box<dyn Read> = match place.open_input()? {
-        OpenInput::Regular(file) => Box::new(file),
-        OpenInput::Stream(stream) => stream,
-    };
-    check.run(source, place)
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
@@ -106,15 +100,10 @@ fn told(finding: &Finding) -> String {
 }
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
-    let mut facts = vec![(
-        "requests",
-        format!(
-            "{} in {} of {}",
-            count(report.requests),
-            counted(report.lines, "line", "lines"),
-            counted(report.bytes, "byte", "bytes")
-        ),
-    )];
+    let lines = counted(report.lines, "line", "lines");
+    let bytes = counted(report.bytes, "byte", "bytes");
+    let requests = format!("{} in {lines} of {bytes}", count(report.requests));
+    let mut facts = vec![("requests", requests)];
     for (label, lines) in [
         ("bad lines", report.bad_lines),
         ("blank lines", report.blank_lines()),
@@ -131,13 +120,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("prompt tokens", prompts));
         facts.extend(output_tokens(report).map(|tokens| ("output tokens", tokens)));
     }
-    facts.push((
-        "findings",
-        match report.findings.total() {
-            0 => "none".to_owned(),
-            total => count(total),
-        },
-    ));
+    let findings = match report.findings.total() {
+        0 => "none".to_owned(),
+        total => count(total),
+    };
+    facts.push(("findings", findings));
     facts
 }
 
@@ -152,7 +139,7 @@ fn most_used(names: &Names) -> Option<String> {
         })
         .collect();
     let rest: u64 = rest.iter().map(|(_, used)| used.requests).sum();
-    let rest = rest + names.others();
+    let rest = rest + names.others;
     if rest > 0 {
         told.push(format!("others ({})", count(rest)));
     }
@@ -199,9 +186,9 @@ fn to_json(report: &Report) -> Value {
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),
-        "other_models_requests": report.models.others(),
+        "other_models_requests": report.models.others,
         "endpoints": names(&report.endpoints),
-        "other_endpoints_requests": report.endpoints.others(),
+        "other_endpoints_requests": report.endpoints.others,
         "prompt_tokens": report.prompt_tokens,
         "output_tokens": report.output_tokens,
         "requests_without_limit": report.unlimited,

@@ -3,11 +3,6 @@
 //! What depends on the input, the environment or a file is checked here, before anything is sent.
 //! Every error names the flag, the variable or the file that it is about.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::env;
 use std::path::Path;
 use std::time::Duration;
@@ -19,26 +14,21 @@ use super::summary::FinalReport;
 use super::{rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{GivenFiles, Location, RunFiles};
+use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Provider, Result, Retry};
+use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
-/// A run, ready to start.
-#[derive(Debug)]
-pub(crate) struct Config {
-    pub(crate) client: Client,
-    /// Answers in place of the provider for as long as it lives.
-    pub(crate) simulator: Option<SimServer>,
-    pub(crate) report: FinalReport,
-}
+/// A run, ready to start: its client, what answers in place of the provider for as long as it lives, and
+/// what reports its end.
+pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 
 /// Checks everything that can be checked without sending anything.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
 /// simulated provider cannot start.
-pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
+pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     check_prompts(run)?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
@@ -47,7 +37,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
     }
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -74,20 +64,17 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Config> {
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
     };
-    Ok(Config {
-        client: with_settings(builder, run, concurrency).build()?,
-        simulator,
-        report,
-    })
+    let client = with_settings(builder, run, concurrency).build()?;
+    Ok((client, simulator, report))
 }
 
-fn given_files(run: &Run) -> GivenFiles<'_> {
-    GivenFiles {
-        input: &run.input,
-        output: run.output.as_deref(),
-        errors: run.errors.as_deref(),
-        simulate: run.server.simulate.is_some(),
-    }
+fn run_files(run: &Run) -> RunFiles {
+    RunFiles::complete(
+        &run.input,
+        run.output.as_deref(),
+        run.errors.as_deref(),
+        run.server.simulate.is_some(),
+    )
 }
 
 /// Whether the input is one prompt a line.
@@ -145,7 +132,7 @@ fn check_prompts(run: &Run) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let files = RunFiles::complete(&given_files(run));
+    let files = run_files(run);
     let summary = run.summary.as_deref();
     if let Some(summary) = summary {
         check_summary(summary, &files)?;
@@ -183,12 +170,12 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
     if sidecars::resolved(summary).is_none() {
         return refused("cannot be written: its folder does not exist");
     }
-    for (place, role) in [
+    for (location, role) in [
         (&files.input, "the input"),
         (&files.output, "the output"),
         (&files.errors, "the errors file"),
     ] {
-        let Some(path) = place.path() else {
+        let Some(path) = location.path() else {
             continue;
         };
         if is_same(summary, path) {
@@ -215,11 +202,10 @@ fn concurrency(run: &Run, console: &Console) -> u32 {
     let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
     let concurrency = rlimit::make_room(wanted, sockets);
     if concurrency < wanted {
+        let (fit, wanted) = (count(concurrency.into()), count(wanted.into()));
         console.warn(&format!(
-            "--concurrency is {} instead of {}, as this process may not open more files: raise the \
-             limit with ulimit -n",
-            count(concurrency.into()),
-            count(wanted.into())
+            "--concurrency is {fit} instead of {wanted}, as this process may not open more files: \
+             raise the limit with ulimit -n"
         ));
     }
     concurrency
@@ -231,21 +217,24 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let mut builder = builder
+    let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    if let Some(rate) = limits.rps.or(limits.rpm) {
-        builder = builder.request_rate(rate);
+    let request_rate = limits.rps.or(limits.rpm);
+    let builder = with(builder, request_rate, ClientBuilder::request_rate);
+    let builder = with(builder, limits.burst, ClientBuilder::burst);
+    let tokens = limits.tpm.map(Rate::units);
+    with(builder, tokens, ClientBuilder::tokens_per_minute)
+}
+
+/// `builder` with a setting, if that was given.
+pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match given {
+        Some(value) => set(builder, value),
+        None => builder,
     }
-    if let Some(burst) = limits.burst {
-        builder = builder.burst(burst);
-    }
-    if let Some(rate) = limits.tpm {
-        builder = builder.tokens_per_minute(rate.units());
-    }
-    builder
 }
 
 #[cfg(test)]
@@ -280,7 +269,7 @@ mod tests {
             path
         }
 
-        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Config> {
+        fn resolve(&self, input: &str, flags: &[&str]) -> Result<Ready> {
             let input = self.path(input);
             let words = ["tollgate", "run", &input];
             let cli = Cli::try_parse_from(words.iter().chain(flags)).unwrap();
@@ -288,7 +277,13 @@ mod tests {
                 panic!("not a run")
             };
             summary_path(&run)?;
-            resolve(&run, &Console::new(OutputMode::Quiet, None))
+            resolve(
+                &run,
+                &Console {
+                    mode: OutputMode::Quiet,
+                    bar: None,
+                },
+            )
         }
 
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {
@@ -349,7 +344,7 @@ mod tests {
         }
         let insecure = ["--base-url=http://a.example/v1", "--allow-insecure-http"];
         let plan = folder.resolve("p.jsonl", &[insecure[0], insecure[1], "--no-auth"]);
-        assert_eq!(plan.unwrap().client.base_url(), "http://a.example/v1");
+        assert_eq!(plan.unwrap().0.base_url(), "http://a.example/v1");
     }
 
     #[test]
@@ -385,14 +380,13 @@ mod tests {
     #[test]
     fn a_trial_needs_nothing_and_begins_anew() {
         let folder = Folder::new();
-        let plan = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
-        let simulator = plan.simulator.unwrap();
-        assert_eq!(plan.client.base_url(), simulator.base_url());
-        assert!(plan.report.starts_anew);
+        let (client, simulator, report) = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
+        assert_eq!(client.base_url(), simulator.unwrap().base_url());
+        assert!(report.starts_anew);
         let output = format!("--output={}", folder.path("o.jsonl"));
-        let plan = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
+        let (_, _, report) = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(
-            !plan.report.starts_anew,
+            !report.starts_anew,
             "a file that was named is not emptied unasked"
         );
     }

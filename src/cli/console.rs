@@ -8,9 +8,9 @@ use std::error::Error as StdError;
 use std::io::{self, Write};
 use std::iter;
 
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::bar::Bar;
 use crate::Error;
 use crate::escape::printable;
 
@@ -18,40 +18,30 @@ use crate::escape::printable;
 const LONGEST: usize = 2_000;
 
 /// How messages look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OutputMode {
     /// Errors only.
     Quiet,
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
 }
 
 /// Writes to standard error, from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Console {
     pub(crate) mode: OutputMode,
-    pub(crate) bar: Option<Bar>,
+    /// Clones draw the same one.
+    pub(crate) bar: Option<ProgressBar>,
 }
 
 impl Console {
-    pub(crate) fn new(mode: OutputMode, bar: Option<Bar>) -> Self {
-        Self { mode, bar }
-    }
-
     /// Something to know. `-q` hides it.
     pub(crate) fn say(&self, text: &str) {
         if self.mode != OutputMode::Quiet {
             self.tell("message", "", text);
         }
-    }
-
-    /// As [`say`](Console::say), in answer to a signal.
-    pub(crate) fn say_interrupted(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.leave_standing();
-        }
-        self.say(text);
     }
 
     /// Something to act on before it is an error. `-q` hides it.

@@ -43,11 +43,8 @@ fn table(server: &SimServer) -> Result<()> {
     ))?;
     for (requests, at_once) in lines() {
         let ideal = ideal(requests, at_once);
-        stdout::write(&format!(
-            "{:>8}  {at_once:>7}  {:>8}  ",
-            count(requests.into()),
-            time(ideal)
-        ))?;
+        let (number, best) = (count(requests.into()), time(ideal));
+        stdout::write(&format!("{number:>8}  {at_once:>7}  {best:>8}  "))?;
         stdout::write(&if ideal < LONGEST {
             let measured = measure(server, requests, at_once)?;
             let efficiency = 100.0 * ideal.as_secs_f64() / measured.as_secs_f64();

@@ -3,20 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use indicatif::{HumanCount, HumanFloatCount};
+
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
-    with_commas(&number.to_string())
-}
-
-fn with_commas(digits: &str) -> String {
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 /// `3 retries`, `1 retry`.
@@ -39,7 +30,7 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
 /// A rate: `0.25`, `9.8`, `1,234`.
 pub(crate) fn rate(number: f64) -> String {
     if number >= 99.95 {
-        with_commas(&format!("{number:.0}"))
+        HumanFloatCount(number.round()).to_string()
     } else if number >= 0.995 || number <= 0.0 {
         format!("{number:.1}")
     } else {
@@ -69,11 +60,10 @@ pub(crate) fn coarse_time(time: Duration) -> String {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!(
-            "{} d {:02} h",
-            count(seconds / 86_400),
-            seconds / 3_600 % 24
-        ),
+        _ => {
+            let days = count(seconds / 86_400);
+            format!("{days} d {:02} h", seconds / 3_600 % 24)
+        }
     }
 }
 

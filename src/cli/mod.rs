@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::args::{Cli, Command};
-use self::console::{Console, OutputMode};
+use self::console::Console;
 use self::exit::Exit;
 
 /// The program, from its arguments to its exit code.
@@ -38,13 +38,10 @@ pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     let console = match &command {
         Command::Run(args) => progress::console(args),
-        _ => Console::new(OutputMode::Text, None),
+        _ => Console::default(),
     };
     let outcome = match &command {
-        Command::Run(args) => {
-            logger::install(&console, args.verbose);
-            run::run(args, &console)
-        }
+        Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),

@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::{ProgressMode, Run};
-use super::bar::{Bar, Status};
 use super::console::{Console, OutputMode, with_causes};
-use super::format;
 use super::speed::Speed;
+use super::{bar, format};
 use crate::escape::printable;
 use crate::jsonl::summary::rounded;
 use crate::{FileProgress, Outage, ResumeInfo, Usd};
@@ -24,11 +23,11 @@ pub(crate) fn console(args: &Run) -> Console {
     let (mode, bar) = match args.progress {
         _ if args.quiet => (OutputMode::Quiet, None),
         ProgressMode::Json => (OutputMode::Json, None),
-        ProgressMode::Always => (OutputMode::Text, Some(Bar::anywhere())),
-        ProgressMode::Auto if !plain => (OutputMode::Text, Bar::on_terminal()),
+        ProgressMode::Always => (OutputMode::Text, Some(bar::anywhere())),
+        ProgressMode::Auto if !plain => (OutputMode::Text, bar::on_terminal()),
         ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
     };
-    Console::new(mode, bar)
+    Console { mode, bar }
 }
 
 /// Shows one run's progress: as a bar, in lines or as JSON.
@@ -81,7 +80,7 @@ impl Display {
     /// Removes the bar. A program gets the last figures.
     pub(crate) fn close(&mut self, progress: &FileProgress) {
         if let Some(bar) = &self.console.bar {
-            bar.clear();
+            bar.finish_and_clear();
         } else if self.console.mode == OutputMode::Json {
             self.speed.note(progress);
             self.show(progress);
@@ -93,32 +92,33 @@ impl Display {
             self.console.json(&object(progress, &self.speed));
             return;
         }
-        let status = status(progress, &self.speed);
+        let head = head(progress, &self.speed);
+        let detail = detail(progress, &self.speed);
         match &self.console.bar {
-            Some(bar) => bar.draw(&status),
-            None => self
-                .console
-                .say(&format!("{}  {}", status.head, status.detail)),
+            Some(bar) => bar::draw(bar, progress, head, detail),
+            None => self.console.say(&format!("{head}  {detail}")),
         }
     }
 }
 
-/// A run's progress in words.
-fn status(progress: &FileProgress, speed: &Speed) -> Status {
-    let done = progress.done();
+/// How far, how fast, how long.
+fn head(progress: &FileProgress, speed: &Speed) -> String {
     let rate = format::rate(speed.rows());
-    let head = match progress.total {
-        Some(total) => {
-            let eta = speed.eta(total.saturating_sub(done));
-            let eta = eta.map_or_else(|| "unknown".to_owned(), format::coarse_time);
-            format!(
-                "{}/{}  {rate}/s  ETA {eta}",
-                format::count(done),
-                format::count(total)
-            )
-        }
-        None => format!("{} done  {rate}/s", format::count(done)),
+    let done = format::count(progress.done());
+    let Some(total) = progress.total else {
+        return format!("{done} done  {rate}/s");
     };
+    let eta = eta(progress, speed).map_or_else(|| "unknown".to_owned(), format::coarse_time);
+    format!("{done}/{}  {rate}/s  ETA {eta}", format::count(total))
+}
+
+/// How long what is left will take, as far as that is known.
+fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
+    speed.eta(progress.total?.saturating_sub(progress.done()))
+}
+
+/// What explains it.
+fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
     // An outage comes first: it explains the rest, and a narrow bar shows the beginning only.
     let mut detail: Vec<String> = progress.outage.iter().map(held).collect();
@@ -136,12 +136,7 @@ fn status(progress: &FileProgress, speed: &Speed) -> Status {
         }
     }
     detail.extend(progress.cost.map(Usd::rounded));
-    Status {
-        done,
-        total: progress.total,
-        head,
-        detail: detail.join(", "),
-    }
+    detail.join(", ")
 }
 
 /// What a run that sends nothing waits for.
@@ -159,10 +154,6 @@ fn held(outage: &Outage) -> String {
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
 fn object(progress: &FileProgress, speed: &Speed) -> Value {
     let engine = &progress.engine;
-    let left = progress
-        .total
-        .map(|total| total.saturating_sub(progress.done()));
-    let eta = left.and_then(|left| speed.eta(left));
     json!({
         "event": "progress",
         "elapsed_s": rounded(progress.elapsed.as_secs_f64()),
@@ -186,7 +177,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "cost_usd": progress.cost.map(Usd::as_f64),
         "rps": rounded(speed.rows()),
         "tokens_per_s": rounded(speed.tokens()),
-        "eta_s": eta.map(|eta| rounded(eta.as_secs_f64())),
+        "eta_s": eta(progress, speed).map(|eta| rounded(eta.as_secs_f64())),
     })
 }
 
@@ -253,18 +244,18 @@ mod tests {
         }
     }
 
-    fn told(progress: &FileProgress) -> Status {
+    fn told(progress: &FileProgress) -> (String, String) {
         let mut speed = Speed::new(None, None);
         speed.note(progress);
-        status(progress, &speed)
+        (head(progress, &speed), detail(progress, &speed))
     }
 
     #[test]
     fn the_head_says_how_far_and_how_long_and_the_detail_why() {
-        let status = told(&progress(Some(1_415)));
-        assert_eq!(status.head, "413/1,415  10.0/s  ETA 1 min 40 s");
+        let (head, detail) = told(&progress(Some(1_415)));
+        assert_eq!(head, "413/1,415  10.0/s  ETA 1 min 40 s");
         assert_eq!(
-            status.detail,
+            detail,
             "2,000 tokens/s, 20 in flight, 1 waiting for a limit, 4 retries, 1 failed, 12 done before"
         );
     }
@@ -303,7 +294,7 @@ mod tests {
         ] {
             let mut progress = progress(Some(5));
             progress.outage = Some(outage(seconds));
-            let detail = told(&progress).detail;
+            let (_, detail) = told(&progress);
             assert!(detail.starts_with(words), "{detail}");
             let object = object(&progress, &Speed::new(None, None));
             assert_eq!(object["held"]["next_try_s"], seconds as f64);
@@ -314,12 +305,12 @@ mod tests {
 
     #[test]
     fn there_is_no_estimate_for_what_nobody_knows() {
-        assert_eq!(told(&progress(None)).head, "413 done  10.0/s");
+        assert_eq!(told(&progress(None)).0, "413 done  10.0/s");
         let fresh = FileProgress {
             total: Some(5),
             ..FileProgress::default()
         };
-        assert_eq!(told(&fresh).head, "0/5  0.0/s  ETA unknown");
+        assert_eq!(told(&fresh).0, "0/5  0.0/s  ETA unknown");
         let speed = Speed::new(None, None);
         assert_eq!(object(&fresh, &speed)["eta_s"], Value::Null);
     }

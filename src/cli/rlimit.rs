@@ -4,7 +4,7 @@
 //! what it needs. Where even the most allowed is too little, it goes on with fewer at once and says
 //! so: failing row by row with "too many open files" helps nobody.
 
-/// What else a run has open: standard streams, the files, the listener, a mode-up.
+/// What else a run has open: standard streams, the files, the listener, a host name look-up.
 const OTHERS: u64 = 20;
 
 /// How many requests can be in flight at once, of `wanted`, each with so many `sockets` in this

@@ -4,12 +4,12 @@ use std::mem;
 use std::sync::Arc;
 
 use super::args::Run;
-use super::config::{self, Config};
+use super::config::{self, with};
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
-use super::signals;
 use super::summary::{FinalReport, cut_off, write_refusal};
+use super::{logger, signals};
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 
@@ -18,13 +18,10 @@ use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 /// # Errors
 /// What kept the run from starting.
 pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
+    logger::install(console, args.verbose);
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
-    let Config {
-        client,
-        simulator: _answers_until_the_end,
-        report,
-    } = config::resolve(args, console).inspect_err(refused)?;
+    let (client, _simulator, report) = config::resolve(args, console).inspect_err(refused)?;
     let report = Arc::new(report);
     let cancel = Cancel::new();
     // The signal thread reports from here if the run never comes back.
@@ -65,11 +62,9 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     Ok(report.close(&summary, exit, signal.is_some()))
 }
 
-fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'static> {
-    if let Some(deadline) = args.timeouts.deadline {
-        client = client.with_deadline(deadline);
-    }
-    let mut run = FileRun::over(&client, report.files.clone())
+fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static> {
+    let client = with(client, args.timeouts.deadline, Client::with_deadline);
+    let run = FileRun::over(&client, report.files.clone())
         .endpoint(&args.server.endpoint)
         .ordered(args.ordered)
         .strict(args.strict)
@@ -79,17 +74,10 @@ fn file_run(args: &Run, mut client: Client, report: &FinalReport) -> FileRun<'st
         .fsync(args.fsync)
         .repair(args.repair)
         .simulated(report.simulated);
-    if let Some(model) = &args.model {
-        run = run.prompts(model, args.max_tokens, args.system.as_deref());
-    }
-    if let Some(price) = args.price {
-        run = run.price(price);
-    }
-    if let Some(most) = args.max_cost {
-        run = run.max_cost(most);
-    }
-    if let Some(tokens) = args.token_budget {
-        run = run.token_budget(tokens);
-    }
-    run
+    let run = with(run, args.model.as_deref(), |run, model| {
+        run.prompts(model, args.max_tokens, args.system.as_deref())
+    });
+    let run = with(run, args.price, FileRun::price);
+    let run = with(run, args.max_cost, FileRun::max_cost);
+    with(run, args.token_budget, FileRun::token_budget)
 }

@@ -2,11 +2,6 @@
 //!
 //! A key is never shown, not even where it was typed in the wrong place.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 use std::env;
 use std::fs::File;
 use std::io::Read;
@@ -92,10 +87,8 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
 }
 
 fn key_in_variable(name: &str) -> Result<String> {
-    let is_name = name.len() <= 64
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_name = name.len() <= 64 && name.bytes().all(fits);
     // It may be the key itself, typed where its variable's name belongs.
     let flag = format!("--api-key-env {}", if is_name { name } else { "NAME" });
     let text = env::var(name).map_err(|error| {

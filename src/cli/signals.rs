@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::exit::Exit;
-use super::format;
+use super::{bar, format};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How long a run may still take after an abort to write what it has. Only a host name lookup and a
@@ -38,9 +38,12 @@ pub(crate) fn stop_gently(
         let exit = signals.wait();
         let _only_once = found.set(exit);
         cancel.cancel();
-        console.say_interrupted(&format!(
-            "stopping: requests in flight have {} to finish; another Ctrl-C stops at once",
-            format::coarse_time(grace)
+        let left = format::coarse_time(grace);
+        if let Some(bar) = &console.bar {
+            bar::leave_standing(bar);
+        }
+        console.say(&format!(
+            "stopping: requests in flight have {left} to finish; another Ctrl-C stops at once"
         ));
         wait(grace);
         console.say("the time to finish is over: closing the connections");

@@ -49,12 +49,9 @@ fn totals(stats: &SimStats) -> String {
             text = format!("{text}, {} {what}", count(number));
         }
     }
-    format!(
-        "{text}; at most {} at once; {} tokens in prompts, {} in answers",
-        count(u64::try_from(stats.in_flight_peak).unwrap_or(u64::MAX)),
-        count(stats.prompt_tokens),
-        count(stats.completion_tokens)
-    )
+    let at_once = count(u64::try_from(stats.in_flight_peak).unwrap_or(u64::MAX));
+    let (prompts, answers) = (count(stats.prompt_tokens), count(stats.completion_tokens));
+    format!("{text}; at most {at_once} at once; {prompts} tokens in prompts, {answers} in answers")
 }
 
 #[cfg(test)]

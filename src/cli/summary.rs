@@ -81,15 +81,11 @@ impl FinalReport {
         facts.extend(work(summary));
         facts.extend(self.bottleneck(summary).map(|what| ("bottleneck", what)));
         let progress = &summary.progress;
-        if progress.succeeded + progress.skipped > 0
-            && let Location::File(_) = &self.files.output
-        {
+        if progress.succeeded + progress.skipped > 0 && self.files.output != Location::Stream {
             let simulated = if self.simulated { " (simulated)" } else { "" };
             facts.push(("results", format!("{}{simulated}", self.files.output)));
         }
-        if progress.failed > 0
-            && let Location::File(_) = &self.files.errors
-        {
+        if progress.failed > 0 && self.files.errors != Location::Stream {
             facts.push(("errors", self.files.errors.to_string()));
         }
         facts.extend(self.carry_on(summary));
@@ -199,10 +195,8 @@ impl FinalReport {
 fn rows(summary: &Summary) -> Facts {
     let progress = &summary.progress;
     let requests = counted(summary.requests, "request", "requests");
-    let mut succeeded = format!(
-        "{} of {requests}",
-        count(progress.succeeded + progress.skipped)
-    );
+    let answered = count(progress.succeeded + progress.skipped);
+    let mut succeeded = format!("{answered} of {requests}");
     if progress.skipped > 0 {
         let before = count(progress.skipped);
         succeeded = format!("{succeeded}, {before} of them done before");
@@ -268,12 +262,11 @@ fn work(summary: &Summary) -> Facts {
     let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
     let tokens = prompt.saturating_add(completion);
     if tokens > 0 {
-        let fact = format!(
-            "{} in prompts, {} in answers",
-            count(prompt),
-            count(completion)
-        );
-        facts.push(("tokens", fact));
+        let (prompts, answers) = (count(prompt), count(completion));
+        facts.push((
+            "tokens",
+            format!("{prompts} in prompts, {answers} in answers"),
+        ));
     }
     // Without any tokens it is the endpoint's way, and no sum is short of them.
     if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
@@ -373,7 +366,10 @@ mod tests {
 
     fn report(typed: &str) -> FinalReport {
         FinalReport {
-            console: Console::new(OutputMode::Quiet, None),
+            console: Console {
+                mode: OutputMode::Quiet,
+                bar: None,
+            },
             files: places(),
             summary: None,
             concurrency: 20,

@@ -13,11 +13,11 @@ use std::borrow::Cow;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::flaw::{Flaw, MAX_DEPTH, flaw};
+use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
 use super::lines::Line;
 use crate::api::json::{fields, first_fields};
-use crate::api::path;
+use crate::api::{Chat, path};
 
 /// The form a request came in, which its result goes out in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,30 +56,22 @@ pub(crate) struct RowRequest<'a> {
 pub(crate) struct LineError {
     pub(crate) message: Cow<'static, str>,
     /// A word for programs, such as `not_json`.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) kind: &'static str,
     /// In bytes, from 1, where it is one place in the line.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) column: Option<usize>,
 }
 
 impl LineError {
     fn new(kind: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        // Only a check tells it.
-        #[cfg(not(any(feature = "cli", test)))]
-        let _ = kind;
         Self {
             message: message.into(),
-            #[cfg(any(feature = "cli", test))]
             kind,
-            #[cfg(any(feature = "cli", test))]
             column: None,
         }
     }
 
     fn at(column: usize, kind: &'static str, what: &str, more: &str) -> Self {
         Self {
-            #[cfg(any(feature = "cli", test))]
             column: Some(column),
             ..Self::new(kind, format!("{what} at column {column}{more}"))
         }
@@ -92,7 +84,7 @@ pub(crate) struct Format {
     /// Where lines without a `url` go.
     pub(crate) endpoint: String,
     /// What is made of a line that is one prompt; `None` where a line is one JSON request.
-    pub(crate) prompts: Option<Prompts>,
+    pub(crate) prompts: Option<Chat>,
 }
 
 impl Default for Format {
@@ -106,7 +98,7 @@ impl Default for Format {
 
 impl Format {
     /// Reads one line.
-    pub(crate) fn parse<'a>(&'a self, line: Line<'a>) -> InputRow<'a> {
+    pub(crate) fn parse<'a>(&'a self, line: Line<&'a [u8]>) -> InputRow<'a> {
         let mut row = InputRow {
             number: line.number,
             custom_id: None,
@@ -125,7 +117,7 @@ impl Format {
             (Ok(text), None) => request(text, indent, &self.endpoint, &mut row),
             (Ok(text), Some(prompts)) => Ok(RowRequest {
                 path: self.endpoint.as_str().into(),
-                body: prompts.body(text, &mut row).into(),
+                body: prompt(text, prompts, &mut row),
             }),
             (Err(error), _) => {
                 let column = indent + error.valid_up_to() + 1;
@@ -137,7 +129,7 @@ impl Format {
 
     /// The id of a line and its hash, found without reading the line to its end. The line must have
     /// been [parsed](Self::parse) before, as it stands.
-    pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
+    pub(crate) fn name(&self, line: &Line<&[u8]>) -> Option<(LineHash, LineHash)> {
         if self.prompts.is_some() {
             return None;
         }
@@ -163,16 +155,14 @@ fn request<'a>(
     }
     row.custom_id = custom_id.and_then(string).filter(|id| !id.is_empty());
     if let Some(flaw) = flaw(text) {
-        return Err(match flaw {
-            Flaw::TooDeep(at) => {
-                let what = format!("nested deeper than {MAX_DEPTH} levels");
-                LineError::at(indent + at + 1, "too_deep", &what, "")
-            }
+        let (at, kind, what) = match flaw {
+            Flaw::TooDeep(at) => (at, "too_deep", "nested deeper than 128 levels"),
             Flaw::LoneSurrogate(at) => {
                 let what = "half of a surrogate pair, which is not a character,";
-                LineError::at(indent + at + 1, "lone_surrogate", what, "")
+                (at, "lone_surrogate", what)
             }
-        });
+        };
+        return Err(LineError::at(indent + at + 1, kind, what, ""));
     }
     if let Some(field) = found.twice {
         return Err(twice(field));
@@ -259,44 +249,13 @@ fn sendable<'a>(name: &str, body: &'a RawValue) -> Result<Cow<'a, str>, LineErro
     }
 }
 
-/// Turns plain prompts into chat requests, named `line-N` by their physical line.
-#[derive(Clone, Debug)]
-pub(crate) struct Prompts {
-    /// The body up to the prompt's text, and from there on.
-    before: String,
-    after: String,
-}
-
-impl Prompts {
-    pub(crate) fn new(model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        let system = system.map_or_else(String::new, |text| {
-            format!("{{\"role\":\"system\",\"content\":{}}},", quoted(text))
-        });
-        let before = format!(
-            "{{\"model\":{},\"messages\":[{system}{{\"role\":\"user\",\"content\":",
-            quoted(model)
-        );
-        let after = match max_tokens {
-            Some(max_tokens) => format!("}}],\"max_tokens\":{max_tokens}}}"),
-            None => "}]}".to_owned(),
-        };
-        Self { before, after }
-    }
-
-    fn body(&self, prompt: &str, row: &mut InputRow<'_>) -> String {
-        // `before` and `after` are of this module's making: what a user gave is quoted.
-        let body = [&self.before, quoted(prompt).as_str(), &self.after].concat();
-        row.custom_id = Some(format!("line-{}", row.number));
-        // The whole body and not the prompt alone: another model is another question.
-        row.hash = Some(LineHash::of(body.as_bytes()));
-        body
-    }
-}
-
-/// `text` as a JSON string.
-fn quoted(text: &str) -> String {
-    // Written into memory, a string has nothing to fail on.
-    serde_json::to_string(text).expect("a string is JSON")
+/// The chat request that a line's text is the prompt of, named by its physical line.
+fn prompt<'a>(text: &str, template: &Chat, row: &mut InputRow<'_>) -> Cow<'a, str> {
+    let body = template.clone().message("user", text).to_body().to_string();
+    row.custom_id = Some(format!("line-{}", row.number));
+    // The whole body and not the prompt alone: another model is another question.
+    row.hash = Some(LineHash::of(body.as_bytes()));
+    body.into()
 }
 
 #[cfg(test)]
@@ -349,7 +308,7 @@ mod tests {
     fn any_text_is_an_id() {
         let long = "x".repeat(64 << 10);
         for id in ["../../etc/passwd", "\0", "a\nb", "\u{1b}[31m", &long] {
-            let line = format!(r#"{{"custom_id":{},"body":{{}}}}"#, quoted(id));
+            let line = format!(r#"{{"custom_id":{},"body":{{}}}}"#, serde_json::json!(id));
             let row = parse(&line);
             assert!(row.request.is_ok());
             assert_eq!(row.custom_id.as_deref(), Some(id));
@@ -445,9 +404,9 @@ mod tests {
     #[test]
     fn a_prompt_becomes_a_chat_request() {
         let prompts = |model: &str| {
-            let system = Some("Be \"brief\".");
+            let system = "Be \"brief\".";
             Format {
-                prompts: Some(Prompts::new(model, Some(9), system)),
+                prompts: Some(Chat::template(model).system(system).max_tokens(9)),
                 ..Format::default()
             }
         };
@@ -523,8 +482,8 @@ mod tests {
 
         #[test]
         fn ids_and_bodies_come_through(id in ".{1,40}", text in ".{0,40}") {
-            let body = format!("{{\"messages\":[{}]}}", quoted(&text));
-            let line = format!("{{\"custom_id\":{},\"body\":{body}}}", quoted(&id));
+            let body = format!("{{\"messages\":[{}]}}", serde_json::json!(text));
+            let line = format!("{{\"custom_id\":{},\"body\":{body}}}", serde_json::json!(id));
             let row = parse(&line);
             prop_assert_eq!(row.custom_id, Some(id));
             prop_assert_eq!(row.request.unwrap().body, body);

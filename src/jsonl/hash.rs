@@ -13,8 +13,13 @@ use siphasher::sip128::{Hash128, SipHasher24};
 /// The fingerprint of a request line, or of an id; printed as 32 hexadecimal digits.
 ///
 /// Two `u64`, which pack tighter than a `u128` that is aligned to 16 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LineHash(u64, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LineHash {
+    /// Hashes are sorted by this half first.
+    pub(super) high: u64,
+    /// For where 64 bits tell two apart well enough.
+    pub(super) low: u64,
+}
 
 impl LineHash {
     pub(crate) fn of(bytes: &[u8]) -> Self {
@@ -29,36 +34,26 @@ impl LineHash {
         }
         let (high, low) = hex.split_at(16);
         let half = |digits| u64::from_str_radix(digits, 16).ok();
-        Some(Self(half(high)?, half(low)?))
-    }
-
-    /// The first half, by which hashes are sorted first.
-    pub(crate) fn high(self) -> u64 {
-        self.0
-    }
-
-    /// The second half, for where 64 bits tell two apart well enough.
-    pub(crate) fn low(self) -> u64 {
-        self.1
+        Some(Self {
+            high: half(high)?,
+            low: half(low)?,
+        })
     }
 }
 
 /// The digits, read from the left, are the algorithm's output bytes in their order.
 impl From<Hash128> for LineHash {
     fn from(hash: Hash128) -> Self {
-        Self(hash.h1.swap_bytes(), hash.h2.swap_bytes())
+        Self {
+            high: hash.h1.swap_bytes(),
+            low: hash.h2.swap_bytes(),
+        }
     }
 }
 
 impl fmt::Display for LineHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0, self.1)
-    }
-}
-
-impl fmt::Debug for LineHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "{:016x}{:016x}", self.high, self.low)
     }
 }
 

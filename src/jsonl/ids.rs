@@ -27,15 +27,7 @@ impl<V> Default for IdTable<V> {
 impl<V> IdTable<V> {
     /// Of several entries with one id the last holds.
     pub(super) fn new(mut entries: Vec<(LineHash, V)>) -> Self {
-        // A stable sort, so that the last one is still behind the others.
-        entries.sort_by_key(|(id, _)| *id);
-        entries.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                std::mem::swap(later, kept);
-            }
-            same
-        });
+        keep_last(&mut entries);
         let bits = (entries.len() / 8).max(1).ilog2();
         let shift = u64::BITS - bits;
         let start = |bucket| entries.partition_point(|(id, _)| bucket_of(*id, shift) < bucket);
@@ -67,55 +59,36 @@ impl<V> IdTable<V> {
     }
 }
 
-impl<V> IntoIterator for IdTable<V> {
-    type Item = (LineHash, V);
-    type IntoIter = std::vec::IntoIter<(LineHash, V)>;
-
-    /// In the order of the hashes.
-    fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
-    }
+/// Sorts entries by their ids, and keeps the last of those with one id.
+pub(super) fn keep_last<V>(entries: &mut Vec<(LineHash, V)>) {
+    // A stable sort, so that the last one is still behind the others.
+    entries.sort_by_key(|(id, _)| *id);
+    entries.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            std::mem::swap(later, kept);
+        }
+        same
+    });
 }
 
 fn bucket_of(id: LineHash, shift: u32) -> usize {
     // A single bucket is chosen by no bit, and the number of buckets is a `usize`.
-    let bits = id.high().checked_shr(shift).unwrap_or(0);
+    let bits = id.high.checked_shr(shift).unwrap_or(0);
     usize::try_from(bits).unwrap_or(0)
 }
 
-/// Ids with the lines they stand in, for finding those that stand in more than one.
-#[derive(Debug, Default)]
-pub(super) struct Ids(Vec<(LineHash, u64)>);
-
-/// Two physical lines with one `custom_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Duplicate {
-    /// The first line with the id.
-    pub(crate) first: u64,
-    pub(crate) again: u64,
-}
-
-impl Ids {
-    pub(super) fn note(&mut self, id: LineHash, line: u64) {
-        self.0.push((id, line));
+/// Every line whose id an earlier line has, in the order of the file: the first line with the id, and
+/// this one. `lines` are all ids with their physical lines.
+pub(super) fn duplicates(mut lines: Vec<(LineHash, u64)>) -> Vec<(u64, u64)> {
+    lines.sort_unstable();
+    let mut duplicates = Vec::new();
+    for same in lines.chunk_by(|one, other| one.0 == other.0) {
+        let first = same[0].1;
+        duplicates.extend(same[1..].iter().map(|&(_, again)| (first, again)));
     }
-
-    pub(super) fn append(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
-    /// Every line whose id an earlier line has, in the order of the file.
-    pub(super) fn duplicates(mut self) -> Vec<Duplicate> {
-        self.0.sort_unstable();
-        let mut duplicates = Vec::new();
-        for same in self.0.chunk_by(|one, other| one.0 == other.0) {
-            let first = same[0].1;
-            let repeats = same[1..].iter();
-            duplicates.extend(repeats.map(|&(_, again)| Duplicate { first, again }));
-        }
-        duplicates.sort_unstable_by_key(|duplicate| duplicate.again);
-        duplicates
-    }
+    duplicates.sort_unstable_by_key(|&(_, again)| again);
+    duplicates
 }
 
 #[cfg(test)]

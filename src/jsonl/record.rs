@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::format::Dialect;
@@ -32,7 +33,7 @@ pub(crate) struct Record<'a> {
     pub(crate) hash: Option<LineHash>,
     /// Requests sent for this row.
     pub(crate) attempts: u32,
-    /// Waited at the gate and between attempts.
+    /// Waited for permits and between attempts.
     pub(crate) wait: Duration,
     /// What the answer took, where it says.
     pub(crate) usage: Option<Usage>,
@@ -98,59 +99,52 @@ impl RecordWriter {
 
     fn extras(&self, object: &mut Object<'_>, record: &Record<'_>) {
         if self.simulated {
-            object.raw("simulated", "true");
+            object.field("simulated", &true);
         }
         if self.strict {
             return;
         }
-        object.number("attempts", record.attempts.into());
+        object.field("attempts", &record.attempts);
         object.raw("wait_s", &format!("{:.3}", record.wait.as_secs_f64()));
-        // Anthropic's form has no place for the status.
-        if let (Dialect::Anthropic, Some(response)) = (record.dialect, &record.response) {
-            object.number("status", response.status.into());
+        let mut code = record.code;
+        // Anthropic's form has no place for the status, nor for the code of a failure.
+        if record.dialect == Dialect::Anthropic {
+            let status = record.response.map(|response| response.status);
+            object.if_known("status", status);
+            code = code.or(record.failure.map(|failure| failure.code));
         }
-        // Nor for the code of a failure.
-        let failure = record
-            .failure
-            .filter(|_| record.dialect == Dialect::Anthropic);
-        if let Some(code) = record.code.or(failure.map(|failure| failure.code)) {
-            object.string("code", code);
-        }
+        object.if_known("code", code);
         if let Some(usage) = record.usage {
-            object.number("prompt_tokens", usage.prompt_tokens);
-            object.number("completion_tokens", usage.completion_tokens);
+            object.field("prompt_tokens", &usage.prompt_tokens);
+            object.field("completion_tokens", &usage.completion_tokens);
         }
         if let Some(cost) = record.cost {
             object.raw("cost_usd", &cost.to_string());
         }
-        if let Some(line) = record.line {
-            object.number("line", line);
-        }
-        if let Some(hash) = record.hash {
-            object.string("hash", &hash.to_string());
-        }
+        object.if_known("line", record.line);
+        object.if_known("hash", record.hash.map(|hash| hash.to_string()));
     }
 }
 
 fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
-    object.string("id", id);
-    object.optional("custom_id", record.custom_id);
+    object.field("id", id);
+    object.field("custom_id", &record.custom_id);
     match &record.response {
         None => object.raw("response", "null"),
         Some(response) => object.nested("response", |object| {
-            object.number("status_code", response.status.into());
-            object.string("request_id", response.request_id.unwrap_or(id));
+            object.field("status_code", &response.status);
+            object.field("request_id", response.request_id.unwrap_or(id));
             match json(response.body) {
                 Some(body) => object.one_line("body", body),
-                None => object.string("body", &snippet(response.body)),
+                None => object.field("body", &snippet(response.body)),
             }
         }),
     }
     match &record.failure {
         None => object.raw("error", "null"),
         Some(failure) => object.nested("error", |object| {
-            object.string("code", failure.code);
-            object.string("message", failure.message);
+            object.field("code", failure.code);
+            object.field("message", failure.message);
         }),
     }
 }
@@ -159,16 +153,16 @@ fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
 /// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled` and
 /// `expired`, are of rows that have no record here.
 fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
-    object.optional("custom_id", record.custom_id);
+    object.field("custom_id", &record.custom_id);
     let body = record.response.and_then(|response| json(response.body));
     object.nested("result", |object| {
         match (&record.response, &record.failure, body) {
             (Some(response), None, Some(body)) if is_success(response.status) => {
-                object.string("type", "succeeded");
+                object.field("type", "succeeded");
                 object.one_line("message", body);
             }
             (Some(_), None, Some(body)) if is_anthropics_error(body) => {
-                object.string("type", "errored");
+                object.field("type", "errored");
                 object.one_line("error", body);
             }
             (response, failure, _) => {
@@ -179,12 +173,12 @@ fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
                     }
                     (None, None) => (API_ERROR, String::new()),
                 };
-                object.string("type", "errored");
+                object.field("type", "errored");
                 object.nested("error", |object| {
-                    object.string("type", "error");
+                    object.field("type", "error");
                     object.nested("error", |object| {
-                        object.string("type", kind);
-                        object.string("message", &message);
+                        object.field("type", kind);
+                        object.field("message", &message);
                     });
                 });
             }
@@ -231,54 +225,42 @@ pub(super) fn is_success(status: u16) -> bool {
 }
 
 /// One object, whose fields are written straight into the line.
-struct Object<'o> {
-    out: &'o mut Vec<u8>,
-    is_empty: bool,
-}
+struct Object<'o>(&'o mut Vec<u8>);
 
 impl Object<'_> {
     fn write(out: &mut Vec<u8>, fields: impl FnOnce(&mut Object<'_>)) {
         out.push(b'{');
-        fields(&mut Object {
-            out,
-            is_empty: true,
-        });
+        fields(&mut Object(out));
         out.push(b'}');
     }
 
     fn key(&mut self, key: &str) {
-        if !self.is_empty {
-            self.out.push(b',');
+        if !self.0.ends_with(b"{") {
+            self.0.push(b',');
         }
-        self.is_empty = false;
-        write_string(self.out, key);
-        self.out.push(b':');
+        write_json(self.0, key);
+        self.0.push(b':');
     }
 
     fn raw(&mut self, key: &str, json: &str) {
         self.key(key);
-        self.out.extend_from_slice(json.as_bytes());
+        self.0.extend_from_slice(json.as_bytes());
     }
 
-    fn string(&mut self, key: &str, value: &str) {
+    fn field(&mut self, key: &str, value: &(impl Serialize + ?Sized)) {
         self.key(key);
-        write_string(self.out, value);
+        write_json(self.0, value);
     }
 
-    fn optional(&mut self, key: &str, value: Option<&str>) {
-        match value {
-            Some(value) => self.string(key, value),
-            None => self.raw(key, "null"),
+    fn if_known(&mut self, key: &str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.field(key, &value);
         }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.raw(key, &value.to_string());
     }
 
     fn nested(&mut self, key: &str, fields: impl FnOnce(&mut Object<'_>)) {
         self.key(key);
-        Object::write(self.out, fields);
+        Object::write(self.0, fields);
     }
 
     /// Copies JSON without its line breaks and the indentation behind them.
@@ -288,15 +270,14 @@ impl Object<'_> {
     fn one_line(&mut self, key: &str, json: &str) {
         self.key(key);
         for line in json.split(['\n', '\r']) {
-            self.out
-                .extend_from_slice(line.trim_ascii_start().as_bytes());
+            self.0.extend_from_slice(line.trim_ascii_start().as_bytes());
         }
     }
 }
 
-/// `text` as a JSON string.
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a vector takes what is written, and a string is JSON");
+/// A string, a number, or what else always is JSON.
+fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("a vector takes what is written, and this is JSON");
 }
 
 /// The text of `body`, without the blanks around it, if it is one JSON value.

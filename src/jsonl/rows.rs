@@ -14,7 +14,6 @@ use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Lines;
-use super::scan::InputScan;
 use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
@@ -102,16 +101,7 @@ pub(super) fn send_rows(
 
 /// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
-    with: Reading,
-    /// Ids read so far, of a stream. A file has been scanned for duplicates.
-    seen: Option<HashSet<LineHash>>,
-    /// Lines that the scan has found to be done, which need not be parsed.
-    passed_over: Peekable<vec::IntoIter<Range<u64>>>,
-}
-
-/// What an input is read with.
-pub(super) struct Reading {
-    pub(super) place: Location,
+    pub(super) location: Location,
     pub(super) lines: Lines<Box<dyn Read + Send>>,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
@@ -120,39 +110,33 @@ pub(super) struct Reading {
     /// The line numbers of the rows so far, where the order of all rows is asked for.
     pub(super) order: Option<Vec<(LineHash, u64)>>,
     pub(super) tally: Arc<Tally>,
+    /// Ids read so far, of a stream. A file has been scanned for duplicates.
+    pub(super) seen: Option<HashSet<LineHash>>,
+    /// Lines that the scan has found to be done, which need not be parsed.
+    pub(super) passed_over: Peekable<vec::IntoIter<Range<u64>>>,
 }
 
 impl Rows {
-    /// `scan`: what the whole input holds, if it can be read twice.
-    pub(super) fn new(with: Reading, scan: Option<InputScan>) -> Self {
-        Self {
-            with,
-            seen: scan.is_none().then(HashSet::new),
-            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
-        }
-    }
-
     fn pull(&mut self) -> Result<Option<Row>> {
-        let with = &mut self.with;
-        let unreadable = |error| with.place.unreadable(error);
-        while !with.cancel.is_cancelled() {
-            let Some(line) = with.lines.next().map_err(unreadable)? else {
-                let order = with.order.take().map(IdTable::new);
-                with.tally.input(|input| {
+        let unreadable = |error| self.location.unreadable(error);
+        while !self.cancel.is_cancelled() {
+            let Some(line) = self.lines.next().map_err(unreadable)? else {
+                let order = self.order.take().map(IdTable::new);
+                self.tally.input(|input| {
                     input.order = order;
                     input.at_end = true;
                 });
                 return Ok(None);
             };
-            with.tally.input(|input| input.rows += 1);
+            self.tally.input(|input| input.rows += 1);
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
             // The order needs the id of every row.
-            if with.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
+            if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
-            let row = Row::new(with.format.parse(line));
+            let row = Row::new(self.format.parse(line));
             let Some(custom_id) = &row.custom_id else {
                 return Ok(Some(row));
             };
@@ -162,16 +146,16 @@ impl Rows {
             {
                 return Ok(Some(row.refused("is that of an earlier line, too")));
             }
-            if let Some(order) = &mut with.order {
+            if let Some(order) = &mut self.order {
                 order.push((id, row.number));
             }
             let is_stream = self.seen.is_some();
-            match with.index.status(id, row.hash) {
+            match self.index.status(id, row.hash) {
                 RowStatus::ToDo => return Ok(Some(row)),
                 // A file is refused for it. Of a stream, the rows before it are already paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
-                RowStatus::Done if is_stream => with.tally.skipped(),
-                RowStatus::Failed if is_stream => with.tally.failed_before(row.request.is_ok()),
+                RowStatus::Done if is_stream => self.tally.count(|shown| shown.skipped += 1),
+                RowStatus::Failed if is_stream => self.tally.failed_before(row.request.is_ok()),
                 // The scan has counted them.
                 RowStatus::Done | RowStatus::Failed => {}
             }
@@ -185,7 +169,7 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Row> {
         self.pull().unwrap_or_else(|error| {
-            self.with.tally.input(|input| input.failure = Some(error));
+            self.tally.input(|input| input.failure = Some(error));
             None
         })
     }
@@ -194,22 +178,25 @@ impl Iterator for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jsonl::scan::InputScan;
     use crate::jsonl::tally::SpendLimits;
     use std::time::Instant;
 
     fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
         let limits = SpendLimits::default();
         let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
-        let with = Reading {
-            place: Location::Stream,
+        let rows = Rows {
+            location: Location::Stream,
             lines: Lines::new(Box::new(input.as_bytes())),
             format: Format::default(),
             index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),
             order: None,
             tally: Arc::clone(&tally),
+            seen: scan.is_none().then(HashSet::new),
+            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
-        (Rows::new(with, scan), tally)
+        (rows, tally)
     }
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";

@@ -1,22 +1,23 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Seek;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::files::{GivenFiles, Location, OpenInput, RunFiles};
-use super::format::{Format, Prompts};
-use super::journal::{Fsync, Journal, JournalOptions, Locks, Recovered, recover};
+use super::files::{Location, OpenInput, RunFiles};
+use super::format::Format;
+use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::lines::Lines;
 use super::record::RecordWriter;
-use super::rows::{Reading, Rows, send_rows};
+use super::rows::{Rows, send_rows};
 use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
-use crate::api::{Client, Price, Usd};
+use crate::api::{Chat, Client, Price, Usd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Feed, Monitor, Reorder};
 
@@ -64,13 +65,8 @@ impl Client {
     /// ```
     pub fn jsonl(&self, input: impl Into<PathBuf>, output: impl Into<PathBuf>) -> FileRun<'static> {
         let (input, output) = (input.into(), output.into());
-        let given = GivenFiles {
-            input: &input,
-            output: Some(&output),
-            errors: None,
-            simulate: false,
-        };
-        FileRun::over(self, RunFiles::complete(&given))
+        let files = RunFiles::complete(&input, Some(&output), None, false);
+        FileRun::over(self, files)
     }
 }
 
@@ -98,9 +94,18 @@ impl FileRun<'_> {
         self
     }
 
-    /// Takes every line of the input as a prompt, with the id `line-N`.
+    /// Takes every line of the input as a prompt, with the id `line-N`, where N is the number of the
+    /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
+    /// `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        self.choices.format.prompts = Some(Prompts::new(model, max_tokens, system));
+        let mut template = Chat::template(model);
+        if let Some(text) = system {
+            template = template.system(text);
+        }
+        if let Some(tokens) = max_tokens {
+            template = template.max_tokens(tokens);
+        }
+        self.choices.format.prompts = Some(template);
         self
     }
 
@@ -184,8 +189,8 @@ impl FileRun<'_> {
     }
 
     /// Stops this run when it has spent so many US dollars, counted by its [`price`](FileRun::price).
-    /// Default: no limit. The amount is a number or a [`Usd`]; what is no amount is an error of
-    /// [`run`](FileRun::run).
+    /// Default: no limit. The amount is an `f64`, an `i32` or a [`Usd`]; what is no amount is
+    /// an error of [`run`](FileRun::run).
     ///
     /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are finished
     /// and their results written, so the run may spend more than the limit by what those cost.
@@ -280,7 +285,7 @@ impl FileRun<'_> {
         let options = self.choices.journal;
         // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
-        let Recovered { index, state } = recover(&files, options, &outside)?;
+        let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
@@ -300,8 +305,8 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
-        let reading = Reading {
-            place: files.input,
+        let rows = Rows {
+            location: files.input,
             lines: Lines::new(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
@@ -311,8 +316,9 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             order: note_order.then(Vec::new),
             tally: Arc::clone(&tally),
+            seen: is_stream.then(HashSet::new),
+            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
-        let rows = Rows::new(reading, scan).fuse();
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
@@ -335,9 +341,9 @@ impl FileRun<'_> {
         // The user learns what there is to do before any of it is done.
         writer.report();
         let feed = if is_stream {
-            Feed::detached(rows)
+            Feed::detached(rows.fuse())
         } else {
-            Feed::here(rows)
+            Feed::Here(Box::new(rows.fuse()))
         };
         settings.for_each(job, feed, &mut writer)?;
         writer.finish()

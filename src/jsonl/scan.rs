@@ -11,12 +11,12 @@ use std::ops::Range;
 use super::files::Location;
 use super::format::Format;
 use super::hash::LineHash;
-use super::ids::{Duplicate, Ids};
+use super::ids::duplicates;
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
 use crate::cancel::Cancel;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// How many lines a message names.
 const NAMED: usize = 20;
@@ -47,42 +47,42 @@ impl InputScan {
     }
 }
 
-/// Scans a whole input, whose name is `place`, for what `index` leaves to do.
+/// Scans a whole input, whose name is `location`, for what `index` leaves to do.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for duplicate ids and for rows that have changed since they were answered,
-/// naming the lines; [`ErrorKind::Cancelled`], and those of [`Location::unreadable`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed
+/// since they were answered, naming the lines;
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
 pub(crate) fn scan<R: Read>(
     source: R,
-    place: &Location,
+    location: &Location,
     format: &Format,
     index: &ResumeIndex,
     cancel: &Cancel,
 ) -> Result<InputScan> {
-    let unreadable = |error| place.unreadable(error);
+    let unreadable = |error| location.unreadable(error);
     let mut lines = Lines::new(source);
     let all = Part::default();
     let mut pass = Pass { format, index, all };
     fold(&mut lines, &mut pass, cancel, unreadable)?;
     let (found, changed) = (pass.all.found, pass.all.changed);
-    let mut duplicates = Listed::default();
-    for Duplicate { first, again } in pass.all.ids.duplicates() {
-        duplicates.add(|| format!("lines {first} and {again}"));
+    let mut repeated = Listed::default();
+    for (first, again) in duplicates(pass.all.ids) {
+        repeated.add(|| format!("lines {first} and {again}"));
     }
-    let refused = |message| Error::new(ErrorKind::Config, message);
-    if duplicates.count > 0 {
-        return Err(refused(format!(
-            "input {place}: each line needs a custom_id of its own. The same one is in\n  {}",
-            duplicates.lines()
+    if repeated.count > 0 {
+        return Err(config(format!(
+            "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
+            repeated.lines()
         )));
     }
     if changed.count > 0 {
         let message = format!(
-            "input {place}: these requests have changed since they were answered:\n  {}\ngive them \
+            "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
              other ids, keep their old answers, or start anew",
             changed.lines()
         );
-        return Err(refused(message).with_settings(&["force_resume", "overwrite"]));
+        return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
     Ok(found)
 }
@@ -99,13 +99,14 @@ struct Part {
     found: InputScan,
     /// Rows that have been answered as another request.
     changed: Listed,
-    ids: Ids,
+    /// The ids, with their lines.
+    ids: Vec<(LineHash, u64)>,
 }
 
 impl LineFold for Pass<'_> {
     type Part = Part;
 
-    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
         let (found, number) = (&mut part.found, line.number);
         found.rows += 1;
         // Most lines of a rerun. Parsing them to their end would take most of its time.
@@ -115,7 +116,7 @@ impl LineFold for Pass<'_> {
         {
             found.done += 1;
             found.pass_over(number..number + 1);
-            part.ids.note(id, number);
+            part.ids.push((id, number));
             return;
         }
         let row = self.format.parse(line);
@@ -125,7 +126,7 @@ impl LineFold for Pass<'_> {
             return;
         };
         let id = LineHash::of(custom_id.as_bytes());
-        part.ids.note(id, number);
+        part.ids.push((id, number));
         match self.index.status(id, row.hash) {
             RowStatus::ToDo => {
                 found.to_do += u64::from(is_request);
@@ -156,7 +157,7 @@ impl LineFold for Pass<'_> {
             found.pass_over(lines);
         }
         self.all.changed.append(later.changed);
-        self.all.ids.append(later.ids);
+        self.all.ids.extend(later.ids);
         Ok(())
     }
 }
@@ -194,8 +195,9 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
-    fn place() -> Location {
+    fn location() -> Location {
         Location::File("p.jsonl".into())
     }
 
@@ -203,7 +205,7 @@ mod tests {
         let index = ResumeIndex::default();
         scan(
             file.as_bytes(),
-            &place(),
+            &location(),
             &Format::default(),
             &index,
             &Cancel::new(),

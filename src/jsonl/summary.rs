@@ -89,11 +89,11 @@ pub struct FileProgress {
     pub uncounted: u64,
     /// The cost of these tokens, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
-    /// Time since the input was opened.
+    /// Time since this run opened the input.
     pub elapsed: Duration,
     /// The outage that the run waits for at the moment, if there is one.
     pub outage: Option<Outage>,
-    /// The engine's own counters.
+    /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that are sent
     /// again although they may have been billed. These are rows that the end of the run cut off in
@@ -122,11 +122,11 @@ impl FileProgress {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The last snapshot.
+    /// The progress at the end of the run.
     pub progress: FileProgress,
     /// Rows in the input, as far as it was read: succeeded + failed + skipped + not attempted.
     pub requests: u64,
-    /// Rows left for a rerun.
+    /// Rows without a result, which a rerun sends.
     pub not_attempted: u64,
     /// Why the run stopped before its end, if it did.
     pub stopped: Option<Error>,

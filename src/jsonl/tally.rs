@@ -78,10 +78,9 @@ pub(super) struct Tally {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// What the user sees, without the cost and the engine's part.
+    /// What the user sees, without the cost. Of the engine's part it has the rows that are asked for
+    /// again by this run or by a rerun, although they may have been paid for.
     shown: FileProgress,
-    /// Rows that are asked for again by this run or by a rerun, although they may have been paid for.
-    possibly_billed: u64,
     input: InputState,
 }
 
@@ -108,7 +107,7 @@ impl Tally {
     ) -> Self {
         let nothing = InputScan::default();
         let before = scan.unwrap_or(&nothing);
-        let shown = FileProgress {
+        let mut shown = FileProgress {
             total: scan.map(|scan| scan.rows),
             skipped: before.done,
             failed: before.failed,
@@ -118,9 +117,9 @@ impl Tally {
             found,
             ..FileProgress::default()
         };
+        shown.engine.possibly_billed = found.unwrap_or_default().possibly_billed;
         let counts = Counts {
             shown,
-            possibly_billed: found.unwrap_or_default().possibly_billed,
             input: InputState {
                 at_end: scan.is_some(),
                 ..InputState::default()
@@ -138,9 +137,9 @@ impl Tally {
         note(&mut self.counts.lock().input);
     }
 
-    /// Counts a row that an earlier run has answered. After a scan it is counted already.
-    pub(super) fn skipped(&self) {
-        self.counts.lock().shown.skipped += 1;
+    /// Counts rows in what the user sees.
+    pub(super) fn count(&self, add: impl FnOnce(&mut FileProgress)) {
+        add(&mut self.counts.lock().shown);
     }
 
     /// Counts a row that an earlier run has given up for good. After a scan it is counted already.
@@ -181,11 +180,6 @@ impl Tally {
         self.limits.price.map(|price| price.cost(usage))
     }
 
-    /// Counts answers that are written.
-    pub(super) fn answered(&self, rows: usize) {
-        self.counts.lock().shown.succeeded += rows as u64;
-    }
-
     /// Counts rows that are given up, and written as such.
     pub(super) fn gave_up(&self, rows: &[ErrorKind]) {
         let shown = &mut self.counts.lock().shown;
@@ -198,16 +192,15 @@ impl Tally {
 
     /// Counts rows that a rerun asks for again, although they may have been paid for.
     pub(super) fn possibly_billed(&self, rows: u64) {
-        self.counts.lock().possibly_billed += rows;
+        self.counts.lock().shown.engine.possibly_billed += rows;
     }
 
     /// Takes back what the output does not hold any more: of `before` answers of earlier runs and
     /// those of this one, `left` are left.
     pub(super) fn lose(&self, before: u64, left: u64) {
-        let counts = &mut *self.counts.lock();
-        let shown = &mut counts.shown;
+        let shown = &mut self.counts.lock().shown;
         shown.lost = (before + shown.succeeded).saturating_sub(left);
-        counts.possibly_billed += shown.lost;
+        shown.engine.possibly_billed += shown.lost;
         // What was written last is the most likely to be gone.
         let own = shown.lost.min(shown.succeeded);
         shown.succeeded -= own;
@@ -216,10 +209,8 @@ impl Tally {
 
     /// The progress of the run, with the engine's counters.
     pub(super) fn progress(&self, engine: &Monitor, now: Instant) -> FileProgress {
-        let (shown, possibly_billed) = {
-            let counts = self.counts.lock();
-            (counts.shown.clone(), counts.possibly_billed)
-        };
+        let shown = self.counts.lock().shown.clone();
+        let possibly_billed = shown.engine.possibly_billed;
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
             elapsed: self.opened.elapsed(),
@@ -344,7 +335,7 @@ mod tests {
             ..InputScan::default()
         };
         let tally = Tally::new(SpendLimits::default(), Some(&scan), None, Instant::now());
-        tally.answered(2);
+        tally.count(|shown| shown.succeeded += 2);
         tally.lose(5, 4);
         let left = progress(&tally);
         assert_eq!((left.lost, left.succeeded, left.skipped), (3, 0, 4));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Ending, Journal, ResumeIndex};
+use super::journal::{Journal, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -17,10 +17,10 @@ use crate::pool::{Consumer, JobOutcome, Reorder};
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
 /// A program may handle its signals there, so this is short.
-const PATIENCE: Duration = Duration::from_millis(25);
+const IDLE_INTERVAL: Duration = Duration::from_millis(25);
 /// How many bytes of records are collected at most before they are written, while outcomes keep
 /// coming.
-const READY: usize = 256 << 10;
+const MOST_BUFFERED: usize = 256 << 10;
 
 /// Writes the records of a run, on the thread that called `run`.
 pub(super) struct Writer<'p> {
@@ -88,11 +88,11 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     }
 
     fn idle_interval(&self) -> Option<Duration> {
-        Some(PATIENCE)
+        Some(IDLE_INTERVAL)
     }
 
     fn on_idle(&mut self) {
-        self.hear();
+        self.check_end();
         self.flush();
         self.report();
     }
@@ -100,7 +100,7 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
 
 impl Writer<'_> {
     /// Checks whether the run is to end. With an input that stalls, no row would say so.
-    fn hear(&mut self) {
+    fn check_end(&mut self) {
         let clock = self.client.limiter().clock();
         if self.ends.is_some_and(|ends| clock.now() >= ends) {
             self.out_of_time();
@@ -183,7 +183,7 @@ impl Writer<'_> {
             }
         }
         self.index.ended(row.custom_id.as_deref());
-        if self.state.results.len() + self.state.errors.len() >= READY {
+        if self.state.results.len() + self.state.errors.len() >= MOST_BUFFERED {
             self.flush();
             self.report();
         }
@@ -236,7 +236,8 @@ impl Writer<'_> {
         let (journal, state, now) = (&mut self.journal, &mut self.state, Instant::now());
         if !(state.results.is_empty() && state.errors.is_empty()) {
             let (kept, written) = journal.write_results(&state.results, now);
-            self.tally.answered(records_in(&state.results[..kept]));
+            let answered = records_in(&state.results[..kept]) as u64;
+            self.tally.count(|shown| shown.succeeded += answered);
             state.results.drain(..kept);
             written?;
             let (kept, written) = journal.write_errors(&state.errors, now);
@@ -277,16 +278,14 @@ impl Writer<'_> {
         let input = self.tally.take_input();
         let (stopped, last_record) = (self.state.stopped, self.state.last_record);
         let mut summary = self.tally.summary(progress, &input, stopped, last_record);
-        let ending = Ending {
-            whole_input: input.at_end,
-            // An output that is not complete is put in order by the next run.
-            order: input.order.filter(|_| summary.stopped.is_none()),
-        };
+        // An output that is not complete is put in order by the next run.
+        let order = input.order.filter(|_| summary.stopped.is_none());
         // The cancel that has ended the run does not stop this last step. A later one does.
         let cancel = Some(outside).filter(|cancel| !cancel.is_cancelled());
+        let cancel = cancel.unwrap_or_default();
         let closed = self
             .journal
-            .close(&self.index, &ending, &cancel.unwrap_or_default());
+            .close(&self.index, input.at_end, order.as_ref(), &cancel);
         if let Some(error) = input.failure {
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! The gate under loom: every interleaving of a few threads. `NOTES.md` says what each model covers.
+//! The limiter under loom: every interleaving of a few threads. `NOTES.md` says what each model covers.
 //! A lost wake-up leaves a thread parked for ever, which loom reports as a deadlock.
 //!
 //! Two threads are explored in full. Three are bounded to four preemptions: most faults of this kind

@@ -14,8 +14,8 @@ use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
 
-/// The gate: limits how many requests and model tokens are sent in any time, and how many requests
-/// are in flight at once.
+/// Limits how many requests and model tokens are sent in any time, and how many requests are in flight
+/// at once.
 ///
 /// In every window of length T it admits at most `burst + rate · T` requests. The model tokens it
 /// admits, as reserved and less refunds, are at most `max(burst, largest single cost) + rate · T`.
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// Cloning is cheap and gives the same limiter. Clients, pools and plain threads may share one, and
 /// so may rayon and tokio tasks; a wait blocks the calling thread.
 ///
-/// There are three ways to ask for a permit. [`try_acquire`](Limiter::try_acquire) answers at once,
+/// A permit can be asked for in these ways. [`try_acquire`](Limiter::try_acquire) answers at once,
 /// with the instant to come back if there is none. [`acquire`](Limiter::acquire) waits.
 /// [`acquire_timeout`](Limiter::acquire_timeout) and
 /// [`acquire_cancellable`](Limiter::acquire_cancellable) wait until a time limit or a [`Cancel`].
@@ -229,7 +229,7 @@ impl Limiter {
         unpark(head);
     }
 
-    /// How many requests may be in flight at once.
+    /// How many requests may be in flight at once; `usize::MAX` if that is not limited.
     pub fn concurrency(&self) -> usize {
         self.0.lock().limits.concurrency()
     }

@@ -1,4 +1,4 @@
-//! The gate: how fast, how much, how many at once.
+//! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`state`] all limits together, [`queue`] the lock and the threads that

@@ -4,15 +4,14 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::events::Event;
 use super::input::panic_message;
 use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
-use super::leader::{JobTask, RunShared};
+use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::Task;
-use super::settings::Settings;
+use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
@@ -24,104 +23,94 @@ pub(super) struct Finished {
     pub(super) succeeded: bool,
 }
 
-/// How one attempt went, its result aside.
-struct Attempted<'a> {
-    attempt: Attempt<'a>,
-    /// `None` unless it failed.
-    verdict: Option<Verdict>,
-    reach: Reach,
-    ended: Instant,
-}
+/// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
+type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
-/// An `Err` outside is a panic.
-type Caught<J> = thread::Result<Result<<J as Job>::Output, <J as Job>::Error>>;
-
-impl<I, E> Task<I, E> {
+impl<I, E> Item<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
-            index: self.index,
             attempts: self.history.attempts,
             waited: self.waited,
-            input: Some(self.input),
-            result,
-            stopped_run: false,
+            ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
 }
 
 impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
-    pub(super) fn run_attempt(&self, task: JobTask<J>, permit: Permit) -> Option<Finished> {
+    pub(super) fn run_attempt(&self, item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        self.finish_attempt(self.attempt(&task, permit.cost()), task, permit)
+        self.finish_attempt(self.attempt(&item, permit.cost()), item, permit)
     }
 
     #[inline(never)]
-    fn attempt(&self, task: &Task<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempted<'_>) {
-        let counters = self.settings.monitor.counters();
+    fn attempt(&self, item: &Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+        let monitor = &self.settings.monitor;
         let clock = self.settings.limiter.clock();
-        if let Some(last) = &task.last
+        if let Some(last) = &item.last
             && self.job.possibly_billed(last)
         {
-            counters.update(|progress| progress.possibly_billed += 1);
+            monitor.update(|progress| progress.possibly_billed += 1);
         }
         let attempt = Attempt {
-            number: task.history.attempts + 1,
+            number: item.history.attempts + 1,
             cost,
-            deadline: task.history.deadline,
+            deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             used: Cell::new(None),
             pause: Cell::new(None),
             reach: Cell::new(Reach::Answered),
         };
         self.settings.events.emit(|| Event::AttemptStarted {
-            index: task.index,
+            index: item.index,
             attempt: attempt.number,
         });
-        counters.attempt_begins();
+        monitor.update(|progress| {
+            progress.in_flight += 1;
+            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+        });
         let began = clock.now();
-        let mut verdict = None;
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
-                let result = self.job.attempt(&task.input, &attempt);
-                verdict = result.as_ref().err().map(|error| self.job.verdict(error));
-                result
+                let result = self.job.attempt(&item.input, &attempt);
+                result.map_err(|error| {
+                    let verdict = self.job.verdict(&error);
+                    (error, verdict)
+                })
             }))
         };
-        let ended = clock.now();
-        let reach = match verdict {
-            Some(Verdict::Unreachable) => Reach::NotSent,
-            _ => attempt.reach.get(),
-        };
-        counters.attempt_ends(
-            ended.saturating_duration_since(began),
-            reach != Reach::NotSent,
-            attempt.used.get(),
-        );
-        let attempted = Attempted {
-            attempt,
-            verdict,
-            reach,
-            ended,
-        };
-        (result, attempted)
+        if let Ok(Err((_, Verdict::Unreachable))) = result {
+            attempt.reach.set(Reach::NotSent);
+        }
+        let took = clock.now().saturating_duration_since(began);
+        monitor.update(|progress| {
+            progress.in_flight -= 1;
+            progress.attempts += u64::from(attempt.was_sent());
+            progress.wire += took;
+            progress.tokens += attempt.used.get().unwrap_or(0);
+        });
+        (result, attempt)
     }
 
     #[inline(never)]
     fn finish_attempt(
         &self,
-        (result, attempted): (Caught<J>, Attempted<'_>),
-        mut task: JobTask<J>,
+        (result, attempt): (Caught<J>, Attempt<'_>),
+        mut item: JobItem<J>,
         permit: Permit,
     ) -> Option<Finished> {
-        task.history.attempts += u32::from(attempted.reach != Reach::NotSent);
+        item.history.attempts += u32::from(attempt.was_sent());
+        let verdict = match &result {
+            Ok(Err((_, verdict))) => Some(*verdict),
+            _ => None,
+        };
         // Before the permit is free: whoever takes its place would be one too many.
-        let pause = self.apply_throttle(&attempted);
+        let pause = self.apply_throttle(verdict, attempt.pause.get());
         // Before the result goes anywhere: a consumer may take its time.
-        match attempted.attempt.used.get() {
+        match attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
             None => drop(permit),
         }
@@ -129,46 +118,47 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
-            Err(panic) => Some(self.panicked(task, &*panic)),
-            Ok(Ok(output)) => Some(self.deliver(task.ended(Ok(output)), false)),
-            Ok(Err(error)) => self.after_failure(task, error, &attempted),
+            Err(panic) => Some(self.panicked(item, &*panic)),
+            Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
+            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, &attempt),
         }
     }
 
-    /// Counts a task out of its backoff.
-    pub(super) fn end_backoff(&self, mut task: JobTask<J>) -> JobTask<J> {
-        if let Some(since) = task.backing_off.take() {
+    /// Counts an item out of its backoff.
+    pub(super) fn end_backoff(&self, mut item: JobItem<J>) -> JobItem<J> {
+        if let Some(since) = item.backing_off.take() {
             let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
-            self.settings.monitor.counters().update(|progress| {
+            self.settings.monitor.update(|progress| {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
-            task.waited += waited;
+            item.waited += waited;
         }
-        task
+        item
     }
 
     /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
-    fn apply_throttle(&self, attempted: &Attempted<'_>) -> Option<Duration> {
-        let Settings { limiter, retry, .. } = &self.settings;
-        let verdict = attempted.verdict;
+    fn apply_throttle(
+        &self,
+        verdict: Option<Verdict>,
+        mut pause: Option<Duration>,
+    ) -> Option<Duration> {
+        let settings = &self.settings;
         let hint = match verdict {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
         if hint.is_some() || verdict == Some(Verdict::Throttled) {
-            let counters = self.settings.monitor.counters();
-            counters.update(|progress| progress.throttled += 1);
+            settings.monitor.update(|progress| progress.throttled += 1);
         }
-        let mut pause = attempted.attempt.pause.get();
-        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !retry.obeys(hint)) {
-            self.settings.cancel.cancel();
+        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !settings.retry.obeys(hint)) {
+            settings.cancel.cancel();
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
         if let Some(wait) = pause {
-            limiter.pause_for(wait);
+            settings.limiter.pause_for(wait);
         }
         pause
     }
@@ -176,39 +166,39 @@ impl<J: Job> RunShared<'_, J> {
     #[inline(never)]
     fn after_failure(
         &self,
-        mut task: JobTask<J>,
+        mut item: JobItem<J>,
         error: J::Error,
-        attempted: &Attempted<'_>,
+        verdict: Verdict,
+        attempt: &Attempt<'_>,
     ) -> Option<Finished> {
-        let (now, reach) = (attempted.ended, attempted.reach);
-        let verdict = attempted.verdict.unwrap_or(Verdict::Fail);
+        let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
         let shown = self.job.shown(&error);
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = self.state.lock();
         let held = state.schedule.next_probe(now).is_some();
         let decision = state
             .schedule
-            .decide(task.index, &mut task.history, verdict, reach, now);
+            .decide(item.index, &mut item.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
         if held || probe.is_some() {
-            _old_news = self.settings.monitor.counters().outage(probe, shown);
+            _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings.monitor.counters().update(|progress| {
-                progress.retries += u64::from(reach != Reach::NotSent);
+            self.settings.monitor.update(|progress| {
+                progress.retries += u64::from(attempt.was_sent());
                 progress.backing_off += 1;
             });
-            let index = task.index;
-            task.last = Some(error);
-            task.backing_off = Some(now);
-            state.schedule.retry_at(task, at);
+            let index = item.index;
+            item.last = Some(error);
+            item.backing_off = Some(now);
+            state.schedule.retry_at(item, at);
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
             self.settings.events.emit(|| Event::Retry {
                 index,
-                attempt: attempted.attempt.number,
+                attempt: attempt.number,
                 wait: at.saturating_duration_since(now),
             });
             return None;
@@ -217,8 +207,8 @@ impl<J: Job> RunShared<'_, J> {
         drop(state);
         unpark(leader);
         if decision == Decision::OutOfTime {
-            task.last = Some(error);
-            return Some(self.give_up(task, out_of_time()));
+            item.last = Some(error);
+            return Some(self.give_up(item, out_of_time()));
         }
         let stopped_run = decision == Decision::Stop;
         if stopped_run {
@@ -226,46 +216,52 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let called_off = reach != Reach::Answered && self.settings.cancel.is_aborted();
-        let outcome = Outcome {
-            stopped_run,
-            ..task.ended(Err(Failure::Job(error)))
-        };
-        Some(self.deliver(outcome, called_off))
+        let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
+        let mut outcome = item.ended(Err(Failure::Job(error)));
+        outcome.stopped_run = stopped_run;
+        Some(self.deliver(outcome, abandoned))
     }
 
     #[inline(never)]
-    pub(super) fn panicked(&self, task: JobTask<J>, panic: &(dyn Any + Send)) -> Finished {
-        let panicked = Panicked::new(panic_message(panic));
-        let outcome = task.ended(Err(Failure::Panicked(panicked)));
+    pub(super) fn panicked(&self, item: JobItem<J>, panic: &(dyn Any + Send)) -> Finished {
+        let message = panic_message(panic);
+        let panicked = Panicked { message };
+        let outcome = item.ended(Err(Failure::Panicked(panicked)));
         self.deliver(outcome, false)
     }
 
     /// The input's iterator panicked in the place of this item.
     #[cold]
     pub(super) fn broken(&self, index: u64, message: String) -> Finished {
-        let failure = Failure::Panicked(Panicked::new(message));
-        self.deliver(Outcome::not_attempted(index, None, failure), false)
+        let failure = Failure::Panicked(Panicked { message });
+        self.deliver(Outcome::not_attempted(index, None, Err(failure)), false)
     }
 
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
-    pub(super) fn give_up(&self, mut task: JobTask<J>, reason: Error) -> Finished {
-        let called_off = reason.kind() == ErrorKind::Cancelled;
-        let last = task.last.take();
-        let outcome = task.ended(Err(Failure::NotCompleted { reason, last }));
-        self.deliver(outcome, called_off)
+    pub(super) fn give_up(&self, mut item: JobItem<J>, reason: Error) -> Finished {
+        let abandoned = reason.kind() == ErrorKind::Cancelled;
+        let last = item.last.take();
+        let outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
+        self.deliver(outcome, abandoned)
     }
 
+    /// Abandoned is what was not done because the run was stopped.
     fn deliver(
         &self,
         outcome: JobOutcome<J::Input, J::Output, J::Error>,
-        called_off: bool,
+        abandoned: bool,
     ) -> Finished {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
         let settings = &self.settings;
-        settings.monitor.counters().ended(succeeded, called_off);
+        settings.monitor.update(|progress| {
+            *match (succeeded, abandoned) {
+                (true, _) => &mut progress.succeeded,
+                (false, true) => &mut progress.abandoned,
+                (false, false) => &mut progress.failed,
+            } += 1;
+        });
         settings.events.emit(|| Event::Done {
             index,
             attempts,

@@ -19,13 +19,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::retry::{Retry, Verdict};
 
-/// Runs blocking closures over many items: so many at once, no faster than its limiter allows,
-/// with retries, each item's failure its own.
+/// Calls a blocking closure for each of many items, several at once and no faster than its limiter
+/// allows. It retries what may pass, and one item's failure takes no other down.
 ///
-/// The threads are the pool's, named `tollgate-N` with 512 KiB of stack, started as they are
-/// needed and gone at the end of each run; never a rayon task. Closures may borrow. Cloning is
-/// cheap; clones share the limiter. A closure that panics fails its own item only, provided the
-/// program is built with `panic = "unwind"` (the default).
+/// A *job* is the closure at work on one item. Jobs run on threads of the pool's own, named
+/// `tollgate-N`, with 512 KiB of stack. They are started as they are needed and gone at the end of
+/// each run. Closures may borrow. Cloning is cheap; clones share the limiter. A closure that panics
+/// fails its own item only, provided the program is built with `panic = "unwind"` (the default).
 ///
 /// | For | Call |
 /// |---|---|
@@ -53,7 +53,7 @@ use crate::retry::{Retry, Verdict};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Pool {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// The most threads a pool will try to start: beyond it the system's own limits are met first.
@@ -68,13 +68,16 @@ impl Pool {
         Self::from_limiter(Limiter::builder().concurrency(concurrency).build()?)
     }
 
-    /// A pool behind `limiter`, whose concurrency is also the most threads a run will have.
+    /// A pool whose jobs each take a permit of `limiter`. The limiter's concurrency is also the most
+    /// threads a run will have.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the limiter has no concurrency, or one above 10,000.
+    /// [`ErrorKind::Config`] if the limiter has no
+    /// [`concurrency`](crate::LimiterBuilder::concurrency), or one above 10,000.
     pub fn from_limiter(limiter: Limiter) -> Result<Self> {
         if limiter.concurrency() > MOST_THREADS {
-            let why = "a pool has a thread for each job in flight: allow at most 10000 in flight";
+            let why = "the limiter must have a concurrency of at most 10000 to be used by a client or \
+                       a pool, which have a thread for each request in flight: set one";
             return Err(Error::new(ErrorKind::Config, why));
         }
         Ok(Self {
@@ -96,26 +99,27 @@ impl Pool {
         self
     }
 
-    /// The same pool, stopped by `cancel`.
+    /// The same pool, whose runs `cancel` stops.
     pub fn with_cancel(mut self, cancel: &Cancel) -> Self {
         self.settings.cancel = cancel.clone();
         self
     }
 
-    /// The same pool, watched by `monitor`.
+    /// The same pool, whose runs `monitor` counts.
     pub fn with_monitor(mut self, monitor: &Monitor) -> Self {
         self.settings.monitor = monitor.clone();
         self
     }
 
-    /// The same pool, whose events `observer` is told of.
+    /// The same pool, which tells `observer` of each [`Event`](crate::Event).
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.settings.events = Events::to(observer);
+        self.settings.events = Events(Some(Arc::new(observer)));
         self
     }
 
-    /// The same pool, with so much time for each whole run; what is not done by then fails with
-    /// [`ErrorKind::Deadline`]. A closure that runs already is not interrupted.
+    /// The same pool, each of whose runs may take as long as `deadline`. Default: no limit. What is
+    /// not done by then fails with [`ErrorKind::Deadline`]. A closure that runs already is not
+    /// interrupted.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = Some(deadline);
         self
@@ -124,10 +128,6 @@ impl Pool {
     /// The limiter of this pool.
     pub fn limiter(&self) -> &Limiter {
         &self.settings.limiter
-    }
-
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Applies `work` to every item once; the results are in the order of the items.
@@ -156,17 +156,18 @@ impl Pool {
             Failure::Job(never) => match never {},
             Failure::NotCompleted { reason, .. } => {
                 assert!(reason.kind() != ErrorKind::Nested, "Pool::map: {reason}");
-                Panicked::new(reason.to_string())
+                let message = reason.to_string();
+                Panicked { message }
             }
         };
         let results = task.map(items).into_iter();
         results.map(|result| result.map_err(panicked)).collect()
     }
 
-    /// Applies `work` to every item, again where `verdict` says so; the results are in the order of
-    /// the items.
+    /// Applies `work` to every item; the results are in the order of the items. `verdict` says of
+    /// each failure whether the item is tried again.
     ///
-    /// As [`Task::map`], of a task with this `work` and this `verdict`.
+    /// It is [`Task::map`] of a task with this `work` and this `verdict`.
     pub fn try_map<T, R, E>(
         &self,
         items: &[T],
@@ -184,8 +185,8 @@ impl Pool {
     /// A task: a closure that may fail, and what this pool is to know of it. Say what an item
     /// [costs](Task::cost) and what a failure [means](Task::verdict), then run it.
     ///
-    /// `work` gets the item and the [`Attempt`] that is being made, by which it may settle what it has
-    /// really used.
+    /// `work` gets the item and the [`Attempt`] that is being made. By [`Attempt::settle`] it tells the
+    /// limiter how many model tokens it has really used.
     ///
     /// ```
     /// use tollgate::{Cost, Limiter, Pool, Rate, Verdict};
@@ -269,8 +270,9 @@ where
         }
     }
 
-    /// Runs it over items that are pulled lazily on a thread of their own, and calls `done` on this
-    /// thread with each outcome as it comes; returns when all are through.
+    /// Runs it over the items of an iterator, and calls `done` on this thread with each outcome as it
+    /// comes. Returns when all are through. The iterator is pulled on a thread of its own, as items
+    /// are needed.
     ///
     /// At most max(1024, 4 × concurrency) items are pulled and not yet handed to `done`. A panic in
     /// the iterator becomes the last outcome; a panic in `done` ends the run and goes on here.
@@ -288,7 +290,7 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Nested`] inside a job of the same pool, [`ErrorKind::Config`] for a retry policy
-    /// without attempts, [`ErrorKind::Io`] if the system gives no thread at all.
+    /// without attempts, [`ErrorKind::Io`] if no thread can be started.
     pub fn for_each(
         &self,
         items: impl IntoIterator<Item = I> + Send,
@@ -309,10 +311,10 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs it over items that are pulled lazily, and gives the outcomes as they finish.
+    /// Runs it over the items of an iterator, and gives the outcomes as they finish.
     ///
-    /// At most max(1024, 4 × concurrency) items are pulled and not yet taken from the iterator: a
-    /// consumer that stops taking stops the input. Dropping the iterator stops new work at once; what
+    /// At most max(1024, 4 × concurrency) items are pulled and not yet taken as outcomes, so a
+    /// consumer that stops taking stops the input. Dropping the outcomes stops new work at once; what
     /// is in flight ends by itself.
     ///
     /// # Errors

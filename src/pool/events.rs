@@ -82,13 +82,9 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 
 /// The observer of a run, if it has one.
 #[derive(Clone, Default)]
-pub(crate) struct Events(Option<Arc<dyn Observer>>);
+pub(crate) struct Events(pub(super) Option<Arc<dyn Observer>>);
 
 impl Events {
-    pub(crate) fn to(observer: impl Observer + 'static) -> Self {
-        Self(Some(Arc::new(observer)))
-    }
-
     /// Tells the observer. No lock may be held here: it is the user's code.
     #[inline]
     pub(super) fn emit(&self, event: impl FnOnce() -> Event) {

@@ -2,8 +2,7 @@
 //! one outcome, every thread exits, and no permit stays out.
 //!
 //! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
-//! lock that loom would have to explore. Bounded to so many switches without need that each takes
-//! seconds.
+//! lock that loom would have to explore. Each is bounded to so many preemptions that it takes seconds.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -90,27 +89,27 @@ impl Spawner<'static> for &'static Threads {
     }
 }
 
-/// A run on a limiter with so many places.
+/// A run on a limiter of this concurrency.
 struct Setting {
-    switches: usize,
-    places: usize,
+    preemptions: usize,
+    concurrency: usize,
     /// Threads that the system gives, besides the one that begins.
     available: usize,
-    /// Whether somebody outside the run holds a place at its start, and leaves.
+    /// Whether somebody outside the run holds a permit at its start, and leaves.
     outsider: bool,
     items: &'static [Item],
 }
 
 fn run(setting: Setting) {
     let Setting {
-        switches,
-        places,
+        preemptions,
+        concurrency,
         available,
         outsider,
         items,
     } = setting;
-    explore(Some(switches), move || {
-        let limiter = Limiter::builder().concurrency(places).build().unwrap();
+    explore(Some(preemptions), move || {
+        let limiter = Limiter::builder().concurrency(concurrency).build().unwrap();
         let settings = Settings {
             limiter: limiter.clone(),
             retry: Retry::new().seed(1),
@@ -162,8 +161,8 @@ fn run(setting: Setting) {
 #[test]
 fn loom_an_item_that_is_given_back_is_taken_up() {
     run(Setting {
-        switches: 3,
-        places: 2,
+        preemptions: 3,
+        concurrency: 2,
         available: 1,
         outsider: true,
         items: &[Item::Works; 3],
@@ -173,8 +172,8 @@ fn loom_an_item_that_is_given_back_is_taken_up() {
 #[test]
 fn loom_the_lead_outlives_a_panic_and_a_failure() {
     run(Setting {
-        switches: 4,
-        places: 2,
+        preemptions: 4,
+        concurrency: 2,
         available: 1,
         outsider: false,
         items: &[Item::Panics, Item::Fails, Item::Works],
@@ -184,8 +183,8 @@ fn loom_the_lead_outlives_a_panic_and_a_failure() {
 #[test]
 fn loom_three_threads_hand_the_lead_round() {
     run(Setting {
-        switches: 3,
-        places: 3,
+        preemptions: 3,
+        concurrency: 3,
         available: 2,
         outsider: false,
         items: &[Item::Works; 4],
@@ -195,8 +194,8 @@ fn loom_three_threads_hand_the_lead_round() {
 #[test]
 fn loom_a_stop_reaches_every_thread() {
     run(Setting {
-        switches: 4,
-        places: 2,
+        preemptions: 4,
+        concurrency: 2,
         available: 1,
         outsider: false,
         items: &[Item::StopsTheRun, Item::Works, Item::Works],
@@ -207,8 +206,8 @@ fn loom_a_stop_reaches_every_thread() {
 #[test]
 fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
     run(Setting {
-        switches: 3,
-        places: 3,
+        preemptions: 3,
+        concurrency: 3,
         available: 1,
         outsider: false,
         items: &[Item::Panics, Item::Works, Item::Works, Item::Works],

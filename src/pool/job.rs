@@ -41,7 +41,8 @@ pub(crate) trait Job: Send + Sync {
     }
 }
 
-/// The attempt that is being made at an item: what it is told, and what it has to tell.
+/// The attempt that is being made at an item. A closure reads from it what it needs to know, and
+/// tells it what it has used.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     pub(crate) number: u32,
@@ -58,6 +59,10 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    pub(super) fn was_sent(&self) -> bool {
+        self.reach.get() != Reach::NotSent
+    }
+
     /// 1 for the item's first attempt. One in which nothing was sent is not counted.
     pub fn number(&self) -> u32 {
         self.number
@@ -74,19 +79,21 @@ impl Attempt<'_> {
         self.deadline
     }
 
-    /// The flag of this run: raised when it is stopped, and to be raised to stop it.
+    /// The [`Cancel`] of this run. It is raised when the run is stopped, and a closure may raise it to
+    /// stop the run.
     pub fn cancel(&self) -> &Cancel {
         self.cancel
     }
 
-    /// Counts `tokens` model tokens in place of the estimate, whether the attempt succeeds or fails:
-    /// fewer are given back to the limiter, more are a debt that later attempts wait for. Default: what
-    /// was reserved.
+    /// Counts `tokens` model tokens in place of the [`cost`](Self::cost), whether the attempt succeeds
+    /// or fails. Fewer are given back to the limiter when the attempt is over. More become a debt,
+    /// which later attempts wait for. Default: what was reserved.
     pub fn settle(&self, tokens: u64) {
         self.used.set(Some(tokens));
     }
 
-    /// Has everyone wait for so long before the next attempt, whether this one succeeds or fails.
+    /// Pauses the limiter for `wait` when this attempt is over, whether it succeeds or fails. All that
+    /// use the limiter wait.
     pub fn pause(&self, wait: Duration) {
         self.pause.set(Some(wait));
     }
@@ -100,10 +107,10 @@ pub enum Failure<E> {
     Job(E),
     /// It panicked.
     Panicked(Panicked),
-    /// It was cut short: by a cancel, the end of the run or a deadline, or it could never have been
+    /// It was cut short by a cancel, the end of the run or a deadline, or it could never have been
     /// attempted, as with a cost that never fits.
     NotCompleted {
-        /// Which of these.
+        /// Which of these: its [`kind`](Error::kind) tells.
         reason: Error,
         /// How its last attempt failed, if it had any.
         last: Option<E>,
@@ -124,10 +131,8 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Job(error) => error.source(),
-            Self::NotCompleted {
-                last: Some(last), ..
-            } => Some(last),
-            Self::Panicked(_) | Self::NotCompleted { last: None, .. } => None,
+            Self::Panicked(_) => None,
+            Self::NotCompleted { last, .. } => last.as_ref().map(|last| last as _),
         }
     }
 }
@@ -140,7 +145,7 @@ pub(super) fn run_over() -> Error {
 
 #[cold]
 pub(super) fn out_of_time() -> Error {
-    let why = "the deadline comes before the next attempt could";
+    let why = "the deadline leaves no time for another attempt";
     Error::new(ErrorKind::Deadline, why)
 }
 
@@ -149,14 +154,10 @@ pub(super) fn out_of_time() -> Error {
 /// Needs a program built with `panic = "unwind"`, the default; with `"abort"` the program ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked {
-    message: String,
+    pub(super) message: String,
 }
 
 impl Panicked {
-    pub(super) fn new(message: String) -> Self {
-        Self { message }
-    }
-
     /// What the panic said.
     pub fn message(&self) -> &str {
         &self.message

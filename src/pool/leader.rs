@@ -2,7 +2,7 @@
 //!
 //! Leader and followers. At most one idle thread of a run, the *leader*, waits for a permit, or for
 //! something to ask a permit for. When it has one it passes leadership on, to an idle thread or a new
-//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no task is
+//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no item is
 //! handed between threads, and one thread of a run waits at the limiter at a time. Threads grow to what
 //! is in flight at once, rate × latency, and not to what is allowed.
 //!
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
-use super::schedule::{Schedule, Task};
+use super::schedule::{Item, Schedule};
 use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::sync::Mutex;
@@ -30,12 +30,12 @@ pub(super) struct RunShared<'env, J: Job> {
     pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
-    pub(super) trying: AtomicUsize,
+    pub(super) contending: AtomicUsize,
     pub(super) state: Mutex<RunState<J>>,
 }
 
-/// A task of a job.
-pub(super) type JobTask<J> = Box<Task<<J as Job>::Input, <J as Job>::Error>>;
+/// An item of a job.
+pub(super) type JobItem<J> = Box<Item<<J as Job>::Input, <J as Job>::Error>>;
 
 /// What they share under the lock.
 pub(super) struct RunState<J: Job> {
@@ -60,25 +60,12 @@ pub(super) enum Leader {
     Waiting,
     /// The idle thread of this number, which has been woken for it.
     Appointed(usize),
-    /// Somebody who has no task and parks here.
+    /// Somebody who has no item and parks here.
     Parked(Arc<Parker>),
 }
 
 impl<J: Job> RunState<J> {
-    /// Of a run with one thread, which leads.
-    pub(super) fn new(schedule: Schedule<J::Input, J::Error>) -> Self {
-        Self {
-            schedule,
-            leader: Leader::Busy,
-            idle: Vec::new(),
-            threads: 1,
-            started: 1,
-            no_more_threads: false,
-            ended: false,
-        }
-    }
-
-    /// The parker of a leader without a task, to tell it that something has changed.
+    /// The parker of a leader without an item, to tell it that something has changed.
     pub(super) fn parked_leader(&self) -> Option<Arc<Parker>> {
         match &self.leader {
             Leader::Parked(parker) => Some(Arc::clone(parker)),
@@ -99,7 +86,7 @@ impl<J: Job> RunState<J> {
     /// Counts the calling thread out if it is not needed any more: everything has begun, and an item
     /// that is tried again stays with the thread that has it.
     pub(super) fn try_exit(&mut self) -> bool {
-        let spare = self.threads > self.schedule.out() && !self.schedule.expects_more();
+        let spare = self.threads > self.schedule.handed_out() && !self.schedule.expects_more();
         self.threads -= usize::from(spare);
         spare
     }
@@ -114,13 +101,22 @@ impl<'env, J: Job> RunShared<'env, J> {
     ) -> Self {
         let now = settings.limiter.clock().now();
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
-        let schedule = Schedule::new(input, settings.retry, deadline);
+        // One thread, which leads.
+        let state = RunState {
+            schedule: Schedule::new(input, settings.retry, deadline),
+            leader: Leader::Busy,
+            idle: Vec::new(),
+            threads: 1,
+            started: 1,
+            no_more_threads: false,
+            ended: false,
+        };
         Self {
             job,
             sink,
             settings,
-            trying: AtomicUsize::new(0),
-            state: Mutex::new(RunState::new(schedule)),
+            contending: AtomicUsize::new(0),
+            state: Mutex::new(state),
         }
     }
 

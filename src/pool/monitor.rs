@@ -1,6 +1,5 @@
 //! Live progress as data: counters that a run's threads add to, and snapshots of them.
 
-use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use crate::sync::Mutex;
 /// # assert_eq!(squares.len(), 3);
 /// # Ok::<(), tollgate::Error>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<Counters>);
 
 /// What a [`Monitor`] saw at one moment.
@@ -50,11 +49,12 @@ pub struct Progress {
     pub at_gate: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
-    /// Threads running jobs or waiting to, now.
+    /// Threads that send requests or wait to, now.
     pub threads: u64,
     /// The most threads at once.
     pub threads_peak: u64,
-    /// Model tokens settled, prompt and completion together.
+    /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
+    /// what they used are not counted.
     pub tokens: u64,
     /// Requests made again although the one before may have been paid for: its answer was lost on
     /// the way, or of no use.
@@ -62,13 +62,15 @@ pub struct Progress {
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
     /// time and not summed over items.
     pub gate: Waited,
-    /// Time between attempts, in an outage too, summed over items; each wait is added at its end.
+    /// Time between attempts, that of an [`Outage`] included, summed over items. Each wait is added at
+    /// its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
 }
 
-/// Why a run sends nothing: the other side is down, and is asked now and then by one request.
+/// Why a run sends nothing at the moment: the server is down, and one request now and then asks
+/// whether it is back. See [retries](crate::_guide::retries).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outage {
@@ -79,7 +81,7 @@ pub struct Outage {
 }
 
 impl Progress {
-    /// Items that are through, one way or the other.
+    /// Items that are through: succeeded + failed + abandoned.
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.abandoned
     }
@@ -93,7 +95,7 @@ impl Monitor {
 
     /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
-        self.0.update(|progress| *progress)
+        self.update(|progress| *progress)
     }
 
     /// The outage that keeps the run waiting now, if one does.
@@ -103,19 +105,27 @@ impl Monitor {
         Some(Outage { error, next_try })
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.0
+    /// Changes the counters. `change` is never the user's code.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Progress) -> R) -> R {
+        let progress = self.0.progress.lock();
+        change(&mut progress.unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-impl fmt::Debug for Monitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Monitor").field(&self.snapshot()).finish()
+    /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
+    /// known already stands. Returns what is no longer true, to be dropped outside every lock.
+    #[must_use]
+    pub(super) fn set_outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
+        let mut down = self.0.down.lock();
+        match probe {
+            None => down.take(),
+            Some(_) if error.is_none() => None,
+            Some(next_probe) => down.replace((error, next_probe)),
+        }
     }
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+struct Counters {
     /// The standard library's lock: it is held for a few additions, and need not be a part of what the
     /// model checker explores.
     progress: std::sync::Mutex<Progress>,
@@ -124,69 +134,3 @@ pub(crate) struct Counters {
 
 /// The other side is down: why, as far as that can be told, and when the next probe may go.
 type Down = (Option<Error>, Instant);
-
-impl Counters {
-    /// Changes the counters. `change` is never the user's code.
-    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Progress) -> R) -> R {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A worker starts.
-    pub(super) fn thread_starts(&self) {
-        self.update(|progress| {
-            progress.threads += 1;
-            progress.threads_peak = progress.threads_peak.max(progress.threads);
-        });
-    }
-
-    /// An attempt begins; [`attempt_ends`](Self::attempt_ends) follows.
-    pub(super) fn attempt_begins(&self) {
-        self.update(|progress| {
-            progress.in_flight += 1;
-            progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
-        });
-    }
-
-    /// An attempt has ended after so long; `used` is what it settled, in model tokens.
-    pub(super) fn attempt_ends(&self, took: Duration, sent: bool, used: Option<u64>) {
-        self.update(|progress| {
-            progress.in_flight -= 1;
-            progress.attempts += u64::from(sent);
-            progress.wire += took;
-            progress.tokens += used.unwrap_or(0);
-        });
-    }
-
-    /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
-    /// known already stands. Returns what is no longer true, to be dropped outside every lock.
-    #[must_use]
-    pub(super) fn outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
-        let mut down = self.down.lock();
-        match probe {
-            None => down.take(),
-            Some(_) if error.is_none() => None,
-            Some(next_probe) => down.replace((error, next_probe)),
-        }
-    }
-
-    pub(super) fn permit_waited(&self, waited: Waited) {
-        self.update(|Progress { gate, .. }| {
-            gate.requests += waited.requests;
-            gate.tokens += waited.tokens;
-            gate.pause += waited.pause;
-            gate.in_flight += waited.in_flight;
-            gate.queue += waited.queue;
-        });
-    }
-
-    /// An item has its outcome. Called off are those that were not done because the run was stopped.
-    pub(super) fn ended(&self, succeeded: bool, called_off: bool) {
-        self.update(|progress| {
-            *match (succeeded, called_off) {
-                (true, _) => &mut progress.succeeded,
-                (false, true) => &mut progress.abandoned,
-                (false, false) => &mut progress.failed,
-            } += 1;
-        });
-    }
-}

@@ -9,7 +9,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
 use super::job::{Failure, run_over};
-use super::order::Reorder;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
@@ -39,11 +38,11 @@ pub struct Outcome<I, T, E> {
 
 impl<I, T, E> Outcome<I, T, E> {
     /// The outcome of an item that was never attempted.
-    pub(crate) fn not_attempted(index: u64, input: Option<I>, error: E) -> Self {
+    pub(super) fn not_attempted(index: u64, input: Option<I>, result: Result<T, E>) -> Self {
         Self {
             index,
             input,
-            result: Err(error),
+            result,
             attempts: 0,
             waited: Duration::ZERO,
             stopped_run: false,
@@ -73,13 +72,7 @@ impl<I, T, E> Outcome<I, T, E> {
 /// [`Client::in_order`](crate::Client::in_order) and [`Task::in_order`](crate::Task::in_order) in the
 /// order of the input. Dropping the iterator stops new work at once; what is in flight ends by itself.
 #[must_use = "dropping it stops the run"]
-pub struct Outcomes<I, T, E>(Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
-
-impl<I, T, E> Outcomes<I, T, E> {
-    pub(crate) fn new(stream: impl Iterator<Item = Outcome<I, T, E>> + Send + 'static) -> Self {
-        Self(Box::new(stream))
-    }
-}
+pub struct Outcomes<I, T, E>(pub(crate) Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
 
 impl<I, T, E> Iterator for Outcomes<I, T, E> {
     type Item = Outcome<I, T, E>;
@@ -103,7 +96,7 @@ impl<I, T, E> JobOutcome<I, T, E> {
     pub(super) fn run_over(index: u64, input: I) -> Self {
         let (reason, last) = (run_over(), None);
         let failure = Failure::NotCompleted { reason, last };
-        Self::not_attempted(index, Some(input), failure)
+        Self::not_attempted(index, Some(input), Err(failure))
     }
 }
 
@@ -117,25 +110,14 @@ pub(crate) trait Sink<I, T, E>: Sync {
 }
 
 /// A slot for each index: no order to restore, no thread to wake.
-pub(crate) struct Slots<I, T, E>(Vec<Mutex<Option<JobOutcome<I, T, E>>>>);
-
-impl<I, T, E> Slots<I, T, E> {
-    pub(crate) fn new(len: usize) -> Self {
-        Self((0..len).map(|_| Mutex::new(None)).collect())
-    }
-
-    /// All outcomes by index; `None` for what was never delivered.
-    pub(crate) fn into_outcomes(self) -> impl Iterator<Item = Option<JobOutcome<I, T, E>>> {
-        self.0.into_iter().map(Mutex::into_inner)
-    }
-}
+pub(super) type Slots<I, T, E> = Vec<Mutex<Option<JobOutcome<I, T, E>>>>;
 
 impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
     fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
         // A slice's indices are those of the slots.
         let slot = usize::try_from(outcome.index)
             .ok()
-            .and_then(|index| self.0.get(index));
+            .and_then(|index| self.get(index));
         let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
         debug_assert!(replaced.is_none(), "one outcome an item");
         true
@@ -222,37 +204,6 @@ impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
     }
 }
 
-/// The consumer's end of a run that goes on by itself.
-pub(super) struct Stream<I: Send, T, E> {
-    pub(super) inbox: Inbox<I, T, E>,
-    /// New work stops at once; what is in flight ends by itself and is thrown away.
-    pub(super) stop: StopOnDrop<I>,
-    /// Holds back what came before its turn, if the outcomes are wanted in order.
-    pub(super) reorder: Option<Reorder<JobOutcome<I, T, E>>>,
-}
-
-impl<I: Send, T, E> Iterator for Stream<I, T, E> {
-    type Item = JobOutcome<I, T, E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = loop {
-            if let Some(next) = self.reorder.as_mut().and_then(Reorder::pop) {
-                break next;
-            }
-            // After the end nobody sends, and nothing is received any more.
-            match (self.inbox.receiver.recv(), &mut self.reorder) {
-                (Ok(Some(Delivery { outcome, .. })), None) => break outcome,
-                (Ok(Some(Delivery { outcome, .. })), Some(reorder)) => {
-                    reorder.insert(outcome.index, outcome);
-                }
-                (_, reorder) => break reorder.as_mut()?.pop_any()?,
-            }
-        };
-        self.stop.queue.delivered(1);
-        Some(next)
-    }
-}
-
 /// Ends a run whose consumer leaves.
 pub(super) struct StopOnDrop<I: Send> {
     pub(super) cancel: Cancel,
@@ -263,12 +214,11 @@ pub(super) struct StopOnDrop<I: Send> {
 
 impl<I: Send> Drop for StopOnDrop<I> {
     fn drop(&mut self) {
-        let raise = if self.abort {
-            Cancel::abort
+        if self.abort {
+            self.cancel.abort();
         } else {
-            Cancel::cancel
-        };
-        raise(&self.cancel);
+            self.cancel.cancel();
+        }
         self.queue.close();
     }
 }

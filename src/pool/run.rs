@@ -5,6 +5,7 @@
 //! is read here or by an iterator).
 
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
@@ -15,12 +16,11 @@ use super::input::InputQueue;
 use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
-use super::outcomes::{
-    Delivery, Inbox, JobOutcome, Outcomes, Sink, Slots, StopOnDrop, Stream, channel,
-};
+use super::outcomes::{Delivery, Inbox, JobOutcome, Outcomes, Sink, Slots, StopOnDrop, channel};
 use super::settings::Settings;
 use super::worker::work;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
 
 /// The stack of a worker. Only what is touched is resident; debug builds and build scripts touch a
 /// good deal (a TLS handshake at opt-level 0: 150 kB), and the job may be anything.
@@ -52,11 +52,12 @@ impl Settings {
         T: Sync,
     {
         let settings = self.for_one_run()?;
-        let slots = Slots::new(items.len());
+        let slots: Slots<_, _, _> = items.iter().map(|_| Mutex::new(None)).collect();
         settings.start(job, InputQueue::filled(items), &slots);
-        let outcomes = (0..).zip(items).zip(slots.into_outcomes());
-        Ok(outcomes.map(|((index, item), outcome)| {
-            outcome.unwrap_or_else(|| JobOutcome::run_over(index, item))
+        let outcomes = (0..).zip(items).zip(slots);
+        Ok(outcomes.map(|((index, item), slot)| {
+            slot.into_inner()
+                .unwrap_or_else(|| JobOutcome::run_over(index, item))
         }))
     }
 
@@ -105,7 +106,7 @@ impl Settings {
         })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
-            self.monitor.counters().ended(false, true);
+            self.monitor.update(|progress| progress.abandoned += 1);
             consumer.take(JobOutcome::run_over(index, input));
         }
         Ok(())
@@ -129,21 +130,37 @@ impl Settings {
         let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), false);
-        // Dropped on every way out of here that has no thread to go on with.
-        let stream = Stream {
-            inbox,
-            stop: StopOnDrop {
-                cancel: settings.cancel.clone(),
-                queue: Arc::clone(&queue),
-                abort: false,
-            },
-            reorder: in_order.then(Reorder::new),
+        // New work stops at once when it is dropped, as on every way out of here that has no thread to go
+        // on with; what is in flight ends by itself and is thrown away.
+        let stop = StopOnDrop {
+            cancel: settings.cancel.clone(),
+            queue: Arc::clone(&queue),
+            abort: false,
         };
         feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
         named("tollgate-0")
             .spawn(move || settings.start(job, queue, &sink))
             .map_err(no_thread)?;
-        Ok(Outcomes::new(stream))
+        // Holds back what came before its turn.
+        let mut reorder = in_order.then(Reorder::new);
+        let next = move || {
+            let next = loop {
+                if let Some(next) = reorder.as_mut().and_then(Reorder::pop) {
+                    break next;
+                }
+                // After the end nobody sends, and nothing is received any more.
+                match (inbox.receiver.recv(), &mut reorder) {
+                    (Ok(Some(Delivery { outcome, .. })), None) => break outcome,
+                    (Ok(Some(Delivery { outcome, .. })), Some(reorder)) => {
+                        reorder.insert(outcome.index, outcome);
+                    }
+                    (_, reorder) => break reorder.as_mut()?.pop_any()?,
+                }
+            };
+            stop.queue.delivered(1);
+            Some(next)
+        };
+        Ok(Outcomes(Box::new(iter::from_fn(next))))
     }
 }
 
@@ -160,7 +177,8 @@ pub(crate) enum Feed<'f, I> {
     Scoped(Box<Feeder<'f, I>>),
     /// A thread that the run does not wait for.
     Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
-    /// The consumer's thread, between outcomes.
+    /// The consumer's thread, between outcomes: for items that are quickly had, such as the lines of a
+    /// regular file.
     Here(Box<dyn Iterator<Item = I> + 'f>),
 }
 
@@ -176,11 +194,6 @@ impl<'f, I: Send> Feed<'f, I> {
         I: 'static,
     {
         Self::Detached(Box::new(move |queue| feed_detached(items, queue)))
-    }
-
-    /// For items that are quickly had, such as the lines of a regular file.
-    pub(crate) fn here(items: impl Iterator<Item = I> + 'f) -> Self {
-        Self::Here(Box::new(items))
     }
 
     /// Starts the thread that pulls, or gives back what is to be pulled here.

@@ -1,7 +1,7 @@
 //! What goes next: the pure core of a run.
 //!
 //! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
-//! thread, no lock and no clock; it is asked *now* and answers with a task, an instant, or that
+//! thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
 //! there is nothing to do. A retry that is due goes before new input.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::retry::{Decider, Decision, History, Passage, Reach, Retry, Verdict};
 /// One item of the input on its way through the run. It is boxed: it is moved often, and every frame it
 /// is moved through would otherwise hold it once more.
 #[derive(Debug)]
-pub(crate) struct Task<I, E> {
+pub(crate) struct Item<I, E> {
     /// Its place in the input, from 0.
     pub(crate) index: u64,
     pub(crate) input: I,
@@ -37,10 +37,10 @@ pub(crate) struct Task<I, E> {
 #[derive(Debug)]
 pub(crate) enum Next<I, E> {
     /// Attempt this one.
-    Attempt(Box<Task<I, E>>),
+    Attempt(Box<Item<I, E>>),
     /// This one is not to be attempted, for this reason: the run has been stopped, or its time is over
     /// while nothing may go.
-    GiveUp(Box<Task<I, E>>, Error),
+    GiveUp(Box<Item<I, E>>, Error),
     /// The input ends here: its iterator panicked with this message.
     Broken { index: u64, message: String },
     /// Nothing before this instant, if there is one, unless something else happens.
@@ -51,13 +51,13 @@ pub(crate) struct Schedule<I, E> {
     input: Arc<InputQueue<I>>,
     exhausted: bool,
     /// Given back by threads that found somebody else waiting for a permit.
-    returned: Vec<Box<Task<I, E>>>,
+    returned: Vec<Box<Item<I, E>>>,
     /// Retries by when they are due and by place in the input, so that no two are alike.
-    due: BTreeMap<(Instant, u64), Box<Task<I, E>>>,
+    due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
     run_deadline: Option<Instant>,
-    /// Tasks handed out and not yet finished.
-    out: usize,
+    /// Items handed out and not yet finished.
+    handed_out: usize,
     stopped: bool,
 }
 
@@ -74,7 +74,7 @@ impl<I: Send, E> Schedule<I, E> {
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
-            out: 0,
+            handed_out: 0,
             stopped: false,
         }
     }
@@ -82,78 +82,79 @@ impl<I: Send, E> Schedule<I, E> {
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
     pub(crate) fn next(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         let next = self.choose(now, waiter);
-        self.out += usize::from(!matches!(next, Next::Wait(_)));
+        self.handed_out += usize::from(!matches!(next, Next::Wait(_)));
         next
     }
 
     fn choose(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        let passage = match self.decider.passage(now) {
-            _ if self.stopped => Passage::Free,
-            Passage::NotUntil(at) => return self.held(Some(at), now, waiter),
-            Passage::WhenProbed => return self.held(None, now, waiter),
-            open => open,
-        };
-        let prober = match passage {
-            Passage::Probe => self.prober(now),
-            _ => None,
-        };
-        match prober.map_or_else(|| self.candidate(now, waiter), Next::Attempt) {
-            Next::Attempt(task) if self.stopped => Next::GiveUp(task, run_over()),
-            Next::Attempt(task) => {
-                if passage == Passage::Probe {
-                    self.decider.probe_sent(task.index);
+        if self.stopped {
+            return self.give_up(run_over, now, waiter);
+        }
+        match self.decider.passage(now) {
+            Passage::Free => self.candidate(now, waiter),
+            Passage::NotUntil(at) => self.held(Some(at), now, waiter),
+            Passage::WhenProbed => self.held(None, now, waiter),
+            Passage::Probe => {
+                let prober = self.prober(now).map(Next::Attempt);
+                let next = prober.unwrap_or_else(|| self.candidate(now, waiter));
+                if let Next::Attempt(item) = &next {
+                    self.decider.probe_sent(item.index);
                 }
-                Next::Attempt(task)
+                next
             }
-            other => other,
         }
     }
 
     /// What there is to do while no attempt may go, at the latest until this instant: deadlines
     /// are kept all the same, which a wait for the next probe would oversleep by up to a minute.
     fn held(&mut self, until: Option<Instant>, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        if let Some(task) = self.take_overdue(now) {
-            return Next::GiveUp(task, out_of_time());
+        if let Some(item) = self.take_overdue(now) {
+            return Next::GiveUp(item, out_of_time());
         }
         if self.run_deadline.is_some_and(|end| end <= now) {
             // What has not begun will not.
-            return match self.candidate(now, waiter) {
-                Next::Attempt(task) => Next::GiveUp(task, out_of_time()),
-                other => other,
-            };
+            return self.give_up(out_of_time, now, waiter);
         }
         let waiting = self.due.values().chain(&self.returned);
-        let first = waiting.filter_map(|task| task.history.deadline).min();
+        let first = waiting.filter_map(|item| item.history.deadline).min();
         let instants = [until, first, self.run_deadline];
         Next::Wait(instants.into_iter().flatten().min())
     }
 
-    /// A task that waits and whose deadline has come.
-    fn take_overdue(&mut self, now: Instant) -> Option<Box<Task<I, E>>> {
-        let is_over = |task: &Task<I, E>| task.history.deadline.is_some_and(|end| end <= now);
+    /// What there is to do when nothing will be attempted any more.
+    fn give_up(&mut self, why: fn() -> Error, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        match self.candidate(now, waiter) {
+            Next::Attempt(item) => Next::GiveUp(item, why()),
+            other => other,
+        }
+    }
+
+    /// An item that waits and whose deadline has come.
+    fn take_overdue(&mut self, now: Instant) -> Option<Box<Item<I, E>>> {
+        let is_over = |item: &Item<I, E>| item.history.deadline.is_some_and(|end| end <= now);
         // All of them in one go: there may be thousands, and their order is another.
-        let due = self.due.iter().filter(|(_, task)| is_over(task));
+        let due = self.due.iter().filter(|(_, item)| is_over(item));
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.returned.extend(self.due.remove(&key));
         }
-        let at = self.returned.iter().rposition(|task| is_over(task))?;
+        let at = self.returned.iter().rposition(|item| is_over(item))?;
         Some(self.returned.remove(at))
     }
 
     /// Of the retries that are due, the one to probe with.
-    fn prober(&mut self, now: Instant) -> Option<Box<Task<I, E>>> {
+    fn prober(&mut self, now: Instant) -> Option<Box<Item<I, E>>> {
         if !self.returned.is_empty() {
             return None;
         }
         let due = self.due.range(..=(now, u64::MAX));
-        let (&key, _) = due.min_by_key(|(key, task)| (task.history.probe_order(), **key))?;
+        let (&key, _) = due.min_by_key(|(key, item)| (item.history.probe_order(), **key))?;
         self.due.remove(&key)
     }
 
-    /// The next task to go, the breaker aside.
+    /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        if let Some(task) = self.returned.pop() {
-            return Next::Attempt(task);
+        if let Some(item) = self.returned.pop() {
+            return Next::Attempt(item);
         }
         if let Some(first) = self.due.first_entry()
             && (self.stopped || first.key().0 <= now)
@@ -163,7 +164,7 @@ impl<I: Send, E> Schedule<I, E> {
         if !self.exhausted {
             match self.input.pull(self.stopped, waiter) {
                 Pull::Item(index, input) => {
-                    return Next::Attempt(Box::new(Task {
+                    return Next::Attempt(Box::new(Item {
                         index,
                         input,
                         history: self.decider.history(index, now, self.run_deadline),
@@ -192,14 +193,14 @@ impl<I: Send, E> Schedule<I, E> {
             || !self.due.is_empty()
     }
 
-    /// A task that was not attempted after all, because somebody else waits for a permit.
-    pub(crate) fn give_back(&mut self, task: Box<Task<I, E>>) {
-        self.out -= 1;
-        self.decider.probe_withdrawn(task.index);
-        self.returned.push(task);
+    /// An item that was not attempted after all, because somebody else waits for a permit.
+    pub(crate) fn give_back(&mut self, item: Box<Item<I, E>>) {
+        self.handed_out -= 1;
+        self.decider.probe_withdrawn(item.index);
+        self.returned.push(item);
     }
 
-    /// Decides about a failed attempt. Unless it is to be retried the task is still out, until it
+    /// Decides about a failed attempt. Unless it is to be retried the item is still out, until it
     /// is [`finished`](Self::finished).
     pub(crate) fn decide(
         &mut self,
@@ -216,14 +217,14 @@ impl<I: Send, E> Schedule<I, E> {
         decision
     }
 
-    pub(crate) fn retry_at(&mut self, task: Box<Task<I, E>>, at: Instant) {
-        self.out -= 1;
-        self.due.insert((at, task.index), task);
+    pub(crate) fn retry_at(&mut self, item: Box<Item<I, E>>, at: Instant) {
+        self.handed_out -= 1;
+        self.due.insert((at, item.index), item);
     }
 
-    /// A task's outcome has been handed over.
+    /// An item's outcome has been handed over.
     pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
-        self.out -= 1;
+        self.handed_out -= 1;
         if succeeded {
             self.decider.succeeded();
         } else {
@@ -236,14 +237,14 @@ impl<I: Send, E> Schedule<I, E> {
         !std::mem::replace(&mut self.stopped, true)
     }
 
-    /// Tasks handed out and not yet finished.
-    pub(crate) fn out(&self) -> usize {
-        self.out
+    /// Items handed out and not yet finished.
+    pub(crate) fn handed_out(&self) -> usize {
+        self.handed_out
     }
 
     /// Whether everything has come back and nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
-        self.out == 0 && !self.expects_more()
+        self.handed_out == 0 && !self.expects_more()
     }
 
     /// While the breaker keeps attempts back: when the next probe may go.
@@ -266,9 +267,9 @@ mod tests {
         Schedule::new(InputQueue::filled(items), Retry::new().seed(1), None)
     }
 
-    fn attempt<'a>(schedule: &mut Schedule<&'a u32, ()>, now: Instant) -> Box<Task<&'a u32, ()>> {
+    fn attempt<'a>(schedule: &mut Schedule<&'a u32, ()>, now: Instant) -> Box<Item<&'a u32, ()>> {
         match schedule.next(now, &Parker::new()) {
-            Next::Attempt(task) => task,
+            Next::Attempt(item) => item,
             other => panic!("{other:?}"),
         }
     }
@@ -289,18 +290,18 @@ mod tests {
     fn it_is_over_when_all_that_went_out_has_come_back() {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS[..1]);
-        let task = attempt(&mut schedule, now);
+        let item = attempt(&mut schedule, now);
         assert!(matches!(
             schedule.next(now, &Parker::new()),
             Next::Wait(None)
         ));
-        schedule.retry_at(task, now + Duration::from_secs(1));
+        schedule.retry_at(item, now + Duration::from_secs(1));
         assert!(matches!(
             schedule.next(now, &Parker::new()),
             Next::Wait(Some(_))
         ));
-        let task = attempt(&mut schedule, now + Duration::from_secs(1));
-        schedule.finished(task.index, true);
+        let item = attempt(&mut schedule, now + Duration::from_secs(1));
+        schedule.finished(item.index, true);
         assert!(schedule.is_over());
     }
 
@@ -314,9 +315,9 @@ mod tests {
         let decision = schedule.decide(1, &mut second.history, Verdict::Stop, Reach::Answered, now);
         assert_eq!(decision, Decision::Stop);
         let mut abandoned = Vec::new();
-        while let Next::GiveUp(task, _) = schedule.next(now, &Parker::new()) {
-            abandoned.push(task.index);
-            schedule.finished(task.index, false);
+        while let Next::GiveUp(item, _) = schedule.next(now, &Parker::new()) {
+            abandoned.push(item.index);
+            schedule.finished(item.index, false);
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
@@ -392,20 +393,20 @@ mod tests {
         let retry = Retry::new().item_deadline(Some(Duration::from_secs(4)));
         let input = InputQueue::filled(&ITEMS[..2]);
         let mut schedule: Schedule<&u32, ()> = Schedule::new(input, retry, None);
-        let fail = |schedule: &mut Schedule<&u32, ()>, mut task: Box<Task<_, _>>, now| {
+        let fail = |schedule: &mut Schedule<&u32, ()>, mut item: Box<Item<_, _>>, now| {
             let verdict = Verdict::Unreachable;
-            let history = &mut task.history;
-            match schedule.decide(task.index, history, verdict, Reach::NotSent, now) {
-                Decision::RetryAt(again) => schedule.retry_at(task, again),
+            let history = &mut item.history;
+            match schedule.decide(item.index, history, verdict, Reach::NotSent, now) {
+                Decision::RetryAt(again) => schedule.retry_at(item, again),
                 end => {
-                    assert_eq!((task.index, end), (1, Decision::OutOfTime));
+                    assert_eq!((item.index, end), (1, Decision::OutOfTime));
                     schedule.finished(1, false);
                 }
             }
         };
         let both = [0, 1].map(|_| attempt(&mut schedule, start));
-        for task in both {
-            fail(&mut schedule, task, start);
+        for item in both {
+            fail(&mut schedule, item, start);
         }
         for second in [1, 3] {
             let probe = attempt(&mut schedule, at(second));
@@ -417,7 +418,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         match schedule.next(at(4), &Parker::new()) {
-            Next::GiveUp(task, _) => assert_eq!(task.index, 0),
+            Next::GiveUp(item, _) => assert_eq!(item.index, 0),
             other => panic!("{other:?}"),
         }
         schedule.finished(0, false);
@@ -441,7 +442,7 @@ mod tests {
         }
         for index in 1..4 {
             match schedule.next(end, &Parker::new()) {
-                Next::GiveUp(task, _) => assert_eq!(task.index, index),
+                Next::GiveUp(item, _) => assert_eq!(item.index, index),
                 other => panic!("{other:?}"),
             }
             schedule.finished(index, false);

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use super::attempt::Finished;
 use super::job::{Job, out_of_time};
-use super::leader::{JobTask, Leader, RunShared, RunState, Spawner};
+use super::leader::{JobItem, Leader, RunShared, RunState, Spawner};
+use super::monitor::Progress;
 use super::schedule::Next;
-use super::settings::Settings;
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
@@ -23,7 +23,10 @@ pub(super) fn work<'s, J: Job>(
     spawner: impl Spawner<'s>,
     number: usize,
 ) {
-    run.settings.monitor.counters().thread_starts();
+    run.settings.monitor.update(|progress| {
+        progress.threads += 1;
+        progress.threads_peak = progress.threads_peak.max(progress.threads);
+    });
     let parker = Parker::new();
     let _listening = run.settings.cancel.listen(&parker);
     let mut worker = Worker {
@@ -33,13 +36,13 @@ pub(super) fn work<'s, J: Job>(
         parker,
         leads: true,
         idle: false,
-        trying: false,
+        contending: false,
     };
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
     // wait in their attempts at once, and their stacks are most of the memory of a run.
-    while let Some((task, permit)) = worker.next(finished) {
-        finished = run.run_attempt(task, permit);
+    while let Some((item, permit)) = worker.next(finished) {
+        finished = run.run_attempt(item, permit);
     }
 }
 
@@ -53,13 +56,13 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     /// It is parked as a follower.
     idle: bool,
     /// It asks for a permit while somebody else leads.
-    trying: bool,
+    contending: bool,
 }
 
 /// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
 /// none: empty jobs at 64 at once take less than half of the CPU, and at 1,000 at once with all answers
 /// in the same moment about as much.
-const MOST_TRYING: usize = 4;
+const MOST_CONTENDERS: usize = 4;
 
 /// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
 type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
@@ -67,13 +70,13 @@ type Step<J> = Option<Next<<J as Job>::Input, <J as Job>::Error>>;
 impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     /// Everything between two attempts; `None` when the thread is to exit.
     #[inline(never)]
-    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobTask<J>, Permit)> {
+    fn next(&mut self, mut finished: Option<Finished>) -> Option<(JobItem<J>, Permit)> {
         let run = self.run;
         loop {
             finished = match self.step(finished.take())? {
-                Next::Attempt(task) => {
-                    let admitted = self.admit(run.end_backoff(task));
-                    self.stop_trying();
+                Next::Attempt(item) => {
+                    let admitted = self.admit(run.end_backoff(item));
+                    self.stop_contending();
                     match admitted {
                         Ok(Some(admitted)) => {
                             self.pass_on();
@@ -83,7 +86,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                         Err(finished) => Some(finished),
                     }
                 }
-                Next::GiveUp(task, why) => Some(run.give_up(run.end_backoff(task), why)),
+                Next::GiveUp(item, why) => Some(run.give_up(run.end_backoff(item), why)),
                 Next::Broken { index, message } => Some(run.broken(index, message)),
                 Next::Wait(until) => {
                     run.settings.limiter.clock().park(&self.parker, until);
@@ -97,22 +100,22 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     fn step(&mut self, finished: Option<Finished>) -> Step<J> {
         let run = self.run;
         // Dropped after the lock.
-        let mut _old_news = None;
+        let mut _old_outage = None;
         let mut state = run.state.lock();
         let now = run.settings.limiter.clock().now();
-        // Whom to tell that something has changed.
-        let mut news = None;
+        // A leader without an item, if something has changed for it.
+        let mut to_wake = None;
         if let Some(finished) = finished {
             let held = state.schedule.next_probe(now).is_some();
             state.schedule.finished(finished.index, finished.succeeded);
             if held {
-                news = state.parked_leader();
+                to_wake = state.parked_leader();
                 let probe = state.schedule.next_probe(now);
-                _old_news = run.settings.monitor.counters().outage(probe, None);
+                _old_outage = run.settings.monitor.set_outage(probe, None);
             }
         }
         if run.settings.cancel.is_cancelled() && state.schedule.stop() {
-            news = state.parked_leader();
+            to_wake = state.parked_leader();
         }
         if state.ended || state.schedule.is_over() {
             drop(state);
@@ -125,11 +128,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             self.follow(&mut state)
         };
         drop(state);
-        unpark(news);
+        unpark(to_wake);
         step
     }
 
-    /// Whether this thread may look for a task, and not the leader alone.
+    /// Whether this thread may look for an item, and not the leader alone.
     fn may_look(&mut self, state: &mut RunState<J>) -> bool {
         if self.leads {
             return true;
@@ -147,11 +150,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             // short jobs are not held up while leadership passes on; were it everybody, a thousand
             // answers in one moment would be a thousand threads at two locks.
             Leader::Busy | Leader::Appointed(_) => {
-                let few = self.run.trying.load(Ordering::Relaxed) < MOST_TRYING;
-                self.trying = few;
+                let few = self.run.contending.load(Ordering::Relaxed) < MOST_CONTENDERS;
+                self.contending = few;
                 if few {
                     // Only ever raised under the lock, so never above the bound.
-                    self.run.trying.fetch_add(1, Ordering::Relaxed);
+                    self.run.contending.fetch_add(1, Ordering::Relaxed);
                 }
                 few
             }
@@ -185,7 +188,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
 
     /// Parks as a follower, unless the thread is not needed any more.
     fn follow(&mut self, state: &mut RunState<J>) -> Step<J> {
-        self.stop_trying();
+        self.stop_contending();
         if !self.idle {
             if state.try_exit() {
                 return None;
@@ -229,41 +232,39 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
     }
 
-    fn stop_trying(&mut self) {
-        if std::mem::take(&mut self.trying) {
-            self.run.trying.fetch_sub(1, Ordering::Relaxed);
+    fn stop_contending(&mut self) {
+        if std::mem::take(&mut self.contending) {
+            self.run.contending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Gets a permit for a task: at once, or after a wait if nobody else waits for one. `None` if the
-    /// task was given back, since somebody else does; an error is the task's end.
-    fn admit(&mut self, mut task: JobTask<J>) -> Result<Option<(JobTask<J>, Permit)>, Finished> {
+    /// Gets a permit for an item: at once, or after a wait if nobody else waits for one. `None` if the
+    /// item was given back, since somebody else does; an error is the item's end.
+    fn admit(&mut self, mut item: JobItem<J>) -> Result<Option<(JobItem<J>, Permit)>, Finished> {
         let run = self.run;
-        let Settings {
-            limiter, cancel, ..
-        } = &run.settings;
-        let cost = match task.cost {
+        let (limiter, monitor) = (&run.settings.limiter, &run.settings.monitor);
+        let cost = match item.cost {
             Some(cost) => cost,
-            None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&task.input))) {
-                Ok(Ok(cost)) => *task.cost.insert(cost),
-                Ok(Err(error)) => return Err(run.give_up(task, error)),
-                Err(panic) => return Err(run.panicked(task, &*panic)),
+            None => match catch_unwind(AssertUnwindSafe(|| run.job.cost(&item.input))) {
+                Ok(Ok(cost)) => *item.cost.insert(cost),
+                Ok(Err(error)) => return Err(run.give_up(item, error)),
+                Err(panic) => return Err(run.panicked(item, &*panic)),
             },
         };
-        let deadline = task.history.deadline;
+        let deadline = item.history.deadline;
         if deadline.is_some_and(|deadline| deadline <= limiter.clock().now()) {
-            return Err(run.give_up(task, out_of_time()));
+            return Err(run.give_up(item, out_of_time()));
         }
         match limiter.try_acquire(cost) {
-            Ok(permit) => return Ok(Some((task, permit))),
-            Err(Refusal::Never(error)) => return Err(run.give_up(task, error)),
+            Ok(permit) => return Ok(Some((item, permit))),
+            Err(Refusal::Never(error)) => return Err(run.give_up(item, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
         {
             let mut state = run.state.lock();
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
-                    state.schedule.give_back(task);
+                    state.schedule.give_back(item);
                     self.follow(&mut state);
                     let leader = state.parked_leader();
                     drop(state);
@@ -274,18 +275,23 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             }
             state.leader = Leader::Waiting;
         }
-        let counters = run.settings.monitor.counters();
-        counters.update(|progress| progress.at_gate += 1);
-        let permit = limiter.acquire_until(cost, deadline, Some(cancel));
-        counters.update(|progress| progress.at_gate -= 1);
+        monitor.update(|progress| progress.at_gate += 1);
+        let permit = limiter.acquire_until(cost, deadline, Some(&run.settings.cancel));
+        monitor.update(|progress| progress.at_gate -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                counters.permit_waited(waited);
-                task.waited += waited.total();
-                Ok(Some((task, permit)))
+                monitor.update(|Progress { gate, .. }| {
+                    gate.requests += waited.requests;
+                    gate.tokens += waited.tokens;
+                    gate.pause += waited.pause;
+                    gate.in_flight += waited.in_flight;
+                    gate.queue += waited.queue;
+                });
+                item.waited += waited.total();
+                Ok(Some((item, permit)))
             }
-            Err(error) => Err(run.give_up(task, error)),
+            Err(error) => Err(run.give_up(item, error)),
         }
     }
 }
@@ -294,10 +300,10 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
 /// wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
-        let counters = self.run.settings.monitor.counters();
-        counters.update(|progress| progress.threads -= 1);
+        let settings = &self.run.settings;
+        settings.monitor.update(|progress| progress.threads -= 1);
         if std::thread::panicking() {
-            self.run.settings.cancel.cancel();
+            settings.cancel.cancel();
             self.run.end();
         } else if self.leads {
             self.run.appoint();

@@ -7,7 +7,7 @@
 //! closes it.
 //!
 //! It opens at the first attempt in which nothing could be sent. It also opens when at least ten
-//! different items in a row have failed for a passing reason, and that has gone on for two seconds or
+//! different items in a row have failed for a transient reason, and that has gone on for two seconds or
 //! for a hundred items:
 //!
 //! - Different items, because one item that always fails says nothing about the server. With short

@@ -6,7 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How often a failed item is tried again, and how long the waits are.
 ///
-/// A plain value. The waits between attempts are random, which is called "full jitter" (Brooker,
+/// An *item* is one request of a run, or one input of a pool; each time it is sent is an *attempt*.
+/// The waits between attempts are random, which is called "full jitter" (Brooker,
 /// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn
 /// evenly from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait,
 /// that is obeyed instead. Jitter only adds to it: up to a tenth more, 5 s at most.
@@ -39,8 +40,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The defaults: 6 attempts, backoff from 0.5 s (1 s when throttled) up to 60 s, and waits of up
-    /// to 10 minutes where the server asks for them.
+    /// The defaults: 6 attempts, backoff from 0.5 s (from 1 s if the server is asked too fast) up to
+    /// 60 s, and waits of up to 10 minutes where the server asks for them.
     pub const fn new() -> Self {
         Self {
             max_attempts: 6,
@@ -54,7 +55,11 @@ impl Retry {
         }
     }
 
-    /// Every item is tried once.
+    /// Every item is sent at most once.
+    ///
+    /// A server that cannot be reached is still waited for, because an attempt in which nothing is
+    /// sent does not count: two minutes if it has never answered. A deadline, such as
+    /// [`item_deadline`](Retry::item_deadline), ends that sooner.
     pub const fn never() -> Self {
         Self::new().max_attempts(1).max_waits(0)
     }
@@ -68,7 +73,8 @@ impl Retry {
         self
     }
 
-    /// How many waits that the server asks for an item obeys before it fails. Default: 50.
+    /// How often an item waits because the server asks for a wait. After one more it fails. Default:
+    /// 50.
     pub const fn max_waits(mut self, waits: u32) -> Self {
         self.max_waits = waits;
         self
@@ -80,8 +86,8 @@ impl Retry {
         self
     }
 
-    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that says the server is asked
-    /// too fast and not how long to wait. Default: 1 s.
+    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
+    /// fast and that does not say how long to wait. Default: 1 s.
     pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
         self.throttled_backoff = backoff;
         self
@@ -101,13 +107,13 @@ impl Retry {
     }
 
     /// The longest an item may take, from when it is first taken up to its last answer, waits
-    /// included. Default: no limit.
+    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no limit.
     pub const fn item_deadline(mut self, deadline: Option<Duration>) -> Self {
         self.item_deadline = deadline;
         self
     }
 
-    /// Makes the jitter repeatable. Default: different in every run.
+    /// Makes the random waits the same in every run. Default: different in every run.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self

@@ -43,8 +43,9 @@ pub enum Verdict {
     Unusable,
     /// This item cannot succeed.
     Fail,
-    /// This item cannot succeed, and perhaps none can. The run stops after ten failures in a row
-    /// with the same number, if nothing has succeeded since it started.
+    /// This item cannot succeed, and perhaps none can. The number says which sort of failure it is; a
+    /// client gives the HTTP status. The run stops after ten failures in a row with the same number,
+    /// if nothing has succeeded since it started.
     FailOrStopIfRepeated(u16),
     /// No item can succeed until somebody does something. The run stops: requests in flight are
     /// finished, and nothing new is sent.

@@ -19,36 +19,33 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<Vec<u8>>,
 }
 
-/// What of the exchange, beyond the request itself, shows in the answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Framing {
-    /// The answer to HEAD: all but the body.
-    pub(super) head_only: bool,
-    /// The connection is closed after it.
-    pub(super) close: bool,
-    pub(super) date: SystemTime,
-}
-
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// Puts what `ruling` makes of `draft` into bytes.
-pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer {
+/// Puts what `ruling` makes of `draft` into bytes. The answer to HEAD is all but the body; `close`
+/// says that the connection is closed after it.
+pub(super) fn render(
+    draft: Draft,
+    ruling: &Ruling,
+    date: SystemTime,
+    head_only: bool,
+    close: bool,
+) -> Answer {
     let outcome = match ruling.fate {
         Fate::Limited { by, asked, wait } => Err(limited(by, asked, wait, &ruling.quotas)),
         Fate::Error(status) => Err(server_error(status)),
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
     };
-    let (status, allow, content) = match outcome {
-        Ok(content) => (200, None, content),
-        Err(error) if error.status == 502 => (502, None, Content::Html(BAD_GATEWAY)),
-        Err(error) => (error.status, error.allow, Content::Json(error.body())),
+    let (status, allow) = match &outcome {
+        Ok(_) => (200, None),
+        Err(error) => (error.status, error.allow),
     };
-    let is_stream = matches!(content, Content::Events(_));
-    let (content_type, mut parts) = match content {
-        Content::Json(body) => ("application/json", vec![body]),
-        Content::Html(page) => ("text/html", vec![page.into()]),
-        Content::Events(events) => ("text/event-stream; charset=utf-8", chunks(&events)),
+    let is_stream = matches!(outcome, Ok(Content::Events(_)));
+    let (content_type, mut parts) = match outcome {
+        Ok(Content::Json(body)) => ("application/json", vec![body]),
+        Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
+        Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
+        Err(error) => ("application/json", vec![error.body()]),
     };
 
     // Displayed with its reason phrase.
@@ -59,7 +56,7 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
         // Writing to a String does not fail.
         let _ = write!(head, "{name}: {value}\r\n");
     };
-    field("date", &HttpDate::from(framing.date));
+    field("date", &HttpDate::from(date));
     field("x-request-id", &format!("req_sim{:016x}", ruling.number));
     if draft.metered {
         field("openai-processing-ms", &ruling.delay.as_millis());
@@ -93,7 +90,7 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
     } else {
         field("content-length", &parts.iter().map(Vec::len).sum::<usize>());
     }
-    if framing.close {
+    if close {
         field("connection", &"close");
     }
     head.push_str("\r\n");
@@ -103,7 +100,7 @@ pub(super) fn render(draft: Draft, ruling: &Ruling, framing: Framing) -> Answer 
         [body] if !is_stream => body.truncate(body.len() / 2),
         _ => parts.truncate(parts.len() / 2),
     }
-    if framing.head_only {
+    if head_only {
         parts.clear();
     }
     let mut pieces = vec![head.into_bytes()];
@@ -204,12 +201,7 @@ mod tests {
             metered: true,
             ..Draft::free(Ok(Content::Json(Vec::new())))
         };
-        let framing = Framing {
-            head_only: false,
-            close: false,
-            date: SystemTime::UNIX_EPOCH,
-        };
-        let answer = render(draft, &ruling, framing);
+        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, false, false);
         let text = String::from_utf8_lossy(&answer.pieces[0]).into_owned();
         assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
         assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");

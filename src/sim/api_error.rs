@@ -46,12 +46,9 @@ impl ApiError {
 
     /// A field is there, and is not what it should be.
     pub(super) fn wrong_value(param: &'static str, takes: &str) -> Self {
-        Self::invalid(
-            400,
-            format!("Invalid value for '{param}': it takes {takes}."),
-        )
-        .param(param)
-        .code("invalid_value")
+        let message = format!("Invalid value for '{param}': it takes {takes}.");
+        let error = Self::invalid(400, message);
+        error.param(param).code("invalid_value")
     }
 
     pub(super) fn param(mut self, param: &'static str) -> Self {

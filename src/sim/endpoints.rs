@@ -40,7 +40,6 @@ impl Draft {
 #[derive(Debug, PartialEq)]
 pub(super) enum Content {
     Json(Vec<u8>),
-    Html(&'static str),
     /// Server-sent events, one after the other over the answer's latency.
     Events(Vec<String>),
 }
@@ -197,7 +196,6 @@ fn embeddings(fields: &mut Fields) -> Result<Content, ApiError> {
     let inputs = fields.inputs("input")?;
     // The size of OpenAI's small model; 4096 bounds what one request can make the server write.
     let dimensions = fields.count("dimensions", 4096)?.unwrap_or(1536);
-    let dimensions = usize::try_from(dimensions).unwrap_or(1536);
     let packed = match fields.get("encoding_format").map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => true,

@@ -7,23 +7,22 @@ use super::api_error::ApiError;
 use super::generate::{Digest, Text, compose, tokens_in};
 
 /// A request's fields, and what has been learnt from them so far.
+#[derive(Default)]
 pub(super) struct Fields {
     values: Map<String, Value>,
     pub(super) model: String,
+    /// Begins with the seed and the endpoint.
     pub(super) digest: Digest,
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
 }
 
 impl Fields {
-    /// Nothing read yet; `digest` knows the seed and the endpoint.
+    /// Nothing read yet.
     pub(super) fn new(digest: Digest) -> Self {
         Self {
-            values: Map::new(),
-            model: String::new(),
             digest,
-            prompt_tokens: 0,
-            completion_tokens: 0,
+            ..Self::default()
         }
     }
 

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 /// A running hash of what identifies a request: FNV-1a over the bytes, with a strong last mix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Digest(u64);
 
 impl Digest {
@@ -114,16 +114,13 @@ pub(super) fn compose(identity: u64, choice: u64, limit: u64) -> Text {
             0 => words.push_str("Simulated"),
             1 => words.push_str(" answer:"),
             _ => {
-                let word = WORDS[random.below(WORDS.len())];
-                let (first, rest) = word.split_at(1);
                 words.push(' ');
+                let start = words.len();
+                words.push_str(WORDS[random.below(WORDS.len())]);
                 if left_in_sentence == 0 {
                     left_in_sentence = 6 + random.below(8);
-                    words.push_str(&first.to_ascii_uppercase());
-                } else {
-                    words.push_str(first);
+                    words[start..=start].make_ascii_uppercase();
                 }
-                words.push_str(rest);
                 left_in_sentence -= 1;
                 if left_in_sentence == 0 || index + 1 == natural {
                     words.push('.');
@@ -144,7 +141,7 @@ pub(super) fn tokens_in(text: &str) -> u64 {
 }
 
 /// The vector of `dimensions` numbers that stands for an input, of length 1.
-pub(super) fn embed(identity: u64, dimensions: usize) -> Vec<f32> {
+pub(super) fn embed(identity: u64, dimensions: u64) -> Vec<f32> {
     let mut random = Random::new(identity);
     let vector: Vec<f64> = (0..dimensions)
         .map(|_| 2.0 * random.next_f64() - 1.0)

@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests read from a stream (RFC 9112): strict where laxness would hide a client's
 //! fault, bounded in memory whatever comes, and never a panic.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
 use httparse::{EMPTY_HEADER, Status};
 
@@ -118,14 +118,11 @@ impl<S: Read + Write> RequestReader<S> {
     /// Reads once.
     fn fill(&mut self) -> Result<(), ReadError> {
         let mut bytes = [0; READ];
-        loop {
-            match self.stream.read(&mut bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return Err(ReadError::Closed),
-                Ok(count) => {
-                    self.buffer.extend_from_slice(&bytes[..count]);
-                    return Ok(());
-                }
+        match self.stream.read(&mut bytes) {
+            Ok(0) | Err(_) => Err(ReadError::Closed),
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                Ok(())
             }
         }
     }
@@ -237,6 +234,7 @@ fn refused(status: u16, message: impl Into<String>) -> ReadError {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::io;
 
     /// A stream that gives `bytes`, at most `step` at a time, and takes whatever is written.
     struct Slow<'a> {

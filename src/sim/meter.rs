@@ -39,11 +39,7 @@ impl Meter {
     /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
     pub(super) fn wait(&self, at: Duration, cost: u64) -> Duration {
         let cost = u128::from(cost);
-        let room = if cost > self.burst {
-            self.burst / 2
-        } else {
-            self.burst - cost
-        };
+        let room = self.burst.checked_sub(cost).unwrap_or(self.burst / 2);
         self.span(self.backlog(at).saturating_sub(room * self.period))
     }
 
@@ -59,11 +55,6 @@ impl Meter {
         let allowed = u128::from(allowed) * self.period;
         let above = self.backlog(at).saturating_sub(allowed);
         u64::try_from(above.div_ceil(self.period)).unwrap_or(u64::MAX)
-    }
-
-    /// Units charged at `at` and not yet drained, rounded up.
-    pub(super) fn level(&self, at: Duration) -> u64 {
-        self.above(at, 0)
     }
 
     /// How long from `at` until nothing is left to drain.
@@ -123,7 +114,7 @@ mod tests {
         assert_eq!(admit(&mut meter, ms(99), 1), Err(ms(1)));
         assert_eq!(admit(&mut meter, ms(100), 1), Ok(()));
         assert_eq!(admit(&mut meter, ms(100), 1), Err(ms(100)));
-        assert_eq!((meter.level(ms(100)), meter.level(ms(399))), (3, 1));
+        assert_eq!((meter.above(ms(100), 0), meter.above(ms(399), 0)), (3, 1));
         assert_eq!(meter.time_to_empty(ms(100)), ms(300));
     }
 
@@ -214,7 +205,7 @@ mod tests {
                 let _ = admit(&mut meter, at, u64::MAX);
                 meter.charge(at, u64::MAX);
                 let _ = meter.above(at, u64::MAX);
-                let _ = (meter.level(at), meter.time_to_empty(at));
+                let _ = (meter.above(at, 0), meter.time_to_empty(at));
             }
             assert!(default_burst(rate) >= 2);
         }

@@ -1,7 +1,7 @@
 //! A simulated provider: a real HTTP server on 127.0.0.1 that behaves like an AI API.
 //!
-//! Made for tests, yours as well as ours, and for trying a run before paying for it: no key, no
-//! network, and the same request always gets the same bytes. It keeps latency, limits in requests
+//! It is made for tests, and for trying a run before paying for it. It needs no key and no network,
+//! and the same request always gets the same bytes. It keeps latency, limits in requests
 //! and tokens, errors and broken connections as a [`SimSpec`] says, and counts what it saw in
 //! [`SimStats`], so that a test can ask whether a client kept within a limit.
 //!
@@ -33,12 +33,11 @@
 //! assert_eq!(server.stats().requests, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
-//! # How it is built
-//! The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
-//! `model` rules on the draft: limits by its own `meter`, never the client's bucket; chance and texts
-//! from hashes (`generate`). `answer` puts both into bytes. Around them, `http` reads requests and
-//! `server` holds the sockets and the threads.
+
+// The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
+// `model` rules on the draft: limits by its own `meter`, never the client's bucket; chance and texts
+// from hashes (`generate`). `answer` puts both into bytes. Around them, `http` reads requests and
+// `server` holds the sockets and the threads.
 
 mod answer;
 mod api_error;

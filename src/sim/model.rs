@@ -123,7 +123,7 @@ impl Gauge {
         Quota {
             limit: self.limit,
             a_minute: self.a_minute,
-            used: self.let_in.level(at),
+            used: self.let_in.above(at, 0),
             full_in: self.let_in.time_to_empty(at),
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::answer::{Answer, Framing, render};
+use super::answer::{Answer, render};
 use super::endpoints::{Draft, draft};
 use super::http::{ReadError, RequestReader};
 use super::model::{Fate, Model, Ruling};
@@ -276,12 +276,8 @@ impl Connection<'_> {
             };
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
-            let framing = Framing {
-                head_only,
-                close,
-                date: self.shared.clock.wall(),
-            };
-            let answer = render(draft, &ruling, framing);
+            let date = self.shared.clock.wall();
+            let answer = render(draft, &ruling, date, head_only, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();

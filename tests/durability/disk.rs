@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::desk::ids;
+use crate::fixture::ids;
 use crate::provider::{Provider, id, requests};
 use crate::tool::{Ended, Folder, Tool};
 

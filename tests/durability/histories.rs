@@ -12,7 +12,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use tollgate::ErrorKind;
 
-use crate::desk::Desk;
+use crate::fixture::Fixture;
 use crate::provider::{id, request};
 
 const ROWS: usize = 7;
@@ -160,7 +160,7 @@ fn whatever_happens_between_runs_each_does_what_is_left_and_keeps_what_is_done()
 
 fn live_through(chance: &mut Rng) {
     let answers = Arc::new(Mutex::new([Answer::Good; ROWS]));
-    let desk = Desk::new("", {
+    let fixture = Fixture::new("", {
         let answers = Arc::clone(&answers);
         move |row| match answers.lock().unwrap()[row] {
             Answer::Good => (
@@ -177,12 +177,12 @@ fn live_through(chance: &mut Rng) {
         let run = Run::any(chance, &mut versions);
         println!("{run:?}");
         if let Some(share) = run.cut {
-            cut(&desk, &mut world, share);
+            cut(&fixture, &mut world, share);
         }
-        desk.write("p.jsonl", run.text());
+        fixture.write("p.jsonl", run.text());
         *answers.lock().unwrap() = run.answers;
         let files = ["p.results.jsonl", "p.errors.jsonl"];
-        let before = files.map(|name| desk.read(name));
+        let before = files.map(|name| fixture.read(name));
         let Options {
             retry_failed,
             force_resume,
@@ -190,7 +190,7 @@ fn live_through(chance: &mut Rng) {
             strict,
             overwrite,
         } = run.options;
-        let ended = desk.run_with(|files| {
+        let ended = fixture.run_with(|files| {
             files
                 .retry_failed(retry_failed)
                 .force_resume(force_resume)
@@ -198,11 +198,11 @@ fn live_through(chance: &mut Rng) {
                 .strict(strict)
                 .overwrite(overwrite)
         });
-        let sent = BTreeSet::from_iter(desk.sent());
+        let sent = BTreeSet::from_iter(fixture.sent());
         let Some((to_send, after)) = run.expected(&world) else {
             assert_eq!(ended.unwrap_err().kind(), ErrorKind::Config);
             assert_eq!(sent, BTreeSet::new());
-            assert_eq!(files.map(|name| desk.read(name)), before);
+            assert_eq!(files.map(|name| fixture.read(name)), before);
             continue;
         };
         let summary = ended.unwrap();
@@ -212,14 +212,14 @@ fn live_through(chance: &mut Rng) {
         assert_eq!(summary.progress.succeeded, succeeded as u64);
         assert_eq!(summary.progress.failed, after.failed.len() as u64);
         assert_eq!(summary.not_attempted, 0);
-        check_files(&desk, &run, &after, &before[0]);
+        check_files(&fixture, &run, &after, &before[0]);
         world = after;
     }
 }
 
 /// Cuts the output short, and the rows off that are in it no more.
-fn cut(desk: &Desk, world: &mut World, share: f64) {
-    let whole = desk.read("p.results.jsonl");
+fn cut(fixture: &Fixture, world: &mut World, share: f64) {
+    let whole = fixture.read("p.results.jsonl");
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -229,7 +229,7 @@ fn cut(desk: &Desk, world: &mut World, share: f64) {
     if whole.is_empty() {
         return;
     }
-    desk.write("p.results.jsonl", &whole[..end]);
+    fixture.write("p.results.jsonl", &whole[..end]);
     let kept: BTreeSet<String> = String::from_utf8_lossy(&whole[..end])
         .split('\n')
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -238,9 +238,9 @@ fn cut(desk: &Desk, world: &mut World, share: f64) {
     world.done.retain(|&row, _| kept.contains(&id(row)));
 }
 
-fn check_files(desk: &Desk, run: &Run, after: &World, before: &[u8]) {
+fn check_files(fixture: &Fixture, run: &Run, after: &World, before: &[u8]) {
     let named = |rows: &mut dyn Iterator<Item = usize>| rows.map(id).collect::<Vec<_>>();
-    let mut done = desk.ids("p.results.jsonl");
+    let mut done = fixture.ids("p.results.jsonl");
     if run.options.ordered {
         let of_input = run.input.iter().map(|&(row, _)| row);
         let answered = named(&mut of_input.filter(|row| after.done.contains_key(row)));
@@ -252,22 +252,22 @@ fn check_files(desk: &Desk, run: &Run, after: &World, before: &[u8]) {
     }
     done.sort_unstable();
     assert_eq!(done, named(&mut after.done.keys().copied()), "each once");
-    let mut failed = desk.ids("p.errors.jsonl");
+    let mut failed = fixture.ids("p.errors.jsonl");
     failed.sort_unstable();
     assert_eq!(
         failed,
         named(&mut after.failed.keys().copied()),
         "failed now"
     );
-    assert_eq!(desk.path("p.errors.jsonl").exists(), !failed.is_empty());
+    assert_eq!(fixture.path("p.errors.jsonl").exists(), !failed.is_empty());
     if !run.options.overwrite {
-        let now = desk.read("p.results.jsonl");
+        let now = fixture.read("p.results.jsonl");
         let now: BTreeSet<&[u8]> = now.split(|&byte| byte == b'\n').collect();
         let lines = before.split_inclusive(|&byte| byte == b'\n');
         for line in lines.filter(|line| line.ends_with(b"\n")) {
             assert!(now.contains(line.trim_ascii_end()), "a record has changed");
         }
     }
-    let entries = std::fs::read_dir(desk.path(".")).unwrap().count();
+    let entries = std::fs::read_dir(fixture.path(".")).unwrap().count();
     assert_eq!(entries, 2 + usize::from(!failed.is_empty()), "left over");
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::desk::ids;
+use crate::fixture::ids;
 use crate::provider::{Provider, answer, id, request, requests};
 use crate::support::quick::Quick;
 use crate::tool::{Folder, Running};

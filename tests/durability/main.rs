@@ -12,8 +12,8 @@ pub mod support;
 #[path = "../cli/tool.rs"]
 pub mod tool;
 
-mod desk;
 mod disk;
+mod fixture;
 mod histories;
 mod kills;
 mod limits;

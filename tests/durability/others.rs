@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::desk::ids;
+use crate::fixture::ids;
 use crate::provider::{Provider, answer, id, requests};
 use crate::support::quick::Quick;
 use crate::tool::{Folder, Running};

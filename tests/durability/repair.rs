@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tollgate::ErrorKind;
 
-use crate::desk::{Desk, ids};
+use crate::fixture::{Fixture, ids};
 use crate::provider::{Provider, id, requests};
 use crate::tool::{Folder, until};
 
@@ -22,38 +22,38 @@ fn brief(row: usize) -> (u16, String) {
 
 #[test]
 fn a_byte_gone_wrong_anywhere_is_refused_by_its_line_and_repaired_when_told() {
-    let desk = Desk::new(&requests(4), brief);
-    desk.run();
-    let whole = desk.read("p.results.jsonl");
+    let fixture = Fixture::new(&requests(4), brief);
+    fixture.run();
+    let whole = fixture.read("p.results.jsonl");
     let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
     let (start, end) = (lines[0].len(), lines[0].len() + lines[1].len());
     for at in start..end {
-        desk.sent();
+        fixture.sent();
         let mut broken = whole.clone();
         // No UTF-8, so no JSON either.
         broken[at] = 0xff;
-        desk.write("p.results.jsonl", &broken);
-        let refused = desk.run_with(|run| run).unwrap_err();
+        fixture.write("p.results.jsonl", &broken);
+        let refused = fixture.run_with(|run| run).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Config);
         for words in ["line 2", "`repair`"] {
             assert!(refused.to_string().contains(words), "at {at}: {refused}");
         }
-        assert!(desk.sent().is_empty());
-        assert_eq!(desk.read("p.results.jsonl"), broken);
+        assert!(fixture.sent().is_empty());
+        assert_eq!(fixture.read("p.results.jsonl"), broken);
 
-        let summary = desk.run_with(|run| run.repair(true)).expect("a run");
+        let summary = fixture.run_with(|run| run.repair(true)).expect("a run");
         // Without its newline a record has the next one on its line.
         let gone = if at + 1 == end { vec![1, 2] } else { vec![1] };
-        assert_eq!(desk.sent(), gone, "at {at}");
+        assert_eq!(fixture.sent(), gone, "at {at}");
         assert_eq!(summary.progress.skipped, 4 - gone.len() as u64);
-        let mut found = desk.ids("p.results.jsonl");
+        let mut found = fixture.ids("p.results.jsonl");
         found.sort_unstable();
         assert_eq!(found, (0..4).map(id).collect::<Vec<_>>(), "at {at}");
         let bad = broken[start..].split(|&byte| byte == b'\n').next();
-        let rejected = desk.read("p.results.jsonl.rejected");
+        let rejected = fixture.read("p.results.jsonl.rejected");
         assert_eq!(rejected.strip_suffix(b"\n"), bad, "at {at}");
-        fs::remove_file(desk.path("p.results.jsonl.rejected")).expect("it is there");
-        desk.write("p.results.jsonl", &whole);
+        fs::remove_file(fixture.path("p.results.jsonl.rejected")).expect("it is there");
+        fixture.write("p.results.jsonl", &whole);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tollgate::FileRun;
 
-use crate::desk::{Desk, ids};
+use crate::fixture::{Fixture, ids};
 use crate::provider::{answer, id, request};
 
 const ROWS: usize = 4;
@@ -44,17 +44,17 @@ fn cut_everywhere(
     script: fn(usize) -> (u16, String),
     set: fn(FileRun<'static>) -> FileRun<'static>,
 ) {
-    let desk = Desk::new(input, script);
-    desk.run_with(set).expect("a run");
-    let whole = desk.read("p.results.jsonl");
+    let fixture = Fixture::new(input, script);
+    fixture.run_with(set).expect("a run");
+    let whole = fixture.read("p.results.jsonl");
     assert_eq!(ids(&whole), named(0..ROWS), "one at a time, so in order");
     let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
     let two = lines[0].len() + lines[1].len();
     let three = two + lines[2].len();
     for cut in two..=whole.len() {
-        desk.sent();
-        desk.write("p.results.jsonl", &whole[..cut]);
-        let summary = desk
+        fixture.sent();
+        fixture.write("p.results.jsonl", &whole[..cut]);
+        let summary = fixture
             .run_with(set)
             .unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
         // A record that lacks nothing but its newline is whole.
@@ -63,9 +63,9 @@ fn cut_everywhere(
             _ if cut + 1 < whole.len() => 3,
             _ => 4,
         };
-        assert!(desk.sent().into_iter().eq(kept..ROWS), "cut at {cut}");
+        assert!(fixture.sent().into_iter().eq(kept..ROWS), "cut at {cut}");
         assert_eq!(summary.progress.skipped, kept as u64, "cut at {cut}");
-        let now = desk.read("p.results.jsonl");
+        let now = fixture.read("p.results.jsonl");
         let records: usize = lines[..kept].iter().map(|line| line.len()).sum();
         assert_eq!(now[..records], whole[..records], "cut at {cut}");
         assert_eq!(ids(&now), named(0..ROWS), "cut at {cut}");
@@ -89,23 +89,23 @@ fn results_in_anthropics_form_cut_at_any_byte_are_carried_on_with() {
 
 #[test]
 fn results_of_one_row_cut_at_any_byte_are_carried_on_with() {
-    let desk = Desk::new(&openai(1), brief);
-    desk.run();
-    let whole = desk.read("p.results.jsonl");
+    let fixture = Fixture::new(&openai(1), brief);
+    fixture.run();
+    let whole = fixture.read("p.results.jsonl");
     for cut in 0..=whole.len() {
-        desk.write("p.results.jsonl", &whole[..cut]);
-        let ended = desk.run_with(|run| run);
+        fixture.write("p.results.jsonl", &whole[..cut]);
+        let ended = fixture.run_with(|run| run);
         ended.unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
-        assert_eq!(desk.ids("p.results.jsonl"), named(0..1), "cut at {cut}");
+        assert_eq!(fixture.ids("p.results.jsonl"), named(0..1), "cut at {cut}");
     }
 }
 
 /// After a loss of power a file may have its new length and not its bytes.
 #[test]
 fn a_tail_of_nuls_is_cut_off() {
-    let desk = Desk::new(&openai(ROWS), brief);
-    desk.run();
-    let whole = desk.read("p.results.jsonl");
+    let fixture = Fixture::new(&openai(ROWS), brief);
+    fixture.run();
+    let whole = fixture.read("p.results.jsonl");
     let three = whole.len()
         - whole
             .split_inclusive(|&byte| byte == b'\n')
@@ -119,12 +119,12 @@ fn a_tail_of_nuls_is_cut_off() {
             (whole.len() - 5, 3),
             (whole.len(), 4),
         ] {
-            desk.sent();
-            desk.write("p.results.jsonl", [&whole[..from], &vec![0; nuls]].concat());
-            desk.run();
+            fixture.sent();
+            fixture.write("p.results.jsonl", [&whole[..from], &vec![0; nuls]].concat());
+            fixture.run();
             let what = format!("{nuls} behind {from} bytes of {}", whole.len());
-            assert!(desk.sent().into_iter().eq(kept..ROWS), "{what}");
-            assert_eq!(desk.ids("p.results.jsonl"), named(0..ROWS), "{what}");
+            assert!(fixture.sent().into_iter().eq(kept..ROWS), "{what}");
+            assert_eq!(fixture.ids("p.results.jsonl"), named(0..ROWS), "{what}");
         }
     }
 }
@@ -141,21 +141,21 @@ fn refuses_two(row: usize) -> (u16, String) {
 
 #[test]
 fn an_errors_file_cut_at_any_byte_ends_as_the_rows_that_failed() {
-    let desk = Desk::new(&openai(ROWS), refuses_two);
-    desk.run();
-    let results = desk.read("p.results.jsonl");
-    let whole = desk.read("p.errors.jsonl");
+    let fixture = Fixture::new(&openai(ROWS), refuses_two);
+    fixture.run();
+    let results = fixture.read("p.results.jsonl");
+    let whole = fixture.read("p.errors.jsonl");
     assert_eq!(ids(&whole), named([2, 3]));
     let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     for cut in 0..=whole.len() {
-        desk.sent();
-        desk.write("p.errors.jsonl", &whole[..cut]);
-        desk.run();
-        let mut failed = desk.ids("p.errors.jsonl");
+        fixture.sent();
+        fixture.write("p.errors.jsonl", &whole[..cut]);
+        fixture.run();
+        let mut failed = fixture.ids("p.errors.jsonl");
         failed.sort_unstable();
         assert_eq!(failed, named([2, 3]), "cut at {cut}");
         // Whole but for its newline: kept or asked for again, either is right.
-        let sent = desk.sent();
+        let sent = fixture.sent();
         let expected: &[&[usize]] = match cut {
             _ if cut + 1 < first => &[&[2, 3]],
             _ if cut + 1 == first => &[&[2, 3], &[3]],
@@ -164,21 +164,21 @@ fn an_errors_file_cut_at_any_byte_ends_as_the_rows_that_failed() {
             _ => &[&[]],
         };
         assert!(expected.contains(&&sent[..]), "cut at {cut}: {sent:?}");
-        assert_eq!(desk.read("p.results.jsonl"), results);
+        assert_eq!(fixture.read("p.results.jsonl"), results);
     }
     assert!(
-        desk.path(".").read_dir().unwrap().count() <= 3,
+        fixture.path(".").read_dir().unwrap().count() <= 3,
         "something is left over"
     );
 }
 
 #[test]
 fn an_errors_file_with_nothing_but_a_torn_record_is_gone_when_no_row_failed() {
-    let desk = Desk::new(&openai(ROWS), brief);
-    desk.run();
+    let fixture = Fixture::new(&openai(ROWS), brief);
+    fixture.run();
     for left in ["", "{\"id\":\"batch_req_0", "\0\0\0"] {
-        desk.write("p.errors.jsonl", left);
-        desk.run();
-        assert!(!desk.path("p.errors.jsonl").exists(), "{left:?}");
+        fixture.write("p.errors.jsonl", left);
+        fixture.run();
+        assert!(!fixture.path("p.errors.jsonl").exists(), "{left:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Runs over files: what goes in, what comes out, and what the next run makes of it.
 
-mod desk;
+mod fixture;
 mod money;
 mod providers;
 mod resume;
@@ -14,13 +14,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate::{Cancel, ErrorKind};
 
-use desk::{Desk, Script, answered, fine, ids, prompt, row, rows};
+use fixture::{Fixture, Script, answered, fine, ids, prompt, row, rows};
 
 #[test]
 fn every_row_is_answered_once_and_the_sums_are_right() {
-    let desk = Desk::new(&rows(300));
-    let summary = desk.run(fine);
-    let results = desk.results();
+    let fixture = Fixture::new(&rows(300));
+    let summary = fixture.run(fine);
+    let results = fixture.results();
     let by_id: BTreeMap<&str, &Value> = ids(&results).into_iter().zip(&results).collect();
     assert_eq!((results.len(), by_id.len()), (300, 300));
     let record = by_id["id-7"];
@@ -44,33 +44,35 @@ fn every_row_is_answered_once_and_the_sums_are_right() {
     ] {
         assert_eq!(json[key], value, "{key}");
     }
-    assert!(!desk.path("out.errors.jsonl").exists());
+    assert!(!fixture.path("out.errors.jsonl").exists());
 }
 
 #[test]
 fn ordered_results_are_in_the_order_of_the_input() {
-    let desk = Desk::new(&rows(500));
+    let fixture = Fixture::new(&rows(500));
     let slow_first: Script = |body, count| {
         if count % 50 == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
         answered(body)
     };
-    desk.run_with(slow_first, |run| run.ordered(true)).unwrap();
+    fixture
+        .run_with(slow_first, |run| run.ordered(true))
+        .unwrap();
     let expected: Vec<String> = (0..500).map(|n| format!("id-{n}")).collect();
-    assert_eq!(ids(&desk.results()), expected);
+    assert_eq!(ids(&fixture.results()), expected);
 }
 
 #[test]
 fn an_answer_of_no_use_that_is_asked_for_again_may_be_billed_twice() {
-    let desk = Desk::new(&rows(5));
+    let fixture = Fixture::new(&rows(5));
     let page: Script = |_, _| (200, "<html>log in</html>".to_owned());
-    let summary = desk.run(page).to_json(1);
+    let summary = fixture.run(page).to_json(1);
     assert_eq!(summary["attempts"], 15);
     assert_eq!(summary["retries"], 10);
     // Ten were asked for again here, and the last of each row is by a rerun.
     assert_eq!(summary["possibly_billed"], 15);
-    assert_eq!(desk.errors()[0]["error"]["code"], "invalid_response");
+    assert_eq!(fixture.errors()[0]["error"]["code"], "invalid_response");
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn an_ordered_run_behind_a_slow_row_holds_no_more_than_its_window() {
     const WINDOW: usize = 1_024;
     static SENT: AtomicUsize = AtomicUsize::new(0);
     static SENT_BEHIND: AtomicUsize = AtomicUsize::new(0);
-    let desk = Desk::new(&rows(5_000));
+    let fixture = Fixture::new(&rows(5_000));
     let first_is_slow: Script = |body, _| {
         SENT.fetch_add(1, Ordering::SeqCst);
         if prompt(body) == "prompt 0" {
@@ -91,11 +93,12 @@ fn an_ordered_run_behind_a_slow_row_holds_no_more_than_its_window() {
         }
         answered(body)
     };
-    desk.run_with(first_is_slow, |run| run.ordered(true))
+    fixture
+        .run_with(first_is_slow, |run| run.ordered(true))
         .unwrap();
     assert_eq!(SENT_BEHIND.load(Ordering::SeqCst), WINDOW);
     let expected: Vec<String> = (0..5_000).map(|n| format!("id-{n}")).collect();
-    assert_eq!(ids(&desk.results()), expected);
+    assert_eq!(ids(&fixture.results()), expected);
 }
 
 #[test]
@@ -105,15 +108,15 @@ fn a_bad_line_is_one_failed_row_and_the_others_are_answered() {
     input.extend_from_slice(br#"{"body":{"model":"m"}}"#);
     input.push(b'\n');
     input.extend_from_slice(row("last", "x").as_bytes());
-    let desk = Desk::new("");
-    fs::write(desk.path("in.jsonl"), input).unwrap();
-    let summary = desk.run(fine);
+    let fixture = Fixture::new("");
+    fs::write(fixture.path("in.jsonl"), input).unwrap();
+    let summary = fixture.run(fine);
     assert_eq!(
         (summary.progress.succeeded, summary.progress.failed),
         (3, 3)
     );
-    assert_eq!((summary.requests, desk.sent()), (6, 3));
-    let errors = desk.errors();
+    assert_eq!((summary.requests, fixture.sent()), (6, 3));
+    let errors = fixture.errors();
     let mut lines: Vec<_> = errors
         .iter()
         .map(|record| {
@@ -141,28 +144,28 @@ fn what_is_no_input_is_refused_before_anything_is_sent() {
             "lines 1 and 3",
         ),
     ] {
-        let desk = Desk::new("");
-        fs::write(desk.path("in.jsonl"), content).unwrap();
-        let error = desk.run_with(fine, |run| run).unwrap_err();
+        let fixture = Fixture::new("");
+        fs::write(fixture.path("in.jsonl"), content).unwrap();
+        let error = fixture.run_with(fine, |run| run).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{named}");
         assert!(error.to_string().contains(named), "{named}: {error}");
-        assert_eq!(desk.sent(), 0);
-        assert!(!desk.path("out.results.jsonl").exists());
+        assert_eq!(fixture.sent(), 0);
+        assert!(!fixture.path("out.results.jsonl").exists());
     }
 }
 
 #[test]
 fn an_empty_input_is_a_run_of_no_rows() {
     for input in ["", "\n\n", "\u{feff}"] {
-        let desk = Desk::new(input);
-        let summary = desk.run(fine);
-        assert_eq!((summary.requests, desk.sent()), (0, 0));
+        let fixture = Fixture::new(input);
+        let summary = fixture.run(fine);
+        assert_eq!((summary.requests, fixture.sent()), (0, 0));
     }
 }
 
 #[test]
 fn what_stops_the_run_leaves_its_rows_for_the_next() {
-    let desk = Desk::new(&rows(100));
+    let fixture = Fixture::new(&rows(100));
     let out_of_money: Script = |body, count| {
         if count >= 10 {
             let error = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#;
@@ -170,39 +173,39 @@ fn what_stops_the_run_leaves_its_rows_for_the_next() {
         }
         answered(body)
     };
-    let summary = desk.run(out_of_money);
+    let summary = fixture.run(out_of_money);
     let stopped = summary.stopped.as_ref().unwrap();
     assert_eq!(stopped.kind(), ErrorKind::Quota);
     assert_eq!(summary.progress.succeeded, 10);
     assert_eq!(summary.not_attempted, 90);
-    assert!(desk.sent() <= 10 + 4, "{}", desk.sent());
-    assert!(desk.errors().is_empty());
-    let summary = desk.run(fine);
+    assert!(fixture.sent() <= 10 + 4, "{}", fixture.sent());
+    assert!(fixture.errors().is_empty());
+    let summary = fixture.run(fine);
     assert_eq!(
         (summary.progress.skipped, summary.progress.succeeded),
         (10, 90)
     );
-    assert_eq!(desk.results().len(), 100);
+    assert_eq!(fixture.results().len(), 100);
 }
 
 #[test]
 fn bodies_go_out_byte_for_byte() {
     let body = r#"{"model":"m","messages":[],"big":12345678901234567890123,"tiny":1e-400,"z":1,"a":2,"z":3,"s":"\u00e9\/"}"#;
-    let desk = Desk::new(&format!("{{\"custom_id\":\"a\",\"body\":{body}}}\n"));
-    desk.run(fine);
-    assert_eq!(desk.sent.lock().unwrap()[0], body.as_bytes());
+    let fixture = Fixture::new(&format!("{{\"custom_id\":\"a\",\"body\":{body}}}\n"));
+    fixture.run(fine);
+    assert_eq!(fixture.sent.lock().unwrap()[0], body.as_bytes());
 }
 
 #[test]
 fn an_answer_over_several_lines_is_a_record_on_one() {
-    let desk = Desk::new(&rows(1));
+    let fixture = Fixture::new(&rows(1));
     let pretty: Script = |_, _| {
         let body =
             "{\n  \"id\": \"x\",\r\n  \"big\": 98765432109876543210,\n  \"choices\": [\n {} ]\n}\n";
         (200, body.to_owned())
     };
-    desk.run(pretty);
-    let text = fs::read_to_string(desk.path("out.results.jsonl")).unwrap();
+    fixture.run(pretty);
+    let text = fs::read_to_string(fixture.path("out.results.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 1);
     assert!(text.contains("98765432109876543210"));
 }
@@ -211,30 +214,31 @@ fn an_answer_over_several_lines_is_a_record_on_one() {
 fn anthropic_lines_come_back_as_anthropic_results() {
     let line = json!({"custom_id": "a", "params": {"model": "m", "max_tokens": 5,
         "messages": [{"role": "user", "content": "hi"}]}});
-    let desk = Desk::new(&format!("{line}\n"));
+    let fixture = Fixture::new(&format!("{line}\n"));
     let message: Script = |_, _| {
         let body = json!({"type": "message", "content": [{"type": "text", "text": "yo"}],
             "usage": {"input_tokens": 3, "output_tokens": 1}});
         (200, body.to_string())
     };
-    let summary = desk.run(message);
-    let results = desk.results();
+    let summary = fixture.run(message);
+    let results = fixture.results();
     assert_eq!(results[0]["result"]["type"], "succeeded");
     assert_eq!(results[0]["result"]["message"]["content"][0]["text"], "yo");
     assert_eq!(summary.progress.prompt_tokens, 3);
-    assert_eq!(desk.run(message).progress.skipped, 1);
+    assert_eq!(fixture.run(message).progress.skipped, 1);
 }
 
 #[test]
 fn prompts_are_chats_named_by_their_line() {
-    let desk = Desk::new("first\n\n  third \n");
-    desk.run_with(fine, |run| {
-        run.prompts("the-model", Some(9), Some("be brief"))
-            .ordered(true)
-    })
-    .unwrap();
-    assert_eq!(ids(&desk.results()), ["line-1", "line-3"]);
-    let sent: Value = serde_json::from_slice(&desk.sent.lock().unwrap()[0]).unwrap();
+    let fixture = Fixture::new("first\n\n  third \n");
+    fixture
+        .run_with(fine, |run| {
+            run.prompts("the-model", Some(9), Some("be brief"))
+                .ordered(true)
+        })
+        .unwrap();
+    assert_eq!(ids(&fixture.results()), ["line-1", "line-3"]);
+    let sent: Value = serde_json::from_slice(&fixture.sent.lock().unwrap()[0]).unwrap();
     assert_eq!(sent["model"], "the-model");
     assert_eq!(sent["max_tokens"], 9);
     assert_eq!(sent["messages"][0]["role"], "system");
@@ -242,51 +246,51 @@ fn prompts_are_chats_named_by_their_line() {
 
 #[test]
 fn strict_records_hold_nothing_of_ours() {
-    let desk = Desk::new(&rows(1));
-    desk.run_with(fine, |run| run.strict(true)).unwrap();
-    assert!(desk.results()[0].get("tollgate").is_none());
-    assert_eq!(desk.run(fine).progress.skipped, 1, "matched by id alone");
+    let fixture = Fixture::new(&rows(1));
+    fixture.run_with(fine, |run| run.strict(true)).unwrap();
+    assert!(fixture.results()[0].get("tollgate").is_none());
+    assert_eq!(fixture.run(fine).progress.skipped, 1, "matched by id alone");
 }
 
 #[test]
 fn the_output_may_not_be_the_input() {
-    let desk = Desk::new(&rows(1));
-    let before = fs::read(desk.path("in.jsonl")).unwrap();
-    let client = desk.client(fine);
+    let fixture = Fixture::new(&rows(1));
+    let before = fs::read(fixture.path("in.jsonl")).unwrap();
+    let client = fixture.client(fine);
     let error = client
-        .jsonl(desk.path("in.jsonl"), desk.path("in.jsonl"))
+        .jsonl(fixture.path("in.jsonl"), fixture.path("in.jsonl"))
         .overwrite(true)
         .run()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert_eq!(fs::read(desk.path("in.jsonl")).unwrap(), before);
+    assert_eq!(fs::read(fixture.path("in.jsonl")).unwrap(), before);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_ends_the_run_with_an_error_of_its_own() {
-    let desk = Desk::new(&rows(2_000));
-    let client = desk.client(fine);
+    let fixture = Fixture::new(&rows(2_000));
+    let client = fixture.client(fine);
     let error = client
-        .jsonl(desk.path("in.jsonl"), "/dev/full")
-        .errors(desk.path("e.jsonl"))
+        .jsonl(fixture.path("in.jsonl"), "/dev/full")
+        .errors(fixture.path("e.jsonl"))
         .run()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(
-        desk.sent() < 2_000,
+        fixture.sent() < 2_000,
         "nothing is fetched that cannot be kept"
     );
 }
 
 #[test]
 fn progress_is_told_on_the_calling_thread_and_adds_up_at_the_end() {
-    let desk = Desk::new(&rows(50));
+    let fixture = Fixture::new(&rows(50));
     let here = std::thread::current().id();
     let mut last = None;
-    let client = desk.client(fine);
+    let client = fixture.client(fine);
     client
-        .jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"))
+        .jsonl(fixture.path("in.jsonl"), fixture.path("out.results.jsonl"))
         .on_progress(|now| {
             assert_eq!(std::thread::current().id(), here);
             last = Some(now.clone());
@@ -302,16 +306,16 @@ fn progress_is_told_on_the_calling_thread_and_adds_up_at_the_end() {
 
 #[test]
 fn a_run_cancelled_before_it_begins_has_a_summary_and_touches_nothing() {
-    let desk = Desk::new(&rows(1));
-    fs::write(desk.path("out.jsonl"), "not even results").unwrap();
+    let fixture = Fixture::new(&rows(1));
+    fs::write(fixture.path("out.jsonl"), "not even results").unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
-    let client = desk.client(fine).with_cancel(&cancel);
-    let run = client.jsonl(desk.path("in.jsonl"), desk.path("out.jsonl"));
+    let client = fixture.client(fine).with_cancel(&cancel);
+    let run = client.jsonl(fixture.path("in.jsonl"), fixture.path("out.jsonl"));
     let summary = run.overwrite(true).run().unwrap();
     let stopped = summary.stopped.expect("a reason");
     assert_eq!(stopped.kind(), ErrorKind::Cancelled);
     assert_eq!((summary.requests, summary.progress.done()), (0, 0));
-    let left = fs::read_to_string(desk.path("out.jsonl")).unwrap();
+    let left = fs::read_to_string(fixture.path("out.jsonl")).unwrap();
     assert_eq!(left, "not even results");
 }

@@ -6,31 +6,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 use tollgate::{Cancel, ErrorKind};
 
-use crate::desk::{Desk, Script, answered, failure, fine, ids, prompt, row, rows, success};
+use crate::fixture::{Fixture, Script, answered, failure, fine, ids, prompt, row, rows, success};
 
 #[test]
 fn a_rerun_sends_nothing_that_is_done() {
-    let desk = Desk::new(&rows(20));
-    desk.run(fine);
-    fs::write(desk.path("in.jsonl"), rows(30)).unwrap();
-    let summary = desk.run(fine);
+    let fixture = Fixture::new(&rows(20));
+    fixture.run(fine);
+    fs::write(fixture.path("in.jsonl"), rows(30)).unwrap();
+    let summary = fixture.run(fine);
     assert_eq!(summary.progress.skipped, 20);
     assert_eq!(summary.progress.succeeded, 10);
-    assert_eq!(desk.sent(), 30);
-    assert_eq!(desk.results().len(), 30);
+    assert_eq!(fixture.sent(), 30);
+    assert_eq!(fixture.results().len(), 30);
 }
 
 #[test]
 fn a_results_file_that_was_cut_anywhere_is_carried_on_with() {
-    let desk = Desk::new(&rows(4));
-    desk.run_with(fine, |run| run.ordered(true)).unwrap();
-    let whole = fs::read(desk.path("out.results.jsonl")).unwrap();
+    let fixture = Fixture::new(&rows(4));
+    fixture.run_with(fine, |run| run.ordered(true)).unwrap();
+    let whole = fs::read(fixture.path("out.results.jsonl")).unwrap();
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     let last_two = whole.len() - lines[2].len() - lines[3].len();
     for cut in last_two..=whole.len() {
-        fs::write(desk.path("out.results.jsonl"), &whole[..cut]).unwrap();
-        desk.run(fine);
-        let mut found = desk.results();
+        fs::write(fixture.path("out.results.jsonl"), &whole[..cut]).unwrap();
+        fixture.run(fine);
+        let mut found = fixture.results();
         found.sort_by_key(|record| record["custom_id"].to_string());
         assert_eq!(
             ids(&found),
@@ -41,50 +41,50 @@ fn a_results_file_that_was_cut_anywhere_is_carried_on_with() {
     for tail in [&b"\0\0\0\0"[..], b"{\"custom_id\":\"\xe2\x82", b"{"] {
         let mut torn = whole.clone();
         torn.extend_from_slice(tail);
-        fs::write(desk.path("out.results.jsonl"), &torn).unwrap();
-        let before = desk.sent();
-        desk.run(fine);
-        assert_eq!(desk.sent(), before);
-        assert_eq!(fs::read(desk.path("out.results.jsonl")).unwrap(), whole);
+        fs::write(fixture.path("out.results.jsonl"), &torn).unwrap();
+        let before = fixture.sent();
+        fixture.run(fine);
+        assert_eq!(fixture.sent(), before);
+        assert_eq!(fs::read(fixture.path("out.results.jsonl")).unwrap(), whole);
     }
 }
 
 #[test]
 fn a_file_that_is_no_results_file_is_refused_and_left_alone() {
-    let desk = Desk::new(&rows(3));
-    desk.run(fine);
-    let whole = fs::read_to_string(desk.path("out.results.jsonl")).unwrap();
+    let fixture = Fixture::new(&rows(3));
+    fixture.run(fine);
+    let whole = fs::read_to_string(fixture.path("out.results.jsonl")).unwrap();
     let mut lines: Vec<&str> = whole.lines().collect();
     lines[1] = "not a record";
     let broken = lines.join("\n") + "\n";
-    fs::write(desk.path("out.results.jsonl"), &broken).unwrap();
-    let sent = desk.sent();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    fs::write(fixture.path("out.results.jsonl"), &broken).unwrap();
+    let sent = fixture.sent();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("line 2"), "{error}");
-    assert_eq!(desk.sent(), sent);
+    assert_eq!(fixture.sent(), sent);
     assert_eq!(
-        fs::read_to_string(desk.path("out.results.jsonl")).unwrap(),
+        fs::read_to_string(fixture.path("out.results.jsonl")).unwrap(),
         broken
     );
-    desk.run_with(fine, |run| run.overwrite(true)).unwrap();
-    assert_eq!(desk.results().len(), 3);
+    fixture.run_with(fine, |run| run.overwrite(true)).unwrap();
+    assert_eq!(fixture.results().len(), 3);
 }
 
 #[test]
 fn failed_rows_are_in_the_errors_file_until_they_succeed() {
-    let desk = Desk::new(&rows(6));
+    let fixture = Fixture::new(&rows(6));
     let odd_fail: Script = |body, _| match prompt(body) {
         "prompt 1" => (400, r#"{"error":{"message":"no","code":"bad"}}"#.to_owned()),
         "prompt 3" => (503, "{}".to_owned()),
         _ => answered(body),
     };
-    let summary = desk.run(odd_fail);
+    let summary = fixture.run(odd_fail);
     assert_eq!(
         (summary.progress.succeeded, summary.progress.failed),
         (4, 2)
     );
-    let errors = desk.errors();
+    let errors = fixture.errors();
     let mut failed = ids(&errors);
     failed.sort_unstable();
     assert_eq!(failed, ["id-1", "id-3"]);
@@ -97,29 +97,31 @@ fn failed_rows_are_in_the_errors_file_until_they_succeed() {
     assert_eq!(bad["error"], Value::Null);
 
     // What may pass is repeated, and what will not is still failed.
-    let sent = desk.sent();
-    let summary = desk.run(fine);
-    assert_eq!(desk.sent(), sent + 1);
+    let sent = fixture.sent();
+    let summary = fixture.run(fine);
+    assert_eq!(fixture.sent(), sent + 1);
     assert_eq!((summary.progress.skipped, summary.progress.failed), (4, 1));
-    assert_eq!(ids(&desk.errors()), ["id-1"]);
+    assert_eq!(ids(&fixture.errors()), ["id-1"]);
 
-    let summary = desk.run_with(fine, |run| run.retry_failed(true)).unwrap();
+    let summary = fixture
+        .run_with(fine, |run| run.retry_failed(true))
+        .unwrap();
     assert_eq!(
         (summary.progress.succeeded, summary.progress.failed),
         (1, 0)
     );
-    assert!(!desk.path("out.errors.jsonl").exists());
-    assert_eq!(desk.results().len(), 6);
+    assert!(!fixture.path("out.errors.jsonl").exists());
+    assert_eq!(fixture.results().len(), 6);
 }
 
 #[test]
 fn a_left_over_errors_file_is_no_part_of_a_fresh_run() {
-    let desk = Desk::new(&rows(2));
+    let fixture = Fixture::new(&rows(2));
     let old = r#"{"id":"x","custom_id":"id-0","response":null,"error":{"code":"invalid_request_line","message":""}}"#;
-    fs::write(desk.path("out.errors.jsonl"), format!("{old}\n{{\"id\"")).unwrap();
-    desk.run(fine);
-    assert!(!desk.path("out.errors.jsonl").exists());
-    assert_eq!(desk.sent(), 2);
+    fs::write(fixture.path("out.errors.jsonl"), format!("{old}\n{{\"id\"")).unwrap();
+    fixture.run(fine);
+    assert!(!fixture.path("out.errors.jsonl").exists());
+    assert_eq!(fixture.sent(), 2);
 }
 
 #[test]
@@ -130,60 +132,62 @@ fn files_that_are_something_else_are_left_alone() {
         ("out.errors.jsonl", "precious notes\n"),
         ("out.errors.jsonl", "{\"name\":1}"),
     ] {
-        let desk = Desk::new(&rows(2));
-        fs::write(desk.path(name), precious).unwrap();
-        let error = desk.run_with(fine, |run| run).unwrap_err();
+        let fixture = Fixture::new(&rows(2));
+        fs::write(fixture.path(name), precious).unwrap();
+        let error = fixture.run_with(fine, |run| run).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{name} {precious}");
-        assert_eq!(desk.sent(), 0);
-        assert_eq!(fs::read_to_string(desk.path(name)).unwrap(), precious);
+        assert_eq!(fixture.sent(), 0);
+        assert_eq!(fs::read_to_string(fixture.path(name)).unwrap(), precious);
     }
 }
 
 #[test]
 fn what_failed_for_good_stays_so_when_nothing_succeeded() {
-    let desk = Desk::new(&rows(3));
+    let fixture = Fixture::new(&rows(3));
     let invalid: Script = |_, _| (400, r#"{"error":{"message":"no"}}"#.to_owned());
-    desk.run(invalid);
-    let summary = desk.run(fine);
-    assert_eq!((desk.sent(), summary.progress.failed), (3, 3));
-    assert_eq!(desk.errors().len(), 3);
+    fixture.run(invalid);
+    let summary = fixture.run(fine);
+    assert_eq!((fixture.sent(), summary.progress.failed), (3, 3));
+    assert_eq!(fixture.errors().len(), 3);
 }
 
 #[test]
 fn a_request_that_has_changed_since_is_refused_before_anything_is_sent() {
-    let desk = Desk::new(&rows(3));
-    desk.run(fine);
+    let fixture = Fixture::new(&rows(3));
+    fixture.run(fine);
     fs::write(
-        desk.path("in.jsonl"),
+        fixture.path("in.jsonl"),
         row("new", "x") + &row("id-1", "another question"),
     )
     .unwrap();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("id-1") && error.to_string().contains("line 2"));
-    assert_eq!(desk.sent(), 3);
+    assert_eq!(fixture.sent(), 3);
 }
 
 #[test]
 fn simulated_answers_never_mix_with_paid_ones() {
-    let desk = Desk::new(&rows(3));
-    desk.run_with(fine, |run| run.simulated(true)).unwrap();
-    assert_eq!(desk.results()[0]["tollgate"]["simulated"], true);
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    let fixture = Fixture::new(&rows(3));
+    fixture.run_with(fine, |run| run.simulated(true)).unwrap();
+    assert_eq!(fixture.results()[0]["tollgate"]["simulated"], true);
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    desk.run_with(fine, |run| run.overwrite(true)).unwrap();
-    let error = desk.run_with(fine, |run| run.simulated(true)).unwrap_err();
+    fixture.run_with(fine, |run| run.overwrite(true)).unwrap();
+    let error = fixture
+        .run_with(fine, |run| run.simulated(true))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
 #[test]
 fn a_cancelled_run_keeps_what_it_has_and_the_next_one_carries_on() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let desk = Desk::new(&rows(1_000));
+    let fixture = Fixture::new(&rows(1_000));
     let cancel = Cancel::new();
-    let client = desk.client(fine).with_cancel(&cancel);
+    let client = fixture.client(fine).with_cancel(&cancel);
     let summary = client
-        .jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"))
+        .jsonl(fixture.path("in.jsonl"), fixture.path("out.results.jsonl"))
         .on_progress(|now| {
             SEEN.store(usize::try_from(now.done()).unwrap(), Ordering::SeqCst);
             if now.done() >= 10 {
@@ -192,61 +196,68 @@ fn a_cancelled_run_keeps_what_it_has_and_the_next_one_carries_on() {
         })
         .run()
         .unwrap();
-    let done = desk.results().len();
-    assert_eq!(done, desk.sent(), "what was sent is kept");
+    let done = fixture.results().len();
+    assert_eq!(done, fixture.sent(), "what was sent is kept");
     assert_eq!(summary.not_attempted, 1_000 - done as u64);
     if done < 1_000 {
         assert_eq!(summary.stopped.unwrap().kind(), ErrorKind::Cancelled);
     }
-    let summary = desk.run(fine);
+    let summary = fixture.run(fine);
     assert_eq!(summary.progress.skipped, done as u64);
-    assert_eq!(desk.sent(), 1_000);
+    assert_eq!(fixture.sent(), 1_000);
 }
 
 #[test]
 fn all_requests_that_have_changed_are_counted_and_the_first_are_named() {
-    let desk = Desk::new(&rows(40));
-    desk.run(fine);
+    let fixture = Fixture::new(&rows(40));
+    fixture.run(fine);
     let changed: String = (0..40)
         .map(|n| row(&format!("id-{n}"), &format!("another {n}")))
         .collect();
-    fs::write(desk.path("in.jsonl"), changed).unwrap();
-    let told = desk.run_with(fine, |run| run).unwrap_err().to_string();
+    fs::write(fixture.path("in.jsonl"), changed).unwrap();
+    let told = fixture.run_with(fine, |run| run).unwrap_err().to_string();
     assert!(told.contains("line 1: \"id-0\"") && told.contains("line 20: \"id-19\""));
     assert!(
         told.contains("and 20 more") && told.contains("force_resume"),
         "{told}"
     );
     assert!(!told.contains("id-20"), "{told}");
-    assert_eq!(desk.sent(), 40);
+    assert_eq!(fixture.sent(), 40);
 
-    let before = fs::read(desk.path("out.results.jsonl")).unwrap();
-    let forced = desk.run_with(fine, |run| run.force_resume(true)).unwrap();
-    assert_eq!((forced.progress.skipped, desk.sent()), (40, 40));
-    assert_eq!(fs::read(desk.path("out.results.jsonl")).unwrap(), before);
+    let before = fs::read(fixture.path("out.results.jsonl")).unwrap();
+    let forced = fixture
+        .run_with(fine, |run| run.force_resume(true))
+        .unwrap();
+    assert_eq!((forced.progress.skipped, fixture.sent()), (40, 40));
+    assert_eq!(fs::read(fixture.path("out.results.jsonl")).unwrap(), before);
 }
 
 #[test]
 fn a_row_that_was_answered_and_is_no_request_any_more_has_changed() {
-    let desk = Desk::new(&row("a", "x"));
-    desk.run(fine);
-    fs::write(desk.path("in.jsonl"), "{\"custom_id\":\"a\",\"body\":7}\n").unwrap();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    let fixture = Fixture::new(&row("a", "x"));
+    fixture.run(fine);
+    fs::write(
+        fixture.path("in.jsonl"),
+        "{\"custom_id\":\"a\",\"body\":7}\n",
+    )
+    .unwrap();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("line 1: \"a\""), "{error}");
 }
 
 #[test]
 fn what_was_found_is_told_before_anything_is_sent() {
-    let desk = Desk::new(&rows(10));
+    let fixture = Fixture::new(&rows(10));
     let results = success("id-0", "x") + &success("id-1", "x") + "{\"id\":\"half";
-    fs::write(desk.path("out.results.jsonl"), results).unwrap();
-    fs::write(desk.path("out.errors.jsonl"), failure("id-2", 400)).unwrap();
+    fs::write(fixture.path("out.results.jsonl"), results).unwrap();
+    fs::write(fixture.path("out.errors.jsonl"), failure("id-2", 400)).unwrap();
     let mut first = None;
-    desk.client(fine)
-        .jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"))
+    fixture
+        .client(fine)
+        .jsonl(fixture.path("in.jsonl"), fixture.path("out.results.jsonl"))
         .on_progress(|now| {
-            first.get_or_insert((now.clone(), desk.sent()));
+            first.get_or_insert((now.clone(), fixture.sent()));
         })
         .run()
         .unwrap();
@@ -264,41 +275,41 @@ fn what_was_found_is_told_before_anything_is_sent() {
     );
     assert_eq!(found.torn_bytes, 11);
 
-    let fresh = Desk::new(&rows(2)).run(fine);
+    let fresh = Fixture::new(&rows(2)).run(fine);
     assert_eq!(fresh.progress.found, None);
 }
 
 #[test]
 fn a_cancel_is_heard_before_anything_is_touched() {
-    let desk = Desk::new(&rows(3));
+    let fixture = Fixture::new(&rows(3));
     let torn = success("id-0", "x") + "{\"id\":";
-    fs::write(desk.path("out.results.jsonl"), &torn).unwrap();
+    fs::write(fixture.path("out.results.jsonl"), &torn).unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
-    let client = desk.client(fine).with_cancel(&cancel);
-    let run = client.jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"));
+    let client = fixture.client(fine).with_cancel(&cancel);
+    let run = client.jsonl(fixture.path("in.jsonl"), fixture.path("out.results.jsonl"));
     let summary = run.run().unwrap();
     assert_eq!(summary.stopped.unwrap().kind(), ErrorKind::Cancelled);
-    assert_eq!(desk.sent(), 0);
-    let left = fs::read_to_string(desk.path("out.results.jsonl")).unwrap();
+    assert_eq!(fixture.sent(), 0);
+    let left = fs::read_to_string(fixture.path("out.results.jsonl")).unwrap();
     assert_eq!(left, torn);
 }
 
 #[test]
 fn a_cancel_is_heard_while_lines_are_passed_over() {
     // All of them in one pull, if nobody asked.
-    let desk = Desk::new(&rows(50));
+    let fixture = Fixture::new(&rows(50));
     let cancel = Cancel::new();
-    let client = desk.client(fine).with_cancel(&cancel);
-    let run = client.jsonl(desk.path("in.jsonl"), desk.path("out.results.jsonl"));
+    let client = fixture.client(fine).with_cancel(&cancel);
+    let run = client.jsonl(fixture.path("in.jsonl"), fixture.path("out.results.jsonl"));
     let summary = run.on_progress(|_| cancel.cancel()).run().unwrap();
-    assert_eq!((desk.sent(), summary.not_attempted), (0, 50));
+    assert_eq!((fixture.sent(), summary.not_attempted), (0, 50));
     assert_eq!(summary.stopped.unwrap().kind(), ErrorKind::Cancelled);
 }
 
 #[test]
 fn rows_are_passed_over_wherever_they_stand() {
-    let desk = Desk::new("");
+    let fixture = Fixture::new("");
     let mut input = String::new();
     let mut results = String::new();
     for n in 0..300 {
@@ -311,25 +322,25 @@ fn rows_are_passed_over_wherever_they_stand() {
         }
         input.push_str(&row(&id, "x"));
     }
-    fs::write(desk.path("in.jsonl"), input).unwrap();
-    fs::write(desk.path("out.results.jsonl"), results).unwrap();
+    fs::write(fixture.path("in.jsonl"), input).unwrap();
+    fs::write(fixture.path("out.results.jsonl"), results).unwrap();
     let done = (0..300).filter(|n| [2, 3, 6].contains(&(n % 7))).count();
     let bad = (0..300).filter(|n| n % 7 == 1).count();
-    let summary = desk.run(fine);
-    assert_eq!(desk.sent(), 300 - done);
+    let summary = fixture.run(fine);
+    assert_eq!(fixture.sent(), 300 - done);
     assert_eq!(summary.progress.skipped, done as u64);
     assert_eq!(summary.progress.failed, bad as u64);
     assert_eq!(
         (summary.requests, summary.not_attempted),
         (300 + bad as u64, 0)
     );
-    assert_eq!(desk.results().len(), 300);
+    assert_eq!(fixture.results().len(), 300);
 }
 
 #[test]
 fn the_errors_file_holds_each_row_that_is_failed_now_and_no_other() {
-    let desk = Desk::new(&rows(3));
-    fs::write(desk.path("out.results.jsonl"), success("id-0", "x")).unwrap();
+    let fixture = Fixture::new(&rows(3));
+    fs::write(fixture.path("out.results.jsonl"), success("id-0", "x")).unwrap();
     let mut old = String::new();
     for (id, status) in [
         ("id-0", 503),
@@ -341,55 +352,55 @@ fn the_errors_file_holds_each_row_that_is_failed_now_and_no_other() {
     ] {
         old.push_str(&failure(id, status));
     }
-    fs::write(desk.path("out.errors.jsonl"), old).unwrap();
-    let summary = desk.run(fine);
+    fs::write(fixture.path("out.errors.jsonl"), old).unwrap();
+    let summary = fixture.run(fine);
     assert_eq!((summary.progress.skipped, summary.progress.failed), (1, 1));
-    assert_eq!(desk.sent(), 1);
-    let errors = desk.errors();
+    assert_eq!(fixture.sent(), 1);
+    let errors = fixture.errors();
     assert_eq!(ids(&errors), ["id-1"]);
     assert_eq!(errors[0]["response"]["status_code"], 422);
 }
 
 #[test]
 fn a_file_of_another_kind_is_not_rewritten_as_the_errors_file() {
-    let desk = Desk::new(&rows(2));
-    desk.run(fine);
-    fs::write(desk.path("out.errors.jsonl"), "precious notes\n").unwrap();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    let fixture = Fixture::new(&rows(2));
+    fixture.run(fine);
+    fs::write(fixture.path("out.errors.jsonl"), "precious notes\n").unwrap();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let kept = fs::read_to_string(desk.path("out.errors.jsonl")).unwrap();
+    let kept = fs::read_to_string(fixture.path("out.errors.jsonl")).unwrap();
     assert_eq!(kept, "precious notes\n");
     // Bad lines among records are.
     let mixed = failure("id-0", 503) + "notes\n" + &failure("id-1", 503);
-    fs::write(desk.path("out.errors.jsonl"), mixed).unwrap();
-    desk.run(fine);
-    assert!(!desk.path("out.errors.jsonl").exists());
+    fs::write(fixture.path("out.errors.jsonl"), mixed).unwrap();
+    fixture.run(fine);
+    assert!(!fixture.path("out.errors.jsonl").exists());
 }
 
 /// Large enough for several parts and all cores.
 #[test]
 fn a_large_output_is_read_back_and_a_bad_line_in_it_is_told_by_its_number() {
-    let desk = Desk::new(&rows(3_001));
+    let fixture = Fixture::new(&rows(3_001));
     let filler = "x".repeat(8_000);
     let mut large: Vec<String> = (0..3_000)
         .map(|n| success(&format!("id-{n}"), &filler))
         .collect();
-    fs::write(desk.path("out.results.jsonl"), large.concat()).unwrap();
-    let summary = desk.run(fine);
-    assert_eq!((summary.progress.skipped, desk.sent()), (3_000, 1));
+    fs::write(fixture.path("out.results.jsonl"), large.concat()).unwrap();
+    let summary = fixture.run(fine);
+    assert_eq!((summary.progress.skipped, fixture.sent()), (3_000, 1));
     large[2_500] = "no record\n".to_owned();
-    fs::write(desk.path("out.results.jsonl"), large.concat()).unwrap();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    fs::write(fixture.path("out.results.jsonl"), large.concat()).unwrap();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert!(error.to_string().contains("line 2501:"), "{error}");
 }
 
 #[test]
 fn simulated_is_told_from_paid_in_every_line() {
-    let desk = Desk::new(&rows(2));
-    desk.run_with(fine, |run| run.simulated(true)).unwrap();
-    let simulated = fs::read_to_string(desk.path("out.results.jsonl")).unwrap();
+    let fixture = Fixture::new(&rows(2));
+    fixture.run_with(fine, |run| run.simulated(true)).unwrap();
+    let simulated = fs::read_to_string(fixture.path("out.results.jsonl")).unwrap();
     let mixed = success("id-9", "x") + &simulated;
-    fs::write(desk.path("out.results.jsonl"), mixed).unwrap();
-    let error = desk.run_with(fine, |run| run).unwrap_err();
+    fs::write(fixture.path("out.results.jsonl"), mixed).unwrap();
+    let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert!(error.to_string().contains("line 2: a simulated"), "{error}");
 }

@@ -50,7 +50,7 @@ fn an_abort_ends_a_blocked_exchange_and_no_other() {
         for exchange in blocked {
             let error = exchange.join().unwrap().unwrap_err();
             assert_eq!(
-                (error.fault, error.stage),
+                (error.kind, error.stage),
                 (TransportErrorKind::Aborted, TransportStage::Sent)
             );
         }
@@ -60,7 +60,7 @@ fn an_abort_ends_a_blocked_exchange_and_no_other() {
     });
     let error = send("mine", &mine).unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Aborted, TransportStage::NothingSent)
     );
 }
@@ -90,7 +90,7 @@ fn an_abort_does_not_make_half_a_body_whole() {
         arrived.recv().unwrap();
         cancel.abort();
         assert_eq!(
-            blocked.join().unwrap().unwrap_err().fault,
+            blocked.join().unwrap().unwrap_err().kind,
             TransportErrorKind::Aborted
         );
     });

@@ -86,7 +86,7 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
         let address = answering(format!("{head}{cut}"));
         let error = post(&transport(), &url(address), b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Truncated, TransportStage::Answering),
             "{cut:?}"
         );
@@ -96,7 +96,7 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
         let error = post(&transport(), &url(address), b"{}").unwrap_err();
         assert!(
             matches!(
-                error.fault,
+                error.kind,
                 TransportErrorKind::Truncated | TransportErrorKind::Protocol
             ),
             "{bad:?} {error:?}"
@@ -109,7 +109,7 @@ fn a_body_shorter_than_announced_is_truncated() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Truncated, TransportStage::Answering)
     );
 }
@@ -126,7 +126,7 @@ fn a_reset_within_a_body_of_unknown_length_is_not_its_end() {
     });
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Truncated, TransportStage::Answering)
     );
 }
@@ -202,7 +202,7 @@ fn a_body_in_an_encoding_nobody_understands_is_none() {
         let success = url(repeating(answer(200), tell.clone()));
         let error = post(&transport, &success, b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Protocol, TransportStage::Answering)
         );
         let named = coding.lines().next().unwrap();
@@ -227,7 +227,7 @@ fn a_coded_answer_is_for_those_who_asked_for_it() {
     let (transport, success) = (transport(), url(repeating(zipped(200), tell.clone())));
     let error = post(&transport, &success, b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Protocol, TransportStage::Answering)
     );
     assert!(error.message.contains("gzip"), "{error}");
@@ -255,7 +255,7 @@ fn a_line_without_an_end_is_no_chunk_and_behind_the_last_one_no_matter() {
         match (post(&transport(), &url(address), b"{}"), expected) {
             (Ok(answer), Some(body)) => assert_eq!(answer.body, body),
             (Err(error), None) => {
-                assert_eq!(error.fault, TransportErrorKind::Protocol, "{error}");
+                assert_eq!(error.kind, TransportErrorKind::Protocol, "{error}");
                 assert!(error.message.contains("line"), "{error}");
             }
             (other, _) => panic!("{start:?}: {other:?}"),
@@ -287,7 +287,7 @@ fn a_body_may_be_as_large_as_allowed_and_no_larger() {
         call.max_body = 9;
         let error = transport().send(&call).unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::TooLarge, TransportStage::Answering)
         );
     }
@@ -305,7 +305,7 @@ fn an_endless_body_ends_at_the_cap() {
     let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
     call.max_body = 1 << 20;
     assert_eq!(
-        transport().send(&call).unwrap_err().fault,
+        transport().send(&call).unwrap_err().kind,
         TransportErrorKind::TooLarge
     );
 }
@@ -326,7 +326,7 @@ fn what_is_not_http_is_a_protocol_fault() {
         let shown = bytes.chars().take(40).collect::<String>();
         let error = post(&transport(), &url(answering(bytes)), b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Protocol, TransportStage::Answering),
             "{shown:?}"
         );

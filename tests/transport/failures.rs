@@ -19,7 +19,7 @@ fn a_closed_port_is_a_connect_fault() {
         .unwrap();
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Connect, TransportStage::NothingSent)
     );
     assert!(error.message.contains(&address.to_string()), "{error}");
@@ -31,7 +31,7 @@ fn a_closed_port_is_a_connect_fault() {
 fn a_name_without_an_address_is_a_resolve_fault() {
     let error = post(&transport(), "http://nowhere.invalid/secret", b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Resolve, TransportStage::NothingSent)
     );
     assert!(error.message.contains("nowhere.invalid") && !error.message.contains("secret"));
@@ -60,7 +60,7 @@ fn an_early_refusal_of_an_upload_is_read() {
                     );
                     answered += 1;
                 }
-                Err(error) => assert_eq!(error.fault, TransportErrorKind::Broken, "{error:?}"),
+                Err(error) => assert_eq!(error.kind, TransportErrorKind::Broken, "{error:?}"),
             }
         }
         assert!(answered > 0, "closes: {closes}");
@@ -128,7 +128,7 @@ fn an_answer_to_an_upload_that_nobody_reads_has_begun_when_it_is_seen() {
     });
     let error = post(&transport(), &url(address), &vec![b'x'; 8 << 20]).unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::TooLarge, TransportStage::Answering)
     );
 }
@@ -159,7 +159,7 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
         let error = transport.send(&call).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Unsendable, TransportStage::NothingSent),
             "{shown}"
         );

@@ -45,7 +45,7 @@ fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
 
     let error = post(&new(), target, b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Proxy, TransportStage::NothingSent),
         "{error:?}"
     );
@@ -79,7 +79,7 @@ fn what_a_proxy_says_behind_its_answer_is_not_the_servers() {
     ] {
         let error = through(answer).unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Proxy, TransportStage::NothingSent)
         );
         assert!(error.message.contains(why), "{error}");
@@ -95,7 +95,7 @@ fn an_unusable_proxy_is_found_by_check_url_where_it_would_be_used() {
         assert!(transport.check_url("http://127.0.0.1/").is_ok());
         let error = post(&transport, "http://example.com/", b"").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Proxy, TransportStage::NothingSent)
         );
     }

@@ -205,7 +205,7 @@ fn a_fresh_connection_closed_without_an_answer_is_sent() {
     let address = answering("");
     let error = post(&transport(), &url(address), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Broken, TransportStage::Sent)
     );
 }

@@ -175,7 +175,7 @@ fn what_tls_gives_up_on_after_the_handshake_is_a_broken_connection() {
     });
     for error in [unopened, plain, alert] {
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Broken, TransportStage::SentOnReused),
             "{error:?}"
         );
@@ -188,7 +188,7 @@ fn what_tls_gives_up_on_after_the_handshake_is_a_broken_connection() {
         session.sock.write_all(UNOPENED).unwrap();
     });
     assert_eq!(
-        (within.fault, within.stage),
+        (within.kind, within.stage),
         (TransportErrorKind::Truncated, TransportStage::Answering),
         "{within:?}"
     );
@@ -227,11 +227,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_refuses_the_handshake() {
         });
         let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
         let error = post(&transport, &url, b"{}").unwrap_err();
-        assert_eq!(
-            error.fault,
-            TransportErrorKind::Tls,
-            "{version:?} {error:?}"
-        );
+        assert_eq!(error.kind, TransportErrorKind::Tls, "{version:?} {error:?}");
     }
 }
 
@@ -241,7 +237,7 @@ fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about
     const INTERNAL_ERROR: &[u8] = b"\x15\x03\x03\x00\x02\x02\x50";
     const ACCESS_DENIED: &[u8] = b"\x15\x03\x03\x00\x02\x02\x31";
     let identity = issued(&["127.0.0.1"]);
-    for (said, fault) in [
+    for (said, kind) in [
         (INTERNAL_ERROR, TransportErrorKind::Connect),
         (
             b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
@@ -262,14 +258,14 @@ fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about
         assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
         let error = post(&transport, &url, b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
-            (fault, TransportStage::NothingSent)
+            (error.kind, error.stage),
+            (kind, TransportStage::NothingSent)
         );
         assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
 
         let stranger = tls_server(&issued(&["127.0.0.1"]), |_, session| be_polite(session));
         let error = post(&transport, &https(stranger, "127.0.0.1"), b"{}").unwrap_err();
-        assert_eq!(error.fault, TransportErrorKind::Tls);
+        assert_eq!(error.kind, TransportErrorKind::Tls);
     }
 }
 

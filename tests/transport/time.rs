@@ -16,7 +16,7 @@ fn a_silent_server_is_left_at_the_deadline_and_not_before() {
         let time = Duration::from_millis(millis);
         let started = Instant::now();
         let error = post_within(&transport(), &url(address), b"{}", time).unwrap_err();
-        assert_eq!(error.fault, TransportErrorKind::Timeout, "{error:?}");
+        assert_eq!(error.kind, TransportErrorKind::Timeout, "{error:?}");
         assert!(started.elapsed() >= time);
         assert!(started.elapsed() < AMPLE / 2);
     }
@@ -36,7 +36,7 @@ fn a_dripping_server_is_left_at_the_deadline() {
         let (started, time) = (Instant::now(), Duration::from_millis(300));
         let error = post_within(&transport(), &url(address), b"{}", time).unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Timeout, TransportStage::Answering)
         );
         assert!(started.elapsed() >= time && started.elapsed() < AMPLE / 2);
@@ -70,7 +70,7 @@ fn an_upload_nobody_reads_is_left_at_the_deadline() {
     let body = vec![b'x'; 32 << 20];
     let error = post_within(&transport(), &url(address), &body, time).unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Timeout, TransportStage::Sent)
     );
     assert!(started.elapsed() >= time && started.elapsed() < AMPLE / 2);
@@ -85,7 +85,7 @@ fn silence_has_a_limit_of_its_own_that_slow_answers_do_not_hit() {
     let quiet = server(|_, stream| hold(stream));
     let started = Instant::now();
     let error = post(&transport, &url(quiet), b"{}").unwrap_err();
-    assert_eq!(error.fault, TransportErrorKind::Timeout);
+    assert_eq!(error.kind, TransportErrorKind::Timeout);
     assert!(started.elapsed() >= silence && started.elapsed() < AMPLE / 2);
 
     let slow = server(|_, mut stream| {
@@ -118,7 +118,7 @@ fn a_deadline_that_has_passed_sends_nothing() {
     let address = server(keep_alive(tell));
     let error = post_within(&transport(), &url(address), b"{}", Duration::ZERO).unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Timeout, TransportStage::NothingSent)
     );
     assert_eq!(connections(&seen), 0);

@@ -204,7 +204,7 @@ fn a_server_certificate_marked_as_a_ca_is_trusted_if_the_file_holds_it() {
     ] {
         let error = post(&trusting(root), url, b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent)
         );
         assert!(error.message.contains(why), "{error}");
@@ -240,7 +240,7 @@ fn a_certificate_without_its_key_is_worth_nothing() {
         let url = https(address, "127.0.0.1");
         let error = post(&trusting(&identity.root), &url, b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent)
         );
         assert!(error.message.contains("BadSignature"), "{error}");
@@ -264,7 +264,7 @@ fn an_untrusted_server_sees_no_request() {
     ] {
         let error = post(transport, url, b"secret").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent),
             "{error:?}"
         );
@@ -283,7 +283,7 @@ fn a_server_without_tls_is_a_tls_fault() {
     });
     let error = post(&transport(), &https(address, "127.0.0.1"), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Tls, TransportStage::NothingSent)
     );
 }
@@ -296,7 +296,7 @@ fn a_connection_lost_in_the_handshake_is_not_blamed_on_the_certificate() {
     });
     let error = post(&transport(), &https(address, "127.0.0.1"), b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Connect, TransportStage::NothingSent),
         "{error:?}"
     );
@@ -317,7 +317,7 @@ fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
     assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"half");
     let error = post(&transport, &url, b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Truncated, TransportStage::Answering)
     );
 }
@@ -341,7 +341,7 @@ fn a_head_may_be_as_large_as_without_tls() {
     }
     let error = post(&transport, &url, b"100000").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Protocol, TransportStage::Answering)
     );
 }
@@ -467,7 +467,7 @@ fn a_refused_server_is_told_why() {
         let elsewhere = trusting(&issued(&["127.0.0.1"]).root);
         let error = post(&elsewhere, &https(address, "127.0.0.1"), b"{}").unwrap_err();
         assert_eq!(
-            (error.fault, error.stage),
+            (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent)
         );
         assert!(told.recv().unwrap().contains("alert"), "{version:?}");
@@ -500,7 +500,7 @@ fn an_abort_ends_an_exchange_that_waits_under_tls() {
             let started = Instant::now();
             cancel.abort();
             let error = exchange.join().unwrap().unwrap_err();
-            assert_eq!(error.fault, TransportErrorKind::Aborted);
+            assert_eq!(error.kind, TransportErrorKind::Aborted);
             // The head may still be on its way.
             assert!(matches!(
                 error.stage,
@@ -518,13 +518,13 @@ fn a_deadline_ends_a_handshake_that_does_not_come() {
     let url = https(address, "127.0.0.1");
     let error = post_within(&transport(), &url, b"{}", Duration::from_millis(50)).unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Timeout, TransportStage::NothingSent)
     );
     let quick = HttpTransport::new(direct().connect_timeout(Duration::from_millis(50))).unwrap();
     let error = post(&quick, &url, b"{}").unwrap_err();
     assert_eq!(
-        (error.fault, error.stage),
+        (error.kind, error.stage),
         (TransportErrorKind::Connect, TransportStage::NothingSent)
     );
 }
@@ -567,7 +567,7 @@ fn handshakes_that_hang_hold_up_no_other() {
         cancel.abort();
         for exchange in hanging {
             let error = exchange.join().unwrap().unwrap_err();
-            let end = (error.fault, error.stage);
+            let end = (error.kind, error.stage);
             assert_eq!(
                 end,
                 (TransportErrorKind::Aborted, TransportStage::NothingSent)
@@ -599,7 +599,7 @@ fn an_early_refusal_of_an_upload_is_read_under_tls() {
                 answered += 1;
             }
             // What a reset leaves of the answer is for the system to say.
-            Err(error) => assert_eq!(error.fault, TransportErrorKind::Broken, "{error:?}"),
+            Err(error) => assert_eq!(error.kind, TransportErrorKind::Broken, "{error:?}"),
         }
     }
     assert!(answered > 0);

@@ -1,6 +1,6 @@
 //! Judges what came of an attempt: the table of outcomes.
 //!
-//! Pure: an answer or a transport error goes in, usage or a [`FailedAttempt`] comes out. The rows
+//! Pure: an answer or a transport error goes in, usage or a [`AttemptError`] comes out. The rows
 //! follow the providers' own documents and what their official clients do; where those differ, the
 //! side that neither loses a row nor pays twice wins. `rules` has the answers, `transport_error` what
 //! has no answer, and `record` asks the same table about a record in a file.
@@ -9,9 +9,7 @@ mod record;
 mod rules;
 mod transport_error;
 
-use std::time::Duration;
-
-pub(crate) use record::{passing, record_code};
+pub(crate) use record::{is_transient_record, record_code};
 pub(crate) use transport_error::classify_transport_error;
 
 use super::error_body::ErrorBody;
@@ -19,24 +17,19 @@ use super::headers;
 use super::rate_limit_headers::RetryHints;
 pub(crate) use super::response::ResponseView;
 use super::usage::{self, Usage};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
 use rules::Rule;
 
-/// What a failed attempt is: what to tell, and what to do.
+/// A failed attempt: what to tell, and what to do.
 #[derive(Clone, Debug)]
-pub(crate) struct FailedAttempt {
-    pub(crate) kind: ErrorKind,
+pub(crate) struct AttemptError {
+    /// What happened, the provider's words made printable, and what to do next.
+    pub(crate) error: Error,
     pub(crate) verdict: Verdict,
-    /// The provider's own code.
-    pub(crate) code: Option<String>,
-    /// For people: what happened, the provider's words made printable, and what to do next.
-    pub(crate) message: String,
-    /// The wait that the server asked for, whether or not it is kept.
-    pub(crate) retry_after: Option<Duration>,
-    /// Whether the provider may have billed an answer that was lost.
-    pub(crate) possibly_billed: bool,
+    /// The model tokens that the failed attempt used, where the answer tells.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// At most so many characters of a provider's text go into a message.
@@ -52,19 +45,24 @@ const MAX_LOOK: usize = 4 << 10;
 /// What the failure is, and what to do about it.
 pub(crate) fn classify_response(
     response: &ResponseView<'_>,
-) -> Result<Option<Usage>, Box<FailedAttempt>> {
+) -> Result<Option<Usage>, AttemptError> {
     if (200..300).contains(&response.status) {
-        return classify_success(response).map_err(Box::new);
+        return classify_success(response);
     }
     let body = ErrorBody::read(response.body);
     let hints = RetryHints::read(response, &body);
     let rule = Rule::of(response.status, &body, &hints)
         .obey(&hints)
         .within(response.longest_wait);
-    Err(Box::new(failed(response, &rule, &body, &hints)))
+    Err(failed(response, &rule, &body, &hints))
 }
 
-fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, FailedAttempt> {
+fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, AttemptError> {
+    let start = response.body.trim_ascii_start();
+    // It was asked for, so each further attempt would be billed for the same.
+    let is_stream = [&b"data:"[..], b"event:", b":"]
+        .iter()
+        .any(|field| start.starts_with(field));
     let text = match usage::inspect(response.body) {
         Ok(answer) if answer.is_composite => {
             return match answer.error {
@@ -78,15 +76,23 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Failed
         Err(_) if response.body.is_empty() => {
             "the answer is empty; check the base URL if it stays so"
         }
-        Err(_) if response.body.trim_ascii_start().starts_with(b"<") => {
+        Err(_) if is_stream => {
+            "the answer is a stream of events, which is not read; leave `stream` out of the request"
+        }
+        Err(_) if start.starts_with(b"<") => {
             "the answer is a web page, not JSON; \
              check the base URL, and whether a proxy or a login stands in between"
         }
         Err(_) => "the answer is not JSON, or was cut short; check the base URL if it stays so",
     };
+    let (kind, verdict) = if is_stream {
+        (ErrorKind::Invalid, Verdict::Fail)
+    } else {
+        (ErrorKind::Malformed, Verdict::Unusable)
+    };
     let rule = Rule {
-        kind: ErrorKind::Malformed,
-        verdict: Verdict::Unusable,
+        kind,
+        verdict,
         text,
         possibly_billed: true,
     };
@@ -114,14 +120,17 @@ const STATUS_WORDS: &[(u16, &[&str])] = &[
 
 /// An error inside a 2xx answer counts as the status it names. The headers were sent for a success,
 /// so they are not read.
-fn classify_embedded(response: &ResponseView<'_>, error: &str) -> FailedAttempt {
+fn classify_embedded(response: &ResponseView<'_>, error: &str) -> AttemptError {
     let body = ErrorBody::read_error(error);
     let named = || STATUS_WORDS.iter().find(|(_, words)| body.has_code(words));
     let status = body
         .code_status()
         .or_else(|| named().map(|&(status, _)| status))
         .unwrap_or(500);
-    let hints = RetryHints::of_body(&body);
+    let hints = RetryHints {
+        delay: body.delay(),
+        ..RetryHints::default()
+    };
     let mut rule = Rule::of(status, &body, &hints).within(response.longest_wait);
     rule.possibly_billed = true;
     failed(response, &rule, &body, &hints)
@@ -132,7 +141,7 @@ fn failed(
     rule: &Rule,
     body: &ErrorBody,
     hints: &RetryHints,
-) -> FailedAttempt {
+) -> AttemptError {
     // The key is taken out before the cut: half of it would not be found.
     let show = |text: &str, max: usize| match response.key {
         Some(key) => printable(&key.scrub_str(text), max),
@@ -160,13 +169,15 @@ fn failed(
     let detail = detail.unwrap_or_default();
     let message = format!("{what}{detail} (HTTP {status}{named}){quote}; {next}");
 
-    FailedAttempt {
-        kind: rule.kind,
+    let error = Error::new(rule.kind, message).with_facts(|facts| {
+        facts.code = code;
+        facts.retry_after = hints.delay;
+        facts.possibly_billed = rule.possibly_billed;
+    });
+    AttemptError {
+        error,
         verdict: rule.verdict,
-        code,
-        message,
-        retry_after: hints.delay,
-        possibly_billed: rule.possibly_billed,
+        usage: None,
     }
 }
 

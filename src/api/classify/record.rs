@@ -15,9 +15,13 @@ use http::HeaderMap;
 /// `status` and `body` are the record's `response`, if it has one: they are judged like an answer
 /// without headers. What stops a run (a wrong key, no money, a redirect) may pass, because somebody
 /// can put it right. Without a response the `error.code` decides; a code that is not one of
-/// [`record_code`]'s counts as passing, because one request more is a smaller loss than a row that
+/// [`record_code`]'s counts as transient, because one request more is a smaller loss than a row that
 /// is never asked again.
-pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>) -> bool {
+pub(crate) fn is_transient_record(
+    status: Option<u16>,
+    body: &[u8],
+    error_code: Option<&str>,
+) -> bool {
     let Some(status) = status else {
         return !matches!(error_code, Some(INVALID_REQUEST_LINE | REJECTED));
     };
@@ -31,7 +35,7 @@ pub(crate) fn passing(status: Option<u16>, body: &[u8], error_code: Option<&str>
         longest_wait: None,
     };
     classify_response(&response)
-        .is_err_and(|failed| failed.kind.is_transient() || failed.verdict == Verdict::Stop)
+        .is_err_and(|failed| failed.error.is_transient() || failed.verdict == Verdict::Stop)
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
@@ -42,7 +46,7 @@ const REJECTED: &str = "rejected";
 /// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. A
 /// row that was cancelled, or that stopped the run, gets no record.
 ///
-/// [`passing`] says of every record what [`ErrorKind::is_transient`] says of its error.
+/// [`is_transient_record`] says of every record what [`ErrorKind::is_transient`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
@@ -100,7 +104,7 @@ mod tests {
         ] {
             let code = record_code(kind);
             assert_eq!(
-                passing(None, b"", Some(code)),
+                is_transient_record(None, b"", Some(code)),
                 kind.is_transient(),
                 "{kind:?} {code}"
             );
@@ -176,7 +180,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                passing(status, body.as_bytes(), code),
+                is_transient_record(status, body.as_bytes(), code),
                 expected,
                 "{status:?} {body} {code:?}"
             );
@@ -186,7 +190,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_record_makes_it_panic(status in any::<Option<u16>>(), body in any::<Vec<u8>>(), code in any::<Option<String>>()) {
-            passing(status, &body, code.as_deref());
+            is_transient_record(status, &body, code.as_deref());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The table: one [`Rule`] for every status that is not a success.
+//! The table: one [`Rule`] for every status that is not a success. The first row that matches counts.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Rule {
                 K::RateLimited,
                 pause_or(V::Throttled),
                 "the server asks for a slower pace; \
-                 it is tried again, but lower the rate if it happens often",
+                 a later attempt may succeed, but lower the rate if it happens often",
             ),
             400..500 if body.is_content_filter() => (
                 K::ContentFilter,
@@ -76,7 +76,7 @@ impl Rule {
                 Some(delay) => (
                     K::RateLimited,
                     V::PauseAll(delay),
-                    "the budget for requests in flight is used up; it is tried again",
+                    "the budget for requests in flight is used up; a later attempt may succeed",
                 ),
                 None => (
                     K::Quota,
@@ -104,7 +104,7 @@ impl Rule {
             408 | 409 | 425 => (
                 K::Server,
                 hints.delay.map_or(V::Retry, V::RetryAfter),
-                "the server could not take the request just now; it is tried again",
+                "the server could not take the request just now; a later attempt may succeed",
             ),
             413 if body.never_fits() => NEVER_FITS,
             413 => (
@@ -116,12 +116,12 @@ impl Rule {
             500..600 if status == 529 || body.is_overload() => (
                 K::Overloaded,
                 pause_or(V::Throttled),
-                "the server is overloaded; it is tried again",
+                "the server is overloaded; a later attempt may succeed",
             ),
             500..600 => (
                 K::Server,
                 pause_or(V::Retry),
-                "the server failed; it is tried again",
+                "the server failed; a later attempt may succeed",
             ),
             _ => (
                 K::Protocol,
@@ -140,7 +140,7 @@ impl Rule {
     }
 
     /// A wait longer than is allowed is a failure of its own: the engine stops the run at it, and
-    /// "it is tried again" would be wrong.
+    /// "a later attempt may succeed" would be wrong.
     pub(super) fn within(self, longest_wait: Option<Duration>) -> Self {
         match self.verdict {
             Verdict::PauseAll(delay) | Verdict::RetryAfter(delay)

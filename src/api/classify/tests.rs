@@ -2,7 +2,7 @@
 
 #![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
@@ -11,14 +11,10 @@ use crate::api::key::ApiKey;
 use ErrorKind as K;
 use Verdict as V;
 
-fn judge(
-    status: u16,
-    pairs: &[(&str, &str)],
-    body: &str,
-) -> Result<Option<Usage>, Box<FailedAttempt>> {
+fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Result<Option<Usage>, AttemptError> {
     classify_response(&ResponseView {
         status,
-        headers: &headers::map(pairs.iter().copied()),
+        headers: &headers::tests::map(pairs.iter().copied()),
         body: body.as_bytes(),
         key: None,
         wall: UNIX_EPOCH,
@@ -28,8 +24,8 @@ fn judge(
 }
 
 #[track_caller]
-fn fails(status: u16, pairs: &[(&str, &str)], body: &str) -> FailedAttempt {
-    *judge(status, pairs, body).expect_err(body)
+fn fails(status: u16, pairs: &[(&str, &str)], body: &str) -> AttemptError {
+    judge(status, pairs, body).expect_err(body)
 }
 
 fn error(code: &str, message: &str) -> String {
@@ -48,7 +44,7 @@ type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, K, V);
 fn table(rows: &[Case<'_>]) {
     for (status, pairs, body, kind, verdict) in rows {
         let failure = fails(*status, pairs, body);
-        let found = (failure.kind, failure.verdict);
+        let found = (failure.error.kind(), failure.verdict);
         assert_eq!(found, (*kind, *verdict), "{status} {pairs:?} {body}");
     }
 }
@@ -100,15 +96,43 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
     ] {
         let failure = fails(status, &[], body);
         assert_eq!(
-            (failure.kind, failure.verdict),
+            (failure.error.kind(), failure.verdict),
             (K::Malformed, V::Unusable),
             "{body}"
         );
-        assert!(failure.possibly_billed && failure.retry_after.is_none());
-        assert!(failure.message.contains(said), "{}", failure.message);
+        assert!(failure.error.possibly_billed() && failure.error.retry_after().is_none());
+        assert!(
+            failure.error.message().contains(said),
+            "{}",
+            failure.error.message()
+        );
     }
     let refused = fails(200, &[("x-should-retry", "false")], "");
-    assert_eq!((refused.kind, refused.verdict), (K::Malformed, V::Fail));
+    assert_eq!(
+        (refused.error.kind(), refused.verdict),
+        (K::Malformed, V::Fail)
+    );
+}
+
+#[test]
+fn a_stream_of_events_is_not_asked_for_again() {
+    for body in [
+        "data: {}\n\n",
+        ": a comment\n\n",
+        "event: ping\ndata: {}\n\n",
+    ] {
+        let failure = fails(200, &[], body);
+        assert_eq!(
+            (failure.error.kind(), failure.verdict),
+            (K::Invalid, V::Fail)
+        );
+        assert!(failure.error.possibly_billed());
+        assert!(
+            failure.error.message().contains("stream"),
+            "{}",
+            failure.error.message()
+        );
+    }
 }
 
 #[test]
@@ -233,13 +257,20 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
         (200, &[], r#"{"error":true}"#, K::Server, V::Retry),
     ]);
     let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
-    assert!(failure.possibly_billed);
-    assert_eq!(failure.code.as_deref(), Some("502"));
-    assert!(fails(200, &[], r#"{"error":{"code":429}}"#).possibly_billed);
+    assert!(failure.error.possibly_billed());
+    assert_eq!(failure.error.code(), Some("502"));
     assert!(
-        failure.message.contains("HTTP 200, 502): \"Upstream\""),
+        fails(200, &[], r#"{"error":{"code":429}}"#)
+            .error
+            .possibly_billed()
+    );
+    assert!(
+        failure
+            .error
+            .message()
+            .contains("HTTP 200, 502): \"Upstream\""),
         "{}",
-        failure.message
+        failure.error.message()
     );
 }
 
@@ -373,9 +404,9 @@ fn a_wait_is_told_whatever_the_verdict() {
         &[],
         &error("429", "No deployments available, try again in 5 seconds"),
     );
-    assert_eq!(failure.retry_after, Some(secs(5)));
-    assert_eq!(fails(429, AFTER_2, "").retry_after, Some(secs(2)));
-    assert_eq!(fails(429, &[], "").retry_after, None);
+    assert_eq!(failure.error.retry_after(), Some(secs(5)));
+    assert_eq!(fails(429, AFTER_2, "").error.retry_after(), Some(secs(2)));
+    assert_eq!(fails(429, &[], "").error.retry_after(), None);
 }
 
 #[test]
@@ -413,7 +444,7 @@ fn never_fits() {
         (413, &[("x-should-retry", "true")], "", K::TooLarge, V::Fail),
     ]);
     let groq = error("rate_limit_exceeded", "(TPM): Limit 8000, Requested 10098");
-    let message = fails(413, &[], &groq).message;
+    let message = fails(413, &[], &groq).error.message().to_owned();
     assert!(message.contains("larger than the limit"), "{message}");
 }
 
@@ -435,7 +466,7 @@ fn money() {
                 for status in [429, 400, 403, 402, 503] {
                     let failure = fails(status, pairs, body);
                     assert_eq!(
-                        (failure.kind, failure.verdict),
+                        (failure.error.kind(), failure.verdict),
                         (K::Quota, V::Stop),
                         "{status} {body}"
                     );
@@ -540,7 +571,9 @@ fn auth_and_permission() {
         &[],
         &error("invalid_api_key", "Incorrect API key provided"),
     )
-    .message;
+    .error
+    .message()
+    .to_owned();
     assert!(
         message.starts_with("the API key was refused (HTTP 401, invalid_api_key): \"Incorrect"),
         "{message}"
@@ -622,7 +655,7 @@ fn overload_and_transient_failures() {
         (400, false),
     ] {
         assert_eq!(
-            fails(status, &[], "").possibly_billed,
+            fails(status, &[], "").error.possibly_billed(),
             possibly_billed,
             "{status}"
         );
@@ -697,29 +730,36 @@ fn redirects_stop_and_show_only_the_host() {
             "",
         );
         assert_eq!(
-            (failure.kind, failure.verdict),
+            (failure.error.kind(), failure.verdict),
             (K::Redirect, V::Stop),
             "{status}"
         );
         assert!(
             failure
-                .message
+                .error
+                .message()
                 .starts_with("the server redirects to https://evil.example:8443 (HTTP"),
             "{}",
-            failure.message
+            failure.error.message()
         );
         assert!(
-            !failure.message.contains("secret") && !failure.message.contains("pw"),
+            !failure.error.message().contains("secret") && !failure.error.message().contains("pw"),
             "{}",
-            failure.message
+            failure.error.message()
         );
     }
     assert!(
         fails(302, &[("location", "/login?key=secret")], "")
-            .message
+            .error
+            .message()
             .contains("redirects to another path (")
     );
-    assert!(fails(302, &[], "").message.contains("redirects (HTTP 302)"));
+    assert!(
+        fails(302, &[], "")
+            .error
+            .message()
+            .contains("redirects (HTTP 302)")
+    );
 }
 
 #[test]
@@ -750,19 +790,29 @@ fn messages_are_printable_and_bounded() {
     for status in [400, 401, 429, 500, 200] {
         let failure = fails(status, &[("location", "http://\u{202e}[0m/")], &body);
         assert!(
-            failure.message.contains("\\u{1b}]52;c;aGk=\\u{7}"),
+            failure.error.message().contains("\\u{1b}]52;c;aGk=\\u{7}"),
             "{}",
-            failure.message
+            failure.error.message()
         );
-        for text in [&failure.message, failure.code.as_ref().unwrap()] {
+        for text in [
+            &failure.error.message(),
+            failure.error.code().as_ref().unwrap(),
+        ] {
             assert!(
                 !text.chars().any(|c| c.is_control() || c == '\u{202e}'),
                 "{text}"
             );
         }
-        assert!(failure.message.chars().count() < 700, "{}", failure.message);
+        assert!(
+            failure.error.message().chars().count() < 700,
+            "{}",
+            failure.error.message()
+        );
     }
-    let page = fails(502, &[], "<html><title>502 Bad Gateway</title></html>").message;
+    let page = fails(502, &[], "<html><title>502 Bad Gateway</title></html>")
+        .error
+        .message()
+        .to_owned();
     assert!(page.contains("\"502 Bad Gateway\""), "{page}");
 }
 
@@ -788,7 +838,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
         ] {
             let Err(failure) = classify_response(&ResponseView {
                 status,
-                headers: &headers::map([("location", format!("https://{}/", key.expose()))]),
+                headers: &headers::tests::map([("location", format!("https://{}/", key.expose()))]),
                 body: body.as_bytes(),
                 key: Some(&key),
                 wall: UNIX_EPOCH,
@@ -816,7 +866,7 @@ proptest! {
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
             let seen = ResponseView { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
             if let Err(failure) = classify_response(&seen) {
-                prop_assert!(!failure.message.chars().any(char::is_control));
+                prop_assert!(!failure.error.message().chars().any(char::is_control));
                 prop_assert!(!matches!(failure.verdict, V::PauseAll(Duration::ZERO)));
             } else {
                 prop_assert!((200..300).contains(&status));

@@ -1,19 +1,19 @@
 //! Judges a request without a complete answer, by what broke and how far the request had got.
 
-use super::{FailedAttempt, MAX_QUOTE};
+use super::{AttemptError, MAX_QUOTE};
 use crate::api::transport::{TransportError, TransportErrorKind, TransportStage};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
 
 /// Says what a transport error is, and what to do about it.
-pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt {
+pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
     use ErrorKind as K;
     use TransportErrorKind as T;
     use Verdict as V;
 
     let nothing_sent = error.stage == TransportStage::NothingSent;
-    let (kind, verdict, next) = match error.fault {
+    let (kind, verdict, next) = match error.kind {
         T::Resolve => (
             K::Unreachable,
             V::Unreachable,
@@ -53,10 +53,10 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt 
         T::Timeout if !nothing_sent => (
             K::Timeout,
             V::Retry,
-            "it is tried again; raise the timeout if it happens often",
+            "a later attempt may succeed; raise the timeout if it happens often",
         ),
-        T::Broken if !nothing_sent => (K::Network, V::Retry, "it is tried again"),
-        T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "it is tried again"),
+        T::Broken if !nothing_sent => (K::Network, V::Retry, "a later attempt may succeed"),
+        T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "a later attempt may succeed"),
         // As long as nothing was sent, trying again costs nothing, whatever broke.
         T::Connect | T::Timeout | T::Broken | T::Truncated => (
             K::Unreachable,
@@ -64,13 +64,11 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> FailedAttempt 
             "check the base URL and the network",
         ),
     };
-    FailedAttempt {
-        kind,
+    let message = format!("{}; {next}", printable(&error.message, MAX_QUOTE));
+    AttemptError {
+        error: Error::new(kind, message).with_facts(|facts| facts.possibly_billed = !nothing_sent),
         verdict,
-        code: None,
-        message: format!("{}; {next}", printable(&error.message, MAX_QUOTE)),
-        retry_after: None,
-        possibly_billed: !nothing_sent,
+        usage: None,
     }
 }
 
@@ -85,7 +83,7 @@ mod tests {
         use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
         use Verdict as V;
 
-        for (fault, stage, kind, verdict, possibly_billed) in [
+        for (transport_kind, stage, kind, verdict, possibly_billed) in [
             (
                 T::Resolve,
                 NothingSent,
@@ -128,22 +126,26 @@ mod tests {
             (T::Unsendable, NothingSent, K::Invalid, V::Fail, false),
         ] {
             let error = TransportError {
-                fault,
+                kind: transport_kind,
                 stage,
                 message: "it broke\u{1b}[0m".to_owned(),
                 source: None,
             };
             let failure = classify_transport_error(&error);
-            let found = (failure.kind, failure.verdict, failure.possibly_billed);
+            let found = (
+                failure.error.kind(),
+                failure.verdict,
+                failure.error.possibly_billed(),
+            );
             assert_eq!(
                 found,
                 (kind, verdict, possibly_billed),
-                "{fault:?} {stage:?}"
+                "{transport_kind:?} {stage:?}"
             );
             assert!(
-                failure.message.starts_with("it broke\\u{1b}[0m; "),
+                failure.error.message().starts_with("it broke\\u{1b}[0m; "),
                 "{}",
-                failure.message
+                failure.error.message()
             );
         }
     }

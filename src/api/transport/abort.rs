@@ -25,11 +25,13 @@ const SHUT: usize = 1;
 impl Socket {
     /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
     pub(super) fn attach(&self, cancel: &Cancel) -> bool {
-        let id = cancel.id();
-        let was = self.change(NOBODY, id);
+        let unless_shut = |user| (user != SHUT).then_some(cancel.id());
+        let user = self
+            .user
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, unless_shut);
         // The flag is looked at after the word is written, and an abort raises the flag before it
         // reads the word: one of the two sees the other.
-        (was == NOBODY || was == id) && !cancel.is_aborted()
+        user.is_ok() && !cancel.is_aborted()
     }
 
     /// Works for nobody; `false` if the socket is shut.
@@ -38,17 +40,11 @@ impl Socket {
     }
 
     fn shut_if_attached_to(&self, id: usize) {
-        if self.change(id, SHUT) == id {
+        let order = Ordering::SeqCst;
+        if self.user.compare_exchange(id, SHUT, order, order).is_ok() {
             // Fails only on a socket that is closed already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
-    }
-
-    /// Writes `to` if the word is `from`, and says what it was.
-    fn change(&self, from: usize, to: usize) -> usize {
-        let order = Ordering::SeqCst;
-        let was = self.user.compare_exchange(from, to, order, order);
-        was.unwrap_or_else(|other| other)
     }
 }
 

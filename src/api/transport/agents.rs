@@ -5,19 +5,17 @@
 //! all over the same connector and resolver.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::config::Config;
 use ureq::unversioned::transport::{
     ConnectProxyConnector, ConnectionDetails, Connector, Either, Transport,
 };
 
 use super::TransportErrorKind;
 use super::abort::Sockets;
-use super::buffers::BufferPool;
 use super::connection::Connection;
 use super::context::{self, fail};
 use super::error::bare_host;
@@ -36,22 +34,17 @@ const AGENTS: usize = 64;
 const AGE: Duration = Duration::from_secs(8);
 
 /// The agents for one way to servers: through one proxy, or none.
-pub(super) struct Agents {
-    config: Config,
-    connector: SharedConnector,
-    slots: Box<[Slot]>,
-}
+pub(super) struct Agents(Box<[Slot]>);
 
-/// An agent, from when it is first needed, and how many requests it has under way.
-#[derive(Default)]
+/// An agent, and how many requests it has under way.
 struct Slot {
-    agent: OnceLock<Agent>,
+    agent: Agent,
     busy: AtomicUsize,
 }
 
 impl Agents {
     pub(super) fn new(
-        connector: SharedConnector,
+        connector: &SharedConnector,
         proxy: Option<ureq::Proxy>,
         workers: usize,
     ) -> Self {
@@ -69,12 +62,12 @@ impl Agents {
             .accept("")
             .accept_encoding("")
             .build();
-        let slots = workers.div_ceil(SHARE).max(AGENTS);
-        Self {
-            config,
-            connector,
-            slots: (0..slots).map(|_| Slot::default()).collect(),
-        }
+        let resolver = &connector.resolver;
+        let slot = |_| Slot {
+            agent: Agent::with_parts(config.clone(), connector.clone(), resolver.clone()),
+            busy: AtomicUsize::new(0),
+        };
+        Self((0..workers.div_ceil(SHARE).max(AGENTS)).map(slot).collect())
     }
 
     /// Has the first agent that is free `run` a request: so that connections are found again however
@@ -82,18 +75,11 @@ impl Agents {
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         // Two that look at once may both think it free, which does no harm.
         let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < SHARE;
-        let slot = self.slots.iter().find(is_free).unwrap_or(&self.slots[0]);
+        let slot = self.0.iter().find(is_free).unwrap_or(&self.0[0]);
         slot.busy.fetch_add(1, Ordering::Relaxed);
-        let answer = run(slot.agent.get_or_init(|| self.make()));
+        let answer = run(&slot.agent);
         slot.busy.fetch_sub(1, Ordering::Relaxed);
         answer
-    }
-
-    #[cold]
-    fn make(&self) -> Agent {
-        let (config, connector) = (self.config.clone(), self.connector.clone());
-        let resolver = connector.resolver.clone();
-        Agent::with_parts(config, connector, resolver)
     }
 }
 
@@ -102,7 +88,6 @@ impl Agents {
 #[derive(Clone)]
 pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
-    pub(super) buffers: Arc<BufferPool>,
     pub(super) resolver: CachingResolver,
     pub(super) tls: Arc<TlsConnector>,
 }
@@ -135,17 +120,14 @@ impl SharedConnector {
             return Ok(transport);
         }
         let host = bare_host(details.uri);
-        self.tls.connect(transport, host, &self.buffers)
+        self.tls.connect(transport, host)
     }
 
     #[inline(never)]
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let avoid = |address| self.resolver.avoid(details.uri, address);
         let stream = tcp::connect(&details.addrs, avoid, details.uri)?;
-        Ok(Box::new(Tcp::new(
-            self.sockets.adopt(stream),
-            &self.buffers,
-        )))
+        Ok(Box::new(Tcp::new(self.sockets.adopt(stream))))
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! A blocked call waits for most of its life, and thousands of them wait at once. A buffer of their own
 //! would cost each of them more than all else; here they come from one small pool when bytes are about
-//! to move and go back as soon as they have.
+//! to move and go back as soon as they have. All transports of a process share the pool.
 
 use std::mem;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use ureq::unversioned::transport::Buffers;
 
@@ -23,41 +23,17 @@ const LARGEST: usize = 128 * 1024;
 const KEPT: usize = 128;
 
 /// The buffers nobody needs at the moment.
-#[derive(Default)]
-pub(super) struct BufferPool(Mutex<Vec<Vec<u8>>>);
-
-impl BufferPool {
-    fn take(&self) -> Vec<u8> {
-        let kept = self.0.lock().pop();
-        kept.unwrap_or_else(|| vec![0; SIZE])
-    }
-
-    fn give(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock();
-        if buffer.len() == SIZE && kept.len() < KEPT {
-            kept.push(buffer);
-        }
-    }
-}
+static POOL: LazyLock<Mutex<Vec<Vec<u8>>>> = LazyLock::new(Mutex::default);
 
 /// Bytes in a borrowed buffer, or no bytes and no buffer.
+#[derive(Default)]
 pub(super) struct Lent {
-    pool: Arc<BufferPool>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Lent {
-    pub(super) fn new(pool: &Arc<BufferPool>) -> Self {
-        Self {
-            pool: Arc::clone(pool),
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
-        }
-    }
-
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -75,7 +51,8 @@ impl Lent {
     /// there are too many already.
     pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.buffer.is_empty() {
-            self.buffer = self.pool.take();
+            let kept = POOL.lock().pop();
+            self.buffer = kept.unwrap_or_else(|| vec![0; SIZE]);
         }
         if self.left() < least {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -109,34 +86,22 @@ impl Lent {
     pub(super) fn consume(&mut self, amount: usize) {
         self.start = (self.start + amount).min(self.end);
         if self.is_empty() && !self.buffer.is_empty() {
-            self.pool.give(mem::take(&mut self.buffer));
-            (self.start, self.end) = (0, 0);
+            let buffer = mem::take(self).buffer;
+            let mut kept = POOL.lock();
+            if buffer.len() == SIZE && kept.len() < KEPT {
+                kept.push(buffer);
+            }
         }
     }
 }
 
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.consume(usize::MAX / 2);
-    }
-}
-
 /// Both directions of a connection, as ureq wants them.
+#[derive(Default)]
 pub(super) struct LentBuffers {
     pub(super) output: Lent,
     pub(super) input: Lent,
     /// Whether ureq has made use of the input since it was last looked at.
     made_progress: bool,
-}
-
-impl LentBuffers {
-    pub(super) fn new(pool: &Arc<BufferPool>) -> Self {
-        Self {
-            output: Lent::new(pool),
-            input: Lent::new(pool),
-            made_progress: false,
-        }
-    }
 }
 
 impl Buffers for LentBuffers {
@@ -177,25 +142,21 @@ mod tests {
 
     #[test]
     fn a_buffer_is_lent_while_something_is_in_it() {
-        let pool = Arc::new(BufferPool::default());
-        let mut lent = Lent::new(&pool);
+        let mut lent = Lent::default();
         assert!(lent.push(b"head") && lent.push(b"body"));
         lent.consume(4);
-        assert_eq!((lent.bytes(), pool.0.lock().len()), (&b"body"[..], 0));
+        assert_eq!((lent.bytes(), lent.buffer.len()), (&b"body"[..], SIZE));
         lent.consume(4);
-        assert_eq!(pool.0.lock().len(), 1);
+        assert!(lent.buffer.is_empty());
+
         lent.room(1);
         lent.fill(0);
-        assert_eq!(pool.0.lock().len(), 1, "the end of a stream brings nothing");
-        assert!(lent.push(b"more"));
-        drop(lent);
-        assert_eq!(pool.0.lock().len(), 1);
+        assert!(lent.buffer.is_empty(), "the end of a stream brings nothing");
     }
 
     #[test]
     fn a_buffer_grows_for_a_long_head_and_is_not_kept() {
-        let pool = Arc::new(BufferPool::default());
-        let mut lent = Lent::new(&pool);
+        let mut lent = Lent::default();
         while lent.bytes().len() < LARGEST {
             let room = lent.room(1).len();
             assert!(room > 0);
@@ -204,16 +165,13 @@ mod tests {
         assert_eq!(lent.room(1).len(), 0, "not for ever");
         assert!(!lent.push(b"x"));
         lent.consume(LARGEST);
-        assert_eq!(
-            pool.0.lock().len(),
-            0,
-            "only buffers of the one size are kept"
-        );
+        let is_of_size = |buffer: &Vec<u8>| buffer.len() == SIZE;
+        assert!(POOL.lock().iter().all(is_of_size));
     }
 
     #[test]
     fn a_full_buffer_makes_room_at_its_front() {
-        let mut lent = Lent::new(&Arc::default());
+        let mut lent = Lent::default();
         let room = lent.room(1).len();
         lent.fill(room);
         lent.consume(10);

@@ -77,9 +77,16 @@ impl Connection {
     fn take_in(&mut self) {
         while let Ok(true) = self.inner.await_input(AT_ONCE) {
             while let Head::Interim(_, length) = parse(self.inner.buffers().input()) {
-                self.inner.buffers().input_consume(length);
+                self.pass_over(length);
             }
         }
+    }
+
+    /// Takes an interim answer out. ureq is to ask for what follows, be it there already.
+    fn pass_over(&mut self, length: usize) {
+        let buffers = self.inner.buffers();
+        buffers.input_consume(length);
+        buffers.input_consume(0);
     }
 
     /// Keeps the headers of the answer in the context, and leaves ureq only those that frame it.
@@ -90,9 +97,9 @@ impl Connection {
         if context::with(|context| context.headers.is_some()) {
             return;
         }
+        let count = input.len();
         if let Some((headers, shown)) = divide(input) {
             context::with(|context| context.headers = Some(headers));
-            let count = input.len();
             buffers.input_consume(count);
             let mut rest = &*shown;
             while !rest.is_empty() {
@@ -112,7 +119,7 @@ impl Connection {
             match parse(self.inner.buffers().input()) {
                 Head::Interim(status, length) => {
                     begun();
-                    self.inner.buffers().input_consume(length);
+                    self.pass_over(length);
                     if status == 100 && limit.reason == Timeout::Await100 {
                         // As if it had waited long enough: ureq then sends the body.
                         return Err(ureq::Error::Timeout(Timeout::Await100));

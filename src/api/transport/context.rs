@@ -84,7 +84,7 @@ pub(super) fn fail_for(
 }
 
 fn end(failure: TransportError) -> ureq::Error {
-    with(|context| context.failure.get_or_insert(failure).fault);
+    with(|context| context.failure.get_or_insert(failure).kind);
     ureq::Error::ConnectionFailed
 }
 

@@ -42,9 +42,9 @@ pub enum TransportErrorKind {
     Truncated,
     /// Not HTTP/1.1.
     Protocol,
-    /// The body is above [`HttpRequest::max_body`].
+    /// The body is above [`HttpRequest::max_body`](crate::HttpRequest::max_body).
     TooLarge,
-    /// [`HttpRequest::cancel`] was aborted.
+    /// [`HttpRequest::cancel`](crate::HttpRequest::cancel) was aborted.
     Aborted,
     /// The request cannot be put on the wire (a bad URL or header).
     Unsendable,
@@ -56,7 +56,7 @@ pub enum TransportErrorKind {
 #[derive(Clone, Debug)]
 pub struct TransportError {
     /// What went wrong.
-    pub fault: TransportErrorKind,
+    pub kind: TransportErrorKind,
     /// How far it got.
     pub stage: TransportStage,
     /// What happened, in words, without keys, paths or queries.
@@ -68,12 +68,12 @@ pub struct TransportError {
 impl TransportError {
     /// An exchange that failed so, at that stage; `message` without keys, paths or queries.
     pub fn new(
-        fault: TransportErrorKind,
+        kind: TransportErrorKind,
         stage: TransportStage,
         message: impl Into<String>,
     ) -> Self {
         Self {
-            fault,
+            kind,
             stage,
             message: message.into(),
             source: None,
@@ -125,19 +125,16 @@ impl fmt::Display for TransportError {
 
 impl StdError for TransportError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let source = self.source.as_deref()?;
-        Some(source)
+        Some(self.source.as_deref()?)
     }
 }
 
 /// Scheme, host and port, without what may be secret: user, path and query.
 pub(super) fn origin(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
-    let host = uri.host().unwrap_or_default();
-    match uri.port_u16() {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
-    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host_and_port}")
 }
 
 /// The port a URL means.
@@ -152,7 +149,11 @@ pub(super) fn is_https(uri: &Uri) -> bool {
 
 /// The host as the resolver and TLS want it: an IPv6 address without its brackets.
 pub(super) fn bare_host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
+    bare(uri.host().unwrap_or_default())
+}
+
+/// An IPv6 address without its brackets, or any other host.
+pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 

@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// were or none, are held until the transport is dropped, one for each request that was under way at
 /// once at most.
 ///
-/// To the [`log`] goes what ureq says: at `debug` which server is asked and which connection serves, at
+/// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection serves, at
 /// `trace` (from `ureq_proto`) what frames an answer, and its body. Of a request only what frames it:
 /// no key, no path, no query; of neither any other header.
 ///
@@ -63,12 +63,11 @@ impl HttpTransport {
     pub fn new(config: HttpConfig) -> Result<Self> {
         let connector = SharedConnector {
             sockets: Arc::default(),
-            buffers: Arc::default(),
             resolver: CachingResolver::system(),
             tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
         };
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
-        let agents = |proxy| Agents::new(connector.clone(), proxy, config.workers);
+        let agents = |proxy| Agents::new(&connector, proxy, config.workers);
         let route = |setting: &ProxySetting| setting.parse().map(|proxy| agents(Some(proxy)));
         Ok(Self {
             connect_timeout: config.connect_timeout,

@@ -39,7 +39,8 @@ pub use http_transport::HttpTransport;
 pub use memory::MemoryTransport;
 pub use proxy::ProxyPolicy;
 
-/// Carries one HTTP exchange, blocking the calling thread.
+/// Carries one HTTP exchange: a request to the server, and its answer back. It blocks the calling
+/// thread.
 ///
 /// Implement it to put something else under the client: a recording, a unix socket, a test double.
 /// Called from many threads at once.
@@ -88,7 +89,7 @@ impl<'a> HttpRequest<'a> {
 
 impl fmt::Debug for HttpRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
+        f.debug_struct("HttpRequest")
             .field("method", &self.method)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()

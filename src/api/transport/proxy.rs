@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ureq::ProxyProtocol;
 
+use super::error::bare;
 use super::tls;
 use crate::api::path::is_loopback;
 
@@ -143,20 +144,17 @@ fn is_within(host: &str, network: &str) -> Option<bool> {
     let (address, bits) = network.split_once('/').unwrap_or((network, "128"));
     let address: IpAddr = bare(address).parse().ok()?;
     let bits: u32 = bits.parse().ok()?;
-    let host = host.parse().map(|host: IpAddr| host.to_canonical());
-    Some(match (host, address) {
-        (Ok(IpAddr::V4(host)), IpAddr::V4(address)) => {
-            (host.to_bits() ^ address.to_bits()).leading_zeros() >= bits.min(32)
-        }
-        (Ok(IpAddr::V6(host)), IpAddr::V6(address)) => {
-            (host.to_bits() ^ address.to_bits()).leading_zeros() >= bits
-        }
-        _ => false,
-    })
+    let bits = bits.saturating_add(if address.is_ipv4() { 96 } else { 0 });
+    let host: Result<IpAddr, _> = host.parse();
+    Some(host.is_ok_and(|host| (number(host) ^ number(address)).leading_zeros() >= bits.min(128)))
 }
 
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
+/// An address as IPv6 writes it.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -30,8 +30,6 @@ const KEPT: Duration = Duration::from_secs(30);
 const USABLE: Duration = Duration::from_secs(330);
 /// Addresses tried at most; ureq has room for no more.
 const ADDRESSES: usize = 16;
-/// Names remembered at most; a client talks to one or two.
-const NAMES: usize = 64;
 
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
@@ -50,14 +48,10 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     addresses: Vec<IpAddr>,
-    /// Those of them at which nobody answered since the last lookup.
-    silent: Vec<IpAddr>,
     since: Option<Instant>,
     is_looking: bool,
-    lookups: usize,
     /// Why the last lookup failed, if it did.
     failure: Option<Arc<io::Error>>,
-    uses: usize,
 }
 
 impl CachingResolver {
@@ -73,39 +67,31 @@ impl CachingResolver {
         }))
     }
 
-    /// The addresses of `host`, beginning with another one each time; waits for them until `by`.
+    /// The addresses of `host`; waits for them until `by`.
     fn addresses(&self, host: &str, by: Instant) -> io::Result<Vec<IpAddr>> {
         let mut names = self.0.names.lock();
-        if names.len() >= NAMES && !names.contains_key(host) {
-            names.retain(|_, known| known.is_looking);
-        }
-        if !names.contains_key(host) {
-            names.insert(host.to_owned(), Known::default());
-        }
-        let mut before = None;
-        while let Some(known) = names.get_mut(host) {
+        let mut has_waited = false;
+        loop {
+            let known = names.entry(host.to_owned()).or_default();
             let age = known.since.map_or(USABLE, |since| since.elapsed());
-            if age >= KEPT && !known.is_looking && before.is_none() {
-                match self.look_up(host) {
-                    Ok(()) => known.is_looking = true,
-                    Err(error) if age >= USABLE => return Err(error),
-                    Err(_) => {}
+            if age >= KEPT && !known.is_looking && !has_waited {
+                (known.is_looking, known.failure) = (true, None);
+                if let Err(error) = self.look_up(host) {
+                    known.learn(Err(error));
                 }
             }
             if age < USABLE {
-                return Ok(known.in_turn());
+                return Ok(known.addresses.clone());
             }
-            if *before.get_or_insert(known.lookups) != known.lookups
-                && let Some(error) = &known.failure
-            {
-                return Err(io::Error::new(error.kind(), Arc::clone(error)));
+            if let Some(error) = known.failure.clone() {
+                return Err(io::Error::new(error.kind(), error));
             }
             if Instant::now() >= by {
-                break;
+                return Err(io::ErrorKind::TimedOut.into());
             }
             names = self.0.looked_up.wait_until(names, by);
+            has_waited = true;
         }
-        Err(io::ErrorKind::TimedOut.into())
     }
 
     /// Looks `host` up on a thread of its own.
@@ -114,19 +100,18 @@ impl CachingResolver {
         let thread = thread::Builder::new().name("tollgate-dns".into());
         thread.spawn(move || {
             let found = (shared.lookup)(&host);
-            if let Some(known) = shared.names.lock().get_mut(&host) {
-                known.learn(found);
-            }
+            shared.names.lock().entry(host).or_default().learn(found);
             shared.looked_up.notify_all();
         })?;
         Ok(())
     }
 
     /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A host
-    /// with one dead address of two would otherwise make every second connection wait for it.
+    /// with a dead first address would otherwise make every connection wait for it.
     pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
         if let Some(known) = self.0.names.lock().get_mut(bare_host(uri)) {
-            known.silent.push(address.ip());
+            // Stable, so that the others keep their places.
+            known.addresses.sort_by_key(|it| *it == address.ip());
         }
     }
 }
@@ -134,25 +119,10 @@ impl CachingResolver {
 impl Known {
     fn learn(&mut self, found: io::Result<Vec<IpAddr>>) {
         self.is_looking = false;
-        self.lookups += 1;
         match found {
-            Ok(addresses) if !addresses.is_empty() => {
-                (self.addresses, self.since) = (addresses, Some(Instant::now()));
-                self.silent.clear();
-                self.failure = None;
-            }
-            Ok(_) => self.failure = Some(Arc::new(io::ErrorKind::NotFound.into())),
+            Ok(addresses) => (self.addresses, self.since) = (addresses, Some(Instant::now())),
             Err(error) => self.failure = Some(Arc::new(error)),
         }
-    }
-
-    fn in_turn(&mut self) -> Vec<IpAddr> {
-        self.uses = self.uses.wrapping_add(1);
-        let mut addresses = self.addresses.clone();
-        addresses.rotate_left(self.uses % self.addresses.len().max(1));
-        // Stable, so that both halves keep their turns.
-        addresses.sort_by_key(|address| self.silent.contains(address));
-        addresses
     }
 }
 
@@ -201,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn many_callers_make_one_lookup_and_its_answer_is_kept_and_rotated() {
+    fn many_callers_make_one_lookup_and_its_answer_is_kept() {
         let lookups = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&lookups);
         let resolver = CachingResolver::new(move |_| {
@@ -217,35 +187,9 @@ mod tests {
                 });
             }
         });
-        let first = resolver.addresses("host.test", soon()).unwrap()[0];
-        let second = resolver.addresses("host.test", soon()).unwrap()[0];
-        assert_ne!(first, second);
+        let kept = resolver.addresses("host.test", soon()).unwrap();
+        assert_eq!(kept, two_addresses());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn those_who_wait_for_the_same_lookup_begin_with_different_addresses() {
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        let resolver = CachingResolver::new(move |_| {
-            // Ends when the test drops its side.
-            let _ = held.lock().recv();
-            Ok(two_addresses())
-        });
-        let firsts = thread::scope(|scope| {
-            let callers: Vec<_> = (0..2)
-                .map(|_| scope.spawn(|| resolver.addresses("host.test", soon()).unwrap()[0]))
-                .collect();
-            while resolver.0.names.lock().is_empty() {
-                thread::yield_now();
-            }
-            drop(release);
-            callers
-                .into_iter()
-                .map(|caller| caller.join().unwrap())
-                .collect::<Vec<_>>()
-        });
-        assert_ne!(firsts[0], firsts[1]);
     }
 
     #[test]
@@ -255,21 +199,18 @@ mod tests {
         let [silent, lively] = two_addresses()[..] else {
             panic!("there are two")
         };
-        resolver.addresses("host.test", soon()).unwrap();
+        let order = || resolver.addresses("host.test", soon()).unwrap();
+        assert_eq!(order(), [silent, lively]);
         for _ in 0..2 {
             resolver.avoid(&uri, SocketAddr::new(silent, 80));
-        }
-        for _ in 0..4 {
-            let order = resolver.addresses("host.test", soon()).unwrap();
-            assert_eq!(order, [lively, silent]);
+            assert_eq!(order(), [lively, silent]);
         }
         // The answer has grown old: it is used once more, and a new one forgets what was.
         let age = |known: &mut Known| known.since = Instant::now().checked_sub(KEPT);
         resolver.0.names.lock().get_mut("host.test").map(age);
         let wait = soon();
-        while !resolver.0.names.lock()["host.test"].silent.is_empty() {
+        while order() != [silent, lively] {
             assert!(Instant::now() < wait, "no second lookup");
-            resolver.addresses("host.test", soon()).unwrap();
             thread::yield_now();
         }
     }
@@ -307,14 +248,5 @@ mod tests {
         drop(release);
         assert!(resolver.addresses("host.test", soon()).is_ok());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn names_are_bounded() {
-        let resolver = CachingResolver::new(|_| Ok(two_addresses()));
-        for number in 0..200 {
-            resolver.addresses(&number.to_string(), soon()).unwrap();
-        }
-        assert!(resolver.0.names.lock().len() <= NAMES);
     }
 }

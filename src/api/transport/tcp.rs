@@ -23,7 +23,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
 use super::abort::Socket;
-use super::buffers::{BufferPool, LentBuffers, RECORD};
+use super::buffers::{LentBuffers, RECORD};
 use super::context::{self, CallContext, broken, fail, fail_for, timed_out};
 use super::error::origin;
 
@@ -106,10 +106,10 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
-    pub(super) fn new(socket: Arc<Socket>, buffers: &Arc<BufferPool>) -> Self {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
         Self {
             socket,
-            lent: LentBuffers::new(buffers),
+            lent: LentBuffers::default(),
             has_more: false,
             armed: None,
         }
@@ -170,7 +170,8 @@ impl Tcp {
         let limit = context::with(|context| context.limit());
         let count = loop {
             if let Some(time) = arm(&mut self.armed, left(limit)?) {
-                stream.set_read_timeout(Some(time)).or_else(closed)?;
+                // macOS refuses it once the peer has closed, and then no read waits.
+                let _ = stream.set_read_timeout(Some(time));
             }
             match (&*stream).read(room) {
                 Ok(count) => break count,
@@ -248,26 +249,20 @@ impl fmt::Debug for Tcp {
 }
 
 /// How many bytes have arrived, 1 at most, or nothing; 0 is the end of the stream, or an error. It
-/// does not wait: one system call, of which a reuse pays for two.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+/// does not wait.
 fn look(stream: &TcpStream) -> Option<usize> {
-    // Linux has given these the same numbers on all architectures.
-    const MSG_PEEK: i32 = 0x02;
-    const MSG_DONTWAIT: i32 = 0x40;
-    let flags = MSG_PEEK | MSG_DONTWAIT;
-    arrived(SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], flags))
-}
-
-/// As above, in three: elsewhere the flag has other numbers, or there is none.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn look(stream: &TcpStream) -> Option<usize> {
-    stream.set_nonblocking(true).ok();
-    let peeked = stream.peek(&mut [0]);
-    stream.set_nonblocking(false).ok();
-    arrived(peeked)
-}
-
-fn arrived(peeked: io::Result<usize>) -> Option<usize> {
+    // One system call, of which a reuse pays for two. Linux has given MSG_PEEK and MSG_DONTWAIT the
+    // same numbers on all architectures.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let peeked = SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], 0x02 | 0x40);
+    // Elsewhere the flag has other numbers, or there is none.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let peeked = {
+        let _ = stream.set_nonblocking(true);
+        let peeked = stream.peek(&mut [0]);
+        let _ = stream.set_nonblocking(false);
+        peeked
+    };
     match peeked {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         peeked => Some(peeked.unwrap_or(0)),
@@ -304,14 +299,6 @@ fn arm(armed: &mut Option<Duration>, left: Duration) -> Option<Duration> {
     let is_long = left > Duration::from_millis(20);
     *armed = Some(if is_long { left / 4 * 3 } else { left });
     *armed
-}
-
-/// macOS refuses a time-out once the peer has closed; what it sent may still be read.
-fn closed(error: io::Error) -> Result<(), ureq::Error> {
-    match error.kind() {
-        ErrorKind::InvalidInput => Ok(()),
-        _ => Err(broken(error)),
-    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -83,7 +83,7 @@ impl Rules {
     /// Judges one request by itself, and counts what is judged in the end.
     pub(super) fn note(
         self,
-        line: Line<'_>,
+        line: Line<&[u8]>,
         row: &InputRow<'_>,
         request: &RowRequest<'_>,
         body: &BodyFacts<'_>,
@@ -130,7 +130,7 @@ impl Rules {
     }
 
     /// Judges the file as a whole.
-    pub(super) fn judge(self, report: &mut Report) {
+    pub(super) fn judge(self, report: &Report) -> Vec<Finding> {
         let whose = self.whose;
         let mut found = Vec::new();
         let mut wrong = |kind, line, message| found.push(Finding::new(kind, line, message));
@@ -144,16 +144,11 @@ impl Rules {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);
         }
-        let inputs = report.embedding_inputs;
+        let (inputs, most) = (report.embedding_inputs, self.embedding_inputs);
         for (kind, number, cap, what) in [
             ("batch_requests", rows, self.requests, "requests"),
             ("batch_bytes", report.bytes, self.bytes, "bytes"),
-            (
-                "batch_embedding_inputs",
-                inputs,
-                self.embedding_inputs,
-                "embedding inputs",
-            ),
+            ("batch_embedding_inputs", inputs, most, "embedding inputs"),
         ] {
             if number > cap {
                 let message = format!("{what}: {number}; {whose} have at most {cap}");
@@ -172,14 +167,12 @@ impl Rules {
                 wrong(kind, Some(line), message);
             }
         }
-        for finding in found {
-            report.findings.note(finding);
-        }
+        found
     }
 }
 
 /// A field that a run can do without.
-fn missing_field(line: Line<'_>) -> Option<&'static str> {
+fn missing_field(line: Line<&[u8]>) -> Option<&'static str> {
     const NAMES: [&str; 2] = ["method", "url"];
     let found = fields(str::from_utf8(line.text?).ok()?, &NAMES).ok()?;
     let missing = found.values.iter().position(Option::is_none)?;
@@ -316,16 +309,15 @@ mod tests {
             (ANTHROPIC, 100_000, 256_000_000),
         ] {
             let kinds = |requests, bad_lines, bytes| {
-                let mut report = Report {
+                let report = Report {
                     requests,
                     bad_lines,
                     lines: requests + bad_lines,
                     bytes,
                     ..Report::default()
                 };
-                rules.judge(&mut report);
-                let kinds = report.findings.by_kind().iter();
-                kinds.map(|of_a_kind| of_a_kind.kind).collect::<Vec<_>>()
+                let findings = rules.judge(&report);
+                findings.iter().map(|it| it.kind).collect::<Vec<_>>()
             };
             assert!(kinds(requests, 0, bytes).is_empty());
             assert_eq!(kinds(requests, 1, bytes), ["batch_requests"]);

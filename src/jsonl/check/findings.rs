@@ -1,7 +1,6 @@
 //! What is wrong with a file, by kind: all of it counted, and enough of it kept to be shown.
 
 use super::super::format::LineError;
-use super::super::ids::Duplicate;
 
 /// How many findings of a kind are kept; more are only counted.
 pub(crate) const KEPT: usize = 1_000;
@@ -40,8 +39,7 @@ impl Finding {
         }
     }
 
-    pub(super) fn of_duplicate(duplicate: Duplicate) -> Self {
-        let Duplicate { first, again } = duplicate;
+    pub(super) fn of_duplicate(first: u64, again: u64) -> Self {
         let message = format!("has the \"custom_id\" of line {first}");
         Self {
             first_line: Some(first),

@@ -17,13 +17,13 @@ use std::io::Read;
 use serde_json::value::RawValue;
 
 use super::files::Location;
-use super::format::{Format, Prompts, RowRequest};
+use super::format::{Format, RowRequest};
 use super::hash::LineHash;
-use super::ids::Ids;
+use super::ids::duplicates;
 use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
 use crate::api::json::fields;
-use crate::api::{Provider, Size};
+use crate::api::{Chat, Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -44,7 +44,8 @@ pub(crate) struct Check {
 #[derive(Default)]
 pub(super) struct Part {
     report: Report,
-    ids: Ids,
+    /// The ids, with their lines.
+    ids: Vec<(LineHash, u64)>,
 }
 
 impl Check {
@@ -60,30 +61,33 @@ impl Check {
     /// The check of a file of prompts, whose requests are yet to be made.
     pub(crate) fn of_prompts() -> Self {
         let mut check = Self::of_requests(None);
-        check.format.prompts = Some(Prompts::new("", None, None));
+        check.format.prompts = Some(Chat::template(""));
         check
     }
 
-    /// Checks a whole input, which `place` is the name of.
+    /// Checks a whole input, whose name is `location`.
     ///
     /// # Errors
     /// Those of [`Location::unreadable`].
-    pub(crate) fn run<R: Read>(mut self, source: R, place: &Location) -> Result<Report> {
+    pub(crate) fn run<R: Read>(mut self, source: R, location: &Location) -> Result<Report> {
         let mut lines = Lines::new(source);
-        let unreadable = |error| place.unreadable(error);
+        let unreadable = |error| location.unreadable(error);
         fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
-        (self.found.report.lines, self.found.report.bytes) = lines.so_far();
+        self.found.report.lines = lines.number;
+        self.found.report.bytes = lines.offset;
         Ok(self.finish())
     }
 
     /// Adds what is found in the file as a whole.
     fn finish(self) -> Report {
         let Part { mut report, ids } = self.found;
-        for duplicate in ids.duplicates() {
-            report.findings.note(Finding::of_duplicate(duplicate));
+        for (first, again) in duplicates(ids) {
+            report.findings.note(Finding::of_duplicate(first, again));
         }
         if let Some(rules) = self.rules {
-            rules.judge(&mut report);
+            for finding in rules.judge(&report) {
+                report.findings.note(finding);
+            }
         }
         report
     }
@@ -92,7 +96,7 @@ impl Check {
 impl LineFold for Check {
     type Part = Part;
 
-    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
         let (report, number) = (&mut part.report, line.number);
         let row = self.format.parse(line);
         match &row.request {
@@ -118,13 +122,13 @@ impl LineFold for Check {
         }
         // The failure of a bad line is recorded under the id that it has, so that is unique, too.
         if let Some(id) = &row.custom_id {
-            part.ids.note(LineHash::of(id.as_bytes()), number);
+            part.ids.push((LineHash::of(id.as_bytes()), number));
         }
     }
 
     fn add_part(&mut self, later: Part) -> Result<()> {
         self.found.report.append(later.report);
-        self.found.ids.append(later.ids);
+        self.found.ids.extend(later.ids);
         Ok(())
     }
 }
@@ -258,7 +262,7 @@ mod tests {
         one.found.report.lines = lines.len() as u64;
         one.found.report.bytes = all.bytes;
         assert_eq!(one.finish(), all);
-        assert!(all.models.others() > 1_000);
+        assert!(all.models.others > 1_000);
     }
 
     #[test]

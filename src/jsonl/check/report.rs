@@ -67,7 +67,7 @@ impl Report {
 pub(crate) struct Names {
     kept: HashMap<String, Used>,
     /// Requests with a name that is not kept.
-    others: u64,
+    pub(crate) others: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,30 +82,27 @@ impl Names {
     const LONGEST: usize = 200;
 
     pub(super) fn note(&mut self, name: &str, line: u64) {
-        let name = beginning(name, Self::LONGEST);
-        if let Some(used) = self.kept.get_mut(name) {
-            used.requests += 1;
+        let used = Used {
+            requests: 1,
+            first_line: line,
+        };
+        self.add(beginning(name, Self::LONGEST), used);
+    }
+
+    fn add(&mut self, name: &str, used: Used) {
+        if let Some(known) = self.kept.get_mut(name) {
+            known.requests += used.requests;
         } else if self.kept.len() < Self::MOST {
-            let used = Used {
-                requests: 1,
-                first_line: line,
-            };
             self.kept.insert(name.to_owned(), used);
         } else {
-            self.others += 1;
+            self.others += used.requests;
         }
     }
 
     fn append(&mut self, later: &Self) {
         self.others += later.others;
         for (name, used) in later.in_order() {
-            if let Some(known) = self.kept.get_mut(name) {
-                known.requests += used.requests;
-            } else if self.kept.len() < Self::MOST {
-                self.kept.insert(name.to_owned(), used);
-            } else {
-                self.others += used.requests;
-            }
+            self.add(name, used);
         }
     }
 
@@ -122,11 +119,6 @@ impl Names {
         let mut names = self.in_order();
         names.sort_by_key(|(_, used)| Reverse(used.requests));
         names
-    }
-
-    /// Requests with a name that is not kept.
-    pub(crate) fn others(&self) -> u64 {
-        self.others
     }
 
     /// The second name and its first line, if there is more than one.
@@ -174,7 +166,7 @@ mod tests {
         assert_eq!(kept.len(), Names::MOST);
         assert!(kept.iter().all(|(name, _)| name.len() <= Names::LONGEST));
         assert_eq!(kept.last().unwrap().1.first_line, 999);
-        assert_eq!(whole.others(), 2_000);
+        assert_eq!(whole.others, 2_000);
         assert_eq!(whole.second().unwrap().1, 1);
     }
 }

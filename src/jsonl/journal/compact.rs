@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::super::hash::LineHash;
-use super::super::ids::IdTable;
+use super::super::ids::keep_last;
 use super::super::io::{AtomicFile, LineSource, failed};
 use super::super::lines::Line;
 use super::super::parallel::LineFold;
@@ -54,10 +54,11 @@ pub(super) fn compact(
             staying.lines.len() > before
         };
     }
-    let lines = staying.lines;
+    let mut lines = staying.lines;
     let all = lines.len();
-    let table = IdTable::new(lines).into_iter();
-    let mut lines: Vec<_> = table.map(|(id, line)| (rank(id), line)).collect();
+    keep_last(&mut lines);
+    let ranked = lines.into_iter().map(|(id, line)| (rank(id), line));
+    let mut lines: Vec<_> = ranked.collect();
     lines.sort_unstable();
     let in_place = lines.is_sorted_by_key(|(_, line)| (line.source, line.offset));
     changes |= lines.len() < all || !in_place;
@@ -111,7 +112,7 @@ struct Staying<'a> {
 impl LineFold for Staying<'_> {
     type Part = (Vec<(LineHash, StayingLine)>, bool);
 
-    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<'_>) {
+    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<&[u8]>) {
         let stays = self.sources[self.current as usize].stays;
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);

@@ -93,7 +93,7 @@ impl Lock {
                 continue;
             };
             match file.try_lock() {
-                Ok(()) if is_at(&lock, &file).map_err(unusable)? => {
+                Ok(()) if is_at(&lock, &file) => {
                     let mut held = Self {
                         left: read_left(&file).map_err(unusable)?,
                         path: lock.clone(),
@@ -106,8 +106,11 @@ impl Lock {
                 // Its last holder has removed it, and a third may hold another of its name.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let by = holder(&file)
-                        .map_or("another process".to_owned(), |id| format!("process {id}"));
+                    // Not to be read while it is being written, nor on Windows.
+                    let holder = read(&file).ok().and_then(|text| parse(&text));
+                    let by = holder.map_or("another process".to_owned(), |(id, _)| {
+                        format!("process {id}")
+                    });
                     return Err(config(format!(
                         "{role} {path:?} is being written by {by} (lock {lock:?}): wait for it, \
                          or name another"
@@ -145,7 +148,7 @@ impl Lock {
 /// Where nothing was sent, what a killed run left stays for the next one.
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.left.is_none() && is_at(&self.path, &self.file).unwrap_or(false) {
+        if self.left.is_none() && is_at(&self.path, &self.file) {
             let _nothing_more_to_do = fs::remove_file(&self.path);
         }
     }
@@ -174,13 +177,9 @@ fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
 }
 
 /// Whether `path` itself, and no link, is this open file.
-fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-    let is = fs::symlink_metadata(path)
-        .and_then(|there| Ok(there.is_file() && is_same_file(path, file)?));
-    match is {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        is => is,
-    }
+fn is_at(path: &Path, file: &File) -> bool {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|there| there.is_file());
+    is_file && is_same_file(path, file).unwrap_or(false)
 }
 
 fn text(process: u32, in_flight: u64) -> String {
@@ -199,11 +198,6 @@ fn read(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Who holds the lock, if that can be read: not while it is being written, nor on Windows.
-fn holder(file: &File) -> Option<u32> {
-    parse(&read(file).ok()?).map(|(process, _)| process)
 }
 
 /// How many rows a killed run had in flight, by the lock that is held now.

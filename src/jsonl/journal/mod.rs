@@ -6,25 +6,20 @@
 //! run and at its end is [compacted](compact), as is an output that holds something else than each
 //! success once, or is to be in the order of the input.
 
-#![expect(
-    clippy::unnecessary_debug_formatting,
-    reason = "a name may hold terminal control sequences: messages quote and escape it"
-)]
-
 mod append;
 mod compact;
 mod fsync;
 mod lock;
+mod record_file;
 mod records;
 mod recover;
 mod repair;
 mod resume_index;
-mod target;
 
 use std::time::Instant;
 
 use self::compact::{Source, compact};
-use self::target::RecordFile;
+use self::record_file::RecordFile;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
@@ -35,7 +30,7 @@ use crate::error::Result;
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
-pub(super) use self::recover::{FileState, Recovered, recover};
+pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
 /// How a run treats what it finds in its output.
@@ -58,15 +53,6 @@ pub(super) struct Journal {
     errors: Option<RecordFile>,
     /// Records that earlier runs left in the output.
     old_records: u64,
-}
-
-/// How a run ends, as far as its files go.
-#[derive(Debug)]
-pub(super) struct Ending {
-    /// All rows of the input have been met: failures of other rows are forgotten.
-    pub(super) whole_input: bool,
-    /// The lines of the rows in the input, for an output that is to be in its order.
-    pub(super) order: Option<IdTable<u64>>,
 }
 
 impl Journal {
@@ -150,13 +136,17 @@ impl Journal {
 
     /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
+    /// `whole_input` says that all rows of the input have been met: failures of other rows are
+    /// forgotten. `order` has the lines of all rows, for an output that is to be in their order.
+    ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
     /// for an output that is left as it was; the records themselves are written by then.
     pub(super) fn close(
         mut self,
         index: &ResumeIndex,
-        ending: &Ending,
+        whole_input: bool,
+        order: Option<&IdTable<u64>>,
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
@@ -167,17 +157,18 @@ impl Journal {
         let errors = self.errors.as_ref();
         let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
-        let still_failed = |record: &ReadRecord| {
+        let still_failed = |record: Option<&ReadRecord>| {
+            let failed = record.filter(|record| !record.done);
             // A row without an id cannot be known again: this run reads its line, too.
-            let id = record.custom_id.as_ref().filter(|_| !record.done);
-            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), ending.whole_input))
+            let id = failed.and_then(|record| record.custom_id.as_ref());
+            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
         };
         if let Some((path, start)) = errors
             && (start.is_some() || is_mixed)
         {
-            let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
+            let in_output = |record: Option<&ReadRecord>, _| still_failed(record);
             let in_errors = |record: Option<&ReadRecord>, offset| {
-                start.is_none_or(|start| offset >= start) || record.is_some_and(still_failed)
+                start.is_none_or(|start| offset >= start) || still_failed(record)
             };
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {
@@ -196,7 +187,7 @@ impl Journal {
                 remove(path)?;
             }
             let forgotten = index.not_met();
-            if ending.whole_input && forgotten > 0 {
+            if whole_input && forgotten > 0 {
                 log::warn!(
                     "errors file {path:?} is for the rows of this input, and rows that failed before \
                      are not in it any more: {forgotten}. Give another input an output of its own"
@@ -204,18 +195,18 @@ impl Journal {
             }
         }
         if let Some(output) = output
-            && (is_mixed || ending.order.is_some())
+            && (is_mixed || order.is_some())
         {
             // By now each failure that counts is in the errors file, if there is one.
             let stays = |record: Option<&ReadRecord>, _| {
-                let failure_stays = |record| errors.is_none() && still_failed(record);
-                record.is_none_or(|record| record.done || failure_stays(record))
+                let is_failure = record.is_some_and(|record| !record.done);
+                !is_failure || (errors.is_none() && still_failed(record))
             };
             let source = Source {
                 path: output,
                 stays: &stays,
             };
-            let line_of = |id| match &ending.order {
+            let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };

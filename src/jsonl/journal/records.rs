@@ -11,8 +11,8 @@ use super::super::io::failed;
 use super::super::lines::{Line, Lines};
 use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
+use super::record_file::Tail;
 use super::resume_index::{FailedRow, RequestTag};
-use super::target::Tail;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -94,7 +94,7 @@ struct Reading<C> {
 impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
     type Part = Records;
 
-    fn add_line(&self, part: &mut Records, line: Line<'_>) {
+    fn add_line(&self, part: &mut Records, line: Line<&[u8]>) {
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
         let odd = OddLine {

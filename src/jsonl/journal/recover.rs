@@ -7,22 +7,15 @@ use super::super::files::{Location, RunFiles};
 use super::super::ids::IdTable;
 use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use super::JournalOptions;
+use super::record_file::Tail;
 use super::records::{OddLine, Records};
 use super::repair::move_aside;
 use super::resume_index::ResumeIndex;
-use super::target::Tail;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 
 /// How many lines that are moved aside are named.
 const NAMED: usize = 20;
-
-/// What earlier runs left in the files of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    pub(crate) index: ResumeIndex,
-    pub(crate) state: FileState,
-}
 
 /// What the files themselves are like.
 #[derive(Debug, Default)]
@@ -49,7 +42,7 @@ pub(crate) fn recover(
     files: &RunFiles,
     options: JournalOptions,
     cancel: &Cancel,
-) -> Result<Recovered> {
+) -> Result<(ResumeIndex, FileState)> {
     // An output without a record is one to carry on with, too: nothing succeeded.
     let resumed = !options.overwrite && files.output.path().is_some_and(Path::exists);
     let mut state = FileState::default();
@@ -84,7 +77,7 @@ pub(crate) fn recover(
         }
     }
     let index = ResumeIndex::new(output.done, failures, options.policy);
-    Ok(Recovered { index, state })
+    Ok((index, state))
 }
 
 /// How many rows a file answers: none if it is not there or cannot be read.
@@ -146,7 +139,11 @@ fn read_errors(
         }
         let mut foreign = records.foreign.iter();
         match foreign.find(|line| line.simulated.is_some()) {
-            Some(line) => Err(mixed_errors(path, line.number)),
+            Some(OddLine { number, .. }) => Err(config(format!(
+                "errors file {path:?}, line {number}: simulated failures and paid ones are never \
+                 mixed: name another output or another errors file"
+            ))
+            .with_settings(&["output", "errors"])),
             None => Ok(()),
         }
     })?;
@@ -158,7 +155,6 @@ fn read_errors(
     Ok(records)
 }
 
-#[cold]
 fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     let (why, settings): (_, &[_]) = match line.simulated {
         _ if options.overwrite => (
@@ -192,16 +188,6 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     config(message).with_settings(settings)
 }
 
-#[cold]
-fn mixed_errors(path: &Path, number: u64) -> Error {
-    config(format!(
-        "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
-         another output or another errors file"
-    ))
-    .with_settings(&["output", "errors"])
-}
-
-#[cold]
 fn other_errors(path: &Path) -> Error {
     config(format!(
         "errors file {path:?} exists and holds something else than failed rows: name another, or \

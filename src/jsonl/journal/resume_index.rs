@@ -31,7 +31,7 @@ pub(super) struct RequestTag(u64);
 
 impl RequestTag {
     pub(super) fn of(hash: Option<LineHash>) -> Self {
-        Self(hash.map_or(0, LineHash::low))
+        Self(hash.map_or(0, |hash| hash.low))
     }
 
     /// Where one is unknown, the id decides.

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -16,7 +15,7 @@ use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::TransportErrorKind;
-use super::super::buffers::{BufferPool, LentBuffers};
+use super::super::buffers::LentBuffers;
 use super::super::connection::{AT_ONCE, UNLIMITED};
 use super::super::context::{self, broken, fail, fail_for};
 use super::trust::{LazyConfig, trusting};
@@ -47,16 +46,13 @@ impl TlsConnector {
         &self,
         inner: Box<dyn Transport>,
         host: &str,
-        buffers: &Arc<BufferPool>,
     ) -> Result<Box<dyn Transport>, ureq::Error> {
         let mut inner = Some(inner);
         let mut context = context::swap(None);
         let mut made = None;
         let mut work = || {
             context::swap(context.take());
-            made = inner
-                .take()
-                .map(|inner| self.shake_hands(inner, host, buffers));
+            made = inner.take().map(|inner| self.shake_hands(inner, host));
             context = context::swap(None);
         };
         if !on_a_thread(&mut work) {
@@ -71,14 +67,13 @@ impl TlsConnector {
         &self,
         inner: Box<dyn Transport>,
         host: &str,
-        buffers: &Arc<BufferPool>,
     ) -> Result<Box<dyn Transport>, ureq::Error> {
+        let session = self.session(host);
         let mut tls = Box::new(Tls {
             inner,
-            session: self.session(host).map_err(no_handshake)?,
-            lent: LentBuffers::new(buffers),
-            is_over: false,
-            failure: None,
+            session: session.map_err(|error| no_handshake(TransportErrorKind::Tls, error))?,
+            lent: LentBuffers::default(),
+            end: None,
         });
         while tls.session.is_handshaking() {
             tls.flush(UNLIMITED)?;
@@ -87,7 +82,7 @@ impl TlsConnector {
                 return Err(fail(TransportErrorKind::Connect, why));
             }
             tls.open();
-            if let Some(error) = tls.failure.take() {
+            if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
                 let _ = tls.transmit_output(0, UNLIMITED);
                 return Err(self.refused(error));
@@ -108,11 +103,9 @@ impl TlsConnector {
     /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
     /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
     fn refused(&self, error: Error) -> ureq::Error {
-        if self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(&error) {
-            let why = format!("the TLS handshake failed: {error}");
-            return fail_for(TransportErrorKind::Connect, why, error);
-        }
-        no_handshake(error)
+        use TransportErrorKind::{Connect, Tls};
+        let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(&error);
+        no_handshake(if is_hiccup { Connect } else { Tls }, error)
     }
 }
 
@@ -130,10 +123,8 @@ struct Tls {
     session: Box<ClientConnection>,
     /// What is to be encrypted, and what has been decrypted.
     lent: LentBuffers,
-    /// Whether the peer has said that it will send no more.
-    is_over: bool,
-    /// What keeps the session from decrypting any more.
-    failure: Option<Error>,
+    /// Why nothing more is decrypted: the peer has said that it will send no more, or an error.
+    end: Option<Result<(), Error>>,
 }
 
 impl Tls {
@@ -142,19 +133,19 @@ impl Tls {
         let mut arrived = self.inner.buffers().input();
         let count = arrived.len();
         let input = &mut self.lent.input;
-        while !arrived.is_empty() && !self.is_over && self.failure.is_none() {
+        while !arrived.is_empty() && self.end.is_none() {
             let read = self.session.read_tls(&mut arrived);
             let read = read.map_err(|error| Error::General(error.to_string()));
             match read.and_then(|_| self.session.process_new_packets()) {
-                Ok(state) => self.is_over = state.peer_has_closed(),
-                Err(error) => self.failure = Some(error),
+                Ok(state) => self.end = state.peer_has_closed().then_some(Ok(())),
+                Err(error) => self.end = Some(Err(error)),
             }
             while let Ok(count @ 1..) = self.session.reader().read(input.room(1)) {
                 input.fill(count);
             }
             if input.room(1).is_empty() {
                 let why = "more has arrived than is asked for";
-                self.failure = Some(Error::General(why.to_owned()));
+                self.end = Some(Err(Error::General(why.to_owned())));
             }
             input.fill(0);
         }
@@ -196,12 +187,11 @@ impl Transport for Tls {
         // A record may hold a message of the protocol's own, and no byte of the answer.
         while self.lent.input.bytes().len() == before {
             // By now, whatever was decrypted before it has been given out.
-            if let Some(failure) = &self.failure {
-                return Err(no_connection(failure.clone()));
-            }
-            // After the peer's `close_notify` nothing counts, the end of the connection included.
-            if self.is_over {
-                return Ok(false);
+            match self.end.clone() {
+                None => {}
+                Some(Err(error)) => return Err(no_connection(error)),
+                // After the peer's `close_notify` nothing counts, the end of the connection included.
+                Some(Ok(())) => return Ok(false),
             }
             if !self.inner.await_input(limit)? {
                 context::with(|context| context.is_cut_short = true);
@@ -224,8 +214,7 @@ impl Transport for Tls {
             context.failure = None;
             context.is_spoiled
         });
-        let has_ended = is_spoiled || self.is_over || self.failure.is_some();
-        is_open && !has_ended && self.lent.input.is_empty()
+        is_open && !is_spoiled && self.end.is_none() && self.lent.input.is_empty()
     }
 
     fn is_tls(&self) -> bool {
@@ -240,16 +229,15 @@ impl fmt::Debug for Tls {
 }
 
 /// What it means that the handshake fails: nothing is known of whom the peer is.
-fn no_handshake(error: Error) -> ureq::Error {
-    let why = format!("the TLS handshake failed: {error}");
-    fail_for(TransportErrorKind::Tls, why, error)
+fn no_handshake(kind: TransportErrorKind, error: Error) -> ureq::Error {
+    fail_for(kind, format!("the TLS handshake failed: {error}"), error)
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two
 /// are belongs to the handshake, but in TLS 1.3 it is said when the client has long done with that.
 fn no_connection(error: Error) -> ureq::Error {
     if is_about_identity(&error) {
-        no_handshake(error)
+        no_handshake(TransportErrorKind::Tls, error)
     } else {
         broken(error)
     }

@@ -28,13 +28,8 @@ impl TlsConnector {
     /// Without TLS a CA file is a mistake.
     pub(super) fn new(ca_file: Option<&std::path::Path>) -> crate::error::Result<Self> {
         use crate::error::{Error, ErrorKind};
-        match ca_file {
-            None => Ok(Self),
-            Some(_) => Err(Error::new(
-                ErrorKind::Config,
-                "a CA file is of no use without TLS: build with the feature `rustls`",
-            )),
-        }
+        let why = "a CA file is of no use without TLS: build with the feature `rustls`";
+        ca_file.map_or(Ok(Self), |_| Err(Error::new(ErrorKind::Config, why)))
     }
 
     /// Always fails.
@@ -43,7 +38,6 @@ impl TlsConnector {
         &self,
         _: Box<dyn ureq::unversioned::transport::Transport>,
         _: &str,
-        _: &std::sync::Arc<super::buffers::BufferPool>,
     ) -> Result<Box<dyn ureq::unversioned::transport::Transport>, ureq::Error> {
         Err(ureq::Error::TlsRequired)
     }

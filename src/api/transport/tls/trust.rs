@@ -4,67 +4,62 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
-type MakeConfig = Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>;
+type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
 /// What follows from whom to trust for every connection of a transport. Made at the first handshake:
 /// the system's certificates take milliseconds to read, and a machine that has none may still speak
 /// plain http. Sessions are resumed because it is shared.
-pub(super) type LazyConfig = LazyLock<TlsResult<Arc<ClientConfig>>, MakeConfig>;
+pub(super) type LazyConfig = LazyLock<
+    TlsResult<Arc<ClientConfig>>,
+    Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
+>;
 
 /// Trusts those in `ca_file` alone, or the built-in ones.
 pub(super) fn trusting(ca_file: Option<&Path>) -> Result<LazyConfig> {
     // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
-    let file = ca_file
-        .map(|path| CaFile::read(path, &provider))
-        .transpose()?;
+    let file = ca_file.map(|path| CaFile::read(path, &provider));
+    let file = file.transpose()?;
     Ok(LazyLock::new(Box::new(move || {
-        let verifier: Arc<dyn ServerCertVerifier> = match file {
-            Some(file) => Arc::new(file),
-            None => built_in(&provider)?,
-        };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions()?;
+        let builder = match file {
             // rustls' word for any verifier but its own; what ours does stands with it.
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            Some(file) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(file)),
+            None => trust_built_in(builder)?,
+        };
+        Ok(Arc::new(builder.with_no_client_auth()))
     })))
 }
 
 /// Mozilla's roots, as of the release of `webpki-roots`.
 #[cfg(not(feature = "platform-verifier"))]
-fn built_in(provider: &Arc<CryptoProvider>) -> TlsResult<Arc<dyn ServerCertVerifier>> {
-    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-    Ok(webpki(roots, provider)?)
+#[allow(clippy::unnecessary_wraps)] // The operating system may have none.
+fn trust_built_in(builder: Builder<WantsVerifier>) -> TlsResult<Builder<WantsClientCert>> {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+    Ok(builder.with_root_certificates(RootCertStore::from_iter(roots)))
 }
 
 /// What the operating system trusts, in the way it does.
 #[cfg(feature = "platform-verifier")]
-fn built_in(provider: &Arc<CryptoProvider>) -> TlsResult<Arc<dyn ServerCertVerifier>> {
-    let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(provider))?;
-    Ok(Arc::new(verifier))
-}
-
-fn webpki(
-    roots: RootCertStore,
-    provider: &Arc<CryptoProvider>,
-) -> TlsResult<Arc<WebPkiServerVerifier>> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
+fn trust_built_in(builder: Builder<WantsVerifier>) -> TlsResult<Builder<WantsClientCert>> {
+    rustls_platform_verifier::BuilderVerifierExt::with_platform_verifier(builder)
 }
 
 /// The certificates of a file, trusted in place of all others.
@@ -102,7 +97,11 @@ impl CaFile {
         // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
         roots.add_parsable_certificates(certificates.iter().cloned());
         let none = "holds no certificate that can be understood: it must be PEM";
-        let chains = webpki(roots, provider).map_err(|error| unusable(none).with_source(error))?;
+        let chains =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        let chains = chains
+            .build()
+            .map_err(|error| unusable(none).with_source(error))?;
         Ok(Self {
             certificates,
             chains,
@@ -114,19 +113,17 @@ impl ServerCertVerifier for CaFile {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
         now: UnixTime,
     ) -> TlsResult<ServerCertVerified> {
-        let (certificate, chain, name) = (end_entity, intermediates, server_name);
-        let chained = self
-            .chains
-            .verify_server_cert(certificate, chain, name, ocsp_response, now);
+        let chains = &self.chains;
+        let chained = chains.verify_server_cert(end_entity, chain, name, ocsp, now);
         if chained.is_ok() || !self.certificates.contains(end_entity) {
             return chained;
         }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
         Ok(ServerCertVerified::assertion())
     }
 

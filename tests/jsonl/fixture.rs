@@ -11,21 +11,21 @@ use tollgate::http::StatusCode;
 use tollgate::{Client, FileRun, HttpRequest, HttpResponse, MemoryTransport, Retry, Summary};
 
 /// A folder with an input, and a client whose answers are made up here.
-pub(crate) struct Desk {
+pub(crate) struct Fixture {
     folder: TempDir,
     pub(crate) sent: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 pub(crate) type Script = fn(&Value, usize) -> (u16, String);
 
-impl Desk {
+impl Fixture {
     pub(crate) fn new(input: &str) -> Self {
-        let desk = Self {
+        let fixture = Self {
             folder: TempDir::new().unwrap(),
             sent: Arc::default(),
         };
-        fs::write(desk.path("in.jsonl"), input).unwrap();
-        desk
+        fs::write(fixture.path("in.jsonl"), input).unwrap();
+        fixture
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

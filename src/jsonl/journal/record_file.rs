@@ -121,7 +121,7 @@ impl RecordFile {
         let file = self.file.as_mut();
         match file.map_or(Ok(()), |file| file.append(records, now)) {
             Ok(()) => (records.len(), Ok(())),
-            Err(failed) => (failed.kept, Err(self.failed(failed))),
+            Err(failed) => (failed.kept.unwrap_or_default(), Err(self.failed(failed))),
         }
     }
 
@@ -130,7 +130,7 @@ impl RecordFile {
     pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
         if now.duration_since(self.checked) >= CHECK_INTERVAL {
             self.checked = now;
-            self.check_place()?;
+            self.check_in_place()?;
         }
         let ticked = self.file.as_mut().map_or(Ok(()), |file| file.tick(now));
         ticked.map_err(|failed| self.failed(failed))
@@ -138,13 +138,13 @@ impl RecordFile {
 
     /// Flushes everything.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.check_place()?;
+        self.check_in_place()?;
         let finished = self.file.as_mut().map_or(Ok(()), Appender::finish);
         finished.map_err(|failed| self.failed(failed))
     }
 
     /// Checks that the file is where it was opened, and as long as it was made.
-    fn check_place(&mut self) -> Result<()> {
+    fn check_in_place(&mut self) -> Result<()> {
         let (Some(path), Some(file)) = (self.location.path(), &mut self.file) else {
             return Ok(());
         };
@@ -171,18 +171,15 @@ impl RecordFile {
         ))
     }
 
-    #[cold]
     fn failed(&self, failed: AppendError) -> Error {
-        let AppendError {
-            what, error, torn, ..
-        } = failed;
+        let AppendError { what, error, kept } = failed;
         let todo = match error.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => "make room",
             _ => "fix the cause",
         };
-        let torn = if torn {
+        let torn = if kept.is_none() {
             "; it ends in a torn record, which the next run cuts off"
         } else {
             ""
@@ -256,13 +253,13 @@ mod tests {
     fn a_file_is_made_for_the_first_record_and_a_run_that_sends_is_past_settings() {
         let folder = TempDir::new().unwrap();
         let now = Instant::now();
-        let mut target = file(&folder);
-        target.append(b"", now).1.unwrap();
-        target.tick(now + CHECK_INTERVAL).unwrap();
-        target.finish().unwrap();
+        let mut records = file(&folder);
+        records.append(b"", now).1.unwrap();
+        records.tick(now + CHECK_INTERVAL).unwrap();
+        records.finish().unwrap();
         assert!(!folder.path().join("f").exists());
         fs::create_dir(folder.path().join("f")).unwrap();
-        let error = target.append(b"new\n", now).1.unwrap_err();
+        let error = records.append(b"new\n", now).1.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         let told = error.to_string();
         assert!(
@@ -298,18 +295,18 @@ mod tests {
             for at_the_end in [false, true] {
                 let folder = TempDir::new().unwrap();
                 let path = folder.path().join("f");
-                let mut target = file(&folder);
+                let mut records = file(&folder);
                 let start = Instant::now();
-                target.append(b"one\n", start).1.unwrap();
-                target.tick(start + CHECK_INTERVAL).unwrap();
+                records.append(b"one\n", start).1.unwrap();
+                records.tick(start + CHECK_INTERVAL).unwrap();
                 mischief(&path);
-                target
+                records
                     .tick(start + CHECK_INTERVAL + CHECK_INTERVAL / 2)
                     .unwrap();
                 let told = if at_the_end {
-                    target.finish()
+                    records.finish()
                 } else {
-                    target.tick(start + CHECK_INTERVAL * 2)
+                    records.tick(start + CHECK_INTERVAL * 2)
                 };
                 let error = told.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Io);
@@ -317,9 +314,9 @@ mod tests {
                     assert!(error.to_string().contains(word), "{error}");
                 }
                 let there = fs::read(&path).ok();
-                target.append(b"more\n", start).1.unwrap_err();
-                target.tick(start + CHECK_INTERVAL * 4).unwrap();
-                target.finish().unwrap();
+                records.append(b"more\n", start).1.unwrap_err();
+                records.tick(start + CHECK_INTERVAL * 4).unwrap();
+                records.finish().unwrap();
                 assert_eq!(fs::read(&path).ok(), there, "it was written to");
             }
         }
@@ -330,10 +327,10 @@ mod tests {
     fn a_link_to_the_file_is_no_other_file() {
         let folder = TempDir::new().unwrap();
         std::os::unix::fs::symlink("real", folder.path().join("f")).unwrap();
-        let mut target = file(&folder);
+        let mut records = file(&folder);
         let start = Instant::now();
-        target.append(b"one\n", start).1.unwrap();
-        target.tick(start + CHECK_INTERVAL).unwrap();
-        target.finish().unwrap();
+        records.append(b"one\n", start).1.unwrap();
+        records.tick(start + CHECK_INTERVAL).unwrap();
+        records.finish().unwrap();
     }
 }

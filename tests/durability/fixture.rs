@@ -15,7 +15,7 @@ use tollgate::{
 
 use crate::provider::row_of;
 
-pub(crate) struct Desk {
+pub(crate) struct Fixture {
     folder: TempDir,
     sent: Arc<Mutex<Vec<usize>>>,
     script: Script,
@@ -24,7 +24,7 @@ pub(crate) struct Desk {
 /// What a row is answered with: a status and a body.
 pub(crate) type Script = Arc<dyn Fn(usize) -> (u16, String) + Send + Sync>;
 
-impl Desk {
+impl Fixture {
     /// With this input, and a provider that answers each row as `script` says.
     pub(crate) fn new(
         input: &str,
@@ -32,13 +32,13 @@ impl Desk {
     ) -> Self {
         // Every run brings its files to the disk, which a folder in memory spares a thousand times.
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
-        let desk = Self {
+        let fixture = Self {
             folder: folder.expect("a temporary folder"),
             sent: Arc::default(),
             script: Arc::new(script),
         };
-        desk.write("p.jsonl", input);
-        desk
+        fixture.write("p.jsonl", input);
+        fixture
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,20 +1,22 @@
-//! Threads that stand ready, so that what they do together is measured and their start is not.
+//! Rounds of work on threads that are started before, so that the work is measured and their start is
+//! not.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// So many threads, each of which does `work` once for every round.
-pub(super) struct Crew {
+pub(super) struct Rounds {
     begin: Barrier,
     end: Barrier,
     over: AtomicBool,
 }
 
-impl Crew {
-    /// Has `lead` call for as many rounds as it likes, on this thread, and dismisses the threads.
-    pub(super) fn with(threads: usize, work: impl Fn() + Sync, lead: impl FnOnce(&Self)) {
-        let crew = Self {
+impl Rounds {
+    /// Starts the threads, and ends them after `caller`, which runs on this thread and calls for as many
+    /// rounds as it likes.
+    pub(super) fn with(threads: usize, work: impl Fn() + Sync, caller: impl FnOnce(&Self)) {
+        let rounds = Self {
             begin: Barrier::new(threads + 1),
             end: Barrier::new(threads + 1),
             over: AtomicBool::new(false),
@@ -23,18 +25,18 @@ impl Crew {
             for _ in 0..threads {
                 scope.spawn(|| {
                     loop {
-                        crew.begin.wait();
-                        if crew.over.load(Ordering::Relaxed) {
+                        rounds.begin.wait();
+                        if rounds.over.load(Ordering::Relaxed) {
                             break;
                         }
                         work();
-                        crew.end.wait();
+                        rounds.end.wait();
                     }
                 });
             }
-            lead(&crew);
-            crew.over.store(true, Ordering::Relaxed);
-            crew.begin.wait();
+            caller(&rounds);
+            rounds.over.store(true, Ordering::Relaxed);
+            rounds.begin.wait();
         });
     }
 
