@@ -14,7 +14,7 @@ use super::summary::FinalReport;
 use super::{rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{GivenFiles, Location, RunFiles};
+use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
@@ -69,12 +69,12 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
 }
 
 fn run_files(run: &Run) -> RunFiles {
-    RunFiles::complete(&GivenFiles {
-        input: &run.input,
-        output: run.output.as_deref(),
-        errors: run.errors.as_deref(),
-        simulate: run.server.simulate.is_some(),
-    })
+    RunFiles::complete(
+        &run.input,
+        run.output.as_deref(),
+        run.errors.as_deref(),
+        run.server.simulate.is_some(),
+    )
 }
 
 /// Whether the input is one prompt a line.

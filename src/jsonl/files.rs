@@ -83,16 +83,6 @@ pub(crate) enum OpenInput {
     Stream(Box<dyn Read + Send>),
 }
 
-/// The files as the user named them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GivenFiles<'a> {
-    pub(crate) input: &'a Path,
-    pub(crate) output: Option<&'a Path>,
-    pub(crate) errors: Option<&'a Path>,
-    /// Answers come from the simulated provider, and must not look like paid ones.
-    pub(crate) simulate: bool,
-}
-
 /// The files of a run. No two are the same, except a stream that takes results and errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunFiles {
@@ -102,32 +92,33 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Completes the names, and refuses none.
-    pub(crate) fn complete(given: &GivenFiles<'_>) -> Self {
-        let input = Location::new(given.input);
-        let output = match (given.output, &input) {
+    /// Completes the names, and refuses none. With `simulate`, answers come from the simulated
+    /// provider, and must not look like paid ones.
+    pub(crate) fn complete(
+        input: &Path,
+        output: Option<&Path>,
+        errors: Option<&Path>,
+        simulate: bool,
+    ) -> Self {
+        let input = Location::new(input);
+        let output = match (output, &input) {
             (Some(output), _) => Location::new(output),
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
-                let kind = if given.simulate {
-                    "simulated"
-                } else {
-                    "results"
-                };
+                let kind = if simulate { "simulated" } else { "results" };
                 Location::File(beside(input, input.file_stem(), kind))
             }
         };
-        let errors = match (given.errors, &output, &input) {
+        let errors = match (errors, &output, &input) {
             (Some(errors), ..) => Location::new(errors),
-            (None, Location::Stream, _) => Location::Stream,
-            // No files are made beside a device.
-            (None, Location::File(output), Location::Stream) if is_device(output) => {
-                Location::Stream
+            (None, Location::File(output), _) if !is_device(output) => {
+                Location::File(errors_beside(output))
             }
-            (None, Location::File(output), Location::File(input)) if is_device(output) => {
+            // No files are made beside a device.
+            (None, Location::File(_), Location::File(input)) => {
                 Location::File(beside(input, input.file_stem(), "errors"))
             }
-            (None, Location::File(output), _) => Location::File(errors_beside(output)),
+            (None, ..) => Location::Stream,
         };
         Self {
             input,
@@ -175,13 +166,9 @@ impl RunFiles {
             ("errors file", &self.errors),
         ];
         for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
-            let Location::File(owner_path) = owner else {
-                continue;
-            };
             for (other_role, other) in &all {
-                if let Location::File(path) = other
-                    && stands_beside(owner_path, path)
-                {
+                let paths = owner.path().zip(other.path());
+                if paths.is_some_and(|(owner, other)| stands_beside(owner, other)) {
                     return Err(config(format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
                          {owner}: name another {role}"
@@ -250,15 +237,11 @@ impl Identity {
             Ok(metadata) if metadata.is_dir() => {
                 Err(config(format!("{role} {path:?} is a directory")))
             }
-            Ok(metadata) if metadata.is_file() => match Handle::from_path(path) {
-                Ok(handle) => Ok(Self::File(handle)),
-                Err(error) => Err(unusable(role, path, error)),
-            },
+            Ok(metadata) if metadata.is_file() => Handle::from_path(path)
+                .map(Self::File)
+                .map_err(|error| unusable(role, path, error)),
             Ok(_) => Ok(Self::Other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if path.file_name().is_none() {
-                    return Err(config(format!("{role} {path:?} is not the name of a file")));
-                }
                 let resolved = resolved_new(path).map_err(|error| {
                     let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
                     config(message).with_source(error)
@@ -279,8 +262,8 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn resolve(given: &GivenFiles<'_>) -> Result<RunFiles> {
-        let files = RunFiles::complete(given);
+    fn resolve(input: &Path, output: Option<&Path>, errors: Option<&Path>) -> Result<RunFiles> {
+        let files = RunFiles::complete(input, output, errors, false);
         files.check()?;
         Ok(files)
     }
@@ -304,12 +287,11 @@ mod tests {
 
         fn resolve(&self, input: &str, output: &str, errors: &str) -> Result<RunFiles> {
             let given = |name: &str| (!name.is_empty()).then(|| self.path(name));
-            resolve(&GivenFiles {
-                input: &self.path(input),
-                output: given(output).as_deref(),
-                errors: given(errors).as_deref(),
-                simulate: false,
-            })
+            resolve(
+                &self.path(input),
+                given(output).as_deref(),
+                given(errors).as_deref(),
+            )
         }
 
         fn refused(&self, input: &str, output: &str, errors: &str, word: &str) {
@@ -345,13 +327,8 @@ mod tests {
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let files = resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: None,
-            errors: None,
-            simulate: true,
-        })
-        .unwrap();
+        let files = RunFiles::complete(&folder.path("p.jsonl"), None, None, true);
+        files.check().unwrap();
         assert_eq!(files.output, folder.file("p.simulated.jsonl"));
         assert_eq!(files.errors, folder.file("p.simulated.errors.jsonl"));
     }
@@ -447,19 +424,8 @@ mod tests {
     fn devices_take_both_and_a_hostile_name_is_escaped() {
         let folder = Folder::new();
         let null = Path::new("/dev/null");
-        resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: Some(null),
-            errors: Some(null),
-            simulate: false,
-        })
-        .unwrap();
-        let alone = resolve(&GivenFiles {
-            input: &folder.path("p.jsonl"),
-            output: Some(null),
-            errors: None,
-            simulate: false,
-        });
+        resolve(&folder.path("p.jsonl"), Some(null), Some(null)).unwrap();
+        let alone = resolve(&folder.path("p.jsonl"), Some(null), None);
         assert_eq!(alone.unwrap().errors, folder.file("p.errors.jsonl"));
         let error = folder.resolve("\u{1b}[31m", "", "").unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'), "{error}");

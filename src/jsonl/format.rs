@@ -98,7 +98,7 @@ impl Default for Format {
 
 impl Format {
     /// Reads one line.
-    pub(crate) fn parse<'a>(&'a self, line: Line<'a>) -> InputRow<'a> {
+    pub(crate) fn parse<'a>(&'a self, line: Line<&'a [u8]>) -> InputRow<'a> {
         let mut row = InputRow {
             number: line.number,
             custom_id: None,
@@ -129,7 +129,7 @@ impl Format {
 
     /// The id of a line and its hash, found without reading the line to its end. The line must have
     /// been [parsed](Self::parse) before, as it stands.
-    pub(crate) fn name(&self, line: &Line<'_>) -> Option<(LineHash, LineHash)> {
+    pub(crate) fn name(&self, line: &Line<&[u8]>) -> Option<(LineHash, LineHash)> {
         if self.prompts.is_some() {
             return None;
         }

@@ -2,7 +2,7 @@
 //! from file to file, and whether a path still names an open file.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use same_file::Handle;
@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind, Result};
 const BLOCK: usize = 16 << 10;
 
 /// The error for a file with which `what` could not be done.
-#[cold]
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot {what} {path:?}: {error}")).with_source(error)
 }
@@ -38,50 +37,41 @@ pub(super) fn is_same_file(path: &Path, file: &File) -> io::Result<bool> {
 
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    remove_if_there(path).map_err(|error| failed("remove the old", path, error))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove the old", path, error))
+        }
         _ => Ok(()),
     }
 }
 
 /// A file that lines are copied out of, at any offset.
-pub(super) struct LineSource {
-    file: BufReader<File>,
-    position: u64,
-}
+pub(super) struct LineSource(BufReader<File>);
 
 impl LineSource {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: BufReader::with_capacity(BLOCK, File::open(path)?),
-            position: 0,
-        })
+        let file = File::open(path)?;
+        Ok(Self(BufReader::with_capacity(BLOCK, file)))
     }
 
     /// Where the line that starts at `offset` ends, its newline included.
     pub(super) fn line_end(&mut self, offset: u64) -> io::Result<u64> {
         self.seek(offset)?;
-        self.position += self.file.skip_until(b'\n')? as u64;
-        Ok(self.position)
+        self.0.skip_until(b'\n')?;
+        self.0.stream_position()
     }
 
     /// Copies what is between two offsets, or before the end of the file.
     pub(super) fn copy(&mut self, from: u64, to: u64, target: &mut impl Write) -> io::Result<()> {
         self.seek(from)?;
-        self.position += io::copy(&mut self.file.by_ref().take(to - from), target)?;
+        io::copy(&mut self.0.by_ref().take(to - from), target)?;
         Ok(())
     }
 
     /// Keeps what is in the buffer, unlike a seek of the file.
     fn seek(&mut self, offset: u64) -> io::Result<()> {
-        let by = offset.wrapping_sub(self.position).cast_signed();
-        self.file.seek_relative(by)?;
-        self.position = offset;
-        Ok(())
+        let by = offset.wrapping_sub(self.0.stream_position()?);
+        self.0.seek_relative(by.cast_signed())
     }
 }
 
@@ -102,8 +92,7 @@ impl AtomicFile {
         // A link stays: the file it leads to is replaced.
         let path = resolved(path).unwrap_or_else(|| path.to_owned());
         let beside = sidecar(&path, NEW_SUFFIX);
-        // Left by a run that was killed.
-        remove_if_there(&beside)?;
+        let _left_by_a_killed_run = fs::remove_file(&beside);
         let file = File::create_new(&beside)?;
         let fresh = Self {
             path,

@@ -14,9 +14,9 @@ const BLOCK: usize = 64 << 10;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// One line of the input, without its end.
+/// One line of the input, without its end. `T` is its text, or says where that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line<'a> {
+pub(crate) struct Line<T> {
     /// Its number in the file, from 1. Blank lines count.
     pub(crate) number: u64,
     /// Where it starts, in bytes from the start of the stream. A byte order mark counts.
@@ -24,7 +24,19 @@ pub(crate) struct Line<'a> {
     /// Whether it ends with a line feed. The last line of a stream may not.
     pub(crate) ended: bool,
     /// `None` for a line that is longer than the reader keeps.
-    pub(crate) text: Option<&'a [u8]>,
+    pub(crate) text: Option<T>,
+}
+
+impl<T> Line<T> {
+    /// The same line, with its text in another form.
+    pub(super) fn map<U>(&self, form: impl FnOnce(&T) -> U) -> Line<U> {
+        Line {
+            number: self.number,
+            offset: self.offset,
+            ended: self.ended,
+            text: self.text.as_ref().map(form),
+        }
+    }
 }
 
 /// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
@@ -34,9 +46,10 @@ pub(crate) struct Lines<R> {
     has_begun: bool,
     text_only: bool,
     line: Vec<u8>,
-    number: u64,
+    /// Lines read so far, blank ones included.
+    pub(super) number: u64,
     /// Bytes read so far.
-    offset: u64,
+    pub(super) offset: u64,
     cap: usize,
 }
 
@@ -91,18 +104,12 @@ impl<R: Read> Lines<R> {
         Ok(())
     }
 
-    /// How many lines, blank ones included, and how many bytes have been read.
-    #[cfg(feature = "cli")]
-    pub(crate) fn so_far(&self) -> (u64, u64) {
-        (self.number, self.offset)
-    }
-
     /// The next line that is not blank; `None` at the end.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for a stream that is no text as a whole, or the source's own
     /// error. A caller that goes on after one may miss part of a line.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<&[u8]>>> {
         if !self.has_begun {
             self.begin()?;
         }

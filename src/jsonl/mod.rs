@@ -9,6 +9,11 @@
 //! an input before anything is sent, in one [pass](parallel) on all cores. `check` does the same to
 //! report what is wrong.
 
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name may hold terminal control sequences: messages quote and escape it"
+)]
+
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 pub(crate) mod files;

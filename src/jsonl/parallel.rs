@@ -35,7 +35,7 @@ pub(super) trait LineFold: Sync {
     type Part: Default + Send;
 
     /// Adds the next line to a part. Several threads do so at once, each with a part of its own.
-    fn add_line(&self, part: &mut Self::Part, line: Line<'_>);
+    fn add_line(&self, part: &mut Self::Part, line: Line<&[u8]>);
 
     /// Takes the next part, in the order of the file, on the thread that called [`fold`].
     ///
@@ -82,15 +82,8 @@ pub(super) fn fold<R: Read>(
 #[derive(Default)]
 struct Chunk {
     text: Vec<u8>,
-    lines: Vec<LineIn>,
-}
-
-/// A line of a chunk: its [`Line`], with the place of its text.
-struct LineIn {
-    number: u64,
-    offset: u64,
-    ended: bool,
-    text: Option<Range<usize>>,
+    /// With the places of their texts.
+    lines: Vec<Line<Range<usize>>>,
 }
 
 impl Chunk {
@@ -106,16 +99,10 @@ impl Chunk {
                 return Ok(false);
             };
             let start = self.text.len();
-            let text = line.text.map(|text| {
+            self.lines.push(line.map(|text| {
                 self.text.extend_from_slice(text);
                 start..self.text.len()
-            });
-            self.lines.push(LineIn {
-                number: line.number,
-                offset: line.offset,
-                ended: line.ended,
-                text,
-            });
+            }));
         }
         Ok(true)
     }
@@ -127,16 +114,10 @@ impl Chunk {
         pool: Option<&ThreadPool>,
         meanwhile: impl FnOnce(),
     ) -> Vec<F::Part> {
-        let part = |lines: &[LineIn]| {
+        let part = |lines: &[Line<Range<usize>>]| {
             let mut part = F::Part::default();
             for line in lines {
-                let line = Line {
-                    number: line.number,
-                    offset: line.offset,
-                    ended: line.ended,
-                    text: line.text.clone().map(|text| &self.text[text]),
-                };
-                fold.add_line(&mut part, line);
+                fold.add_line(&mut part, line.map(|text| &self.text[text.clone()]));
             }
             part
         };
@@ -146,7 +127,7 @@ impl Chunk {
                 let mut parts = Vec::new();
                 pool.in_place_scope(|scope| {
                     scope.spawn(|_| {
-                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect()
+                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect();
                     });
                     meanwhile();
                 });
@@ -184,7 +165,7 @@ mod tests {
     /// A line's number, offset and end, and its text unless that is too long.
     type Seen = (u64, u64, bool, Option<Vec<u8>>);
 
-    fn seen(line: &Line<'_>) -> Seen {
+    fn seen(line: &Line<&[u8]>) -> Seen {
         let text = line.text.map(<[u8]>::to_vec);
         (line.number, line.offset, line.ended, text)
     }
@@ -195,7 +176,7 @@ mod tests {
     impl LineFold for Collect {
         type Part = Vec<Seen>;
 
-        fn add_line(&self, part: &mut Vec<Seen>, line: Line<'_>) {
+        fn add_line(&self, part: &mut Vec<Seen>, line: Line<&[u8]>) {
             part.push(seen(&line));
         }
 
@@ -257,7 +238,7 @@ mod tests {
         impl LineFold for CancelAtOnce {
             type Part = u64;
 
-            fn add_line(&self, part: &mut u64, _: Line<'_>) {
+            fn add_line(&self, part: &mut u64, _: Line<&[u8]>) {
                 *part += 1;
             }
 

@@ -3,6 +3,7 @@
 //! Asks little: which row, is it done, is it the same request, may a failure pass. Takes the lines of
 //! other tools as they are: vLLM writes `error` as a string or a nested object, and `body` as null.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
@@ -38,14 +39,14 @@ impl ReadRecord {
         };
         let [status, simulated, hash] = nested(extras, &["status", "simulated", "hash"]);
         let (done, transient) = match result {
-            Some(result) => read_result(result, number(status)),
+            Some(result) => read_result(result, plain(status)),
             None => read_response(response, error.filter(|error| error.get() != "null")),
         };
         Some(Self {
             custom_id,
             done,
             transient: transient && !done,
-            hash: text(hash).and_then(LineHash::parse),
+            hash: plain(hash).and_then(LineHash::parse),
             simulated: simulated.is_some_and(|mark| mark.get() == "true"),
         })
     }
@@ -56,7 +57,7 @@ fn read_response(response: Option<&RawValue>, error: Option<&RawValue>) -> (bool
     let [status] = response.map_or([None], |response| {
         first_fields(response.get(), &["status_code"])
     });
-    let status = number(status);
+    let status = plain(status);
     if status.is_some_and(is_success) && error.is_none() {
         return (true, false);
     }
@@ -65,7 +66,7 @@ fn read_response(response: Option<&RawValue>, error: Option<&RawValue>) -> (bool
     let body = body.map_or("", RawValue::get).as_bytes();
     // A success that is not done is an answer that was of no use; another may be.
     let status = status.filter(|&status| !is_success(status));
-    (false, is_transient_record(status, body, text(code)))
+    (false, is_transient_record(status, body, plain(code)))
 }
 
 /// Anthropic's form. A failed row there has no status; ours stands beside the result.
@@ -92,7 +93,7 @@ fn read_result(result: &RawValue, status: Option<u16>) -> (bool, bool) {
             }
             let [inner] = nested(Some(error), &["error"]);
             let [kind] = nested(inner.or(Some(error)), &["type"]);
-            let permanent = text(kind).is_some_and(|kind| PERMANENT.contains(&kind));
+            let permanent = plain(kind).is_some_and(|kind| PERMANENT.contains(&kind));
             (false, !permanent)
         }
         _ => (false, true),
@@ -108,12 +109,8 @@ fn nested<'a, const N: usize>(
     found.map_or([None; N], |found| found.values)
 }
 
-fn number(value: Option<&RawValue>) -> Option<u16> {
-    serde_json::from_str(value?.get()).ok()
-}
-
-/// A string without escapes, as codes and hashes are.
-fn text(value: Option<&RawValue>) -> Option<&str> {
+/// A number, or a string without escapes, as codes and hashes are.
+fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(value?.get()).ok()
 }
 

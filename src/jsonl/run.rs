@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::files::{GivenFiles, Location, OpenInput, RunFiles};
+use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::lines::Lines;
@@ -65,13 +65,8 @@ impl Client {
     /// ```
     pub fn jsonl(&self, input: impl Into<PathBuf>, output: impl Into<PathBuf>) -> FileRun<'static> {
         let (input, output) = (input.into(), output.into());
-        let given = GivenFiles {
-            input: &input,
-            output: Some(&output),
-            errors: None,
-            simulate: false,
-        };
-        FileRun::over(self, RunFiles::complete(&given))
+        let files = RunFiles::complete(&input, Some(&output), None, false);
+        FileRun::over(self, files)
     }
 }
 

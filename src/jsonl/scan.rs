@@ -16,7 +16,7 @@ use super::journal::{ResumeIndex, RowStatus};
 use super::lines::{Line, Lines};
 use super::parallel::{LineFold, fold};
 use crate::cancel::Cancel;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 
 /// How many lines a message names.
 const NAMED: usize = 20;
@@ -50,8 +50,9 @@ impl InputScan {
 /// Scans a whole input, whose name is `location`, for what `index` leaves to do.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for duplicate ids and for rows that have changed since they were answered,
-/// naming the lines; [`ErrorKind::Cancelled`], and those of [`Location::unreadable`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed
+/// since they were answered, naming the lines;
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
 pub(crate) fn scan<R: Read>(
     source: R,
     location: &Location,
@@ -69,9 +70,8 @@ pub(crate) fn scan<R: Read>(
     for (first, again) in duplicates(pass.all.ids) {
         repeated.add(|| format!("lines {first} and {again}"));
     }
-    let refused = |message| Error::new(ErrorKind::Config, message);
     if repeated.count > 0 {
-        return Err(refused(format!(
+        return Err(config(format!(
             "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
             repeated.lines()
         )));
@@ -82,7 +82,7 @@ pub(crate) fn scan<R: Read>(
              other ids, keep their old answers, or start anew",
             changed.lines()
         );
-        return Err(refused(message).with_settings(&["force_resume", "overwrite"]));
+        return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
     Ok(found)
 }
@@ -106,7 +106,7 @@ struct Part {
 impl LineFold for Pass<'_> {
     type Part = Part;
 
-    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
         let (found, number) = (&mut part.found, line.number);
         found.rows += 1;
         // Most lines of a rerun. Parsing them to their end would take most of its time.
@@ -195,6 +195,7 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn location() -> Location {
         Location::File("p.jsonl".into())

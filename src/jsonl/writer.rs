@@ -285,7 +285,7 @@ impl Writer<'_> {
         let cancel = cancel.unwrap_or_default();
         let closed = self
             .journal
-            .close(&self.index, input.at_end, order, &cancel);
+            .close(&self.index, input.at_end, order.as_ref(), &cancel);
         if let Some(error) = input.failure {
             return Err(error);
         }

@@ -83,7 +83,7 @@ impl Rules {
     /// Judges one request by itself, and counts what is judged in the end.
     pub(super) fn note(
         self,
-        line: Line<'_>,
+        line: Line<&[u8]>,
         row: &InputRow<'_>,
         request: &RowRequest<'_>,
         body: &BodyFacts<'_>,
@@ -144,16 +144,11 @@ impl Rules {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);
         }
-        let inputs = report.embedding_inputs;
+        let (inputs, most) = (report.embedding_inputs, self.embedding_inputs);
         for (kind, number, cap, what) in [
             ("batch_requests", rows, self.requests, "requests"),
             ("batch_bytes", report.bytes, self.bytes, "bytes"),
-            (
-                "batch_embedding_inputs",
-                inputs,
-                self.embedding_inputs,
-                "embedding inputs",
-            ),
+            ("batch_embedding_inputs", inputs, most, "embedding inputs"),
         ] {
             if number > cap {
                 let message = format!("{what}: {number}; {whose} have at most {cap}");
@@ -177,7 +172,7 @@ impl Rules {
 }
 
 /// A field that a run can do without.
-fn missing_field(line: Line<'_>) -> Option<&'static str> {
+fn missing_field(line: Line<&[u8]>) -> Option<&'static str> {
     const NAMES: [&str; 2] = ["method", "url"];
     let found = fields(str::from_utf8(line.text?).ok()?, &NAMES).ok()?;
     let missing = found.values.iter().position(Option::is_none)?;

@@ -73,7 +73,8 @@ impl Check {
         let mut lines = Lines::new(source);
         let unreadable = |error| location.unreadable(error);
         fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
-        (self.found.report.lines, self.found.report.bytes) = lines.so_far();
+        self.found.report.lines = lines.number;
+        self.found.report.bytes = lines.offset;
         Ok(self.finish())
     }
 
@@ -95,7 +96,7 @@ impl Check {
 impl LineFold for Check {
     type Part = Part;
 
-    fn add_line(&self, part: &mut Part, line: Line<'_>) {
+    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
         let (report, number) = (&mut part.report, line.number);
         let row = self.format.parse(line);
         match &row.request {

@@ -51,10 +51,9 @@ pub(super) struct AppendError {
     /// What could not be done, for a message.
     pub(super) what: &'static str,
     pub(super) error: io::Error,
-    /// How many bytes of whole records are in the file all the same.
-    pub(super) kept: usize,
-    /// What was written of the next record could not be cut off.
-    pub(super) torn: bool,
+    /// How many bytes of whole records are in the file all the same. `None` if what was written of
+    /// the next record could not be cut off.
+    pub(super) kept: Option<usize>,
 }
 
 impl AppendError {
@@ -62,8 +61,7 @@ impl AppendError {
         Self {
             what,
             error,
-            kept: 0,
-            torn: false,
+            kept: Some(0),
         }
     }
 }
@@ -96,10 +94,8 @@ impl<M: Medium> Appender<M> {
         }
         if let Err(error) = self.medium.write_all(records) {
             self.broken = true;
-            let kept = self.cut_back(records);
             return Err(AppendError {
-                torn: kept.is_err(),
-                kept: kept.unwrap_or_default(),
+                kept: self.cut_back(records).ok(),
                 ..AppendError::new("write to", error)
             });
         }
@@ -253,7 +249,7 @@ mod tests {
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
             let failed = file.append(b"second\n", now).unwrap_err();
-            assert_eq!((failed.kept, failed.torn), (0, false));
+            assert_eq!(failed.kept, Some(0));
             assert_eq!(failed.error.kind(), kind);
             assert_eq!((held(&file).as_str(), file.end), ("first\n", Some(6)));
             // There would be room by now.
@@ -276,7 +272,7 @@ mod tests {
             let now = Instant::now();
             file.append(b"first\n", now).unwrap();
             let failed = file.append(b"next\nthird\nlast\n", now).unwrap_err();
-            assert_eq!(failed.kept, kept, "{taken}");
+            assert_eq!(failed.kept, Some(kept), "{taken}");
             let expected = &"first\nnext\nthird\n"[..6 + kept];
             assert_eq!(held(&file), expected);
             assert_eq!(file.end, Some(expected.len() as u64));
@@ -292,7 +288,7 @@ mod tests {
         };
         let mut file = on(disk, Fsync::None);
         let failed = file.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(failed.torn);
+        assert!(failed.kept.is_none());
         assert_eq!(held(&file), "rec");
     }
 
@@ -366,7 +362,7 @@ mod tests {
         let mut pipe = Appender::new(disk, None, Fsync::Always);
         pipe.append(b"ok\n", Instant::now()).unwrap();
         let failed = pipe.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(!failed.torn);
+        assert!(failed.kept.is_some());
         pipe.finish().unwrap();
         assert_eq!(held(&pipe), "ok\nre");
         assert_eq!(*pipe.medium.syncs.borrow(), 0);

@@ -112,7 +112,7 @@ struct Staying<'a> {
 impl LineFold for Staying<'_> {
     type Part = (Vec<(LineHash, StayingLine)>, bool);
 
-    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<'_>) {
+    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<&[u8]>) {
         let stays = self.sources[self.current as usize].stays;
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);

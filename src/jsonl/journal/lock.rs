@@ -106,8 +106,11 @@ impl Lock {
                 // Its last holder has removed it, and a third may hold another of its name.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let by = holder(&file)
-                        .map_or("another process".to_owned(), |id| format!("process {id}"));
+                    // Not to be read while it is being written, nor on Windows.
+                    let holder = read(&file).ok().and_then(|text| parse(&text));
+                    let by = holder.map_or("another process".to_owned(), |(id, _)| {
+                        format!("process {id}")
+                    });
                     return Err(config(format!(
                         "{role} {path:?} is being written by {by} (lock {lock:?}): wait for it, \
                          or name another"
@@ -195,11 +198,6 @@ fn read(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Who holds the lock, if that can be read: not while it is being written, nor on Windows.
-fn holder(file: &File) -> Option<u32> {
-    parse(&read(file).ok()?).map(|(process, _)| process)
 }
 
 /// How many rows a killed run had in flight, by the lock that is held now.

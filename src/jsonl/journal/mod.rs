@@ -146,7 +146,7 @@ impl Journal {
         mut self,
         index: &ResumeIndex,
         whole_input: bool,
-        order: Option<IdTable<u64>>,
+        order: Option<&IdTable<u64>>,
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
@@ -157,17 +157,18 @@ impl Journal {
         let errors = self.errors.as_ref();
         let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
-        let still_failed = |record: &ReadRecord| {
+        let still_failed = |record: Option<&ReadRecord>| {
+            let failed = record.filter(|record| !record.done);
             // A row without an id cannot be known again: this run reads its line, too.
-            let id = record.custom_id.as_ref().filter(|_| !record.done);
+            let id = failed.and_then(|record| record.custom_id.as_ref());
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
         };
         if let Some((path, start)) = errors
             && (start.is_some() || is_mixed)
         {
-            let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
+            let in_output = |record: Option<&ReadRecord>, _| still_failed(record);
             let in_errors = |record: Option<&ReadRecord>, offset| {
-                start.is_none_or(|start| offset >= start) || record.is_some_and(still_failed)
+                start.is_none_or(|start| offset >= start) || still_failed(record)
             };
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {
@@ -198,14 +199,14 @@ impl Journal {
         {
             // By now each failure that counts is in the errors file, if there is one.
             let stays = |record: Option<&ReadRecord>, _| {
-                let failure_stays = |record| errors.is_none() && still_failed(record);
-                record.is_none_or(|record| record.done || failure_stays(record))
+                let is_failure = record.is_some_and(|record| !record.done);
+                !is_failure || (errors.is_none() && still_failed(record))
             };
             let source = Source {
                 path: output,
                 stays: &stays,
             };
-            let line_of = |id| match &order {
+            let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };

@@ -121,7 +121,7 @@ impl RecordFile {
         let file = self.file.as_mut();
         match file.map_or(Ok(()), |file| file.append(records, now)) {
             Ok(()) => (records.len(), Ok(())),
-            Err(failed) => (failed.kept, Err(self.failed(failed))),
+            Err(failed) => (failed.kept.unwrap_or_default(), Err(self.failed(failed))),
         }
     }
 
@@ -171,18 +171,15 @@ impl RecordFile {
         ))
     }
 
-    #[cold]
     fn failed(&self, failed: AppendError) -> Error {
-        let AppendError {
-            what, error, torn, ..
-        } = failed;
+        let AppendError { what, error, kept } = failed;
         let todo = match error.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => "make room",
             _ => "fix the cause",
         };
-        let torn = if torn {
+        let torn = if kept.is_none() {
             "; it ends in a torn record, which the next run cuts off"
         } else {
             ""

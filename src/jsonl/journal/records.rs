@@ -94,7 +94,7 @@ struct Reading<C> {
 impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
     type Part = Records;
 
-    fn add_line(&self, part: &mut Records, line: Line<'_>) {
+    fn add_line(&self, part: &mut Records, line: Line<&[u8]>) {
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
         let odd = OddLine {

@@ -139,7 +139,11 @@ fn read_errors(
         }
         let mut foreign = records.foreign.iter();
         match foreign.find(|line| line.simulated.is_some()) {
-            Some(line) => Err(mixed_errors(path, line.number)),
+            Some(OddLine { number, .. }) => Err(config(format!(
+                "errors file {path:?}, line {number}: simulated failures and paid ones are never \
+                 mixed: name another output or another errors file"
+            ))
+            .with_settings(&["output", "errors"])),
             None => Ok(()),
         }
     })?;
@@ -151,7 +155,6 @@ fn read_errors(
     Ok(records)
 }
 
-#[cold]
 fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     let (why, settings): (_, &[_]) = match line.simulated {
         _ if options.overwrite => (
@@ -185,16 +188,6 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     config(message).with_settings(settings)
 }
 
-#[cold]
-fn mixed_errors(path: &Path, number: u64) -> Error {
-    config(format!(
-        "errors file {path:?}, line {number}: simulated failures and paid ones are never mixed: name \
-         another output or another errors file"
-    ))
-    .with_settings(&["output", "errors"])
-}
-
-#[cold]
 fn other_errors(path: &Path) -> Error {
     config(format!(
         "errors file {path:?} exists and holds something else than failed rows: name another, or \
