@@ -48,9 +48,10 @@
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
 //!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
 //!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
-//!   got. `abort.rs` finds the sockets that an abort shuts down, and `response.rs` reads the body.
-//! - **Answers**: `json.rs` reads JSON in one pass, without a tree. On it stand `content.rs` (the
-//!   text), `usage.rs` (model tokens) and `error_body.rs`. `rate_limit_headers.rs` reads the waits that
+//!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
+//!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
+//! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
+//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed. `rate_limit_headers.rs` reads the waits that
 //!   servers ask for, with the formats of `times.rs`.
 //!
 //! # A line, from file to file: thirteen files
@@ -70,8 +71,8 @@
 //! 10. `jsonl/writer.rs`: makes a record of the outcome and decides when to write.
 //! 11. `jsonl/record.rs`: writes the record as one line of bytes.
 //! 12. `jsonl/journal/mod.rs`: chooses the output or the errors file.
-//! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes them to
-//!     the disk.
+//! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
+//!     them to the disk.
 //!
 //! Left out are these: `files.rs` says which files a run has, and `tally.rs` counts. In `journal`,
 //! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with

@@ -4,10 +4,10 @@
 //!
 //! The first version.
 //!
-//! - [`Limiter`](crate::Limiter): requests, model tokens and places in flight, exact in every
+//! - [`Limiter`](crate::Limiter): requests, model tokens and concurrency, exact in every
 //!   window, first come first served.
 //! - [`Pool`](crate::Pool): any blocking closure on threads that are started as needed, with
-//!   retries that hold neither a thread nor a place.
+//!   retries that hold neither a thread nor a permit.
 //! - [`Client`](crate::Client): one request, a slice, a lazy input or a file of requests to any
 //!   server that speaks `OpenAI`'s API, and to Anthropic and Azure with their own keys.
 //! - [`VirtualClock`](crate::VirtualClock), [`MemoryTransport`](crate::MemoryTransport) and, with

@@ -62,8 +62,8 @@
 //! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU** is
 //!   user and system time of the whole client process, from its start (Python's imports are in it);
 //!   **memory** its greatest resident size (`VmHWM`).
-//! - **What is switched on.** Here: the gate with requests, model tokens and places in flight (only
-//!   the places bind), retries, the limits in each answer's headers, usage settled with the gate,
+//! - **What is switched on.** Here: the gate with requests, model tokens and concurrency (only the
+//!   concurrency binds), retries, the limits in each answer's headers, usage settled with the gate,
 //!   and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and the usage, as
 //!   the others do. There: so many at once, the fields that are wanted out of the JSON, the
 //!   answers in the order of the questions; no gate, and no retries but async-openai's own.

@@ -34,7 +34,7 @@
 //! grow to what is in flight, rate × latency, and not to what is allowed. Runs that share a limiter are
 //! served in turn, since each has one place in its queue.
 //!
-//! A dispatcher was tried in its place: one thread waits for permits and hands task and permit to an
+//! A dispatcher was tried in its place: one thread waits for permits and hands item and permit to an
 //! idle thread over a channel. It is the simpler code. It took 1.4 times the CPU time at 64 requests at
 //! once without latency, and twice as much at 1,000.
 //!

@@ -181,7 +181,7 @@ fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
         if is_same(summary, path) {
             return refused(&format!("is {role}"));
         }
-        if sidecars::stands_beside(path, summary) {
+        if sidecars::is_sidecar(path, summary) {
             return refused(&format!(
                 "has the name of a file that a run makes beside {role}"
             ));

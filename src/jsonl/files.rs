@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
-use super::sidecars::{folder, resolved_new, stands_beside};
+use super::sidecars::{folder, is_sidecar, resolved_new};
 use crate::error::{Error, ErrorKind, Result, config};
 
 /// A file, or the standard stream that `-` stands for.
@@ -168,7 +168,7 @@ impl RunFiles {
         for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
             for (other_role, other) in &all {
                 let paths = owner.path().zip(other.path());
-                if paths.is_some_and(|(owner, other)| stands_beside(owner, other)) {
+                if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
                     return Err(config(format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
                          {owner}: name another {role}"

@@ -22,7 +22,7 @@ pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Whether `path` has the name of a file that a run makes beside `owner`.
-pub(crate) fn stands_beside(owner: &Path, path: &Path) -> bool {
+pub(crate) fn is_sidecar(owner: &Path, path: &Path) -> bool {
     let path = resolved(path);
     [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
         .iter()
@@ -64,7 +64,7 @@ mod tests {
     use tempfile::TempDir;
 
     #[test]
-    fn what_stands_beside_a_file_is_the_same_by_all_its_names() {
+    fn the_sidecars_of_a_file_are_the_same_by_all_its_names() {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         symlink("two", path("one")).unwrap();

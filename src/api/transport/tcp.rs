@@ -182,10 +182,9 @@ impl Tcp {
         self.has_more = count == capacity;
         if is_first {
             // There is always room in an empty one.
-            let _ = input.push(&first[..count]);
-        } else {
-            input.fill(count);
+            input.room(FIRST)[..count].copy_from_slice(&first[..count]);
         }
+        input.fill(count);
         // An abort shuts the socket down, which reads like the end of the stream.
         if count == 0 && context::with(|context| context.cancel.is_aborted()) {
             return Err(ureq::Error::ConnectionFailed);

@@ -55,7 +55,9 @@ impl TlsConnector {
             made = inner.take().map(|inner| self.shake_hands(inner, host));
             context = context::swap(None);
         };
-        if !on_a_thread(&mut work) {
+        let builder = thread::Builder::new().name("tollgate-tls".into());
+        let builder = builder.stack_size(STACK);
+        if thread::scope(|scope| builder.spawn_scoped(scope, &mut work).is_err()) {
             // No thread to be had: the caller's own will do.
             work();
         }
@@ -107,14 +109,6 @@ impl TlsConnector {
         let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(&error);
         no_handshake(if is_hiccup { Connect } else { Tls }, error)
     }
-}
-
-/// Whether `work` has been done on a thread of its own.
-#[inline(never)]
-fn on_a_thread(work: &mut (dyn FnMut() + Send)) -> bool {
-    let builder = thread::Builder::new().name("tollgate-tls".into());
-    let builder = builder.stack_size(STACK);
-    thread::scope(|scope| builder.spawn_scoped(scope, work).is_ok())
 }
 
 /// A connection with TLS on it.
