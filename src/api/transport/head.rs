@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const LARGEST: usize = 64 * 1024;
 /// The most headers that ureq takes.
 const MOST: usize = 128;
+/// As many as most answers have.
+const TYPICAL: usize = 24;
 /// All that ureq goes by.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 /// `HTTP/1.1 200`.
@@ -60,7 +62,7 @@ pub(super) fn divide(bytes: &[u8]) -> Option<(HeaderMap, Vec<u8>)> {
     let (head, rest) = bytes[start..].split_at(length);
     let head = (length <= LARGEST).then(|| Bytes::copy_from_slice(head))?;
     let mut shown = Vec::with_capacity(rest.len() + 256);
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(TYPICAL);
     for (at, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let mut is_shown = true;
         if at > 0 && !matches!(line, b"\r\n" | b"\n") {
@@ -124,6 +126,28 @@ mod tests {
         }
         let long = "HTTP/1.1 200 OK\r\nx: ".to_owned() + &"y".repeat(LARGEST);
         assert_eq!(parse(long.as_bytes()), Head::Other);
+    }
+
+    #[test]
+    fn ureq_is_shown_the_lines_that_frame_an_answer_and_all_of_a_bad_head() {
+        let head =
+            "\r\nHTTP/1.1 200 OK\r\nset-cookie: a=b\r\nContent-Length:2\r\nset-cookie:\tc \n\r\nok";
+        let (headers, shown) = divide(head.as_bytes()).unwrap();
+        assert_eq!(shown, b"HTTP/1.1 200 OK\r\nContent-Length:2\r\n\r\nok");
+        assert_eq!(headers["content-length"], "2");
+        let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a=b", "c"]);
+        for line in [
+            "content-length : 2",
+            " folded: x",
+            "no colon",
+            ": x",
+            "a: \0",
+            "a: b\rc: d",
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
+            assert!(divide(head.as_bytes()).is_none(), "{line:?}");
+        }
     }
 
     // What is whole here must not be a part there: ureq would be shown it for ever.
