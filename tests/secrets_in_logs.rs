@@ -14,7 +14,8 @@ use tollgate::{Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, Tran
 /// All that was logged by anybody: whole records, and the text of dumps joined over their rows.
 static SEEN: Mutex<(String, String)> = Mutex::new((String::new(), String::new()));
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nset-cookie: session=cr4cker\r\ncontent-length: 2\r\n\r\nok";
 
 struct Everything;
 
@@ -59,7 +60,8 @@ fn no_key_password_or_query_is_logged_at_trace() {
         ("x-api-key", "4nthr0pic"),
         ("cookie", "session=b1scuit"),
     ];
-    transport.send(&call).unwrap();
+    let answer = transport.send(&call).unwrap();
+    assert_eq!(answer.headers["set-cookie"], "session=cr4cker");
 
     let (connect, request) = served.join().unwrap();
     let (records, text) = &*SEEN.lock().unwrap();
@@ -71,7 +73,7 @@ fn no_key_password_or_query_is_logged_at_trace() {
         assert!(request.contains(secret), "{request}");
         assert!(!hears(records, text, secret), "{secret}: {records}");
     }
-    for secret in ["sesame", "dXNlcjpzZXNhbWU="] {
+    for secret in ["sesame", "dXNlcjpzZXNhbWU=", "cr4cker"] {
         assert!(!hears(records, text, secret), "{secret}: {records}");
     }
 }

@@ -92,7 +92,11 @@ impl Endpoint {
         outcome
     }
 
-    fn send(&self, request: &Request, attempt: &Attempt<'_>) -> Result<HttpResponse, AttemptError> {
+    fn send(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Box<HttpResponse>, AttemptError> {
         check_path(&request.path).map_err(|what| {
             let error = Error::new(ErrorKind::Invalid, format!("the request's path {what}"));
             AttemptError::unsendable(error, attempt)
@@ -115,8 +119,11 @@ impl Endpoint {
             max_body: self.max_body,
             ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
         };
-        let sent = self.transport.send(&call);
-        sent.map_err(|error| self.unanswered(error, attempt))
+        // Boxed, for it would be on the stack of a thread that waits.
+        match self.transport.send(&call) {
+            Ok(response) => Ok(Box::new(response)),
+            Err(error) => Err(self.unanswered(error, attempt)),
+        }
     }
 
     /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
@@ -133,10 +140,11 @@ impl Endpoint {
     #[inline(never)]
     fn read(
         &self,
-        response: HttpResponse,
+        response: Box<HttpResponse>,
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
+        let response = *response;
         let wall = self.limiter.clock().wall();
         let reserved = attempt.cost.model_tokens();
         let usage = if request.any_answer && response.status.is_success() {

@@ -33,14 +33,15 @@ pub(crate) struct Head(Box<str>);
 impl Head {
     /// Those of `headers` whose value is text.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut lines = String::new();
-        for (name, value) in headers {
-            if let Ok(value) = value.to_str() {
-                for part in [name.as_str(), ":", value, "\n"] {
-                    lines.push_str(part);
-                }
-            }
-        }
+        let parts = || {
+            let lines = headers
+                .iter()
+                .filter_map(|(name, value)| Some([name.as_str(), ":", value.to_str().ok()?, "\n"]));
+            lines.flatten()
+        };
+        // What growing leaves behind would be kept for each thread.
+        let mut lines = String::with_capacity(parts().map(str::len).sum());
+        lines.extend(parts());
         Self(lines.into())
     }
 

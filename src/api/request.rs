@@ -136,7 +136,9 @@ impl From<&Request> for Request {
 pub struct Body(Arc<Vec<u8>>);
 
 impl From<Vec<u8>> for Body {
-    fn from(bytes: Vec<u8>) -> Self {
+    fn from(mut bytes: Vec<u8>) -> Self {
+        // Written out piece by piece, it may have room for twice as much, and many bodies wait at once.
+        bytes.shrink_to_fit();
         Self(Arc::new(bytes))
     }
 }

@@ -42,8 +42,7 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let (result, attempt) = self.attempt(&item, permit.cost());
-        self.finish_attempt(item, permit, result, &attempt)
+        self.finish_attempt(self.attempt(&item, permit.cost()), item, permit)
     }
 
     #[inline(never)]
@@ -99,10 +98,9 @@ impl<J: Job> RunShared<'_, J> {
     #[inline(never)]
     fn finish_attempt(
         &self,
+        (result, attempt): (Caught<J>, Attempt<'_>),
         mut item: JobItem<J>,
         permit: Permit,
-        result: Caught<J>,
-        attempt: &Attempt<'_>,
     ) -> Option<Finished> {
         item.history.attempts += u32::from(attempt.was_sent());
         let verdict = match &result {
@@ -122,7 +120,7 @@ impl<J: Job> RunShared<'_, J> {
         match result {
             Err(panic) => Some(self.panicked(item, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
-            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, attempt),
+            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, &attempt),
         }
     }
 

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportStage;
 use super::context::{self, CallContext};
-use super::head::{Head, parse};
+use super::head::{Head, divide, parse};
 
 /// How long a server that has begun a success may leave the rest of the request unread. Some answer
 /// while they read; but nobody who means to read does nothing for so long.
@@ -77,7 +77,37 @@ impl Connection {
     fn take_in(&mut self) {
         while let Ok(true) = self.inner.await_input(AT_ONCE) {
             while let Head::Interim(_, length) = parse(self.inner.buffers().input()) {
-                self.inner.buffers().input_consume(length);
+                self.pass_over(length);
+            }
+        }
+    }
+
+    /// Takes an interim answer out. ureq is to ask for what follows, be it there already.
+    fn pass_over(&mut self, length: usize) {
+        let buffers = self.inner.buffers();
+        buffers.input_consume(length);
+        buffers.input_consume(0);
+    }
+
+    /// Keeps the headers of the answer in the context, and leaves ureq only those that frame it.
+    #[inline(never)]
+    fn divide_head(&mut self) {
+        let buffers = self.inner.buffers();
+        let input = buffers.input();
+        if context::with(|context| context.headers.is_some()) {
+            return;
+        }
+        let count = input.len();
+        if let Some((headers, shown)) = divide(input) {
+            context::with(|context| context.headers = Some(headers));
+            buffers.input_consume(count);
+            let mut rest = &*shown;
+            while !rest.is_empty() {
+                let room = buffers.input_append_buf();
+                let (now, later) = rest.split_at(room.len().min(rest.len()));
+                room[..now.len()].copy_from_slice(now);
+                buffers.input_appended(now.len());
+                rest = later;
             }
         }
     }
@@ -89,7 +119,7 @@ impl Connection {
             match parse(self.inner.buffers().input()) {
                 Head::Interim(status, length) => {
                     begun();
-                    self.inner.buffers().input_consume(length);
+                    self.pass_over(length);
                     if status == 100 && limit.reason == Timeout::Await100 {
                         // As if it had waited long enough: ureq then sends the body.
                         return Err(ureq::Error::Timeout(Timeout::Await100));
@@ -97,6 +127,7 @@ impl Connection {
                 }
                 Head::Answer(_) | Head::Other => {
                     begun();
+                    self.divide_head();
                     return Ok(true);
                 }
                 Head::Part => match self.inner.await_input(limit) {

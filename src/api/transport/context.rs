@@ -10,6 +10,8 @@ use std::error::Error as StdError;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+
 use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
@@ -25,6 +27,8 @@ pub(super) struct CallContext {
     head: String,
     /// Whether the head of the answer is still to come.
     pub(super) awaits_head: bool,
+    /// The headers of the answer, which ureq is shown a few of.
+    pub(super) headers: Option<HeaderMap>,
     /// Whether the connection must not carry another call.
     pub(super) is_spoiled: bool,
     /// Whether the peer has answered without reading the request to its end, and takes no more of it.
@@ -145,6 +149,7 @@ impl CallContext {
             stage: TransportStage::NothingSent,
             head,
             awaits_head: true,
+            headers: None,
             is_spoiled: false,
             is_refused: false,
             is_cut_short: false,

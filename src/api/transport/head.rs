@@ -6,8 +6,16 @@
 
 use std::io::BufRead;
 
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 /// The largest head that ureq takes.
 const LARGEST: usize = 64 * 1024;
+/// The most headers that ureq takes.
+const MOST: usize = 128;
+/// All that ureq goes by.
+const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 /// `HTTP/1.1 200`.
 const STATUS: usize = 12;
 
@@ -27,8 +35,7 @@ pub(super) enum Head {
 /// What `bytes` begin with.
 pub(super) fn parse(bytes: &[u8]) -> Head {
     // Some servers end a body with a line too many.
-    let is_newline = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-    let start = bytes.iter().take_while(is_newline).count();
+    let start = bytes.iter().take_while(|byte| is_newline(byte)).count();
     let Some(line) = bytes[start..].get(..STATUS) else {
         return Head::Part;
     };
@@ -40,6 +47,39 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
         (Some(_), None) if bytes.len() <= LARGEST => Head::Part,
         _ => Head::Other,
     }
+}
+
+/// The headers of the answer whose whole head `bytes` begin with, and what ureq is to be shown in the
+/// place of `bytes`: without the lines that do not say where the answer ends. `None` for a head that
+/// is not well-formed or too large, for ureq to refuse.
+///
+/// ureq would allocate memory for each name and value, twice, and log them all.
+pub(super) fn divide(bytes: &[u8]) -> Option<(HeaderMap, Vec<u8>)> {
+    let start = bytes.iter().take_while(|byte| is_newline(byte)).count();
+    let length = length(&bytes[start..])?;
+    let (head, rest) = bytes[start..].split_at(length);
+    let head = (length <= LARGEST).then(|| Bytes::copy_from_slice(head))?;
+    let mut shown = Vec::with_capacity(rest.len() + 256);
+    let mut headers = HeaderMap::new();
+    for (at, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let mut is_shown = true;
+        if at > 0 && !matches!(line, b"\r\n" | b"\n") {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+            let value = head.slice_ref(line[colon + 1..].trim_ascii());
+            is_shown = FRAMING.contains(&name);
+            headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        }
+        if is_shown {
+            shown.extend_from_slice(line);
+        }
+    }
+    shown.extend_from_slice(rest);
+    (headers.len() <= MOST).then_some((headers, shown))
+}
+
+fn is_newline(byte: &u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// The bytes up to the end of the first head.

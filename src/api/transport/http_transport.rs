@@ -33,8 +33,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// once at most.
 ///
 /// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection serves, at
-/// `trace` (from `ureq_proto`) heads and bodies of answers as they came.
-/// Of a request only what frames it: no key, no path, no query and no other header.
+/// `trace` (from `ureq_proto`) what frames an answer, and its body. Of a request only what frames it:
+/// no key, no path, no query; of neither any other header.
 ///
 /// After a `fork` both processes would talk over the same connections, and threads are in one of them
 /// only: make a new transport in the child.

@@ -52,9 +52,6 @@ pub(super) fn shown<'a>(
     *shown.method_mut() = method;
     *shown.uri_mut() = Uri::from_parts(origin).map_err(|_| UNSENDABLE)?;
     let headers = shown.headers_mut();
-    if has_body(request) {
-        headers.insert(header::CONTENT_LENGTH, request.body.len().into());
-    }
     // Other characters are read in many ways.
     let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
     for (name, value) in request.headers {
@@ -81,7 +78,7 @@ pub(super) fn shown<'a>(
 const UNSENDABLE: &str = "the request cannot be sent";
 
 /// Whether the length of the body is said, be it 0.
-pub(super) fn has_body(request: &HttpRequest<'_>) -> bool {
+fn has_body(request: &HttpRequest<'_>) -> bool {
     !request.body.is_empty() || ["POST", "PUT", "PATCH"].contains(&request.method)
 }
 

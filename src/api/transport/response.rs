@@ -32,9 +32,12 @@ pub(super) fn receive(
     request: &HttpRequest<'_>,
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
-    let (head, mut body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     context::with(|context| {
         context.awaits_head = false;
+        if let Some(headers) = context.headers.take() {
+            head.headers = headers;
+        }
         // With two lengths a gateway may have seen the end elsewhere (RFC 9112, 6.3 and 11.2).
         let says = |name| head.headers.contains_key(name);
         context.is_spoiled |= says(TRANSFER_ENCODING) && says(CONTENT_LENGTH);
