@@ -176,12 +176,12 @@ impl<J: Job> RunShared<'_, J> {
         // Dropped after the lock.
         let mut _old_outage = None;
         let mut state = self.state.lock();
-        let held = state.schedule.next_probe(now).is_some();
+        let was_in_outage = state.schedule.next_probe(now).is_some();
         let decision = state
             .schedule
             .decide(item.index, &mut item.history, verdict, reach, now);
         let probe = state.schedule.next_probe(now);
-        if held || probe.is_some() {
+        if was_in_outage || probe.is_some() {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
@@ -203,7 +203,11 @@ impl<J: Job> RunShared<'_, J> {
             });
             return None;
         }
-        let leader = if held { state.parked_leader() } else { None };
+        let leader = if was_in_outage {
+            state.parked_leader()
+        } else {
+            None
+        };
         drop(state);
         unpark(leader);
         if decision == Decision::OutOfTime {

@@ -106,9 +106,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         // A leader without an item, if something has changed for it.
         let mut to_wake = None;
         if let Some(finished) = finished {
-            let held = state.schedule.next_probe(now).is_some();
+            let was_in_outage = state.schedule.next_probe(now).is_some();
             state.schedule.finished(finished.index, finished.succeeded);
-            if held {
+            if was_in_outage {
                 to_wake = state.parked_leader();
                 let probe = state.schedule.next_probe(now);
                 _old_outage = run.settings.monitor.set_outage(probe, None);
