@@ -138,6 +138,7 @@ impl Endpoint {
     /// Makes a reply or an error of a response. Not inlined: a thread that waits for an answer then
     /// has none of this on its stack.
     #[inline(never)]
+    #[expect(clippy::boxed_local, reason = "a thread that waits has no room for it")]
     fn read(
         &self,
         response: Box<HttpResponse>,

@@ -37,7 +37,7 @@ pub(super) enum Head {
 /// What `bytes` begin with.
 pub(super) fn parse(bytes: &[u8]) -> Head {
     // Some servers end a body with a line too many.
-    let start = bytes.iter().take_while(|byte| is_newline(byte)).count();
+    let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
     let Some(line) = bytes[start..].get(..STATUS) else {
         return Head::Part;
     };
@@ -57,7 +57,7 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
 ///
 /// ureq would allocate memory for each name and value, twice, and log them all.
 pub(super) fn divide(bytes: &[u8]) -> Option<(HeaderMap, Vec<u8>)> {
-    let start = bytes.iter().take_while(|byte| is_newline(byte)).count();
+    let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
     let length = length(&bytes[start..])?;
     let (head, rest) = bytes[start..].split_at(length);
     let head = (length <= LARGEST).then(|| Bytes::copy_from_slice(head))?;
@@ -80,7 +80,7 @@ pub(super) fn divide(bytes: &[u8]) -> Option<(HeaderMap, Vec<u8>)> {
     (headers.len() <= MOST).then_some((headers, shown))
 }
 
-fn is_newline(byte: &u8) -> bool {
+fn is_newline(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
