@@ -126,37 +126,21 @@ impl ErrorKind {
     /// not mean that to try again at once would help; a client has already done that. A run over a
     /// file repeats such rows when it is run again.
     pub fn is_transient(self) -> bool {
-        match self {
-            Self::Cancelled
-            | Self::Deadline
-            | Self::RateLimited
-            | Self::Overloaded
-            | Self::Server
-            | Self::Unreachable
-            | Self::Network
-            | Self::Timeout
-            | Self::Truncated
-            | Self::Malformed
-            | Self::Tls
-            | Self::Auth
-            | Self::Quota
-            | Self::Budget
-            | Self::ServerDelay
-            | Self::Redirect
-            | Self::Io => true,
+        !matches!(
+            self,
             Self::Config
-            | Self::Nested
-            | Self::NeverFits
-            | Self::Panicked
-            | Self::BodyTooLarge
-            | Self::Protocol
-            | Self::Permission
-            | Self::NotFound
-            | Self::TooLarge
-            | Self::ContentFilter
-            | Self::Invalid
-            | Self::InvalidLine => false,
-        }
+                | Self::Nested
+                | Self::NeverFits
+                | Self::Panicked
+                | Self::BodyTooLarge
+                | Self::Protocol
+                | Self::Permission
+                | Self::NotFound
+                | Self::TooLarge
+                | Self::ContentFilter
+                | Self::Invalid
+                | Self::InvalidLine
+        )
     }
 }
 
