@@ -53,7 +53,7 @@ pub(super) fn trusting(ca_file: Option<&Path>) -> Result<LazyConfig> {
 #[allow(clippy::unnecessary_wraps)] // The operating system may have none.
 fn trust_built_in(builder: Builder<WantsVerifier>) -> TlsResult<Builder<WantsClientCert>> {
     let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
-    Ok(builder.with_root_certificates(RootCertStore::from_iter(roots)))
+    Ok(builder.with_root_certificates(roots.collect::<RootCertStore>()))
 }
 
 /// What the operating system trusts, in the way it does.
