@@ -89,17 +89,17 @@ impl Connection {
         buffers.input_consume(0);
     }
 
-    /// Keeps the headers of the answer in the context, and leaves ureq only those that frame it.
+    /// Keeps the head of the answer in the context, and leaves ureq only the lines that frame it.
     #[inline(never)]
     fn divide_head(&mut self) {
         let buffers = self.inner.buffers();
         let input = buffers.input();
-        if context::with(|context| context.headers.is_some()) {
+        if context::with(|context| context.answer_head.is_some()) {
             return;
         }
         let count = input.len();
-        if let Some((headers, shown)) = divide(input) {
-            context::with(|context| context.headers = Some(headers));
+        if let Some((head, shown)) = divide(input) {
+            context::with(|context| context.answer_head = Some(head));
             buffers.input_consume(count);
             let mut rest = &*shown;
             while !rest.is_empty() {

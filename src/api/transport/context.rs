@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use bytes::Bytes;
 
 use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
@@ -27,8 +27,8 @@ pub(super) struct CallContext {
     head: String,
     /// Whether the head of the answer is still to come.
     pub(super) awaits_head: bool,
-    /// The headers of the answer, which ureq is shown a few of.
-    pub(super) headers: Option<HeaderMap>,
+    /// The head of the answer, of which ureq is shown a few lines.
+    pub(super) answer_head: Option<Bytes>,
     /// Whether the connection must not carry another call.
     pub(super) is_spoiled: bool,
     /// Whether the peer has answered without reading the request to its end, and takes no more of it.
@@ -149,7 +149,7 @@ impl CallContext {
             stage: TransportStage::NothingSent,
             head,
             awaits_head: true,
-            headers: None,
+            answer_head: None,
             is_spoiled: false,
             is_refused: false,
             is_cut_short: false,

@@ -7,7 +7,7 @@
 use std::io::BufRead;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The largest head that ureq takes.
@@ -16,8 +16,13 @@ const LARGEST: usize = 64 * 1024;
 const MOST: usize = 128;
 /// As many as most answers have.
 const TYPICAL: usize = 24;
-/// All that ureq goes by.
-const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+/// All that ureq and the reading of the body go by.
+const FRAMING: [HeaderName; 4] = [
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+];
 /// `HTTP/1.1 200`.
 const STATUS: usize = 12;
 
@@ -51,33 +56,51 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
     }
 }
 
-/// The headers of the answer whose whole head `bytes` begin with, and what ureq is to be shown in the
-/// place of `bytes`: without the lines that do not say where the answer ends. `None` for a head that
-/// is not well-formed or too large, for ureq to refuse.
+/// The whole head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`: only
+/// the lines that say how the answer is framed. `None` for a head that is not well-formed or too large,
+/// for ureq to refuse.
 ///
 /// ureq would allocate memory for each name and value, twice, and log them all.
-pub(super) fn divide(bytes: &[u8]) -> Option<(HeaderMap, Vec<u8>)> {
+pub(super) fn divide(bytes: &[u8]) -> Option<(Bytes, Vec<u8>)> {
     let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
     let length = length(&bytes[start..])?;
     let (head, rest) = bytes[start..].split_at(length);
     let head = (length <= LARGEST).then(|| Bytes::copy_from_slice(head))?;
     let mut shown = Vec::with_capacity(rest.len() + 256);
-    let mut headers = HeaderMap::with_capacity(TYPICAL);
-    for (at, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let mut is_shown = true;
-        if at > 0 && !matches!(line, b"\r\n" | b"\n") {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-            let value = head.slice_ref(line[colon + 1..].trim_ascii());
-            is_shown = FRAMING.contains(&name);
-            headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+    shown.extend(head.split_inclusive(|byte| *byte == b'\n').next()?);
+    let mut count = 0;
+    for line in lines(&head) {
+        if FRAMING.contains(&field(&head, line)?.0) {
+            shown.extend(line);
         }
-        if is_shown {
-            shown.extend_from_slice(line);
-        }
+        count += 1;
     }
-    shown.extend_from_slice(rest);
-    (headers.len() <= MOST).then_some((headers, shown))
+    shown.extend(b"\r\n");
+    shown.extend(rest);
+    (count <= MOST).then_some((head, shown))
+}
+
+/// The headers in a whole head. The map is made when the body has been read: one that is made before
+/// leaves a hole of its size in front of each body that is kept.
+pub(super) fn headers(head: &Bytes) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(TYPICAL);
+    for (name, value) in lines(head).filter_map(|line| field(head, line)) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// The lines between the status and the empty line.
+fn lines(head: &Bytes) -> impl Iterator<Item = &[u8]> {
+    let lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
+    lines.filter(|line| !matches!(*line, b"\r\n" | b"\n"))
+}
+
+fn field(head: &Bytes, line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+    let value = head.slice_ref(line[colon + 1..].trim_ascii());
+    Some((name, HeaderValue::from_maybe_shared(value).ok()?))
 }
 
 fn is_newline(byte: u8) -> bool {
@@ -132,7 +155,8 @@ mod tests {
     fn ureq_is_shown_the_lines_that_frame_an_answer_and_all_of_a_bad_head() {
         let head =
             "\r\nHTTP/1.1 200 OK\r\nset-cookie: a=b\r\nContent-Length:2\r\nset-cookie:\tc \n\r\nok";
-        let (headers, shown) = divide(head.as_bytes()).unwrap();
+        let (head, shown) = divide(head.as_bytes()).unwrap();
+        let headers = headers(&head);
         assert_eq!(shown, b"HTTP/1.1 200 OK\r\nContent-Length:2\r\n\r\nok");
         assert_eq!(headers["content-length"], "2");
         let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();

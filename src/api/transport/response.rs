@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use ureq::Body;
 
 use super::context::{self, fail};
+use super::head::headers;
 use super::{HttpRequest, HttpResponse, TransportErrorKind, request};
 use crate::escape::printable;
 
@@ -32,12 +33,9 @@ pub(super) fn receive(
     request: &HttpRequest<'_>,
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
-    let (mut head, mut body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
     context::with(|context| {
         context.awaits_head = false;
-        if let Some(headers) = context.headers.take() {
-            head.headers = headers;
-        }
         // With two lengths a gateway may have seen the end elsewhere (RFC 9112, 6.3 and 11.2).
         let says = |name| head.headers.contains_key(name);
         context.is_spoiled |= says(TRANSFER_ENCODING) && says(CONTENT_LENGTH);
@@ -53,7 +51,9 @@ pub(super) fn receive(
         // The status of a refusal says enough.
         Some(_) => {}
     }
-    (answer.status, answer.headers) = (head.status, head.headers);
+    let whole = context::with(|context| context.answer_head.take());
+    answer.status = head.status;
+    answer.headers = whole.map_or(head.headers, |whole| headers(&whole));
     Ok(())
 }
 
