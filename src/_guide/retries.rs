@@ -6,11 +6,11 @@
 //! then says whether there is another attempt, and when.
 //!
 //! The wait between two attempts is called *backoff*. While an item waits, it has no thread and is
-//! not in flight. Its next attempt passes the [gate](crate::_guide::limits) like its first.
+//! not in flight. Its next attempt passes the [limiter](crate::_guide::limits) like its first.
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the gate is paused: all that use it wait as long as the server asks.
+//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks.
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
@@ -70,7 +70,7 @@
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
 //! an overload it begins with 1 s.
 //!
-//! A success can pause the gate, too: if its headers say that nothing remains of a limit, the next
+//! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
 //! request would be refused.
 //!
 //! # Which attempts count

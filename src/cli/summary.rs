@@ -102,9 +102,18 @@ impl FinalReport {
         }
         let wall = duration(summary);
         let (waited, what) = [
-            (engine.gate.requests, "the limit on requests (--rps, --rpm)"),
-            (engine.gate.tokens, "the limit on model tokens (--tpm)"),
-            (engine.gate.pause, "pauses that the server asked for"),
+            (
+                engine.limiter_wait.requests,
+                "the limit on requests (--rps, --rpm)",
+            ),
+            (
+                engine.limiter_wait.tokens,
+                "the limit on model tokens (--tpm)",
+            ),
+            (
+                engine.limiter_wait.pause,
+                "pauses that the server asked for",
+            ),
         ]
         .into_iter()
         .max_by_key(|(waited, _)| *waited)?;
@@ -400,8 +409,8 @@ results     \"p.results.jsonl\"
     }
 
     #[test]
-    fn the_bottleneck_is_what_the_gate_was_shut_for() {
-        for (gate, word) in [
+    fn the_bottleneck_is_what_the_limiter_waited_for() {
+        for (limiter, word) in [
             (
                 Waited {
                     requests: Duration::from_secs(6),
@@ -433,7 +442,7 @@ results     \"p.results.jsonl\"
             ),
         ] {
             let mut summary = summary();
-            summary.progress.engine.gate = gate;
+            summary.progress.engine.limiter_wait = limiter;
             let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
@@ -444,7 +453,7 @@ results     \"p.results.jsonl\"
         let mut stopped = summary();
         stopped.not_attempted = 3;
         stopped.progress.elapsed = Duration::from_secs(30);
-        stopped.progress.engine.gate.tokens = Duration::from_secs(25);
+        stopped.progress.engine.limiter_wait.tokens = Duration::from_secs(25);
         let told = text(&stopped, "tollgate run p.jsonl");
         assert!(told.contains("time        30.0 s, "), "{told}");
         assert!(told.contains("(--tpm): 25.0 s of 30.0 s\n"), "{told}");

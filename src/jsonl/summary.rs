@@ -148,7 +148,7 @@ impl Summary {
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
-    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `wait_s` | `limiter_requests`, `limiter_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
     /// | `possibly_billed` | requests sent again, by this run or by a rerun, although they may have been billed |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
@@ -176,9 +176,9 @@ impl Summary {
             "cost_usd": progress.cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
             "wait_s": {
-                "gate_requests": seconds(engine.gate.requests),
-                "gate_tokens": seconds(engine.gate.tokens),
-                "pause": seconds(engine.gate.pause),
+                "limiter_requests": seconds(engine.limiter_wait.requests),
+                "limiter_tokens": seconds(engine.limiter_wait.tokens),
+                "pause": seconds(engine.limiter_wait.pause),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },

@@ -45,8 +45,8 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
-    /// Items that wait for a permit now.
-    pub at_gate: u64,
+    /// Items that wait for a permit of the limiter now.
+    pub waiting: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
     /// Threads that send requests or wait to, now.
@@ -61,7 +61,7 @@ pub struct Progress {
     pub possibly_billed: u64,
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
     /// time and not summed over items.
-    pub gate: Waited,
+    pub limiter_wait: Waited,
     /// Time between attempts, that of an [`Outage`] included, summed over items. Each wait is added at
     /// its end.
     pub backoff: Duration,
