@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -222,6 +223,7 @@ fn rows(summary: &Summary) -> Facts {
         };
         facts.push(("failed", fact));
     }
+    facts.extend(why_failed(progress));
     for (rows, label, fact) in [
         (summary.not_attempted, "left", "not done yet"),
         (
@@ -243,6 +245,27 @@ fn rows(summary: &Summary) -> Facts {
         facts.push(("beware", format!("{at_most}{} {fact}", count(billed))));
     }
     facts
+}
+
+/// Why rows failed, the most frequent reasons first. Only their records say it of rows that failed in
+/// an earlier run.
+fn why_failed(progress: &FileProgress) -> Facts {
+    const MOST: usize = 10;
+    let groups = progress.failures();
+    let mut lines: Vec<String> = groups.iter().take(MOST).map(ToString::to_string).collect();
+    if let Some(others) = groups.get(MOST..).filter(|others| !others.is_empty()) {
+        let rows = others.iter().map(|group| group.count).sum();
+        let reasons = counted(others.len() as u64, "other reason", "other reasons");
+        lines.push(format!("{} x {reasons}", count(rows)));
+    }
+    if progress.failed_before > 0 {
+        let rows = count(progress.failed_before);
+        lines.push(format!(
+            "{rows} x failed in an earlier run: their records in the errors file say why"
+        ));
+    }
+    let labels = iter::once("why").chain(iter::repeat(""));
+    labels.zip(lines).collect()
 }
 
 /// What the run did for it, and what that took.

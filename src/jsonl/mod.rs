@@ -16,6 +16,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+mod failures;
 pub(crate) mod files;
 mod flaw;
 mod format;
@@ -35,6 +36,7 @@ pub(crate) mod summary;
 mod tally;
 mod writer;
 
+pub use failures::FailureGroup;
 pub use journal::Fsync;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
 use std::ops::Range;
@@ -18,7 +19,11 @@ use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::escape::printable;
 use crate::pool::Job;
+
+/// So many characters of an id are shown.
+const LONGEST_ID: usize = 100;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
@@ -32,6 +37,17 @@ pub(super) struct Row {
     pub(super) hash: Option<LineHash>,
     /// What to send, or why there is nothing to send.
     request: Result<Request>,
+}
+
+/// `line 3 ("r-3")`, as messages and the log name a row.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.number)?;
+        match &self.custom_id {
+            Some(id) => write!(f, " (\"{}\")", printable(id, LONGEST_ID)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Row {

@@ -1,9 +1,12 @@
 //! What a run over a file says of itself: what it found, its progress, and its summary.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::failures::FailureGroup;
 use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
@@ -75,6 +78,7 @@ pub struct FileProgress {
     pub failed_for_good: u64,
     /// Of the rows that failed for good, lines that are no requests. They have to be corrected first.
     pub bad_lines: u64,
+    pub(crate) failure_groups: Arc<Vec<FailureGroup>>,
     /// What earlier runs left, if this one carries on. Known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress).
     pub found: Option<ResumeInfo>,
@@ -109,6 +113,17 @@ impl FileProgress {
         self.skipped + self.succeeded + self.failed
     }
 
+    /// Why rows failed in this run, the most frequent reason first. The counts add up to
+    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in an
+    /// earlier run is in its record in the errors file.
+    ///
+    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and status.
+    pub fn failures(&self) -> Vec<&FailureGroup> {
+        let mut groups: Vec<_> = self.failure_groups.iter().collect();
+        groups.sort_by_key(|group| (Reverse(group.count), group.line));
+        groups
+    }
+
     /// Rows that this run has answered or given up.
     pub fn finished(&self) -> u64 {
         self.succeeded + self.failed - self.failed_before
@@ -141,6 +156,7 @@ impl Summary {
     /// |---|---|
     /// | `requests` | rows in the input: `succeeded` + `failed` + `skipped` + `not_attempted` |
     /// | `failed_for_good` | of `failed`, the rows that a plain rerun does not send again |
+    /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent, of these all but the first of each row, answers that said to slow down |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, rows finished in one of them |
@@ -161,6 +177,7 @@ impl Summary {
             "succeeded": progress.succeeded,
             "failed": progress.failed,
             "failed_for_good": progress.failed_for_good,
+            "failures": progress.failures().into_iter().map(FailureGroup::to_json).collect::<Vec<_>>(),
             "lost": progress.lost,
             "skipped": progress.skipped,
             "not_attempted": self.not_attempted,

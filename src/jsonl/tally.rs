@@ -4,8 +4,10 @@
 //! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a copy
 //! of it for the user, [`Summary`] the last one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failures::FailedRow;
 use super::ids::IdTable;
 use super::scan::InputScan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
@@ -181,12 +183,14 @@ impl Tally {
     }
 
     /// Counts rows that are given up, and written as such.
-    pub(super) fn gave_up(&self, rows: &[ErrorKind]) {
+    pub(super) fn gave_up(&self, rows: &[FailedRow]) {
         let shown = &mut self.counts.lock().shown;
-        for kind in rows {
+        for row in rows {
+            let kind = row.error.kind();
             shown.failed += 1;
             shown.failed_for_good += u64::from(!kind.is_transient());
-            shown.bad_lines += u64::from(*kind == ErrorKind::InvalidLine);
+            shown.bad_lines += u64::from(kind == ErrorKind::InvalidLine);
+            row.count_in(Arc::make_mut(&mut shown.failure_groups));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failures::FailedRow;
 use super::journal::{Journal, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
@@ -47,9 +48,9 @@ pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 pub(super) struct WriterState {
     /// Records of answers that are not yet in their file.
     results: Vec<u8>,
-    /// Records of failures that are not, and why each row failed, in their order.
+    /// Records of failures that are not, and the rows that failed, in their order.
     errors: Vec<u8>,
-    failures: Vec<ErrorKind>,
+    failed: Vec<FailedRow>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
     /// What ended the run early.
@@ -59,14 +60,14 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
-    /// Warns of the first failure of each kind. The file of errors has them all.
-    fn tell(&mut self, line: u64, error: &Error) {
+    /// Warns of the first failure of each kind. At the end all are counted.
+    fn tell(&mut self, row: &Row, error: &Error) {
         if !self.told.contains(&error.kind()) {
             self.told.push(error.kind());
             // The message of a bad line begins with its number.
-            let (message, number) = (error.to_string(), format!("line {line}: "));
+            let (message, number) = (error.to_string(), format!("line {}: ", row.number));
             let why = message.strip_prefix(&number).unwrap_or(&message);
-            log::warn!("line {line} failed: {why}; only the first failure of a kind is shown");
+            log::warn!("{row} failed: {why}; further failures of this kind are counted at the end");
         }
     }
 }
@@ -177,8 +178,12 @@ impl Writer<'_> {
                     });
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
-                self.state.failures.push(error.kind());
-                self.state.tell(row.number, &error);
+                self.state.tell(row, &error);
+                self.state.failed.push(FailedRow {
+                    error,
+                    line: row.number,
+                    custom_id: row.custom_id.clone(),
+                });
             }
         }
         self.index.ended(row.custom_id.as_deref());
@@ -220,7 +225,7 @@ impl Writer<'_> {
         }
         state.results.clear();
         state.errors.clear();
-        state.failures.clear();
+        state.failed.clear();
     }
 
     fn give_up(&mut self, error: Error) {
@@ -242,7 +247,7 @@ impl Writer<'_> {
             written?;
             let (kept, written) = journal.write_errors(&state.errors, now);
             let failed = records_in(&state.errors[..kept]);
-            self.tally.gave_up(&state.failures[..failed]);
+            self.tally.gave_up(&state.failed[..failed]);
             written?;
         }
         journal.tick(now)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::faultd::{Faultd, Seen};
 use crate::support::reply::Reply;
-use crate::tool::Folder;
+use crate::tool::{Folder, request};
 
 /// Runs with a summary over so many rows, and gives what it says.
 fn summary(rows: usize, arguments: &[&str], server: &Faultd, code: i32) -> serde_json::Value {
@@ -98,4 +98,71 @@ fn time_is_from_the_start_to_the_end_whatever_the_end_is() {
         let product = wall.unwrap_or_default() * rps.unwrap_or_default();
         assert!((product - 1.0).abs() < 0.01, "{what}: {summary}");
     }
+}
+
+#[test]
+fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
+    let folder = Folder::new();
+    let mut input: String = (0..12).map(|row| request(&format!("r-{row}"))).collect();
+    input.push_str("no request\n\n{\"custom_id\":\"x\"}\n");
+    folder.write("p.jsonl", input);
+    // In the order of the input: one at a time.
+    let server = Faultd::script(|seen| match seen.index {
+        0..3 => Reply::ok_chat("hi"),
+        3..9 => {
+            let text = format!("Invalid model name in request {}", 97 + seen.index);
+            Reply::error(400, "invalid_request_error", "400", &text)
+        }
+        9..11 => Reply::error(422, "x", "bad_field", "no such field"),
+        _ => Reply::reset(),
+    });
+    let arguments = [
+        "run",
+        "p.jsonl",
+        "-c",
+        "1",
+        "--max-attempts",
+        "1",
+        "--summary",
+        "s.json",
+    ];
+    let ended = folder.tool(&arguments).at(&server).run().code(1);
+    let reasons = [
+        "why         6 x HTTP 400 \"Invalid model name in request 100\" (first: line 4, \"r-3\")\n",
+        "            2 x HTTP 422 \"no such field\" (first: line 10, \"r-9\")\n",
+        "            1 x ",
+        "(first: line 12, \"r-11\")\n",
+        "(first: line 13)\n",
+        "(first: line 15, \"x\")\n",
+    ];
+    let places = reasons.map(|reason| ended.stderr.find(reason));
+    assert!(places.is_sorted() && places[0].is_some(), "{ended:#?}");
+
+    let summary = folder.json("s.json");
+    let groups = summary["failures"].as_array().expect("a list");
+    let sum: u64 = groups
+        .iter()
+        .filter_map(|group| group["count"].as_u64())
+        .sum();
+    assert_eq!((sum, &summary["failed"]), (11, &11.into()), "{summary}");
+    let expected = serde_json::json!({
+        "kind": "invalid", "status": 422, "code": "bad_field", "count": 2,
+        "message": "no such field", "line": 10, "custom_id": "r-9",
+    });
+    assert_eq!(groups[1], expected);
+    assert_eq!(groups[3]["kind"], "invalid_line");
+    assert_eq!(groups[3]["status"], serde_json::Value::Null);
+
+    // The list is of this run, in which a line without an id fails anew. Records tell of the others.
+    let well = Faultd::replies([Reply::ok_chat("hi")]);
+    let again = folder.tool(&["run", "p.jsonl", "--summary", "s.json"]);
+    let ended = again.at(&well).run().code(1);
+    ended
+        .says(&[
+            "failed      10 for good\n",
+            "(first: line 13)\n            9 x failed in an earlier run",
+        ])
+        .never_says(&["Invalid model name"]);
+    let groups = &folder.json("s.json")["failures"];
+    assert_eq!(groups.as_array().map(Vec::len), Some(1), "{groups}");
 }

@@ -172,6 +172,7 @@ fn failed(
 
     let error = Error::new(rule.kind, message).with_facts(|facts| {
         facts.code = code;
+        facts.quote = Some(show(&body.message, MAX_QUOTE)).filter(|quote| !quote.is_empty());
         facts.retry_after = hints.delay;
         facts.possibly_billed = rule.possibly_billed;
     });
