@@ -56,6 +56,8 @@ const CONFLICTS: &[[&str; 2]] = &[
     ["limiter", "clock"],
     ["transport", "connect_timeout"],
     ["transport", "ca_file"],
+    ["transport", "client_cert"],
+    ["transport", "client_key"],
     ["transport", "proxy"],
     ["api_key", "no_auth"],
     ["request_rate", "requests_per_second"],
@@ -224,6 +226,20 @@ impl ClientBuilder {
         self.given("ca_file")
     }
 
+    /// Shows the certificate in this PEM file to servers that ask for one (mutual TLS). Its key may be
+    /// in the same file, or is given to [`client_key`](Self::client_key).
+    pub fn client_cert(mut self, path: impl Into<PathBuf>) -> Self {
+        self.http = self.http.client_cert(path);
+        self.given("client_cert")
+    }
+
+    /// The private key of [`client_cert`](Self::client_cert), in PEM and without a passphrase. It is
+    /// kept out of every message, log and `Debug`.
+    pub fn client_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.http = self.http.client_key(path);
+        self.given("client_key")
+    }
+
     /// Which proxy is used. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`); never for this machine itself.
     pub fn proxy(mut self, proxy: ProxyPolicy) -> Self {
@@ -255,7 +271,7 @@ impl ClientBuilder {
     /// - a missing or unusable key;
     /// - a base URL that is missing, has no scheme, holds a user name, or points to another machine
     ///   over plain `http`, and for `https` without a TLS feature;
-    /// - limits, retries, times, a header or a CA file that cannot be used;
+    /// - limits, retries, times, a header, a certificate or its key that cannot be used;
     /// - two settings of which one would be without effect, such as a [`limiter`](Self::limiter)
     ///   beside limits, or a [`transport`](Self::transport) beside a proxy. The message and
     ///   [`Error::settings`](crate::Error::settings) name both.

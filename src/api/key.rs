@@ -30,8 +30,8 @@ impl ApiKey {
     /// line end after it are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, or if it holds a
-    /// control character or one outside ASCII: such a key could not be sent as a header, or would
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, if it is in
+    /// quotes or begins with `Bearer`, or if it holds a control character or one outside ASCII: such a key could not be sent as a header, or would
     /// smuggle a second one in. The message does not repeat the key.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
@@ -50,6 +50,13 @@ impl ApiKey {
             "the API key has a character outside ASCII; was it copied from formatted text?"
         } else if text.starts_with(' ') || text.ends_with(' ') {
             "the API key begins or ends with a space"
+        } else if ['"', '\'', '`']
+            .iter()
+            .any(|&quote| text.starts_with(quote) && text.ends_with(quote))
+        {
+            "the API key begins and ends with a quote; leave the quotes out"
+        } else if text.to_ascii_lowercase().starts_with("bearer ") {
+            "the API key begins with \"Bearer\", which is sent before it by itself; leave it out"
         } else {
             return Ok(Self(text.into()));
         };
@@ -183,6 +190,12 @@ mod tests {
             " sk-secret",
             "sk-secret ",
             "sk-secret \n",
+            "\"sk-secret\"",
+            "'sk-secret'\r\n",
+            "`sk-secret`",
+            "\"",
+            "Bearer sk-secret",
+            "bearer sk-secret",
         ] {
             let error = ApiKey::new(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -223,6 +223,14 @@ pub(crate) struct Server {
     #[arg(long, value_name = "PEM", conflicts_with = "simulate")]
     pub(crate) ca_file: Option<PathBuf>,
 
+    /// Show this certificate to a server that asks for one
+    #[arg(long, value_name = "PEM", conflicts_with = "simulate")]
+    pub(crate) client_cert: Option<PathBuf>,
+
+    /// The key of --client-cert, without a passphrase [default: in the same file]
+    #[arg(long, value_name = "PEM", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
     /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
     /// it behaves: see tollgate simulate --help

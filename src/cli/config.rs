@@ -145,6 +145,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     for (flag, read) in [
         ("--api-key-file", &run.server.api_key_file),
         ("--ca-file", &run.server.ca_file),
+        ("--client-cert", &run.server.client_cert),
+        ("--client-key", &run.server.client_key),
     ] {
         for (by, path) in written {
             if let (Some(read), Some(path)) = (read, path)

@@ -83,6 +83,12 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     if let Some(path) = args.ca_file.clone().or(from_environment.map(PathBuf::from)) {
         builder = builder.ca_file(path);
     }
+    if let Some(path) = &args.client_cert {
+        builder = builder.client_cert(path);
+    }
+    if let Some(path) = &args.client_key {
+        builder = builder.client_key(path);
+    }
     Ok((builder.from_env(provider), key_from, None))
 }
 

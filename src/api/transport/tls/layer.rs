@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -14,11 +13,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-use super::super::TransportErrorKind;
 use super::super::buffers::LentBuffers;
 use super::super::connection::{AT_ONCE, UNLIMITED};
 use super::super::context::{self, broken, fail, fail_for};
-use super::trust::{LazyConfig, trusting};
+use super::super::{HttpConfig, TransportErrorKind};
+use super::trust::{LazyConfig, configure};
 use crate::error;
 
 /// Enough for a handshake in a debug build.
@@ -32,10 +31,10 @@ pub(in crate::api::transport) struct TlsConnector {
 }
 
 impl TlsConnector {
-    /// Trusts the certificates in `ca_file` alone, or the built-in ones.
-    pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> error::Result<Self> {
+    /// Trusts the certificates in the CA file alone, or the built-in ones.
+    pub(in crate::api::transport) fn new(config: &HttpConfig) -> error::Result<Self> {
         Ok(Self {
-            config: trusting(ca_file)?,
+            config: configure(config)?,
             has_succeeded: AtomicBool::new(false),
         })
     }
