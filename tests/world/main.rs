@@ -12,3 +12,4 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod flags;
