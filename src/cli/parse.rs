@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_no_gate_can_run_at_are_refused() {
+    fn rates_that_no_limiter_can_run_at_are_refused() {
         assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
         assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
         assert!(per_second("0.5").is_ok());

@@ -123,7 +123,7 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
     for (number, one, many) in [
-        (engine.at_gate, "waiting for a limit", "waiting for a limit"),
+        (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
         (progress.failed, "failed", "failed"),
@@ -161,7 +161,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "failed": progress.failed,
         "skipped": progress.skipped,
         "in_flight": engine.in_flight,
-        "at_gate": engine.at_gate,
+        "waiting": engine.waiting,
         "backing_off": engine.backing_off,
         "held": progress.outage.as_ref().map(|outage| json!({
             "error": outage.error.as_ref().map(with_causes),
@@ -234,7 +234,7 @@ mod tests {
             elapsed: Duration::from_secs(40),
             engine: Progress {
                 in_flight: 20,
-                at_gate: 1,
+                waiting: 1,
                 retries: 4,
                 ..Progress::default()
             },

@@ -13,3 +13,4 @@ pub mod tool;
 
 mod answers;
 mod flags;
+mod numbers;
