@@ -12,3 +12,5 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod flags;
+mod numbers;
