@@ -6,11 +6,11 @@
 //! then says whether there is another attempt, and when.
 //!
 //! The wait between two attempts is called *backoff*. While an item waits, it has no thread and is
-//! not in flight. Its next attempt passes the [gate](crate::_guide::limits) like its first.
+//! not in flight. Its next attempt passes the [limiter](crate::_guide::limits) like its first.
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the gate is paused: all that use it wait as long as the server asks.
+//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks.
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
@@ -49,9 +49,11 @@
 //! | HTTP itself | `Protocol` | tried again, at most twice |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
-//! A request whose answer was lost may have been billed.
-//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error, and
-//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts them in a run.
+//! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
+//! billed. [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error. An answer
+//! that came and is of no use is not lost.
+//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts the items that were sent
+//! again after that, each once.
 //!
 //! # How long the wait is
 //!
@@ -70,7 +72,7 @@
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
 //! an overload it begins with 1 s.
 //!
-//! A success can pause the gate, too: if its headers say that nothing remains of a limit, the next
+//! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
 //! request would be refused.
 //!
 //! # Which attempts count

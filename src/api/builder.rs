@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 use super::client::Client;
 use super::cost::TypicalOutput;
@@ -287,6 +288,10 @@ impl ClientBuilder {
             let what = "a timeout of 0 leaves no time to send anything: give more";
             return Err(config(what).with_settings(&["timeout"]));
         }
+        if self.max_body == 0 {
+            let what = "a limit of 0 bytes leaves no room for an answer: give more";
+            return Err(config(what).with_settings(&["max_body"]));
+        }
         let key = self.resolve_key()?;
         let headers = self.resolve_headers(key.as_ref())?;
         let limiter = match self.limiter {
@@ -305,7 +310,7 @@ impl ClientBuilder {
             pool,
             Endpoint {
                 base_url,
-                key: key.map(|(key, _)| key),
+                key: ApiKey::with_headers(key.map(|(key, _)| key), &self.headers),
                 headers,
                 timeout: self.timeout,
                 max_body: self.max_body,
@@ -364,12 +369,15 @@ impl ClientBuilder {
         let key = key.map(|(key, is_bearer)| self.provider.key_header(key, *is_bearer));
         let of_provider = self.provider.headers(self.from_env);
         for (name, value) in of_provider.iter().chain(&self.headers) {
-            let (Ok(header), Ok(_)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-            else {
-                return Err(config(format!(
-                    "the header {name:?} has a name or value that cannot be sent"
-                )));
+            let (Ok(header), true) = (HeaderName::try_from(name), is_visible(value)) else {
+                let what = format!("the header {name:?} has a name or value that cannot be sent");
+                return Err(config(what).with_settings(&["header"]));
             };
+            // It says where the body ends, for which the client answers.
+            if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&header) {
+                let what = format!("the header {name:?} is the client's own: leave it out");
+                return Err(config(what).with_settings(&["header"]));
+            }
             if key
                 .as_ref()
                 .is_some_and(|(name, _)| header == name.as_str())
@@ -383,6 +391,12 @@ impl ClientBuilder {
         headers.extend(key);
         Ok(headers)
     }
+}
+
+/// Whether a header's value has only characters that all servers read alike.
+fn is_visible(value: &str) -> bool {
+    let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    value.bytes().all(is_visible)
 }
 
 impl fmt::Debug for ClientBuilder {

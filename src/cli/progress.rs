@@ -1,6 +1,5 @@
 //! The progress of a run: a bar, lines or JSON.
 
-use std::env;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,14 +17,13 @@ const LONGEST_REASON: usize = 200;
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
-    // <https://no-color.org>: a value that is not empty.
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (mode, bar) = match args.progress {
         _ if args.quiet => (OutputMode::Quiet, None),
         ProgressMode::Json => (OutputMode::Json, None),
         ProgressMode::Always => (OutputMode::Text, Some(bar::anywhere())),
-        ProgressMode::Auto if !plain => (OutputMode::Text, bar::on_terminal()),
-        ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
+        // It has no colour for NO_COLOR to take away.
+        ProgressMode::Auto => (OutputMode::Text, bar::on_terminal()),
+        ProgressMode::Never => (OutputMode::Text, None),
     };
     Console { mode, bar }
 }
@@ -125,7 +123,7 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
     for (number, one, many) in [
-        (engine.at_gate, "waiting for a limit", "waiting for a limit"),
+        (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
         (progress.failed, "failed", "failed"),
@@ -163,7 +161,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "failed": progress.failed,
         "skipped": progress.skipped,
         "in_flight": engine.in_flight,
-        "at_gate": engine.at_gate,
+        "waiting": engine.waiting,
         "backing_off": engine.backing_off,
         "held": progress.outage.as_ref().map(|outage| json!({
             "error": outage.error.as_ref().map(with_causes),
@@ -236,7 +234,7 @@ mod tests {
             elapsed: Duration::from_secs(40),
             engine: Progress {
                 in_flight: 20,
-                at_gate: 1,
+                waiting: 1,
                 retries: 4,
                 ..Progress::default()
             },

@@ -25,6 +25,7 @@ pub(crate) mod io;
 mod journal;
 mod lines;
 mod parallel;
+mod prompts;
 mod readback;
 mod record;
 mod rows;
@@ -36,5 +37,7 @@ mod tally;
 mod writer;
 
 pub use journal::Fsync;
+#[cfg(feature = "cli")]
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -95,8 +95,8 @@ pub struct FileProgress {
     pub outage: Option<Outage>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
-    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that are sent
-    /// again although they may have been billed. These are rows that the end of the run cut off in
+    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends
+    /// again although they may have been billed, each row once. These are rows that the end of the run cut off in
     /// flight, rows that failed for a reason that may pass, answers that could not be written or are
     /// [`lost`](FileProgress::lost), and those in flight in a run that was killed
     /// ([`ResumeInfo::possibly_billed`]).
@@ -130,7 +130,7 @@ pub struct Summary {
     pub not_attempted: u64,
     /// Why the run stopped before its end, if it did.
     pub stopped: Option<Error>,
-    /// From the opening of the input to the last record written.
+    /// From the start of the run to its end, whatever ended it.
     pub wall: Duration,
 }
 
@@ -142,14 +142,14 @@ impl Summary {
     /// | `requests` | rows in the input: `succeeded` + `failed` + `skipped` + `not_attempted` |
     /// | `failed_for_good` | of `failed`, the rows that a plain rerun does not send again |
     /// | `lost` | answers that another program took out of the output during the run |
-    /// | `attempts`, `retries`, `throttled` | requests sent, those sent again, answers that said to slow down |
-    /// | `wall_s`, `rps` | seconds until the last record was written, rows finished in one of them |
+    /// | `attempts`, `retries`, `throttled` | requests sent, of these all but the first of each row, answers that said to slow down |
+    /// | `wall_s`, `rps` | seconds from the start of the run to its end, rows finished in one of them |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
-    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
-    /// | `possibly_billed` | requests sent again, by this run or by a rerun, although they may have been billed |
+    /// | `wait_s` | `limiter_requests`, `limiter_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
@@ -176,9 +176,9 @@ impl Summary {
             "cost_usd": progress.cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
             "wait_s": {
-                "gate_requests": seconds(engine.gate.requests),
-                "gate_tokens": seconds(engine.gate.tokens),
-                "pause": seconds(engine.gate.pause),
+                "limiter_requests": seconds(engine.limiter_wait.requests),
+                "limiter_tokens": seconds(engine.limiter_wait.tokens),
+                "pause": seconds(engine.limiter_wait.pause),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },

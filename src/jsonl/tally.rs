@@ -213,13 +213,18 @@ impl Tally {
         let possibly_billed = shown.engine.possibly_billed;
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
-            elapsed: self.opened.elapsed(),
+            elapsed: self.elapsed(),
             outage: engine.outage(now),
             engine: engine.snapshot(),
             ..shown
         };
         progress.engine.possibly_billed += possibly_billed;
         progress
+    }
+
+    /// Time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// How far the input was read, at the end of the run.
@@ -233,7 +238,6 @@ impl Tally {
         progress: FileProgress,
         input: &InputState,
         stopped: Option<Error>,
-        last_record: Option<Instant>,
     ) -> Summary {
         let requests = progress.total.unwrap_or(0).max(input.rows);
         let not_attempted = requests.saturating_sub(progress.done());
@@ -244,7 +248,7 @@ impl Tally {
             requests,
             not_attempted,
             stopped: stopped.or_else(spent),
-            wall: last_record.map_or(Duration::ZERO, |last| last.duration_since(self.opened)),
+            wall: self.elapsed(),
             progress,
         }
     }
@@ -281,7 +285,7 @@ mod tests {
     /// Why a run with rows left to read has stopped.
     fn stopped(tally: &Tally) -> Option<Error> {
         tally
-            .summary(progress(tally), &InputState::default(), None, None)
+            .summary(progress(tally), &InputState::default(), None)
             .stopped
     }
 

@@ -12,7 +12,7 @@ use crate::api::classify::record_code;
 use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, JobOutcome, Reorder};
+use crate::pool::{Billed, Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
@@ -52,7 +52,6 @@ pub(super) struct WriterState {
     failures: Vec<ErrorKind>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
-    last_record: Option<Instant>,
     /// What ended the run early.
     stopped: Option<Error>,
     /// Why nothing can be written any more.
@@ -159,7 +158,7 @@ impl Writer<'_> {
             }
             Err(failure) => {
                 let error = into_error(failure, outcome.attempts, outcome.stopped_run);
-                if self.is_left(&error) {
+                if self.is_left(&error, outcome.billed) {
                     return;
                 }
                 let message = error.to_string();
@@ -191,7 +190,7 @@ impl Writer<'_> {
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,
     /// cancelled, cut by the end of the run, or answered by what stopped it.
-    fn is_left(&mut self, error: &Error) -> bool {
+    fn is_left(&mut self, error: &Error, billed: Billed) -> bool {
         if error.stopped_run() {
             self.state.stopped.get_or_insert_with(|| error.clone());
         }
@@ -200,7 +199,8 @@ impl Writer<'_> {
             self.out_of_time();
         }
         let left = error.stopped_run() || is_out_of_time || error.kind() == ErrorKind::Cancelled;
-        if error.possibly_billed() && (left || error.kind().is_transient()) {
+        // One that was sent twice is counted already.
+        if billed == Billed::Possibly && (left || error.kind().is_transient()) {
             self.tally.possibly_billed(1);
         }
         left
@@ -244,7 +244,6 @@ impl Writer<'_> {
             let failed = records_in(&state.errors[..kept]);
             self.tally.gave_up(&state.failures[..failed]);
             written?;
-            state.last_record = Some(now);
         }
         journal.tick(now)
     }
@@ -276,8 +275,7 @@ impl Writer<'_> {
             self.state.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
         let input = self.tally.take_input();
-        let (stopped, last_record) = (self.state.stopped, self.state.last_record);
-        let mut summary = self.tally.summary(progress, &input, stopped, last_record);
+        let mut summary = self.tally.summary(progress, &input, self.state.stopped);
         // An output that is not complete is put in order by the next run.
         let order = input.order.filter(|_| summary.stopped.is_none());
         // The cancel that has ended the run does not stop this last step. A later one does.
@@ -303,6 +301,7 @@ impl Writer<'_> {
         {
             *error = error.clone().with_source(cause.clone());
         }
+        summary.wall = self.tally.elapsed();
         Ok(summary)
     }
 }

@@ -275,18 +275,18 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             }
             state.leader = Leader::Waiting;
         }
-        monitor.update(|progress| progress.at_gate += 1);
+        monitor.update(|progress| progress.waiting += 1);
         let permit = limiter.acquire_until(cost, deadline, Some(&run.settings.cancel));
-        monitor.update(|progress| progress.at_gate -= 1);
+        monitor.update(|progress| progress.waiting -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                monitor.update(|Progress { gate, .. }| {
-                    gate.requests += waited.requests;
-                    gate.tokens += waited.tokens;
-                    gate.pause += waited.pause;
-                    gate.in_flight += waited.in_flight;
-                    gate.queue += waited.queue;
+                monitor.update(|Progress { limiter_wait, .. }| {
+                    limiter_wait.requests += waited.requests;
+                    limiter_wait.tokens += waited.tokens;
+                    limiter_wait.pause += waited.pause;
+                    limiter_wait.in_flight += waited.in_flight;
+                    limiter_wait.queue += waited.queue;
                 });
                 item.waited += waited.total();
                 Ok(Some((item, permit)))

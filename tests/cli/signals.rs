@@ -123,7 +123,7 @@ fn the_second_ends_it_at_once() {
 }
 
 #[test]
-fn what_waits_at_the_gate_or_out_a_pause_is_not_sent_after_the_first() {
+fn what_waits_at_the_limiter_or_out_a_pause_is_not_sent_after_the_first() {
     // Both wait for longer than any machine takes to hear a signal.
     let slow: &[&str] = &["--rpm", "2", "--burst", "2"];
     for (pace, reply) in [

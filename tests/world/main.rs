@@ -13,3 +13,5 @@ pub mod tool;
 
 mod answers;
 mod network;
+mod flags;
+mod numbers;

@@ -94,7 +94,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
         kind,
         verdict,
         text,
-        possibly_billed: true,
+        possibly_billed: false,
     };
     let rule = rule.obey(&RetryHints::read(response, &ErrorBody::default()));
     let start = response.body.get(..MAX_LOOK).unwrap_or(response.body);
@@ -132,7 +132,8 @@ fn classify_embedded(response: &ResponseView<'_>, error: &str) -> AttemptError {
         ..RetryHints::default()
     };
     let mut rule = Rule::of(status, &body, &hints).within(response.longest_wait);
-    rule.possibly_billed = true;
+    // It came, whatever it says of others that did not.
+    rule.possibly_billed = false;
     failed(response, &rule, &body, &hints)
 }
 

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_those_that_the_gate_reserves() {
+    fn tokens_are_those_that_the_limiter_reserves() {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"What is this?"}],"max_tokens":70,"n":3}"#;
         let report = look(
             Check::of_requests(None),

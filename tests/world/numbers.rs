@@ -1,0 +1,101 @@
+//! The figures at the end: they count what they name, and time is the whole time.
+
+use std::time::Duration;
+
+use crate::support::faultd::{Faultd, Seen};
+use crate::support::reply::Reply;
+use crate::tool::Folder;
+
+/// Runs with a summary over so many rows, and gives what it says.
+fn summary(rows: usize, arguments: &[&str], server: &Faultd, code: i32) -> serde_json::Value {
+    let folder = Folder::new();
+    folder.requests(rows);
+    let all = [&["run", "p.jsonl", "--summary", "s.json"], arguments].concat();
+    folder.tool(&all).at(server).run().code(code);
+    folder.json("s.json")
+}
+
+#[test]
+fn rows_are_counted_that_may_be_paid_for_twice_and_not_attempts() {
+    let page = || Reply::status(200).body("<html>log in</html>");
+    let gateway = || Reply::status(502).body("<html>Bad gateway</html>");
+    type Script = fn(&Seen, fn() -> Reply, fn() -> Reply) -> Reply;
+    let table: [(&str, Script, i32, u64); 4] = [
+        // Each answer came: what is in it is another question.
+        ("no JSON, each time", |_, page, _| page(), 1, 0),
+        ("a gateway, each time", |_, _, gateway| gateway(), 1, 5),
+        (
+            "a gateway, then good answers",
+            |seen, _, gateway| match seen.index {
+                0..5 => gateway(),
+                _ => Reply::ok_chat("hi"),
+            },
+            0,
+            5,
+        ),
+        (
+            "a plain failure, then good answers",
+            |seen, _, _| match seen.index {
+                0..5 => Reply::status(500),
+                _ => Reply::ok_chat("hi"),
+            },
+            0,
+            0,
+        ),
+    ];
+    for (what, script, code, rows) in table {
+        let server = Faultd::script(move |seen| script(seen, page, gateway));
+        let summary = summary(5, &["--max-attempts", "3"], &server, code);
+        assert_eq!(summary["possibly_billed"], rows, "{what}: {summary}");
+        let (sent, retries) = (server.count() as u64, &summary["retries"]);
+        assert_eq!(summary["attempts"], sent, "{what}: {summary}");
+        assert_eq!(*retries, sent - 5, "{what}: {summary}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_retry_that_was_never_made_is_none() {
+    let server = Faultd::script(|_| Reply::status(503).header("retry-after", "60"));
+    let folder = Folder::new();
+    folder.requests(1);
+    let arguments = ["run", "p.jsonl", "-v", "--summary", "s.json"];
+    let mut running = folder.tool(&arguments).at(&server).start();
+    running.until_it_says("HTTP 503");
+    // The answer is told of before the retry is planned.
+    std::thread::sleep(Duration::from_millis(100));
+    running.interrupt();
+    running.wait().code(130);
+    let summary = folder.json("s.json");
+    let figures = (&summary["attempts"], &summary["retries"]);
+    assert_eq!(figures, (&1.into(), &0.into()), "{summary}");
+}
+
+#[test]
+fn time_is_from_the_start_to_the_end_whatever_the_end_is() {
+    // One good answer at once, and then nothing more is recorded.
+    let table: [(&str, &[&str], Reply, i32); 2] = [
+        (
+            "the time is over",
+            &["--deadline", "700ms"],
+            Reply::stall(),
+            3,
+        ),
+        (
+            "the run stops by itself",
+            &[],
+            Reply::error(401, "auth", "invalid_api_key", "no").after(Duration::from_millis(700)),
+            3,
+        ),
+    ];
+    for (what, arguments, then, code) in table {
+        let server = Faultd::replies([Reply::ok_chat("hi"), then]);
+        let arguments = [arguments, &["-c", "1"]].concat();
+        let summary = summary(2, &arguments, &server, code);
+        let (wall, rps) = (summary["wall_s"].as_f64(), summary["rps"].as_f64());
+        assert!(wall.is_some_and(|wall| wall >= 0.7), "{what}: {summary}");
+        // One row in so many seconds.
+        let product = wall.unwrap_or_default() * rps.unwrap_or_default();
+        assert!((product - 1.0).abs() < 0.01, "{what}: {summary}");
+    }
+}
