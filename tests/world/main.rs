@@ -12,6 +12,6 @@ pub mod support;
 pub mod tool;
 
 mod answers;
-mod network;
 mod flags;
+mod network;
 mod numbers;
