@@ -136,7 +136,10 @@ impl<'a> Writer<'a> {
                 let items = (0..least.min(most).min(1_000)).map(|_| &schema["items"]);
                 items.map(|item| self.value(item, depth + 1)).collect()
             }
-            Some("integer") => json!(self.number(schema, 1.0) as i64),
+            Some("integer") => {
+                let number = format!("{:.0}", self.number(schema, 1.0));
+                number.parse().unwrap_or_default()
+            }
             Some("number") => json!(self.number(schema, 0.001)),
             Some("boolean") => json!(self.random.below(2) == 1),
             Some("null") => Value::Null,
