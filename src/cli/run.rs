@@ -71,13 +71,15 @@ fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static
         .ordered(args.ordered)
         .strict(args.strict)
         .overwrite(args.overwrite || report.starts_anew)
-        .retry_failed(args.retry_failed)
-        .force_resume(args.force_resume)
+        .retry_failed(args.retry_failed && !report.starts_anew)
+        .force_resume(args.force_resume && !report.starts_anew)
         .fsync(args.fsync)
-        .repair(args.repair)
+        .repair(args.repair && !report.starts_anew)
         .simulated(report.simulated);
     let run = with(run, args.model.as_deref(), |run, model| {
-        run.prompts(model, args.max_tokens, args.system.as_deref())
+        let run = run.prompts(model, args.max_tokens, args.system.as_deref());
+        let params = args.params.iter();
+        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
     });
     let run = with(run, args.price, FileRun::price);
     let run = with(run, args.max_cost, FileRun::max_cost);

@@ -26,6 +26,7 @@ pub(crate) mod io;
 mod journal;
 mod lines;
 mod parallel;
+mod prompts;
 mod readback;
 mod record;
 mod rows;
@@ -38,5 +39,7 @@ mod writer;
 
 pub use failures::FailureGroup;
 pub use journal::Fsync;
+#[cfg(feature = "cli")]
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
 use super::files::Location;
@@ -15,8 +16,9 @@ use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Lines;
+use super::prompts::stop_if_refused;
 use super::tally::Tally;
-use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
+use crate::api::{ApiJob, AttemptError, Chat, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::printable;
@@ -97,7 +99,9 @@ fn bad_line(number: u64, why: &str) -> Error {
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
     tally: Arc<Tally>,
+    prompts: Option<Chat>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
+    let has_succeeded = AtomicBool::new(false);
     // Spending is counted while the permit is still held, so no further request is sent before.
     ApiJob::new(
         endpoint,
@@ -106,8 +110,18 @@ pub(super) fn send_rows(
     )
     .on_attempt(move |outcome, attempt| {
         let is_spent = match outcome {
-            Ok(reply) => tally.spend(reply.usage()),
-            Err(failed) => failed.usage.is_some() && tally.spend(failed.usage),
+            Ok(reply) => {
+                has_succeeded.store(true, Ordering::Relaxed);
+                tally.spend(reply.usage())
+            }
+            Err(failed) => {
+                if let Some(template) = &prompts
+                    && !has_succeeded.load(Ordering::Relaxed)
+                {
+                    stop_if_refused(template, failed);
+                }
+                failed.usage.is_some() && tally.spend(failed.usage)
+            }
         };
         if is_spent {
             attempt.cancel.cancel();

@@ -12,4 +12,6 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod flags;
+mod network;
 mod numbers;
