@@ -225,7 +225,7 @@ pub use api::{
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{Error, ErrorKind, Result};
-pub use jsonl::{FileProgress, FileRun, Fsync, ResumeInfo, Summary};
+pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{
     Attempt, Event, Failure, Monitor, Observer, Outage, Outcome, Outcomes, Panicked, Pool,

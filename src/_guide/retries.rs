@@ -65,9 +65,11 @@
 //! | HTTP itself | `Protocol` | tried again, at most twice |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
-//! A request whose answer was lost may have been billed.
-//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error, and
-//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts them in a run.
+//! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
+//! billed. [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error. An answer
+//! that came and is of no use is not lost.
+//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts the items that were sent
+//! again after that, each once.
 //!
 //! # How long the wait is
 //!

@@ -23,7 +23,7 @@ pub(crate) struct ApiJob<I, C, R> {
 }
 
 /// Called with an attempt's outcome while its permit is still held.
-type OnAttempt = dyn Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
+type OnAttempt = dyn Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
 
 impl<I, C, R> ApiJob<I, C, R>
 where
@@ -42,10 +42,10 @@ where
         }
     }
 
-    /// Calls `hook` after each attempt, before its permit is free for the next item.
+    /// Calls `hook` after each attempt, whose outcome it may change, before its permit is free for the next item.
     pub(crate) fn on_attempt(
         mut self,
-        hook: impl Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
+        hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.on_attempt = Some(Box::new(hook));
         self
@@ -67,12 +67,12 @@ where
     }
 
     fn attempt(&self, item: &I, attempt: &Attempt<'_>) -> Result<Reply, AttemptError> {
-        let outcome = match (self.request)(item) {
+        let mut outcome = match (self.request)(item) {
             Ok(request) => self.endpoint.attempt(&request, attempt),
             Err(error) => Err(AttemptError::unsendable(error, attempt)),
         };
         if let Some(hook) = &self.on_attempt {
-            hook(&outcome, attempt);
+            hook(&mut outcome, attempt);
         }
         outcome
     }

@@ -35,6 +35,8 @@ mod usage;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use key::ApiKey;
+#[cfg(feature = "cli")]
+pub(crate) use key::is_secret;
 pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;

@@ -246,6 +246,11 @@ impl<C> Chat<C> {
 }
 
 impl Chat {
+    /// The names of the fields that have been set.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
     /// A chat that has no message yet.
     pub(crate) fn template(model: &str) -> Self {
         Self::new((), model)

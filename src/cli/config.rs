@@ -11,7 +11,7 @@ use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
 use super::summary::FinalReport;
-use super::{rlimit, server, stdout};
+use super::{headers, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
 use crate::jsonl::files::{Location, RunFiles};
@@ -60,9 +60,11 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         starts_anew: simulator.is_some() && run.output.is_none(),
         retry_failed: run.retry_failed,
         key_from,
-        command: env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
+        command: headers::without_secrets(
+            &env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect::<Vec<_>>(),
+        ),
     };
     let client = with_settings(builder, run, concurrency).build()?;
     Ok((client, simulator, report))
@@ -77,30 +79,42 @@ fn run_files(run: &Run) -> RunFiles {
     )
 }
 
-/// Whether the input is one prompt a line.
-pub(crate) fn is_prompts(input: &Path) -> bool {
+/// Whether a file of this name is one prompt a line.
+pub(crate) fn is_text(input: &Path) -> bool {
     input
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
 }
 
 fn check_prompts(run: &Run) -> Result<()> {
-    if !is_prompts(&run.input) {
+    if !run.prompts && !is_text(&run.input) {
         let given = [
             ("--model", run.model.is_some()),
             ("--max-tokens", run.max_tokens.is_some()),
             ("--system", run.system.is_some()),
+            ("--param", !run.params.is_empty()),
         ];
         return match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(config(format!(
-                "{flag} is for prompts, in an INPUT that ends in .txt: requests name their own"
+                "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests \
+                 name their own"
             ))),
             None => Ok(()),
         };
     }
+    for (at, (name, _)) in run.params.iter().enumerate() {
+        if run.params[..at].iter().any(|(other, _)| other == name) {
+            return Err(config(format!("--param {name} is given twice")));
+        }
+        if name == "max_tokens" && run.max_tokens.is_some() {
+            return Err(config(
+                "--param max_tokens is what --max-tokens says: leave one out",
+            ));
+        }
+    }
     if run.server.provider == Some(Provider::Anthropic) {
         return Err(config(
-            "--provider anthropic: the prompts of a .txt file are sent as OpenAI chats. Write \
+            "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write \
              Anthropic batch lines into a .jsonl file.",
         ));
     }
@@ -113,13 +127,13 @@ fn check_prompts(run: &Run) -> Result<()> {
     );
     if takes_no_chats && !path.ends_with("/chat/completions") {
         return Err(config(format!(
-            "--endpoint {endpoint:?}: the prompts of a .txt file are sent as chats. For anything \
+            "--endpoint {endpoint:?}: prompts are sent as chats. For anything \
              else write batch lines into a .jsonl file."
         )));
     }
     match run.model.as_deref() {
         None => Err(config(
-            "--model is missing: INPUT is a .txt file of prompts, which name no model",
+            "--model is missing: INPUT is prompts (.txt or --prompts), which name no model",
         )),
         Some("") => Err(config("--model is empty")),
         Some(_) => Ok(()),
@@ -145,6 +159,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     for (flag, read) in [
         ("--api-key-file", &run.server.api_key_file),
         ("--ca-file", &run.server.ca_file),
+        ("--client-cert", &run.server.client_cert),
+        ("--client-key", &run.server.client_key),
     ] {
         for (by, path) in written {
             if let (Some(read), Some(path)) = (read, path)
@@ -220,6 +236,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
+        .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
     let request_rate = limits.rps.or(limits.rpm);
@@ -311,7 +328,7 @@ mod tests {
         folder
             .resolve("p.txt", &["--no-auth", "--model=m"])
             .unwrap();
-        assert!(is_prompts(Path::new("P.TXT")) && !is_prompts(Path::new("-")));
+        assert!(is_text(Path::new("P.TXT")) && !is_text(Path::new("-")));
     }
 
     #[test]

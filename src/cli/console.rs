@@ -110,6 +110,8 @@ pub(crate) fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'st
 fn flag(setting: &str) -> String {
     match setting {
         "output" => "-o".to_owned(),
+        // A key is no argument; what can be said of it here is to send none.
+        "api_key" => "--no-auth".to_owned(),
         _ => format!("--{}", setting.replace('_', "-")),
     }
 }

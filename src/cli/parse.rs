@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::value_parser;
+use serde_json::Value;
 
 use crate::api::times;
+use crate::jsonl::MAX_BODY;
 use crate::{Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
@@ -77,6 +79,37 @@ pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     match text.parse() {
         Ok(Usd::ZERO) => Err("must be above zero".to_owned()),
         amount => amount.map_err(|error: Error| error.to_string()),
+    }
+}
+
+/// A size in bytes, with K, M or G for the powers of 1,024. A later run must be able to read the
+/// record of so large an answer, so there is a most.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let text = text.trim().trim_end_matches(['B', 'b']);
+    let (number, shift) = match text.char_indices().next_back() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let size = number.trim_end().parse::<usize>().ok();
+    let size = size.and_then(|size| size.checked_mul(1 << shift));
+    size.filter(|size| (1..=MAX_BODY).contains(size))
+        .ok_or_else(|| "give from 1 byte to 1G, such as 500000, 300K or 200M".to_owned())
+}
+
+/// A field of a request: `key=value`, the value JSON or else a string.
+pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => (key.trim(), value),
+        _ => return Err("give KEY=VALUE, such as temperature=0.2".to_owned()),
+    };
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    match key {
+        "model" => Err("give --model".to_owned()),
+        "messages" => Err("each line of INPUT is the message".to_owned()),
+        "stream" if value != false => Err("streams are not read".to_owned()),
+        _ => Ok((key.to_owned(), value)),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The progress of a run: a bar, lines or JSON.
 
-use std::env;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,14 +17,13 @@ const LONGEST_REASON: usize = 200;
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
-    // <https://no-color.org>: a value that is not empty.
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (mode, bar) = match args.progress {
         _ if args.quiet => (OutputMode::Quiet, None),
         ProgressMode::Json => (OutputMode::Json, None),
         ProgressMode::Always => (OutputMode::Text, Some(bar::anywhere())),
-        ProgressMode::Auto if !plain => (OutputMode::Text, bar::on_terminal()),
-        ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
+        // It has no colour for NO_COLOR to take away.
+        ProgressMode::Auto => (OutputMode::Text, bar::on_terminal()),
+        ProgressMode::Never => (OutputMode::Text, None),
     };
     Console { mode, bar }
 }

@@ -109,9 +109,14 @@ impl Format {
         let Some(whole) = line.text else {
             return row;
         };
-        // Blanks around the object are not part of the request.
-        let text = whole.trim_ascii();
-        let indent = whole.len() - whole.trim_ascii_start().len();
+        // Blanks around the object are not part of the request; those of a prompt are its own.
+        let (text, indent) = match self.prompts {
+            None => (
+                whole.trim_ascii(),
+                whole.len() - whole.trim_ascii_start().len(),
+            ),
+            Some(_) => (whole, 0),
+        };
         row.hash = Some(LineHash::of(text));
         row.request = match (str::from_utf8(text), &self.prompts) {
             (Ok(text), None) => request(text, indent, &self.endpoint, &mut row),
@@ -414,7 +419,7 @@ mod tests {
             number: 3,
             offset: 0,
             ended: true,
-            text: Some("Say \\ \"hé\"\u{2028}".as_bytes()),
+            text: Some("\tSay \\ \"hé\"\u{2028}  ".as_bytes()),
         };
         let prompts_of_m = prompts("m");
         let row = prompts_of_m.parse(line);
@@ -428,7 +433,7 @@ mod tests {
                 "model": "m",
                 "messages": [
                     {"role": "system", "content": "Be \"brief\"."},
-                    {"role": "user", "content": "Say \\ \"hé\"\u{2028}"},
+                    {"role": "user", "content": "\tSay \\ \"hé\"\u{2028}  "},
                 ],
                 "max_tokens": 9,
             })

@@ -19,7 +19,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct Line<T> {
     /// Its number in the file, from 1. Blank lines count.
     pub(crate) number: u64,
-    /// Where it starts, in bytes from the start of the stream. A byte order mark counts.
+    /// Where its text starts, in bytes from the start of the stream. Byte order marks count.
     pub(crate) offset: u64,
     /// Whether it ends with a line feed. The last line of a stream may not.
     pub(crate) ended: bool,
@@ -39,7 +39,8 @@ impl<T> Line<T> {
     }
 }
 
-/// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
+/// A bounded line reader: LF ends a line, a CR before it, a byte order mark
+/// at its start and blank lines are dropped.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
@@ -131,17 +132,23 @@ impl<R: Read> Lines<R> {
             let mut ended = self.line.ends_with(b"\n");
             let length = trimmed(&self.line).len();
             let is_whole = length <= self.cap;
+            // Of a file that was put together from others, each may have begun with a mark.
+            let marks = if is_whole {
+                marks(&self.line[..length])
+            } else {
+                0
+            };
             if !is_whole {
                 // The memory of a very long line is freed, not kept for the rest of the run.
                 self.line = Vec::new();
                 ended = ended || self.skip_rest()?;
             }
-            if !is_whole || !self.line[..length].trim_ascii().is_empty() {
+            if !is_whole || !self.line[marks..length].trim_ascii().is_empty() {
                 return Ok(Some(Line {
                     number: self.number,
-                    offset,
+                    offset: offset + marks as u64,
                     ended,
-                    text: is_whole.then(|| &self.line[..length]),
+                    text: is_whole.then(|| &self.line[marks..length]),
                 }));
             }
         }
@@ -166,6 +173,12 @@ impl<R: Read> Lines<R> {
 fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// How many bytes of byte order marks a line begins with.
+fn marks(line: &[u8]) -> usize {
+    let marks = line.chunks(BOM.len()).take_while(|chunk| *chunk == BOM);
+    marks.count() * BOM.len()
 }
 
 /// What a stream looks like by its first bytes, if not like text.
@@ -235,6 +248,15 @@ mod tests {
                 (1, Some(b"{1}".to_vec())),
                 (4, Some(b"{2}\xe2\x80\xa8x".to_vec())),
                 (6, Some(b"{3}".to_vec())),
+            ]
+        );
+        let put_together = b"{1}\n\xef\xbb\xbf{2}\n\xef\xbb\xbf\xef\xbb\xbf\n{3}\xef\xbb\xbf";
+        assert_eq!(
+            all(put_together, 100),
+            [
+                (1, Some(b"{1}".to_vec())),
+                (2, Some(b"{2}".to_vec())),
+                (4, Some(b"{3}\xef\xbb\xbf".to_vec())),
             ]
         );
         assert_eq!(all(b"", 100), []);

@@ -16,6 +16,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+mod failures;
 pub(crate) mod files;
 mod flaw;
 mod format;
@@ -25,6 +26,7 @@ pub(crate) mod io;
 mod journal;
 mod lines;
 mod parallel;
+mod prompts;
 mod readback;
 mod record;
 mod rows;
@@ -35,6 +37,9 @@ pub(crate) mod summary;
 mod tally;
 mod writer;
 
+pub use failures::FailureGroup;
 pub use journal::Fsync;
+#[cfg(feature = "cli")]
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

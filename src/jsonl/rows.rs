@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
 use super::files::Location;
@@ -14,11 +16,16 @@ use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Lines;
+use super::prompts::stop_if_refused;
 use super::tally::Tally;
-use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
+use crate::api::{ApiJob, AttemptError, Chat, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::escape::printable;
 use crate::pool::Job;
+
+/// So many characters of an id are shown.
+const LONGEST_ID: usize = 100;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
@@ -32,6 +39,17 @@ pub(super) struct Row {
     pub(super) hash: Option<LineHash>,
     /// What to send, or why there is nothing to send.
     request: Result<Request>,
+}
+
+/// `line 3 ("r-3")`, as messages and the log name a row.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.number)?;
+        match &self.custom_id {
+            Some(id) => write!(f, " (\"{}\")", printable(id, LONGEST_ID)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Row {
@@ -81,7 +99,9 @@ fn bad_line(number: u64, why: &str) -> Error {
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
     tally: Arc<Tally>,
+    prompts: Option<Chat>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
+    let has_succeeded = AtomicBool::new(false);
     // Spending is counted while the permit is still held, so no further request is sent before.
     ApiJob::new(
         endpoint,
@@ -90,8 +110,18 @@ pub(super) fn send_rows(
     )
     .on_attempt(move |outcome, attempt| {
         let is_spent = match outcome {
-            Ok(reply) => tally.spend(reply.usage()),
-            Err(failed) => failed.usage.is_some() && tally.spend(failed.usage),
+            Ok(reply) => {
+                has_succeeded.store(true, Ordering::Relaxed);
+                tally.spend(reply.usage())
+            }
+            Err(failed) => {
+                if let Some(template) = &prompts
+                    && !has_succeeded.load(Ordering::Relaxed)
+                {
+                    stop_if_refused(template, failed);
+                }
+                failed.usage.is_some() && tally.spend(failed.usage)
+            }
         };
         if is_spent {
             attempt.cancel.cancel();

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
@@ -18,7 +20,7 @@ use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
 use crate::api::{Chat, Client, Price, Usd};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
@@ -106,6 +108,26 @@ impl FileRun<'_> {
             template = template.max_tokens(tokens);
         }
         self.choices.format.prompts = Some(template);
+        self
+    }
+
+    /// Sets a field of the request that each prompt becomes, such as `temperature`. Only behind
+    /// [`prompts`](FileRun::prompts).
+    ///
+    /// ```no_run
+    /// # let client = tollgate::Client::from_env()?;
+    /// let run = client.jsonl("prompts.txt", "out.jsonl").prompts("gpt-5", None, None);
+    /// run.param("max_completion_tokens", 500).param("reasoning_effort", "low").run()?;
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        match self.choices.format.prompts.take() {
+            Some(prompts) => self.choices.format.prompts = Some(prompts.set(name, value)),
+            None => {
+                let why = "a field is set for prompts, and lines that are requests have their own";
+                self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
+            }
+        }
         self
     }
 
@@ -270,6 +292,17 @@ impl FileRun<'_> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
+        let journal = self.choices.journal;
+        for (is_set, pair) in [
+            (journal.policy.retry_failed, &["overwrite", "retry_failed"]),
+            (journal.policy.force_resume, &["overwrite", "force_resume"]),
+            (journal.repair, &["overwrite", "repair"]),
+        ] {
+            if journal.overwrite && is_set {
+                let why = "nothing of an earlier run is left to treat in a way: leave one out";
+                return Err(config(why).with_settings(pair));
+            }
+        }
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
@@ -281,6 +314,7 @@ impl FileRun<'_> {
         };
         let mut locks = Locks::take(&files, unwritten)?;
         let format = self.choices.format;
+        let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
         let options = self.choices.journal;
         // No file is changed before all of them have been read.
@@ -323,7 +357,7 @@ impl FileRun<'_> {
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let job = send_rows(client.endpoint(), Arc::clone(&tally));
+        let job = send_rows(client.endpoint(), Arc::clone(&tally), prompts);
         let now = client.limiter().clock().now();
         let mut writer = Writer {
             client: client.clone(),

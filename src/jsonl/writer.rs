@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failures::FailedRow;
 use super::journal::{Journal, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
@@ -12,7 +13,7 @@ use crate::api::classify::record_code;
 use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, JobOutcome, Reorder};
+use crate::pool::{Billed, Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
@@ -47,12 +48,11 @@ pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 pub(super) struct WriterState {
     /// Records of answers that are not yet in their file.
     results: Vec<u8>,
-    /// Records of failures that are not, and why each row failed, in their order.
+    /// Records of failures that are not, and the rows that failed, in their order.
     errors: Vec<u8>,
-    failures: Vec<ErrorKind>,
+    failed: Vec<FailedRow>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
-    last_record: Option<Instant>,
     /// What ended the run early.
     stopped: Option<Error>,
     /// Why nothing can be written any more.
@@ -60,14 +60,14 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
-    /// Warns of the first failure of each kind. The file of errors has them all.
-    fn tell(&mut self, line: u64, error: &Error) {
+    /// Warns of the first failure of each kind. At the end all are counted.
+    fn tell(&mut self, row: &Row, error: &Error) {
         if !self.told.contains(&error.kind()) {
             self.told.push(error.kind());
             // The message of a bad line begins with its number.
-            let (message, number) = (error.to_string(), format!("line {line}: "));
+            let (message, number) = (error.to_string(), format!("line {}: ", row.number));
             let why = message.strip_prefix(&number).unwrap_or(&message);
-            log::warn!("line {line} failed: {why}; only the first failure of a kind is shown");
+            log::warn!("{row} failed: {why}; further failures of this kind are counted at the end");
         }
     }
 }
@@ -159,7 +159,7 @@ impl Writer<'_> {
             }
             Err(failure) => {
                 let error = into_error(failure, outcome.attempts, outcome.stopped_run);
-                if self.is_left(&error) {
+                if self.is_left(&error, outcome.billed) {
                     return;
                 }
                 let message = error.to_string();
@@ -178,8 +178,12 @@ impl Writer<'_> {
                     });
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
-                self.state.failures.push(error.kind());
-                self.state.tell(row.number, &error);
+                self.state.tell(row, &error);
+                self.state.failed.push(FailedRow {
+                    error,
+                    line: row.number,
+                    custom_id: row.custom_id.clone(),
+                });
             }
         }
         self.index.ended(row.custom_id.as_deref());
@@ -191,7 +195,7 @@ impl Writer<'_> {
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,
     /// cancelled, cut by the end of the run, or answered by what stopped it.
-    fn is_left(&mut self, error: &Error) -> bool {
+    fn is_left(&mut self, error: &Error, billed: Billed) -> bool {
         if error.stopped_run() {
             self.state.stopped.get_or_insert_with(|| error.clone());
         }
@@ -200,7 +204,8 @@ impl Writer<'_> {
             self.out_of_time();
         }
         let left = error.stopped_run() || is_out_of_time || error.kind() == ErrorKind::Cancelled;
-        if error.possibly_billed() && (left || error.kind().is_transient()) {
+        // One that was sent twice is counted already.
+        if billed == Billed::Possibly && (left || error.kind().is_transient()) {
             self.tally.possibly_billed(1);
         }
         left
@@ -220,7 +225,7 @@ impl Writer<'_> {
         }
         state.results.clear();
         state.errors.clear();
-        state.failures.clear();
+        state.failed.clear();
     }
 
     fn give_up(&mut self, error: Error) {
@@ -242,9 +247,8 @@ impl Writer<'_> {
             written?;
             let (kept, written) = journal.write_errors(&state.errors, now);
             let failed = records_in(&state.errors[..kept]);
-            self.tally.gave_up(&state.failures[..failed]);
+            self.tally.gave_up(&state.failed[..failed]);
             written?;
-            state.last_record = Some(now);
         }
         journal.tick(now)
     }
@@ -276,8 +280,7 @@ impl Writer<'_> {
             self.state.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
         let input = self.tally.take_input();
-        let (stopped, last_record) = (self.state.stopped, self.state.last_record);
-        let mut summary = self.tally.summary(progress, &input, stopped, last_record);
+        let mut summary = self.tally.summary(progress, &input, self.state.stopped);
         // An output that is not complete is put in order by the next run.
         let order = input.order.filter(|_| summary.stopped.is_none());
         // The cancel that has ended the run does not stop this last step. A later one does.
@@ -303,6 +306,7 @@ impl Writer<'_> {
         {
             *error = error.clone().with_source(cause.clone());
         }
+        summary.wall = self.tally.elapsed();
         Ok(summary)
     }
 }

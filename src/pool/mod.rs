@@ -27,7 +27,7 @@ pub use job::{Attempt, Failure, Panicked};
 pub use monitor::{Monitor, Outage, Progress};
 pub use outcomes::{Outcome, Outcomes};
 
-pub(crate) use job::Job;
+pub(crate) use job::{Billed, Job};
 pub(crate) use order::Reorder;
 pub(crate) use outcomes::JobOutcome;
 pub(crate) use run::{Consumer, Feed};

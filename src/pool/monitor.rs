@@ -37,7 +37,7 @@ pub struct Progress {
     pub abandoned: u64,
     /// Requests sent, retries included.
     pub attempts: u64,
-    /// Requests that failed and are tried again.
+    /// Of the attempts, those after an item's first.
     pub retries: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
@@ -56,8 +56,8 @@ pub struct Progress {
     /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
     /// what they used are not counted.
     pub tokens: u64,
-    /// Requests made again although the one before may have been paid for: its answer was lost on
-    /// the way, or of no use.
+    /// Items that may have been paid for more than once: they were sent again after an attempt whose
+    /// answer was lost on the way.
     pub possibly_billed: u64,
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
     /// time and not summed over items.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
-use super::job::{Failure, run_over};
+use super::job::{Billed, Failure, run_over};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
@@ -34,6 +34,7 @@ pub struct Outcome<I, T, E> {
     pub waited: Duration,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,
+    pub(crate) billed: Billed,
 }
 
 impl<I, T, E> Outcome<I, T, E> {
@@ -46,6 +47,7 @@ impl<I, T, E> Outcome<I, T, E> {
             attempts: 0,
             waited: Duration::ZERO,
             stopped_run: false,
+            billed: Billed::No,
         }
     }
 
@@ -61,6 +63,7 @@ impl<I, T, E> Outcome<I, T, E> {
             attempts: self.attempts,
             waited: self.waited,
             stopped_run: self.stopped_run,
+            billed: self.billed,
         }
     }
 }

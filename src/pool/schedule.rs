@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::input::{InputQueue, Pull};
-use super::job::{out_of_time, run_over};
+use super::job::{Billed, out_of_time, run_over};
 use crate::clock::Parker;
 use crate::error::Error;
 use crate::limit::Cost;
@@ -31,6 +31,7 @@ pub(crate) struct Item<I, E> {
     pub(crate) backing_off: Option<Instant>,
     /// How long it has waited, for permits and between attempts.
     pub(crate) waited: Duration,
+    pub(crate) billed: Billed,
 }
 
 /// The answer to "what now?".
@@ -172,6 +173,7 @@ impl<I: Send, E> Schedule<I, E> {
                         last: None,
                         backing_off: None,
                         waited: Duration::ZERO,
+                        billed: Billed::default(),
                     }));
                 }
                 Pull::Broken(index, message) => {

@@ -53,6 +53,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "exit",
             "failed",
             "failed_for_good",
+            "failures",
             "in_flight_peak",
             "lost",
             "not_attempted",

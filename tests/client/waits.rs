@@ -29,9 +29,10 @@ fn retry_after_holds_every_worker() {
             return with(limited(), &[("retry-after", "2")]);
         }
         // As over a wire: whoever is on the way with it comes back after it.
-        while monitor
-            .get()
-            .is_none_or(|monitor| monitor.snapshot().retries == 0)
+        while ask.at < secs(2)
+            && monitor
+                .get()
+                .is_none_or(|monitor| monitor.snapshot().backing_off == 0)
         {
             std::thread::yield_now();
         }

@@ -12,3 +12,6 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod flags;
+mod network;
+mod numbers;

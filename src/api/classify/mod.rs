@@ -76,8 +76,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
         NoAnswer::Failed(error) => error,
         NoAnswer::Missing => answer.says(),
     };
-    let (mut rule, hints) = embedded(response, &error);
-    rule.possibly_billed = is_failure;
+    let (rule, hints) = embedded(response, &error);
     if is_failure || tells_why_unanswered(rule.kind) {
         return Err(failed(response, &rule, &error, &hints));
     }
@@ -137,7 +136,7 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     malformed("the answer is not JSON, or was cut short; check the base URL if it stays so")
 }
 
-/// The error of a 2xx answer that may have been billed and is of no use.
+/// The error of a 2xx answer that came, and was billed perhaps, and is of no use.
 fn unusable(
     response: &ResponseView<'_>,
     kind: ErrorKind,
@@ -148,7 +147,7 @@ fn unusable(
         kind,
         verdict: Verdict::Unusable,
         text,
-        possibly_billed: true,
+        possibly_billed: false,
     };
     let rule = rule.obey(&RetryHints::read(response, &ErrorBody::default()));
     // Retry-After means nothing on a success.
@@ -217,7 +216,9 @@ fn embedded(response: &ResponseView<'_>, error: &ErrorBody) -> (Rule, RetryHints
         delay: error.delay(),
         ..RetryHints::default()
     };
-    let rule = Rule::of(status.or(number).unwrap_or(500), error, &hints);
+    let mut rule = Rule::of(status.or(number).unwrap_or(500), error, &hints);
+    // It came, whatever it says of others that did not.
+    rule.possibly_billed = false;
     (rule.within(response.longest_wait), hints)
 }
 
@@ -256,6 +257,7 @@ fn failed(
 
     let error = Error::new(rule.kind, message).with_facts(|facts| {
         facts.code = code;
+        facts.quote = Some(show(&body.message, MAX_QUOTE)).filter(|quote| !quote.is_empty());
         facts.retry_after = hints.delay;
         facts.possibly_billed = rule.possibly_billed;
     });

@@ -65,8 +65,14 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         ),
     };
     let message = format!("{}; {next}", printable(&error.message, MAX_QUOTE));
+    let settings: &[_] = match error.kind {
+        T::TooLarge => &["max_body"],
+        _ => &[],
+    };
     AttemptError {
-        error: Error::new(kind, message).with_facts(|facts| facts.possibly_billed = !nothing_sent),
+        error: Error::new(kind, message)
+            .with_settings(settings)
+            .with_facts(|facts| facts.possibly_billed = !nothing_sent),
         verdict,
         usage: None,
     }

@@ -64,7 +64,7 @@ impl HttpTransport {
         let connector = SharedConnector {
             sockets: Arc::default(),
             resolver: CachingResolver::system(),
-            tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
+            tls: Arc::new(TlsConnector::new(&config)?),
         };
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = |proxy| Agents::new(&connector, proxy, config.workers);

@@ -16,6 +16,7 @@ mod buffers;
 mod config;
 mod connection;
 mod context;
+mod decode;
 mod error;
 mod head;
 mod http_transport;

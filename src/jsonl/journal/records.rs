@@ -16,9 +16,12 @@ use super::resume_index::{FailedRow, RequestTag};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// The longest record, in bytes: an answer and an id of 64 MiB each, and what surrounds them. A
-/// longer line is no record of ours.
-const MAX_RECORD: usize = 130 << 20;
+/// The largest answer that the tool can be told to accept, in bytes: 1 GiB.
+pub(crate) const MAX_BODY: usize = 1 << 30;
+
+/// The longest record, in bytes: such an answer, an id of 64 MiB, and what surrounds them. A longer
+/// line is no record of ours.
+const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 
 /// What some lines of a file say, in its order.
 #[derive(Default)]

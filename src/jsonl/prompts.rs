@@ -1,0 +1,88 @@
+//! A field that all prompts are sent with, and that the model refuses.
+
+use http::StatusCode;
+
+use crate::api::{AttemptError, Chat};
+use crate::error::Error;
+use crate::retry::Verdict;
+
+/// Makes a failure stop the run if the answer refuses a field that all prompts are sent with: no
+/// other row would fare better.
+pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
+    let error = &failed.error;
+    let body = String::from_utf8_lossy(error.body().unwrap_or_default()).to_lowercase();
+    let is_refusal = matches!(
+        error.status(),
+        Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+    );
+    let Some(field) = refused(&body, template.fields()).filter(|_| is_refusal) else {
+        return;
+    };
+    let message = format!("the model takes no such {field} as all prompts are sent with: {error}");
+    let settings: &[_] = match field {
+        "max_tokens" => &["max_tokens", "param"],
+        _ => &["param"],
+    };
+    failed.verdict = Verdict::Stop;
+    failed.error = Error::new(error.kind(), message)
+        .with_source(error.clone())
+        .with_settings(settings);
+}
+
+/// The one of `fields` that a refusal names first, if it says that something is not known or taken.
+fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str>) -> Option<&'f str> {
+    const WORDS: [&str; 6] = [
+        "unsupported",
+        "not support",
+        "unknown",
+        "unrecognized",
+        "unexpected",
+        "not permitted",
+    ];
+    if !WORDS.iter().any(|word| refusal.contains(word)) {
+        return None;
+    }
+    let named = fields.filter_map(|field| Some((position(refusal, field)?, field)));
+    named.min().map(|(_, field)| field)
+}
+
+/// Where `text` has `name` as a word of its own.
+fn position(text: &str, name: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let name = name.to_lowercase();
+    let mut places = text.match_indices(&*name).map(|(at, _)| at);
+    places
+        .find(|&at| !text[..at].ends_with(is_part) && !text[at + name.len()..].starts_with(is_part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_field_is_found_and_nothing_else() {
+        let fields = ["max_tokens", "n", "temperature"];
+        for (refusal, field) in [
+            (
+                "unsupported parameter: 'max_tokens' is not supported with this model. use \
+                 'max_completion_tokens' instead.",
+                Some("max_tokens"),
+            ),
+            (
+                "unsupported value: 'temperature' does not support 0.2 with this model.",
+                Some("temperature"),
+            ),
+            ("unknown parameter: 'n'", Some("n")),
+            (
+                "body.temperature: extra inputs are not permitted",
+                Some("temperature"),
+            ),
+            ("unknown parameter: 'top_k'", None),
+            ("'max_completion_tokens' is not supported", None),
+            ("max_tokens is too large", None),
+            ("", None),
+        ] {
+            assert_eq!(refused(refusal, fields.into_iter()), field, "{refusal}");
+        }
+    }
+}
