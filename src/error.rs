@@ -84,11 +84,13 @@ pub enum ErrorKind {
     Timeout,
     /// The answer ended before its announced end. The request may have been billed.
     Truncated,
-    /// The answer is not what the endpoint promises: not JSON, empty, a web page.
+    /// The answer is not what the endpoint promises: not JSON, empty, a web page, a chat without
+    /// `choices`.
     Malformed,
     /// The answer is larger than the client accepts.
     BodyTooLarge,
-    /// The server does not speak HTTP/1.1 correctly.
+    /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON (`NaN`
+    /// for a number).
     Protocol,
     /// The server's certificate is not trusted, or the first TLS handshake failed.
     Tls,

@@ -14,10 +14,13 @@
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
-//! | 2xx with a JSON object | | none: it is the [`Reply`](crate::Reply) |
-//! | 2xx that is empty, cut short, or no JSON object (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
+//! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx that is an answer in all but form (`NaN` in it, or a comma too many) | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
-//! | 2xx with nothing but an error | as the status that it names, else `Server` | as for that status |
+//! | 2xx with an error | as the status that it names, else `Server` | as for that status |
+//! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
+//! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401 | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
@@ -37,6 +40,19 @@
 //! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be
 //! tried again. `true` makes it be tried again where it would fail, unless the request is too large.
 //! What stops the run stops it all the same.
+//!
+//! What a 2xx must have depends on the end of the path:
+//!
+//! | Path | An answer has | An error is |
+//! |---|---|---|
+//! | `…/completions` | `choices`, not empty | an `error` that says something, also that of a choice, or a choice whose `finish_reason` says that the server broke off (`error`) |
+//! | `…/embeddings` | `data`, not empty | an `error` that says something |
+//! | `…/messages` | `content`, a list; an empty one needs a `stop_reason` | an `error` that says something |
+//! | `…/responses` | `output`, not empty unless the `status` says that it is not completed | an `error` that says something, or the `status` `failed` |
+//! | any other | an object or an array | an `error` that says something, without `choices` |
+//!
+//! An `error` says nothing if it is null, empty, or holds nothing but such. A byte-order mark, and
+//! comments in the style of server-sent events, are taken away if they stand before the JSON.
 //!
 //! # No answer
 //!

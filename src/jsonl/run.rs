@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::lines::Lines;
+use super::judge::judge_file;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::scan;
@@ -324,6 +324,9 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
+                judge_file(format.lines(&*file), &files.input, &format)?;
+                file.rewind()
+                    .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
@@ -341,10 +344,11 @@ impl FileRun<'_> {
         let tally = Arc::new(tally);
         let rows = Rows {
             location: files.input,
-            lines: Lines::new(match input {
+            lines: format.lines(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
             }),
+            unjudged: is_stream,
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),

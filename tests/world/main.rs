@@ -13,5 +13,6 @@ pub mod tool;
 
 mod answers;
 mod flags;
+mod lines;
 mod network;
 mod numbers;
