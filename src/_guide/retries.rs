@@ -137,7 +137,7 @@
 //! - when at least ten different items in a row have failed for a reason that may pass, and that has
 //!   gone on for two seconds or for a hundred items.
 //!
-//! While it is open, the run is in an *outage* ([`Outage`](crate::Outage)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
+//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
 //! when more than `max_waits` probes of it have reached the server in vain.
 //!

@@ -218,7 +218,7 @@ impl Tally {
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
             elapsed: self.elapsed(),
-            outage: engine.outage(now),
+            hold: engine.hold(now),
             engine: engine.snapshot(),
             ..shown
         };

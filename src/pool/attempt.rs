@@ -118,6 +118,15 @@ impl<J: Job> RunShared<'_, J> {
             None => drop(permit),
         }
         if let Some(wait) = pause {
+            let why = match &result {
+                Ok(Err((error, _))) => self.job.shown(error),
+                _ => None,
+            };
+            let now = self.settings.limiter.clock().now();
+            // The clock cannot hold every time.
+            if let Some(end) = now.checked_add(wait) {
+                self.settings.monitor.set_pause(end, why);
+            }
             self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {

@@ -166,3 +166,39 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     let groups = &folder.json("s.json")["failures"];
     assert_eq!(groups.as_array().map(Vec::len), Some(1), "{groups}");
 }
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_remedy() {
+    let refusal = |text: &str| {
+        Reply::error(429, "requests", "rate_limit_exceeded", text).header("retry-after", "2")
+    };
+    let in_words = refusal("Limit reached: 60 requests per minute");
+    let in_headers = refusal("slow down").header("x-ratelimit-limit-requests", "60");
+    let sixty = "the server says 60 a minute: --rpm 60";
+    for (reply, remedy) in [
+        (in_words, sixty.into()),
+        (in_headers, sixty.into()),
+        (refusal("slow down"), serde_json::Value::Null),
+    ] {
+        let folder = Folder::new();
+        folder.requests(3);
+        let server = Faultd::replies([reply, Reply::ok_chat("hi")]);
+        let arguments = ["run", "p.jsonl", "-c", "1", "--progress", "json"];
+        let ended = folder.tool(&arguments).at(&server).run().code(0);
+        let held = ended.stderr.lines().find_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let held = event.get("held").filter(|held| !held.is_null())?;
+            Some(held.clone())
+        });
+        let held = held.unwrap_or_else(|| panic!("never held: {ended:#?}"));
+        assert_eq!(held["is_pause"], true, "{held}");
+        assert_eq!(held["remedy"], remedy, "{held}");
+        let left = held["next_try_s"].as_f64();
+        assert!(
+            left.is_some_and(|left| (0.0..=2.5).contains(&left)),
+            "{held}"
+        );
+        let error = held["error"].as_str().unwrap_or_default();
+        assert!(error.contains("HTTP 429"), "{held}");
+    }
+}
