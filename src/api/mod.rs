@@ -22,6 +22,7 @@ pub(crate) mod headers;
 mod job;
 pub(crate) mod json;
 mod key;
+mod limit_headers;
 mod money;
 pub(crate) mod path;
 mod provider;
