@@ -84,15 +84,8 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = self
-            .send(request, attempt)
-            .and_then(|response| self.read(response, request, attempt));
-        let (path, number) = (&request.path, attempt.number);
-        match &outcome {
-            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
-            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
-        }
-        outcome
+        self.send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt))
     }
 
     fn send(

@@ -206,10 +206,19 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            state.schedule.retry_at(item, at);
+            let recall = if matches!(verdict, Verdict::PauseAll(_)) {
+                let place = state.schedule.retry_after_pause(item);
+                state.recall(place)
+            } else {
+                state.schedule.retry_at(item, at);
+                None
+            };
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
+            if let Some(recall) = recall {
+                recall.cancel();
+            }
             self.settings.events.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,

@@ -202,3 +202,49 @@ fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_re
         assert!(error.contains("HTTP 429"), "{held}");
     }
 }
+
+/// Whether a text begins with a time such as `2026-11-20T18:34:11.250Z`.
+fn begins_with_a_time(text: &str) -> bool {
+    let shape: String = text.chars().take(24).collect();
+    let shape = shape.replace(|c: char| c.is_ascii_digit(), "0");
+    shape == "0000-00-00T00:00:00.000Z"
+}
+
+#[test]
+fn what_the_log_says_of_a_row_names_its_line_and_its_id_and_the_time() {
+    for (arguments, row) in [
+        (
+            &["-vv"][..],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (
+            &["-v"],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (&["-v", "--progress", "json"], "line 2 (\"r1\"), "),
+        (&["--progress", "json"], "line 2 (\"r1\") failed: "),
+    ] {
+        let folder = Folder::new();
+        folder.requests(2);
+        let server = Faultd::script(|seen| match seen.index {
+            0 => Reply::ok_chat("hi"),
+            _ => Reply::error(400, "invalid_request_error", "x", "no"),
+        });
+        let all = [&["run", "p.jsonl", "-c", "1"], arguments].concat();
+        let ended = folder.tool(&all).at(&server).run().code(1);
+        let line = ended.stderr.lines().find_map(|line| {
+            let event = serde_json::from_str::<serde_json::Value>(line);
+            let (time, text) = match event {
+                Ok(event) => (event["time"].to_string(), event["text"].to_string()),
+                Err(_) => (format!("\"{line}"), line.to_owned()),
+            };
+            let text = text.replace("\\\"", "\"");
+            (text.contains(row) && text.contains("HTTP 400")).then_some(time)
+        });
+        let time = line.unwrap_or_else(|| panic!("{arguments:?}: {ended:#?}"));
+        assert!(begins_with_a_time(&time[1..]), "{arguments:?}: {ended:#?}");
+        let answered = "line 1 (\"r0\"), /v1/chat/completions, attempt 1: status 200";
+        let said = ended.stderr.contains(answered);
+        assert_eq!(said, arguments == ["-vv"], "{ended:#?}");
+    }
+}
