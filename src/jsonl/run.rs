@@ -121,12 +121,11 @@ impl FileRun<'_> {
     /// # Ok::<(), tollgate::Error>(())
     /// ```
     pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        match self.choices.format.prompts.take() {
-            Some(prompts) => self.choices.format.prompts = Some(prompts.set(name, value)),
-            None => {
-                let why = "a field is set for prompts, and lines that are requests have their own";
-                self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
-            }
+        if let Some(prompts) = self.choices.format.prompts.take() {
+            self.choices.format.prompts = Some(prompts.set(name, value));
+        } else {
+            let why = "a field is set for prompts, and lines that are requests have their own";
+            self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
         }
         self
     }
