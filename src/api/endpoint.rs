@@ -87,16 +87,10 @@ impl Endpoint {
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
         let sent = self.limiter.clock().now();
-        let outcome = self.send(request, attempt).and_then(|response| {
+        self.send(request, attempt).and_then(|response| {
             self.learn(&response, sent);
             self.read(response, request, attempt)
-        });
-        let (path, number) = (&request.path, attempt.number);
-        match &outcome {
-            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
-            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
-        }
-        outcome
+        })
     }
 
     fn send(

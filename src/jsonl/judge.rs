@@ -110,7 +110,7 @@ pub(super) fn preview<R: Read>(
         .map(|start| {
             // No line has ended: it is long, or its ends are none.
             if judge.lines == 0 && ends_in_cr(start) {
-                return Some(told(String::new(), OLD_MAC));
+                return Some(told("", OLD_MAC));
             }
             judge.refusal()
         })
@@ -168,11 +168,11 @@ impl<'f> Judge<'f> {
             _ => format!("only {requests} of its first {lines} lines are requests"),
         };
         let why = format!(": {of} (line {number}: {})", error.message);
-        Some(told(why, *seems))
+        Some(told(&why, *seems))
     }
 }
 
-fn told(why: String, seems: Seems) -> Refusal {
+fn told(why: &str, seems: Seems) -> Refusal {
     let Seems { what, next } = seems;
     Refusal {
         message: format!("seems to be {what}{why}; {next}"),
@@ -258,7 +258,7 @@ fn is_json(text: &str) -> bool {
 
 fn is_several(text: &str) -> bool {
     let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    values.take(2).filter(Result::is_ok).count() == 2
+    values.take(2).flatten().count() == 2
 }
 
 /// Whether there is a CR between objects or lines of text, and no LF where there could be one.

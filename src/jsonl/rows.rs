@@ -111,6 +111,7 @@ pub(super) fn send_rows(
         |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
         Row::request,
     )
+    .named(|row: &Row| format!("{row}, "))
     .on_attempt(move |outcome, attempt| {
         let is_spent = match outcome {
             Ok(reply) => {

@@ -121,12 +121,11 @@ impl FileRun<'_> {
     /// # Ok::<(), tollgate::Error>(())
     /// ```
     pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        match self.choices.format.prompts.take() {
-            Some(prompts) => self.choices.format.prompts = Some(prompts.set(name, value)),
-            None => {
-                let why = "a field is set for prompts, and lines that are requests have their own";
-                self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
-            }
+        if let Some(prompts) = self.choices.format.prompts.take() {
+            self.choices.format.prompts = Some(prompts.set(name, value));
+        } else {
+            let why = "a field is set for prompts, and lines that are requests have their own";
+            self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
         }
         self
     }
@@ -306,13 +305,8 @@ impl FileRun<'_> {
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
-        // In order, answered rows wait for those before them: a kill loses those, too.
-        let unwritten = if self.choices.ordered {
-            self.client.settings().window()
-        } else {
-            self.client.settings().limiter.concurrency()
-        };
-        let mut locks = Locks::take(&files, unwritten)?;
+        let in_flight = self.client.settings().limiter.concurrency();
+        let mut locks = Locks::take(&files, in_flight)?;
         let format = self.choices.format;
         let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
@@ -369,6 +363,7 @@ impl FileRun<'_> {
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
+            locks,
             records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,

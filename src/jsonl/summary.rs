@@ -62,6 +62,8 @@ impl ResumeInfo {
 pub struct FileProgress {
     /// Rows in the input, if that is known before its end: it is for a regular file.
     pub total: Option<u64>,
+    /// Rows of the input that have been read.
+    pub read: u64,
     /// Rows that an earlier run has answered.
     pub skipped: u64,
     /// Rows answered by this run and written.

@@ -136,7 +136,9 @@ impl Tally {
 
     /// Notes how far the input has been read.
     pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        note(&mut self.counts.lock().input);
+        let counts = &mut *self.counts.lock();
+        note(&mut counts.input);
+        counts.shown.read = counts.input.rows;
     }
 
     /// Counts rows in what the user sees.

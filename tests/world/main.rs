@@ -12,6 +12,7 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod files;
 mod flags;
 mod lines;
 mod network;
