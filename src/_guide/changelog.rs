@@ -19,4 +19,6 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
+//! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
+//!   says which. What a server refused goes before anything new.
 //! - The tool: `run`, `check`, `simulate`, `demo`.

@@ -14,7 +14,7 @@ use super::json;
 use super::key::ApiKey;
 use super::limit_headers;
 use super::path::{check_path, join};
-use super::rate_limit_headers::exhausted;
+use super::rate_limit_headers::exhausted_window;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
 use super::transport::{
@@ -186,7 +186,7 @@ impl Endpoint {
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
-                if let Some(wait) = exhausted(&response.headers, wall, reserved) {
+                if let Some(wait) = exhausted_window(&response.headers, wall) {
                     attempt.pause(self.retry.longest_pause(wait));
                 }
                 Ok(Reply {

@@ -9,7 +9,7 @@ use super::console::{Console, OutputMode, with_causes};
 use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
-use crate::jsonl::summary::rounded;
+use crate::jsonl::summary::{learned, rounded};
 use crate::{FileProgress, Hold, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
@@ -125,6 +125,7 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let mut detail: Vec<String> = progress.hold.iter().map(held).collect();
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
+    detail.extend(format::learned(&progress.learned));
     for (number, one, many) in [
         (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
@@ -199,6 +200,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
             "next_try_s": rounded(hold.next_try.as_secs_f64()),
             "remedy": remedy(hold, speed),
         })),
+        "learned": learned(&progress.learned),
         "attempts": engine.attempts,
         "retries": engine.retries,
         "throttled": engine.throttled,
@@ -254,7 +256,7 @@ fn resume(found: &ResumeInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Error, ErrorKind, Progress};
+    use crate::{AnnouncedLimit, Error, ErrorKind, Progress, Rate};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -278,6 +280,17 @@ mod tests {
         let mut speed = Speed::new(None, None);
         speed.note(progress);
         (head(progress, &speed), detail(progress, &speed))
+    }
+
+    #[test]
+    fn what_was_learned_is_told_with_its_source() {
+        let mut progress = progress(None);
+        progress.learned.requests = Some(Rate::per_minute(500));
+        progress.learned.tokens = Some(Rate::per_minute(200_000));
+        let words = "500/min and 200,000 tokens/min learned from headers";
+        assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
+        let object = object(&progress, &Speed::new(None, None));
+        assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
     }
 
     #[test]

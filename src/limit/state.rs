@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::announced::{Announced, AnnouncedLimits, Counted};
+use super::announced::{Announced, Counted, FollowedLimits};
 use super::bucket::{Bucket, Nanos};
 use super::rate::{Cost, Rate};
 use crate::error::{Error, ErrorKind, Result};
@@ -85,7 +85,7 @@ pub(super) struct LimiterState {
     /// In the past if there is no pause.
     paused_until: Nanos,
     slow_start: Option<SlowStart>,
-    announced: AnnouncedLimits,
+    announced: FollowedLimits,
     /// Announcements that made no sense.
     ignored: u64,
 }
@@ -115,7 +115,7 @@ impl LimiterState {
             in_flight: 0,
             paused_until: 0,
             slow_start: None,
-            announced: AnnouncedLimits::default(),
+            announced: FollowedLimits::default(),
             ignored: 0,
         }
     }
