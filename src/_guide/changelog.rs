@@ -19,4 +19,6 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
-//! - The tool: `run`, `check`, `simulate`, `demo`.
+//! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
+//!   requests is refused in one sentence, and a JSON array is read as lines.
+//! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.
