@@ -47,6 +47,7 @@ pub(crate) struct Facts {
     pub(crate) retry_after: Option<Duration>,
     pub(crate) request_id: Option<String>,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body_is_cut: bool,
     pub(crate) possibly_billed: bool,
     pub(crate) stopped_run: bool,
 }
@@ -225,10 +226,15 @@ impl Error {
         self.0.facts.request_id.as_deref()
     }
 
-    /// The start of the last answer's body, at most 2 KiB and without the API key, if there was an
+    /// The start of the last answer's body, at most 64 KiB and without the API key, if there was an
     /// answer.
     pub fn body(&self) -> Option<&[u8]> {
         self.0.facts.body.as_deref()
+    }
+
+    /// Whether the body was longer than what is kept of it.
+    pub(crate) fn body_is_cut(&self) -> bool {
+        self.0.facts.body_is_cut
     }
 
     /// Whether a request was sent whose answer was lost, so that the provider may have billed it.
