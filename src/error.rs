@@ -45,6 +45,7 @@ pub(crate) struct Facts {
     pub(crate) quote: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) announced_limit: Option<AnnouncedLimit>,
     pub(crate) request_id: Option<String>,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) body_is_cut: bool,
@@ -221,6 +222,11 @@ impl Error {
         self.0.facts.retry_after
     }
 
+    /// The limit that the server named when it refused the request, if it did.
+    pub fn announced_limit(&self) -> Option<AnnouncedLimit> {
+        self.0.facts.announced_limit
+    }
+
     /// The provider's id of the last answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
         self.0.facts.request_id.as_deref()
@@ -278,6 +284,18 @@ impl Error {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
     }
+}
+
+/// A limit that a server has named: so many requests, or model tokens, in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AnnouncedLimit {
+    /// How many.
+    pub number: u64,
+    /// Whether model tokens are counted, and not requests.
+    pub is_tokens: bool,
+    /// In how many seconds: 60 or 1.
+    pub period_s: u64,
 }
 
 /// See [`Error::likeness`].

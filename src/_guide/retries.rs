@@ -82,7 +82,11 @@
 //! 4. for a 429, the reset header of a limit of which nothing remains.
 //!
 //! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the server
-//! asked for it only adds: up to a tenth, 5 s at most.
+//! asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not needed,
+//! because the limiter lets them go one after the other.
+//!
+//! After a wait for everyone, what the server refused goes before anything new, the oldest first. So an
+//! item that was refused is not overtaken, and does not use up its attempts while others succeed.
 //!
 //! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
@@ -133,7 +137,7 @@
 //! - when at least ten different items in a row have failed for a reason that may pass, and that has
 //!   gone on for two seconds or for a hundred items.
 //!
-//! While it is open, the run is in an *outage* ([`Outage`](crate::Outage)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
+//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
 //! when more than `max_waits` probes of it have reached the server in vain.
 //!

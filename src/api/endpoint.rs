@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announced_limit::announced_limit;
 use super::classify::{
     AnswerBody, AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
 };
@@ -84,15 +85,8 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = self
-            .send(request, attempt)
-            .and_then(|response| self.read(response, request, attempt));
-        let (path, number) = (&request.path, attempt.number);
-        match &outcome {
-            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
-            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
-        }
-        outcome
+        self.send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt))
     }
 
     fn send(
@@ -218,9 +212,14 @@ impl Endpoint {
         } else if let Some(usage) = failed.usage {
             attempt.used.set(Some(usage.total_tokens));
         }
+        let is_limited = failed.error.is_rate_limited();
         failed.error = failed.error.with_facts(|facts| {
             facts.attempts = attempt.number - u32::from(nothing_sent);
             if let Some(response) = response {
+                let words = facts.quote.as_deref().unwrap_or_default();
+                facts.announced_limit = is_limited
+                    .then(|| announced_limit(&response.headers, words, self.limiter.clock().wall()))
+                    .flatten();
                 facts.status = Some(response.status);
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::record::beginning;
+use super::record::{beginning, is_success};
 use crate::error::{Error, ErrorKind, Likeness};
 use crate::escape::printable;
 
@@ -71,7 +71,10 @@ impl FailedRow {
     }
 
     fn group(&self, likeness: Option<Likeness>) -> FailureGroup {
-        let (quote, own) = (self.error.quote(), self.error.to_string());
+        let own = self.error.to_string();
+        // What is wrong with a success is in our own words alone.
+        let is_refusal = self.status().is_some_and(|status| !is_success(status));
+        let quote = self.error.quote().filter(|_| is_refusal);
         // A bad line's message begins with its number.
         let own = own
             .strip_prefix(&format!("line {}: ", self.line))

@@ -300,11 +300,11 @@ impl Writer<'_> {
             }
             summary.stopped.get_or_insert(error);
         }
-        // An outage explains where the time went.
+        // An outage or a pause explains where the time went.
         if let Some(error) = &mut summary.stopped
             && error.kind() == ErrorKind::Deadline
-            && let Some(outage) = &summary.progress.outage
-            && let Some(cause) = &outage.error
+            && let Some(hold) = &summary.progress.hold
+            && let Some(cause) = &hold.error
         {
             *error = error.clone().with_source(cause.clone());
         }

@@ -166,3 +166,85 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     let groups = &folder.json("s.json")["failures"];
     assert_eq!(groups.as_array().map(Vec::len), Some(1), "{groups}");
 }
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_remedy() {
+    let refusal = |text: &str| {
+        Reply::error(429, "requests", "rate_limit_exceeded", text).header("retry-after", "2")
+    };
+    let in_words = refusal("Limit reached: 60 requests per minute");
+    let in_headers = refusal("slow down").header("x-ratelimit-limit-requests", "60");
+    let sixty = "the server says 60 a minute: --rpm 60";
+    for (reply, remedy) in [
+        (in_words, sixty.into()),
+        (in_headers, sixty.into()),
+        (refusal("slow down"), serde_json::Value::Null),
+    ] {
+        let folder = Folder::new();
+        folder.requests(3);
+        let server = Faultd::replies([reply, Reply::ok_chat("hi")]);
+        let arguments = ["run", "p.jsonl", "-c", "1", "--progress", "json"];
+        let ended = folder.tool(&arguments).at(&server).run().code(0);
+        let held = ended.stderr.lines().find_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let held = event.get("held").filter(|held| !held.is_null())?;
+            Some(held.clone())
+        });
+        let held = held.unwrap_or_else(|| panic!("never held: {ended:#?}"));
+        assert_eq!(held["is_pause"], true, "{held}");
+        assert_eq!(held["remedy"], remedy, "{held}");
+        let left = held["next_try_s"].as_f64();
+        assert!(
+            left.is_some_and(|left| (0.0..=2.5).contains(&left)),
+            "{held}"
+        );
+        let error = held["error"].as_str().unwrap_or_default();
+        assert!(error.contains("HTTP 429"), "{held}");
+    }
+}
+
+/// Whether a text begins with a time such as `2026-11-20T18:34:11.250Z`.
+fn begins_with_a_time(text: &str) -> bool {
+    let shape: String = text.chars().take(24).collect();
+    let shape = shape.replace(|c: char| c.is_ascii_digit(), "0");
+    shape == "0000-00-00T00:00:00.000Z"
+}
+
+#[test]
+fn what_the_log_says_of_a_row_names_its_line_and_its_id_and_the_time() {
+    for (arguments, row) in [
+        (
+            &["-vv"][..],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (
+            &["-v"],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (&["-v", "--progress", "json"], "line 2 (\"r1\"), "),
+        (&["--progress", "json"], "line 2 (\"r1\") failed: "),
+    ] {
+        let folder = Folder::new();
+        folder.requests(2);
+        let server = Faultd::script(|seen| match seen.index {
+            0 => Reply::ok_chat("hi"),
+            _ => Reply::error(400, "invalid_request_error", "x", "no"),
+        });
+        let all = [&["run", "p.jsonl", "-c", "1"], arguments].concat();
+        let ended = folder.tool(&all).at(&server).run().code(1);
+        let line = ended.stderr.lines().find_map(|line| {
+            let event = serde_json::from_str::<serde_json::Value>(line);
+            let (time, text) = match event {
+                Ok(event) => (event["time"].to_string(), event["text"].to_string()),
+                Err(_) => (format!("\"{line}"), line.to_owned()),
+            };
+            let text = text.replace("\\\"", "\"");
+            (text.contains(row) && text.contains("HTTP 400")).then_some(time)
+        });
+        let time = line.unwrap_or_else(|| panic!("{arguments:?}: {ended:#?}"));
+        assert!(begins_with_a_time(&time[1..]), "{arguments:?}: {ended:#?}");
+        let answered = "line 1 (\"r0\"), /v1/chat/completions, attempt 1: status 200";
+        let said = ended.stderr.contains(answered);
+        assert_eq!(said, arguments == ["-vv"], "{ended:#?}");
+    }
+}

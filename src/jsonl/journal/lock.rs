@@ -83,7 +83,7 @@ impl Lock {
         let lock = sidecar(path, LOCK_SUFFIX);
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {path:?} cannot be locked with {lock:?}: {error}, or name another"
+                "{role} {path:?} cannot be locked with {lock:?}: {error}; correct that, or name another"
             ))
             .with_settings(setting)
             .with_source(error)
