@@ -1,7 +1,5 @@
 //! What a run says that carries on where another stopped.
 
-use serde_json::Value;
-
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
 use crate::tool::{Folder, records, request};
