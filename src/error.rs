@@ -45,6 +45,7 @@ pub(crate) struct Facts {
     pub(crate) quote: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) announced_limit: Option<AnnouncedLimit>,
     pub(crate) request_id: Option<String>,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) possibly_billed: bool,
@@ -83,11 +84,13 @@ pub enum ErrorKind {
     Timeout,
     /// The answer ended before its announced end. The request may have been billed.
     Truncated,
-    /// The answer is not what the endpoint promises: not JSON, empty, a web page.
+    /// The answer is not what the endpoint promises: not JSON, empty, a web page, a chat without
+    /// `choices`.
     Malformed,
     /// The answer is larger than the client accepts.
     BodyTooLarge,
-    /// The server does not speak HTTP/1.1 correctly.
+    /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON (`NaN`
+    /// for a number).
     Protocol,
     /// The server's certificate is not trusted, or the first TLS handshake failed.
     Tls,
@@ -218,6 +221,11 @@ impl Error {
         self.0.facts.retry_after
     }
 
+    /// The limit that the server named when it refused the request, if it did.
+    pub fn announced_limit(&self) -> Option<AnnouncedLimit> {
+        self.0.facts.announced_limit
+    }
+
     /// The provider's id of the last answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
         self.0.facts.request_id.as_deref()
@@ -270,6 +278,18 @@ impl Error {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
     }
+}
+
+/// A limit that a server has named: so many requests, or model tokens, in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AnnouncedLimit {
+    /// How many.
+    pub number: u64,
+    /// Whether model tokens are counted, and not requests.
+    pub is_tokens: bool,
+    /// In how many seconds: 60 or 1.
+    pub period_s: u64,
 }
 
 /// See [`Error::likeness`].

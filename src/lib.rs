@@ -224,11 +224,11 @@ pub use api::{
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{
-    Attempt, Event, Failure, Monitor, Observer, Outage, Outcome, Outcomes, Panicked, Pool,
-    Progress, Task,
+    Attempt, Event, Failure, Hold, Monitor, Observer, Outcome, Outcomes, Panicked, Pool, Progress,
+    Task,
 };
 pub use retry::{Backoff, Retry, Verdict};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::json::{LONGEST_PARSED, says};
 use super::times;
 
 /// What one error body tells; empty where it tells nothing.
@@ -28,10 +29,6 @@ pub(crate) struct ErrorBody {
     is_moderated: bool,
 }
 
-/// Bodies above this are not parsed. The transport keeps no more of an error answer; an `error` in
-/// a 2xx answer has no such bound, and a parsed value takes several times its text.
-const MAX_PARSED: usize = 64 << 10;
-
 impl ErrorBody {
     /// Reads the body of an error answer.
     pub(crate) fn read(body: &[u8]) -> Self {
@@ -41,7 +38,7 @@ impl ErrorBody {
     fn of_text(text: &str, may_be_json: bool) -> Self {
         let text = text.trim().trim_start_matches('\u{feff}');
         if may_be_json
-            && text.len() <= MAX_PARSED
+            && text.len() <= LONGEST_PARSED
             && let Ok(value) = serde_json::from_str(text)
         {
             return Self::of_body(&value);
@@ -60,28 +57,39 @@ impl ErrorBody {
 
     /// Reads the JSON of an `error` member.
     pub(crate) fn read_error(json: &str) -> Self {
-        if json.len() > MAX_PARSED {
+        if json.len() > LONGEST_PARSED {
             return Self::default();
         }
         serde_json::from_str(json).map_or_else(|_| Self::default(), |error| Self::of_error(&error))
     }
 
+    /// The error that ends an answer with this code and no word more.
+    pub(crate) fn of_code(code: &str) -> Self {
+        Self {
+            code: Some(code.to_owned()),
+            ..Self::default()
+        }
+    }
+
     fn of_body(body: &Value) -> Self {
         // Gemini wraps the object in an array.
         let body = body.get(0).unwrap_or(body);
-        match body.get("error").filter(|error| !error.is_null()) {
+        let found = match (body, body.get("error").filter(|error| says(error))) {
+            // A results file may keep a body that is not JSON, or was cut, as a string.
+            (Value::String(text), _) => Self::of_text(text, text.starts_with(['{', '['])),
             // The code may stand beside a bare message.
-            Some(Value::String(message)) => Self {
+            (_, Some(Value::String(message))) => Self {
                 message: message.clone(),
                 ..Self::of_error(body)
             },
-            Some(error) => Self::of_error(error),
-            None => match body {
-                // A results file keeps a body that is not JSON, or was cut, as a string.
-                Value::String(text) => Self::of_text(text, text.starts_with(['{', '['])),
-                flat => Self::of_error(flat),
-            },
+            (_, Some(error @ (Value::Object(_) | Value::Array(_)))) => Self::of_body(error),
+            _ => Self::of_error(body),
+        };
+        if !found.message.is_empty() || found.code.is_some() {
+            return found;
         }
+        let inner = |name: &&str| Some(body.pointer(name)?).filter(|inner| inner.is_object());
+        WRAPPERS.iter().find_map(inner).map_or(found, Self::of_body)
     }
 
     fn of_error(error: &Value) -> Self {
@@ -93,11 +101,16 @@ impl ErrorBody {
         let message = MESSAGES
             .iter()
             .find_map(|path| error.pointer(path)?.as_str());
+        let minimax = error.pointer("/status_code").and_then(Value::as_u64);
+        let minimax = minimax.and_then(|code| {
+            let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
+            known.map(|(_, word)| (*word).to_owned())
+        });
         let details = error.get("details").and_then(Value::as_array);
         Self {
             message: message.unwrap_or_default().to_owned(),
-            code: word(&["/code"]),
-            category: word(&["/type", "/status"]),
+            code: word(&CODES),
+            category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
             retry_delay: details
                 .into_iter()
@@ -119,8 +132,9 @@ impl ErrorBody {
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
     pub(crate) fn code_status(&self) -> Option<u16> {
-        let status = self.code.as_deref()?.parse().ok()?;
-        (400..600).contains(&status).then_some(status)
+        let codes = [&self.code, &self.category].into_iter().flatten();
+        let mut numbers = codes.filter_map(|code| code.parse().ok());
+        numbers.find(|status| (400..600).contains(status))
     }
 
     /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
@@ -170,6 +184,24 @@ impl ErrorBody {
         }
     }
 
+    /// Its words or its code are those of a limit on the rate.
+    pub(crate) fn is_rate_limit(&self) -> bool {
+        const WORDS: [&str; 7] = [
+            "rate limit",
+            "rate_limit",
+            "ratelimit",
+            "request limit",
+            "too many requests",
+            "throttl",
+            "qps",
+        ];
+        let codes = [&self.code, &self.category].into_iter().flatten();
+        [&self.message].into_iter().chain(codes).any(|text| {
+            let text = text.to_ascii_lowercase();
+            WORDS.iter().any(|word| text.contains(word))
+        })
+    }
+
     /// The servers are short of capacity, whatever this client's own rate.
     pub(crate) fn is_overload(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
@@ -178,9 +210,15 @@ impl ErrorBody {
             "overloaded_error",
             "engine_overloaded",
             "slow_down",
-        ]) || ["overloaded", "server busy", "maximum pending requests"]
-            .iter()
-            .any(|text| message.contains(text))
+            "insufficient_system_resource",
+        ]) || [
+            "overloaded",
+            "server busy",
+            "maximum pending requests",
+            "capacity",
+        ]
+        .iter()
+        .any(|text| message.contains(text))
     }
 
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
@@ -216,14 +254,42 @@ impl ErrorBody {
 }
 
 /// Where the message of an error is, under all the names in use.
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 14] = [
     "", // The error is a string.
     "/message",
     "/msg",
     "/detail",
     "/detail/0/msg",
     "/errors/0/message",
+    "/errors/0",
     "/error_description",
+    "/status_msg",
+    "/error_msg",
+    "/errmsg",
+    "/Message",
+    "/faultstring",
+    "/title",
+];
+
+/// Where its code is.
+const CODES: [&str; 6] = [
+    "/code",
+    "/status_code",
+    "/error_code",
+    "/errcode",
+    "/Code",
+    "/errors/0/code",
+];
+
+/// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and Tencent.
+const WRAPPERS: [&str; 4] = ["/base_resp", "/detail", "/fault", "/Response/Error"];
+
+/// What the `status_code` of `MiniMax`'s `base_resp` means, in words that others have for the same.
+const MINIMAX: [(&[u64], &str); 4] = [
+    (&[1002, 1039, 1041, 2045], "rate_limit_exceeded"),
+    (&[1008], "insufficient_quota"),
+    (&[1004, 2049], "invalid_api_key"),
+    (&[1026, 1027], "content_filter"),
 ];
 
 fn code_text(code: &Value) -> Option<String> {
@@ -265,6 +331,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
     fn every_shape_gives_its_message_and_codes() {
         let cases: &[(&str, &str, Option<&str>)] = &[
             (
@@ -315,7 +382,40 @@ mod tests {
                 "field required",
                 None,
             ),
-            (r#"{"errors":[{"message":"cf"}]}"#, "cf", None),
+            (
+                r#"{"errors":[{"message":"cf","code":3040}]}"#,
+                "cf",
+                Some("3040"),
+            ),
+            (r#"{"errors":["cf"]}"#, "cf", None),
+            (r#"{"error":{},"message":"Flat"}"#, "Flat", None),
+            (r#"{"error":true,"message":"Flat"}"#, "Flat", None),
+            (
+                r#"{"code":500,"msg":"404 NOT_FOUND"}"#,
+                "404 NOT_FOUND",
+                Some("500"),
+            ),
+            (r#"{"error_code":18,"error_msg":"qps"}"#, "qps", Some("18")),
+            (
+                r#"{"id":"1","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
+                "rate limit",
+                Some("1002"),
+            ),
+            (
+                r#"{"detail":{"error":{"message":"deep","code":"c"}}}"#,
+                "deep",
+                Some("c"),
+            ),
+            (
+                r#"{"error":{"error":{"message":"vLLM","code":400}}}"#,
+                "vLLM",
+                Some("400"),
+            ),
+            (
+                r#"{"Response":{"Error":{"Code":"LimitExceeded","Message":"m"},"RequestId":"r"}}"#,
+                "m",
+                Some("LimitExceeded"),
+            ),
             (
                 r#""{\"error\":{\"message\":\"Kept\",\"code\":\"c\"}}""#,
                 "Kept",

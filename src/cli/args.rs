@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::parse;
@@ -151,7 +151,7 @@ pub(crate) struct Run {
 
     /// Stop in the same way when this run has used this many model tokens, of prompts and answers
     /// together
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), allow_negative_numbers = true, help_heading = MONEY)]
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 
     /// Take each line of INPUT as a prompt, whatever its name
@@ -163,7 +163,7 @@ pub(crate) struct Run {
     pub(crate) model: Option<String>,
 
     /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), help_heading = PROMPTS)]
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), help_heading = PROMPTS)]
     pub(crate) max_tokens: Option<u64>,
 
     /// A system message before each prompt
@@ -267,7 +267,7 @@ pub(crate) struct Server {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
     /// Requests in flight at once, at most: sent, and not yet answered
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::up_to::<u32>(10_000))]
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
@@ -279,11 +279,11 @@ pub(crate) struct Limits {
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
-    #[arg(long, value_name = "N", requires = "rate", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
     /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
-    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 }
 
@@ -292,7 +292,7 @@ pub(crate) struct Limits {
 #[command(next_help_heading = "Timeouts and retries")]
 pub(crate) struct Timeouts {
     /// Attempts for a request, the first included. Waits that the server asks for do not count
-    #[arg(long, value_name = "N", default_value = "6", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = parse::up_to::<u32>(u32::MAX.into()))]
     pub(crate) max_attempts: u32,
 
     /// Time for one attempt, from connecting to the last byte

@@ -14,7 +14,7 @@ use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{Location, RunFiles};
+use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
@@ -38,6 +38,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run);
+    check_default_output(run, &files)?;
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -55,6 +56,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         files,
         summary: run.summary.clone(),
         concurrency,
+        is_capped: concurrency < run.limits.concurrency,
         simulated: simulator.is_some(),
         // Simulated answers cost nothing, and these are in a file of their own.
         starts_anew: simulator.is_some() && run.output.is_none(),
@@ -79,6 +81,52 @@ fn run_files(run: &Run) -> RunFiles {
     )
 }
 
+/// Refuses the output that an input has by default, where it has no name to make one of, or that of
+/// an input with the same name but for its ending.
+fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
+    let (Location::File(input), Location::File(output), None) =
+        (&files.input, &files.output, &run.output)
+    else {
+        return Ok(());
+    };
+    let is_nameless = ["/dev", "/proc"]
+        .iter()
+        .any(|folder| input.starts_with(folder));
+    if is_nameless && is_device(input) {
+        return Err(config(format!(
+            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no name (- is \
+             standard output)"
+        )));
+    }
+    if run.overwrite || run.server.simulate.is_some() {
+        return Ok(());
+    }
+    // Prompts are named by their lines.
+    let is_prompt = |id: &String| {
+        let number = id.strip_prefix("line-").unwrap_or_default();
+        number.parse::<u64>().is_ok()
+    };
+    let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
+        return Ok(());
+    };
+    let asked = is_prompts(run) || first_id(input).as_ref().is_some_and(is_prompt);
+    if answered == asked {
+        return Ok(());
+    }
+    let what = if asked {
+        "requests, and INPUT is prompts"
+    } else {
+        "prompts, and INPUT is requests"
+    };
+    Err(config(format!(
+        "output {output:?} holds results of {what}: name another with -o"
+    )))
+}
+
+fn is_prompts(run: &Run) -> bool {
+    run.prompts || is_text(&run.input)
+}
+
 /// Whether a file of this name is one prompt a line.
 pub(crate) fn is_text(input: &Path) -> bool {
     input
@@ -87,7 +135,7 @@ pub(crate) fn is_text(input: &Path) -> bool {
 }
 
 fn check_prompts(run: &Run) -> Result<()> {
-    if !run.prompts && !is_text(&run.input) {
+    if !is_prompts(run) {
         let given = [
             ("--model", run.model.is_some()),
             ("--max-tokens", run.max_tokens.is_some()),

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
-use clap::value_parser;
 use serde_json::Value;
 
+use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
 use crate::{Error, Fsync, Provider, Rate, Usd};
@@ -47,11 +46,21 @@ pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
     Rate::try_per_minute(number(text)?).map_err(|error| error.to_string())
 }
 
+/// A whole number above zero, `most` at most.
+pub(crate) fn up_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number: u64 = text.trim().parse().unwrap_or_default();
+        match T::try_from(number) {
+            _ if number == 0 => Err("give a whole number above zero".to_owned()),
+            Ok(fitting) if number <= most => Ok(fitting),
+            _ => Err(format!("give {} at most", count(most))),
+        }
+    }
+}
+
 /// Model tokens a minute, a whole number.
-pub(crate) fn tokens_per_minute() -> impl TypedValueParser<Value = Rate> {
-    value_parser!(u64)
-        .range(1..=60 * Rate::MAX_PER_SECOND)
-        .map(Rate::per_minute)
+pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
+    up_to(60 * Rate::MAX_PER_SECOND)(text).map(Rate::per_minute)
 }
 
 /// When results are flushed to the disk.
@@ -164,6 +173,43 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_out_of_range_is_told_by_its_range() {
+        let number = up_to::<u32>(10_000);
+        assert_eq!((number("1"), number(" 10000 ")), (Ok(1), Ok(10_000)));
+        for text in ["0", "-1", "1.5", "", "many"] {
+            assert_eq!(number(text).unwrap_err(), "give a whole number above zero");
+        }
+        assert_eq!(number("10001").unwrap_err(), "give 10,000 at most");
+        let beyond = u64::from(u32::MAX) + 1;
+        assert!(up_to::<u32>(u64::MAX)(&beyond.to_string()).is_err());
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("300K", 300 << 10),
+            ("64mb", 64 << 20),
+            ("1 G", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "0",
+            "",
+            "K",
+            "-1",
+            "1.5M",
+            "2G",
+            "1T",
+            "18446744073709551615G",
+            "é",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn rates_that_no_limiter_can_run_at_are_refused() {
         assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
         assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
@@ -174,8 +220,7 @@ mod tests {
                 "{text}"
             );
         }
-        let command = clap::Command::new("x");
-        let tokens = |text: &str| tokens_per_minute().parse_ref(&command, None, text.as_ref());
+        let tokens = tokens_per_minute;
         assert_eq!(tokens("200000").unwrap(), Rate::per_minute(200_000));
         assert!(tokens("60000000000").is_ok());
         for text in ["0", "-5", "1.5", "60000000001", "99999999999999999999"] {

@@ -29,6 +29,8 @@ pub(crate) struct FinalReport {
     /// Where the summary is written as JSON.
     pub(crate) summary: Option<PathBuf>,
     pub(crate) concurrency: u32,
+    /// More were asked for than this process may have open.
+    pub(crate) is_capped: bool,
     pub(crate) simulated: bool,
     /// A rerun starts anew, so it cannot carry on.
     pub(crate) starts_anew: bool,
@@ -135,8 +137,13 @@ impl FinalReport {
         Some(if !undisturbed || summary.progress.failed > 0 {
             "mostly the latency of the answers".to_owned()
         } else if self.was_full(summary) {
+            let higher = if self.is_capped {
+                "limit on open files (ulimit -n)"
+            } else {
+                "--concurrency"
+            };
             format!(
-                "the latency of the answers, {} at once: a higher --concurrency may be faster",
+                "the latency of the answers, {} at once: a higher {higher} may be faster",
                 count(engine.in_flight_peak)
             )
         } else {
@@ -317,7 +324,7 @@ pub(crate) fn cut_off(
     stopped: Option<Error>,
     started: Instant,
 ) -> Summary {
-    let requests = progress.total.unwrap_or_default().max(progress.done());
+    let requests = progress.total.unwrap_or(progress.read).max(progress.done());
     Summary {
         requests,
         not_attempted: requests - progress.done(),
@@ -402,6 +409,7 @@ mod tests {
             files: places(),
             summary: None,
             concurrency: 20,
+            is_capped: false,
             simulated: false,
             starts_anew: false,
             retry_failed: typed.contains(RETRY_FAILED),

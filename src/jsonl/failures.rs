@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::record::beginning;
+use super::record::{beginning, is_success};
 use crate::error::{Error, ErrorKind, Likeness};
 use crate::escape::printable;
 
@@ -61,7 +61,7 @@ impl FailedRow {
             groups.iter().position(is_other).filter(|_| is_full)
         });
         match same {
-            Some(at) => groups[at].count += 1,
+            Some(at) => groups[at].add(self),
             None => groups.push(self.group(likeness.filter(|_| !is_full))),
         }
     }
@@ -71,7 +71,10 @@ impl FailedRow {
     }
 
     fn group(&self, likeness: Option<Likeness>) -> FailureGroup {
-        let (quote, own) = (self.error.quote(), self.error.to_string());
+        let own = self.error.to_string();
+        // What is wrong with a success is in our own words alone.
+        let is_refusal = self.status().is_some_and(|status| !is_success(status));
+        let quote = self.error.quote().filter(|_| is_refusal);
         // A bad line's message begins with its number.
         let own = own
             .strip_prefix(&format!("line {}: ", self.line))
@@ -100,6 +103,15 @@ impl FailedRow {
 }
 
 impl FailureGroup {
+    /// Rows fail in any order. The first of a group is the one whose line comes first.
+    fn add(&mut self, row: &FailedRow) {
+        let count = self.count + 1;
+        if row.line < self.line {
+            *self = row.group(self.likeness.take());
+        }
+        self.count = count;
+    }
+
     fn is_as(&self, kind: ErrorKind, status: Option<u16>) -> bool {
         (self.kind, self.status) == (kind, status)
     }
@@ -216,6 +228,11 @@ mod tests {
         assert_eq!(
             told(rows),
             ["2 x HTTP 400 \"bad value 5\" (first: line 3, \"r-3\")"]
+        );
+        let rows = [row(3, 400, "bad value 5"), row(2, 400, "bad value 6")];
+        assert_eq!(
+            told(rows),
+            ["2 x HTTP 400 \"bad value 6\" (first: line 2, \"r-2\")"]
         );
         let line = |line| FailedRow {
             error: Error::new(ErrorKind::InvalidLine, format!("line {line}: not JSON")),

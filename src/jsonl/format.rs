@@ -9,13 +9,15 @@
 //! A line that is no request is a row, too: it fails with a [`LineError`].
 
 use std::borrow::Cow;
+use std::io::Read;
 
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::array::ArrayAsLines;
 use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
-use super::lines::Line;
+use super::lines::{Line, Lines};
 use crate::api::json::{fields, first_fields};
 use crate::api::{Chat, path};
 
@@ -97,6 +99,14 @@ impl Default for Format {
 }
 
 impl Format {
+    /// The lines of an input. A JSON array has its elements as lines.
+    pub(super) fn lines<R: Read>(&self, source: R) -> Lines<ArrayAsLines<R>> {
+        Lines::new(match self.prompts {
+            None => ArrayAsLines::new(source),
+            Some(_) => ArrayAsLines::plain(source),
+        })
+    }
+
     /// Reads one line.
     pub(crate) fn parse<'a>(&'a self, line: Line<&'a [u8]>) -> InputRow<'a> {
         let mut row = InputRow {
@@ -206,7 +216,14 @@ fn not_json(error: &serde_json::Error, indent: usize) -> LineError {
     }
     // Its message ends with the place, of which the line number is not the file's.
     let told = error.to_string();
-    let what = told.split(" at line ").next().unwrap_or_default();
+    let what = match told.split(" at line ").next().unwrap_or_default() {
+        "expected ident" => "a word that is none of true, false and null",
+        "key must be a string" => "the name of a field needs double quotes",
+        "trailing characters" => "something follows the object",
+        "recursion limit exceeded" => "nested too deep",
+        _ if error.is_eof() => "the line ends too early",
+        what => what,
+    };
     let column = indent + error.column();
     LineError::at(column, "not_json", "not JSON", &format!(": {what}"))
 }
@@ -331,6 +348,9 @@ mod tests {
             (r#"{"custom_id":"a","body":{}"#, "not JSON at column 26"),
             (r#"{"custom_id":"a","body":{},}"#, "not JSON at column 28"),
             (r#"{"custom_id":"a" "body":{}}"#, "not JSON at column 18"),
+            (r#"{"custom_id":tru}"#, "none of true, false and null"),
+            (r#"{'custom_id':"a"}"#, "double quotes"),
+            (r#"{"custom_id":"a"#, "the line ends too early"),
             ("hello", "not JSON at column 1"),
             ("{} {}", "not JSON at column 4"),
             ("[1,2]", "not a JSON object"),

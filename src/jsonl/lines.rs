@@ -12,6 +12,9 @@ pub(crate) const MAX_LINE: usize = 64 << 20;
 /// How much is read at a time, and how much of the start is looked at.
 const BLOCK: usize = 64 << 10;
 
+/// How much of a stream can be looked at before its lines are read, in bytes.
+pub(super) const PREVIEW: usize = BLOCK;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One line of the input, without its end. `T` is its text, or says where that is.
@@ -78,19 +81,35 @@ impl<R: Read> Lines<R> {
         }
     }
 
+    /// Shows what a stream begins with, before its lines are read: more and more of it, until it is
+    /// `enough`, at its end or [`PREVIEW`] bytes long. `enough` is told whether it is the end.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub(super) fn preview(
+        &mut self,
+        mut enough: impl FnMut(&[u8], bool) -> bool,
+    ) -> io::Result<&[u8]> {
+        if !self.has_begun {
+            self.begin()?;
+        }
+        let (start, source) = self.source.get_mut().get_mut();
+        let begin = BOM.len() * usize::from(start.position() > 0);
+        let mut at_end = false;
+        while !enough(&start.get_ref()[begin..], at_end)
+            && !at_end
+            && start.get_ref().len() < PREVIEW
+        {
+            at_end = read_more(source, start.get_mut())? == 0;
+        }
+        Ok(&start.get_ref()[begin..])
+    }
+
     /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
     /// stalls after its first line does not hold that line up.
     fn begin(&mut self) -> io::Result<()> {
         let (start, source) = self.source.get_mut().get_mut();
-        let mut block = vec![0; BLOCK];
-        while start.get_ref().len() < 4 {
-            match source.read(&mut block) {
-                Ok(0) => break,
-                Ok(bytes) => start.get_mut().extend_from_slice(&block[..bytes]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        while start.get_ref().len() < 4 && read_more(source, start.get_mut())? > 0 {}
         if self.text_only
             && let Some(what) = not_text(start.get_ref())
         {
@@ -164,6 +183,21 @@ impl<R: Read> Lines<R> {
             self.offset += read as u64;
             if read == 0 || part.ends_with(b"\n") {
                 return Ok(read > 0);
+            }
+        }
+    }
+}
+
+/// Appends what the source has, up to a block of it. Returns how many bytes that is: 0 at the end.
+fn read_more(source: &mut impl Read, start: &mut Vec<u8>) -> io::Result<usize> {
+    let length = start.len();
+    start.resize(length + BLOCK, 0);
+    loop {
+        match source.read(&mut start[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => {
+                start.truncate(length + *read.as_ref().unwrap_or(&0));
+                return read;
             }
         }
     }

@@ -14,6 +14,7 @@
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
+mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
 mod failures;
@@ -24,6 +25,7 @@ mod hash;
 mod ids;
 pub(crate) mod io;
 mod journal;
+mod judge;
 mod lines;
 mod parallel;
 mod prompts;

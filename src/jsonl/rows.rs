@@ -5,16 +5,19 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
+use super::array::ArrayAsLines;
 use super::files::Location;
 use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
+use super::judge::judge_stream;
 use super::lines::Lines;
 use super::prompts::stop_if_refused;
 use super::tally::Tally;
@@ -108,6 +111,7 @@ pub(super) fn send_rows(
         |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
         Row::request,
     )
+    .named(|row: &Row| format!("{row}, "))
     .on_attempt(move |outcome, attempt| {
         let is_spent = match outcome {
             Ok(reply) => {
@@ -132,7 +136,9 @@ pub(super) fn send_rows(
 /// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
     pub(super) location: Location,
-    pub(super) lines: Lines<Box<dyn Read + Send>>,
+    pub(super) lines: Lines<ArrayAsLines<Box<dyn Read + Send>>>,
+    /// It is a stream, of which nobody has seen that it holds requests.
+    pub(super) unjudged: bool,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
     /// Checked once a line: one pull may skip a million rows that are done.
@@ -149,6 +155,9 @@ pub(super) struct Rows {
 impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let unreadable = |error| self.location.unreadable(error);
+        if mem::take(&mut self.unjudged) {
+            judge_stream(&mut self.lines, &self.location, &self.format)?;
+        }
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
@@ -217,7 +226,8 @@ mod tests {
         let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
         let rows = Rows {
             location: Location::Stream,
-            lines: Lines::new(Box::new(input.as_bytes())),
+            lines: Format::default().lines(Box::new(input.as_bytes())),
+            unjudged: scan.is_none(),
             format: Format::default(),
             index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),

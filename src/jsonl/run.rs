@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::lines::Lines;
+use super::judge::judge_file;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::scan;
@@ -121,12 +121,11 @@ impl FileRun<'_> {
     /// # Ok::<(), tollgate::Error>(())
     /// ```
     pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        match self.choices.format.prompts.take() {
-            Some(prompts) => self.choices.format.prompts = Some(prompts.set(name, value)),
-            None => {
-                let why = "a field is set for prompts, and lines that are requests have their own";
-                self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
-            }
+        if let Some(prompts) = self.choices.format.prompts.take() {
+            self.choices.format.prompts = Some(prompts.set(name, value));
+        } else {
+            let why = "a field is set for prompts, and lines that are requests have their own";
+            self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
         }
         self
     }
@@ -306,13 +305,8 @@ impl FileRun<'_> {
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
-        // In order, answered rows wait for those before them: a kill loses those, too.
-        let unwritten = if self.choices.ordered {
-            self.client.settings().window()
-        } else {
-            self.client.settings().limiter.concurrency()
-        };
-        let mut locks = Locks::take(&files, unwritten)?;
+        let in_flight = self.client.settings().limiter.concurrency();
+        let mut locks = Locks::take(&files, in_flight)?;
         let format = self.choices.format;
         let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
@@ -324,6 +318,9 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
+                judge_file(format.lines(&*file), &files.input, &format)?;
+                file.rewind()
+                    .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
@@ -341,10 +338,11 @@ impl FileRun<'_> {
         let tally = Arc::new(tally);
         let rows = Rows {
             location: files.input,
-            lines: Lines::new(match input {
+            lines: format.lines(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
             }),
+            unjudged: is_stream,
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),
@@ -365,6 +363,7 @@ impl FileRun<'_> {
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
+            locks,
             records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,

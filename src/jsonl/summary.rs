@@ -11,7 +11,7 @@ use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
 use crate::error::Error;
-use crate::pool::{Outage, Progress};
+use crate::pool::{Hold, Progress};
 
 /// What a run found in its files, before it sent anything, of the runs before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,8 @@ impl ResumeInfo {
 pub struct FileProgress {
     /// Rows in the input, if that is known before its end: it is for a regular file.
     pub total: Option<u64>,
+    /// Rows of the input that have been read.
+    pub read: u64,
     /// Rows that an earlier run has answered.
     pub skipped: u64,
     /// Rows answered by this run and written.
@@ -95,8 +97,9 @@ pub struct FileProgress {
     pub cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
-    /// The outage that the run waits for at the moment, if there is one.
-    pub outage: Option<Outage>,
+    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause that
+    /// the server asked for.
+    pub hold: Option<Hold>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends

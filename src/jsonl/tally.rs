@@ -136,7 +136,9 @@ impl Tally {
 
     /// Notes how far the input has been read.
     pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        note(&mut self.counts.lock().input);
+        let counts = &mut *self.counts.lock();
+        note(&mut counts.input);
+        counts.shown.read = counts.input.rows;
     }
 
     /// Counts rows in what the user sees.
@@ -218,7 +220,7 @@ impl Tally {
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
             elapsed: self.elapsed(),
-            outage: engine.outage(now),
+            hold: engine.hold(now),
             engine: engine.snapshot(),
             ..shown
         };

@@ -118,6 +118,15 @@ impl<J: Job> RunShared<'_, J> {
             None => drop(permit),
         }
         if let Some(wait) = pause {
+            let why = match &result {
+                Ok(Err((error, _))) => self.job.shown(error),
+                _ => None,
+            };
+            let now = self.settings.limiter.clock().now();
+            // The clock cannot hold every time.
+            if let Some(end) = now.checked_add(wait) {
+                self.settings.monitor.set_pause(end, why);
+            }
             self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
@@ -197,10 +206,19 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            state.schedule.retry_at(item, at);
+            let recall = if matches!(verdict, Verdict::PauseAll(_)) {
+                let place = state.schedule.retry_after_pause(item);
+                state.recall(place)
+            } else {
+                state.schedule.retry_at(item, at);
+                None
+            };
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
+            if let Some(recall) = recall {
+                recall.cancel();
+            }
             self.settings.events.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,

@@ -150,7 +150,7 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     run("a.jsonl").never_says(&["warning: errors file"]);
     run("b.jsonl").says(&[
         "warning: errors file \"out.errors.jsonl\"",
-        "failed before are not in it any more",
+        ": 1 row that failed before is not in it any more",
     ]);
     assert_eq!(ids("out.jsonl"), ["\"a-good\"", "\"b-good\""]);
     assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);

@@ -69,7 +69,7 @@ fn the_estimate_counts_the_prompt_and_what_may_be_written() {
     // 400 bytes of prompt are about a hundred tokens, and 500 may follow: two fit in 1,200.
     let bench = bench_with(
         |builder| builder.tokens_per_minute(72_000).concurrency(8),
-        |_| Ok(answer(200, &serde_json::json!({"choices": []}))),
+        |_| Ok(answer(200, &serde_json::json!({"choices": [{}]}))),
     );
     let prompt = "word".repeat(100);
     let requests: Vec<Request> = (0..4)

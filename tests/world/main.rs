@@ -12,6 +12,8 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod files;
 mod flags;
+mod lines;
 mod network;
 mod numbers;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::faultd::{Faultd, Seen};
 use crate::support::reply::Reply;
-use crate::tool::{Folder, request};
+use crate::tool::{Folder, request, until};
 
 /// Runs with a summary over so many rows, and gives what it says.
 fn summary(rows: usize, arguments: &[&str], server: &Faultd, code: i32) -> serde_json::Value {
@@ -165,4 +165,124 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
         .never_says(&["Invalid model name"]);
     let groups = &folder.json("s.json")["failures"];
     assert_eq!(groups.as_array().map(Vec::len), Some(1), "{groups}");
+}
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_remedy() {
+    let refusal = |text: &str| {
+        Reply::error(429, "requests", "rate_limit_exceeded", text).header("retry-after", "2")
+    };
+    let in_words = refusal("Limit reached: 60 requests per minute");
+    let in_headers = refusal("slow down").header("x-ratelimit-limit-requests", "60");
+    let sixty = "the server says 60 a minute: --rpm 60";
+    for (reply, remedy) in [
+        (in_words, sixty.into()),
+        (in_headers, sixty.into()),
+        (refusal("slow down"), serde_json::Value::Null),
+    ] {
+        let folder = Folder::new();
+        folder.requests(3);
+        let server = Faultd::replies([reply, Reply::ok_chat("hi")]);
+        let arguments = ["run", "p.jsonl", "-c", "1", "--progress", "json"];
+        let ended = folder.tool(&arguments).at(&server).run().code(0);
+        let held = ended.stderr.lines().find_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let held = event.get("held").filter(|held| !held.is_null())?;
+            Some(held.clone())
+        });
+        let held = held.unwrap_or_else(|| panic!("never held: {ended:#?}"));
+        assert_eq!(held["is_pause"], true, "{held}");
+        assert_eq!(held["remedy"], remedy, "{held}");
+        let left = held["next_try_s"].as_f64();
+        assert!(
+            left.is_some_and(|left| (0.0..=2.5).contains(&left)),
+            "{held}"
+        );
+        let error = held["error"].as_str().unwrap_or_default();
+        assert!(error.contains("HTTP 429"), "{held}");
+    }
+}
+
+/// Whether a text begins with a time such as `2026-11-20T18:34:11.250Z`.
+fn begins_with_a_time(text: &str) -> bool {
+    let shape: String = text.chars().take(24).collect();
+    let shape = shape.replace(|c: char| c.is_ascii_digit(), "0");
+    shape == "0000-00-00T00:00:00.000Z"
+}
+
+#[test]
+fn what_the_log_says_of_a_row_names_its_line_and_its_id_and_the_time() {
+    for (arguments, row) in [
+        (
+            &["-vv"][..],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (
+            &["-v"],
+            "line 2 (\"r1\"), /v1/chat/completions, attempt 1: ",
+        ),
+        (&["-v", "--progress", "json"], "line 2 (\"r1\"), "),
+        (&["--progress", "json"], "line 2 (\"r1\") failed: "),
+    ] {
+        let folder = Folder::new();
+        folder.requests(2);
+        let server = Faultd::script(|seen| match seen.index {
+            0 => Reply::ok_chat("hi"),
+            _ => Reply::error(400, "invalid_request_error", "x", "no"),
+        });
+        let all = [&["run", "p.jsonl", "-c", "1"], arguments].concat();
+        let ended = folder.tool(&all).at(&server).run().code(1);
+        let line = ended.stderr.lines().find_map(|line| {
+            let event = serde_json::from_str::<serde_json::Value>(line);
+            let (time, text) = match event {
+                Ok(event) => (event["time"].to_string(), event["text"].to_string()),
+                Err(_) => (format!("\"{line}"), line.to_owned()),
+            };
+            let text = text.replace("\\\"", "\"");
+            (text.contains(row) && text.contains("HTTP 400")).then_some(time)
+        });
+        let time = line.unwrap_or_else(|| panic!("{arguments:?}: {ended:#?}"));
+        assert!(begins_with_a_time(&time[1..]), "{arguments:?}: {ended:#?}");
+        let answered = "line 1 (\"r0\"), /v1/chat/completions, attempt 1: status 200";
+        let said = ended.stderr.contains(answered);
+        assert_eq!(said, arguments == ["-vv"], "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_killed_run_in_order_may_have_paid_for_what_it_held_and_no_more() {
+    let folder = Folder::new();
+    let row = |row| {
+        let body =
+            serde_json::json!({"model": "m", "messages": [{"role": "user", "content": row}]});
+        format!(
+            "{}\n",
+            serde_json::json!({"custom_id": format!("r{row}"), "body": body})
+        )
+    };
+    folder.write("p.jsonl", (0..500).map(row).collect::<String>());
+    // The first row is never answered, so the next nine are held.
+    let server = Faultd::script(|seen| {
+        let row = &seen.json()["messages"][0]["content"];
+        match row.as_u64() {
+            Some(1..10) => Reply::ok_chat("hi"),
+            _ => Reply::stall(),
+        }
+    });
+    let arguments = ["run", "p.jsonl", "-c", "2", "--ordered"];
+    let mut running = folder.tool(&arguments).at(&server).start();
+    until("eleven asked", || server.count() == 11);
+    running.child().kill().expect("it is running");
+    running.child().wait().expect("it ends");
+    assert_eq!(folder.read("p.results.jsonl"), "");
+
+    let well = Faultd::replies([Reply::ok_chat("hi")]);
+    let arguments = [&arguments[..], &["--summary", "s.json"]].concat();
+    folder.tool(&arguments).at(&well).run().code(0);
+    let billed = folder.json("s.json")["possibly_billed"].as_u64();
+    let at_most = 2 + 16;
+    assert!(
+        billed.is_some_and(|billed| (11..=at_most).contains(&billed)),
+        "{billed:?}"
+    );
 }

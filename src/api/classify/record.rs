@@ -5,7 +5,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{ResponseView, classify_response};
+use super::{Promise, ResponseView, classify_response};
 use crate::error::ErrorKind;
 use crate::retry::Verdict;
 use http::HeaderMap;
@@ -30,6 +30,7 @@ pub(crate) fn is_transient_record(
         headers: &HeaderMap::new(),
         body,
         key: None,
+        promise: Promise::Anything,
         wall: UNIX_EPOCH,
         cost_tokens: 0,
         longest_wait: None,

@@ -190,9 +190,13 @@ impl Journal {
             }
             let forgotten = index.not_met();
             if whole_input && forgotten > 0 {
+                let rows = match forgotten {
+                    1 => "1 row that failed before is".to_owned(),
+                    _ => format!("{forgotten} rows that failed before are"),
+                };
                 log::warn!(
-                    "errors file {path:?} is for the rows of this input, and rows that failed before \
-                     are not in it any more: {forgotten}. Give another input an output of its own"
+                    "errors file {path:?} is for the rows of this input: {rows} not in it any more. \
+                     Give another input an output of its own"
                 );
             }
         }
