@@ -96,12 +96,13 @@ fn date(time: UnixTime) -> String {
 
 /// rustls names many errors as its code does: `CamelCase` becomes words.
 fn spaced(error: impl ToString) -> String {
-    let mut words = String::new();
+    let (mut words, mut last) = (String::new(), ' ');
     for letter in error.to_string().chars() {
-        if letter.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+        if letter.is_ascii_uppercase() && last.is_ascii_lowercase() {
             words.push(' ');
         }
         words.push(letter.to_ascii_lowercase());
+        last = letter;
     }
     words
 }
