@@ -61,7 +61,7 @@ impl FailedRow {
             groups.iter().position(is_other).filter(|_| is_full)
         });
         match same {
-            Some(at) => groups[at].count += 1,
+            Some(at) => groups[at].add(self),
             None => groups.push(self.group(likeness.filter(|_| !is_full))),
         }
     }
@@ -103,6 +103,15 @@ impl FailedRow {
 }
 
 impl FailureGroup {
+    /// Rows fail in any order. The first of a group is the one whose line comes first.
+    fn add(&mut self, row: &FailedRow) {
+        let count = self.count + 1;
+        if row.line < self.line {
+            *self = row.group(self.likeness.take());
+        }
+        self.count = count;
+    }
+
     fn is_as(&self, kind: ErrorKind, status: Option<u16>) -> bool {
         (self.kind, self.status) == (kind, status)
     }
@@ -219,6 +228,11 @@ mod tests {
         assert_eq!(
             told(rows),
             ["2 x HTTP 400 \"bad value 5\" (first: line 3, \"r-3\")"]
+        );
+        let rows = [row(3, 400, "bad value 5"), row(2, 400, "bad value 6")];
+        assert_eq!(
+            told(rows),
+            ["2 x HTTP 400 \"bad value 6\" (first: line 2, \"r-2\")"]
         );
         let line = |line| FailedRow {
             error: Error::new(ErrorKind::InvalidLine, format!("line {line}: not JSON")),
