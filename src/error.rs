@@ -258,17 +258,6 @@ impl Error {
         self.0.facts.quote.as_deref()
     }
 
-    /// What is equal of failures that are alike: kind, status, code, and the message but for the numbers
-    /// and ids in it.
-    pub(crate) fn likeness(&self) -> Likeness {
-        Likeness {
-            kind: self.kind(),
-            status: self.status(),
-            code: self.code().map(str::to_owned),
-            message: masked(&self.0.message),
-        }
-    }
-
     pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
         self.with_facts(|facts| facts.settings = settings)
     }
@@ -296,42 +285,6 @@ pub struct AnnouncedLimit {
     pub is_tokens: bool,
     /// In how many seconds: 60 or 1.
     pub period_s: u64,
-}
-
-/// See [`Error::likeness`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Likeness {
-    kind: ErrorKind,
-    status: Option<StatusCode>,
-    code: Option<String>,
-    message: String,
-}
-
-/// `text` with a 0 for each number, and for each word that looks like an id: hexadecimal with a digit,
-/// or long with a digit.
-fn masked(text: &str) -> String {
-    const LONG: usize = 16;
-    let mut masked = String::with_capacity(text.len());
-    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-        let end = word
-            .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
-            .len();
-        let (word, separator) = word.split_at(end);
-        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        if has_digit && (is_hex || word.len() >= LONG) {
-            masked.push('0');
-        } else {
-            for c in word.chars() {
-                let c = if c.is_ascii_digit() { '0' } else { c };
-                if c != '0' || !masked.ends_with('0') {
-                    masked.push(c);
-                }
-            }
-        }
-        masked.push_str(separator);
-    }
-    masked
 }
 
 impl fmt::Display for Error {

@@ -19,4 +19,6 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
+//! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
+//!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - The tool: `run`, `check`, `simulate`, `demo`.
