@@ -52,7 +52,8 @@
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed. `rate_limit_headers.rs` reads the waits that
-//!   servers ask for, with the formats of `times.rs`.
+//!   servers ask for, with the formats of `times.rs`;
+//!   `announced_limit.rs` reads the limits that they name.
 //!
 //! # A line, from file to file: thirteen files
 //!
@@ -75,8 +76,9 @@
 //! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
 //!     them to the disk.
 //!
-//! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, and `prompts.rs`
-//! stops a run whose model refuses a field of all prompts. In `journal`,
+//! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, `failures.rs` groups
+//! why rows failed, and `prompts.rs` stops a run whose model refuses a field of all prompts. In
+//! `journal`,
 //! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with
 //! (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at the end.
 //!

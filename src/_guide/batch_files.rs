@@ -202,8 +202,9 @@
 //!
 //! # What may go wrong
 //!
-//! If the process is killed, everything written stays. Requests that were in flight are lost. The next
-//! run sends them again, and says how many that may be.
+//! If the process is killed, everything written stays. Requests that were in flight are lost. With
+//! [`ordered`](crate::FileRun::ordered) those are lost, too, whose answer waits for the rows before
+//! them. The next run sends them again, and says how many that may be.
 //!
 //! If the *machine* goes down, results that were written but not yet synced to the disk are lost.
 //! [`fsync`](crate::FileRun::fsync) (`--fsync`) sets how often results are synced: once a second by

@@ -305,13 +305,8 @@ impl FileRun<'_> {
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
-        // In order, answered rows wait for those before them: a kill loses those, too.
-        let unwritten = if self.choices.ordered {
-            self.client.settings().window()
-        } else {
-            self.client.settings().limiter.concurrency()
-        };
-        let mut locks = Locks::take(&files, unwritten)?;
+        let in_flight = self.client.settings().limiter.concurrency();
+        let mut locks = Locks::take(&files, in_flight)?;
         let format = self.choices.format;
         let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
@@ -335,7 +330,7 @@ impl FileRun<'_> {
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && index.done() > 0;
-        let journal = Journal::open(&files, options, &state)?;
+        let journal = Journal::open(&files, options, &state, &index, &outside)?;
         locks.begin();
         let index = Arc::new(index);
         let is_stream = scan.is_none();
@@ -368,6 +363,7 @@ impl FileRun<'_> {
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
+            locks,
             records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failures::FailedRow;
-use super::journal::{Journal, ResumeIndex};
+use super::journal::{Journal, Locks, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -33,6 +33,7 @@ pub(super) struct Writer<'p> {
     /// When the run's time is over.
     pub(super) ends: Option<Instant>,
     pub(super) journal: Journal,
+    pub(super) locks: Locks,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<RowOutcome>>,
@@ -94,6 +95,11 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn on_idle(&mut self) {
         self.check_end();
         self.flush();
+        // Behind this, the threads that wait for their rows to be written go on, also with rows that
+        // are only held.
+        if let Some(order) = &self.order {
+            self.locks.hold(order.len());
+        }
         self.report();
     }
 }
@@ -151,6 +157,7 @@ impl Writer<'_> {
                     status: reply.status().as_u16(),
                     request_id: reply.request_id(),
                     body: reply.body(),
+                    is_cut: false,
                 });
                 let usage = reply.usage();
                 record.usage = usage;
@@ -168,6 +175,7 @@ impl Writer<'_> {
                     status: status.as_u16(),
                     request_id: error.request_id(),
                     body: error.body().unwrap_or_default(),
+                    is_cut: error.body_is_cut(),
                 });
                 // A success without a usable answer needs its reason beside the status.
                 record.failure = status

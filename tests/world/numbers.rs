@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::faultd::{Faultd, Seen};
 use crate::support::reply::Reply;
-use crate::tool::{Folder, request};
+use crate::tool::{Folder, request, until};
 
 /// Runs with a summary over so many rows, and gives what it says.
 fn summary(rows: usize, arguments: &[&str], server: &Faultd, code: i32) -> serde_json::Value {
@@ -247,4 +247,42 @@ fn what_the_log_says_of_a_row_names_its_line_and_its_id_and_the_time() {
         let said = ended.stderr.contains(answered);
         assert_eq!(said, arguments == ["-vv"], "{ended:#?}");
     }
+}
+
+#[test]
+fn a_killed_run_in_order_may_have_paid_for_what_it_held_and_no_more() {
+    let folder = Folder::new();
+    let row = |row| {
+        let body =
+            serde_json::json!({"model": "m", "messages": [{"role": "user", "content": row}]});
+        format!(
+            "{}\n",
+            serde_json::json!({"custom_id": format!("r{row}"), "body": body})
+        )
+    };
+    folder.write("p.jsonl", (0..500).map(row).collect::<String>());
+    // The first row is never answered, so the next nine are held.
+    let server = Faultd::script(|seen| {
+        let row = &seen.json()["messages"][0]["content"];
+        match row.as_u64() {
+            Some(1..10) => Reply::ok_chat("hi"),
+            _ => Reply::stall(),
+        }
+    });
+    let arguments = ["run", "p.jsonl", "-c", "2", "--ordered"];
+    let mut running = folder.tool(&arguments).at(&server).start();
+    until("eleven asked", || server.count() == 11);
+    running.child().kill().expect("it is running");
+    running.child().wait().expect("it ends");
+    assert_eq!(folder.read("p.results.jsonl"), "");
+
+    let well = Faultd::replies([Reply::ok_chat("hi")]);
+    let arguments = [&arguments[..], &["--summary", "s.json"]].concat();
+    folder.tool(&arguments).at(&well).run().code(0);
+    let billed = folder.json("s.json")["possibly_billed"].as_u64();
+    let at_most = 2 + 16;
+    assert!(
+        billed.is_some_and(|billed| (11..=at_most).contains(&billed)),
+        "{billed:?}"
+    );
 }
