@@ -25,8 +25,9 @@ use crate::pool::Attempt;
 use crate::retry::{Reach, Retry, Verdict};
 use crate::sync::Mutex;
 
-/// How much of an error answer's body an [`Error`] keeps, in bytes.
-const KEPT_BODY: usize = 2 << 10;
+/// How much of the body of an answer that is of no use an [`Error`] keeps, in bytes. The transport
+/// reads no more of the body of an error status.
+const KEPT_BODY: usize = 64 << 10;
 
 /// All that an attempt needs: where requests go, what is sent with them, and the limiter.
 pub(crate) struct Endpoint {
@@ -228,6 +229,9 @@ impl Endpoint {
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
                 facts.body = Some(self.kept(&response.body));
+                // Of an error status, so much is the start of more.
+                let longest = KEPT_BODY - usize::from(!response.status.is_success());
+                facts.body_is_cut = response.body.len() > longest;
             }
         });
         failed
@@ -241,6 +245,7 @@ impl Endpoint {
             None => body.to_vec(),
         };
         kept.truncate(KEPT_BODY);
+        kept.shrink_to_fit();
         kept
     }
 }

@@ -158,14 +158,14 @@ impl LineFold for Pass<'_> {
             return;
         }
         let row = self.format.parse(line);
-        let is_request = row.request.is_ok();
+        let (is_request, promise) = (row.request.is_ok(), row.promise());
         // The failure of a bad line is recorded under the id that it has, so that is unique, too.
         let Some(custom_id) = row.custom_id else {
             return;
         };
         let id = LineHash::of(custom_id.as_bytes());
         part.ids.push((id, number));
-        match self.index.status(id, row.hash) {
+        match self.index.status(id, row.hash, promise) {
             RowStatus::ToDo => {
                 found.to_do += u64::from(is_request);
                 return;

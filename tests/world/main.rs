@@ -17,3 +17,4 @@ mod flags;
 mod lines;
 mod network;
 mod numbers;
+mod servers;
