@@ -46,24 +46,46 @@
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
 //!
-//! The tool reads a file whose name ends in `.txt` as prompts. The id of a prompt is `line-N`, where
-//! N is the number of its line in the file.
+//! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The id
+//! of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to the
+//! byte, but for the line's end. [`param`](crate::FileRun::param) (`--param`) sets further fields of
+//! its request, such as `temperature`. If the model refuses such a field, or `max_tokens`, before
+//! anything has succeeded, the run stops at that answer: the rows are for a rerun without the field.
+//!
+//! A file that is one JSON array of requests is read as well. An element counts as a line, and line
+//! ends within it are sent as blanks.
 //!
 //! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote them. A
 //! leading `/v1` of a `url` stands for the root of the API: if the base URL has a path, that replaces
 //! it. A `url` with a scheme, `//`, `..`, a fragment or a control byte is an error. So is a body that
 //! asks for a stream.
 //!
-//! Blank lines are skipped. A line that is no request becomes a failed row, and its message has the
-//! number of the line; the other lines are answered. A line may have at most 64 MiB. An input that is
-//! no text at all (gzip, a spreadsheet, UTF-16) is refused as a whole.
+//! Blank lines are skipped, and so is a byte order mark at the start of any line. A line that is no
+//! request becomes a failed row, and its message has the number of the line; the other lines are
+//! answered. A line may have at most 64 MiB.
+//!
+//! Some inputs are refused as a whole before anything is sent, with one sentence that says what they
+//! seem to be:
+//!
+//! | Input | Refused if |
+//! |---|---|
+//! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
+//! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
+//!
+//! A stream is judged on its first 64 KiB. It is waited for no longer than until one line in ten so
+//! far is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
-//! file has the same id twice, the run ends before anything is sent, with an error that names both
+//! file has the same id twice, the run ends before anything is sent, with an error that names the id and both
 //! lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
 //! later line becomes a failed row.
 //!
 //! # Lines out
+//!
+//! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt` to
+//! `p.results.jsonl`, and with any other ending to a name that keeps it, such as
+//! `p.json.results.jsonl`. Prompts and requests do not share such a file: a `.txt` input beside the
+//! results of requests is refused, and the other way round.
 //!
 //! Results are appended as they finish. Each write has whole lines. The output has successes only,
 //! each id once. They are in the order in which they finished, unless

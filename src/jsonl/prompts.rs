@@ -15,12 +15,13 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
         error.status(),
         Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
     );
-    let Some(field) = refused(&body, template.fields()).filter(|_| is_refusal) else {
+    let Some(field) = refused(&body, template.additions()).filter(|_| is_refusal) else {
         return;
     };
     let message = format!("the model takes no such {field} as all prompts are sent with: {error}");
     let settings: &[_] = match field {
         "max_tokens" => &["max_tokens", "param"],
+        "system" => &["system"],
         _ => &["param"],
     };
     failed.verdict = Verdict::Stop;
@@ -29,17 +30,30 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
         .with_settings(settings);
 }
 
-/// The one of `fields` that a refusal names first, if it says that something is not known or taken.
-fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str>) -> Option<&'f str> {
-    const WORDS: [&str; 6] = [
+/// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the first
+/// in its text if that says of something that it is not taken.
+fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str> + Clone) -> Option<&'f str> {
+    const WORDS: [&str; 10] = [
         "unsupported",
         "not support",
+        "n't support",
         "unknown",
         "unrecognized",
         "unexpected",
         "not permitted",
+        "not allowed",
+        "not accept",
+        "invalid param",
     ];
-    if !WORDS.iter().any(|word| refusal.contains(word)) {
+    // How long an answer may be depends on the prompt as well.
+    let is_of_row = refusal.contains("context");
+    let compact: String = refusal.split_whitespace().collect();
+    let is_param =
+        |field: &&str| compact.contains(&format!("\"param\":\"{}\"", field.to_lowercase()));
+    if let Some(field) = fields.clone().find(is_param).filter(|_| !is_of_row) {
+        return Some(field);
+    }
+    if is_of_row || !WORDS.iter().any(|word| refusal.contains(word)) {
         return None;
     }
     let named = fields.filter_map(|field| Some((position(refusal, field)?, field)));
@@ -80,6 +94,18 @@ mod tests {
             ("unknown parameter: 'top_k'", None),
             ("'max_completion_tokens' is not supported", None),
             ("max_tokens is too large", None),
+            (
+                r#"{"error":{"message":"invalid value: 'x'", "param": "n"}}"#,
+                Some("n"),
+            ),
+            (
+                r#"{"message":"the maximum context length is 4096, unsupported","param":"max_tokens"}"#,
+                None,
+            ),
+            (
+                "gpt-5 models don't support temperature=0.2",
+                Some("temperature"),
+            ),
             ("", None),
         ] {
             assert_eq!(refused(refusal, fields.into_iter()), field, "{refusal}");

@@ -48,7 +48,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::TooLarge => (
             K::BodyTooLarge,
             V::Fail,
-            "ask for less, or raise the limit on bodies",
+            "ask for less, or raise max_body (--max-body of the tool)",
         ),
         T::Aborted => (K::Cancelled, V::Fail, "run again to carry on"),
         T::Unsendable => (
@@ -77,14 +77,8 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::ProxyRefused(status) => format!("{message}, HTTP {status}; {next}"),
         _ => format!("{message}; {next}"),
     };
-    let settings: &[_] = match error.kind {
-        T::TooLarge => &["max_body"],
-        _ => &[],
-    };
     AttemptError {
-        error: Error::new(kind, message)
-            .with_settings(settings)
-            .with_facts(|facts| facts.possibly_billed = !nothing_sent),
+        error: Error::new(kind, message).with_facts(|facts| facts.possibly_billed = !nothing_sent),
         verdict,
         usage: None,
     }

@@ -20,7 +20,7 @@ use super::files::Location;
 use super::format::{Format, RowRequest};
 use super::hash::LineHash;
 use super::ids::duplicates;
-use super::judge::preview;
+use super::judge::judge_stream;
 use super::lines::Line;
 use super::parallel::{LineFold, fold};
 use super::scan::ids_again;
@@ -97,7 +97,7 @@ impl Check {
     fn pass<R: Read>(&mut self, source: R, location: &Location) -> Result<()> {
         let mut lines = self.format.lines(source);
         let unreadable = |error| location.unreadable(error);
-        if let Some(refusal) = preview(&mut lines, &self.format).map_err(unreadable)? {
+        if let Some(refusal) = judge_stream(&mut lines, &self.format).map_err(unreadable)? {
             let finding = Finding::new("no_requests", None, refusal.for_report());
             self.found.report.findings.note(finding);
         }
