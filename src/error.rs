@@ -262,6 +262,13 @@ impl Error {
         self.with_facts(|facts| facts.settings = settings)
     }
 
+    /// The same failure with more to say behind its message.
+    pub(crate) fn with_more(mut self, more: &str) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.message = format!("{}; {more}", inner.message).into();
+        self
+    }
+
     /// The same failure with more facts known about it.
     pub(crate) fn with_facts(mut self, change: impl FnOnce(&mut Facts)) -> Self {
         change(&mut Arc::make_mut(&mut self.0).facts);

@@ -12,7 +12,7 @@ use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
-use super::path::{check_path, join};
+use super::path::{asked, check_path, join};
 use super::rate_limit_headers::exhausted;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
@@ -176,6 +176,11 @@ impl Endpoint {
                 // The server says that a limit is used up: the next request would be refused.
                 if let Some(wait) = exhausted(&response.headers, wall, reserved) {
                     attempt.pause(self.retry.longest_pause(wait));
+                    let why = "the server says that nothing remains of a limit";
+                    let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
+                        facts.announced_limit = announced_limit(&response.headers, "", wall);
+                    });
+                    let _once = attempt.why_paused.set(why);
                 }
                 Ok(Reply {
                     status: response.status,
@@ -189,6 +194,11 @@ impl Endpoint {
                 // An answer that is not quite JSON was paid for, and the next is likely to be the same.
                 if failed.error.kind() == ErrorKind::Protocol && attempt.number > 1 {
                     failed.verdict = Verdict::Fail;
+                }
+                if failed.error.kind() == ErrorKind::NotFound {
+                    let asked = asked(&self.base_url, &request.path);
+                    let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
+                    failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
                 Err(self.attempt_error(failed, attempt, Some(response)))
             }

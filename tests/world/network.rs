@@ -8,7 +8,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
+use crate::support::faultd::Faultd;
 use crate::support::listener::Listener;
+use crate::support::reply::Reply;
 use crate::tool::{Folder, Tool};
 
 /// A good answer, after which the connection ends.
@@ -157,6 +159,26 @@ fn an_https_proxy_that_speaks_no_tls_is_blamed_and_not_the_server() {
             "write http:// in place of https:// in its URL",
         ])
         .never_says(&["base URL"]);
+}
+
+#[test]
+fn a_404_says_which_url_was_asked() {
+    let server = Faultd::replies([Reply::status(404).body("404 page not found")]);
+    let kept =
+        "/v1/chat/completions was asked: the base URL has no path, so the request's /v1 was kept";
+    let twice = "/v1/chat/completions/chat/completions was asked";
+    for (base, rows, code, asked) in [
+        ("", 1, 1, kept),
+        ("", 12, 3, kept),
+        ("/v1/chat/completions", 1, 1, twice),
+    ] {
+        let folder = Folder::new();
+        folder.requests(rows);
+        let url = format!("{}{base}", server.url());
+        let flags = ["run", "p.jsonl", "--no-auth", "--base-url", &url];
+        let told = format!("{}{asked}", server.url());
+        folder.tool(&flags).run().code(code).says(&[&told]);
+    }
 }
 
 #[test]
