@@ -48,6 +48,7 @@ pub(crate) struct Facts {
     pub(crate) announced_limit: Option<AnnouncedLimit>,
     pub(crate) request_id: Option<String>,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body_is_cut: bool,
     pub(crate) possibly_billed: bool,
     pub(crate) stopped_run: bool,
 }
@@ -231,10 +232,15 @@ impl Error {
         self.0.facts.request_id.as_deref()
     }
 
-    /// The start of the last answer's body, at most 2 KiB and without the API key, if there was an
+    /// The start of the last answer's body, at most 64 KiB and without the API key, if there was an
     /// answer.
     pub fn body(&self) -> Option<&[u8]> {
         self.0.facts.body.as_deref()
+    }
+
+    /// Whether the body was longer than what is kept of it.
+    pub(crate) fn body_is_cut(&self) -> bool {
+        self.0.facts.body_is_cut
     }
 
     /// Whether a request was sent whose answer was lost, so that the provider may have billed it.
@@ -252,19 +258,15 @@ impl Error {
         self.0.facts.quote.as_deref()
     }
 
-    /// What is equal of failures that are alike: kind, status, code, and the message but for the numbers
-    /// and ids in it.
-    pub(crate) fn likeness(&self) -> Likeness {
-        Likeness {
-            kind: self.kind(),
-            status: self.status(),
-            code: self.code().map(str::to_owned),
-            message: masked(&self.0.message),
-        }
-    }
-
     pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
         self.with_facts(|facts| facts.settings = settings)
+    }
+
+    /// The same failure with more to say behind its message.
+    pub(crate) fn with_more(mut self, more: &str) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.message = format!("{}; {more}", inner.message).into();
+        self
     }
 
     /// The same failure with more facts known about it.
@@ -290,42 +292,6 @@ pub struct AnnouncedLimit {
     pub is_tokens: bool,
     /// In how many seconds: 60 or 1.
     pub period_s: u64,
-}
-
-/// See [`Error::likeness`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Likeness {
-    kind: ErrorKind,
-    status: Option<StatusCode>,
-    code: Option<String>,
-    message: String,
-}
-
-/// `text` with a 0 for each number, and for each word that looks like an id: hexadecimal with a digit,
-/// or long with a digit.
-fn masked(text: &str) -> String {
-    const LONG: usize = 16;
-    let mut masked = String::with_capacity(text.len());
-    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-        let end = word
-            .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
-            .len();
-        let (word, separator) = word.split_at(end);
-        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        if has_digit && (is_hex || word.len() >= LONG) {
-            masked.push('0');
-        } else {
-            for c in word.chars() {
-                let c = if c.is_ascii_digit() { '0' } else { c };
-                if c != '0' || !masked.ends_with('0') {
-                    masked.push(c);
-                }
-            }
-        }
-        masked.push_str(separator);
-    }
-    masked
 }
 
 impl fmt::Display for Error {

@@ -21,4 +21,8 @@
 //!   own.
 //! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
 //!   says which. What a server refused goes before anything new.
-//! - The tool: `run`, `check`, `simulate`, `demo`.
+//! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
+//!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
+//! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
+//!   requests is refused in one sentence, and a JSON array is read as lines.
+//! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

@@ -22,7 +22,7 @@
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
 //! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
-//! | 401 | `Auth` | the run stops |
+//! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; ten alike in a row before any success stop the run |
@@ -59,9 +59,11 @@
 //! | What broke | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
 //! | anything before a byte was sent: no address, refused, no route | `Unreachable` | tried again when the server is back, see below |
+//! | a proxy refuses `CONNECT`: 407 or 401 (it wants a password, or another one), 403 and any other 4xx but those below, 501, 511 | `Unreachable` | the run stops, as each try is another login or as hopeless |
+//! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | as the row above the last |
 //! | the connection, after something was sent | `Network`, `Truncated` | backoff |
 //! | the time of the attempt ended | `Timeout` | backoff |
-//! | the certificate, or the first TLS handshake | `Tls` | the run stops |
+//! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
 //! | HTTP itself | `Protocol` | tried again, at most twice |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!

@@ -13,7 +13,7 @@ use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
 use super::limit_headers;
-use super::path::{check_path, join};
+use super::path::{asked, check_path, join};
 use super::rate_limit_headers::exhausted_window;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
@@ -26,8 +26,9 @@ use crate::pool::Attempt;
 use crate::retry::{Reach, Retry, Verdict};
 use crate::sync::Mutex;
 
-/// How much of an error answer's body an [`Error`] keeps, in bytes.
-const KEPT_BODY: usize = 2 << 10;
+/// How much of the body of an answer that is of no use an [`Error`] keeps, in bytes. The transport
+/// reads no more of the body of an error status.
+const KEPT_BODY: usize = 64 << 10;
 
 /// All that an attempt needs: where requests go, what is sent with them, and the limiter.
 pub(crate) struct Endpoint {
@@ -188,6 +189,11 @@ impl Endpoint {
                 // The server says that a limit is used up: the next request would be refused.
                 if let Some(wait) = exhausted_window(&response.headers, wall) {
                     attempt.pause(self.retry.longest_pause(wait));
+                    let why = "the server says that nothing remains of a limit";
+                    let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
+                        facts.announced_limit = announced_limit(&response.headers, "", wall);
+                    });
+                    let _once = attempt.why_paused.set(why);
                 }
                 Ok(Reply {
                     status: response.status,
@@ -201,6 +207,11 @@ impl Endpoint {
                 // An answer that is not quite JSON was paid for, and the next is likely to be the same.
                 if failed.error.kind() == ErrorKind::Protocol && attempt.number > 1 {
                     failed.verdict = Verdict::Fail;
+                }
+                if failed.error.kind() == ErrorKind::NotFound {
+                    let asked = asked(&self.base_url, &request.path);
+                    let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
+                    failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
                 Err(self.attempt_error(failed, attempt, Some(response)))
             }
@@ -236,6 +247,9 @@ impl Endpoint {
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
                 facts.body = Some(self.kept(&response.body));
+                // Of an error status, so much is the start of more.
+                let longest = KEPT_BODY - usize::from(!response.status.is_success());
+                facts.body_is_cut = response.body.len() > longest;
             }
         });
         failed
@@ -249,6 +263,7 @@ impl Endpoint {
             None => body.to_vec(),
         };
         kept.truncate(KEPT_BODY);
+        kept.shrink_to_fit();
         kept
     }
 }

@@ -101,6 +101,10 @@ impl ErrorBody {
         let message = MESSAGES
             .iter()
             .find_map(|path| error.pointer(path)?.as_str());
+        // FastAPI names the field that is wrong beside what is wrong with it.
+        let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
+        let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
+        let place = (!place.is_empty()).then(|| format!("{}: ", place.join(".")));
         let minimax = error.pointer("/status_code").and_then(Value::as_u64);
         let minimax = minimax.and_then(|code| {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
@@ -108,7 +112,7 @@ impl ErrorBody {
         });
         let details = error.get("details").and_then(Value::as_array);
         Self {
-            message: message.unwrap_or_default().to_owned(),
+            message: place.unwrap_or_default() + message.unwrap_or_default(),
             code: word(&CODES),
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
@@ -219,6 +223,16 @@ impl ErrorBody {
         ]
         .iter()
         .any(|text| message.contains(text))
+    }
+
+    /// It is the key that is refused, whatever the status says.
+    pub(crate) fn is_wrong_key(&self) -> bool {
+        let codes = [
+            "invalid_api_key",
+            "authentication_error",
+            "no_db_connection",
+        ];
+        self.has_code(&codes) || self.message.starts_with("API key not valid")
     }
 
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
@@ -378,8 +392,8 @@ mod tests {
             (r#"{"error":null,"message":"Flat"}"#, "Flat", None),
             (r#"{"detail":"Not Found"}"#, "Not Found", None),
             (
-                r#"{"detail":[{"msg":"field required","loc":["body"]}]}"#,
-                "field required",
+                r#"{"detail":[{"msg":"field required","loc":["body","n",0]}]}"#,
+                "body.n.0: field required",
                 None,
             ),
             (

@@ -111,12 +111,12 @@ impl<'a> Found<'a> {
             return None;
         }
         let positive = |value| leading_number(value).filter(|(limit, _)| *limit > 0);
-        let limit = read_as(self.limit, positive, ignored);
+        let most = read_as(self.limit, positive, ignored);
         let remaining = read_as(self.remaining, leading_number, ignored);
         let reset = read_as(self.reset, |value| read_reset(value, now), ignored);
         // The IETF's may name policies behind the number: `100, 100;w=60`.
-        let (limit, rest) = limit?;
-        let named = rest
+        let (limit, policies) = most?;
+        let named = policies
             .split([';', ','])
             .find_map(|part| part.trim().strip_prefix("w="));
         let named = named.and_then(|seconds| window(seconds.parse().ok()?));
@@ -288,13 +288,13 @@ mod tests {
     }
 
     /// What is counted, the limit, what remains, the reset in milliseconds, the window in seconds.
-    type Line = (Counted, u64, Option<u64>, Option<u64>, Option<u64>);
+    type Line = (Counted, u64, Option<u64>, Option<u128>, Option<u64>);
 
     fn lines(pairs: &[(&str, &str)]) -> Vec<Line> {
         let announced = announced(pairs).into_iter();
         let mut lines: Vec<Line> = announced
             .map(|it| {
-                let reset = it.reset.map(|reset| reset.after.as_millis() as u64);
+                let reset = it.reset.map(|reset| reset.after.as_millis());
                 let window = it.window.map(|window| window.as_secs());
                 (it.counted, it.limit, it.remaining, reset, window)
             })
@@ -305,6 +305,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_dialect_is_read() {
         use Counted::{InputTokens, OutputTokens, Requests, Tokens};
         for (who, pairs, expected) in [

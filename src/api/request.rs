@@ -246,9 +246,11 @@ impl<C> Chat<C> {
 }
 
 impl Chat {
-    /// The names of the fields that have been set.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
-        self.fields.keys().map(String::as_str)
+    /// What a template adds to all prompts: the names of the fields that have been set, and the roles
+    /// of its messages.
+    pub(crate) fn additions(&self) -> impl Iterator<Item = &str> + Clone {
+        let roles = self.messages.iter().map(|(role, _)| role);
+        self.fields.keys().chain(roles).map(String::as_str)
     }
 
     /// A chat that has no message yet.

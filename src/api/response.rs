@@ -41,6 +41,14 @@ pub(crate) enum Promise {
 }
 
 impl Promise {
+    /// Those of the endpoints that are known.
+    pub(crate) const KNOWN: [Self; 4] = [
+        Self::Choices,
+        Self::Embeddings,
+        Self::Message,
+        Self::Response,
+    ];
+
     /// What a POST to `path` is answered with. The path may have a query.
     pub(crate) fn of(path: &str) -> Self {
         let path = path.split('?').next().unwrap_or(path);

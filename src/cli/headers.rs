@@ -8,11 +8,29 @@ use crate::Result;
 use crate::api::is_secret;
 use crate::error::config;
 
-/// The name and the value of a header as typed: `Name: value`, `Name: @VAR` or `Name: @@literal`.
+/// The names and values of headers as typed.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), which never shows a value: it may be a secret.
-pub(crate) fn read(typed: &str) -> Result<(String, String)> {
+pub(crate) fn read(typed: &[String]) -> Result<Vec<(String, String)>> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for header in typed {
+        let (name, value) = read_one(header)?;
+        if headers
+            .iter()
+            .any(|(other, _)| other.eq_ignore_ascii_case(&name))
+        {
+            return Err(config(format!(
+                "--header {name} is given twice: put both values into one, with a comma between them"
+            )));
+        }
+        headers.push((name, value));
+    }
+    Ok(headers)
+}
+
+/// `Name: value`, `Name: @VAR` or `Name: @@literal`.
+fn read_one(typed: &str) -> Result<(String, String)> {
     let (name, value) = typed
         .split_once(':')
         .map(|(name, value)| (name.trim(), value.trim()))
@@ -115,27 +133,20 @@ fn url_shown(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else {
         return word.to_owned();
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
+    let (place, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let authority = match authority.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:…@{host}"),
-            None => format!("…@{host}"),
-        },
+        Some((_, host)) => format!("…@{host}"),
         None => authority.to_owned(),
     };
-    let path = match path.split_once('?') {
-        Some((path, query)) => {
-            let shown = |pair: &str| match pair.split_once('=') {
-                Some((name, _)) if is_secret(name) => format!("{name}=…"),
-                _ => pair.to_owned(),
-            };
-            let pairs: Vec<_> = query.split('&').map(shown).collect();
-            format!("{path}?{}", pairs.join("&"))
-        }
-        None => path.to_owned(),
-    };
-    format!("{scheme}://{authority}{path}")
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=…"),
+        _ => pair.to_owned(),
+    });
+    format!(
+        "{scheme}://{authority}{path}{}",
+        pairs.collect::<Vec<_>>().join("&")
+    )
 }
 
 #[cfg(test)]
@@ -151,7 +162,10 @@ mod tests {
             ("X-Team: a@b", "X-Team", "a@b"),
             ("X-Team:", "X-Team", ""),
         ] {
-            assert_eq!(read(typed).unwrap(), (name.to_owned(), value.to_owned()));
+            assert_eq!(
+                read_one(typed).unwrap(),
+                (name.to_owned(), value.to_owned())
+            );
         }
         for name in [
             "authorization",
@@ -164,7 +178,9 @@ mod tests {
             "Ocp-Apim-Subscription-Key",
         ] {
             for value in ["hunter2", "@@hunter2"] {
-                let told = read(&format!("{name}: {value}")).unwrap_err().to_string();
+                let told = read_one(&format!("{name}: {value}"))
+                    .unwrap_err()
+                    .to_string();
                 assert!(told.contains(name) && told.contains("@VAR"), "{told}");
                 assert!(!told.contains("hunter2"), "{told}");
             }
@@ -184,7 +200,7 @@ mod tests {
             "X-Team: @",
             "X-Team: @hunter2=1",
         ] {
-            let told = read(typed).expect_err(typed).to_string();
+            let told = read_one(typed).expect_err(typed).to_string();
             assert!(
                 told.contains("--header") && !told.contains("hunter2"),
                 "{told}"
@@ -211,7 +227,7 @@ mod tests {
             ("run|p|-H", "run|p|-H"),
             (
                 "run|--base-url|https://u:s3cret@h/v1",
-                "run|--base-url|https://u:…@h/v1",
+                "run|--base-url|https://…@h/v1",
             ),
             (
                 "run|--base-url=https://s3cret@h",

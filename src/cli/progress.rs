@@ -10,7 +10,7 @@ use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
 use crate::jsonl::summary::{learned, rounded};
-use crate::{FileProgress, Hold, ResumeInfo, Usd};
+use crate::{FileProgress, Hold, Learned, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -121,7 +121,7 @@ fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
 fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
     // A hold comes first: it explains the rest, and a narrow bar shows the beginning only.
-    let held = |hold| held(hold, speed);
+    let held = |hold| held(hold, speed, &progress.learned);
     let mut detail: Vec<String> = progress.hold.iter().map(held).collect();
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
@@ -142,42 +142,29 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
 }
 
 /// What a run that sends nothing waits for. The end and the remedy come first: a bar may be narrow.
-fn held(hold: &Hold, speed: &Speed) -> String {
+fn held(hold: &Hold, speed: &Speed, learned: &Learned) -> String {
     let left = format::coarse_time(hold.next_try);
     let when = match hold.next_try.is_zero() {
         _ if hold.is_pause => format!(" for {left}"),
         true => ", trying now".to_owned(),
         false => format!(", next try in {left}"),
     };
-    let remedy = remedy(hold, speed).map(|remedy| format!(": {remedy}"));
+    let remedy = remedy(hold, speed, learned).map(|remedy| format!(": {remedy}"));
     let reason = hold.error.as_ref().map(with_causes);
     let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
-    let unknown = || {
-        if hold.is_pause {
-            " (a limit of the server is used up)"
-        } else {
-            ""
-        }
-        .to_owned()
-    };
     format!(
         "on hold{when}{}{}",
         remedy.unwrap_or_default(),
-        reason.unwrap_or_else(unknown)
+        reason.unwrap_or_default()
     )
 }
 
-/// The flag that keeps to the limit which the server has named, unless the run keeps to it.
-fn remedy(hold: &Hold, speed: &Speed) -> Option<String> {
+/// The flag that keeps to the limit which the server has named, unless the run keeps to it, because it
+/// was told to or because it has learned it.
+fn remedy(hold: &Hold, speed: &Speed, learned: &Learned) -> Option<String> {
     let limit = hold.error.as_ref()?.announced_limit()?;
-    let (flag, what) = match (limit.is_tokens, limit.period_s) {
-        (false, 1) => ("--rps", " a second"),
-        (false, 60) => ("--rpm", " a minute"),
-        (true, 60) => ("--tpm", " tokens a minute"),
-        _ => return None,
-    };
-    let (number, counted) = (limit.number, format::count(limit.number));
-    (!speed.keeps_to(limit)).then(|| format!("the server says {counted}{what}: {flag} {number}"))
+    let (_, remedy) = format::flag_of(limit).filter(|_| !speed.keeps_to(limit, learned))?;
+    Some(remedy)
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
@@ -198,7 +185,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
             "is_pause": hold.is_pause,
             "error": hold.error.as_ref().map(with_causes),
             "next_try_s": rounded(hold.next_try.as_secs_f64()),
-            "remedy": remedy(hold, speed),
+            "remedy": remedy(hold, speed, &progress.learned),
         })),
         "learned": learned(&progress.learned),
         "attempts": engine.attempts,
@@ -385,11 +372,7 @@ mod tests {
                 "on hold for 41 s: the server says 5 a second: --rps 5 (slow down), ",
             ),
             (Some(limited(None)), None, "on hold for 41 s (slow down), "),
-            (
-                None,
-                None,
-                "on hold for 41 s (a limit of the server is used up), ",
-            ),
+            (None, None, "on hold for 41 s, "),
         ] {
             let mut progress = progress(Some(5));
             progress.hold = Some(Hold {

@@ -79,8 +79,7 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     if args.allow_insecure_http {
         builder = builder.allow_insecure_http();
     }
-    for header in &args.headers {
-        let (name, value) = headers::read(header)?;
+    for (name, value) in headers::read(&args.headers)? {
         builder = builder.header(name, value);
     }
     let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());

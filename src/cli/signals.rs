@@ -1,13 +1,14 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first signal ends a run gently, the second at once.
 //!
 //! After the first signal nothing new is sent, requests in flight have the grace time to finish, and
-//! every answer that comes is written. The second signal ends the process after a last word. If
-//! nobody takes that word, the third ends it from the signal handler, so it works whatever the
-//! process is stuck in. It costs no more than a torn last line, which the next run cuts off.
+//! every answer that comes is written. The second signal ends the process after a last word, from a
+//! thread of its own; should that be stuck as well, the third ends it from the signal handler. It costs
+//! no more than a torn last line, which the next run cuts off.
 
 use std::io;
 use std::process;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use super::console::Console;
@@ -18,6 +19,11 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// How long a run may still take after an abort to write what it has. Only a host name lookup and a
 /// TCP connect outlast an abort, and they are not worth waiting for.
 const AFTER_ABORT: Duration = Duration::from_secs(2);
+
+/// What the second signal's end is told with, and how long that may take.
+const LAST_WORD: &str =
+    "stopped at once: answers to what was in flight are lost. Run the same command to carry on";
+const TO_SAY_SO: Duration = Duration::from_millis(500);
 
 /// Stops a run when a signal comes: by `cancel`, then by its abort when `grace` is over, then by
 /// ending the process. `final_report` is called before the last of these. The cell holds the exit
@@ -38,14 +44,16 @@ pub(crate) fn stop_gently(
         let exit = signals.wait();
         let _only_once = found.set(exit);
         cancel.cancel();
-        signals.at_the_next({
-            let console = console.clone();
-            move |exit| {
-                console.say(
-                    "stopped at once: answers to what was in flight are lost. Run the same command to carry on",
-                );
-                process::exit(exit.code().into());
-            }
+        let last_word = console.clone();
+        signals.at_the_next(move |exit| {
+            let (saying, said) = crossbeam_channel::bounded::<()>(0);
+            // A reader of standard error may be as stuck as the run.
+            let _said_or_not = thread::Builder::new().spawn(move || {
+                last_word.say(LAST_WORD);
+                drop(saying);
+            });
+            let _disconnected_once_said = said.recv_timeout(TO_SAY_SO);
+            process::exit(exit.code().into());
         });
         let left = format::coarse_time(grace);
         if let Some(bar) = &console.bar {
@@ -61,7 +69,7 @@ pub(crate) fn stop_gently(
         final_report(exit);
         process::exit(exit.code().into());
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("tollgate-signals".into())
         .stack_size(256 << 10)
         .spawn(watch)
@@ -201,7 +209,7 @@ impl Signals {
 
     pub(crate) fn wait(&mut self) -> Exit {
         loop {
-            std::thread::park();
+            thread::park();
         }
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::record::{beginning, is_success};
-use crate::error::{Error, ErrorKind, Likeness};
-use crate::escape::printable;
+use crate::error::{Error, ErrorKind};
+use crate::escape::{printable, without_numbers};
 
 /// So many reasons are told apart. A failure for yet another is counted by kind and status alone, so
 /// that memory stays bounded and every row is counted.
@@ -37,8 +37,8 @@ pub struct FailureGroup {
     /// The id of the first of them, if the line has one. At most 256 bytes of it.
     pub custom_id: Option<String>,
     is_quote: bool,
-    /// `None` for the rows whose reasons are not told apart.
-    likeness: Option<Likeness>,
+    /// Their messages, numbers aside. `None` for the rows whose reasons are not told apart.
+    pattern: Option<String>,
 }
 
 /// A row that has failed.
@@ -51,18 +51,28 @@ pub(super) struct FailedRow {
 impl FailedRow {
     /// Counts it in its group, or in a new one.
     pub(super) fn count_in(&self, groups: &mut Vec<FailureGroup>) {
-        let likeness = Some(self.error.likeness());
-        let same = groups.iter().position(|group| group.likeness == likeness);
+        let mut message = self.error.to_string();
+        // What came in place of an answer differs, as answers do. What is wrong with it does not.
+        if let (ErrorKind::Malformed | ErrorKind::Protocol, Some(quote)) =
+            (self.error.kind(), self.error.quote())
+        {
+            message = message.replace(quote, "");
+        }
+        let pattern = Some(without_numbers(&message));
         let is_full = groups.len() >= MOST;
-        let same = same.or_else(|| {
-            let is_other = |group: &FailureGroup| {
-                group.likeness.is_none() && group.is_as(self.error.kind(), self.status())
-            };
-            groups.iter().position(is_other).filter(|_| is_full)
+        let same = groups.iter().position(|group| {
+            group.is_as(self)
+                && group.pattern == pattern
+                && group.code.as_deref() == self.error.code()
         });
-        match same {
+        let other = || {
+            groups
+                .iter()
+                .position(|group| group.is_as(self) && group.pattern.is_none())
+        };
+        match same.or_else(|| other().filter(|_| is_full)) {
             Some(at) => groups[at].add(self),
-            None => groups.push(self.group(likeness.filter(|_| !is_full))),
+            None => groups.push(self.group(pattern.filter(|_| !is_full))),
         }
     }
 
@@ -70,7 +80,7 @@ impl FailedRow {
         self.error.status().map(|status| status.as_u16())
     }
 
-    fn group(&self, likeness: Option<Likeness>) -> FailureGroup {
+    fn group(&self, pattern: Option<String>) -> FailureGroup {
         let own = self.error.to_string();
         // What is wrong with a success is in our own words alone.
         let is_refusal = self.status().is_some_and(|status| !is_success(status));
@@ -79,7 +89,7 @@ impl FailedRow {
         let own = own
             .strip_prefix(&format!("line {}: ", self.line))
             .unwrap_or(&own);
-        let message = match likeness {
+        let message = match pattern {
             Some(_) => quote.unwrap_or(own),
             None => "other messages",
         };
@@ -90,14 +100,14 @@ impl FailedRow {
             code: self
                 .error
                 .code()
-                .filter(|_| likeness.is_some())
+                .filter(|_| pattern.is_some())
                 .map(str::to_owned),
             count: 1,
             message: printable(message, LONGEST_MESSAGE),
             line: self.line,
             custom_id: custom_id.map(|id| beginning(id, LONGEST_ID).to_owned()),
-            is_quote: quote.is_some() && likeness.is_some(),
-            likeness,
+            is_quote: quote.is_some() && pattern.is_some(),
+            pattern,
         }
     }
 }
@@ -107,13 +117,13 @@ impl FailureGroup {
     fn add(&mut self, row: &FailedRow) {
         let count = self.count + 1;
         if row.line < self.line {
-            *self = row.group(self.likeness.take());
+            *self = row.group(self.pattern.take());
         }
         self.count = count;
     }
 
-    fn is_as(&self, kind: ErrorKind, status: Option<u16>) -> bool {
-        (self.kind, self.status) == (kind, status)
+    fn is_as(&self, row: &FailedRow) -> bool {
+        (self.kind, self.status) == (row.error.kind(), row.status())
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -135,9 +145,7 @@ impl fmt::Display for FailureGroup {
         write!(f, "{} x ", self.count)?;
         match self.status {
             Some(status) if self.is_quote => write!(f, "HTTP {status} \"{}\"", self.message)?,
-            Some(status) if self.likeness.is_none() => {
-                write!(f, "HTTP {status}, {}", self.message)?
-            }
+            Some(status) if self.pattern.is_none() => write!(f, "HTTP {status}, {}", self.message)?,
             _ => f.write_str(&self.message)?,
         }
         write!(f, " (first: line {}", self.line)?;
@@ -240,6 +248,27 @@ mod tests {
             custom_id: None,
         };
         assert_eq!(told([line(9), line(10)]), ["2 x not JSON (first: line 9)"]);
+    }
+
+    #[test]
+    fn what_came_in_place_of_an_answer_is_one_reason_whatever_it_says() {
+        let page = |line: u64, text: &str| {
+            let message =
+                format!("the answer is not JSON (HTTP 200): {text:?}; check the base URL");
+            let error = Error::new(ErrorKind::Malformed, message).with_facts(|facts| {
+                facts.status = Some(http::StatusCode::OK);
+                facts.quote = Some(text.to_owned());
+            });
+            FailedRow {
+                error,
+                line,
+                custom_id: None,
+            }
+        };
+        let rows = [page(1, "Paris."), page(2, "It is London")];
+        let expected = "2 x the answer is not JSON (HTTP 200): \"Paris.\"; check the base URL \
+                        (first: line 1)";
+        assert_eq!(told(rows), [expected]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::array::ArrayAsLines;
 use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
 use super::lines::{Line, Lines};
+use crate::api::classify::Promise;
 use crate::api::json::{fields, first_fields};
 use crate::api::{Chat, path};
 
@@ -51,6 +52,14 @@ pub(crate) struct RowRequest<'a> {
     pub(crate) path: Cow<'a, str>,
     /// The JSON object to send, byte for byte as it stands in the line.
     pub(crate) body: Cow<'a, str>,
+}
+
+impl InputRow<'_> {
+    /// What the row's endpoint answers with.
+    pub(crate) fn promise(&self) -> Promise {
+        let request = self.request.as_ref();
+        request.map_or(Promise::Anything, |request| Promise::of(&request.path))
+    }
 }
 
 /// Why a line is no request. The message never quotes the line: it may hold anything.

@@ -1,6 +1,7 @@
 //! An input of which no line, or nearly none, is a request: refused as a whole, with what it seems
 //! to be. One sentence says more than a million failed rows.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use serde::de::IgnoredAny;
@@ -9,7 +10,7 @@ use super::files::Location;
 use super::format::{Format, LineError};
 use super::lines::{Line, Lines, PREVIEW};
 use crate::api::json::fields;
-use crate::error::{Error, Result, config};
+use crate::error::{Result, config};
 
 /// How many lines are looked at.
 const MOST_LINES: u64 = 1_000;
@@ -17,111 +18,76 @@ const MOST_LINES: u64 = 1_000;
 const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 
-/// Why an input is refused.
-pub(super) struct Refusal {
-    /// What it seems to be, and what to do.
-    message: String,
-    settings: &'static [&'static str],
-}
-
-impl Refusal {
-    /// For a report of the tool, without an input's name.
-    #[cfg(feature = "cli")]
-    pub(super) fn for_report(self) -> String {
-        let flags = self
-            .settings
-            .iter()
-            .map(|setting| format!(" (--{setting})"));
-        self.message + &flags.collect::<String>()
-    }
-
-    fn of_input(self, location: &Location) -> Error {
-        config(format!("input {location} {}", self.message)).with_settings(self.settings)
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that was refused, and those of
+/// [`Location::unreadable`].
+pub(super) fn check(judged: io::Result<Option<String>>, location: &Location) -> Result<()> {
+    match judged.map_err(|error| location.unreadable(error))? {
+        Some(refusal) => Err(config(format!("input {location} {refusal}"))),
+        None => Ok(()),
     }
 }
 
-/// Looks at the start of a file.
+/// Looks at the first lines of a file. A refusal says what it seems to be, and what to do.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if it does not seem to hold requests, and those of
-/// [`Location::unreadable`].
+/// Those of [`Lines::next`].
 pub(super) fn judge_file<R: Read>(
     mut lines: Lines<R>,
-    location: &Location,
     format: &Format,
-) -> Result<()> {
+) -> io::Result<Option<String>> {
     let mut judge = Judge::new(format);
     while judge.wants_more()
-        && let Some(line) = lines.next().map_err(|error| location.unreadable(error))?
+        && let Some(line) = lines.next()?
     {
         judge.note(line);
     }
-    refuse(judge.refusal(), location)
+    Ok(judge.refusal())
 }
 
 /// Looks at the start of a stream, which is kept to be read. A stream that stalls is not waited for
 /// once there are enough requests in what has come.
 ///
 /// # Errors
-/// Those of [`judge_file`].
+/// Those of [`Lines::next`].
 pub(super) fn judge_stream<R: Read>(
     lines: &mut Lines<R>,
-    location: &Location,
     format: &Format,
-) -> Result<()> {
-    let preview = preview(lines, format).map_err(|error| location.unreadable(error))?;
-    refuse(preview, location)
-}
-
-fn refuse(refusal: Option<Refusal>, location: &Location) -> Result<()> {
-    refusal.map_or(Ok(()), |refusal| Err(refusal.of_input(location)))
-}
-
-/// As [`judge_stream`], without an input's name.
-pub(super) fn preview<R: Read>(
-    lines: &mut Lines<R>,
-    format: &Format,
-) -> io::Result<Option<Refusal>> {
+) -> io::Result<Option<String>> {
     let mut judge = Judge::new(format);
-    if !judge.wants_more() {
-        return Ok(None);
-    }
     let (mut judged, mut before) = (0, 0);
-    lines
-        .preview(|start, at_end| {
-            let whole = match start.iter().rposition(|byte| *byte == b'\n') {
-                _ if at_end => start.len(),
-                Some(last) => last + 1,
-                None => 0,
-            };
-            if whole > judged {
-                let mut more = Lines::of_anything(&start[judged..whole], 2 * PREVIEW);
-                while judge.wants_more()
-                    && let Ok(Some(line)) = more.next()
-                {
-                    let number = before + line.number;
-                    judge.note(Line { number, ..line });
-                }
-                before += more.number;
-                judged = whole;
+    let start = lines.preview(|start, at_end| {
+        let whole = match start.iter().rposition(|byte| *byte == b'\n') {
+            _ if at_end => start.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        if whole > judged {
+            let mut more = Lines::of_anything(&start[judged..whole], 2 * PREVIEW);
+            while judge.wants_more()
+                && let Ok(Some(line)) = more.next()
+            {
+                let number = before + line.number;
+                judge.note(Line { number, ..line });
             }
-            !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
-        })
-        .map(|start| {
-            // No line has ended: it is long, or its ends are none.
-            if judge.lines == 0 && ends_in_cr(start) {
-                return Some(told("", OLD_MAC));
-            }
-            judge.refusal()
-        })
+            before += more.number;
+            judged = whole;
+        }
+        !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
+    })?;
+    // No line has ended: it is long, or its ends are none.
+    if judge.lines == 0 && ends_in_cr(start) {
+        return Ok(Some(refusal(OLD_MAC, "")));
+    }
+    Ok(judge.refusal())
 }
 
 struct Judge<'f> {
     format: &'f Format,
     lines: u64,
     requests: u64,
-    /// The first line that is no request: its number, what is wrong, and what the file seems to be.
-    first: Option<(u64, LineError, Seems)>,
+    /// Of the first line that is no request: its number, what is wrong, what the file seems to be.
+    first: Option<(u64, Cow<'static, str>, Seems)>,
 }
 
 impl<'f> Judge<'f> {
@@ -134,131 +100,121 @@ impl<'f> Judge<'f> {
         }
     }
 
-    /// Any line is a prompt.
     fn wants_more(&self) -> bool {
-        self.format.prompts.is_none()
-            && self.lines < MOST_LINES
-            && self.requests < MOST_LINES / ONE_IN
+        // Any line is a prompt.
+        let enough = self
+            .format
+            .prompts
+            .as_ref()
+            .map_or(MOST_LINES / ONE_IN, |_| 1);
+        self.lines < MOST_LINES && self.requests < enough
     }
 
     fn note(&mut self, line: Line<&[u8]>) {
         self.lines += 1;
-        match self.format.parse(line).request {
-            Ok(_) => self.requests += 1,
-            Err(error) if self.first.is_none() => {
-                let seems = seems(line.text.unwrap_or_default().trim_ascii(), &error);
-                self.first = Some((line.number, error, seems));
+        let text = line.text.unwrap_or_default().trim_ascii();
+        let (message, seems) = match self.format.parse(line).request {
+            // A file of prompts that is one line in all.
+            Ok(_) if self.format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
+                ("it has no LF".into(), OLD_MAC)
             }
-            Err(_) => {}
-        }
+            Ok(_) => {
+                self.requests += 1;
+                return;
+            }
+            Err(error) => {
+                let seems = seems(text, &error);
+                (error.message, seems)
+            }
+        };
+        self.first.get_or_insert((line.number, message, seems));
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<String> {
         let (requests, lines) = (self.requests, self.lines);
         let are_enough = if lines < FEW_LINES {
             requests > 0
         } else {
             requests >= lines.div_ceil(ONE_IN)
         };
-        let (number, error, seems) = self.first.as_ref().filter(|_| !are_enough)?;
-        let of = match (requests, lines) {
-            (0, 1) => "its first line is no request".to_owned(),
-            (0, _) => format!("none of its first {lines} lines is a request"),
-            (1, _) => format!("only one of its first {lines} lines is a request"),
-            _ => format!("only {requests} of its first {lines} lines are requests"),
+        let (number, message, seems) = self.first.as_ref().filter(|_| !are_enough)?;
+        let of = match requests {
+            0 if lines == 1 => "its first line is no request".to_owned(),
+            0 => format!("none of its first {lines} lines is a request"),
+            _ => format!("of its first {lines} lines only {requests} can be sent"),
         };
-        let why = format!(": {of} (line {number}: {})", error.message);
-        Some(told(&why, *seems))
+        let why = format!(": {of} (line {number}: {message})");
+        Some(refusal(*seems, &why))
     }
 }
 
-fn told(why: &str, seems: Seems) -> Refusal {
-    let Seems { what, next } = seems;
-    Refusal {
-        message: format!("seems to be {what}{why}; {next}"),
-        settings: if next == PROMPTS { &["prompts"] } else { &[] },
-    }
+fn refusal((what, next): Seems, why: &str) -> String {
+    format!("seems to be {what}{why}; {next}")
 }
 
 /// What an input seems to be, and what to do then.
-#[derive(Clone, Copy)]
-struct Seems {
-    what: &'static str,
-    next: &'static str,
-}
+type Seems = (&'static str, &'static str);
 
-const OLD_MAC: Seems = Seems {
-    what: "lines that end in CR alone, as old Macs wrote them",
-    next: "end them in LF, as `tr '\\r' '\\n'` does",
-};
-const PROMPTS: &str = "if each line is a prompt, say so";
+const OLD_MAC: Seems = (
+    "lines that end in CR alone, as old Macs wrote them",
+    "end them in LF, as `tr '\\r' '\\n'` does",
+);
+const PRETTY: Seems = (
+    "pretty-printed JSON, with objects over several lines",
+    "put each object on one line, as `jq -c .` does",
+);
+const COMMAS: Seems = (
+    "JSON lines with a comma at the end of each",
+    "remove the commas",
+);
+const NOT_UTF8: Seems = (
+    "text in another encoding than UTF-8",
+    "convert it, as `iconv` does",
+);
+const PROMPTS: &str = "if each line is a prompt, say so by prompts (--prompts of the tool)";
+const ONE_OBJECT: &str = "write one JSON object a line";
 
-/// What a file seems to be whose first line is this, which is no request.
+/// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
-    let parsed = serde_json::from_str::<IgnoredAny>(text);
-    let (what, next) = match &parsed {
-        Ok(_) => return seems_json(text, error),
-        Err(_) if ends_in_cr(line) => return OLD_MAC,
-        Err(error) if text.starts_with(['{', '[']) && error.is_eof() => (
-            "pretty-printed JSON, with objects over several lines",
-            "put each object on one line, as `jq -c .` does",
-        ),
-        Err(_) if is_json(text.trim_end().trim_end_matches(',')) => (
-            "JSON lines with a comma at the end of each",
-            "remove the commas",
-        ),
-        Err(_) if text.starts_with("{'") => (
-            "Python dictionaries",
-            "write each as JSON, as `json.dumps` does",
-        ),
-        Err(_) if is_several(text) => (
-            "several JSON objects in a line",
-            "put each on a line of its own",
-        ),
-        Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => {
-            ("JSON with mistakes", "write one JSON object a line")
+    let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+    match serde_json::from_str::<IgnoredAny>(text) {
+        _ if error.kind == "not_utf8" => NOT_UTF8,
+        Ok(_) => seems_json(text, error.kind),
+        Err(_) if ends_in_cr(line) => OLD_MAC,
+        Err(error) if text.starts_with(['{', '[']) && error.is_eof() => PRETTY,
+        Err(_) if text.strip_suffix(',').is_some_and(is_json) => COMMAS,
+        Err(_) if text.starts_with("{'") => {
+            ("Python dictionaries", "write JSON, as `json.dumps` does")
         }
-        Err(_) if text.starts_with('<') => ("HTML or XML", "write one JSON object a line"),
-        Err(_) if has_columns(line) => ("CSV", "write each row as one JSON object a line"),
+        Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => ("JSON with mistakes", ONE_OBJECT),
+        Err(_) if text.starts_with('<') => ("HTML or XML", ONE_OBJECT),
+        Err(_) if has_columns(line) => ("CSV", ONE_OBJECT),
         Err(_) => ("plain text", PROMPTS),
-    };
-    Seems { what, next }
+    }
 }
 
-/// The same for JSON.
-fn seems_json(text: &str, error: &LineError) -> Seems {
-    const RESULTS: [&str; 3] = ["response", "result", "error"];
-    const BODIES: [&str; 4] = ["messages", "prompt", "input", "contents"];
-    let has = |names: [Option<_>; 4]| names.iter().any(Option::is_some);
-    let [response, result, failure] =
-        fields(text, &RESULTS).map_or([None; 3], |found| found.values);
-    let bodies = fields(text, &BODIES).map_or([None; 4], |found| found.values);
-    let (what, next) = match error.kind {
-        "missing_field" | "custom_id" if has([response, result, failure, None]) => (
-            "results, not requests",
-            "give the file of requests that they answer",
-        ),
-        "missing_field" | "custom_id" if has(bodies) => (
-            "bodies of requests on their own",
+/// The same for a line of JSON, of whose mistake this is the kind.
+fn seems_json(text: &str, mistake: &str) -> Seems {
+    if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
+        ("requests that cannot be sent", "correct them")
+    } else if has(text, &["response", "result", "error"]) {
+        ("results, not requests", "give the file that they answer")
+    } else if has(text, &["messages", "prompt", "input", "contents"]) {
+        (
+            "bodies of requests alone",
             "put each into {\"custom_id\": .., \"body\": ..}",
-        ),
-        "missing_field" | "custom_id" | "not_an_object" => (
+        )
+    } else {
+        (
             "JSON of another kind",
             "each line needs a \"custom_id\" and a \"body\"",
-        ),
-        _ => ("requests that cannot be sent", "correct them"),
-    };
-    Seems { what, next }
+        )
+    }
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
-fn is_several(text: &str) -> bool {
-    let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    values.take(2).flatten().count() == 2
+fn has<const N: usize>(text: &str, names: &[&'static str; N]) -> bool {
+    fields(text, names).is_ok_and(|found| found.values.iter().any(Option::is_some))
 }
 
 /// Whether there is a CR between objects or lines of text, and no LF where there could be one.

@@ -15,12 +15,13 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
         error.status(),
         Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
     );
-    let Some(field) = refused(&body, template.fields()).filter(|_| is_refusal) else {
+    let Some(field) = refused(&body, template.additions()).filter(|_| is_refusal) else {
         return;
     };
     let message = format!("the model takes no such {field} as all prompts are sent with: {error}");
     let settings: &[_] = match field {
         "max_tokens" => &["max_tokens", "param"],
+        "system" => &["system"],
         _ => &["param"],
     };
     failed.verdict = Verdict::Stop;
@@ -29,30 +30,34 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
         .with_settings(settings);
 }
 
-/// The one of `fields` that a refusal names first, if it says that something is not known or taken.
-fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str>) -> Option<&'f str> {
-    const WORDS: [&str; 6] = [
-        "unsupported",
-        "not support",
-        "unknown",
-        "unrecognized",
-        "unexpected",
-        "not permitted",
-    ];
-    if !WORDS.iter().any(|word| refusal.contains(word)) {
+/// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the first
+/// in its text if that says of something that it is not taken.
+fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str> + Clone) -> Option<&'f str> {
+    const NOT_TAKEN: &str = "unsupported|not support|n't support|unknown|unrecognized|unexpected|\
+                             not permitted|not allowed|not accept|invalid param";
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words = refusal
+        .split(|c| !is_part(c))
+        .filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
+    // How long an answer may be depends on the prompt as well.
+    if words.contains(&"context") {
         return None;
     }
-    let named = fields.filter_map(|field| Some((position(refusal, field)?, field)));
-    named.min().map(|(_, field)| field)
-}
-
-/// Where `text` has `name` as a word of its own.
-fn position(text: &str, name: &str) -> Option<usize> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let name = name.to_lowercase();
-    let mut places = text.match_indices(&*name).map(|(at, _)| at);
-    places
-        .find(|&at| !text[..at].ends_with(is_part) && !text[at + name.len()..].starts_with(is_part))
+    let is_param = |field: &&str| {
+        words
+            .windows(2)
+            .any(|pair| pair == ["param", &*field.to_lowercase()])
+    };
+    let place = |field: &'f str| {
+        let at = words.iter().position(|word| *word == field.to_lowercase());
+        at.map(|at| (at, field))
+    };
+    fields.clone().find(is_param).or_else(|| {
+        let is_taken = !NOT_TAKEN.split('|').any(|words| refusal.contains(words));
+        let named = fields.filter_map(place).filter(|_| !is_taken).min();
+        named.map(|(_, field)| field)
+    })
 }
 
 #[cfg(test)]
@@ -80,6 +85,18 @@ mod tests {
             ("unknown parameter: 'top_k'", None),
             ("'max_completion_tokens' is not supported", None),
             ("max_tokens is too large", None),
+            (
+                r#"{"error":{"message":"invalid value: 'x'", "param": "n"}}"#,
+                Some("n"),
+            ),
+            (
+                r#"{"message":"the maximum context length is 4096, unsupported","param":"max_tokens"}"#,
+                None,
+            ),
+            (
+                "gpt-5 models don't support temperature=0.2",
+                Some("temperature"),
+            ),
             ("", None),
         ] {
             assert_eq!(refused(refusal, fields.into_iter()), field, "{refusal}");

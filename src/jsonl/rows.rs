@@ -17,7 +17,7 @@ use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
-use super::judge::judge_stream;
+use super::judge::{self, judge_stream};
 use super::lines::Lines;
 use super::prompts::stop_if_refused;
 use super::tally::Tally;
@@ -156,7 +156,7 @@ impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let unreadable = |error| self.location.unreadable(error);
         if mem::take(&mut self.unjudged) {
-            judge_stream(&mut self.lines, &self.location, &self.format)?;
+            judge::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
         }
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
@@ -175,7 +175,9 @@ impl Rows {
             if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
-            let row = Row::new(self.format.parse(line));
+            let row = self.format.parse(line);
+            let promise = row.promise();
+            let row = Row::new(row);
             let Some(custom_id) = &row.custom_id else {
                 return Ok(Some(row));
             };
@@ -189,7 +191,7 @@ impl Rows {
                 order.push((id, row.number));
             }
             let is_stream = self.seen.is_some();
-            match self.index.status(id, row.hash) {
+            match self.index.status(id, row.hash, promise) {
                 RowStatus::ToDo => return Ok(Some(row)),
                 // A file is refused for it. Of a stream, the rows before it are already paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::judge::judge_file;
+use super::judge::{self, judge_file};
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::scan;
@@ -318,7 +318,7 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
-                judge_file(format.lines(&*file), &files.input, &format)?;
+                judge::check(judge_file(format.lines(&*file), &format), &files.input)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;
@@ -330,7 +330,7 @@ impl FileRun<'_> {
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && index.done() > 0;
-        let journal = Journal::open(&files, options, &state)?;
+        let journal = Journal::open(&files, options, &state, &index, &outside)?;
         locks.begin();
         let index = Arc::new(index);
         let is_stream = scan.is_none();

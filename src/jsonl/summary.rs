@@ -10,7 +10,7 @@ use super::failures::FailureGroup;
 use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
-use crate::error::Error;
+use crate::error::{AnnouncedLimit, Error};
 use crate::limit::{Learned, Rate};
 use crate::pool::{Hold, Progress};
 
@@ -103,6 +103,8 @@ pub struct FileProgress {
     pub hold: Option<Hold>,
     /// What the answers have said of the provider's limits.
     pub learned: Learned,
+    /// The limit that the server named when it last asked for a pause, if it did.
+    pub announced_limit: Option<AnnouncedLimit>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends

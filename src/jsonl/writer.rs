@@ -157,6 +157,7 @@ impl Writer<'_> {
                     status: reply.status().as_u16(),
                     request_id: reply.request_id(),
                     body: reply.body(),
+                    is_cut: false,
                 });
                 let usage = reply.usage();
                 record.usage = usage;
@@ -174,12 +175,13 @@ impl Writer<'_> {
                     status: status.as_u16(),
                     request_id: error.request_id(),
                     body: error.body().unwrap_or_default(),
+                    is_cut: error.body_is_cut(),
                 });
                 // A success without a usable answer needs its reason beside the status.
                 record.failure = status
                     .is_none_or(|status| status.is_success())
                     .then(|| Failure {
-                        code: record_code(error.kind()),
+                        code: record_code(error.kind(), status.is_some()),
                         message: &message,
                     });
                 record.code = error.code();

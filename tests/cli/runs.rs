@@ -151,7 +151,8 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
     assert_eq!(lines, [2, 4]);
     for error in &errors {
         assert_eq!(error["error"]["code"], "invalid_request_line");
-        assert_eq!(error["custom_id"], Value::Null);
+        let line = &error["tollgate"]["line"];
+        assert_eq!(error["custom_id"], format!("line-{line}"));
     }
     assert_eq!(folder.json("s.json")["exit"], 1);
 }

@@ -68,6 +68,9 @@ fn headers_that_cannot_be_meant_are_refused_and_no_value_is_shown() {
         let ended = tool.run().code(2).says(&[says]);
         ended.never_says(&["tok-0123"]);
     }
+    let twice = ["run", "p.jsonl", "-H", "X-Team: a", "-H", "x-team: b"];
+    let ended = folder.tool(&twice).at(&server).run();
+    ended.code(2).says(&["x-team is given twice"]);
     assert_eq!(server.count(), 0);
     // In place of a key it is fine.
     let arguments = [
@@ -214,6 +217,13 @@ fn a_field_that_the_model_refuses_stops_the_run_at_once() {
             "unsupported_value",
             "Unsupported value: 'temperature' does not support 0.2 with this model.",
             "temperature",
+        ),
+        (
+            400,
+            "--system=Be brief.",
+            "unsupported_value",
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+            "--system",
         ),
         (
             422,

@@ -87,7 +87,7 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
         (
             "several in a line",
             format!("{one}{one}\n"),
-            "several JSON objects",
+            "JSON with mistakes",
         ),
         (
             "an array of bodies",
@@ -108,17 +108,17 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
         (
             "one of eleven",
             nine_in_ten(1, 10),
-            "only one of its first 11",
+            "of its first 11 lines only 1",
         ),
         (
             "99 of 1,000",
             "no request,\n".repeat(901) + &requests(0..99, "\n"),
-            "only 99 of its first 1000",
+            "of its first 1000 lines only 99",
         ),
         (
             "a good tail",
             "no request,\n".repeat(901) + &requests(0..5_000, "\n"),
-            "only 99 of its first 1000",
+            "of its first 1000 lines only 99",
         ),
     ] {
         let folder = Folder::new();
@@ -138,6 +138,38 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
         assert_eq!(server.count(), 0, "{name}");
         let checked = folder.tool(&["check", "p.jsonl"]).run().code(1);
         assert!(checked.stdout.contains(says), "{name}: {checked:#?}");
+    }
+}
+
+#[test]
+fn prompts_that_are_one_line_or_no_text_are_refused() {
+    for (input, says) in [
+        (&b"hi\rho\rhe\r"[..], "CR alone"),
+        (b"hi\rho", "CR alone"),
+        (b"gr\xfc\xdfe\ngr\xfc\xdfe\n", "UTF-8"),
+    ] {
+        let folder = Folder::new();
+        folder.write("p.txt", input);
+        let server = server();
+        let file = folder.tool(&["run", "p.txt", "--model=m"]).at(&server);
+        file.run().code(2).says(&["seems to be", says]);
+        let stream = folder
+            .tool(&["run", "-", "--prompts", "--model=m"])
+            .at(&server);
+        stream.fed(input).code(2).says(&["seems to be", says]);
+        assert_eq!(server.count(), 0);
+    }
+    // One prompt is one line, and a CR within a line of others is part of it.
+    for (input, prompts) in [("hi", 1), ("hi\r\n", 1), ("h\ri\nho\n", 2)] {
+        let folder = Folder::new();
+        folder.write("p.txt", input);
+        let server = server();
+        folder
+            .tool(&["run", "p.txt", "--model=m"])
+            .at(&server)
+            .run()
+            .code(0);
+        assert_eq!(server.count(), prompts);
     }
 }
 
@@ -309,6 +341,6 @@ fn duplicate_ids_are_named_with_their_lines() {
         .never_says(&["\u{1b}"]);
     assert!(ended.stderr.len() < 1_000, "{ended:#?}");
     let checked = folder.tool(&["check", "p.jsonl"]).run().code(1);
-    assert!(checked.stdout.contains("of line 1, \"a\""), "{checked:#?}");
+    assert!(checked.stdout.contains("of line 1: \"a\""), "{checked:#?}");
     assert_eq!(server.count(), 0);
 }

@@ -11,8 +11,10 @@ mod rules;
 mod transport_error;
 
 pub(crate) use answer::AnswerBody;
-pub(crate) use record::{is_transient_record, record_code};
+pub(crate) use record::{RecordState, judge_error, judge_message, judge_record, record_code};
 pub(crate) use transport_error::classify_transport_error;
+
+use std::time::Duration;
 
 use super::error_body::ErrorBody;
 use super::headers;
@@ -76,7 +78,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
         NoAnswer::Failed(error) => error,
         NoAnswer::Missing => answer.says(),
     };
-    let (rule, hints) = embedded(response, &error);
+    let (rule, hints) = embedded(&error, response.longest_wait);
     if is_failure || tells_why_unanswered(rule.kind) {
         return Err(failed(response, &rule, &error, &hints));
     }
@@ -203,7 +205,7 @@ const STATUS_WORDS: &[(u16, &[&str])] = &[
 
 /// An error inside a 2xx answer counts as the status it names, in a number or in words. The headers
 /// were sent for a success, so they are not read.
-fn embedded(response: &ResponseView<'_>, error: &ErrorBody) -> (Rule, RetryHints) {
+fn embedded(error: &ErrorBody, longest_wait: Option<Duration>) -> (Rule, RetryHints) {
     let in_words = || {
         let known = STATUS_WORDS.iter().find(|(_, words)| error.has_code(words));
         let by_message = error.is_rate_limit().then_some(429);
@@ -219,7 +221,7 @@ fn embedded(response: &ResponseView<'_>, error: &ErrorBody) -> (Rule, RetryHints
     let mut rule = Rule::of(status.or(number).unwrap_or(500), error, &hints);
     // It came, whatever it says of others that did not.
     rule.possibly_billed = false;
-    (rule.within(response.longest_wait), hints)
+    (rule.within(longest_wait), hints)
 }
 
 fn failed(

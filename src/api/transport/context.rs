@@ -175,6 +175,11 @@ impl CallContext {
         self.connecting > 0
     }
 
+    /// Whether the connection that is being made is the proxy's own.
+    pub(super) fn is_at_proxy(&self) -> bool {
+        self.connecting > 1
+    }
+
     /// How long bytes may still be waited for.
     pub(super) fn left(&self) -> Duration {
         let phase = if self.is_connecting() {

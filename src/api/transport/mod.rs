@@ -20,6 +20,7 @@ mod decode;
 mod error;
 mod head;
 mod http_transport;
+mod login;
 mod memory;
 mod proxy;
 mod request;

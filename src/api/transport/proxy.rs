@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ureq::ProxyProtocol;
 
-use super::error::bare;
+use super::error::{bare, origin};
 use super::tls;
 use crate::api::path::is_loopback;
 
@@ -73,6 +73,13 @@ impl ProxySetting {
             let name = self.name;
             format!("{name} is not a usable proxy: give an http:// or https:// URL")
         })
+    }
+}
+
+impl ProxySetting {
+    /// For messages: where the proxy is and who says so, without user and password.
+    pub(super) fn shown(&self, proxy: &ureq::Proxy) -> String {
+        format!("the proxy {} of {}", origin(proxy.uri()), self.name)
     }
 }
 

@@ -15,9 +15,10 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::buffers::LentBuffers;
 use super::super::connection::at_once;
-use super::super::context::{self, broken, fail, fail_for};
+use super::super::context::{self, broken, fail};
 use super::super::{HttpConfig, TransportErrorKind};
 use super::trust::{LazyConfig, configure};
+use super::words::explain;
 use crate::error;
 
 /// Enough for a handshake in a debug build.
@@ -79,7 +80,7 @@ impl TlsConnector {
         while tls.session.is_handshaking() {
             tls.flush(NextTimeout::default())?;
             if !tls.inner.await_input(NextTimeout::default())? {
-                let why = "the peer closed the connection while it was being made";
+                let why = "the peer closed the connection in the TLS handshake, as it may if it speaks no TLS";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
             tls.open();
@@ -223,7 +224,10 @@ impl fmt::Debug for Tls {
 
 /// What it means that the handshake fails: nothing is known of whom the peer is.
 fn no_handshake(kind: TransportErrorKind, error: Error) -> ureq::Error {
-    fail_for(kind, format!("the TLS handshake failed: {error}"), error)
+    fail(
+        kind,
+        format!("the TLS handshake failed: {}", explain(&error)),
+    )
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two

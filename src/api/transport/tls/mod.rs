@@ -4,7 +4,8 @@
 //! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
 //! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
-//! `pem` reads certificates, `trust` says which are good, and `layer` is a session on a connection. Without the
+//! `pem` reads certificates, `trust` says which are good, `layer` is a session on a connection, and
+//! `words` says why one fails. Without the
 //! feature `rustls` only this file is left, and https is refused before anything is sent.
 
 #[cfg(feature = "rustls")]
@@ -13,6 +14,8 @@ mod layer;
 mod pem;
 #[cfg(feature = "rustls")]
 mod trust;
+#[cfg(feature = "rustls")]
+mod words;
 
 #[cfg(feature = "rustls")]
 pub(super) use self::layer::TlsConnector;
