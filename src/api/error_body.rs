@@ -22,10 +22,12 @@ pub(crate) struct ErrorBody {
     category: Option<String>,
     /// A more exact code further in: `details.error_code`, `innererror.code`.
     inner_code: Option<String>,
-    /// `RetryInfo.retryDelay`.
+    /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
+    /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
+    nested: Option<Box<Self>>,
 }
 
 /// Bodies above this are not parsed. The transport keeps no more of an error answer; an `error` in
@@ -69,7 +71,7 @@ impl ErrorBody {
     fn of_body(body: &Value) -> Self {
         // Gemini wraps the object in an array.
         let body = body.get(0).unwrap_or(body);
-        match body.get("error").filter(|error| !error.is_null()) {
+        let mut read = match body.get("error").filter(|error| !error.is_null()) {
             // The code may stand beside a bare message.
             Some(Value::String(message)) => Self {
                 message: message.clone(),
@@ -81,7 +83,9 @@ impl ErrorBody {
                 Value::String(text) => Self::of_text(text, text.starts_with(['{', '['])),
                 flat => Self::of_error(flat),
             },
-        }
+        };
+        read.retry_delay = read.retry_delay.max(delay_in_fields(body));
+        read
     }
 
     fn of_error(error: &Value) -> Self {
@@ -93,19 +97,31 @@ impl ErrorBody {
         let message = MESSAGES
             .iter()
             .find_map(|path| error.pointer(path)?.as_str());
+        let message = message.unwrap_or_default();
         let details = error.get("details").and_then(Value::as_array);
+        let waits = details.into_iter().flatten().chain(error.get("metadata"));
+        let is_json = message.starts_with(['{', '[']);
+        let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        // Each is within the last, so they end.
+        let nested = nested
+            .or(is_json.then_some(message))
+            .map(|text| Box::new(Self::of_text(text, true)));
+        let told = nested.as_ref().map_or("", |nested| &nested.message);
         Self {
-            message: message.unwrap_or_default().to_owned(),
+            message: match (message, told) {
+                (outer, "") => outer.to_owned(),
+                ("", inner) => inner.to_owned(),
+                (_, inner) if is_json => inner.to_owned(),
+                (outer, inner) => format!("{outer}: {inner}"),
+            },
             code: word(&["/code"]),
             category: word(&["/type", "/status"]),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
-            retry_delay: details
-                .into_iter()
-                .flatten()
-                .find_map(|detail| times::duration(detail.get("retryDelay")?.as_str()?)),
+            retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
+            nested,
         }
     }
 
@@ -115,6 +131,10 @@ impl ErrorBody {
             .into_iter()
             .flatten()
             .any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
+            || self
+                .nested
+                .as_ref()
+                .is_some_and(|nested| nested.has_code(words))
     }
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
@@ -170,7 +190,7 @@ impl ErrorBody {
         }
     }
 
-    /// The servers are short of capacity, whatever this client's own rate.
+    /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         self.has_code(&[
@@ -178,9 +198,22 @@ impl ErrorBody {
             "overloaded_error",
             "engine_overloaded",
             "slow_down",
-        ]) || ["overloaded", "server busy", "maximum pending requests"]
-            .iter()
-            .any(|text| message.contains(text))
+        ]) || [
+            "overloaded",
+            "server busy",
+            "maximum pending requests",
+            "loading model",
+            "model loading",
+            "is loading",
+            "currently loading",
+            "still loading",
+            "being loaded",
+            "starting up",
+            "warming up",
+            "not ready",
+        ]
+        .iter()
+        .any(|text| message.contains(text))
     }
 
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
@@ -197,7 +230,8 @@ impl ErrorBody {
     /// How long it says to wait, in a field or in words.
     pub(crate) fn delay(&self) -> Option<Duration> {
         // Gemini rounds the field down, so of two delays the longer is meant.
-        self.retry_delay.max(self.delay_in_words())
+        let nested = self.nested.as_ref().and_then(|nested| nested.delay());
+        self.retry_delay.max(self.delay_in_words()).max(nested)
     }
 
     /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
@@ -225,6 +259,40 @@ const MESSAGES: [&str; 7] = [
     "/errors/0/message",
     "/error_description",
 ];
+
+/// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
+const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+
+/// The longest wait in the fields of an object. A bare number is seconds, unless the name says
+/// otherwise.
+fn delay_in_fields(object: &Value) -> Option<Duration> {
+    const NAMES: [&str; 7] = [
+        "retryafter",
+        "retryin",
+        "retrydelay",
+        "estimatedtime",
+        "waittime",
+        "cooldowntime",
+        "resetafter",
+    ];
+    let wait = |(name, value): (&String, &Value)| {
+        let letters = name.chars().filter(char::is_ascii_alphabetic);
+        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known))?;
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        match unit {
+            "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
+            "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
+            _ => None,
+        }
+        .or_else(|| times::duration(&text))
+    };
+    object.as_object()?.iter().filter_map(wait).max()
+}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {
@@ -433,8 +501,77 @@ mod tests {
             gemini("\"46s\"", "Please retry in 46.5s."),
             Some(Duration::from_millis(46_500))
         );
-        assert_eq!(gemini("46", ""), None);
+        assert_eq!(gemini("46", ""), Some(Duration::from_secs(46)));
         assert_eq!(gemini("\"-46s\"", ""), None);
+    }
+
+    #[test]
+    fn a_delay_is_found_under_every_name_and_beside_the_error() {
+        for (body, expected) in [
+            (
+                r#"{"error":"Model m is currently loading","estimated_time":23.07}"#,
+                23_070,
+            ),
+            (r#"{"error":{"message":"m"},"retry_after":7}"#, 7_000),
+            (r#"{"error":{"message":"m","retry_after_ms":250}}"#, 250),
+            (r#"{"error":{"message":"m","retryAfter":"3"}}"#, 3_000),
+            (
+                r#"{"error":{"message":"m","retry-after-seconds":"1.5"}}"#,
+                1_500,
+            ),
+            (
+                r#"{"error":{"message":"m","metadata":{"retry_after":"2m"}}}"#,
+                120_000,
+            ),
+            (
+                r#"{"message":"m","details":[{"retry_in":9},{"retryDelay":"4s"}]}"#,
+                9_000,
+            ),
+            (
+                r#"{"error":{"message":"m","metadata":{"raw":"{\"error\":{\"retry_after\":8}}"}}}"#,
+                8_000,
+            ),
+        ] {
+            assert_eq!(
+                read(body).delay(),
+                Some(Duration::from_millis(expected)),
+                "{body}"
+            );
+        }
+        for body in [
+            r#"{"error":{"message":"m","retry_after":"soon"}}"#,
+            r#"{"error":{"message":"m","retry_after":-4}}"#,
+            r#"{"error":{"message":"m","retry_after":1767225600}}"#,
+            r#"{"error":{"message":"m","retry_after_policy":3}}"#,
+            r#"{"error":{"message":"m","retry_after":{"seconds":3}}}"#,
+        ] {
+            assert_eq!(read(body).delay(), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_nested_json_is_shown_and_judged() {
+        for (body, message) in [
+            (
+                r#"{"error":{"code":429,"message":"Provider returned error","metadata":{"raw":"{\"error\":{\"message\":\"No credits\",\"code\":\"insufficient_quota\"}}"}}}"#,
+                "Provider returned error: No credits",
+            ),
+            (
+                r#"{"error":{"message":"{\"error\":{\"message\":\"No credits\",\"type\":\"insufficient_quota\"}}"}}"#,
+                "No credits",
+            ),
+            (
+                r#"{"error":{"message":"Upstream","details":"{\"code\":\"insufficient_quota\",\"message\":\"No credits\"}"}}"#,
+                "Upstream: No credits",
+            ),
+        ] {
+            let read = read(body);
+            assert_eq!(read.message, message, "{body}");
+            assert!(read.is_out_of_money(), "{body}");
+        }
+        let plain =
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":"it is down"}}}"#;
+        assert_eq!(read(plain).message, "Provider returned error: it is down");
     }
 
     #[test]

@@ -47,13 +47,18 @@ impl Rule {
                  choose another model or plan, then run again",
             ),
             // LiteLLM says so while every deployment cools down, also after a backend refused its
-            // key (BerriAI/litellm#2493): the attempts are charged, so that it comes to an end.
-            429 if body.message.contains("No deployments available") => (
-                K::RateLimited,
-                V::Throttled,
-                "the gateway has no deployment available; \
+            // key (BerriAI/litellm#2493). The few seconds that its words name would be waited for
+            // row by row; as a refusal without a hint it comes to an end.
+            429 if body.message.contains("No deployments available")
+                && hints.header_delay.is_none() =>
+            {
+                (
+                    K::RateLimited,
+                    V::Throttled,
+                    "the gateway has no deployment available; \
                  if it stays so, check the keys of its backends",
-            ),
+                )
+            }
             429 => (
                 K::RateLimited,
                 pause_or(V::Throttled),
@@ -112,11 +117,23 @@ impl Rule {
                 V::Fail,
                 "the request is too large; make it smaller",
             ),
+            // Groq: the model's slip, and another answer may be without it.
+            400 if body.has_code(&["json_validate_failed", "tool_use_failed"]) => (
+                K::Malformed,
+                V::Unusable,
+                "the model's answer is not in the form that was asked for; \
+                 a later attempt may succeed",
+            ),
             400..500 => (K::Invalid, V::Fail, "the request is wrong; correct it"),
+            501 => (
+                K::NotFound,
+                V::Fail,
+                "the server does not offer this; check the endpoint, and how the server was started",
+            ),
             500..600 if status == 529 || body.is_overload() => (
                 K::Overloaded,
                 pause_or(V::Throttled),
-                "the server is overloaded; a later attempt may succeed",
+                "the server is overloaded or not ready; a later attempt may succeed",
             ),
             500..600 => (
                 K::Server,

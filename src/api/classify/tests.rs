@@ -385,7 +385,29 @@ fn pace() {
             K::RateLimited,
             V::PauseAll(secs(46)),
         ),
-        // Charged, whatever it says: a gateway's bad key hides behind it.
+        // The longest of what is told, in a header or a field of any name.
+        (
+            429,
+            &[("retry-after", "2, 4")],
+            "",
+            K::RateLimited,
+            V::PauseAll(secs(4)),
+        ),
+        (
+            429,
+            &[("llm_provider-retry-after", "60")],
+            "",
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        (
+            429,
+            &[("llm_provider-retry-after", "60")],
+            &error("429", "No deployments available for selected model."),
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        // A refusal without a hint, whatever its words: a gateway's bad key hides behind it.
         (
             429,
             &[],
@@ -630,12 +652,25 @@ fn overload_and_transient_failures() {
             K::Overloaded,
             V::Throttled,
         ),
+        (
+            503,
+            &[],
+            r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            503,
+            &[],
+            r#"{"error":"Model m is currently loading","estimated_time":23.07}"#,
+            K::Overloaded,
+            V::PauseAll(Duration::from_millis(23_070)),
+        ),
         (503, &[], "", K::Server, V::Retry),
         (503, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
         (500, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
         (500, &[], &error("server_error", "m"), K::Server, V::Retry),
         (500, &[], &html, K::Server, V::Retry),
-        (501, &[], "", K::Server, V::Retry),
         (502, &[], &html, K::Server, V::Retry),
         (504, &[], "", K::Server, V::Retry),
         (524, &[], "", K::Server, V::Retry),
@@ -673,6 +708,14 @@ fn permanent_failures_of_a_row() {
             V::Fail,
         ),
         (400, AFTER_2, "", K::Invalid, V::Fail),
+        (501, &[], "", K::NotFound, V::Fail),
+        (
+            501,
+            &[],
+            &error("501", "This server does not support embeddings"),
+            K::NotFound,
+            V::Fail,
+        ),
         (405, &[], "", K::Invalid, V::Fail),
         (411, &[], "", K::Invalid, V::Fail),
         (415, &[], "", K::Invalid, V::Fail),
@@ -713,6 +756,15 @@ fn permanent_failures_of_a_row() {
         (999, &[], "", K::Protocol, V::Fail),
         (65_535, &[], "", K::Protocol, V::Fail),
     ]);
+}
+
+#[test]
+fn a_slip_of_the_model_is_tried_again_a_little() {
+    for code in ["json_validate_failed", "tool_use_failed"] {
+        let failure = fails(400, &[], &error(code, "Failed to generate JSON"));
+        let found = (failure.error.kind(), failure.verdict);
+        assert_eq!(found, (K::Malformed, V::Unusable), "{code}");
+    }
 }
 
 #[test]
