@@ -34,6 +34,9 @@ pub(crate) struct ErrorBody {
 /// a 2xx answer has no such bound, and a parsed value takes several times its text.
 const MAX_PARSED: usize = 64 << 10;
 
+/// At most so many characters of a message are searched for words about money.
+const MAX_WORDS: usize = 500;
+
 impl ErrorBody {
     /// Reads the body of an error answer.
     pub(crate) fn read(body: &[u8]) -> Self {
@@ -155,6 +158,18 @@ impl ErrorBody {
             "billing_hard_limit_reached",
             "billing_not_active",
             "billing_error",
+            "exceeded_current_quota_error",
+            "insufficient_balance",
+            "insufficient_credits",
+            "insufficient_funds",
+            "insufficient_user_quota",
+            "out_of_credits",
+            "budget_exceeded",
+            "Arrearage",
+            "AccountOverdueError",
+            // Of Zhipu and of MiniMax.
+            "1113",
+            "1008",
         ];
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
         // a message may quote the request.
@@ -164,6 +179,35 @@ impl ErrorBody {
         ];
         let message = self.message.trim_start();
         self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
+    }
+
+    /// Its words are about money, which is no proof: a message may quote the request, or explain how
+    /// to get a higher limit.
+    pub(crate) fn speaks_of_money(&self) -> bool {
+        const WORDS: [&str; 6] = [
+            "balance", "credits", "billing", "recharge", "arrears", "overdue",
+        ];
+        const PHRASES: [&str; 12] = [
+            "spend limit",
+            "spending limit",
+            "past due",
+            "top up",
+            "payment method",
+            "insufficient credit",
+            "insufficient fund",
+            "enough credit",
+            "out of credit",
+            "余额",
+            "欠费",
+            "充值",
+        ];
+        // What is quoted stands further in, and links lead to pages about everything.
+        let start: String = self.message.chars().take(MAX_WORDS).collect();
+        let words = start.to_lowercase();
+        let words = words.split_whitespace().filter(|word| !word.contains('/'));
+        let text = words.collect::<Vec<_>>().join(" ");
+        let mut each = text.split(|c: char| !c.is_alphanumeric());
+        each.any(|word| WORDS.contains(&word)) || PHRASES.iter().any(|phrase| text.contains(phrase))
     }
 
     /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
@@ -547,6 +591,45 @@ mod tests {
         ] {
             assert_eq!(read(body).delay(), None, "{body}");
         }
+    }
+
+    #[test]
+    fn words_about_money_are_told_from_words_that_hold_them() {
+        for text in [
+            "Your team t has used all available credits or reached its monthly spending limit",
+            "Insufficient balance or no resource package. Please recharge.",
+            "Account a is suspended, possibly due to reaching the monthly spending limit or failure \
+             to pay past invoices",
+            "Access denied, please make sure your account is in good standing: Past Due",
+            "Check your plan and BILLING details",
+            "Insufficient credit",
+            "用户余额不足",
+        ] {
+            let body = ErrorBody {
+                message: text.into(),
+                ..ErrorBody::default()
+            };
+            assert!(body.speaks_of_money(), "{text}");
+        }
+        for text in [
+            "The load balancer has no healthy upstream",
+            "unbalanced parentheses",
+            "Rate limit reached. See https://platform.openai.com/account/billing or /balance",
+            "a credit card number was found",
+            "",
+        ] {
+            let body = ErrorBody {
+                message: text.into(),
+                ..ErrorBody::default()
+            };
+            assert!(!body.speaks_of_money(), "{text}");
+        }
+        let quoted = format!("invalid text: {}billing", "x ".repeat(300));
+        let body = ErrorBody {
+            message: quoted,
+            ..ErrorBody::default()
+        };
+        assert!(!body.speaks_of_money());
     }
 
     #[test]

@@ -27,12 +27,7 @@ impl Rule {
         let pause_or = |otherwise| hints.delay.map_or(otherwise, V::PauseAll);
         let (kind, verdict, text) = match status {
             // These codes mean the same under every status they come with.
-            _ if body.is_out_of_money() => (
-                K::Quota,
-                V::Stop,
-                "the quota, the credit or a spend limit is used up; \
-                 add credit or raise the limit, then run again",
-            ),
+            _ if body.is_out_of_money() => (K::Quota, V::Stop, OUT_OF_MONEY),
             300..400 => (
                 K::Redirect,
                 V::Stop,
@@ -46,6 +41,13 @@ impl Rule {
                 "the API key has no quota for this model; \
                  choose another model or plan, then run again",
             ),
+            // Only words: a few rows say it before the run stops.
+            400 | 403..=406 | 410..=412 | 414..=424 | 426..=499
+                if hints.delay.is_none() && body.speaks_of_money() && !body.is_content_filter() =>
+            {
+                let verdict = if status == 429 { V::Throttled } else { V::Fail };
+                (K::Quota, verdict, OUT_OF_MONEY)
+            }
             // LiteLLM says so while every deployment cools down, also after a backend refused its
             // key (BerriAI/litellm#2493). The few seconds that its words name would be waited for
             // row by row; as a refusal without a hint it comes to an end.
@@ -190,6 +192,9 @@ impl Rule {
         Self { verdict, ..self }
     }
 }
+
+const OUT_OF_MONEY: &str = "the quota, the credit or a spend limit is used up; \
+                            add credit or raise the limit, then run again";
 
 const NEVER_FITS: (ErrorKind, Verdict, &str) = (
     ErrorKind::TooLarge,

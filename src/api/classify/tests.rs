@@ -547,6 +547,82 @@ fn money() {
 }
 
 #[test]
+fn words_about_money_are_no_proof_and_none_where_a_wait_is_told() {
+    let grok = r#"{"code":"Some resource has been exhausted","error":"Your team t has used all available credits or reached its monthly spending limit"}"#;
+    let raw = r#"{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":"{\"error\":{\"message\":\"insufficient credits\"}}"}}}"#;
+    let plan = "You exceeded your current quota, please check your plan and billing details.";
+    table(&[
+        (429, &[], grok, K::Quota, V::Throttled),
+        (403, &[], grok, K::Quota, V::Fail),
+        (400, &[], raw, K::Quota, V::Fail),
+        (
+            412,
+            &[],
+            &error(
+                "PRECONDITION_FAILED",
+                "Account a is suspended: the monthly spending limit",
+            ),
+            K::Quota,
+            V::Fail,
+        ),
+        (429, &[], &error("429", plan), K::Quota, V::Throttled),
+        // A proof: a code, or a type.
+        (
+            429,
+            &[],
+            &error("1113", "Insufficient balance. Please recharge."),
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            400,
+            &[],
+            &error("Arrearage", "Access denied"),
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            429,
+            &[],
+            r#"{"error":{"message":"m","type":"exceeded_current_quota_error"}}"#,
+            K::Quota,
+            V::Stop,
+        ),
+        // An ordinary refusal for a minute.
+        (
+            429,
+            AFTER_2,
+            &error("429", plan),
+            K::RateLimited,
+            V::PauseAll(secs(2)),
+        ),
+        (
+            429,
+            &[],
+            &error("429", &format!("{plan} Please retry in 46s.")),
+            K::RateLimited,
+            V::PauseAll(secs(46)),
+        ),
+        // What has a reason of its own.
+        (
+            400,
+            &[],
+            &error("content_filter", "credits"),
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (413, &[], &error("", "see billing"), K::TooLarge, V::Fail),
+        (
+            503,
+            &[],
+            &error("", "the billing service is down"),
+            K::Server,
+            V::Retry,
+        ),
+    ]);
+}
+
+#[test]
 fn auth_and_permission() {
     table(&[
         (401, &[], &error("invalid_api_key", "m"), K::Auth, V::Stop),
