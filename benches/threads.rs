@@ -1,4 +1,4 @@
-//! Leader and followers against every worker waiting at the gate.
+//! Leader and followers against every worker waiting at the limiter.
 //!
 //! The alternative is the obvious pool: as many threads as are allowed in flight, each of which
 //! waits for a permit, makes its request, and comes back. It is written out here over the public
@@ -118,7 +118,7 @@ fn lazily(load: &Load) -> Round {
     })
 }
 
-fn everyone_at_the_gate(load: &Load) -> Round {
+fn everyone_at_the_limiter(load: &Load) -> Round {
     measure(|peak| {
         let limiter = load.limiter();
         let next = AtomicUsize::new(0);
@@ -169,7 +169,7 @@ fn main() {
                 leader_and_followers as fn(&Load) -> Round,
             ),
             ("the same, lazy input", lazily),
-            ("everyone at the gate", everyone_at_the_gate),
+            ("everyone at the limiter", everyone_at_the_limiter),
         ] {
             let rounds: Vec<_> = (0..rounds).map(|_| mechanism(&load)).collect();
             let cpu = median(rounds.iter().map(|round| round.cpu).collect());

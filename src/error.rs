@@ -42,10 +42,13 @@ pub(crate) struct Facts {
     pub(crate) settings: &'static [&'static str],
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
+    pub(crate) quote: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) announced_limit: Option<AnnouncedLimit>,
     pub(crate) request_id: Option<String>,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body_is_cut: bool,
     pub(crate) possibly_billed: bool,
     pub(crate) stopped_run: bool,
 }
@@ -82,11 +85,13 @@ pub enum ErrorKind {
     Timeout,
     /// The answer ended before its announced end. The request may have been billed.
     Truncated,
-    /// The answer is not what the endpoint promises: not JSON, empty, a web page.
+    /// The answer is not what the endpoint promises: not JSON, empty, a web page, a chat without
+    /// `choices`.
     Malformed,
     /// The answer is larger than the client accepts.
     BodyTooLarge,
-    /// The server does not speak HTTP/1.1 correctly.
+    /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON (`NaN`
+    /// for a number).
     Protocol,
     /// The server's certificate is not trusted, or the first TLS handshake failed.
     Tls,
@@ -216,15 +221,25 @@ impl Error {
         self.0.facts.retry_after
     }
 
+    /// The limit that the server named when it refused the request, if it did.
+    pub fn announced_limit(&self) -> Option<AnnouncedLimit> {
+        self.0.facts.announced_limit
+    }
+
     /// The provider's id of the last answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
         self.0.facts.request_id.as_deref()
     }
 
-    /// The start of the last answer's body, at most 2 KiB and without the API key, if there was an
+    /// The start of the last answer's body, at most 64 KiB and without the API key, if there was an
     /// answer.
     pub fn body(&self) -> Option<&[u8]> {
         self.0.facts.body.as_deref()
+    }
+
+    /// Whether the body was longer than what is kept of it.
+    pub(crate) fn body_is_cut(&self) -> bool {
+        self.0.facts.body_is_cut
     }
 
     /// Whether a request was sent whose answer was lost, so that the provider may have billed it.
@@ -237,6 +252,11 @@ impl Error {
         self.0.facts.stopped_run
     }
 
+    /// The provider's own words about its refusal, printable. The message quotes them.
+    pub(crate) fn quote(&self) -> Option<&str> {
+        self.0.facts.quote.as_deref()
+    }
+
     pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
         self.with_facts(|facts| facts.settings = settings)
     }
@@ -245,6 +265,13 @@ impl Error {
     pub(crate) fn behind(mut self, what: &str) -> Self {
         let inner = Arc::make_mut(&mut self.0);
         inner.message = format!("{what}: {}", inner.message).into();
+        self
+    }
+
+    /// The same failure with more to say behind its message.
+    pub(crate) fn with_more(mut self, more: &str) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.message = format!("{}; {more}", inner.message).into();
         self
     }
 
@@ -259,6 +286,18 @@ impl Error {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
     }
+}
+
+/// A limit that a server has named: so many requests, or model tokens, in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AnnouncedLimit {
+    /// How many.
+    pub number: u64,
+    /// Whether model tokens are counted, and not requests.
+    pub is_tokens: bool,
+    /// In how many seconds: 60 or 1.
+    pub period_s: u64,
 }
 
 impl fmt::Display for Error {

@@ -40,6 +40,33 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     shown
 }
 
+/// `text` with a 0 for each number, and for each word that looks like an id: hexadecimal with a digit,
+/// or long with a digit.
+pub(crate) fn without_numbers(text: &str) -> String {
+    const LONG: usize = 16;
+    let mut masked = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let end = word
+            .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+            .len();
+        let (word, separator) = word.split_at(end);
+        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
+        if has_digit && (is_hex || word.len() >= LONG) {
+            masked.push('0');
+        } else {
+            for c in word.chars() {
+                let c = if c.is_ascii_digit() { '0' } else { c };
+                if c != '0' || !masked.ends_with('0') {
+                    masked.push(c);
+                }
+            }
+        }
+        masked.push_str(separator);
+    }
+    masked
+}
+
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -79,10 +79,10 @@
 //!
 //! An *item* is one request of a run, or one input of a pool. Each time it is sent is an *attempt*.
 //!
-//! - [`Limiter`] is also called the *gate*. It limits requests, model tokens and how many requests
-//!   are in flight, and serves first who came first. It takes a [`Rate`] for each limit and a
-//!   [`Cost`] for each request, and gives a [`Permit`], which is dropped when the request is over.
-//!   Clones are the same limiter, so several clients may share one. See [limits](_guide::limits).
+//! - [`Limiter`] limits requests, model tokens and how many requests are in flight, and serves first
+//!   who came first. It takes a [`Rate`] for each limit and a [`Cost`] for each request, and gives a
+//!   [`Permit`], which is dropped when the request is over. Clones are the same limiter, so several
+//!   clients may share one. See [limits](_guide::limits).
 //! - [`Retry`] says how often an item is tried and how long the waits are. A [`Verdict`] says what
 //!   one failure means. An item that waits for its next attempt has no thread and is not in flight.
 //!   See [retries](_guide::retries).
@@ -92,8 +92,8 @@
 //!   the real one, and [`MemoryTransport`] asks a closure.
 //! - [`Price`] and [`Usd`] say exactly what a [`Usage`] costs; a run over a file stops at a
 //!   [`max_cost`](FileRun::max_cost).
-//! - [`Monitor`] watches runs while they go on: done, in flight, at the gate, retries, tokens, and
-//!   where the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of each
+//! - [`Monitor`] watches runs while they go on: done, in flight, waiting, retries, tokens, and where
+//!   the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of each
 //!   [`Event`] as it happens.
 //!
 //! In this crate a *token* is a model token, never an API key. Every count says what it counts:
@@ -184,7 +184,7 @@
 //!
 //! - [Architecture](_guide::architecture): one request from here to the wire and back, file by
 //!   file.
-//! - [Limits](_guide::limits): what the gate promises, and how it keeps it.
+//! - [Limits](_guide::limits): what the limiter promises, and how it keeps it.
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.
@@ -224,11 +224,11 @@ pub use api::{
 };
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
-pub use error::{Error, ErrorKind, Result};
-pub use jsonl::{FileProgress, FileRun, Fsync, ResumeInfo, Summary};
+pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
+pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{Cost, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
 pub use pool::{
-    Attempt, Event, Failure, Monitor, Observer, Outage, Outcome, Outcomes, Panicked, Pool,
-    Progress, Task,
+    Attempt, Event, Failure, Hold, Monitor, Observer, Outcome, Outcomes, Panicked, Pool, Progress,
+    Task,
 };
 pub use retry::{Backoff, Retry, Verdict};

@@ -114,7 +114,7 @@ fn check(file: &str, source: &str, exports: &HashMap<String, String>) -> Vec<Str
         let target = exports.get(name).map_or(name, String::as_str);
         let what = match layer(target) {
             Some(other) if other > level => format!("{top} uses {target}, which is above it"),
-            // It keeps accounts of its own, so that it can catch the gate cheating; a rate is but
+            // It keeps accounts of its own, so that it can catch the limiter cheating; a rate is but
             // a value.
             Some(_) if top == "sim" && target == "limit" && name != "Rate" => {
                 "sim uses limit".to_owned()

@@ -1,4 +1,4 @@
-//! The gate as its users see it. Time is virtual unless a test says otherwise: a thread that waits
+//! The limiter as its users see it. Time is virtual unless a test says otherwise: a thread that waits
 //! is parked until the test moves the clock, so that every instant is exact.
 
 // A time that underflows here is a test that fails.
@@ -40,7 +40,7 @@ fn drive<T>(time: &VirtualClock, threads: Vec<thread::ScopedJoinHandle<'_, T>>) 
     results.collect()
 }
 
-/// When the gate opens for this cost, as an offset from now; zero if it is open.
+/// When the limiter opens for this cost, as an offset from now; zero if it is open.
 fn opens_in(limiter: &Limiter, cost: Cost) -> Duration {
     match limiter.try_acquire(cost) {
         Ok(_) => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! The gate's promise over random traces: in no window is more admitted than was allowed, and what
+//! The limiter's promise over random traces: in no window is more admitted than was allowed, and what
 //! it says about *when* is exact.
 //!
 //! One thread, a virtual clock, and only the public interface. The trace keeps books of its own, in

@@ -136,7 +136,7 @@ fn a_stop_ends_the_run_and_every_item_still_has_an_outcome() {
 }
 
 #[test]
-fn a_cancel_from_another_thread_ends_a_run_that_waits_at_the_gate() {
+fn a_cancel_from_another_thread_ends_a_run_that_waits_at_the_limiter() {
     let cancel = Cancel::new();
     let limiter = Limiter::builder()
         .concurrency(4)
@@ -456,7 +456,7 @@ fn threads_grow_to_what_is_in_flight_not_to_what_is_allowed() {
         .unwrap()
         .with_monitor(&monitor)
         .map(&items, |()| std::thread::sleep(Duration::from_millis(5)));
-    // Five at the start, one at the gate, and on a machine that stalls a few more; without the
+    // Five at the start, one at the limiter, and on a machine that stalls a few more; without the
     // leader there would be 120.
     assert!(monitor.snapshot().threads_peak <= 60, "{monitor:?}");
 }

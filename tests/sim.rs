@@ -74,7 +74,8 @@ fn the_other_endpoints_answer_with_and_without_the_version() {
     for root in ["/v1", ""] {
         let models = wire.get(&format!("{root}/models?limit=3")).json();
         assert_eq!(models["data"][0]["object"], "model");
-        assert_eq!(wire.get(&format!("{root}/models/x/y")).json()["id"], "x/y");
+        let one = wire.get(&format!("{root}/models/gpt-4o")).json();
+        assert_eq!(one["id"], "gpt-4o");
         let body = r#"{"model":"e","input":["a","b"],"dimensions":3}"#;
         let made = wire.post(&format!("{root}/embeddings"), body).json();
         assert_eq!(made["data"][1]["embedding"].as_array().unwrap().len(), 3);
@@ -153,6 +154,7 @@ fn wrong_requests_are_refused_in_the_shape_of_the_api() {
             json!("input"),
         ),
         ("POST", "/v1/images/generations", "{}", 404, Value::Null),
+        ("GET", "/v1/models/x/y", "", 404, json!("model")),
         ("GET", CHAT, "", 405, Value::Null),
         ("DELETE", "/v1/models", "", 405, Value::Null),
     ] {
@@ -164,7 +166,264 @@ fn wrong_requests_are_refused_in_the_shape_of_the_api() {
         assert_eq!(error["param"], param, "{error}");
         assert_eq!(answer.header("allow").is_some(), status == 405);
     }
-    assert_eq!(server.stats().refused, 14);
+    assert_eq!(server.stats().refused, 15);
+}
+
+#[test]
+fn errors_on_anthropics_path_have_its_shape() {
+    let calm = start("latency=1m");
+    let limited = start("latency=0,rpm=1,burst=1");
+    let failing = start("latency=0,errors=1");
+    let path = "/v1/messages";
+    let body = r#"{"model":"c","max_tokens":3,"messages":[{"role":"user","content":"a"}]}"#;
+    Wire::connect(limited.addr()).post(path, body);
+    let length = "POST /v1/messages HTTP/1.1\r\ncontent-length: 99999999\r\n\r\n";
+    let cases = [
+        (&calm, "POST", path, "{", 400, "invalid_request_error"),
+        (
+            &calm,
+            "POST",
+            path,
+            r#"{"model":"c"}"#,
+            400,
+            "invalid_request_error",
+        ),
+        (&calm, "GET", path, "", 405, "invalid_request_error"),
+        (
+            &calm,
+            "POST",
+            "/messages/batches",
+            "{}",
+            404,
+            "not_found_error",
+        ),
+        (&calm, "", "", length, 413, "request_too_large"),
+        (&limited, "POST", path, body, 429, "rate_limit_error"),
+    ];
+    let check = |answer: &Answer, kind: &str| {
+        let made = answer.json();
+        assert_eq!(
+            (&made["type"], &made["error"]["type"]),
+            (&json!("error"), &json!(kind))
+        );
+        assert!(made["error"]["message"].is_string(), "{made}");
+        assert_eq!(made["error"].as_object().unwrap().len(), 2, "{made}");
+        assert_eq!(made["request_id"].as_str(), answer.header("request-id"));
+    };
+    for (server, method, path, body, status, kind) in cases {
+        let mut wire = Wire::connect(server.addr());
+        let answer = if method.is_empty() {
+            wire.send(body).unwrap();
+            wire.receive(true).unwrap()
+        } else {
+            wire.exchange(method, path, body).unwrap()
+        };
+        assert_eq!(answer.status, status, "{method} {path} {body}");
+        check(&answer, kind);
+    }
+    // 529 stands for overload, where OpenAI says 503. A page comes from a gateway, whoever is behind.
+    let mut seen = Vec::new();
+    while seen.len() < 40 {
+        let answer = Wire::connect(failing.addr()).post(path, body);
+        seen.push(answer.status);
+        match answer.status {
+            500 => check(&answer, "api_error"),
+            529 => check(&answer, "overloaded_error"),
+            other => assert_eq!(other, 502),
+        }
+    }
+    assert!(
+        [500, 502, 529].iter().all(|status| seen.contains(status)),
+        "{seen:?}"
+    );
+}
+
+/// `body` with the fields of `more`.
+fn with(mut body: Value, more: &Value) -> String {
+    let more = more.as_object().unwrap().clone();
+    body.as_object_mut().unwrap().extend(more);
+    body.to_string()
+}
+
+/// Asks for forms on one path, and reads each answer's text, or the tool that it calls and the
+/// arguments.
+fn check_forms(
+    base: &Value,
+    path: &str,
+    read: fn(&Value) -> (&Value, &Value, Value),
+    cases: &[(Value, &str)],
+) {
+    let server = start("latency=0");
+    let mut wire = Wire::connect(server.addr());
+    let is_pet = |value: &Value| {
+        value["age"].is_i64() && ["cat", "dog"].iter().any(|kind| value["kind"] == *kind)
+    };
+    for (more, what) in cases {
+        let made = wire.post(path, with(base.clone(), more)).json();
+        let (text, tool, arguments) = read(&made);
+        let json = || serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap();
+        match *what {
+            "text" => assert!(
+                text.as_str().unwrap().starts_with("Simulated answer"),
+                "{made}"
+            ),
+            "object" => assert!(json().is_object(), "{made}"),
+            "pet" => assert!(is_pet(&json()), "{made}"),
+            name => {
+                assert!(text.is_null() && tool == name, "{more}: {made}");
+                assert!(name != "note" || is_pet(&arguments), "{made}");
+            }
+        }
+    }
+}
+
+/// A schema that chat and responses take as the parameters of the tool `note`.
+fn pet() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"age": {"type": "integer"}, "kind": {"enum": ["cat", "dog"]}},
+        "required": ["age", "kind"],
+    })
+}
+
+#[test]
+fn chat_obeys_formats_and_tools_in_form() {
+    let base = json!({"model": "m", "messages": [{"role": "user", "content": "a"}]});
+    let tools = json!([
+        {"type": "function", "function": {"name": "other"}},
+        {"type": "function", "function": {"name": "note", "parameters": pet()}},
+    ]);
+    let named = json!({"type": "function", "function": {"name": "note"}});
+    let strict = json!({"type": "json_schema", "json_schema": {"name": "pet", "schema": pet()}});
+    let allowed =
+        json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named]}});
+    let read: fn(&Value) -> (&Value, &Value, Value) = |made| {
+        let choice = &made["choices"][0];
+        let call = &choice["message"]["tool_calls"][0]["function"];
+        let calls = choice["finish_reason"] == "tool_calls";
+        assert_eq!(calls, call.is_object(), "{made}");
+        let arguments = call["arguments"]
+            .as_str()
+            .map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+        (&choice["message"]["content"], &call["name"], arguments)
+    };
+    let choose = |choice: Value| json!({"tools": tools, "tool_choice": choice});
+    let format = |format: Value| json!({"response_format": format});
+    check_forms(
+        &base,
+        CHAT,
+        read,
+        &[
+            (format(json!({"type": "json_object"})), "object"),
+            (
+                format(json!({"type": "json_object", "schema": pet()})),
+                "pet",
+            ),
+            (format(strict.clone()), "pet"),
+            (format(json!({"type": "text"})), "text"),
+            (format(Value::Null), "text"),
+            (choose(named.clone()), "note"),
+            (choose(json!("required")), "other"),
+            (choose(allowed), "note"),
+            (choose(json!("none")), "text"),
+            (choose(json!("auto")), "text"),
+            (choose(Value::Null), "text"),
+            (
+                json!({"tools": tools, "tool_choice": named, "response_format": strict}),
+                "note",
+            ),
+        ],
+    );
+    let server = start("latency=1m");
+    let mut wire = Wire::connect(server.addr());
+    for (more, param) in [
+        (format(json!({"type": "xml"})), "response_format"),
+        (format(json!("json_object")), "response_format"),
+        (format(json!({"type": "json_schema"})), "response_format"),
+        (json!({"tool_choice": "required"}), "tool_choice"),
+        (choose(json!("sometimes")), "tool_choice"),
+        (
+            choose(json!({"type": "function", "function": {"name": "nobody"}})),
+            "tool_choice",
+        ),
+    ] {
+        let answer = wire.post(CHAT, with(base.clone(), &more));
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (answer.status, &error["param"]),
+            (400, &json!(param)),
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn responses_obey_formats_and_tools_in_form() {
+    let base = json!({"model": "m", "input": "a"});
+    let tools = json!([
+        {"type": "function", "name": "other"},
+        {"type": "function", "name": "note", "parameters": pet()},
+    ]);
+    let named = json!({"type": "function", "name": "note"});
+    let format = json!({"type": "json_schema", "name": "pet", "schema": pet()});
+    let allowed = json!({"type": "allowed_tools", "mode": "required", "tools": [named]});
+    let choose = |choice: Value| json!({"tools": tools, "tool_choice": choice});
+    check_forms(
+        &base,
+        "/responses",
+        |made| {
+            let item = &made["output"][0];
+            let arguments = item["arguments"]
+                .as_str()
+                .map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+            (&item["content"][0]["text"], &item["name"], arguments)
+        },
+        &[
+            (
+                json!({"text": {"format": {"type": "json_object"}}}),
+                "object",
+            ),
+            (json!({"text": {"format": format}}), "pet"),
+            (json!({"text": {"format": {"type": "text"}}}), "text"),
+            (json!({"text": {"verbosity": "low"}}), "text"),
+            (choose(json!("required")), "other"),
+            (choose(named.clone()), "note"),
+            (choose(allowed), "note"),
+        ],
+    );
+}
+
+#[test]
+fn messages_obey_formats_and_tools_in_form() {
+    let base =
+        json!({"model": "m", "max_tokens": 999, "messages": [{"role": "user", "content": "a"}]});
+    let tools = json!([
+        {"name": "other", "input_schema": {"type": "object"}},
+        {"name": "note", "input_schema": pet()},
+    ]);
+    let format = json!({"type": "json_schema", "schema": pet()});
+    let choose = |choice: Value| json!({"tools": tools, "tool_choice": choice});
+    check_forms(
+        &base,
+        "/messages",
+        |made| {
+            let part = &made["content"][0];
+            assert_eq!(
+                made["stop_reason"] == "tool_use",
+                part["type"] == "tool_use",
+                "{made}"
+            );
+            (&part["text"], &part["name"], part["input"].clone())
+        },
+        &[
+            (json!({"output_config": {"format": format}}), "pet"),
+            (json!({"output_format": format}), "pet"),
+            (choose(json!({"type": "any"})), "other"),
+            (choose(json!({"type": "tool", "name": "note"})), "note"),
+            (choose(json!({"type": "auto"})), "text"),
+            (choose(json!({"type": "none"})), "text"),
+        ],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an answer costs when it is there: its headers read for limits, its kind told by the table,
 //! its usage or its error cut out of the body.
 //!
-//! Each is one [`Client::send`] on this thread with a transport that answers from memory, so the gate,
+//! Each is one [`Client::send`] on this thread with a transport that answers from memory, so the limiter,
 //! the request's URL and a copy of the answer are in every line; [`nothing_in_it`] is the least that
 //! can be had, and what the others need more is what they hold.
 
@@ -67,7 +67,7 @@ fn client(answer: HttpResponse) -> Client {
 }
 
 /// `expected` is the status of the error, or nothing for a success. A client for each: some answers
-/// close its gate.
+/// pause its limiter.
 fn send(bencher: Bencher, answer: &HttpResponse, expected: Option<u16>) {
     let request = Request::from(Request::chat("a-model", "Name a river."));
     let ready = || (client(answer.clone()), Some(request.clone()));
@@ -81,7 +81,7 @@ fn send(bencher: Bencher, answer: &HttpResponse, expected: Option<u16>) {
 
 #[divan::bench]
 fn nothing_in_it(bencher: Bencher) {
-    send(bencher, &answer(200, &[], r#"{"choices":[]}"#), None);
+    send(bencher, &answer(200, &[], r#"{"choices":[{}]}"#), None);
 }
 
 #[divan::bench]

@@ -84,7 +84,7 @@ fn lines_in_all_done(bencher: Bencher) {
         });
 }
 
-/// A fresh run: each line is read, checked, sent through the gate, answered from memory, and its
+/// A fresh run: each line is read, checked, sent through the limiter, answered from memory, and its
 /// record written. The bytes are those of the records.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn lines_in_records_out(bencher: Bencher) {

@@ -1,6 +1,6 @@
-//! The gate: its arithmetic with nobody near it, then with many threads at it.
+//! The limiter: its arithmetic with nobody near it, then with many threads at it.
 //!
-//! What it admits over eight seconds, and the CPU of a wait for the rate, is `benches/gate.rs`; the
+//! What it admits over eight seconds, and the CPU of a wait for the rate, is `benches/admission.rs`; the
 //! same beside governor is `benches/peers`.
 
 use std::thread;

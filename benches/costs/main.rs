@@ -1,4 +1,4 @@
-//! What each part costs on its own: the gate, the pool, an exchange, an answer, a file.
+//! What each part costs on its own: the limiter, the pool, an exchange, an answer, a file.
 //!
 //! With divan, and not criterion: it adds 4 crates to the tree where criterion adds 20, and figures
 //! are read here for proportions, not for a change of 1 % that only statistics would find. (It has had

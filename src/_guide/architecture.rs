@@ -52,7 +52,8 @@
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed. `rate_limit_headers.rs` reads the waits that
-//!   servers ask for, with the formats of `times.rs`.
+//!   servers ask for, with the formats of `times.rs`;
+//!   `announced_limit.rs` reads the limits that they name.
 //!
 //! # A line, from file to file: thirteen files
 //!
@@ -60,7 +61,8 @@
 //!    the outcomes from `for_each` in `pool/run.rs`.
 //! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`), for
 //!    ids that are in two lines, rows that have changed, and rows that are done.
-//! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory.
+//! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory. `array.rs` has made lines of a
+//!    JSON array, and `judge.rs` has refused an input that seems to hold no requests.
 //! 4. `jsonl/format.rs`: reads a line as a request, its body untouched.
 //! 5. `jsonl/rows.rs`: skips what is done and hands each row to the engine.
 //! 6. `api/job.rs`: the engine's job for a row.
@@ -74,7 +76,9 @@
 //! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
 //!     them to the disk.
 //!
-//! Left out are these: `files.rs` says which files a run has, and `tally.rs` counts. In `journal`,
+//! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, `failures.rs` groups
+//! why rows failed, and `prompts.rs` stops a run whose model refuses a field of all prompts. In
+//! `journal`,
 //! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with
 //! (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at the end.
 //!

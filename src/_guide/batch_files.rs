@@ -46,24 +46,46 @@
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
 //!
-//! The tool reads a file whose name ends in `.txt` as prompts. The id of a prompt is `line-N`, where
-//! N is the number of its line in the file.
+//! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The id
+//! of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to the
+//! byte, but for the line's end. [`param`](crate::FileRun::param) (`--param`) sets further fields of
+//! its request, such as `temperature`. If the model refuses such a field, or `max_tokens`, before
+//! anything has succeeded, the run stops at that answer: the rows are for a rerun without the field.
+//!
+//! A file that is one JSON array of requests is read as well. An element counts as a line, and line
+//! ends within it are sent as blanks.
 //!
 //! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote them. A
 //! leading `/v1` of a `url` stands for the root of the API: if the base URL has a path, that replaces
 //! it. A `url` with a scheme, `//`, `..`, a fragment or a control byte is an error. So is a body that
 //! asks for a stream.
 //!
-//! Blank lines are skipped. A line that is no request becomes a failed row, and its message has the
-//! number of the line; the other lines are answered. A line may have at most 64 MiB. An input that is
-//! no text at all (gzip, a spreadsheet, UTF-16) is refused as a whole.
+//! Blank lines are skipped, and so is a byte order mark at the start of any line. A line that is no
+//! request becomes a failed row, and its message has the number of the line; the other lines are
+//! answered. A line may have at most 64 MiB.
+//!
+//! Some inputs are refused as a whole before anything is sent, with one sentence that says what they
+//! seem to be:
+//!
+//! | Input | Refused if |
+//! |---|---|
+//! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
+//! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
+//!
+//! A stream is judged on its first 64 KiB. It is waited for no longer than until one line in ten so
+//! far is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
-//! file has the same id twice, the run ends before anything is sent, with an error that names both
+//! file has the same id twice, the run ends before anything is sent, with an error that names the id and both
 //! lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
 //! later line becomes a failed row.
 //!
 //! # Lines out
+//!
+//! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt` to
+//! `p.results.jsonl`, and with any other ending to a name that keeps it, such as
+//! `p.json.results.jsonl`. Prompts and requests do not share such a file: a `.txt` input beside the
+//! results of requests is refused, and the other way round.
 //!
 //! Results are appended as they finish. Each write has whole lines. The output has successes only,
 //! each id once. They are in the order in which they finished, unless
@@ -74,8 +96,23 @@
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
-//! type `succeeded` or `errored`. The key `tollgate` holds what is not in the provider's format. With
-//! [`strict`](crate::FileRun::strict) it is left out.
+//! type `succeeded` or `errored`.
+//!
+//! The key `tollgate` holds what is not in the provider's format:
+//!
+//! | Key | Value | Present |
+//! |---|---|---|
+//! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
+//! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
+//! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
+//! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
+//! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
+//! | `prompt_tokens`, `completion_tokens` | model tokens of the answer, as the provider counted them | if the answer says them |
+//! | `cost_usd` | their cost | with a [`price`](crate::FileRun::price), if the answer says its tokens |
+//! | `line` | the number of the row's line in the input, from 1, blank lines counted | always |
+//! | `hash` | 32 hexadecimal digits by which a rerun sees whether the request has changed | unless the line is over 64 MiB, or its id is that of another row |
+//!
+//! With [`strict`](crate::FileRun::strict) the key is left out.
 //!
 //! Failed rows go to the *errors file*. For the output `out.jsonl` it is `out.errors.jsonl`, for
 //! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was no
@@ -126,6 +163,32 @@
 //! If the run is stopped before that, the output is whole but in another order, and the next run sorts
 //! it.
 //!
+//! # What a run says
+//!
+//! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
+//! and with `--progress json` an object a second. If the run sends nothing because the server is down
+//! or asked for a pause, that comes first: until when, why, and what helps. If the server has named
+//! its limit, that is a flag to copy (`the server says 60 a minute: --rpm 60`). In JSON it is `held`:
+//!
+//! | Key of `held` | Value |
+//! |---|---|
+//! | `is_pause` | whether the server asked for a pause; otherwise it is down, and is asked now and then |
+//! | `next_try_s` | seconds until the next request |
+//! | `error` | what the server said last, null if nothing tells |
+//! | `remedy` | the limit that it has named and the flag that keeps to it, or null |
+//!
+//! At the end the report has the reasons for which rows failed, the most frequent first, with the first
+//! row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have the same
+//! reason if their kind, status, code and message are the same; numbers and ids in messages may
+//! differ. The report shows ten reasons. `--summary` and
+//! [`FileProgress::failures`](crate::FileProgress::failures) have up to a hundred, and beyond them the
+//! number of rows by status. They are those of this run. A row that an earlier run gave up counts as
+//! failed, and its record in the errors file says why.
+//!
+//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json). Its time is the
+//! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
+//! shown, with `-vv` all attempts, each with the time, and the line and the id of its row.
+//!
 //! # Files of other tools
 //!
 //! A run can carry on with the output and error files of `OpenAI`'s Batch API, the results file of
@@ -139,8 +202,9 @@
 //!
 //! # What may go wrong
 //!
-//! If the process is killed, everything written stays. Requests that were in flight are lost. The next
-//! run sends them again, and says how many that may be.
+//! If the process is killed, everything written stays. Requests that were in flight are lost. With
+//! [`ordered`](crate::FileRun::ordered) those are lost, too, whose answer waits for the rows before
+//! them. The next run sends them again, and says how many that may be.
 //!
 //! If the *machine* goes down, results that were written but not yet synced to the disk are lost.
 //! [`fsync`](crate::FileRun::fsync) (`--fsync`) sets how often results are synced: once a second by
@@ -204,7 +268,7 @@
 //! The number of tokens is the one that the provider reports (`usage`). Failed answers count if they
 //! report it. The provider's bill may differ: it may be lower, as cached tokens are counted in full
 //! here, or higher, as an answer that was lost on the way is not counted (`possibly_billed` says how
-//! many those may be). Answers without a `usage` are not counted either:
+//! many rows may be paid for more than once for it). Answers without a `usage` are not counted either:
 //! [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there is a budget, a
 //! warning tells of the first.
 //!

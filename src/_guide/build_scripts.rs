@@ -17,36 +17,25 @@
 //!
 //! An ordinary build must not need a key, a network or money: docs.rs and most distributions have
 //! none of them. So let the script ask only when it is told to, and keep the answers in the
-//! repository:
+//! repository. This one has a prompt in each file of `prompts`:
 //!
-//! ```no_run
-//! // build.rs
-//! use std::time::Duration;
-//! use std::{env, error::Error, fs, path::Path};
+#![doc = concat!("```no_run\n", include_str!("../../tests/data/build.rs"), "```")]
 //!
-//! fn main() -> Result<(), Box<dyn Error>> {
-//!     println!("cargo::rerun-if-changed=prompts");
-//!     println!("cargo::rerun-if-env-changed=ASK");
-//!     if env::var_os("ASK").is_some() {
-//!         let client = tollgate::Client::from_env()?.with_deadline(Duration::from_secs(300));
-//!         let summary = client
-//!             .jsonl("prompts/in.jsonl", "prompts/out.jsonl")
-//!             .on_progress(|now| eprintln!("{} answered", now.succeeded))
-//!             .run()?;
-//!         if summary.not_attempted > 0 || summary.progress.failed > 0 {
-//!             println!("cargo::warning=some prompts have no answer; build again to go on");
-//!         }
-//!     }
-//!     let answers = Path::new(&env::var("OUT_DIR")?).join("answers.jsonl");
-//!     fs::copy("prompts/out.jsonl", answers)?;
-//!     Ok(())
-//! }
-//! ```
+//! The crate takes an answer with `include_str!(concat!(env!("OUT_DIR"), "/hello.txt"))`.
 //!
-//! The results file is the cache. A build with `ASK` set sends only the rows that have no answer
-//! yet. A row whose request has changed under the same id is refused, and its line is named, so no
-//! stale answer is built in. Only a build with `ASK` writes into the source tree; cargo forbids that
-//! to the build scripts of published crates.
+//! | Build | Does |
+//! |---|---|
+//! | `cargo build`, no answer kept | fails, and says: run once `ASK=1 cargo build` |
+//! | `ASK=1 cargo build` | asks for the answers that are missing, and keeps them in `answers` |
+//! | `cargo build` from then on | takes the answers that are kept; needs no network |
+//! | `cargo build`, a prompt edited or added | fails as above: an answer counts only below the question that it answers |
+//! | the same build again | does not run the script |
+//!
+//! Add `answers` to the repository, and `answers/*.new` to what it ignores. An answer is renamed into
+//! place when it is whole, so a build that is ended early leaves no half of one, and loses none that
+//! it paid for. Only a build with `ASK` writes into the source tree; cargo forbids that to the build
+//! scripts of published crates. For thousands of requests, [run a file](super::batch_files) before the
+//! build, and let the script read the results.
 //!
 //! Set a deadline: cargo shows nothing while a script runs, and waits for it for ever. Build scripts
 //! are usually compiled without optimization, which needs more stack; the pool's threads have it.

@@ -19,4 +19,8 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
-//! - The tool: `run`, `check`, `simulate`, `demo`.
+//! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
+//!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
+//! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
+//!   requests is refused in one sentence, and a JSON array is read as lines.
+//! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

@@ -1,12 +1,11 @@
-//! Limits: what the gate promises, and how it keeps it.
+//! Limits: what the limiter promises, and how it keeps it.
 //!
 //! A provider limits how many requests and how many model tokens a key may use in a minute. It also
-//! looks at shorter times than a minute. A [`Limiter`] keeps a program within these limits. This
-//! guide calls it the *gate*.
+//! looks at shorter times than a minute. A [`Limiter`] keeps a program within these limits.
 //!
 //! Some words first:
 //!
-//! - A *permit* is leave to send one request. Whoever sends asks the gate for one, and drops it when
+//! - A *permit* is leave to send one request. Whoever sends asks the limiter for one, and drops it when
 //!   the answer is there.
 //! - A request is *in flight* from getting its permit to dropping it. The *concurrency* is how many
 //!   may be in flight at once.
@@ -15,7 +14,7 @@
 //! - A *bucket* counts what may be used of one limit. It fills at the limit's rate up to a maximum,
 //!   the *burst*, and each permit takes its cost from it.
 //!
-//! The gate has a bucket of requests and a bucket of model tokens, and counts what is in flight. A
+//! The limiter has a bucket of requests and a bucket of model tokens, and counts what is in flight. A
 //! permit needs all three, and takes them together or not at all.
 //!
 //! # The promise
@@ -27,7 +26,7 @@
 //!   and less what was refunded.
 //!
 //! This is exact, and not an average. Time is counted in whole nanoseconds, and nothing is rounded
-//! while it passes. A gate that is always busy admits the burst first, and then each request at the
+//! while it passes. A limiter that is always busy admits the burst first, and then each request at the
 //! instant when the bucket has filled far enough for it.
 //!
 //! ```
@@ -35,11 +34,11 @@
 //! use tollgate::{Cost, Limiter, Rate, Refusal, VirtualClock};
 //!
 //! let time = VirtualClock::new();
-//! let gate = Limiter::builder().requests(Rate::per_second(4)).clock(time.clock()).build()?;
-//! let admitted = || (0..1_000).take_while(|_| gate.try_acquire(Cost::ONE).is_ok()).count();
+//! let limiter = Limiter::builder().requests(Rate::per_second(4)).clock(time.clock()).build()?;
+//! let admitted = || (0..1_000).take_while(|_| limiter.try_acquire(Cost::ONE).is_ok()).count();
 //!
 //! assert_eq!(admitted(), 4, "the bucket starts full: one second's worth");
-//! let Err(Refusal::NotUntil(when)) = gate.try_acquire(Cost::ONE) else { panic!() };
+//! let Err(Refusal::NotUntil(when)) = limiter.try_acquire(Cost::ONE) else { panic!() };
 //! assert_eq!(when - time.clock().now(), Duration::from_millis(250), "says when to come back");
 //!
 //! time.advance(Duration::from_millis(249));
@@ -100,11 +99,11 @@
 //! # Pauses
 //!
 //! During a pause nothing is admitted. When a server answers with `retry-after`, the client pauses
-//! the gate, and all users of the gate wait. A program can do the same with
+//! the limiter, and all its users wait. A program can do the same with
 //! [`pause_until`](crate::Limiter::pause_until) and [`pause_for`](crate::Limiter::pause_for). A pause
 //! is never shortened by another.
 //!
-//! There is no burst after a pause: the buckets are empty when it ends. A gate without a rate of
+//! There is no burst after a pause: the buckets are empty when it ends. A limiter without a rate of
 //! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
 //! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
 //! 1,000 requests a second.
@@ -118,28 +117,28 @@
 //!
 //! # Sharing
 //!
-//! A provider's limit belongs to a key. Clones of a limiter are one gate, so all that use a key should
-//! have clones of one: several clients ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)),
+//! A provider's limit belongs to a key. Clones of a limiter are one limiter, so all that use a key
+//! should have clones of one: several clients ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)),
 //! pools ([`Pool::from_limiter`](crate::Pool::from_limiter)), and plain threads. Each run has at most
-//! one thread in the gate's queue, so runs that share a gate take turns.
+//! one thread in the limiter's queue, so runs that share a limiter take turns.
 //!
 //! ```
 //! use tollgate::{Limiter, Pool, Rate, Verdict};
 //!
-//! let gate = Limiter::builder().requests(Rate::per_second(1_000)).concurrency(8).build()?;
-//! let (letters, words) = (Pool::from_limiter(gate.clone())?, Pool::from_limiter(gate.clone())?);
+//! let limiter = Limiter::builder().requests(Rate::per_second(1_000)).concurrency(8).build()?;
+//! let (letters, words) = (Pool::from_limiter(limiter.clone())?, Pool::from_limiter(limiter.clone())?);
 //! std::thread::scope(|scope| {
 //!     scope.spawn(|| letters.try_map(&['a', 'b'], |_| Ok::<_, ()>(()), |()| Verdict::Fail));
 //!     scope.spawn(|| words.try_map(&["one", "two"], |_| Ok::<_, ()>(()), |()| Verdict::Fail));
 //! });
-//! assert_eq!(gate.in_flight(), 0, "every permit has been dropped");
+//! assert_eq!(limiter.in_flight(), 0, "every permit has been dropped");
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! A job must not ask the gate that admitted it for another permit: it holds one already and could
+//! A job must not ask the limiter that admitted it for another permit: it holds one already and could
 //! wait for itself for ever. It is refused at once with
-//! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a gate of its own.
+//! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a limiter of its own.
 //!
-//! Processes do not share a gate. Divide the limit between them.
+//! Processes do not share a limiter. Divide the limit between them.
 //!
 //! [`Limiter`]: crate::Limiter

@@ -6,18 +6,21 @@
 //! then says whether there is another attempt, and when.
 //!
 //! The wait between two attempts is called *backoff*. While an item waits, it has no thread and is
-//! not in flight. Its next attempt passes the [gate](crate::_guide::limits) like its first.
+//! not in flight. Its next attempt passes the [limiter](crate::_guide::limits) like its first.
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the gate is paused: all that use it wait as long as the server asks.
+//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks.
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
-//! | 2xx with a JSON object | | none: it is the [`Reply`](crate::Reply) |
-//! | 2xx that is empty, cut short, or no JSON object (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
+//! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
+//! | 2xx that is an answer in all but form (`NaN` in it, or a comma too many) | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
-//! | 2xx with nothing but an error | as the status that it names, else `Server` | as for that status |
+//! | 2xx with an error | as the status that it names, else `Server` | as for that status |
+//! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
+//! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401 | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
@@ -41,20 +44,37 @@
 //! tried again. `true` makes it be tried again where it would fail, unless the request is too large.
 //! What stops the run stops it all the same.
 //!
+//! What a 2xx must have depends on the end of the path:
+//!
+//! | Path | An answer has | An error is |
+//! |---|---|---|
+//! | `…/completions` | `choices`, not empty | an `error` that says something, also that of a choice, or a choice whose `finish_reason` says that the server broke off (`error`) |
+//! | `…/embeddings` | `data`, not empty | an `error` that says something |
+//! | `…/messages` | `content`, a list; an empty one needs a `stop_reason` | an `error` that says something |
+//! | `…/responses` | `output`, not empty unless the `status` says that it is not completed | an `error` that says something, or the `status` `failed` |
+//! | any other | an object or an array | an `error` that says something, without `choices` |
+//!
+//! An `error` says nothing if it is null, empty, or holds nothing but such. A byte-order mark, and
+//! comments in the style of server-sent events, are taken away if they stand before the JSON.
+//!
 //! # No answer
 //!
 //! | What broke | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
 //! | anything before a byte was sent: no address, refused, no route | `Unreachable` | tried again when the server is back, see below |
+//! | a proxy refuses `CONNECT`: 407 or 401 (it wants a password, or another one), 403 and any other 4xx but those below, 501, 511 | `Unreachable` | the run stops, as each try is another login or as hopeless |
+//! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | as the row above the last |
 //! | the connection, after something was sent | `Network`, `Truncated` | backoff |
 //! | the time of the attempt ended | `Timeout` | backoff |
-//! | the certificate, or the first TLS handshake | `Tls` | the run stops |
+//! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
 //! | HTTP itself | `Protocol` | tried again, at most twice |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
-//! A request whose answer was lost may have been billed.
-//! [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error, and
-//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts them in a run.
+//! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
+//! billed. [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error. An answer
+//! that came and is of no use is not lost.
+//! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts the items that were sent
+//! again after that, each once.
 //!
 //! # How long the wait is
 //!
@@ -70,13 +90,17 @@
 //! If a header stands there more than once, or holds a list, the longest wait that can be read counts.
 //!
 //! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the server
-//! asked for it only adds: up to a tenth, 5 s at most.
+//! asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not needed,
+//! because the limiter lets them go one after the other.
+//!
+//! After a wait for everyone, what the server refused goes before anything new, the oldest first. So an
+//! item that was refused is not overtaken, and does not use up its attempts while others succeed.
 //!
 //! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
 //! an overload it begins with 1 s.
 //!
-//! A success can pause the gate, too: if its headers say that nothing remains of a limit, the next
+//! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
 //! request would be refused.
 //!
 //! # Which attempts count
@@ -126,7 +150,7 @@
 //! If fewer than ten items are left, it opens when all of them have. A single one that is left must have
 //! been refused, because a failure may be its own.
 //!
-//! While it is open, the run is in an *outage* ([`Outage`](crate::Outage)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
+//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
 //! when more than `max_waits` probes of it have reached the server in vain.
 //!

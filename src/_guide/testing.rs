@@ -72,8 +72,9 @@
 //! With the feature `sim`, [`SimServer`] is a real HTTP server on 127.0.0.1 that speaks `OpenAI`'s
 //! API (chat completions, completions, responses, embeddings, moderations, models) and Anthropic's
 //! messages. It simulates latency, limits on requests and model tokens, errors and broken
-//! connections. All of it follows from a seed: the same request always has the same answer. It needs
-//! no key and accepts any.
+//! connections. It obeys `response_format` and `tool_choice` in form: the JSON fits the schema, and
+//! what it says is made up. All of it follows from a seed: the same request always has the same
+//! answer. It needs no key and accepts any.
 //!
 //! It counts what it saw by its own code, not the limiter's, so a test can ask it whether a limit
 //! was kept:

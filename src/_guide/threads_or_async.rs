@@ -52,11 +52,11 @@
 //! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU** is
 //!   user and system time of the whole client process, from its start (Python's imports are in it);
 //!   **memory** its greatest resident size (`VmHWM`).
-//! - **What is switched on.** Here: the gate with requests, model tokens and concurrency (only the
-//!   concurrency binds), retries, the limits in each answer's headers, usage settled with the gate,
+//! - **What is switched on.** Here: the limiter with requests, model tokens and concurrency (only the
+//!   concurrency binds), retries, the limits in each answer's headers, usage settled with the limiter,
 //!   and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and the usage, as
 //!   the others do. There: so many at once, the fields that are wanted out of the JSON, the
-//!   answers in the order of the questions; no gate, and no retries but async-openai's own.
+//!   answers in the order of the questions; no limiter, and no retries but async-openai's own.
 //!
 //! # What it cannot show
 //!
@@ -96,7 +96,7 @@
 //!   been given some hundreds, some platforms have none. A pool that is refused a thread goes on with
 //!   those it has, which is safe, and slower.
 //! - **A program that is async already.** It has the runtime, and its libraries are made for it. Call
-//!   this crate from there on a blocking thread, if it is for the gate, the retries and the files.
+//!   this crate from there on a blocking thread, if it is for the limiter, the retries and the files.
 //!
 //! # How many threads will it be?
 //!

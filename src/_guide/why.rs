@@ -60,8 +60,8 @@
 //! # Why does a server's wait hold everyone?
 //!
 //! A limit is the key's, not the request's. If 50 are in flight and one is told to come back in ten
-//! seconds, the other 49 will be told the same, and refusals count against some limits. So the gate
-//! closes for all, and opens gently.
+//! seconds, the other 49 will be told the same, and refusals count against some limits. So the limiter
+//! pauses for all, and starts again gently.
 //!
 //! # Why a thread's stack of 512 KiB?
 //!
@@ -92,7 +92,7 @@
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!
-//! The gate is a mutex and condition variables. The standard library's are as quick, but a mutex of
+//! The limiter is a mutex and condition variables. The standard library's are as quick, but a mutex of
 //! theirs is poisoned by a panic under it, and every use would have to say what it does then;
 //! `parking_lot`'s is not. Version 0.13 gained 3 % in this design, gave up the fairness that 0.12
 //! brings in after a while, and asks for a newer Rust than this crate does.

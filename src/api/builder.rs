@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 use super::client::Client;
 use super::cost::TypicalOutput;
@@ -56,6 +57,8 @@ const CONFLICTS: &[[&str; 2]] = &[
     ["limiter", "clock"],
     ["transport", "connect_timeout"],
     ["transport", "ca_file"],
+    ["transport", "client_cert"],
+    ["transport", "client_key"],
     ["transport", "proxy"],
     ["api_key", "no_auth"],
     ["request_rate", "requests_per_second"],
@@ -224,6 +227,20 @@ impl ClientBuilder {
         self.given("ca_file")
     }
 
+    /// Shows the certificate in this PEM file to servers that ask for one (mutual TLS). Its key may be
+    /// in the same file, or is given to [`client_key`](Self::client_key).
+    pub fn client_cert(mut self, path: impl Into<PathBuf>) -> Self {
+        self.http = self.http.client_cert(path);
+        self.given("client_cert")
+    }
+
+    /// The private key of [`client_cert`](Self::client_cert), in PEM and without a passphrase. It is
+    /// kept out of every message, log and `Debug`.
+    pub fn client_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.http = self.http.client_key(path);
+        self.given("client_key")
+    }
+
     /// Which proxy is used. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`); never for this machine itself.
     pub fn proxy(mut self, proxy: ProxyPolicy) -> Self {
@@ -255,7 +272,7 @@ impl ClientBuilder {
     /// - a missing or unusable key;
     /// - a base URL that is missing, has no scheme, holds a user name, or points to another machine
     ///   over plain `http`, and for `https` without a TLS feature;
-    /// - limits, retries, times, a header or a CA file that cannot be used;
+    /// - limits, retries, times, a header, a certificate or its key that cannot be used;
     /// - two settings of which one would be without effect, such as a [`limiter`](Self::limiter)
     ///   beside limits, or a [`transport`](Self::transport) beside a proxy. The message and
     ///   [`Error::settings`](crate::Error::settings) name both.
@@ -270,6 +287,10 @@ impl ClientBuilder {
         if self.timeout.is_zero() {
             let what = "a timeout of 0 leaves no time to send anything: give more";
             return Err(config(what).with_settings(&["timeout"]));
+        }
+        if self.max_body == 0 {
+            let what = "a limit of 0 bytes leaves no room for an answer: give more";
+            return Err(config(what).with_settings(&["max_body"]));
         }
         let key = self.resolve_key()?;
         let headers = self.resolve_headers(key.as_ref())?;
@@ -289,7 +310,7 @@ impl ClientBuilder {
             pool,
             Endpoint {
                 base_url,
-                key: key.map(|(key, _)| key),
+                key: ApiKey::with_headers(key.map(|(key, _)| key), &self.headers),
                 headers,
                 timeout: self.timeout,
                 max_body: self.max_body,
@@ -348,12 +369,15 @@ impl ClientBuilder {
         let key = key.map(|(key, is_bearer)| self.provider.key_header(key, *is_bearer));
         let of_provider = self.provider.headers(self.from_env);
         for (name, value) in of_provider.iter().chain(&self.headers) {
-            let (Ok(header), Ok(_)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-            else {
-                return Err(config(format!(
-                    "the header {name:?} has a name or value that cannot be sent"
-                )));
+            let (Ok(header), true) = (HeaderName::try_from(name), is_visible(value)) else {
+                let what = format!("the header {name:?} has a name or value that cannot be sent");
+                return Err(config(what).with_settings(&["header"]));
             };
+            // It says where the body ends, for which the client answers.
+            if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&header) {
+                let what = format!("the header {name:?} is the client's own: leave it out");
+                return Err(config(what).with_settings(&["header"]));
+            }
             if key
                 .as_ref()
                 .is_some_and(|(name, _)| header == name.as_str())
@@ -367,6 +391,12 @@ impl ClientBuilder {
         headers.extend(key);
         Ok(headers)
     }
+}
+
+/// Whether a header's value has only characters that all servers read alike.
+fn is_visible(value: &str) -> bool {
+    let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    value.bytes().all(is_visible)
 }
 
 impl fmt::Debug for ClientBuilder {

@@ -4,26 +4,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classify::{AttemptError, ResponseView, classify_response, classify_transport_error};
+use super::announced_limit::announced_limit;
+use super::classify::{
+    AnswerBody, AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
+};
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
+use super::json;
 use super::key::ApiKey;
-use super::path::{check_path, join};
+use super::path::{asked, check_path, join};
 use super::rate_limit_headers::exhausted;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
 use super::transport::{
     HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
 };
-use super::usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::pool::Attempt;
 use crate::retry::{Reach, Retry, Verdict};
 use crate::sync::Mutex;
 
-/// How much of an error answer's body an [`Error`] keeps, in bytes.
-const KEPT_BODY: usize = 2 << 10;
+/// How much of the body of an answer that is of no use an [`Error`] keeps, in bytes. The transport
+/// reads no more of the body of an error status.
+const KEPT_BODY: usize = 64 << 10;
 
 /// All that an attempt needs: where requests go, what is sent with them, and the limiter.
 pub(crate) struct Endpoint {
@@ -81,15 +85,8 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let outcome = self
-            .send(request, attempt)
-            .and_then(|response| self.read(response, request, attempt));
-        let (path, number) = (&request.path, attempt.number);
-        match &outcome {
-            Ok(reply) => log::debug!("{path}, attempt {number}: status {}", reply.status),
-            Err(failed) => log::info!("{path}, attempt {number}: {}", failed.error),
-        }
-        outcome
+        self.send(request, attempt)
+            .and_then(|response| self.read(response, request, attempt))
     }
 
     fn send(
@@ -145,7 +142,10 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        let response = *response;
+        let mut response = *response;
+        if !request.any_answer {
+            json::drop_preamble(&mut response.body);
+        }
         let wall = self.limiter.clock().wall();
         let reserved = attempt.cost.model_tokens();
         let usage = if request.any_answer && response.status.is_success() {
@@ -156,6 +156,10 @@ impl Endpoint {
                 headers: &response.headers,
                 body: &response.body,
                 key: self.key.as_ref(),
+                promise: match request.method {
+                    "POST" => Promise::of(&request.path),
+                    _ => Promise::Anything,
+                },
                 wall,
                 cost_tokens: reserved,
                 longest_wait: self.retry.longest_wait(),
@@ -181,7 +185,18 @@ impl Endpoint {
                     attempts: attempt.number,
                 })
             }
-            Err(failed) => Err(self.attempt_error(failed, attempt, Some(response))),
+            Err(mut failed) => {
+                // An answer that is not quite JSON was paid for, and the next is likely to be the same.
+                if failed.error.kind() == ErrorKind::Protocol && attempt.number > 1 {
+                    failed.verdict = Verdict::Fail;
+                }
+                if failed.error.kind() == ErrorKind::NotFound {
+                    let asked = asked(&self.base_url, &request.path);
+                    let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
+                    failed.error = failed.error.with_more(&clean.unwrap_or(asked));
+                }
+                Err(self.attempt_error(failed, attempt, Some(response)))
+            }
         }
     }
 
@@ -196,19 +211,27 @@ impl Endpoint {
         // A model that failed while it answered has used tokens, and the body may tell how many.
         failed.usage = response
             .as_ref()
-            .and_then(|response| usage::inspect(&response.body).ok()?.usage);
+            .and_then(|response| AnswerBody::read(&response.body).ok()?.usage());
         if nothing_sent {
             attempt.used.set(Some(0));
         } else if let Some(usage) = failed.usage {
             attempt.used.set(Some(usage.total_tokens));
         }
+        let is_limited = failed.error.is_rate_limited();
         failed.error = failed.error.with_facts(|facts| {
             facts.attempts = attempt.number - u32::from(nothing_sent);
             if let Some(response) = response {
+                let words = facts.quote.as_deref().unwrap_or_default();
+                facts.announced_limit = is_limited
+                    .then(|| announced_limit(&response.headers, words, self.limiter.clock().wall()))
+                    .flatten();
                 facts.status = Some(response.status);
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
                 facts.body = Some(self.kept(&response.body));
+                // Of an error status, so much is the start of more.
+                let longest = KEPT_BODY - usize::from(!response.status.is_success());
+                facts.body_is_cut = response.body.len() > longest;
             }
         });
         failed
@@ -222,6 +245,7 @@ impl Endpoint {
             None => body.to_vec(),
         };
         kept.truncate(KEPT_BODY);
+        kept.shrink_to_fit();
         kept
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::json::{LONGEST_PARSED, says};
 use super::times;
 
 /// What one error body tells; empty where it tells nothing.
@@ -30,10 +31,6 @@ pub(crate) struct ErrorBody {
     nested: Option<Box<Self>>,
 }
 
-/// Bodies above this are not parsed. The transport keeps no more of an error answer; an `error` in
-/// a 2xx answer has no such bound, and a parsed value takes several times its text.
-const MAX_PARSED: usize = 64 << 10;
-
 /// At most so many characters of a message are searched for words about money.
 const MAX_WORDS: usize = 500;
 
@@ -46,7 +43,7 @@ impl ErrorBody {
     fn of_text(text: &str, may_be_json: bool) -> Self {
         let text = text.trim().trim_start_matches('\u{feff}');
         if may_be_json
-            && text.len() <= MAX_PARSED
+            && text.len() <= LONGEST_PARSED
             && let Ok(value) = serde_json::from_str(text)
         {
             return Self::of_body(&value);
@@ -65,30 +62,40 @@ impl ErrorBody {
 
     /// Reads the JSON of an `error` member.
     pub(crate) fn read_error(json: &str) -> Self {
-        if json.len() > MAX_PARSED {
+        if json.len() > LONGEST_PARSED {
             return Self::default();
         }
         serde_json::from_str(json).map_or_else(|_| Self::default(), |error| Self::of_error(&error))
     }
 
+    /// The error that ends an answer with this code and no word more.
+    pub(crate) fn of_code(code: &str) -> Self {
+        Self {
+            code: Some(code.to_owned()),
+            ..Self::default()
+        }
+    }
+
     fn of_body(body: &Value) -> Self {
         // Gemini wraps the object in an array.
         let body = body.get(0).unwrap_or(body);
-        let mut read = match body.get("error").filter(|error| !error.is_null()) {
+        let mut found = match (body, body.get("error").filter(|error| says(error))) {
+            // A results file may keep a body that is not JSON, or was cut, as a string.
+            (Value::String(text), _) => Self::of_text(text, text.starts_with(['{', '['])),
             // The code may stand beside a bare message.
-            Some(Value::String(message)) => Self {
+            (_, Some(Value::String(message))) => Self {
                 message: message.clone(),
                 ..Self::of_error(body)
             },
-            Some(error) => Self::of_error(error),
-            None => match body {
-                // A results file keeps a body that is not JSON, or was cut, as a string.
-                Value::String(text) => Self::of_text(text, text.starts_with(['{', '['])),
-                flat => Self::of_error(flat),
-            },
+            (_, Some(error @ (Value::Object(_) | Value::Array(_)))) => Self::of_body(error),
+            _ => Self::of_error(body),
         };
-        read.retry_delay = read.retry_delay.max(delay_in_fields(body));
-        read
+        found.retry_delay = found.retry_delay.max(delay_in_fields(body));
+        if !found.message.is_empty() || found.code.is_some() {
+            return found;
+        }
+        let inner = |name: &&str| Some(body.pointer(name)?).filter(|inner| inner.is_object());
+        WRAPPERS.iter().find_map(inner).map_or(found, Self::of_body)
     }
 
     fn of_error(error: &Value) -> Self {
@@ -101,6 +108,19 @@ impl ErrorBody {
             .iter()
             .find_map(|path| error.pointer(path)?.as_str());
         let message = message.unwrap_or_default();
+        // FastAPI names the field that is wrong beside what is wrong with it.
+        let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
+        let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
+        let place = if place.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", place.join("."))
+        };
+        let minimax = error.pointer("/status_code").and_then(Value::as_u64);
+        let minimax = minimax.and_then(|code| {
+            let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
+            known.map(|(_, word)| (*word).to_owned())
+        });
         let details = error.get("details").and_then(Value::as_array);
         let waits = details.into_iter().flatten().chain(error.get("metadata"));
         let is_json = message.starts_with(['{', '[']);
@@ -111,14 +131,13 @@ impl ErrorBody {
             .map(|text| Box::new(Self::of_text(text, true)));
         let told = nested.as_ref().map_or("", |nested| &nested.message);
         Self {
-            message: match (message, told) {
-                (outer, "") => outer.to_owned(),
-                ("", inner) => inner.to_owned(),
-                (_, inner) if is_json => inner.to_owned(),
+            message: match (place + message, told) {
+                (outer, "") => outer,
+                (outer, inner) if is_json || outer.is_empty() => inner.to_owned(),
                 (outer, inner) => format!("{outer}: {inner}"),
             },
-            code: word(&["/code"]),
-            category: word(&["/type", "/status"]),
+            code: word(&CODES),
+            category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
             retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
@@ -142,8 +161,9 @@ impl ErrorBody {
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
     pub(crate) fn code_status(&self) -> Option<u16> {
-        let status = self.code.as_deref()?.parse().ok()?;
-        (400..600).contains(&status).then_some(status)
+        let codes = [&self.code, &self.category].into_iter().flatten();
+        let mut numbers = codes.filter_map(|code| code.parse().ok());
+        numbers.find(|status| (400..600).contains(status))
     }
 
     /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
@@ -167,9 +187,8 @@ impl ErrorBody {
             "budget_exceeded",
             "Arrearage",
             "AccountOverdueError",
-            // Of Zhipu and of MiniMax.
+            // Of Zhipu.
             "1113",
-            "1008",
         ];
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
         // a message may quote the request.
@@ -234,6 +253,24 @@ impl ErrorBody {
         }
     }
 
+    /// Its words or its code are those of a limit on the rate.
+    pub(crate) fn is_rate_limit(&self) -> bool {
+        const WORDS: [&str; 7] = [
+            "rate limit",
+            "rate_limit",
+            "ratelimit",
+            "request limit",
+            "too many requests",
+            "throttl",
+            "qps",
+        ];
+        let codes = [&self.code, &self.category].into_iter().flatten();
+        [&self.message].into_iter().chain(codes).any(|text| {
+            let text = text.to_ascii_lowercase();
+            WORDS.iter().any(|word| text.contains(word))
+        })
+    }
+
     /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
@@ -242,6 +279,7 @@ impl ErrorBody {
             "overloaded_error",
             "engine_overloaded",
             "slow_down",
+            "insufficient_system_resource",
         ]) || [
             "overloaded",
             "server busy",
@@ -255,6 +293,7 @@ impl ErrorBody {
             "starting up",
             "warming up",
             "not ready",
+            "capacity",
         ]
         .iter()
         .any(|text| message.contains(text))
@@ -294,14 +333,42 @@ impl ErrorBody {
 }
 
 /// Where the message of an error is, under all the names in use.
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 14] = [
     "", // The error is a string.
     "/message",
     "/msg",
     "/detail",
     "/detail/0/msg",
     "/errors/0/message",
+    "/errors/0",
     "/error_description",
+    "/status_msg",
+    "/error_msg",
+    "/errmsg",
+    "/Message",
+    "/faultstring",
+    "/title",
+];
+
+/// Where its code is.
+const CODES: [&str; 6] = [
+    "/code",
+    "/status_code",
+    "/error_code",
+    "/errcode",
+    "/Code",
+    "/errors/0/code",
+];
+
+/// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and Tencent.
+const WRAPPERS: [&str; 4] = ["/base_resp", "/detail", "/fault", "/Response/Error"];
+
+/// What the `status_code` of `MiniMax`'s `base_resp` means, in words that others have for the same.
+const MINIMAX: [(&[u64], &str); 4] = [
+    (&[1002, 1039, 1041, 2045], "rate_limit_exceeded"),
+    (&[1008], "insufficient_quota"),
+    (&[1004, 2049], "invalid_api_key"),
+    (&[1026, 1027], "content_filter"),
 ];
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
@@ -377,6 +444,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
     fn every_shape_gives_its_message_and_codes() {
         let cases: &[(&str, &str, Option<&str>)] = &[
             (
@@ -423,11 +491,44 @@ mod tests {
             (r#"{"error":null,"message":"Flat"}"#, "Flat", None),
             (r#"{"detail":"Not Found"}"#, "Not Found", None),
             (
-                r#"{"detail":[{"msg":"field required","loc":["body"]}]}"#,
-                "field required",
+                r#"{"detail":[{"msg":"field required","loc":["body","n",0]}]}"#,
+                "body.n.0: field required",
                 None,
             ),
-            (r#"{"errors":[{"message":"cf"}]}"#, "cf", None),
+            (
+                r#"{"errors":[{"message":"cf","code":3040}]}"#,
+                "cf",
+                Some("3040"),
+            ),
+            (r#"{"errors":["cf"]}"#, "cf", None),
+            (r#"{"error":{},"message":"Flat"}"#, "Flat", None),
+            (r#"{"error":true,"message":"Flat"}"#, "Flat", None),
+            (
+                r#"{"code":500,"msg":"404 NOT_FOUND"}"#,
+                "404 NOT_FOUND",
+                Some("500"),
+            ),
+            (r#"{"error_code":18,"error_msg":"qps"}"#, "qps", Some("18")),
+            (
+                r#"{"id":"1","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
+                "rate limit",
+                Some("1002"),
+            ),
+            (
+                r#"{"detail":{"error":{"message":"deep","code":"c"}}}"#,
+                "deep",
+                Some("c"),
+            ),
+            (
+                r#"{"error":{"error":{"message":"vLLM","code":400}}}"#,
+                "vLLM",
+                Some("400"),
+            ),
+            (
+                r#"{"Response":{"Error":{"Code":"LimitExceeded","Message":"m"},"RequestId":"r"}}"#,
+                "m",
+                Some("LimitExceeded"),
+            ),
             (
                 r#""{\"error\":{\"message\":\"Kept\",\"code\":\"c\"}}""#,
                 "Kept",

@@ -19,12 +19,14 @@ pub(crate) struct ApiJob<I, C, R> {
     endpoint: Arc<Endpoint>,
     cost: C,
     request: R,
+    /// How the log names an item.
+    name: fn(&I) -> String,
     on_attempt: Option<Box<OnAttempt>>,
     item: PhantomData<fn(I)>,
 }
 
 /// Called with an attempt's outcome while its permit is still held.
-type OnAttempt = dyn Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
+type OnAttempt = dyn Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
 
 impl<I, C, R> ApiJob<I, C, R>
 where
@@ -38,15 +40,22 @@ where
             endpoint: Arc::clone(endpoint),
             cost,
             request,
+            name: |_| String::new(),
             on_attempt: None,
             item: PhantomData,
         }
     }
 
-    /// Calls `hook` after each attempt, before its permit is free for the next item.
+    /// Names items in the log. Default: by their path alone.
+    pub(crate) fn named(mut self, name: fn(&I) -> String) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Calls `hook` after each attempt, whose outcome it may change, before its permit is free for the next item.
     pub(crate) fn on_attempt(
         mut self,
-        hook: impl Fn(&Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
+        hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.on_attempt = Some(Box::new(hook));
         self
@@ -68,12 +77,21 @@ where
     }
 
     fn attempt(&self, item: &I, attempt: &Attempt<'_>) -> Result<Reply, AttemptError> {
-        let outcome = match (self.request)(item) {
-            Ok(request) => self.endpoint.attempt(&request, attempt),
+        let mut outcome = match (self.request)(item) {
+            Ok(request) => {
+                let outcome = self.endpoint.attempt(&request, attempt);
+                log_attempt(
+                    || (self.name)(item),
+                    &request.path,
+                    attempt.number,
+                    &outcome,
+                );
+                outcome
+            }
             Err(error) => Err(AttemptError::unsendable(error, attempt)),
         };
         if let Some(hook) = &self.on_attempt {
-            hook(&outcome, attempt);
+            hook(&mut outcome, attempt);
         }
         outcome
     }
@@ -92,6 +110,26 @@ where
 
     fn shown(&self, failed: &AttemptError) -> Option<Error> {
         Some(failed.error.clone())
+    }
+}
+
+/// Not inlined: a thread that waits for an answer then has none of this on its stack.
+#[inline(never)]
+fn log_attempt(
+    name: impl FnOnce() -> String,
+    path: &str,
+    number: u32,
+    outcome: &Result<Reply, AttemptError>,
+) {
+    match outcome {
+        Ok(reply) if log::log_enabled!(log::Level::Debug) => {
+            let status = reply.status;
+            log::debug!("{}{path}, attempt {number}: status {status}", name());
+        }
+        Err(failed) if log::log_enabled!(log::Level::Info) => {
+            log::info!("{}{path}, attempt {number}: {}", name(), failed.error);
+        }
+        _ => {}
     }
 }
 

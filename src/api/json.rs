@@ -11,6 +11,7 @@ use std::fmt;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// What a visitor wants of a value.
@@ -255,6 +256,102 @@ pub(crate) fn whole(number: f64) -> Option<u64> {
     (0.0..=1e12).contains(&number).then_some(number as u64)
 }
 
+/// Where the JSON of a body begins: behind a byte-order mark, blank lines, and comments of
+/// server-sent events, which some servers send to keep a connection alive.
+pub(crate) fn start(body: &[u8]) -> usize {
+    let mut rest = body;
+    loop {
+        rest = rest.trim_ascii_start();
+        rest = match rest {
+            [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+            [b':', ..] => {
+                let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                &rest[end.unwrap_or(rest.len())..]
+            }
+            _ => return body.len() - rest.len(),
+        };
+    }
+}
+
+/// Takes away what stands before the JSON, if there is JSON behind it. Blanks belong to JSON.
+pub(crate) fn drop_preamble(body: &mut Vec<u8>) {
+    let start = start(body);
+    if start < body.len() && !body[..start].trim_ascii().is_empty() {
+        body.drain(..start);
+    }
+}
+
+/// Whether a JSON value says more than null, false, 0 and nothing, at any depth.
+pub(crate) fn says(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(elements) => elements.iter().any(says),
+        Value::Object(members) => members.values().any(says),
+    }
+}
+
+/// As [`says`], of a text that is JSON.
+pub(crate) fn says_something(json: &str) -> bool {
+    // What is that long or deep says something.
+    json.len() > LONGEST_PARSED || serde_json::from_str(json).map_or(true, |value| says(&value))
+}
+
+/// The longest JSON that is parsed into a value, in bytes: a value takes several times its text.
+pub(crate) const LONGEST_PARSED: usize = 64 << 10;
+
+/// `body` with the usual slips of a writer of JSON put right: bare words (`NaN`, `-Infinity`, `None`)
+/// become null, strings may have single quotes, control characters, wrong escapes and bytes that are
+/// no UTF-8, and a list may end with a comma. Anything else stays, so that the result of a body that is
+/// no JSON at all is none either.
+pub(crate) fn mended(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(first) = chars.next() {
+        let is_word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
+        match first {
+            '"' | '\'' => {
+                out.push('"');
+                while let Some(c) = chars.next().filter(|c| *c != first) {
+                    match c {
+                        '\\' => match chars.next() {
+                            Some(c @ ('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't' | 'u')) => {
+                                out.extend(['\\', c]);
+                            }
+                            other => out.extend(other),
+                        },
+                        '"' => out.push_str("\\\""),
+                        c if c.is_ascii_control() => out.push(' '),
+                        c => out.push(c),
+                    }
+                }
+                out.push('"');
+            }
+            '}' | ']' => {
+                let end = out.trim_end().trim_end_matches(',').len();
+                out.truncate(end);
+                out.push(first);
+            }
+            first if is_word(&first) => {
+                let from = out.len();
+                out.push(first);
+                while let Some(c) = chars.next_if(is_word) {
+                    out.push(c);
+                }
+                if serde_json::from_str::<IgnoredAny>(&out[from..]).is_err() {
+                    out.truncate(from);
+                    out.push_str("null");
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::error::Category;
@@ -392,6 +489,97 @@ yb:##skipped:raw:{"e": 1}d:"#
         ] {
             let json: &RawValue = serde_json::from_str(text).unwrap();
             assert_eq!(count(json), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_json_is_passed_over() {
+        for (body, json) in [
+            ("{}", "{}"),
+            (" \n{}", "{}"),
+            ("\u{feff}{}", "{}"),
+            ("\r\n\u{feff} {}", "{}"),
+            (": OPENROUTER PROCESSING\n\n: again\r\r{}", "{}"),
+            (": {}", ""),
+            ("\n\n\n", ""),
+            ("data: {}", "data: {}"),
+        ] {
+            assert_eq!(&body[start(body.as_bytes())..], json, "{body:?}");
+        }
+        for (body, left) in [
+            ("\n {}", "\n {}"),
+            ("\u{feff}{}", "{}"),
+            (": a\n{}\n", "{}\n"),
+            (": a\n", ": a\n"),
+        ] {
+            let mut bytes = body.as_bytes().to_vec();
+            drop_preamble(&mut bytes);
+            assert_eq!(bytes, left.as_bytes(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_word_says_nothing() {
+        for (json, says) in [
+            ("null", false),
+            ("false", false),
+            ("\"\"", false),
+            ("\" \"", false),
+            ("{ }", false),
+            ("[]", false),
+            ("0", false),
+            (r#"{"code":null,"message":"","details":[]}"#, false),
+            ("true", true),
+            ("1", true),
+            ("\"busy\"", true),
+            (r#"{"code":502}"#, true),
+            ("1e400", true),
+        ] {
+            assert_eq!(says_something(json), says, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_slips_of_writers_of_json_are_mended_and_nothing_else_is() {
+        for (body, expected) in [
+            (
+                &b"{\"a\": NaN, \"b\":[-Infinity,1.5,true,]}"[..],
+                r#"{"a": null, "b":[null,1.5,true]}"#,
+            ),
+            (
+                b"{'a': \"it's\", 'b': None, 'c': 'say \"x\" \\'y\\'',\n}",
+                r#"{"a": "it's", "b": null, "c": "say \"x\" 'y'"}"#,
+            ),
+            (
+                b"{\"a\":\"line\nbreak \\x41 \\u0041 NaN\"}",
+                r#"{"a":"line break x41 \u0041 NaN"}"#,
+            ),
+            (
+                b"{\"a\":\"\xff\",\"b\":+1,\"c\":.5}",
+                "{\"a\":\"\u{fffd}\",\"b\":null,\"c\":null}",
+            ),
+        ] {
+            let mended = mended(body);
+            assert_eq!(mended, expected);
+            assert!(
+                serde_json::from_str::<IgnoredAny>(&mended).is_ok(),
+                "{mended}"
+            );
+        }
+        for body in [
+            "<html><p class='x'>NaN</p></html>",
+            r#"{"choices":[{"message":{"content":"cut of"#,
+            r#"{"a":NaN"#,
+            "data: {}",
+            "{} {}",
+            "Internal Server Error",
+            "",
+        ] {
+            let mended = mended(body.as_bytes());
+            assert!(
+                serde_json::from_str::<IgnoredAny>(&mended).is_err(),
+                "{mended}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The API key, which is never printed.
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use crate::error::{Result, config};
@@ -16,7 +17,11 @@ use crate::error::{Result, config};
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct ApiKey(Arc<str>);
+pub struct ApiKey {
+    key: Arc<str>,
+    /// Other secrets that are sent with it, and scrubbed as it is.
+    others: Vec<Arc<str>>,
+}
 
 /// Replaces the key in texts.
 const REDACTED: &str = "[redacted]";
@@ -30,8 +35,8 @@ impl ApiKey {
     /// line end after it are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, or if it holds a
-    /// control character or one outside ASCII: such a key could not be sent as a header, or would
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, if it is in
+    /// quotes or begins with `Bearer`, or if it holds a control character or one outside ASCII: such a key could not be sent as a header, or would
     /// smuggle a second one in. The message does not repeat the key.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
@@ -50,15 +55,42 @@ impl ApiKey {
             "the API key has a character outside ASCII; was it copied from formatted text?"
         } else if text.starts_with(' ') || text.ends_with(' ') {
             "the API key begins or ends with a space"
+        } else if ['"', '\'', '`']
+            .iter()
+            .any(|&quote| text.starts_with(quote) && text.ends_with(quote))
+        {
+            "the API key begins and ends with a quote; leave the quotes out"
+        } else if text.to_ascii_lowercase().starts_with("bearer ") {
+            "the API key begins with \"Bearer\", which is sent before it by itself; leave it out"
         } else {
-            return Ok(Self(text.into()));
+            return Ok(Self {
+                key: text.into(),
+                others: Vec::new(),
+            });
         };
         Err(config(wrong))
     }
 
     /// The key itself, for the one place that puts it into a header.
     pub(crate) fn expose(&self) -> &str {
-        &self.0
+        &self.key
+    }
+
+    /// What is to be scrubbed: the key, if there is one, and the words in the values of headers whose
+    /// name [tells of a secret](is_secret).
+    pub(crate) fn with_headers(key: Option<Self>, headers: &[(String, String)]) -> Option<Self> {
+        let secret = headers.iter().filter(|(name, _)| is_secret(name));
+        let words = secret.flat_map(|(_, value)| value.split_ascii_whitespace());
+        let mut words = words.map(Arc::from);
+        let mut all = match key {
+            Some(key) => key,
+            None => Self {
+                key: words.next()?,
+                others: Vec::new(),
+            },
+        };
+        all.others.extend(words);
+        Some(all)
     }
 
     /// `bytes` with each occurrence of the key replaced by `[redacted]`, also where it is escaped as
@@ -70,7 +102,8 @@ impl ApiKey {
         let mut clean = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
         while let [first, after @ ..] = rest {
-            if let Some(len) = self.match_at(rest) {
+            let mut secrets = iter::once(&self.key).chain(&self.others);
+            if let Some(len) = secrets.find_map(|key| match_at(key.as_bytes(), rest)) {
                 clean.extend_from_slice(REDACTED.as_bytes());
                 rest = &rest[len..];
             } else {
@@ -86,29 +119,42 @@ impl ApiKey {
         // The key is ASCII, so only whole characters are replaced.
         String::from_utf8_lossy(&self.scrub(text.as_bytes())).into_owned()
     }
+}
 
-    /// How many bytes at the start of `bytes` are the key, or are all of `bytes` and enough of the
-    /// key's beginning to be worth hiding.
-    fn match_at(&self, bytes: &[u8]) -> Option<usize> {
-        let key = self.0.as_bytes();
-        if key.len() < MIN_SCRUBBED {
-            return None;
-        }
-        if bytes.starts_with(key) {
-            return Some(key.len());
-        }
-        let mut at = 0;
-        for (matched, &byte) in key.iter().enumerate() {
-            let rest = &bytes[at..];
-            match unescaped(rest) {
-                Some((found, len)) if found == byte => at += len,
-                // Cut short, perhaps within an escape.
-                _ if matched >= MIN_SCRUBBED && is_cut(rest) => return Some(bytes.len()),
-                _ => return None,
-            }
-        }
-        Some(at)
+/// Whether a header of this name holds a secret, as a rule.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = [
+        "authorization",
+        "cookie",
+        "key",
+        "token",
+        "secret",
+        "password",
+    ];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+/// How many bytes at the start of `bytes` are the key, or are all of `bytes` and enough of the key's
+/// beginning to be worth hiding.
+fn match_at(key: &[u8], bytes: &[u8]) -> Option<usize> {
+    if key.len() < MIN_SCRUBBED {
+        return None;
     }
+    if bytes.starts_with(key) {
+        return Some(key.len());
+    }
+    let mut at = 0;
+    for (matched, &byte) in key.iter().enumerate() {
+        let rest = &bytes[at..];
+        match unescaped(rest) {
+            Some((found, len)) if found == byte => at += len,
+            // Cut short, perhaps within an escape.
+            _ if matched >= MIN_SCRUBBED && is_cut(rest) => return Some(bytes.len()),
+            _ => return None,
+        }
+    }
+    Some(at)
 }
 
 /// The byte a JSON text's next bytes stand for, and how many there are.
@@ -183,6 +229,12 @@ mod tests {
             " sk-secret",
             "sk-secret ",
             "sk-secret \n",
+            "\"sk-secret\"",
+            "'sk-secret'\r\n",
+            "`sk-secret`",
+            "\"",
+            "Bearer sk-secret",
+            "bearer sk-secret",
         ] {
             let error = ApiKey::new(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::Config);
@@ -228,6 +280,23 @@ mod tests {
         let key = ApiKey::new(r#"a"b\c/d0123456"#).unwrap();
         assert_eq!(key.scrub_str(r#"<a"b\c/d0123456>"#), "<[redacted]>");
         assert_eq!(key.scrub_str(r#"<a\"b\\c\/d0123456>"#), "<[redacted]>");
+    }
+
+    #[test]
+    fn secret_headers_are_scrubbed_with_the_key_or_without_one() {
+        let headers = [
+            ("X-Auth-Token", "Bearer tok-0123456"),
+            ("x-team", "everybody"),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let text = "sk-ab/cd+ef=0123, Bearer tok-0123456 of everybody";
+        let both = ApiKey::with_headers(Some(ApiKey::new(KEY).unwrap()), &headers).unwrap();
+        let clean = "[redacted], Bearer [redacted] of everybody";
+        assert_eq!(both.scrub_str(text), clean);
+        let no_key = ApiKey::with_headers(None, &headers).unwrap();
+        let clean = "sk-ab/cd+ef=0123, Bearer [redacted] of everybody";
+        assert_eq!(no_key.scrub_str(text), clean);
+        assert!(ApiKey::with_headers(None, &headers[1..]).is_none());
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn is_about_one_request(message: &str) -> bool {
 mod tests {
     use super::*;
     use crate::api::classify::{ResponseView, classify_response};
+    use crate::api::response::Promise;
     use http::HeaderMap;
     use std::time::UNIX_EPOCH;
 
@@ -84,6 +85,7 @@ mod tests {
             headers: &HeaderMap::new(),
             body: body.as_bytes(),
             key: None,
+            promise: Promise::Choices,
             wall: UNIX_EPOCH,
             cost_tokens: 0,
             longest_wait: None,

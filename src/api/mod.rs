@@ -4,11 +4,13 @@
 //! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one attempt:
 //! it uses all the rest. [`transport`] moves bytes. The other files are pure: [`classify`] judges
 //! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
-//! servers ask for, [`likeness`] says what many failures have in common, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
+//! servers ask for, [`announced_limit`] the limits that they name, [`likeness`] says what many failures have in
+//! common, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
 //! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
 //! them. [`provider`] has what differs between providers, [`key`] keeps the key out of every text, and
 //! [`path`] joins URLs.
 
+mod announced_limit;
 mod builder;
 pub(crate) mod classify;
 mod client;
@@ -36,6 +38,8 @@ mod usage;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use key::ApiKey;
+#[cfg(feature = "cli")]
+pub(crate) use key::is_secret;
 pub use money::{Price, Usd};
 pub use provider::Provider;
 pub use reply::Reply;

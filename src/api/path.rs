@@ -64,11 +64,9 @@ pub(crate) fn join(base_url: &str, path: &str) -> String {
         None => (base_url, None),
     };
     let base = base.trim_end_matches('/');
-    let after_scheme = base.find("://").map_or(0, |at| at + 3);
-    let base_has_path = base[after_scheme..].contains('/');
     let rest = match path.strip_prefix("/v1") {
         // `/v1beta` is another root, not this one with more behind it.
-        Some(rest) if base_has_path && (rest.is_empty() || rest.starts_with(['/', '?'])) => rest,
+        Some(rest) if has_path(base) && (rest.is_empty() || rest.starts_with(['/', '?'])) => rest,
         _ => path,
     };
     let mut url = format!("{base}{rest}");
@@ -77,6 +75,26 @@ pub(crate) fn join(base_url: &str, path: &str) -> String {
         url.push_str(query);
     }
     url
+}
+
+fn has_path(base_url: &str) -> bool {
+    let base = base_url.split('?').next().unwrap_or(base_url);
+    let after_scheme = base.find("://").map_or(0, |at| at + 3);
+    base[after_scheme..].trim_end_matches('/').contains('/')
+}
+
+/// For a message: which URL was asked for a path, and why that one. Its query is left out, as it may
+/// hold a secret.
+pub(crate) fn asked(base_url: &str, path: &str) -> String {
+    let url = join(base_url, path);
+    let url = url.split('?').next().unwrap_or_default();
+    if path.starts_with("/v1/") && !has_path(base_url) {
+        return format!(
+            "{url} was asked: the base URL has no path, so the request's /v1 was kept; \
+             if the API's root is elsewhere, give the base URL with its path"
+        );
+    }
+    format!("{url} was asked")
 }
 
 /// Checks a base URL without connecting. The messages do not repeat it: it may hold a password.
@@ -175,6 +193,45 @@ mod tests {
             "/v1/é",
         ] {
             assert!(check_path(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_that_the_v1_was_kept_where_it_was() {
+        for (base, path, url, is_kept) in [
+            (
+                "https://a.test",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                true,
+            ),
+            (
+                "https://a.test/?k=s",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                true,
+            ),
+            (
+                "https://a.test/v1/",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                false,
+            ),
+            (
+                "https://a.test/api?k=s",
+                "/v1/c?q=s",
+                "https://a.test/api/c was",
+                false,
+            ),
+            ("https://a.test", "/chat", "https://a.test/chat was", false),
+        ] {
+            let told = asked(base, path);
+            assert!(told.starts_with(url), "{told}");
+            assert_eq!(
+                told.contains("the request's /v1 was kept"),
+                is_kept,
+                "{told}"
+            );
         }
     }
 

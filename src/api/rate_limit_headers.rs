@@ -181,6 +181,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::response::Promise;
     use super::*;
 
     const NOON: u64 = 1_795_176_000; // Fri, 20 Nov 2026 12:00:00 GMT
@@ -200,6 +201,7 @@ mod tests {
             headers,
             body,
             key: None,
+            promise: Promise::Anything,
             wall,
             cost_tokens: 1,
             longest_wait: None,

@@ -246,6 +246,13 @@ impl<C> Chat<C> {
 }
 
 impl Chat {
+    /// What a template adds to all prompts: the names of the fields that have been set, and the roles
+    /// of its messages.
+    pub(crate) fn additions(&self) -> impl Iterator<Item = &str> + Clone {
+        let roles = self.messages.iter().map(|(role, _)| role);
+        self.fields.keys().chain(roles).map(String::as_str)
+    }
+
     /// A chat that has no message yet.
     pub(crate) fn template(model: &str) -> Self {
         Self::new((), model)

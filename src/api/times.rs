@@ -115,6 +115,20 @@ fn since_epoch(seconds: f64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
+/// A time as in RFC 3339, to the millisecond: `2026-11-20T18:34:11.250Z`. Its calendar is that of HTTP
+/// dates, which end in the year 9999.
+#[cfg(any(test, feature = "cli"))]
+pub(crate) fn to_rfc3339(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // `Fri, 20 Nov 2026 18:34:11 GMT`
+    let date = httpdate::fmt_http_date(time);
+    let month = MONTHS.find(&date[8..11]).unwrap_or_default() / 3 + 1;
+    let (year, day, clock) = (&date[12..16], &date[5..7], &date[17..25]);
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.unwrap_or_default().subsec_millis();
+    format!("{year}-{month:02}-{day}T{clock}.{millis:03}Z")
+}
+
 /// A time as in RFC 3339, section 5.6: `2026-11-20T18:34:11Z`, `2026-11-20t18:34:11.25+01:00`.
 /// Times before 1970 are not read.
 pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
@@ -359,12 +373,8 @@ mod tests {
         #[test]
         fn rfc3339_is_the_inverse_of_writing(secs in 0u64..253_402_300_799) {
             let moment = UNIX_EPOCH + Duration::from_secs(secs);
-            // HTTP dates are the independent witness of the calendar.
-            let http = httpdate::fmt_http_date(moment);
-            let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
-            let month = months.find(&http[8..11]).unwrap() / 3 + 1;
-            let text = format!("{}-{month:02}-{}T{}Z", &http[12..16], &http[5..7], &http[17..25]);
-            prop_assert_eq!(rfc3339(&text), Some(moment));
+            // HTTP dates, by which it is written, are the independent witness of the calendar.
+            prop_assert_eq!(rfc3339(&to_rfc3339(moment)), Some(moment));
         }
     }
 }

@@ -9,7 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 
 use super::parse;
 use crate::{Fsync, Price, Provider, Rate, Usd};
@@ -78,8 +79,7 @@ Environment (flags win):
   AZURE_OPENAI_API_KEY                   the key with --provider azure
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                                          the proxy by URL scheme; never for this machine
-  SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given
-  NO_COLOR                               plain lines instead of a bar")]
+  SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given")]
 pub(crate) struct Run {
     /// The requests, one a line; - reads standard input
     #[arg(value_name = "INPUT")]
@@ -110,11 +110,11 @@ pub(crate) struct Run {
     pub(crate) retry_failed: bool,
 
     /// Keep the answers of requests that have changed since. Without this such an input is refused
-    #[arg(long, help_heading = FILES)]
+    #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) force_resume: bool,
 
     /// Move damaged lines of the results to a file named .rejected, and send their requests again
-    #[arg(long, help_heading = FILES)]
+    #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) repair: bool,
 
     /// Write the provider's own fields only: no attempts, waits, usage and hashes
@@ -151,20 +151,29 @@ pub(crate) struct Run {
 
     /// Stop in the same way when this run has used this many model tokens, of prompts and answers
     /// together
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), allow_negative_numbers = true, help_heading = MONEY)]
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 
-    /// The model that prompts are sent to; required for .txt
+    /// Take each line of INPUT as a prompt, whatever its name
+    #[arg(long, help_heading = PROMPTS)]
+    pub(crate) prompts: bool,
+
+    /// The model that prompts are sent to; required for them
     #[arg(long, value_name = "M", help_heading = PROMPTS)]
     pub(crate) model: Option<String>,
 
     /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), help_heading = PROMPTS)]
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), help_heading = PROMPTS)]
     pub(crate) max_tokens: Option<u64>,
 
     /// A system message before each prompt
     #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
     pub(crate) system: Option<String>,
+
+    /// A field of each prompt's request, such as temperature=0.2 or max_completion_tokens=500. The
+    /// value is JSON, or else a string. Can be given several times
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = parse::param, help_heading = PROMPTS)]
+    pub(crate) params: Vec<(String, Value)>,
 
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)
@@ -182,7 +191,7 @@ pub(crate) struct Run {
 
 const FILES: &str = "Files";
 const MONEY: &str = "Money";
-const PROMPTS: &str = "Prompts (INPUT ends in .txt)";
+const PROMPTS: &str = "Prompts (INPUT ends in .txt, or --prompts)";
 const DISPLAY: &str = "Display";
 
 /// Where requests go, and with which key.
@@ -219,9 +228,32 @@ pub(crate) struct Server {
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) endpoint: String,
 
+    /// Send this header with each request, in place of one of the same name. A value @VAR is that of
+    /// the variable VAR; @@ stands for an @ at the start. A secret must come from a variable, as other
+    /// users of this machine can read a command line. Can be given several times
+    #[arg(
+        short = 'H',
+        long = "header",
+        value_name = "'NAME: VALUE'",
+        conflicts_with = "simulate"
+    )]
+    pub(crate) headers: Vec<String>,
+
+    /// The largest answer to accept, in bytes, or with K, M or G, such as 200M; 1G at most
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
+    pub(crate) max_body: usize,
+
     /// Trust the certificates in this PEM file instead of the built-in ones
     #[arg(long, value_name = "PEM", conflicts_with = "simulate")]
     pub(crate) ca_file: Option<PathBuf>,
+
+    /// Show this certificate to a server that asks for one
+    #[arg(long, value_name = "PEM", conflicts_with = "simulate")]
+    pub(crate) client_cert: Option<PathBuf>,
+
+    /// The key of --client-cert, without a passphrase [default: in the same file]
+    #[arg(long, value_name = "PEM", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
     /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
@@ -235,7 +267,7 @@ pub(crate) struct Server {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
     /// Requests in flight at once, at most: sent, and not yet answered
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::up_to::<u32>(10_000))]
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
@@ -247,11 +279,11 @@ pub(crate) struct Limits {
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
-    #[arg(long, value_name = "N", requires = "rate", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
     /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
-    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 }
 
@@ -260,7 +292,7 @@ pub(crate) struct Limits {
 #[command(next_help_heading = "Timeouts and retries")]
 pub(crate) struct Timeouts {
     /// Attempts for a request, the first included. Waits that the server asks for do not count
-    #[arg(long, value_name = "N", default_value = "6", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = parse::up_to::<u32>(u32::MAX.into()))]
     pub(crate) max_attempts: u32,
 
     /// Time for one attempt, from connecting to the last byte
@@ -312,6 +344,10 @@ pub(crate) struct Check {
     /// The requests, one a line, or in a .txt file one prompt a line; - reads standard input
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
+
+    /// Take each line of INPUT as a prompt, whatever its name
+    #[arg(long)]
+    pub(crate) prompts: bool,
 
     /// Print one JSON object
     #[arg(long)]

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::args;
-use super::config::is_prompts;
+use super::config::is_text;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
@@ -33,12 +33,11 @@ const LONGEST_MESSAGE: usize = 300;
 /// cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let prompts = is_prompts(&args.input);
+    let prompts = args.prompts || is_text(&args.input);
     if prompts && args.provider.is_some() {
         return Err(Error::new(
             ErrorKind::Config,
-            "--provider is for files of requests: INPUT is a .txt file of prompts, which no batch \
-             service takes",
+            "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch service takes",
         ));
     }
     let check = if prompts {
@@ -48,7 +47,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     };
     let location = Location::new(&args.input);
     let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check.run(file, &location),
+        OpenInput::Regular(file) => check.run_file(file, &location),
         OpenInput::Stream(stream) => check.run(stream, &location),
     });
     let report = match report {

@@ -11,10 +11,10 @@ use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
 use super::summary::FinalReport;
-use super::{rlimit, server, stdout};
+use super::{headers, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{Location, RunFiles};
+use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
@@ -38,6 +38,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run);
+    check_default_output(run, &files)?;
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
         return Err(config(
@@ -55,14 +56,17 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         files,
         summary: run.summary.clone(),
         concurrency,
+        is_capped: concurrency < run.limits.concurrency,
         simulated: simulator.is_some(),
         // Simulated answers cost nothing, and these are in a file of their own.
         starts_anew: simulator.is_some() && run.output.is_none(),
         retry_failed: run.retry_failed,
         key_from,
-        command: env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
+        command: headers::without_secrets(
+            &env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect::<Vec<_>>(),
+        ),
     };
     let client = with_settings(builder, run, concurrency).build()?;
     Ok((client, simulator, report))
@@ -77,30 +81,88 @@ fn run_files(run: &Run) -> RunFiles {
     )
 }
 
-/// Whether the input is one prompt a line.
-pub(crate) fn is_prompts(input: &Path) -> bool {
+/// Refuses the output that an input has by default, where it has no name to make one of, or that of
+/// an input with the same name but for its ending.
+fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
+    let (Location::File(input), Location::File(output), None) =
+        (&files.input, &files.output, &run.output)
+    else {
+        return Ok(());
+    };
+    let is_nameless = ["/dev", "/proc"]
+        .iter()
+        .any(|folder| input.starts_with(folder));
+    if is_nameless && is_device(input) {
+        return Err(config(format!(
+            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no name (- is \
+             standard output)"
+        )));
+    }
+    if run.overwrite || run.server.simulate.is_some() {
+        return Ok(());
+    }
+    // Prompts are named by their lines.
+    let is_prompt = |id: &String| {
+        let number = id.strip_prefix("line-").unwrap_or_default();
+        number.parse::<u64>().is_ok()
+    };
+    let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
+        return Ok(());
+    };
+    let asked = is_prompts(run) || first_id(input).as_ref().is_some_and(is_prompt);
+    if answered == asked {
+        return Ok(());
+    }
+    let what = if asked {
+        "requests, and INPUT is prompts"
+    } else {
+        "prompts, and INPUT is requests"
+    };
+    Err(config(format!(
+        "output {output:?} holds results of {what}: name another with -o"
+    )))
+}
+
+fn is_prompts(run: &Run) -> bool {
+    run.prompts || is_text(&run.input)
+}
+
+/// Whether a file of this name is one prompt a line.
+pub(crate) fn is_text(input: &Path) -> bool {
     input
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
 }
 
 fn check_prompts(run: &Run) -> Result<()> {
-    if !is_prompts(&run.input) {
+    if !is_prompts(run) {
         let given = [
             ("--model", run.model.is_some()),
             ("--max-tokens", run.max_tokens.is_some()),
             ("--system", run.system.is_some()),
+            ("--param", !run.params.is_empty()),
         ];
         return match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(config(format!(
-                "{flag} is for prompts, in an INPUT that ends in .txt: requests name their own"
+                "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests \
+                 name their own"
             ))),
             None => Ok(()),
         };
     }
+    for (at, (name, _)) in run.params.iter().enumerate() {
+        if run.params[..at].iter().any(|(other, _)| other == name) {
+            return Err(config(format!("--param {name} is given twice")));
+        }
+        if name == "max_tokens" && run.max_tokens.is_some() {
+            return Err(config(
+                "--param max_tokens is what --max-tokens says: leave one out",
+            ));
+        }
+    }
     if run.server.provider == Some(Provider::Anthropic) {
         return Err(config(
-            "--provider anthropic: the prompts of a .txt file are sent as OpenAI chats. Write \
+            "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write \
              Anthropic batch lines into a .jsonl file.",
         ));
     }
@@ -113,13 +175,13 @@ fn check_prompts(run: &Run) -> Result<()> {
     );
     if takes_no_chats && !path.ends_with("/chat/completions") {
         return Err(config(format!(
-            "--endpoint {endpoint:?}: the prompts of a .txt file are sent as chats. For anything \
+            "--endpoint {endpoint:?}: prompts are sent as chats. For anything \
              else write batch lines into a .jsonl file."
         )));
     }
     match run.model.as_deref() {
         None => Err(config(
-            "--model is missing: INPUT is a .txt file of prompts, which name no model",
+            "--model is missing: INPUT is prompts (.txt or --prompts), which name no model",
         )),
         Some("") => Err(config("--model is empty")),
         Some(_) => Ok(()),
@@ -145,6 +207,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     for (flag, read) in [
         ("--api-key-file", &run.server.api_key_file),
         ("--ca-file", &run.server.ca_file),
+        ("--client-cert", &run.server.client_cert),
+        ("--client-key", &run.server.client_key),
     ] {
         for (by, path) in written {
             if let (Some(read), Some(path)) = (read, path)
@@ -220,6 +284,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)
+        .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
     let request_rate = limits.rps.or(limits.rpm);
@@ -311,7 +376,7 @@ mod tests {
         folder
             .resolve("p.txt", &["--no-auth", "--model=m"])
             .unwrap();
-        assert!(is_prompts(Path::new("P.TXT")) && !is_prompts(Path::new("-")));
+        assert!(is_text(Path::new("P.TXT")) && !is_text(Path::new("-")));
     }
 
     #[test]

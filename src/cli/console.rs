@@ -7,11 +7,13 @@
 use std::error::Error as StdError;
 use std::io::{self, Write};
 use std::iter;
+use std::time::SystemTime;
 
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::api::times::to_rfc3339;
 use crate::escape::printable;
 
 /// The longest line, in characters. The rest is cut.
@@ -40,30 +42,46 @@ impl Console {
     /// Something to know. `-q` hides it.
     pub(crate) fn say(&self, text: &str) {
         if self.mode != OutputMode::Quiet {
-            self.tell("message", "", text);
+            self.tell("message", "", text, None);
         }
     }
 
     /// Something to act on before it is an error. `-q` hides it.
     pub(crate) fn warn(&self, text: &str) {
         if self.mode != OutputMode::Quiet {
-            self.tell("warning", "warning: ", text);
+            self.tell("warning", "warning: ", text, None);
         }
     }
 
     /// What went wrong, with its causes. Always shown.
     pub(crate) fn error(&self, error: &Error) {
-        self.tell("error", "error: ", &with_causes(error));
+        self.tell("error", "error: ", &with_causes(error), None);
     }
 
-    fn tell(&self, event: &str, prefix: &str, text: &str) {
+    /// A line of the log. For a program it has the time, and with `timed` for a person, too.
+    pub(crate) fn log(&self, is_warning: bool, text: &str, timed: bool) {
+        let time = || to_rfc3339(SystemTime::now());
+        let time = (timed || self.mode == OutputMode::Json).then(time);
+        match self.mode {
+            OutputMode::Quiet => {}
+            _ if is_warning => self.tell("warning", "warning: ", text, time),
+            _ => self.tell("message", "", text, time),
+        }
+    }
+
+    fn tell(&self, event: &str, prefix: &str, text: &str, time: Option<String>) {
         if self.mode == OutputMode::Json {
-            self.json(&json!({ "event": event, "text": text }));
+            let mut object = json!({ "event": event, "text": text });
+            if let Some(time) = time {
+                object["time"] = time.into();
+            }
+            self.json(&object);
             return;
         }
+        let time = time.map(|time| format!("{time} ")).unwrap_or_default();
         // Line by line: the newlines are the message's own, foreign ones have been escaped in it.
         let lines: Vec<String> = text.lines().map(|line| printable(line, LONGEST)).collect();
-        self.write(&format!("{prefix}{}", lines.join("\n")));
+        self.write(&format!("{time}{prefix}{}", lines.join("\n")));
     }
 
     /// An object of its own kind, for `--progress json`.
@@ -110,6 +128,8 @@ pub(crate) fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'st
 fn flag(setting: &str) -> String {
     match setting {
         "output" => "-o".to_owned(),
+        // A key is no argument; what can be said of it here is to send none.
+        "api_key" => "--no-auth".to_owned(),
         _ => format!("--{}", setting.replace('_', "-")),
     }
 }

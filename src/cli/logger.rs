@@ -1,4 +1,4 @@
-//! The library's log, on standard error: warnings always, more with `-v`.
+//! The library's log, on standard error: warnings always, more with `-v`, and then with the time.
 //!
 //! Only the library's own records are shown: those of the HTTP client below it may hold whole URLs
 //! and headers.
@@ -15,14 +15,21 @@ pub(crate) fn install(console: &Console, verbose: u8) {
         (_, 1) => LevelFilter::Info,
         (_, _) => LevelFilter::Debug,
     };
-    let logger: &'static ToConsole = Box::leak(Box::new(ToConsole(console.clone())));
+    let logger: &'static ToConsole = Box::leak(Box::new(ToConsole {
+        console: console.clone(),
+        timed: verbose > 0,
+    }));
     // Only fails where a logger is there already, and then that one is as good.
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level);
     }
 }
 
-struct ToConsole(Console);
+struct ToConsole {
+    console: Console,
+    /// Whether lines begin with the time.
+    timed: bool,
+}
 
 impl Log for ToConsole {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -34,12 +41,9 @@ impl Log for ToConsole {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let is_warning = record.level() <= Level::Warn;
         let text = record.args().to_string();
-        if record.level() <= Level::Warn {
-            self.0.warn(&text);
-        } else {
-            self.0.say(&text);
-        }
+        self.console.log(is_warning, &text, self.timed);
     }
 
     fn flush(&self) {}

@@ -13,6 +13,7 @@ mod console;
 mod demo;
 mod exit;
 mod format;
+mod headers;
 mod logger;
 mod parse;
 mod progress;

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
-use clap::value_parser;
+use serde_json::Value;
 
+use super::format::count;
 use crate::api::times;
+use crate::jsonl::MAX_BODY;
 use crate::{Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
@@ -45,11 +46,21 @@ pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
     Rate::try_per_minute(number(text)?).map_err(|error| error.to_string())
 }
 
+/// A whole number above zero, `most` at most.
+pub(crate) fn up_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number: u64 = text.trim().parse().unwrap_or_default();
+        match T::try_from(number) {
+            _ if number == 0 => Err("give a whole number above zero".to_owned()),
+            Ok(fitting) if number <= most => Ok(fitting),
+            _ => Err(format!("give {} at most", count(most))),
+        }
+    }
+}
+
 /// Model tokens a minute, a whole number.
-pub(crate) fn tokens_per_minute() -> impl TypedValueParser<Value = Rate> {
-    value_parser!(u64)
-        .range(1..=60 * Rate::MAX_PER_SECOND)
-        .map(Rate::per_minute)
+pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
+    up_to(60 * Rate::MAX_PER_SECOND)(text).map(Rate::per_minute)
 }
 
 /// When results are flushed to the disk.
@@ -77,6 +88,37 @@ pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     match text.parse() {
         Ok(Usd::ZERO) => Err("must be above zero".to_owned()),
         amount => amount.map_err(|error: Error| error.to_string()),
+    }
+}
+
+/// A size in bytes, with K, M or G for the powers of 1,024. A later run must be able to read the
+/// record of so large an answer, so there is a most.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let text = text.trim().trim_end_matches(['B', 'b']);
+    let (number, shift) = match text.char_indices().next_back() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let size = number.trim_end().parse::<usize>().ok();
+    let size = size.and_then(|size| size.checked_mul(1 << shift));
+    size.filter(|size| (1..=MAX_BODY).contains(size))
+        .ok_or_else(|| "give from 1 byte to 1G, such as 500000, 300K or 200M".to_owned())
+}
+
+/// A field of a request: `key=value`, the value JSON or else a string.
+pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => (key.trim(), value),
+        _ => return Err("give KEY=VALUE, such as temperature=0.2".to_owned()),
+    };
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    match key {
+        "model" => Err("give --model".to_owned()),
+        "messages" => Err("each line of INPUT is the message".to_owned()),
+        "stream" if value != false => Err("streams are not read".to_owned()),
+        _ => Ok((key.to_owned(), value)),
     }
 }
 
@@ -131,7 +173,44 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_no_gate_can_run_at_are_refused() {
+    fn a_whole_number_out_of_range_is_told_by_its_range() {
+        let number = up_to::<u32>(10_000);
+        assert_eq!((number("1"), number(" 10000 ")), (Ok(1), Ok(10_000)));
+        for text in ["0", "-1", "1.5", "", "many"] {
+            assert_eq!(number(text).unwrap_err(), "give a whole number above zero");
+        }
+        assert_eq!(number("10001").unwrap_err(), "give 10,000 at most");
+        let beyond = u64::from(u32::MAX) + 1;
+        assert!(up_to::<u32>(u64::MAX)(&beyond.to_string()).is_err());
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("300K", 300 << 10),
+            ("64mb", 64 << 20),
+            ("1 G", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "0",
+            "",
+            "K",
+            "-1",
+            "1.5M",
+            "2G",
+            "1T",
+            "18446744073709551615G",
+            "é",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_that_no_limiter_can_run_at_are_refused() {
         assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
         assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
         assert!(per_second("0.5").is_ok());
@@ -141,8 +220,7 @@ mod tests {
                 "{text}"
             );
         }
-        let command = clap::Command::new("x");
-        let tokens = |text: &str| tokens_per_minute().parse_ref(&command, None, text.as_ref());
+        let tokens = tokens_per_minute;
         assert_eq!(tokens("200000").unwrap(), Rate::per_minute(200_000));
         assert!(tokens("60000000000").is_ok());
         for text in ["0", "-5", "1.5", "60000000001", "99999999999999999999"] {

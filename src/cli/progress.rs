@@ -1,6 +1,5 @@
 //! The progress of a run: a bar, lines or JSON.
 
-use std::env;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,21 +10,20 @@ use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
 use crate::jsonl::summary::rounded;
-use crate::{FileProgress, Outage, ResumeInfo, Usd};
+use crate::{FileProgress, Hold, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
-    // <https://no-color.org>: a value that is not empty.
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (mode, bar) = match args.progress {
         _ if args.quiet => (OutputMode::Quiet, None),
         ProgressMode::Json => (OutputMode::Json, None),
         ProgressMode::Always => (OutputMode::Text, Some(bar::anywhere())),
-        ProgressMode::Auto if !plain => (OutputMode::Text, bar::on_terminal()),
-        ProgressMode::Auto | ProgressMode::Never => (OutputMode::Text, None),
+        // It has no colour for NO_COLOR to take away.
+        ProgressMode::Auto => (OutputMode::Text, bar::on_terminal()),
+        ProgressMode::Never => (OutputMode::Text, None),
     };
     Console { mode, bar }
 }
@@ -112,20 +110,23 @@ fn head(progress: &FileProgress, speed: &Speed) -> String {
     format!("{done}/{}  {rate}/s  ETA {eta}", format::count(total))
 }
 
-/// How long what is left will take, as far as that is known.
+/// How long what is left will take, as far as that is known. Nothing comes before a hold is over.
 fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
-    speed.eta(progress.total?.saturating_sub(progress.done()))
+    let left = speed.eta(progress.total?.saturating_sub(progress.done()))?;
+    let held = progress.hold.as_ref().map(|hold| hold.next_try);
+    Some(left.max(held.unwrap_or_default()))
 }
 
 /// What explains it.
 fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
-    // An outage comes first: it explains the rest, and a narrow bar shows the beginning only.
-    let mut detail: Vec<String> = progress.outage.iter().map(held).collect();
+    // A hold comes first: it explains the rest, and a narrow bar shows the beginning only.
+    let held = |hold| held(hold, speed);
+    let mut detail: Vec<String> = progress.hold.iter().map(held).collect();
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
     for (number, one, many) in [
-        (engine.at_gate, "waiting for a limit", "waiting for a limit"),
+        (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
         (progress.failed, "failed", "failed"),
@@ -139,16 +140,43 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
     detail.join(", ")
 }
 
-/// What a run that sends nothing waits for.
-fn held(outage: &Outage) -> String {
-    let when = if outage.next_try.is_zero() {
-        "trying now".to_owned()
-    } else {
-        format!("next try in {}", format::coarse_time(outage.next_try))
+/// What a run that sends nothing waits for. The end and the remedy come first: a bar may be narrow.
+fn held(hold: &Hold, speed: &Speed) -> String {
+    let left = format::coarse_time(hold.next_try);
+    let when = match hold.next_try.is_zero() {
+        _ if hold.is_pause => format!(" for {left}"),
+        true => ", trying now".to_owned(),
+        false => format!(", next try in {left}"),
     };
-    let reason = outage.error.as_ref().map(with_causes);
+    let remedy = remedy(hold, speed).map(|remedy| format!(": {remedy}"));
+    let reason = hold.error.as_ref().map(with_causes);
     let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
-    format!("on hold, {when}{}", reason.unwrap_or_default())
+    let unknown = || {
+        if hold.is_pause {
+            " (a limit of the server is used up)"
+        } else {
+            ""
+        }
+        .to_owned()
+    };
+    format!(
+        "on hold{when}{}{}",
+        remedy.unwrap_or_default(),
+        reason.unwrap_or_else(unknown)
+    )
+}
+
+/// The flag that keeps to the limit which the server has named, unless the run keeps to it.
+fn remedy(hold: &Hold, speed: &Speed) -> Option<String> {
+    let limit = hold.error.as_ref()?.announced_limit()?;
+    let (flag, what) = match (limit.is_tokens, limit.period_s) {
+        (false, 1) => ("--rps", " a second"),
+        (false, 60) => ("--rpm", " a minute"),
+        (true, 60) => ("--tpm", " tokens a minute"),
+        _ => return None,
+    };
+    let (number, counted) = (limit.number, format::count(limit.number));
+    (!speed.keeps_to(limit)).then(|| format!("the server says {counted}{what}: {flag} {number}"))
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
@@ -163,11 +191,13 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "failed": progress.failed,
         "skipped": progress.skipped,
         "in_flight": engine.in_flight,
-        "at_gate": engine.at_gate,
+        "waiting": engine.waiting,
         "backing_off": engine.backing_off,
-        "held": progress.outage.as_ref().map(|outage| json!({
-            "error": outage.error.as_ref().map(with_causes),
-            "next_try_s": rounded(outage.next_try.as_secs_f64()),
+        "held": progress.hold.as_ref().map(|hold| json!({
+            "is_pause": hold.is_pause,
+            "error": hold.error.as_ref().map(with_causes),
+            "next_try_s": rounded(hold.next_try.as_secs_f64()),
+            "remedy": remedy(hold, speed),
         })),
         "attempts": engine.attempts,
         "retries": engine.retries,
@@ -224,7 +254,7 @@ fn resume(found: &ResumeInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, ErrorKind, Progress};
+    use crate::{AnnouncedLimit, Error, ErrorKind, Progress};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -236,7 +266,7 @@ mod tests {
             elapsed: Duration::from_secs(40),
             engine: Progress {
                 in_flight: 20,
-                at_gate: 1,
+                waiting: 1,
                 retries: 4,
                 ..Progress::default()
             },
@@ -284,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_run_that_is_held_says_first_by_what_and_for_how_long() {
-        let outage = |seconds| Outage {
+        let outage = |seconds| Hold {
+            is_pause: false,
             error: Some(Error::new(ErrorKind::Unreachable, "refused\u{1b}[2J")),
             next_try: Duration::from_secs(seconds),
         };
@@ -293,7 +324,7 @@ mod tests {
             (0, "on hold, trying now (refused\\u{1b}[2J), "),
         ] {
             let mut progress = progress(Some(5));
-            progress.outage = Some(outage(seconds));
+            progress.hold = Some(outage(seconds));
             let (_, detail) = told(&progress);
             assert!(detail.starts_with(words), "{detail}");
             let object = object(&progress, &Speed::new(None, None));
@@ -301,6 +332,69 @@ mod tests {
         }
         let object = object(&progress(None), &Speed::new(None, None));
         assert_eq!(object["held"], Value::Null);
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_end_its_remedy_and_its_reason() {
+        let limited = |announced_limit| {
+            Error::new(ErrorKind::RateLimited, "slow down")
+                .with_facts(|facts| facts.announced_limit = announced_limit)
+        };
+        let limit = |number, is_tokens, period_s| {
+            Some(AnnouncedLimit {
+                number,
+                is_tokens,
+                period_s,
+            })
+        };
+        let sixty = Some(limited(limit(60, false, 60)));
+        let minute = |rpm| Some(crate::Rate::per_minute(rpm));
+        for (error, own, words) in [
+            (
+                sixty.clone(),
+                None,
+                "on hold for 41 s: the server says 60 a minute: --rpm 60 (slow down), ",
+            ),
+            (
+                sixty.clone(),
+                minute(600),
+                "on hold for 41 s: the server says 60 a minute: --rpm 60 (slow down), ",
+            ),
+            (sixty, minute(60), "on hold for 41 s (slow down), "),
+            (
+                Some(limited(limit(30_000, true, 60))),
+                minute(60),
+                "on hold for 41 s: the server says 30,000 tokens a minute: --tpm 30000 (slow down), ",
+            ),
+            (
+                Some(limited(limit(5, false, 1))),
+                None,
+                "on hold for 41 s: the server says 5 a second: --rps 5 (slow down), ",
+            ),
+            (Some(limited(None)), None, "on hold for 41 s (slow down), "),
+            (
+                None,
+                None,
+                "on hold for 41 s (a limit of the server is used up), ",
+            ),
+        ] {
+            let mut progress = progress(Some(5));
+            progress.hold = Some(Hold {
+                is_pause: true,
+                error,
+                next_try: Duration::from_secs(41),
+            });
+            let mut speed = Speed::new(own, None);
+            speed.note(&progress);
+            let detail = detail(&progress, &speed);
+            assert!(detail.starts_with(words), "{detail}");
+            let held = &object(&progress, &speed)["held"];
+            assert_eq!(
+                (&held["is_pause"], &held["next_try_s"]),
+                (&true.into(), &41.0.into())
+            );
+            assert_eq!(held["remedy"].is_string(), words.contains("--"), "{held}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::args::Run;
 use super::config::{self, with};
@@ -24,13 +25,14 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     let (client, _simulator, report) = config::resolve(args, console).inspect_err(refused)?;
     let report = Arc::new(report);
     let cancel = Cancel::new();
+    let started = Instant::now();
     // The signal thread reports from here if the run never comes back.
     let latest = Arc::new(Mutex::new(FileProgress::default()));
     let caught = signals::stop_gently(&cancel, args.timeouts.grace, console, {
         let (latest, report) = (Arc::clone(&latest), Arc::clone(&report));
         move |exit| {
             let progress = latest.lock().clone();
-            report.close(&cut_off(&progress, None), exit, true);
+            report.close(&cut_off(&progress, None, started), exit, true);
         }
     })?;
     let mut display = Display::new(console, args);
@@ -54,7 +56,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
         }
         Err(error) => {
             let exit = Exit::of_error(&error);
-            (cut_off(&progress, Some(error)), exit)
+            (cut_off(&progress, Some(error), started), exit)
         }
     };
     let signal = caught.get();
@@ -69,13 +71,15 @@ fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static
         .ordered(args.ordered)
         .strict(args.strict)
         .overwrite(args.overwrite || report.starts_anew)
-        .retry_failed(args.retry_failed)
-        .force_resume(args.force_resume)
+        .retry_failed(args.retry_failed && !report.starts_anew)
+        .force_resume(args.force_resume && !report.starts_anew)
         .fsync(args.fsync)
-        .repair(args.repair)
+        .repair(args.repair && !report.starts_anew)
         .simulated(report.simulated);
     let run = with(run, args.model.as_deref(), |run, model| {
-        run.prompts(model, args.max_tokens, args.system.as_deref())
+        let run = run.prompts(model, args.max_tokens, args.system.as_deref());
+        let params = args.params.iter();
+        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
     });
     let run = with(run, args.price, FileRun::price);
     let run = with(run, args.max_cost, FileRun::max_cost);

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::args;
+use super::{args, headers};
 use crate::api::check_base_url;
 use crate::error::config;
 use crate::sim::{SimServer, SimSpec};
@@ -79,25 +79,25 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     if args.allow_insecure_http {
         builder = builder.allow_insecure_http();
     }
+    for (name, value) in headers::read(&args.headers)? {
+        builder = builder.header(name, value);
+    }
     let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     if let Some(path) = args.ca_file.clone().or(from_environment.map(PathBuf::from)) {
         builder = builder.ca_file(path);
+    }
+    if let Some(path) = &args.client_cert {
+        builder = builder.client_cert(path);
+    }
+    if let Some(path) = &args.client_key {
+        builder = builder.client_key(path);
     }
     Ok((builder.from_env(provider), key_from, None))
 }
 
 fn key_in_variable(name: &str) -> Result<String> {
-    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    let is_name = name.len() <= 64 && name.bytes().all(fits);
-    // It may be the key itself, typed where its variable's name belongs.
-    let flag = format!("--api-key-env {}", if is_name { name } else { "NAME" });
-    let text = env::var(name).map_err(|error| {
-        config(match error {
-            env::VarError::NotPresent => format!("{flag}: there is no such variable"),
-            env::VarError::NotUnicode(_) => format!("{flag}: the variable is not text"),
-        })
-    })?;
-    checked_key(text, &flag)
+    let flag = format!("--api-key-env {}", headers::variable_shown(name));
+    checked_key(headers::variable(name, &flag)?, &flag)
 }
 
 fn key_in_file(path: &Path, flag: &str) -> Result<String> {

@@ -1,13 +1,14 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first signal ends a run gently, the second at once.
 //!
 //! After the first signal nothing new is sent, requests in flight have the grace time to finish, and
-//! every answer that comes is written. The second signal ends the process from the signal handler,
-//! so it works whatever the process is stuck in. It costs no more than a torn last line, which the
-//! next run cuts off.
+//! every answer that comes is written. The second signal ends the process after a last word, from a
+//! thread of its own; should that be stuck as well, the third ends it from the signal handler. It costs
+//! no more than a torn last line, which the next run cuts off.
 
 use std::io;
 use std::process;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use super::console::Console;
@@ -18,6 +19,11 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// How long a run may still take after an abort to write what it has. Only a host name lookup and a
 /// TCP connect outlast an abort, and they are not worth waiting for.
 const AFTER_ABORT: Duration = Duration::from_secs(2);
+
+/// What the second signal's end is told with, and how long that may take.
+const LAST_WORD: &str =
+    "stopped at once: answers to what was in flight are lost. Run the same command to carry on";
+const TO_SAY_SO: Duration = Duration::from_millis(500);
 
 /// Stops a run when a signal comes: by `cancel`, then by its abort when `grace` is over, then by
 /// ending the process. `final_report` is called before the last of these. The cell holds the exit
@@ -38,6 +44,17 @@ pub(crate) fn stop_gently(
         let exit = signals.wait();
         let _only_once = found.set(exit);
         cancel.cancel();
+        let last_word = console.clone();
+        signals.at_the_next(move |exit| {
+            let (saying, said) = crossbeam_channel::bounded::<()>(0);
+            // A reader of standard error may be as stuck as the run.
+            let _said_or_not = thread::Builder::new().spawn(move || {
+                last_word.say(LAST_WORD);
+                drop(saying);
+            });
+            let _disconnected_once_said = said.recv_timeout(TO_SAY_SO);
+            process::exit(exit.code().into());
+        });
         let left = format::coarse_time(grace);
         if let Some(bar) = &console.bar {
             bar::leave_standing(bar);
@@ -52,7 +69,7 @@ pub(crate) fn stop_gently(
         final_report(exit);
         process::exit(exit.code().into());
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("tollgate-signals".into())
         .stack_size(256 << 10)
         .spawn(watch)
@@ -77,7 +94,8 @@ mod unix {
     use std::fs;
     use std::io;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::flag;
@@ -85,30 +103,49 @@ mod unix {
 
     use super::Exit;
 
-    /// The signals that end the tool. From the first one on, the second ends the process.
+    /// The signals that end the tool.
     #[derive(Debug)]
-    pub(crate) struct Signals(Incoming);
+    pub(crate) struct Signals {
+        incoming: Incoming,
+        /// Whether the next signal ends the process from its handler: after each one, until a thread
+        /// is ready for the next.
+        at_once: Arc<AtomicBool>,
+    }
 
     impl Signals {
         pub(crate) fn install() -> io::Result<Self> {
-            let second = Arc::new(AtomicBool::new(false));
+            let at_once = Arc::new(AtomicBool::new(false));
             for (signal, exit) in stop_signals() {
                 // A handler's actions run in the order in which they are registered.
                 let code = exit.code().into();
-                flag::register_conditional_shutdown(signal, code, Arc::clone(&second))?;
-                flag::register(signal, Arc::clone(&second))?;
+                flag::register_conditional_shutdown(signal, code, Arc::clone(&at_once))?;
+                flag::register(signal, Arc::clone(&at_once))?;
             }
             // A write beyond the size limit of files (`ulimit -f`) kills the process unless this
             // has a handler. With one the write fails, and the run reports it as a full disk.
             flag::register(SIGXFSZ, Arc::default())?;
-            Incoming::new(stop_signals().map(|(signal, _)| signal)).map(Self)
+            let incoming = Incoming::new(stop_signals().map(|(signal, _)| signal))?;
+            Ok(Self { incoming, at_once })
         }
 
         /// Waits for the first signal.
         pub(crate) fn wait(&mut self) -> Exit {
-            let signal = self.0.forever().next();
+            let signal = self.incoming.forever().next();
             let exit = stop_signals().find(|(number, _)| signal == Some(*number));
             exit.map_or(Exit::Terminated, |(_, exit)| exit)
+        }
+
+        /// Has `end` called at the next signal, on a thread that does nothing else. Where there is
+        /// none to be had, the signal ends the process without it.
+        pub(crate) fn at_the_next(mut self, end: impl FnOnce(Exit) + Send + 'static) {
+            let at_once = Arc::clone(&self.at_once);
+            let watch = thread::Builder::new()
+                .name("tollgate-signals-2".into())
+                .stack_size(256 << 10)
+                .spawn(move || end(self.wait()));
+            if watch.is_ok() {
+                at_once.store(false, Ordering::Relaxed);
+            }
         }
     }
 
@@ -172,9 +209,11 @@ impl Signals {
 
     pub(crate) fn wait(&mut self) -> Exit {
         loop {
-            std::thread::park();
+            thread::park();
         }
     }
+
+    pub(crate) fn at_the_next(self, _end: impl FnOnce(Exit) + Send + 'static) {}
 }
 
 #[cfg(not(unix))]

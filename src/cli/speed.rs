@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::{FileProgress, Rate};
+use crate::{AnnouncedLimit, FileProgress, Rate};
 
 /// How far back the rates look at least,
 const WINDOW: Duration = Duration::from_secs(30);
@@ -64,6 +64,17 @@ impl Speed {
         {
             self.samples.pop_front();
         }
+    }
+
+    /// Whether this run's own limit allows no more than this one, which a server has named.
+    pub(crate) fn keeps_to(&self, limit: AnnouncedLimit) -> bool {
+        let own = if limit.is_tokens {
+            self.tokens
+        } else {
+            self.requests
+        };
+        let most = limit.number as f64 / limit.period_s as f64;
+        own.is_some_and(|own| own.units_per_second() <= most)
     }
 
     /// Rows a second.

@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -28,6 +29,8 @@ pub(crate) struct FinalReport {
     /// Where the summary is written as JSON.
     pub(crate) summary: Option<PathBuf>,
     pub(crate) concurrency: u32,
+    /// More were asked for than this process may have open.
+    pub(crate) is_capped: bool,
     pub(crate) simulated: bool,
     /// A rerun starts anew, so it cannot carry on.
     pub(crate) starts_anew: bool,
@@ -96,15 +99,25 @@ impl FinalReport {
     /// nothing was sent, or the run ended before anything came of it.
     fn bottleneck(&self, summary: &Summary) -> Option<String> {
         let engine = &summary.progress.engine;
-        let undisturbed = engine.retries == 0 && engine.throttled == 0;
+        // The wait before a retry that was never made disturbs, too.
+        let undisturbed = engine.retries == 0 && engine.throttled == 0 && engine.backoff.is_zero();
         if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
             return None;
         }
-        let wall = duration(summary);
+        let wall = summary.wall;
         let (waited, what) = [
-            (engine.gate.requests, "the limit on requests (--rps, --rpm)"),
-            (engine.gate.tokens, "the limit on model tokens (--tpm)"),
-            (engine.gate.pause, "pauses that the server asked for"),
+            (
+                engine.limiter_wait.requests,
+                "the limit on requests (--rps, --rpm)",
+            ),
+            (
+                engine.limiter_wait.tokens,
+                "the limit on model tokens (--tpm)",
+            ),
+            (
+                engine.limiter_wait.pause,
+                "pauses that the server asked for",
+            ),
         ]
         .into_iter()
         .max_by_key(|(waited, _)| *waited)?;
@@ -124,8 +137,13 @@ impl FinalReport {
         Some(if !undisturbed || summary.progress.failed > 0 {
             "mostly the latency of the answers".to_owned()
         } else if self.was_full(summary) {
+            let higher = if self.is_capped {
+                "limit on open files (ulimit -n)"
+            } else {
+                "--concurrency"
+            };
             format!(
-                "the latency of the answers, {} at once: a higher --concurrency may be faster",
+                "the latency of the answers, {} at once: a higher {higher} may be faster",
                 count(engine.in_flight_peak)
             )
         } else {
@@ -137,7 +155,7 @@ impl FinalReport {
     fn was_full(&self, summary: &Summary) -> bool {
         const MOST: f64 = 0.75;
         let engine = &summary.progress.engine;
-        let in_flight = engine.wire.as_secs_f64() / duration(summary).as_secs_f64();
+        let in_flight = engine.wire.as_secs_f64() / summary.wall.as_secs_f64();
         in_flight >= MOST * f64::from(self.concurrency) && engine.attempts > engine.in_flight_peak
     }
 
@@ -212,6 +230,7 @@ fn rows(summary: &Summary) -> Facts {
         };
         facts.push(("failed", fact));
     }
+    facts.extend(why_failed(progress));
     for (rows, label, fact) in [
         (summary.not_attempted, "left", "not done yet"),
         (
@@ -229,10 +248,31 @@ fn rows(summary: &Summary) -> Facts {
         // Of a run that was killed, nobody knows how many it had sent.
         let killed = progress.found.filter(|found| found.possibly_billed > 0);
         let at_most = killed.map_or("", |_| "at most ");
-        let fact = "possibly billed twice: each was sent, and no usable answer was kept";
+        let fact = "possibly billed twice: each was sent, and its answer was lost";
         facts.push(("beware", format!("{at_most}{} {fact}", count(billed))));
     }
     facts
+}
+
+/// Why rows failed, the most frequent reasons first. Only their records say it of rows that failed in
+/// an earlier run.
+fn why_failed(progress: &FileProgress) -> Facts {
+    const MOST: usize = 10;
+    let groups = progress.failures();
+    let mut lines: Vec<String> = groups.iter().take(MOST).map(ToString::to_string).collect();
+    if let Some(others) = groups.get(MOST..).filter(|others| !others.is_empty()) {
+        let rows = others.iter().map(|group| group.count).sum();
+        let reasons = counted(others.len() as u64, "other reason", "other reasons");
+        lines.push(format!("{} x {reasons}", count(rows)));
+    }
+    if progress.failed_before > 0 {
+        let rows = count(progress.failed_before);
+        lines.push(format!(
+            "{rows} x failed in an earlier run: their records in the errors file say why"
+        ));
+    }
+    let labels = iter::once("why").chain(iter::repeat(""));
+    labels.zip(lines).collect()
 }
 
 /// What the run did for it, and what that took.
@@ -240,7 +280,7 @@ fn work(summary: &Summary) -> Facts {
     let progress = &summary.progress;
     let engine = &progress.engine;
     let mut facts = Facts::new();
-    let wall = duration(summary);
+    let wall = summary.wall;
     let seconds = wall.as_secs_f64();
     if progress.finished() > 0 && seconds > 0.0 {
         let rate = rate(progress.finished() as f64 / seconds);
@@ -277,31 +317,26 @@ fn work(summary: &Summary) -> Facts {
     facts
 }
 
-/// How long a run took: until its last record or, if it stopped early, until it stopped. What was
-/// waited for after the last record is part of it.
-fn duration(summary: &Summary) -> Duration {
-    if summary.stopped.is_some() || summary.not_attempted > 0 {
-        summary.wall.max(summary.progress.elapsed)
-    } else {
-        summary.wall
-    }
-}
-
-/// What is known of a run that has no summary of its own.
-pub(crate) fn cut_off(progress: &FileProgress, stopped: Option<Error>) -> Summary {
-    let requests = progress.total.unwrap_or_default().max(progress.done());
+/// What is known of a run that has no summary of its own. It began at `started`: the last progress may
+/// be old, if the run hangs.
+pub(crate) fn cut_off(
+    progress: &FileProgress,
+    stopped: Option<Error>,
+    started: Instant,
+) -> Summary {
+    let requests = progress.total.unwrap_or(progress.read).max(progress.done());
     Summary {
         requests,
         not_attempted: requests - progress.done(),
         stopped,
-        wall: progress.elapsed,
+        wall: progress.elapsed.max(started.elapsed()),
         progress: progress.clone(),
     }
 }
 
 /// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.
 pub(crate) fn write_refusal(path: Option<&Path>, error: &Error, console: &Console) {
-    let nothing = cut_off(&FileProgress::default(), None);
+    let nothing = cut_off(&FileProgress::default(), None, Instant::now());
     write_summary(path, &nothing, Exit::of_error(error))
         .unwrap_or_else(|unwritten| console.error(&unwritten));
 }
@@ -332,6 +367,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::{Progress, Waited};
+    use std::time::Duration;
 
     fn summary() -> Summary {
         Summary {
@@ -373,6 +409,7 @@ mod tests {
             files: places(),
             summary: None,
             concurrency: 20,
+            is_capped: false,
             simulated: false,
             starts_anew: false,
             retry_failed: typed.contains(RETRY_FAILED),
@@ -400,8 +437,8 @@ results     \"p.results.jsonl\"
     }
 
     #[test]
-    fn the_bottleneck_is_what_the_gate_was_shut_for() {
-        for (gate, word) in [
+    fn the_bottleneck_is_what_the_limiter_waited_for() {
+        for (limiter, word) in [
             (
                 Waited {
                     requests: Duration::from_secs(6),
@@ -433,21 +470,10 @@ results     \"p.results.jsonl\"
             ),
         ] {
             let mut summary = summary();
-            summary.progress.engine.gate = gate;
+            summary.progress.engine.limiter_wait = limiter;
             let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
-    }
-
-    #[test]
-    fn a_run_that_stopped_took_as_long_as_it_ran() {
-        let mut stopped = summary();
-        stopped.not_attempted = 3;
-        stopped.progress.elapsed = Duration::from_secs(30);
-        stopped.progress.engine.gate.tokens = Duration::from_secs(25);
-        let told = text(&stopped, "tollgate run p.jsonl");
-        assert!(told.contains("time        30.0 s, "), "{told}");
-        assert!(told.contains("(--tpm): 25.0 s of 30.0 s\n"), "{told}");
     }
 
     #[test]
@@ -662,12 +688,12 @@ results     \"p.results.jsonl\"
             skipped: 2,
             ..FileProgress::default()
         };
-        let summary = cut_off(&progress, None);
+        let summary = cut_off(&progress, None, Instant::now());
         assert_eq!((summary.requests, summary.not_attempted), (10, 4));
         let unknown = FileProgress {
             total: None,
             ..progress
         };
-        assert_eq!(cut_off(&unknown, None).not_attempted, 0);
+        assert_eq!(cut_off(&unknown, None, Instant::now()).not_attempted, 0);
     }
 }

@@ -12,8 +12,15 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
+#[cfg(feature = "cli")]
+use super::lines::{Lines, MAX_LINE};
 use super::sidecars::{folder, is_sidecar, resolved_new};
+#[cfg(feature = "cli")]
+use crate::api::json::first_fields;
 use crate::error::{Error, ErrorKind, Result, config};
+
+/// What a message calls the input.
+const INPUT: &str = "input";
 
 /// A file, or the standard stream that `-` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +57,7 @@ impl Location {
         match opened {
             Ok((true, file)) => Ok(OpenInput::Regular(file)),
             Ok((false, file)) => Ok(OpenInput::Stream(Box::new(file))),
-            Err(error) => Err(unusable("input", path, error)),
+            Err(error) => Err(unusable(INPUT, path, error)),
         }
     }
 
@@ -106,7 +113,7 @@ impl RunFiles {
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
                 let kind = if simulate { "simulated" } else { "results" };
-                Location::File(beside(input, input.file_stem(), kind))
+                Location::File(beside(input, stem(input), kind))
             }
         };
         let errors = match (errors, &output, &input) {
@@ -116,7 +123,7 @@ impl RunFiles {
             }
             // No files are made beside a device.
             (None, Location::File(_), Location::File(input)) => {
-                Location::File(beside(input, input.file_stem(), "errors"))
+                Location::File(beside(input, stem(input), "errors"))
             }
             (None, ..) => Location::Stream,
         };
@@ -133,12 +140,9 @@ impl RunFiles {
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads only to itself, a folder is missing, two are the same file.
     pub(crate) fn check(&self) -> Result<()> {
-        let input = Identity::of("input", &self.input, Handle::stdin)?;
+        let input = Identity::of(INPUT, &self.input, Handle::stdin)?;
         let output = Identity::of("output", &self.output, Handle::stdout)?;
         let errors = Identity::of("errors file", &self.errors, Handle::stdout)?;
-        if let (Location::File(path), Identity::Missing(_)) = (&self.input, &input) {
-            return Err(config(format!("input {path:?} does not exist")));
-        }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
         let overwritten = "is the input, which would be overwritten";
         let clash = |role, location: &Location, what, setting: &'static [_]| {
@@ -181,8 +185,31 @@ impl RunFiles {
     }
 }
 
+/// What the default names of an input's files begin with: inputs that differ in their ending have
+/// files of their own, but for the two endings that inputs have as a rule.
+fn stem(input: &Path) -> Option<&OsStr> {
+    let usual = |ending: &OsStr| {
+        ["jsonl", "txt"]
+            .iter()
+            .any(|usual| ending.eq_ignore_ascii_case(usual))
+    };
+    match input.extension() {
+        Some(ending) if !usual(ending) => input.file_name(),
+        _ => input.file_stem(),
+    }
+}
+
+/// The `custom_id` in the first line of a file that is there and has one.
+#[cfg(feature = "cli")]
+pub(crate) fn first_id(path: &Path) -> Option<String> {
+    let mut lines = Lines::of_anything(File::open(path).ok()?, MAX_LINE);
+    let line = lines.next().ok()??;
+    let [id] = first_fields(str::from_utf8(line.text?).ok()?, &["custom_id"]);
+    serde_json::from_str(id?.get()).ok()
+}
+
 /// A device, a pipe or a terminal.
-fn is_device(path: &Path) -> bool {
+pub(crate) fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
@@ -241,9 +268,14 @@ impl Identity {
                 .map(Self::File)
                 .map_err(|error| unusable(role, path, error)),
             Ok(_) => Ok(Self::Other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && role != INPUT => {
                 let resolved = resolved_new(path).map_err(|error| {
-                    let message = format!("{role} {path:?}: no folder {:?}: {error}", folder(path));
+                    let message = match fs::read_link(path) {
+                        Ok(target) => {
+                            format!("{role} {path:?} is a link to {target:?}, whose folder does not exist")
+                        }
+                        Err(_) => format!("{role} {path:?}: no folder {:?}: {error}", folder(path)),
+                    };
                     config(message).with_source(error)
                 })?;
                 Ok(Self::Missing(resolved))
@@ -254,7 +286,14 @@ impl Identity {
 }
 
 fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
-    config(format!("cannot use {role} {path:?}: {error}")).with_source(error)
+    let message = match fs::read_link(path) {
+        _ if error.kind() != io::ErrorKind::NotFound => {
+            format!("cannot use {role} {path:?}: {error}")
+        }
+        Ok(target) => format!("{role} {path:?} is a link to {target:?}, which does not exist"),
+        Err(_) => format!("{role} {path:?} does not exist"),
+    };
+    config(message).with_source(error)
 }
 
 #[cfg(test)]
@@ -322,6 +361,20 @@ mod tests {
         }
         let files = folder.resolve("p.jsonl", "", "e.jsonl").unwrap();
         assert_eq!(files.errors, folder.file("e.jsonl"));
+        for (input, stem) in [
+            ("p.txt", "p"),
+            ("p.TXT", "p"),
+            ("p", "p"),
+            ("a.b.jsonl", "a.b"),
+            ("p.json", "p.json"),
+            ("p.csv", "p.csv"),
+            ("p.ndjson", "p.ndjson"),
+            (".hidden", ".hidden"),
+        ] {
+            let files = RunFiles::complete(&folder.path(input), None, None, false);
+            assert_eq!(files.output, folder.file(&format!("{stem}.results.jsonl")));
+            assert_eq!(files.errors, folder.file(&format!("{stem}.errors.jsonl")));
+        }
     }
 
     #[test]

@@ -9,13 +9,16 @@
 //! A line that is no request is a row, too: it fails with a [`LineError`].
 
 use std::borrow::Cow;
+use std::io::Read;
 
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::array::ArrayAsLines;
 use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
-use super::lines::Line;
+use super::lines::{Line, Lines};
+use crate::api::classify::Promise;
 use crate::api::json::{fields, first_fields};
 use crate::api::{Chat, path};
 
@@ -49,6 +52,14 @@ pub(crate) struct RowRequest<'a> {
     pub(crate) path: Cow<'a, str>,
     /// The JSON object to send, byte for byte as it stands in the line.
     pub(crate) body: Cow<'a, str>,
+}
+
+impl InputRow<'_> {
+    /// What the row's endpoint answers with.
+    pub(crate) fn promise(&self) -> Promise {
+        let request = self.request.as_ref();
+        request.map_or(Promise::Anything, |request| Promise::of(&request.path))
+    }
 }
 
 /// Why a line is no request. The message never quotes the line: it may hold anything.
@@ -97,6 +108,14 @@ impl Default for Format {
 }
 
 impl Format {
+    /// The lines of an input. A JSON array has its elements as lines.
+    pub(super) fn lines<R: Read>(&self, source: R) -> Lines<ArrayAsLines<R>> {
+        Lines::new(match self.prompts {
+            None => ArrayAsLines::new(source),
+            Some(_) => ArrayAsLines::plain(source),
+        })
+    }
+
     /// Reads one line.
     pub(crate) fn parse<'a>(&'a self, line: Line<&'a [u8]>) -> InputRow<'a> {
         let mut row = InputRow {
@@ -109,9 +128,14 @@ impl Format {
         let Some(whole) = line.text else {
             return row;
         };
-        // Blanks around the object are not part of the request.
-        let text = whole.trim_ascii();
-        let indent = whole.len() - whole.trim_ascii_start().len();
+        // Blanks around the object are not part of the request; those of a prompt are its own.
+        let (text, indent) = match self.prompts {
+            None => (
+                whole.trim_ascii(),
+                whole.len() - whole.trim_ascii_start().len(),
+            ),
+            Some(_) => (whole, 0),
+        };
         row.hash = Some(LineHash::of(text));
         row.request = match (str::from_utf8(text), &self.prompts) {
             (Ok(text), None) => request(text, indent, &self.endpoint, &mut row),
@@ -201,7 +225,14 @@ fn not_json(error: &serde_json::Error, indent: usize) -> LineError {
     }
     // Its message ends with the place, of which the line number is not the file's.
     let told = error.to_string();
-    let what = told.split(" at line ").next().unwrap_or_default();
+    let what = match told.split(" at line ").next().unwrap_or_default() {
+        "expected ident" => "a word that is none of true, false and null",
+        "key must be a string" => "the name of a field needs double quotes",
+        "trailing characters" => "something follows the object",
+        "recursion limit exceeded" => "nested too deep",
+        _ if error.is_eof() => "the line ends too early",
+        what => what,
+    };
     let column = indent + error.column();
     LineError::at(column, "not_json", "not JSON", &format!(": {what}"))
 }
@@ -326,6 +357,9 @@ mod tests {
             (r#"{"custom_id":"a","body":{}"#, "not JSON at column 26"),
             (r#"{"custom_id":"a","body":{},}"#, "not JSON at column 28"),
             (r#"{"custom_id":"a" "body":{}}"#, "not JSON at column 18"),
+            (r#"{"custom_id":tru}"#, "none of true, false and null"),
+            (r#"{'custom_id':"a"}"#, "double quotes"),
+            (r#"{"custom_id":"a"#, "the line ends too early"),
             ("hello", "not JSON at column 1"),
             ("{} {}", "not JSON at column 4"),
             ("[1,2]", "not a JSON object"),
@@ -414,7 +448,7 @@ mod tests {
             number: 3,
             offset: 0,
             ended: true,
-            text: Some("Say \\ \"hé\"\u{2028}".as_bytes()),
+            text: Some("\tSay \\ \"hé\"\u{2028}  ".as_bytes()),
         };
         let prompts_of_m = prompts("m");
         let row = prompts_of_m.parse(line);
@@ -428,7 +462,7 @@ mod tests {
                 "model": "m",
                 "messages": [
                     {"role": "system", "content": "Be \"brief\"."},
-                    {"role": "user", "content": "Say \\ \"hé\"\u{2028}"},
+                    {"role": "user", "content": "\tSay \\ \"hé\"\u{2028}  "},
                 ],
                 "max_tokens": 9,
             })

@@ -12,6 +12,9 @@ pub(crate) const MAX_LINE: usize = 64 << 20;
 /// How much is read at a time, and how much of the start is looked at.
 const BLOCK: usize = 64 << 10;
 
+/// How much of a stream can be looked at before its lines are read, in bytes.
+pub(super) const PREVIEW: usize = BLOCK;
+
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One line of the input, without its end. `T` is its text, or says where that is.
@@ -19,7 +22,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct Line<T> {
     /// Its number in the file, from 1. Blank lines count.
     pub(crate) number: u64,
-    /// Where it starts, in bytes from the start of the stream. A byte order mark counts.
+    /// Where its text starts, in bytes from the start of the stream. Byte order marks count.
     pub(crate) offset: u64,
     /// Whether it ends with a line feed. The last line of a stream may not.
     pub(crate) ended: bool,
@@ -39,7 +42,8 @@ impl<T> Line<T> {
     }
 }
 
-/// A bounded line reader: LF ends a line, a CR before it and blank lines are dropped.
+/// A bounded line reader: LF ends a line, a CR before it, a byte order mark
+/// at its start and blank lines are dropped.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
@@ -77,19 +81,35 @@ impl<R: Read> Lines<R> {
         }
     }
 
+    /// Shows what a stream begins with, before its lines are read: more and more of it, until it is
+    /// `enough`, at its end or [`PREVIEW`] bytes long. `enough` is told whether it is the end.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub(super) fn preview(
+        &mut self,
+        mut enough: impl FnMut(&[u8], bool) -> bool,
+    ) -> io::Result<&[u8]> {
+        if !self.has_begun {
+            self.begin()?;
+        }
+        let (start, source) = self.source.get_mut().get_mut();
+        let begin = BOM.len() * usize::from(start.position() > 0);
+        let mut at_end = false;
+        while !enough(&start.get_ref()[begin..], at_end)
+            && !at_end
+            && start.get_ref().len() < PREVIEW
+        {
+            at_end = read_more(source, start.get_mut())? == 0;
+        }
+        Ok(&start.get_ref()[begin..])
+    }
+
     /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
     /// stalls after its first line does not hold that line up.
     fn begin(&mut self) -> io::Result<()> {
         let (start, source) = self.source.get_mut().get_mut();
-        let mut block = vec![0; BLOCK];
-        while start.get_ref().len() < 4 {
-            match source.read(&mut block) {
-                Ok(0) => break,
-                Ok(bytes) => start.get_mut().extend_from_slice(&block[..bytes]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        while start.get_ref().len() < 4 && read_more(source, start.get_mut())? > 0 {}
         if self.text_only
             && let Some(what) = not_text(start.get_ref())
         {
@@ -131,17 +151,23 @@ impl<R: Read> Lines<R> {
             let mut ended = self.line.ends_with(b"\n");
             let length = trimmed(&self.line).len();
             let is_whole = length <= self.cap;
+            // Of a file that was put together from others, each may have begun with a mark.
+            let marks = if is_whole {
+                marks(&self.line[..length])
+            } else {
+                0
+            };
             if !is_whole {
                 // The memory of a very long line is freed, not kept for the rest of the run.
                 self.line = Vec::new();
                 ended = ended || self.skip_rest()?;
             }
-            if !is_whole || !self.line[..length].trim_ascii().is_empty() {
+            if !is_whole || !self.line[marks..length].trim_ascii().is_empty() {
                 return Ok(Some(Line {
                     number: self.number,
-                    offset,
+                    offset: offset + marks as u64,
                     ended,
-                    text: is_whole.then(|| &self.line[..length]),
+                    text: is_whole.then(|| &self.line[marks..length]),
                 }));
             }
         }
@@ -162,10 +188,31 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// Appends what the source has, up to a block of it. Returns how many bytes that is: 0 at the end.
+fn read_more(source: &mut impl Read, start: &mut Vec<u8>) -> io::Result<usize> {
+    let length = start.len();
+    start.resize(length + BLOCK, 0);
+    loop {
+        match source.read(&mut start[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => {
+                start.truncate(length + *read.as_ref().unwrap_or(&0));
+                return read;
+            }
+        }
+    }
+}
+
 /// The line without its end: one LF, and one CR before it or at the end of the file.
 fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// How many bytes of byte order marks a line begins with.
+fn marks(line: &[u8]) -> usize {
+    let marks = line.chunks(BOM.len()).take_while(|chunk| *chunk == BOM);
+    marks.count() * BOM.len()
 }
 
 /// What a stream looks like by its first bytes, if not like text.
@@ -235,6 +282,15 @@ mod tests {
                 (1, Some(b"{1}".to_vec())),
                 (4, Some(b"{2}\xe2\x80\xa8x".to_vec())),
                 (6, Some(b"{3}".to_vec())),
+            ]
+        );
+        let put_together = b"{1}\n\xef\xbb\xbf{2}\n\xef\xbb\xbf\xef\xbb\xbf\n{3}\xef\xbb\xbf";
+        assert_eq!(
+            all(put_together, 100),
+            [
+                (1, Some(b"{1}".to_vec())),
+                (2, Some(b"{2}".to_vec())),
+                (4, Some(b"{3}\xef\xbb\xbf".to_vec())),
             ]
         );
         assert_eq!(all(b"", 100), []);

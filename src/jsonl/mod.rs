@@ -5,6 +5,9 @@
 //! Its result goes through [`writer`] and [`record`] (one line) to [`journal`] (the files), which a
 //! later run [reads back](readback). The [`tally`] counts all of it.
 //!
+//! A JSON [`array`] is read as lines, and what seems to be no requests is refused by [`judge`].
+//! [`prompts`] stops a run whose model refuses a field of all prompts.
+//!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`] reads
 //! an input before anything is sent, in one [pass](parallel) on all cores. `check` does the same to
 //! report what is wrong.
@@ -14,8 +17,10 @@
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
+mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+mod failures;
 pub(crate) mod files;
 mod flaw;
 mod format;
@@ -23,8 +28,10 @@ mod hash;
 mod ids;
 pub(crate) mod io;
 mod journal;
+mod judge;
 mod lines;
 mod parallel;
+mod prompts;
 mod readback;
 mod record;
 mod rows;
@@ -35,6 +42,9 @@ pub(crate) mod summary;
 mod tally;
 mod writer;
 
+pub use failures::FailureGroup;
 pub use journal::Fsync;
+#[cfg(feature = "cli")]
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -3,22 +3,20 @@
 //! Asks little: which row, is it done, is it the same request, may a failure pass. Takes the lines of
 //! other tools as they are: vLLM writes `error` as a string or a nested object, and `body` as null.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use super::record::is_success;
-use crate::api::classify::is_transient_record;
-use crate::api::json::{fields, first_fields};
+use crate::api::classify::{RecordState, judge_error, judge_message, judge_record};
+use crate::api::json::{fields, first_fields, says_something};
 
 /// What a resume needs to know of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRecord {
     pub(crate) custom_id: Option<String>,
-    /// Answered with success, and nothing wrong with the answer.
-    pub(crate) done: bool,
-    /// Failed for a reason that may pass: worth another attempt.
-    pub(crate) transient: bool,
+    pub(crate) state: RecordState,
     pub(crate) hash: Option<LineHash>,
     pub(crate) simulated: bool,
 }
@@ -33,71 +31,94 @@ impl ReadRecord {
         if found.twice.is_some() || (response.is_none() && error.is_none() && result.is_none()) {
             return None;
         }
-        let custom_id = match custom_id {
+        let mut custom_id: Option<String> = match custom_id {
             Some(id) => serde_json::from_str(id.get()).ok()?,
             None => None,
         };
         let [status, simulated, hash] = nested(extras, &["status", "simulated", "hash"]);
-        let (done, transient) = match result {
-            Some(result) => read_result(result, plain(status)),
-            None => read_response(response, error.filter(|error| error.get() != "null")),
+        let (state, error) = match result {
+            Some(result) => read_result(result, status.and_then(http_status)),
+            None => read_response(response, error),
         };
+        // The id was made of the line's number, for a row that has none or must not use its own.
+        if let Some(line) = custom_id.as_deref().and_then(|id| id.strip_prefix("line-"))
+            && let [Some(message)] = nested(error, &["message"])
+            && message.get().starts_with(&format!("\"line {line}: "))
+        {
+            custom_id = None;
+        }
         Some(Self {
             custom_id,
-            done,
-            transient: transient && !done,
+            state,
             hash: plain(hash).and_then(LineHash::parse),
             simulated: simulated.is_some_and(|mark| mark.get() == "true"),
         })
     }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, RecordState::Done | RecordState::Unsure)
+    }
 }
 
-/// `OpenAI`'s form: whether the row is done, and whether it may be.
-fn read_response(response: Option<&RawValue>, error: Option<&RawValue>) -> (bool, bool) {
-    let [status] = response.map_or([None], |response| {
-        first_fields(response.get(), &["status_code"])
-    });
-    let status = plain(status);
-    if status.is_some_and(is_success) && error.is_none() {
-        return (true, false);
-    }
+/// `OpenAI`'s form: what has become of the row, and the error, if there is one.
+fn read_response<'a>(
+    response: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+) -> (RecordState, Option<&'a RawValue>) {
+    let error = error.filter(|error| says_something(error.get()));
+    let [status, body] = nested(response, &["status_code", "body"]);
+    let body = body.map_or("", RawValue::get);
+    let status = status.and_then(http_status);
+    let is_success = status.is_none_or(|status| (200..300).contains(&status));
+    let kept = kept_text(body, !is_success || error.is_some());
     let [code] = nested(error, &["code"]);
-    let [body] = nested(response, &["body"]);
-    let body = body.map_or("", RawValue::get).as_bytes();
-    // A success that is not done is an answer that was of no use; another may be.
-    let status = status.filter(|&status| !is_success(status));
-    (false, is_transient_record(status, body, plain(code)))
+    let code = error.map(|_| plain(code).unwrap_or_default());
+    (judge_record(status, kept.as_bytes(), code), error)
 }
 
 /// Anthropic's form. A failed row there has no status; ours stands beside the result.
-fn read_result(result: &RawValue, status: Option<u16>) -> (bool, bool) {
-    const PERMANENT: [&str; 4] = [
-        "invalid_request_error",
-        "not_found_error",
-        "permission_error",
-        "request_too_large",
-    ];
-    let [kind] = first_fields(result.get(), &["type"]);
+fn read_result(result: &RawValue, status: Option<u16>) -> (RecordState, Option<&RawValue>) {
+    let [kind, message, error] = nested(Some(result), &["type", "message", "error"]);
     match kind.map_or("", RawValue::get) {
-        "\"succeeded\"" => (true, false),
+        "\"succeeded\"" => (
+            judge_message(message.map_or("", RawValue::get).as_bytes()),
+            None,
+        ),
         "\"errored\"" => {
-            let [error] = nested(Some(result), &["error"]);
-            let Some(error) = error else {
-                return (false, true);
+            let [inner] = nested(error, &["error"]);
+            let json = error.map_or("", RawValue::get).as_bytes();
+            let state = match status.filter(|status| !(200..300).contains(status)) {
+                Some(status) => judge_record(Some(status), json, None),
+                None => judge_error(json),
             };
-            if status.is_some() {
-                return (
-                    false,
-                    is_transient_record(status, error.get().as_bytes(), None),
-                );
-            }
-            let [inner] = nested(Some(error), &["error"]);
-            let [kind] = nested(inner.or(Some(error)), &["type"]);
-            let permanent = plain(kind).is_some_and(|kind| PERMANENT.contains(&kind));
-            (false, !permanent)
+            (state, inner.or(error))
         }
-        _ => (false, true),
+        _ => (RecordState::Transient, None),
     }
+}
+
+/// A status as HTTP has them. Some tools write 0 where there was no answer.
+fn http_status(json: &RawValue) -> Option<u16> {
+    let status = json.get().trim_matches('"').parse().ok()?;
+    (100..1000).contains(&status).then_some(status)
+}
+
+/// The body itself of one that is kept as text: in a string or, in the record of a failure, in an
+/// object of ours.
+fn kept_text(body: &str, is_failure: bool) -> Cow<'_, str> {
+    let text = if body.starts_with('"') {
+        plain_text(body)
+    } else if is_failure {
+        let found = fields(body, &["text"]).ok();
+        found.and_then(|found| plain_text(found.values[0]?.get()))
+    } else {
+        None
+    };
+    text.map_or(Cow::Borrowed(body), Cow::Owned)
+}
+
+fn plain_text(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
 }
 
 /// The fields of a value, none if it is no object.
@@ -105,8 +126,7 @@ fn nested<'a, const N: usize>(
     value: Option<&'a RawValue>,
     names: &[&'static str; N],
 ) -> [Option<&'a RawValue>; N] {
-    let found = value.and_then(|value| fields(value.get(), names).ok());
-    found.map_or([None; N], |found| found.values)
+    value.map_or([None; N], |value| first_fields(value.get(), names))
 }
 
 /// A number, or a string without escapes, as codes and hashes are.
@@ -116,6 +136,8 @@ fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -152,10 +174,71 @@ mod tests {
                 Some("a"),
                 false,
             ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200},"error":null}"#,
+                Some("a"),
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":null},"error":null}"#,
+                Some("a"),
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"body":{"choices":[{}]}},"error":{}}"#,
+                Some("a"),
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":"200","body":{"choices":[{}]}},"error":""}"#,
+                Some("a"),
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":0,"body":{"choices":[{}]}},"error":{"code":null,"message":""}}"#,
+                Some("a"),
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":"{\"choices\":[{}]}"}}"#,
+                Some("a"),
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","result":{"type":"succeeded","message":{"content":[{}]}}}"#,
+                Some("a"),
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","result":{"type":"succeeded","message":{}}}"#,
+                Some("a"),
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","result":{"type":"succeeded"}}"#,
+                Some("a"),
+                false,
+            ),
+            // An id that was made of a number is no id; the message tells.
+            (
+                r#"{"custom_id":"line-3","response":null,"error":{"code":"x","message":"line 3: not JSON"}}"#,
+                None,
+                false,
+            ),
+            (
+                r#"{"custom_id":"line-3","response":null,"error":{"code":"x","message":"line 30: x"}}"#,
+                Some("line-3"),
+                false,
+            ),
+            (
+                r#"{"custom_id":"line-3","result":{"type":"errored","error":{"type":"error","error":{"message":"line 3: x"}}}}"#,
+                None,
+                false,
+            ),
         ] {
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
             assert_eq!(read.custom_id.as_deref(), custom_id, "{line}");
-            assert_eq!(read.done, done, "{line}");
+            assert_eq!(read.is_done(), done, "{line}");
         }
     }
 
@@ -205,7 +288,27 @@ mod tests {
                 r#"{"custom_id":"a","response":null,"error":{"code":"invalid_request_line"}}"#,
                 false,
             ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":0,"body":null},"error":null}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":{"text":"<html>"}},"error":{"code":"invalid_response"}}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":{"text":"{\"choices\":[{\"x\":NaN}]}"}},"error":{"code":"x"}}"#,
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":429,"body":{"text":"Request too large: Limit 1, Requested 2","cut":true}},"error":null}"#,
+                false,
+            ),
             (r#"{"custom_id":"a","result":{"type":"expired"}}"#, true),
+            (
+                r#"{"custom_id":"a","result":{"type":"errored","error":{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}}}"#,
+                true,
+            ),
             (
                 r#"{"custom_id":"a","result":{"type":"errored","error":{"type":"error","error":{"type":"overloaded_error"}}}}"#,
                 true,
@@ -216,7 +319,12 @@ mod tests {
             ),
         ] {
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
-            assert_eq!((read.done, read.transient), (false, transient), "{line}");
+            let state = if transient {
+                RecordState::Transient
+            } else {
+                RecordState::Permanent
+            };
+            assert_eq!(read.state, state, "{line}");
         }
     }
 

@@ -15,14 +15,17 @@ use super::hash::LineHash;
 use crate::api::json::fields;
 use crate::api::{Usage, Usd};
 
-/// The most of a body that is no JSON to keep, in bytes.
+/// The most of a body that is no JSON object to keep, in bytes.
+const KEPT: usize = 64 << 10;
+/// The most of it to keep in a message.
 const SNIPPET: usize = 2 << 10;
 
 /// What became of one row. Strict records are without the line and what follows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Record<'a> {
     pub(crate) dialect: Dialect,
-    /// `None` for a line whose id could not be read.
+    /// `None` for a line whose id could not be read, or is that of another row. The record has one
+    /// made of the line's number, as strict readers want a string.
     pub(crate) custom_id: Option<&'a str>,
     /// The last answer, of whatever status.
     pub(crate) response: Option<Response<'a>>,
@@ -48,8 +51,11 @@ pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     /// The provider's id of the answer. Where it gave none, the record's own id is written.
     pub(crate) request_id: Option<&'a str>,
-    /// JSON is embedded as it is; of anything else the first 2 KiB, as a string.
+    /// An answer is embedded as it is, and so is a refusal that is a JSON object. Of anything else the
+    /// first 64 KiB are kept in an object, `{"text": ".."}`, so that all bodies are objects.
     pub(crate) body: &'a [u8],
+    /// The body was longer.
+    pub(crate) is_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +118,12 @@ impl RecordWriter {
             let status = record.response.map(|response| response.status);
             object.if_known("status", status);
             code = code.or(record.failure.map(|failure| failure.code));
+            // Nor for an answer that is of no use.
+            if let Some(response) = &record.response
+                && record.failure.is_some()
+            {
+                object.kept("body", response);
+            }
         }
         object.if_known("code", code);
         if let Some(usage) = record.usage {
@@ -128,15 +140,16 @@ impl RecordWriter {
 
 fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
     object.field("id", id);
-    object.field("custom_id", &record.custom_id);
+    object.id(record);
     match &record.response {
         None => object.raw("response", "null"),
         Some(response) => object.nested("response", |object| {
             object.field("status_code", &response.status);
             object.field("request_id", response.request_id.unwrap_or(id));
-            match json(response.body) {
+            let is_answer = record.failure.is_none() && is_success(response.status);
+            match json(response.body).filter(|body| is_answer || is_whole_object(response, body)) {
                 Some(body) => object.one_line("body", body),
-                None => object.field("body", &snippet(response.body)),
+                None => object.kept("body", response),
             }
         }),
     }
@@ -153,7 +166,7 @@ fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
 /// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled` and
 /// `expired`, are of rows that have no record here.
 fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
-    object.field("custom_id", &record.custom_id);
+    object.id(record);
     let body = record.response.and_then(|response| json(response.body));
     object.nested("result", |object| {
         match (&record.response, &record.failure, body) {
@@ -258,6 +271,26 @@ impl Object<'_> {
         }
     }
 
+    fn id(&mut self, record: &Record<'_>) {
+        match (record.custom_id, record.line) {
+            (None, Some(line)) => self.field("custom_id", &format!("line-{line}")),
+            (id, _) => self.field("custom_id", &id),
+        }
+    }
+
+    /// A body that is no answer, as far as it is kept.
+    fn kept(&mut self, key: &str, response: &Response<'_>) {
+        let text = String::from_utf8_lossy(response.body);
+        // Every byte that is no UTF-8 has become three.
+        let kept = beginning(&text, KEPT);
+        self.nested(key, |object| {
+            object.field("text", kept);
+            if response.is_cut || kept.len() < text.len() {
+                object.field("cut", &true);
+            }
+        });
+    }
+
     fn nested(&mut self, key: &str, fields: impl FnOnce(&mut Object<'_>)) {
         self.key(key);
         Object::write(self.0, fields);
@@ -287,10 +320,13 @@ fn json(body: &[u8]) -> Option<&str> {
         .map(RawValue::get)
 }
 
-/// The start of a body that is no JSON, as text.
+fn is_whole_object(response: &Response<'_>, json: &str) -> bool {
+    json.starts_with('{') && !response.is_cut
+}
+
+/// The start of a body, as text.
 fn snippet(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET)]);
-    // Every byte that is no UTF-8 has become three.
     beginning(&text, SNIPPET).to_owned()
 }
 
@@ -307,8 +343,11 @@ pub(super) fn beginning(text: &str, longest: usize) -> &str {
 mod tests {
     use super::super::readback::ReadRecord;
     use super::*;
+    use crate::api::classify::RecordState;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    const ANSWER: &[u8] = br#"{"choices":[{}]}"#;
 
     fn record<'a>(custom_id: &'a str, status: u16, body: &'a [u8]) -> Record<'a> {
         Record {
@@ -318,6 +357,7 @@ mod tests {
                 status,
                 request_id: Some("req_1"),
                 body,
+                is_cut: false,
             }),
             failure: None,
             line: Some(3),
@@ -361,14 +401,14 @@ mod tests {
 
     #[test]
     fn a_success_is_openais_line_with_the_extras_under_one_key() {
-        let (mut value, read) = written(false, &record("a\"\n", 200, br#"{"id":"x"}"#));
+        let (mut value, read) = written(false, &record("a\"\n", 200, ANSWER));
         let id = value["id"].take();
         assert!(id.as_str().unwrap().starts_with("batch_req_"), "{id}");
         let hash = LineHash::of(b"line");
         let expected = json!({
             "id": null,
             "custom_id": "a\"\n",
-            "response": {"status_code": 200, "request_id": "req_1", "body": {"id": "x"}},
+            "response": {"status_code": 200, "request_id": "req_1", "body": {"choices": [{}]}},
             "error": null,
             "tollgate": {
                 "attempts": 2, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
@@ -380,8 +420,7 @@ mod tests {
             read,
             ReadRecord {
                 custom_id: Some("a\"\n".to_owned()),
-                done: true,
-                transient: false,
+                state: RecordState::Done,
                 hash: Some(hash),
                 simulated: false,
             }
@@ -390,10 +429,10 @@ mod tests {
 
     #[test]
     fn strict_lines_hold_the_providers_fields_only() {
-        let (value, read) = written(true, &record("a", 200, b"{}"));
+        let (value, read) = written(true, &record("a", 200, ANSWER));
         let keys: Vec<_> = value.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["custom_id", "error", "id", "response"]);
-        assert!(read.done && read.hash.is_none());
+        assert!(read.is_done() && read.hash.is_none());
     }
 
     #[test]
@@ -405,7 +444,7 @@ mod tests {
         ] {
             let record = Record {
                 dialect,
-                ..record("a", 200, b"{}")
+                ..record("a", 200, ANSWER)
             };
             let line = write(&mut RecordWriter::new(strict, true), &record);
             assert!(ReadRecord::parse(line.as_bytes()).unwrap().simulated);
@@ -425,14 +464,57 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_becomes_a_short_string() {
-        let garbage = [b'\xff'; 5_000];
-        for body in [&b"<html>\nNo</html>"[..], b"", b"{\"half\":", &garbage] {
-            let (value, read) = written(false, &record("a", 502, body));
-            let text = value["response"]["body"].as_str().unwrap();
-            assert!(text.len() <= SNIPPET);
-            assert!(!read.done);
+    fn a_body_that_is_no_object_is_kept_in_one() {
+        let garbage = [b'\xff'; KEPT];
+        let long = format!("{{\"x\":\"{}\"}}", "é".repeat(KEPT));
+        for (body, is_cut, kept, says_cut) in [
+            (&b"<html>\nNo</html>"[..], false, "<html>\nNo</html>", false),
+            (b"", false, "", false),
+            (b"null", false, "null", false),
+            (b"[1]", false, "[1]", false),
+            (b"{\"half\":", true, "{\"half\":", true),
+            (b"{}", true, "{}", true),
+            (&garbage, false, "\u{fffd}", true),
+            (&long.as_bytes()[..KEPT], true, "{\"x\":\"é", true),
+        ] {
+            let failure = Some(Failure {
+                code: "invalid_response",
+                message: "m",
+            });
+            let unusable = Record {
+                failure,
+                ..record("a", 200, body)
+            };
+            for mut record in [record("a", 502, body), unusable] {
+                record.response.as_mut().unwrap().is_cut = is_cut;
+                let (value, read) = written(true, &record);
+                let body = value["response"]["body"].as_object().unwrap();
+                let text = body["text"].as_str().unwrap();
+                assert!(text.len() <= KEPT && text.starts_with(kept), "{body:?}");
+                let cut = body.get("cut").and_then(Value::as_bool);
+                assert_eq!(cut == Some(true), says_cut, "{body:?}");
+                assert_eq!(read.state, RecordState::Transient);
+            }
         }
+        let (value, _) = written(false, &record("a", 400, br#"{"error":{"code":1}}"#));
+        assert_eq!(value["response"]["body"], json!({"error": {"code": 1}}));
+        let (value, _) = written(false, &record("a", 200, b"[1]"));
+        assert_eq!(value["response"]["body"], json!([1]));
+    }
+
+    #[test]
+    fn an_answer_that_is_of_no_use_is_kept_in_anthropics_form_too() {
+        let unusable = Record {
+            dialect: Dialect::Anthropic,
+            failure: Some(Failure {
+                code: "rejected",
+                message: "m",
+            }),
+            ..record("a", 200, b"{\"content\":[NaN]}")
+        };
+        let (value, read) = written(false, &unusable);
+        assert_eq!(value["tollgate"]["body"]["text"], "{\"content\":[NaN]}");
+        assert_eq!(read.state, RecordState::Permanent);
     }
 
     #[test]
@@ -443,7 +525,7 @@ mod tests {
             value["error"],
             json!({"code": "timeout", "message": "no answer in 600 s"})
         );
-        assert!(!read.done);
+        assert!(!read.is_done());
         let unusable = Record {
             failure: Some(Failure {
                 code: "malformed_response",
@@ -451,18 +533,28 @@ mod tests {
             }),
             ..record("a", 200, b"<html>")
         };
-        assert!(!written(true, &unusable).1.done);
+        assert!(!written(true, &unusable).1.is_done());
     }
 
     #[test]
     fn rows_without_an_id_and_answers_without_one_are_written_too() {
-        let mut record = record("a", 200, b"{}");
+        let mut record = record("a", 200, ANSWER);
         record.custom_id = None;
         record.response.as_mut().unwrap().request_id = None;
         let (value, read) = written(false, &record);
-        assert_eq!(value["custom_id"], Value::Null);
+        assert_eq!(value["custom_id"], "line-3");
         assert_eq!(value["response"]["request_id"], value["id"]);
-        assert_eq!(read.custom_id, None);
+        assert!(read.is_done());
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            let bad = Record {
+                custom_id: None,
+                dialect,
+                ..failed("invalid_request_line", "line 3: not JSON")
+            };
+            let (value, read) = written(true, &bad);
+            assert_eq!(value["custom_id"], "line-3");
+            assert_eq!(read.custom_id, None);
+        }
     }
 
     #[test]
@@ -479,7 +571,7 @@ mod tests {
                 let (_, openai) = written(strict, &failed);
                 let dialect = Dialect::Anthropic;
                 let (value, anthropic) = written(strict, &Record { dialect, ..failed });
-                assert_eq!(anthropic.transient, openai.transient, "{code}");
+                assert_eq!(anthropic.state, openai.state, "{code}");
                 assert_eq!(strict, value["tollgate"]["code"] != code);
             }
         }
@@ -491,8 +583,8 @@ mod tests {
         let made = |kind: &str, message: &str| json!({"type": "errored", "error": {"type": "error", "error": {"type": kind, "message": message}}});
         for (record, expected, done) in [
             (
-                record("a", 200, br#"{"id":"msg"}"#),
-                json!({"type": "succeeded", "message": {"id": "msg"}}),
+                record("a", 200, br#"{"content":[{}]}"#),
+                json!({"type": "succeeded", "message": {"content": [{}]}}),
                 true,
             ),
             (
@@ -522,7 +614,7 @@ mod tests {
             };
             let (value, read) = written(false, &record);
             assert_eq!(value["result"], expected);
-            assert_eq!(read.done, done);
+            assert_eq!(read.is_done(), done);
             let (value, _) = written(true, &record);
             assert_eq!(value, json!({"custom_id": "a", "result": expected}));
         }
@@ -530,7 +622,7 @@ mod tests {
 
     #[test]
     fn ids_are_unique_across_the_runs_of_a_file() {
-        let record = record("a", 200, b"{}");
+        let record = record("a", 200, ANSWER);
         let mut ids = std::collections::HashSet::new();
         for _ in 0..10 {
             let mut writer = RecordWriter::new(false, false);

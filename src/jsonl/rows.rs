@@ -2,23 +2,33 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
+use super::array::ArrayAsLines;
 use super::files::Location;
 use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
+use super::judge::{Refusal, judge_stream};
 use super::lines::Lines;
+use super::prompts::stop_if_refused;
 use super::tally::Tally;
-use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
+use crate::api::{ApiJob, AttemptError, Chat, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::escape::printable;
 use crate::pool::Job;
+
+/// So many characters of an id are shown.
+const LONGEST_ID: usize = 100;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
@@ -32,6 +42,17 @@ pub(super) struct Row {
     pub(super) hash: Option<LineHash>,
     /// What to send, or why there is nothing to send.
     request: Result<Request>,
+}
+
+/// `line 3 ("r-3")`, as messages and the log name a row.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.number)?;
+        match &self.custom_id {
+            Some(id) => write!(f, " (\"{}\")", printable(id, LONGEST_ID)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Row {
@@ -81,17 +102,30 @@ fn bad_line(number: u64, why: &str) -> Error {
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
     tally: Arc<Tally>,
+    prompts: Option<Chat>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
+    let has_succeeded = AtomicBool::new(false);
     // Spending is counted while the permit is still held, so no further request is sent before.
     ApiJob::new(
         endpoint,
         |endpoint: &Endpoint, row: &Row| row.request().map(|request| endpoint.reserve(&request)),
         Row::request,
     )
+    .named(|row: &Row| format!("{row}, "))
     .on_attempt(move |outcome, attempt| {
         let is_spent = match outcome {
-            Ok(reply) => tally.spend(reply.usage()),
-            Err(failed) => failed.usage.is_some() && tally.spend(failed.usage),
+            Ok(reply) => {
+                has_succeeded.store(true, Ordering::Relaxed);
+                tally.spend(reply.usage())
+            }
+            Err(failed) => {
+                if let Some(template) = &prompts
+                    && !has_succeeded.load(Ordering::Relaxed)
+                {
+                    stop_if_refused(template, failed);
+                }
+                failed.usage.is_some() && tally.spend(failed.usage)
+            }
         };
         if is_spent {
             attempt.cancel.cancel();
@@ -102,7 +136,9 @@ pub(super) fn send_rows(
 /// The input as an iterator of rows, for the thread that pulls it.
 pub(super) struct Rows {
     pub(super) location: Location,
-    pub(super) lines: Lines<Box<dyn Read + Send>>,
+    pub(super) lines: Lines<ArrayAsLines<Box<dyn Read + Send>>>,
+    /// It is a stream, of which nobody has seen that it holds requests.
+    pub(super) unjudged: bool,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
     /// Checked once a line: one pull may skip a million rows that are done.
@@ -119,6 +155,9 @@ pub(super) struct Rows {
 impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let unreadable = |error| self.location.unreadable(error);
+        if mem::take(&mut self.unjudged) {
+            Refusal::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
+        }
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
@@ -136,7 +175,9 @@ impl Rows {
             if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
                 continue;
             }
-            let row = Row::new(self.format.parse(line));
+            let row = self.format.parse(line);
+            let promise = row.promise();
+            let row = Row::new(row);
             let Some(custom_id) = &row.custom_id else {
                 return Ok(Some(row));
             };
@@ -150,7 +191,7 @@ impl Rows {
                 order.push((id, row.number));
             }
             let is_stream = self.seen.is_some();
-            match self.index.status(id, row.hash) {
+            match self.index.status(id, row.hash, promise) {
                 RowStatus::ToDo => return Ok(Some(row)),
                 // A file is refused for it. Of a stream, the rows before it are already paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
@@ -187,7 +228,8 @@ mod tests {
         let tally = Arc::new(Tally::new(limits, scan.as_ref(), None, Instant::now()));
         let rows = Rows {
             location: Location::Stream,
-            lines: Lines::new(Box::new(input.as_bytes())),
+            lines: Format::default().lines(Box::new(input.as_bytes())),
+            unjudged: scan.is_none(),
             format: Format::default(),
             index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::lines::Lines;
+use super::judge::{Refusal, judge_file};
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::scan;
@@ -18,7 +20,7 @@ use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
 use crate::api::{Chat, Client, Price, Usd};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
@@ -106,6 +108,25 @@ impl FileRun<'_> {
             template = template.max_tokens(tokens);
         }
         self.choices.format.prompts = Some(template);
+        self
+    }
+
+    /// Sets a field of the request that each prompt becomes, such as `temperature`. Only behind
+    /// [`prompts`](FileRun::prompts).
+    ///
+    /// ```no_run
+    /// # let client = tollgate::Client::from_env()?;
+    /// let run = client.jsonl("prompts.txt", "out.jsonl").prompts("gpt-5", None, None);
+    /// run.param("max_completion_tokens", 500).param("reasoning_effort", "low").run()?;
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        if let Some(prompts) = self.choices.format.prompts.take() {
+            self.choices.format.prompts = Some(prompts.set(name, value));
+        } else {
+            let why = "a field is set for prompts, and lines that are requests have their own";
+            self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
+        }
         self
     }
 
@@ -270,17 +291,24 @@ impl FileRun<'_> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
+        let journal = self.choices.journal;
+        for (is_set, pair) in [
+            (journal.policy.retry_failed, &["overwrite", "retry_failed"]),
+            (journal.policy.force_resume, &["overwrite", "force_resume"]),
+            (journal.repair, &["overwrite", "repair"]),
+        ] {
+            if journal.overwrite && is_set {
+                let why = "nothing of an earlier run is left to treat in a way: leave one out";
+                return Err(config(why).with_settings(pair));
+            }
+        }
         self.choices.limits.check()?;
         let files = self.files;
         files.check()?;
-        // In order, answered rows wait for those before them: a kill loses those, too.
-        let unwritten = if self.choices.ordered {
-            self.client.settings().window()
-        } else {
-            self.client.settings().limiter.concurrency()
-        };
-        let mut locks = Locks::take(&files, unwritten)?;
+        let in_flight = self.client.settings().limiter.concurrency();
+        let mut locks = Locks::take(&files, in_flight)?;
         let format = self.choices.format;
+        let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
         let options = self.choices.journal;
         // No file is changed before all of them have been read.
@@ -290,6 +318,9 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
+                Refusal::check(judge_file(format.lines(&*file), &format), &files.input)?;
+                file.rewind()
+                    .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
@@ -299,7 +330,7 @@ impl FileRun<'_> {
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && index.done() > 0;
-        let journal = Journal::open(&files, options, &state)?;
+        let journal = Journal::open(&files, options, &state, &index, &outside)?;
         locks.begin();
         let index = Arc::new(index);
         let is_stream = scan.is_none();
@@ -307,10 +338,11 @@ impl FileRun<'_> {
         let tally = Arc::new(tally);
         let rows = Rows {
             location: files.input,
-            lines: Lines::new(match input {
+            lines: format.lines(match input {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
             }),
+            unjudged: is_stream,
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),
@@ -323,7 +355,7 @@ impl FileRun<'_> {
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let job = send_rows(client.endpoint(), Arc::clone(&tally));
+        let job = send_rows(client.endpoint(), Arc::clone(&tally), prompts);
         let now = client.limiter().clock().now();
         let mut writer = Writer {
             client: client.clone(),
@@ -331,6 +363,7 @@ impl FileRun<'_> {
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
+            locks,
             records: RecordWriter::new(self.choices.strict, options.simulated),
             order: self.choices.ordered.then(Reorder::new),
             tally,

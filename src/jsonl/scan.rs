@@ -5,7 +5,7 @@
 //!
 //! What grows with the file is the table of [ids](super::ids). It is freed before the run begins.
 
-use std::io::Read;
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 
 use super::files::Location;
@@ -13,10 +13,14 @@ use super::format::Format;
 use super::hash::LineHash;
 use super::ids::duplicates;
 use super::journal::{ResumeIndex, RowStatus};
-use super::lines::{Line, Lines};
+use super::lines::Line;
 use super::parallel::{LineFold, fold};
 use crate::cancel::Cancel;
 use crate::error::{Result, config};
+use crate::escape::printable;
+
+/// How much of an id is shown, in characters.
+const LONGEST_ID: usize = 100;
 
 /// How many lines a message names.
 const NAMED: usize = 20;
@@ -53,24 +57,34 @@ impl InputScan {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed
 /// since they were answered, naming the lines;
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
-pub(crate) fn scan<R: Read>(
-    source: R,
+pub(crate) fn scan<R: Read + Seek>(
+    mut source: R,
     location: &Location,
     format: &Format,
     index: &ResumeIndex,
     cancel: &Cancel,
 ) -> Result<InputScan> {
     let unreadable = |error| location.unreadable(error);
-    let mut lines = Lines::new(source);
+    let mut lines = format.lines(&mut source);
     let all = Part::default();
     let mut pass = Pass { format, index, all };
     fold(&mut lines, &mut pass, cancel, unreadable)?;
     let (found, changed) = (pass.all.found, pass.all.changed);
-    let mut repeated = Listed::default();
-    for (first, again) in duplicates(pass.all.ids) {
-        repeated.add(|| format!("lines {first} and {again}"));
-    }
-    if repeated.count > 0 {
+    let duplicates = duplicates(pass.all.ids);
+    if !duplicates.is_empty() {
+        source.rewind().map_err(unreadable)?;
+        let named = &duplicates[..duplicates.len().min(NAMED)];
+        let ids = ids_again(source, format, named).map_err(unreadable)?;
+        let mut ids = ids.into_iter();
+        let mut repeated = Listed::default();
+        for (first, again) in duplicates {
+            repeated.add(|| {
+                format!(
+                    "lines {first} and {again}: \"{}\"",
+                    ids.next().unwrap_or_default()
+                )
+            });
+        }
         return Err(config(format!(
             "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
             repeated.lines()
@@ -85,6 +99,30 @@ pub(crate) fn scan<R: Read>(
         return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
     Ok(found)
+}
+
+/// The ids of lines that have those of earlier ones, to be shown. They are read once more, as only
+/// their hashes have been kept.
+///
+/// # Errors
+/// Those of [`Lines::next`].
+pub(super) fn ids_again<R: Read>(
+    source: R,
+    format: &Format,
+    duplicates: &[(u64, u64)],
+) -> io::Result<Vec<String>> {
+    let mut lines = format.lines(source);
+    let mut ids = Vec::new();
+    for (_, again) in duplicates {
+        while let Some(line) = lines.next()? {
+            if line.number == *again {
+                let id = format.parse(line).custom_id.unwrap_or_default();
+                ids.push(printable(&id, LONGEST_ID));
+                break;
+            }
+        }
+    }
+    Ok(ids)
 }
 
 struct Pass<'a> {
@@ -120,14 +158,14 @@ impl LineFold for Pass<'_> {
             return;
         }
         let row = self.format.parse(line);
-        let is_request = row.request.is_ok();
+        let (is_request, promise) = (row.request.is_ok(), row.promise());
         // The failure of a bad line is recorded under the id that it has, so that is unique, too.
         let Some(custom_id) = row.custom_id else {
             return;
         };
         let id = LineHash::of(custom_id.as_bytes());
         part.ids.push((id, number));
-        match self.index.status(id, row.hash) {
+        match self.index.status(id, row.hash, promise) {
             RowStatus::ToDo => {
                 found.to_do += u64::from(is_request);
                 return;
@@ -204,7 +242,7 @@ mod tests {
     fn look(file: &str) -> Result<InputScan> {
         let index = ResumeIndex::default();
         scan(
-            file.as_bytes(),
+            io::Cursor::new(file),
             &location(),
             &Format::default(),
             &index,
@@ -232,14 +270,18 @@ mod tests {
         assert!(lines[0].contains("p.jsonl"), "{told}");
         assert_eq!(
             lines[1..],
-            ["lines 1 and 3", "lines 2 and 5", "lines 1 and 6"]
+            [
+                "lines 1 and 3: \"a\"",
+                "lines 2 and 5: \"b\"",
+                "lines 1 and 6: \"a\""
+            ]
         );
     }
 
     #[test]
     fn an_id_written_two_ways_is_one_and_bad_lines_have_theirs() {
         let file = "{\"custom_id\":\"a\",\"body\":{}}\n{\"custom_id\":\"\\u0061\",\"body\":7}\n";
-        assert!(refused(file).ends_with("lines 1 and 2"));
+        assert!(refused(file).ends_with("lines 1 and 2: \"a\""));
     }
 
     #[test]
@@ -282,9 +324,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "lines 8 and 50001",
-                "lines 20001 and 50002",
-                "lines 49001 and 50003"
+                "lines 8 and 50001: \"7\"",
+                "lines 20001 and 50002: \"20000\"",
+                "lines 49001 and 50003: \"49000\""
             ]
         );
     }
@@ -296,7 +338,7 @@ mod tests {
         let file = row("a").repeat(2);
         let index = ResumeIndex::default();
         let ended = scan(
-            file.as_bytes(),
+            io::Cursor::new(file),
             &Location::Stream,
             &Format::default(),
             &index,

@@ -1,14 +1,17 @@
 //! What a run over a file says of itself: what it found, its progress, and its summary.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::failures::FailureGroup;
 use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
 use crate::error::Error;
-use crate::pool::{Outage, Progress};
+use crate::pool::{Hold, Progress};
 
 /// What a run found in its files, before it sent anything, of the runs before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,8 @@ impl ResumeInfo {
 pub struct FileProgress {
     /// Rows in the input, if that is known before its end: it is for a regular file.
     pub total: Option<u64>,
+    /// Rows of the input that have been read.
+    pub read: u64,
     /// Rows that an earlier run has answered.
     pub skipped: u64,
     /// Rows answered by this run and written.
@@ -75,6 +80,7 @@ pub struct FileProgress {
     pub failed_for_good: u64,
     /// Of the rows that failed for good, lines that are no requests. They have to be corrected first.
     pub bad_lines: u64,
+    pub(crate) failure_groups: Arc<Vec<FailureGroup>>,
     /// What earlier runs left, if this one carries on. Known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress).
     pub found: Option<ResumeInfo>,
@@ -91,12 +97,13 @@ pub struct FileProgress {
     pub cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
-    /// The outage that the run waits for at the moment, if there is one.
-    pub outage: Option<Outage>,
+    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause that
+    /// the server asked for.
+    pub hold: Option<Hold>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
-    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that are sent
-    /// again although they may have been billed. These are rows that the end of the run cut off in
+    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends
+    /// again although they may have been billed, each row once. These are rows that the end of the run cut off in
     /// flight, rows that failed for a reason that may pass, answers that could not be written or are
     /// [`lost`](FileProgress::lost), and those in flight in a run that was killed
     /// ([`ResumeInfo::possibly_billed`]).
@@ -107,6 +114,17 @@ impl FileProgress {
     /// Rows that are skipped, succeeded or failed.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
+    }
+
+    /// Why rows failed in this run, the most frequent reason first. The counts add up to
+    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in an
+    /// earlier run is in its record in the errors file.
+    ///
+    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and status.
+    pub fn failures(&self) -> Vec<&FailureGroup> {
+        let mut groups: Vec<_> = self.failure_groups.iter().collect();
+        groups.sort_by_key(|group| (Reverse(group.count), group.line));
+        groups
     }
 
     /// Rows that this run has answered or given up.
@@ -130,7 +148,7 @@ pub struct Summary {
     pub not_attempted: u64,
     /// Why the run stopped before its end, if it did.
     pub stopped: Option<Error>,
-    /// From the opening of the input to the last record written.
+    /// From the start of the run to its end, whatever ended it.
     pub wall: Duration,
 }
 
@@ -141,15 +159,16 @@ impl Summary {
     /// |---|---|
     /// | `requests` | rows in the input: `succeeded` + `failed` + `skipped` + `not_attempted` |
     /// | `failed_for_good` | of `failed`, the rows that a plain rerun does not send again |
+    /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
-    /// | `attempts`, `retries`, `throttled` | requests sent, those sent again, answers that said to slow down |
-    /// | `wall_s`, `rps` | seconds until the last record was written, rows finished in one of them |
+    /// | `attempts`, `retries`, `throttled` | requests sent, of these all but the first of each row, answers that said to slow down |
+    /// | `wall_s`, `rps` | seconds from the start of the run to its end, rows finished in one of them |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
-    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
-    /// | `possibly_billed` | requests sent again, by this run or by a rerun, although they may have been billed |
+    /// | `wait_s` | `limiter_requests`, `limiter_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
         let progress = &self.progress;
@@ -161,6 +180,7 @@ impl Summary {
             "succeeded": progress.succeeded,
             "failed": progress.failed,
             "failed_for_good": progress.failed_for_good,
+            "failures": progress.failures().into_iter().map(FailureGroup::to_json).collect::<Vec<_>>(),
             "lost": progress.lost,
             "skipped": progress.skipped,
             "not_attempted": self.not_attempted,
@@ -176,9 +196,9 @@ impl Summary {
             "cost_usd": progress.cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
             "wait_s": {
-                "gate_requests": seconds(engine.gate.requests),
-                "gate_tokens": seconds(engine.gate.tokens),
-                "pause": seconds(engine.gate.pause),
+                "limiter_requests": seconds(engine.limiter_wait.requests),
+                "limiter_tokens": seconds(engine.limiter_wait.tokens),
+                "pause": seconds(engine.limiter_wait.pause),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },

@@ -4,8 +4,10 @@
 //! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a copy
 //! of it for the user, [`Summary`] the last one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failures::FailedRow;
 use super::ids::IdTable;
 use super::scan::InputScan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
@@ -134,7 +136,9 @@ impl Tally {
 
     /// Notes how far the input has been read.
     pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        note(&mut self.counts.lock().input);
+        let counts = &mut *self.counts.lock();
+        note(&mut counts.input);
+        counts.shown.read = counts.input.rows;
     }
 
     /// Counts rows in what the user sees.
@@ -181,12 +185,14 @@ impl Tally {
     }
 
     /// Counts rows that are given up, and written as such.
-    pub(super) fn gave_up(&self, rows: &[ErrorKind]) {
+    pub(super) fn gave_up(&self, rows: &[FailedRow]) {
         let shown = &mut self.counts.lock().shown;
-        for kind in rows {
+        for row in rows {
+            let kind = row.error.kind();
             shown.failed += 1;
             shown.failed_for_good += u64::from(!kind.is_transient());
-            shown.bad_lines += u64::from(*kind == ErrorKind::InvalidLine);
+            shown.bad_lines += u64::from(kind == ErrorKind::InvalidLine);
+            row.count_in(Arc::make_mut(&mut shown.failure_groups));
         }
     }
 
@@ -213,13 +219,18 @@ impl Tally {
         let possibly_billed = shown.engine.possibly_billed;
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
-            elapsed: self.opened.elapsed(),
-            outage: engine.outage(now),
+            elapsed: self.elapsed(),
+            hold: engine.hold(now),
             engine: engine.snapshot(),
             ..shown
         };
         progress.engine.possibly_billed += possibly_billed;
         progress
+    }
+
+    /// Time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// How far the input was read, at the end of the run.
@@ -233,7 +244,6 @@ impl Tally {
         progress: FileProgress,
         input: &InputState,
         stopped: Option<Error>,
-        last_record: Option<Instant>,
     ) -> Summary {
         let requests = progress.total.unwrap_or(0).max(input.rows);
         let not_attempted = requests.saturating_sub(progress.done());
@@ -244,7 +254,7 @@ impl Tally {
             requests,
             not_attempted,
             stopped: stopped.or_else(spent),
-            wall: last_record.map_or(Duration::ZERO, |last| last.duration_since(self.opened)),
+            wall: self.elapsed(),
             progress,
         }
     }
@@ -281,7 +291,7 @@ mod tests {
     /// Why a run with rows left to read has stopped.
     fn stopped(tally: &Tally) -> Option<Error> {
         tally
-            .summary(progress(tally), &InputState::default(), None, None)
+            .summary(progress(tally), &InputState::default(), None)
             .stopped
     }
 

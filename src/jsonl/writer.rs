@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Journal, ResumeIndex};
+use super::failures::FailedRow;
+use super::journal::{Journal, Locks, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
@@ -12,7 +13,7 @@ use crate::api::classify::record_code;
 use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Consumer, JobOutcome, Reorder};
+use crate::pool::{Billed, Consumer, JobOutcome, Reorder};
 
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
@@ -32,6 +33,7 @@ pub(super) struct Writer<'p> {
     /// When the run's time is over.
     pub(super) ends: Option<Instant>,
     pub(super) journal: Journal,
+    pub(super) locks: Locks,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<RowOutcome>>,
@@ -47,12 +49,11 @@ pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 pub(super) struct WriterState {
     /// Records of answers that are not yet in their file.
     results: Vec<u8>,
-    /// Records of failures that are not, and why each row failed, in their order.
+    /// Records of failures that are not, and the rows that failed, in their order.
     errors: Vec<u8>,
-    failures: Vec<ErrorKind>,
+    failed: Vec<FailedRow>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
-    last_record: Option<Instant>,
     /// What ended the run early.
     stopped: Option<Error>,
     /// Why nothing can be written any more.
@@ -60,14 +61,14 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
-    /// Warns of the first failure of each kind. The file of errors has them all.
-    fn tell(&mut self, line: u64, error: &Error) {
+    /// Warns of the first failure of each kind. At the end all are counted.
+    fn tell(&mut self, row: &Row, error: &Error) {
         if !self.told.contains(&error.kind()) {
             self.told.push(error.kind());
             // The message of a bad line begins with its number.
-            let (message, number) = (error.to_string(), format!("line {line}: "));
+            let (message, number) = (error.to_string(), format!("line {}: ", row.number));
             let why = message.strip_prefix(&number).unwrap_or(&message);
-            log::warn!("line {line} failed: {why}; only the first failure of a kind is shown");
+            log::warn!("{row} failed: {why}; further failures of this kind are counted at the end");
         }
     }
 }
@@ -94,6 +95,11 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn on_idle(&mut self) {
         self.check_end();
         self.flush();
+        // Behind this, the threads that wait for their rows to be written go on, also with rows that
+        // are only held.
+        if let Some(order) = &self.order {
+            self.locks.hold(order.len());
+        }
         self.report();
     }
 }
@@ -151,6 +157,7 @@ impl Writer<'_> {
                     status: reply.status().as_u16(),
                     request_id: reply.request_id(),
                     body: reply.body(),
+                    is_cut: false,
                 });
                 let usage = reply.usage();
                 record.usage = usage;
@@ -164,7 +171,7 @@ impl Writer<'_> {
                     outcome.stopped_run,
                     outcome.alike,
                 );
-                if self.is_left(&error) {
+                if self.is_left(&error, outcome.billed) {
                     return;
                 }
                 let message = error.to_string();
@@ -173,6 +180,7 @@ impl Writer<'_> {
                     status: status.as_u16(),
                     request_id: error.request_id(),
                     body: error.body().unwrap_or_default(),
+                    is_cut: error.body_is_cut(),
                 });
                 // A success without a usable answer needs its reason beside the status.
                 record.failure = status
@@ -183,8 +191,12 @@ impl Writer<'_> {
                     });
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
-                self.state.failures.push(error.kind());
-                self.state.tell(row.number, &error);
+                self.state.tell(row, &error);
+                self.state.failed.push(FailedRow {
+                    error,
+                    line: row.number,
+                    custom_id: row.custom_id.clone(),
+                });
             }
         }
         self.index.ended(row.custom_id.as_deref());
@@ -196,7 +208,7 @@ impl Writer<'_> {
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,
     /// cancelled, cut by the end of the run, or answered by what stopped it.
-    fn is_left(&mut self, error: &Error) -> bool {
+    fn is_left(&mut self, error: &Error, billed: Billed) -> bool {
         if error.stopped_run() {
             self.state.stopped.get_or_insert_with(|| error.clone());
         }
@@ -205,7 +217,8 @@ impl Writer<'_> {
             self.out_of_time();
         }
         let left = error.stopped_run() || is_out_of_time || error.kind() == ErrorKind::Cancelled;
-        if error.possibly_billed() && (left || error.kind().is_transient()) {
+        // One that was sent twice is counted already.
+        if billed == Billed::Possibly && (left || error.kind().is_transient()) {
             self.tally.possibly_billed(1);
         }
         left
@@ -225,7 +238,7 @@ impl Writer<'_> {
         }
         state.results.clear();
         state.errors.clear();
-        state.failures.clear();
+        state.failed.clear();
     }
 
     fn give_up(&mut self, error: Error) {
@@ -247,9 +260,8 @@ impl Writer<'_> {
             written?;
             let (kept, written) = journal.write_errors(&state.errors, now);
             let failed = records_in(&state.errors[..kept]);
-            self.tally.gave_up(&state.failures[..failed]);
+            self.tally.gave_up(&state.failed[..failed]);
             written?;
-            state.last_record = Some(now);
         }
         journal.tick(now)
     }
@@ -281,8 +293,7 @@ impl Writer<'_> {
             self.state.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
         let input = self.tally.take_input();
-        let (stopped, last_record) = (self.state.stopped, self.state.last_record);
-        let mut summary = self.tally.summary(progress, &input, stopped, last_record);
+        let mut summary = self.tally.summary(progress, &input, self.state.stopped);
         // An output that is not complete is put in order by the next run.
         let order = input.order.filter(|_| summary.stopped.is_none());
         // The cancel that has ended the run does not stop this last step. A later one does.
@@ -300,14 +311,15 @@ impl Writer<'_> {
             }
             summary.stopped.get_or_insert(error);
         }
-        // An outage explains where the time went.
+        // An outage or a pause explains where the time went.
         if let Some(error) = &mut summary.stopped
             && error.kind() == ErrorKind::Deadline
-            && let Some(outage) = &summary.progress.outage
-            && let Some(cause) = &outage.error
+            && let Some(hold) = &summary.progress.hold
+            && let Some(cause) = &hold.error
         {
             *error = error.clone().with_source(cause.clone());
         }
+        summary.wall = self.tally.elapsed();
         Ok(summary)
     }
 }

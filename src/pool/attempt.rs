@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::events::Event;
 use super::input::panic_message;
-use super::job::{Attempt, Failure, Job, Panicked, out_of_time};
+use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::Item;
@@ -32,6 +32,7 @@ impl<I, E> Item<I, E> {
         Outcome {
             attempts: self.history.attempts,
             waited: self.waited,
+            billed: self.billed,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
@@ -39,21 +40,16 @@ impl<I, E> Item<I, E> {
 
 impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
-    pub(super) fn run_attempt(&self, item: JobItem<J>, permit: Permit) -> Option<Finished> {
+    pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        self.finish_attempt(self.attempt(&item, permit.cost()), item, permit)
+        self.finish_attempt(self.attempt(&mut item, permit.cost()), item, permit)
     }
 
     #[inline(never)]
-    fn attempt(&self, item: &Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+    fn attempt(&self, item: &mut Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
         let monitor = &self.settings.monitor;
         let clock = self.settings.limiter.clock();
-        if let Some(last) = &item.last
-            && self.job.possibly_billed(last)
-        {
-            monitor.update(|progress| progress.possibly_billed += 1);
-        }
         let attempt = Attempt {
             number: item.history.attempts + 1,
             cost,
@@ -86,9 +82,16 @@ impl<J: Job> RunShared<'_, J> {
             attempt.reach.set(Reach::NotSent);
         }
         let took = clock.now().saturating_duration_since(began);
+        let sent = attempt.was_sent();
+        let sent_again = sent && item.billed == Billed::Possibly;
+        if sent_again {
+            item.billed = Billed::PossiblyTwice;
+        }
         monitor.update(|progress| {
             progress.in_flight -= 1;
-            progress.attempts += u64::from(attempt.was_sent());
+            progress.attempts += u64::from(sent);
+            progress.retries += u64::from(sent && item.history.attempts > 0);
+            progress.possibly_billed += u64::from(sent_again);
             progress.wire += took;
             progress.tokens += attempt.used.get().unwrap_or(0);
         });
@@ -115,6 +118,15 @@ impl<J: Job> RunShared<'_, J> {
             None => drop(permit),
         }
         if let Some(wait) = pause {
+            let why = match &result {
+                Ok(Err((error, _))) => self.job.shown(error),
+                _ => None,
+            };
+            let now = self.settings.limiter.clock().now();
+            // The clock cannot hold every time.
+            if let Some(end) = now.checked_add(wait) {
+                self.settings.monitor.set_pause(end, why);
+            }
             self.settings.events.emit(|| Event::Pause { wait });
         }
         match result {
@@ -178,6 +190,9 @@ impl<J: Job> RunShared<'_, J> {
             likeness: self.job.likeness(&error),
         };
         let shown = self.job.shown(&error);
+        if item.billed == Billed::No && self.job.possibly_billed(&error) {
+            item.billed = Billed::Possibly;
+        }
         // Dropped after the lock.
         let mut _old_outage = None;
         let mut state = self.state.lock();
@@ -190,17 +205,25 @@ impl<J: Job> RunShared<'_, J> {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings.monitor.update(|progress| {
-                progress.retries += u64::from(attempt.was_sent());
-                progress.backing_off += 1;
-            });
+            self.settings
+                .monitor
+                .update(|progress| progress.backing_off += 1);
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            state.schedule.retry_at(item, at);
+            let recall = if matches!(verdict, Verdict::PauseAll(_)) {
+                let place = state.schedule.retry_after_pause(item);
+                state.recall(place)
+            } else {
+                state.schedule.retry_at(item, at);
+                None
+            };
             let leader = state.parked_leader();
             drop(state);
             unpark(leader);
+            if let Some(recall) = recall {
+                recall.cancel();
+            }
             self.settings.events.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,

@@ -46,6 +46,17 @@ pub(crate) trait Job: Send + Sync {
     }
 }
 
+/// Whether an item may have been paid for although it has no result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Billed {
+    #[default]
+    No,
+    /// The answer to an attempt was lost.
+    Possibly,
+    /// It was sent again after that. [`Progress::possibly_billed`](super::Progress) counts it.
+    PossiblyTwice,
+}
+
 /// The attempt that is being made at an item. A closure reads from it what it needs to know, and
 /// tells it what it has used.
 #[derive(Debug)]

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
-use super::schedule::{Item, Schedule};
+use super::schedule::{Item, Precedence, Schedule};
 use super::settings::Settings;
+use crate::cancel::Cancel;
 use crate::clock::{Parker, unpark};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
@@ -56,8 +57,9 @@ pub(super) enum Leader {
     Vacant,
     /// Somebody who has not yet found out whether it must wait.
     Busy,
-    /// Somebody who waits for a permit: nobody else need ask for one.
-    Waiting,
+    /// Somebody who waits for a permit: nobody else need ask for one. The flag ends the wait, for an
+    /// item that goes before this one.
+    Waiting(Cancel, Option<Precedence>),
     /// The idle thread of this number, which has been woken for it.
     Appointed(usize),
     /// Somebody who has no item and parks here.
@@ -69,6 +71,16 @@ impl<J: Job> RunState<J> {
     pub(super) fn parked_leader(&self) -> Option<Arc<Parker>> {
         match &self.leader {
             Leader::Parked(parker) => Some(Arc::clone(parker)),
+            _ => None,
+        }
+    }
+
+    /// The flag that ends a leader's wait for a permit, if its item comes after this place.
+    pub(super) fn recall(&self, place: Precedence) -> Option<Cancel> {
+        match &self.leader {
+            Leader::Waiting(recall, own) if own.is_none_or(|own| place < own) => {
+                Some(recall.clone())
+            }
             _ => None,
         }
     }

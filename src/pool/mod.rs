@@ -24,10 +24,10 @@ mod worker;
 pub use closures::{Pool, Task};
 pub use events::{Event, Observer};
 pub use job::{Attempt, Failure, Panicked};
-pub use monitor::{Monitor, Outage, Progress};
+pub use monitor::{Hold, Monitor, Progress};
 pub use outcomes::{Outcome, Outcomes};
 
-pub(crate) use job::Job;
+pub(crate) use job::{Billed, Job};
 pub(crate) use order::Reorder;
 pub(crate) use outcomes::JobOutcome;
 pub(crate) use run::{Consumer, Feed};

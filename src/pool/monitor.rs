@@ -37,7 +37,7 @@ pub struct Progress {
     pub abandoned: u64,
     /// Requests sent, retries included.
     pub attempts: u64,
-    /// Requests that failed and are tried again.
+    /// Of the attempts, those after an item's first.
     pub retries: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
@@ -45,8 +45,8 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
-    /// Items that wait for a permit now.
-    pub at_gate: u64,
+    /// Items that wait for a permit of the limiter now.
+    pub waiting: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
     /// Threads that send requests or wait to, now.
@@ -56,27 +56,31 @@ pub struct Progress {
     /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
     /// what they used are not counted.
     pub tokens: u64,
-    /// Requests made again although the one before may have been paid for: its answer was lost on
-    /// the way, or of no use.
+    /// Items that may have been paid for more than once: they were sent again after an attempt whose
+    /// answer was lost on the way.
     pub possibly_billed: u64,
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
     /// time and not summed over items.
-    pub gate: Waited,
-    /// Time between attempts, that of an [`Outage`] included, summed over items. Each wait is added at
+    pub limiter_wait: Waited,
+    /// Time between attempts, that of an outage included, summed over items. Each wait is added at
     /// its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
 }
 
-/// Why a run sends nothing at the moment: the server is down, and one request now and then asks
-/// whether it is back. See [retries](crate::_guide::retries).
+/// Why a run sends nothing at the moment. See [retries](crate::_guide::retries).
+///
+/// In an *outage* one request now and then asks whether the server is back. A *pause* is what the
+/// server asked for: at its end the run goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outage {
-    /// How the last attempt failed, as far as that can be told.
+pub struct Hold {
+    /// Whether it is a pause, and no outage.
+    pub is_pause: bool,
+    /// How the last attempt failed, or what asked for the pause, as far as that can be told.
     pub error: Option<Error>,
-    /// How long until the next request asks; zero while one does.
+    /// How long until the next request is sent; zero while one asks.
     pub next_try: Duration,
 }
 
@@ -98,11 +102,28 @@ impl Monitor {
         self.update(|progress| *progress)
     }
 
-    /// The outage that keeps the run waiting now, if one does.
-    pub(crate) fn outage(&self, now: Instant) -> Option<Outage> {
-        let (error, next_probe) = self.0.down.lock().clone()?;
-        let next_try = next_probe.saturating_duration_since(now);
-        Some(Outage { error, next_try })
+    /// What keeps the run waiting now, if something does.
+    pub(crate) fn hold(&self, now: Instant) -> Option<Hold> {
+        let pause = || self.0.pause.lock().clone().filter(|(_, end)| *end > now);
+        let down = self.0.down.lock().clone();
+        let is_pause = down.is_none();
+        let (error, until) = down.or_else(pause)?;
+        Some(Hold {
+            is_pause,
+            error,
+            next_try: until.saturating_duration_since(now),
+        })
+    }
+
+    /// Something has asked for a pause. A longer one is not replaced by a shorter one.
+    pub(super) fn set_pause(&self, end: Instant, error: Option<Error>) {
+        let _dropped_outside_the_lock = {
+            let mut pause = self.0.pause.lock();
+            match &*pause {
+                Some((_, longer)) if *longer >= end => return,
+                _ => pause.replace((error, end)),
+            }
+        };
     }
 
     /// Changes the counters. `change` is never the user's code.
@@ -130,6 +151,8 @@ struct Counters {
     /// model checker explores.
     progress: std::sync::Mutex<Progress>,
     down: Mutex<Option<Down>>,
+    /// The last pause and its end, which may have passed.
+    pause: Mutex<Option<Down>>,
 }
 
 /// The other side is down: why, as far as that can be told, and when the next probe may go.

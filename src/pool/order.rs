@@ -24,6 +24,11 @@ impl<T> Reorder<T> {
         self.held.insert(index, value);
     }
 
+    /// How many are held back.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// The next outcome in order, if it has come.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let next = self.held.remove(&self.next)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
-use super::job::{Failure, run_over};
+use super::job::{Billed, Failure, run_over};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
@@ -36,6 +36,7 @@ pub struct Outcome<I, T, E> {
     pub stopped_run: bool,
     /// If it did because answers were alike: how many in a row.
     pub(crate) alike: u32,
+    pub(crate) billed: Billed,
 }
 
 impl<I, T, E> Outcome<I, T, E> {
@@ -49,6 +50,7 @@ impl<I, T, E> Outcome<I, T, E> {
             waited: Duration::ZERO,
             stopped_run: false,
             alike: 0,
+            billed: Billed::No,
         }
     }
 
@@ -68,6 +70,7 @@ impl<I, T, E> Outcome<I, T, E> {
             waited: self.waited,
             stopped_run: self.stopped_run,
             alike: self.alike,
+            billed: self.billed,
         }
     }
 }

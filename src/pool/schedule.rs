@@ -2,14 +2,15 @@
 //!
 //! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
 //! thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
-//! there is nothing to do. A retry that is due goes before new input.
+//! there is nothing to do. What the server asked to wait goes first, the oldest before the others, then
+//! a retry that is due, then new input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::input::{InputQueue, Pull};
-use super::job::{out_of_time, run_over};
+use super::job::{Billed, out_of_time, run_over};
 use crate::clock::Parker;
 use crate::error::Error;
 use crate::limit::Cost;
@@ -31,7 +32,18 @@ pub(crate) struct Item<I, E> {
     pub(crate) backing_off: Option<Instant>,
     /// How long it has waited, for permits and between attempts.
     pub(crate) waited: Duration,
+    pub(crate) billed: Billed,
+    /// Its place among those that wait for a pause of the limiter to end, if it is one of them.
+    pub(crate) refused: Option<Precedence>,
 }
+
+/// The order of those that the server refused with a wait for everyone: the least goes first.
+///
+/// The oldest is the least. After three attempts at one item the others come first: a pause that is too
+/// short again and again must not use up the attempts of one.
+pub(crate) type Precedence = (u32, u64);
+
+const ATTEMPTS_BEFORE_OTHERS: u32 = 3;
 
 /// The answer to "what now?".
 #[derive(Debug)]
@@ -52,6 +64,8 @@ pub(crate) struct Schedule<I, E> {
     exhausted: bool,
     /// Given back by threads that found somebody else waiting for a permit.
     returned: Vec<Box<Item<I, E>>>,
+    /// Refused while the limiter is paused: it says when they may go.
+    refused: BTreeMap<Precedence, Box<Item<I, E>>>,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
@@ -71,6 +85,7 @@ impl<I: Send, E> Schedule<I, E> {
             input,
             exhausted: false,
             returned: Vec::new(),
+            refused: BTreeMap::new(),
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
@@ -116,6 +131,7 @@ impl<I: Send, E> Schedule<I, E> {
             return self.give_up(out_of_time, now, waiter);
         }
         let waiting = self.due.values().chain(&self.returned);
+        let waiting = waiting.chain(self.refused.values());
         let first = waiting.filter_map(|item| item.history.deadline).min();
         let instants = [until, first, self.run_deadline];
         Next::Wait(instants.into_iter().flatten().min())
@@ -137,13 +153,17 @@ impl<I: Send, E> Schedule<I, E> {
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.returned.extend(self.due.remove(&key));
         }
+        let refused = self.refused.iter().filter(|(_, item)| is_over(item));
+        for key in refused.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.returned.extend(self.refused.remove(&key));
+        }
         let at = self.returned.iter().rposition(|item| is_over(item))?;
         Some(self.returned.remove(at))
     }
 
     /// Of the retries that are due, the one to probe with.
     fn prober(&mut self, now: Instant) -> Option<Box<Item<I, E>>> {
-        if !self.returned.is_empty() {
+        if !self.returned.is_empty() || !self.refused.is_empty() {
             return None;
         }
         let due = self.due.range(..=(now, u64::MAX));
@@ -153,6 +173,9 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
+        if let Some((_, item)) = self.refused.pop_first() {
+            return Next::Attempt(item);
+        }
         if let Some(item) = self.returned.pop() {
             return Next::Attempt(item);
         }
@@ -172,6 +195,8 @@ impl<I: Send, E> Schedule<I, E> {
                         last: None,
                         backing_off: None,
                         waited: Duration::ZERO,
+                        billed: Billed::default(),
+                        refused: None,
                     }));
                 }
                 Pull::Broken(index, message) => {
@@ -190,6 +215,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn expects_more(&self) -> bool {
         !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()
+            || !self.refused.is_empty()
             || !self.due.is_empty()
     }
 
@@ -197,7 +223,18 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn give_back(&mut self, item: Box<Item<I, E>>) {
         self.handed_out -= 1;
         self.decider.probe_withdrawn(item.index);
-        self.returned.push(item);
+        match item.refused {
+            Some(place) => {
+                self.refused.insert(place, item);
+            }
+            None => self.returned.push(item),
+        }
+    }
+
+    /// Whether something was refused that goes before an item with this precedence.
+    pub(crate) fn has_before(&self, place: Option<Precedence>) -> bool {
+        let first = self.refused.keys().next();
+        first.is_some_and(|first| place.is_none_or(|place| *first < place))
     }
 
     /// Decides about a failed attempt. Unless it is to be retried the item is still out, until it
@@ -222,9 +259,19 @@ impl<I: Send, E> Schedule<I, E> {
         decision
     }
 
-    pub(crate) fn retry_at(&mut self, item: Box<Item<I, E>>, at: Instant) {
+    pub(crate) fn retry_at(&mut self, mut item: Box<Item<I, E>>, at: Instant) {
         self.handed_out -= 1;
+        item.refused = None;
         self.due.insert((at, item.index), item);
+    }
+
+    /// The item is tried again as soon as the limiter, which is paused, lets it. Returns its place.
+    pub(crate) fn retry_after_pause(&mut self, mut item: Box<Item<I, E>>) -> Precedence {
+        self.handed_out -= 1;
+        let place = (item.history.attempts / ATTEMPTS_BEFORE_OTHERS, item.index);
+        item.refused = Some(place);
+        self.refused.insert(place, item);
+        place
     }
 
     /// An item's outcome has been handed over.
@@ -298,6 +345,28 @@ mod tests {
         let later = now + Duration::from_secs(5);
         assert_eq!(attempt(&mut schedule, later).index, 0);
         assert_eq!(attempt(&mut schedule, later).index, 2);
+    }
+
+    #[test]
+    fn what_was_refused_goes_first_and_the_oldest_before_the_others() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS);
+        let [mut first, second, third] = [0; 3].map(|_| attempt(&mut schedule, now));
+        schedule.give_back(third);
+        first.history.attempts = 2;
+        let place = schedule.retry_after_pause(second);
+        assert!(schedule.has_before(None) && !schedule.has_before(Some(place)));
+        let before = schedule.retry_after_pause(first);
+        assert!(schedule.has_before(Some(place)) && before < place);
+        let order = [0; 4].map(|_| attempt(&mut schedule, now));
+        assert_eq!(order.each_ref().map(|item| item.index), [0, 1, 2, 3]);
+        // One that was refused three times lets the others try first.
+        let [mut often, once, ..] = order;
+        often.history.attempts = 3;
+        schedule.retry_after_pause(often);
+        schedule.retry_after_pause(once);
+        let order = [0; 2].map(|_| attempt(&mut schedule, now).index);
+        assert_eq!(order, [1, 0]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                 }
                 few
             }
-            Leader::Waiting | Leader::Parked(_) => false,
+            Leader::Waiting(..) | Leader::Parked(_) => false,
         }
     }
 
@@ -239,7 +239,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     }
 
     /// Gets a permit for an item: at once, or after a wait if nobody else waits for one. `None` if the
-    /// item was given back, since somebody else does; an error is the item's end.
+    /// item was given back, since somebody else does or another item goes first; an error is the item's
+    /// end.
     fn admit(&mut self, mut item: JobItem<J>) -> Result<Option<(JobItem<J>, Permit)>, Finished> {
         let run = self.run;
         let (limiter, monitor) = (&run.settings.limiter, &run.settings.monitor);
@@ -260,8 +261,16 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             Err(Refusal::Never(error)) => return Err(run.give_up(item, error)),
             Err(Refusal::NotUntil(_) | Refusal::Busy) => {}
         }
+        let recall = run.settings.cancel.child();
         {
             let mut state = run.state.lock();
+            if state.schedule.has_before(item.refused) {
+                state.schedule.give_back(item);
+                let leader = state.parked_leader();
+                drop(state);
+                unpark(leader);
+                return Ok(None);
+            }
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
                     state.schedule.give_back(item);
@@ -273,23 +282,27 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                 }
                 self.leads = true;
             }
-            state.leader = Leader::Waiting;
+            state.leader = Leader::Waiting(recall.clone(), item.refused);
         }
-        monitor.update(|progress| progress.at_gate += 1);
-        let permit = limiter.acquire_until(cost, deadline, Some(&run.settings.cancel));
-        monitor.update(|progress| progress.at_gate -= 1);
+        monitor.update(|progress| progress.waiting += 1);
+        let permit = limiter.acquire_until(cost, deadline, Some(&recall));
+        monitor.update(|progress| progress.waiting -= 1);
         match permit {
             Ok(permit) => {
                 let waited = permit.waited();
-                monitor.update(|Progress { gate, .. }| {
-                    gate.requests += waited.requests;
-                    gate.tokens += waited.tokens;
-                    gate.pause += waited.pause;
-                    gate.in_flight += waited.in_flight;
-                    gate.queue += waited.queue;
+                monitor.update(|Progress { limiter_wait, .. }| {
+                    limiter_wait.requests += waited.requests;
+                    limiter_wait.tokens += waited.tokens;
+                    limiter_wait.pause += waited.pause;
+                    limiter_wait.in_flight += waited.in_flight;
+                    limiter_wait.queue += waited.queue;
                 });
                 item.waited += waited.total();
                 Ok(Some((item, permit)))
+            }
+            Err(_) if recall.is_cancelled() && !run.settings.cancel.is_cancelled() => {
+                run.state.lock().schedule.give_back(item);
+                Ok(None)
             }
             Err(error) => Err(run.give_up(item, error)),
         }

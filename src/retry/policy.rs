@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The waits between attempts are random, which is called "full jitter" (Brooker,
 /// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn
 /// evenly from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait,
-/// that is obeyed instead. Jitter only adds to it: up to a tenth more, 5 s at most.
+/// that is obeyed instead. Jitter only adds to the wait of one item: up to a tenth more, 5 s at most.
 ///
 /// ```
 /// use std::time::Duration;

@@ -33,9 +33,10 @@ pub(super) fn render(
 ) -> Answer {
     let outcome = match ruling.fate {
         Fate::Limited { by, asked, wait } => Err(limited(by, asked, wait, &ruling.quotas)),
-        Fate::Error(status) => Err(server_error(status)),
+        Fate::Error(status) => Err(server_error(status, draft.anthropic)),
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
     };
+    let request_id = format!("req_sim{:016x}", ruling.number);
     let (status, allow) = match &outcome {
         Ok(_) => (200, None),
         Err(error) => (error.status, error.allow),
@@ -45,7 +46,10 @@ pub(super) fn render(
         Ok(Content::Json(body)) => ("application/json", vec![body]),
         Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
         Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
-        Err(error) => ("application/json", vec![error.body()]),
+        Err(error) => (
+            "application/json",
+            vec![error.body(draft.anthropic, &request_id)],
+        ),
     };
 
     // Displayed with its reason phrase.
@@ -57,8 +61,12 @@ pub(super) fn render(
         let _ = write!(head, "{name}: {value}\r\n");
     };
     field("date", &HttpDate::from(date));
-    field("x-request-id", &format!("req_sim{:016x}", ruling.number));
-    if draft.metered {
+    if draft.anthropic {
+        field("request-id", &request_id);
+    } else {
+        field("x-request-id", &request_id);
+    }
+    if draft.metered && !draft.anthropic {
         field("openai-processing-ms", &ruling.delay.as_millis());
     }
     // As OpenAI sends them: a bucket one minute deep, and the time until it is full again.
@@ -142,10 +150,11 @@ fn limited(by: Limit, asked: u64, wait: Option<Duration>, quotas: &[Quota]) -> A
     ApiError::new(429, name, message).code("rate_limit_exceeded")
 }
 
-fn server_error(status: u16) -> ApiError {
+fn server_error(status: u16, anthropic: bool) -> ApiError {
     if status == 503 {
         let message = "The server is currently overloaded with other requests.";
-        return ApiError::new(503, "server_error", message).code("server_is_overloaded");
+        let status = if anthropic { 529 } else { 503 };
+        return ApiError::new(status, "server_error", message).code("server_is_overloaded");
     }
     let message = "The server had an error while processing your request.";
     ApiError::new(status, "server_error", message)

@@ -1,5 +1,5 @@
 //! An error in the shape of OpenAI's API (its specification's `Error`: `message`, `type`, `param`
-//! and `code`, all four always there).
+//! and `code`, all four always there), or of Anthropic's.
 
 use serde_json::json;
 
@@ -61,14 +61,31 @@ impl ApiError {
         self
     }
 
-    /// The answer's body.
-    pub(super) fn body(&self) -> Vec<u8> {
-        let error = json!({
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.code,
-        });
-        json!({"error": error}).to_string().into_bytes()
+    /// The answer's body. Anthropic's holds the id of the request as well.
+    pub(super) fn body(&self, anthropic: bool, request_id: &str) -> Vec<u8> {
+        let body = if anthropic {
+            let error = json!({"type": self.anthropic_kind(), "message": self.message});
+            json!({"type": "error", "error": error, "request_id": request_id})
+        } else {
+            json!({"error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }})
+        };
+        body.to_string().into_bytes()
+    }
+
+    /// Anthropic has one type for each status.
+    fn anthropic_kind(&self) -> &'static str {
+        match self.status {
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        }
     }
 }

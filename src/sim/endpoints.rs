@@ -17,6 +17,8 @@ pub(super) struct Draft {
     pub(super) outcome: Result<Content, ApiError>,
     /// Whether it is one of the requests that limits, latency and errors are for.
     pub(super) metered: bool,
+    /// Whether an error has the shape of Anthropic's.
+    pub(super) anthropic: bool,
     /// What the answer's usage says, in model tokens.
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
@@ -30,10 +32,17 @@ impl Draft {
         Self {
             outcome,
             metered: false,
+            anthropic: false,
             prompt_tokens: 0,
             completion_tokens: 0,
             identity: 0,
         }
+    }
+
+    /// Has errors in the shape of the API that `request` is for.
+    fn of(mut self, request: &ReceivedRequest) -> Self {
+        self.anthropic = request.is_anthropic();
+        self
     }
 }
 
@@ -57,8 +66,7 @@ const CATEGORIES: &str = "harassment harassment/threatening hate hate/threatenin
 
 /// What would be answered to `request`.
 pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
-    let path = request.target.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix("/v1").unwrap_or(path);
+    let path = request.path();
     let method = request.method.as_str();
     let endpoint: fn(&mut Fields) -> Result<Content, ApiError> = match path {
         "/chat/completions" => chat,
@@ -67,10 +75,10 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
         "/responses" => responses,
         "/moderations" => moderations,
         "/messages" => messages,
-        _ => return Draft::free(models(method, path)),
+        _ => return Draft::free(models(method, path)).of(request),
     };
     if method != "POST" {
-        return Draft::free(Err(ApiError::method(method, path, "POST")));
+        return Draft::free(Err(ApiError::method(method, path, "POST"))).of(request);
     }
     let mut digest = Digest::new(seed);
     digest.part(path.as_bytes());
@@ -79,7 +87,7 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let outcome = fields
         .read(&request.body, default_model)
         .and_then(|()| endpoint(&mut fields));
-    let mut draft = Draft::free(outcome);
+    let mut draft = Draft::free(outcome).of(request);
     draft.metered = true;
     draft.identity = fields.digest.finish();
     if draft.outcome.is_ok() {
@@ -91,6 +99,7 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
 
 fn chat(fields: &mut Fields) -> Result<Content, ApiError> {
     fields.conversation("messages")?;
+    fields.form()?;
     let limit = fields.count("max_completion_tokens", u64::MAX)?;
     let limit = limit.or(fields.count("max_tokens", u64::MAX)?);
     let limit = limit.unwrap_or(u64::MAX);
@@ -99,29 +108,32 @@ fn chat(fields: &mut Fields) -> Result<Content, ApiError> {
     Ok(if fields.is_set("stream") {
         Content::Events(chat_events(fields, &texts))
     } else {
-        Content::Json(chat_body(fields, &texts))
+        chat_body(fields, &texts)
     })
 }
 
-/// Written without a `Value`: on this endpoint, the one that clients are measured against, building
-/// its maps took a quarter of the server's time.
-fn chat_body(fields: &Fields, texts: &[Text]) -> Vec<u8> {
+fn chat_body(fields: &Fields, texts: &[Text]) -> Content {
     let choice = |(index, text): (usize, &Text)| {
-        // Words without anything to escape.
-        let (words, finish) = (&text.words, text.finish_reason());
-        format!(
-            r#"{{"index":{index},"message":{{"role":"assistant","content":"{words}","refusal":null}},"logprobs":null,"finish_reason":"{finish}"}}"#
-        )
+        let mut message = json!({"role": "assistant", "content": text.words, "refusal": null});
+        if let Some(name) = fields.tool() {
+            let function = json!({"name": name, "arguments": text.words});
+            let call = json!({"id": fields.id("call"), "type": "function", "function": function});
+            message["content"] = Value::Null;
+            message["tool_calls"] = json!([call]);
+        }
+        let finish = fields.finish_reason(text);
+        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish})
     };
-    let choices: Vec<String> = texts.iter().enumerate().map(choice).collect();
-    let (id, model) = (fields.id("chatcmpl"), json!(fields.model));
-    let (prompt, completion) = (fields.prompt_tokens, fields.completion_tokens);
-    format!(
-        r#"{{"id":"{id}","object":"chat.completion","created":{CREATED},"model":{model},"choices":[{}],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{}}},"system_fingerprint":"fp_simulated"}}"#,
-        choices.join(","),
-        prompt + completion,
-    )
-    .into_bytes()
+    let choices: Vec<Value> = texts.iter().enumerate().map(choice).collect();
+    body(&json!({
+        "id": fields.id("chatcmpl"),
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": fields.model,
+        "choices": choices,
+        "usage": fields.usage(),
+        "system_fingerprint": "fp_simulated",
+    }))
 }
 
 /// The chunks of a streamed chat answer: for each choice its role, its text in pieces of a few
@@ -153,12 +165,26 @@ fn chat_events(fields: &Fields, texts: &[Text]) -> Vec<String> {
             choice["finish_reason"] = json!(finish);
             events.push(event(std::slice::from_ref(&choice), Value::Null));
         };
-        push(json!({"role": "assistant", "content": ""}), None);
+        let arguments = |piece| json!({"index": 0, "function": {"arguments": piece}});
+        let mut first = json!({"role": "assistant", "content": ""});
+        if let Some(name) = fields.tool() {
+            let mut call = arguments(String::new());
+            call["id"] = json!(fields.id("call"));
+            call["type"] = json!("function");
+            call["function"]["name"] = json!(name);
+            first = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        }
+        push(first, None);
         let words: Vec<&str> = text.words.split_inclusive(' ').collect();
         for piece in words.chunks(WORDS_A_PIECE) {
-            push(json!({"content": piece.concat()}), None);
+            let piece = piece.concat();
+            let delta = match fields.tool() {
+                Some(_) => json!({"tool_calls": [arguments(piece)]}),
+                None => json!({"content": piece}),
+            };
+            push(delta, None);
         }
-        push(json!({}), Some(text.finish_reason()));
+        push(json!({}), Some(fields.finish_reason(text)));
     }
     if with_usage {
         events.push(event(&[], fields.usage()));
@@ -178,7 +204,7 @@ fn completions(fields: &mut Fields) -> Result<Content, ApiError> {
     }
     let choice = |index| {
         let text = fields.answer(index, limit);
-        let finish = text.finish_reason();
+        let finish = fields.finish_reason(&text);
         json!({"index": index, "text": text.words, "logprobs": null, "finish_reason": finish})
     };
     let choices: Vec<Value> = (0..count).map(choice).collect();
@@ -226,9 +252,27 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
         fields.text(&instructions);
     }
     fields.conversation("input")?;
+    fields.form()?;
     let limit = fields.count("max_output_tokens", u64::MAX)?;
     let text = fields.answer(0, limit.unwrap_or(u64::MAX));
     let status = if text.cut { "incomplete" } else { "completed" };
+    let output = match fields.tool() {
+        Some(name) => json!({
+            "id": fields.id("fc"),
+            "type": "function_call",
+            "status": status,
+            "call_id": fields.id("call"),
+            "name": name,
+            "arguments": text.words,
+        }),
+        None => json!({
+            "id": fields.id("msg"),
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": [{"type": "output_text", "text": text.words, "annotations": []}],
+        }),
+    };
     Ok(body(&json!({
         "id": fields.id("resp"),
         "object": "response",
@@ -240,13 +284,7 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
         "max_output_tokens": limit,
         "metadata": {},
         "model": fields.model,
-        "output": [{
-            "id": fields.id("msg"),
-            "type": "message",
-            "role": "assistant",
-            "status": status,
-            "content": [{"type": "output_text", "text": text.words, "annotations": []}],
-        }],
+        "output": [output],
         "parallel_tool_calls": true,
         "temperature": 1.0,
         "tool_choice": "auto",
@@ -254,7 +292,7 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
         "top_p": 1.0,
         "usage": {
             "input_tokens": fields.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": fields.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": fields.prompt_tokens + fields.completion_tokens,
@@ -290,17 +328,28 @@ fn messages(fields: &mut Fields) -> Result<Content, ApiError> {
         fields.content(&system, "system")?;
     }
     fields.conversation("messages")?;
+    fields.form()?;
     let Some(limit) = fields.count("max_tokens", u64::MAX)? else {
         return Err(ApiError::missing("max_tokens"));
     };
     let text = fields.answer(0, limit);
+    let (part, end) = match fields.tool() {
+        Some(name) => {
+            // Arguments that were cut are no object.
+            let input: Value = serde_json::from_str(&text.words).unwrap_or(json!({}));
+            let id = fields.id("toolu");
+            let call = json!({"type": "tool_use", "id": id, "name": name, "input": input});
+            (call, "tool_use")
+        }
+        None => (json!({"type": "text", "text": text.words}), "end_turn"),
+    };
     Ok(body(&json!({
         "id": fields.id("msg"),
         "type": "message",
         "role": "assistant",
         "model": fields.model,
-        "content": [{"type": "text", "text": text.words}],
-        "stop_reason": if text.cut { "max_tokens" } else { "end_turn" },
+        "content": [part],
+        "stop_reason": if text.cut { "max_tokens" } else { end },
         "stop_sequence": null,
         "usage": {
             "input_tokens": fields.prompt_tokens,
@@ -323,10 +372,14 @@ fn models(method: &str, path: &str) -> Result<Content, ApiError> {
     if !matches!(method, "GET" | "HEAD") {
         return Err(ApiError::method(method, path, "GET, HEAD"));
     }
-    Ok(body(&match one {
-        Some(id) => model(id),
-        None => json!({"object": "list", "data": LISTED.map(model)}),
-    }))
+    match one {
+        None => Ok(body(&json!({"object": "list", "data": LISTED.map(model)}))),
+        Some(id) if LISTED.contains(&id) => Ok(body(&model(id))),
+        Some(id) => {
+            let error = ApiError::invalid(404, format!("The model '{id}' does not exist."));
+            Err(error.param("model").code("model_not_found"))
+        }
+    }
 }
 
 fn body(value: &Value) -> Content {

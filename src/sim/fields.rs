@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::api_error::ApiError;
+use super::form::Form;
 use super::generate::{Digest, Text, compose, tokens_in};
 
 /// A request's fields, and what has been learnt from them so far.
@@ -15,6 +16,8 @@ pub(super) struct Fields {
     pub(super) digest: Digest,
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
+    /// The form of the answers, if they are not to be plain text.
+    form: Option<Form>,
 }
 
 impl Fields {
@@ -169,11 +172,35 @@ impl Fields {
         Ok(digests)
     }
 
-    /// Writes an answer's text, and counts its tokens.
+    /// Reads which form the answers are to have.
+    pub(super) fn form(&mut self) -> Result<(), ApiError> {
+        self.form = Form::asked(self)?;
+        Ok(())
+    }
+
+    /// The tool that the answers call, if they are to call one.
+    pub(super) fn tool(&self) -> Option<&str> {
+        self.form.as_ref()?.tool.as_deref()
+    }
+
+    /// Writes an answer's text, and counts its tokens. For a call of a tool it is the arguments.
     pub(super) fn answer(&mut self, choice: u64, limit: u64) -> Text {
-        let text = compose(self.digest.finish(), choice, limit);
+        let identity = self.digest.finish();
+        let text = match &self.form {
+            None => compose(identity, choice, limit),
+            Some(form) => Text::within(form.write(identity.wrapping_add(choice)), limit),
+        };
         self.completion_tokens += text.tokens;
         text
+    }
+
+    /// Why an answer ends, in the terms of chat and completions.
+    pub(super) fn finish_reason(&self, text: &Text) -> &'static str {
+        match self.tool() {
+            _ if text.cut => "length",
+            Some(_) => "tool_calls",
+            None => "stop",
+        }
     }
 
     /// An id that equal requests share.

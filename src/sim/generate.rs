@@ -96,9 +96,20 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Why it ends, in the terms of chat and completions.
-    pub(super) fn finish_reason(&self) -> &'static str {
-        if self.cut { "length" } else { "stop" }
+    /// A text that is cut at `limit` tokens.
+    pub(super) fn within(mut words: String, limit: u64) -> Self {
+        let whole = tokens_in(&words);
+        let tokens = whole.min(limit);
+        if tokens < whole {
+            let most = usize::try_from(tokens * 4).unwrap_or(usize::MAX);
+            let end = (0..=most).rev().find(|end| words.is_char_boundary(*end));
+            words.truncate(end.unwrap_or(0));
+        }
+        Self {
+            words,
+            tokens,
+            cut: tokens < whole,
+        }
     }
 }
 

@@ -25,13 +25,27 @@ pub(super) struct ReceivedRequest {
     pub(super) close: bool,
 }
 
+impl ReceivedRequest {
+    /// The target without its query, and without the version in front.
+    pub(super) fn path(&self) -> &str {
+        let path = self.target.split('?').next().unwrap_or_default();
+        path.strip_prefix("/v1").unwrap_or(path)
+    }
+
+    /// Whether the path is Anthropic's.
+    pub(super) fn is_anthropic(&self) -> bool {
+        let rest = self.path().strip_prefix("/messages");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 /// Why there is no further request.
 #[derive(Debug)]
 pub(super) enum ReadError {
     /// The stream ended or broke.
     Closed,
-    /// What came is not a request this server takes.
-    Refused(ApiError),
+    /// What came is not a request this server takes; and whether its path is Anthropic's.
+    Refused(ApiError, bool),
 }
 
 /// Reads one connection's requests, one after the other.
@@ -58,11 +72,15 @@ impl<S: Read + Write> RequestReader<S> {
             sent.map_err(|_| ReadError::Closed)?;
         }
         let mut request = head.request;
-        request.body = match head.length {
-            None => self.read_chunks()?,
-            Some(length) if length > MAX_BODY => return Err(too_large()),
-            Some(length) => self.take(length)?,
+        let body = match head.length {
+            None => self.read_chunks(),
+            Some(length) if length > MAX_BODY => Err(too_large()),
+            Some(length) => self.take(length),
         };
+        request.body = body.map_err(|error| match error {
+            ReadError::Refused(error, _) => ReadError::Refused(error, request.is_anthropic()),
+            ReadError::Closed => error,
+        })?;
         Ok(request)
     }
 
@@ -227,7 +245,7 @@ fn too_large() -> ReadError {
 }
 
 fn refused(status: u16, message: impl Into<String>) -> ReadError {
-    ReadError::Refused(ApiError::invalid(status, message))
+    ReadError::Refused(ApiError::invalid(status, message), false)
 }
 
 #[cfg(test)]

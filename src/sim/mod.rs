@@ -7,17 +7,21 @@
 //!
 //! | Method and path (with or without `/v1`) | Simulated |
 //! |---|---|
-//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `stream` with `stream_options.include_usage` |
+//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `response_format`, `tool_choice`, `stream` with `stream_options.include_usage` |
 //! | `POST /v1/completions` | one prompt or several, `n`, `max_tokens` (16 unless given) |
 //! | `POST /v1/embeddings` | text or tokens, one or many, `encoding_format` float or base64, `dimensions` |
-//! | `POST /v1/responses` | text or messages, `instructions`, `max_output_tokens` |
+//! | `POST /v1/responses` | text or messages, `instructions`, `max_output_tokens`, `text.format`, `tool_choice` |
 //! | `POST /v1/moderations` | one input or several; nothing is ever flagged |
-//! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens` |
-//! | `GET /v1/models`, `GET /v1/models/{id}` | any id exists |
+//! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens`, `output_config.format`, `tool_choice` |
+//! | `GET /v1/models`, `GET /v1/models/{id}` | three models; 404 for the id of another |
 //!
-//! Any key is taken, or none, and any model name. Everything else a request may hold is accepted
-//! and ignored. Errors have OpenAI's shape, also those of Anthropic's path. Texts start with
-//! "Simulated answer".
+//! Any key is taken, or none. Requests for answers may name any model. Everything else that a request
+//! holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
+//! its paths; there 529 stands for 503. Texts start with "Simulated answer".
+//!
+//! JSON that a request asks for by a schema has the fields, types and values of that schema, except
+//! for a `pattern`. A tool is called if `tool_choice` demands a call; a request that leaves the
+//! choice to the model gets a text.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -36,13 +40,14 @@
 
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
 // `model` rules on the draft: limits by its own `meter`, never the client's bucket; chance and texts
-// from hashes (`generate`). `answer` puts both into bytes. Around them, `http` reads requests and
+// from hashes (`generate`). `form` writes JSON. `answer` puts all of it into bytes. Around them, `http` reads requests and
 // `server` holds the sockets and the threads.
 
 mod answer;
 mod api_error;
 mod endpoints;
 mod fields;
+mod form;
 mod generate;
 mod http;
 mod meter;

@@ -271,7 +271,11 @@ impl Connection<'_> {
                     let draft = draft(self.shared.seed, &request);
                     (draft, request.method == "HEAD", request.close)
                 }
-                Err(ReadError::Refused(error)) => (Draft::free(Err(error)), false, true),
+                Err(ReadError::Refused(error, anthropic)) => {
+                    let mut draft = Draft::free(Err(error));
+                    draft.anthropic = anthropic;
+                    (draft, false, true)
+                }
                 Err(ReadError::Closed) => return,
             };
             let since_start = arrived.saturating_duration_since(self.shared.started);

@@ -55,7 +55,7 @@ fn everything_wrong_is_named_by_its_line() {
     folder.write("p.jsonl", file);
     let ended = check(&folder, &["p.jsonl"]).code(1);
     for words in [
-        "line 3: has the \"custom_id\" of line 1\n",
+        "line 3: has the \"custom_id\" of line 1, \"a\"\n",
         "line 4: not JSON at column 18",
         "line 5: asks for a stream",
         "bad lines      2\n",
@@ -83,12 +83,12 @@ fn many_findings_of_a_kind_are_counted_and_some_are_named() {
     assert!(ended.stdout.contains("line 5002: has the"), "{ended:#?}");
     assert!(ended.stdout.lines().count() < 40, "{ended:#?}");
     let report = report(&folder, &["p.jsonl"], 1);
-    assert_eq!(report["findings_total"], 5_001);
+    assert_eq!(report["findings_total"], 5_002);
     assert_eq!(
         report["findings_by_kind"],
-        json!({"not_json": 5_000, "duplicate_id": 1})
+        json!({"no_requests": 1, "not_json": 5_000, "duplicate_id": 1})
     );
-    assert_eq!(report["findings"].as_array().unwrap().len(), 1_001);
+    assert_eq!(report["findings"].as_array().unwrap().len(), 1_002);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn programs_get_one_object_with_every_key() {
                 {"kind": "not_an_object", "line": 4, "column": null, "first_line": null,
                  "message": "not a JSON object"},
                 {"kind": "duplicate_id", "line": 3, "column": null, "first_line": 1,
-                 "message": "has the \"custom_id\" of line 1"},
+                 "message": "has the \"custom_id\" of line 1, \"a\""},
             ]),
         ),
     ] {

@@ -151,7 +151,7 @@ fn a_failure_that_says_what_it_took_counts() {
 fn an_answer_that_does_not_say_what_it_took_is_warned_of_once_where_there_is_a_budget() {
     let folder = Folder::new();
     folder.requests(3);
-    let server = Faultd::replies([Reply::json(r#"{"choices":[]}"#)]);
+    let server = Faultd::replies([Reply::json(r#"{"choices":[{}]}"#)]);
     let warning = "no \"usage\"";
     for budget in [
         &["--token-budget", "1"][..],
@@ -176,7 +176,9 @@ fn an_answer_that_does_not_say_what_it_took_is_warned_of_once_where_there_is_a_b
 fn a_total_alone_counts_against_a_budget() {
     let folder = Folder::new();
     folder.requests(5);
-    let server = Faultd::replies([Reply::json(r#"{"data":[],"usage":{"total_tokens":7}}"#)]);
+    let server = Faultd::replies([Reply::json(
+        r#"{"choices":[{}],"usage":{"total_tokens":7}}"#,
+    )]);
     let arguments = with(&["-c", "1", "--token-budget", "14"]);
     let ended = folder.tool(&arguments).at(&server).run().code(3);
     ended

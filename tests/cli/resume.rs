@@ -1,7 +1,5 @@
 //! What a run says that carries on where another stopped.
 
-use serde_json::Value;
-
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;
 use crate::tool::{Folder, records, request};
@@ -95,7 +93,7 @@ fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     tool.fed(changed.as_bytes()).code(1);
     let failed = &folder.records("out.errors.jsonl")[0];
     // The answer that is on file stays the only word under that id.
-    assert_eq!(failed["custom_id"], Value::Null);
+    assert_eq!(failed["custom_id"], "line-2");
     let why = failed["error"]["message"].as_str().unwrap();
     assert!(
         why.contains("line 2: \"custom_id\" \"a\"") && why.contains("--force-resume"),
@@ -150,7 +148,7 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     run("a.jsonl").never_says(&["warning: errors file"]);
     run("b.jsonl").says(&[
         "warning: errors file \"out.errors.jsonl\"",
-        "failed before are not in it any more",
+        ": 1 row that failed before is not in it any more",
     ]);
     assert_eq!(ids("out.jsonl"), ["\"a-good\"", "\"b-good\""]);
     assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);

@@ -53,6 +53,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "exit",
             "failed",
             "failed_for_good",
+            "failures",
             "in_flight_peak",
             "lost",
             "not_attempted",
@@ -73,7 +74,13 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
     assert_eq!(
         waits,
-        ["backoff", "gate_requests", "gate_tokens", "pause", "wire"]
+        [
+            "backoff",
+            "limiter_requests",
+            "limiter_tokens",
+            "pause",
+            "wire"
+        ]
     );
     assert_eq!(summary["requests"], 30);
     assert_eq!(summary["succeeded"], 30);
@@ -143,7 +150,8 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
     assert_eq!(lines, [2, 4]);
     for error in &errors {
         assert_eq!(error["error"]["code"], "invalid_request_line");
-        assert_eq!(error["custom_id"], Value::Null);
+        let line = &error["tollgate"]["line"];
+        assert_eq!(error["custom_id"], format!("line-{line}"));
     }
     assert_eq!(folder.json("s.json")["exit"], 1);
 }

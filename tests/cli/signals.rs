@@ -104,26 +104,34 @@ fn the_second_ends_it_at_once() {
             0 => Reply::ok_chat("hello"),
             _ => Reply::stall(),
         });
-        let mut running = folder
+        let stderr = File::create(folder.path("stderr")).expect("a writable folder");
+        let running = folder
             .tool(&["run", "p.jsonl", "-c", "2"])
             .at(&server)
+            .stderr(stderr)
             .start();
         until_asked(&server, 3);
         until("the first answer is on file", || {
             folder.has("p.results.jsonl") && folder.read("p.results.jsonl").ends_with('\n')
         });
         send(&running, Signal::INT);
-        until_it_says_so(&mut running);
+        until("it says so", || folder.read("stderr").contains("stopping"));
         let start = Instant::now();
         send(&running, second);
         running.wait().code(code);
         assert!(start.elapsed() < SOON);
+        let last = folder.read("stderr");
+        let last = last.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("stopped at once") && last.contains("carry on"),
+            "{last}"
+        );
         assert_eq!(folder.records("p.results.jsonl").len(), 1);
     }
 }
 
 #[test]
-fn what_waits_at_the_gate_or_out_a_pause_is_not_sent_after_the_first() {
+fn what_waits_at_the_limiter_or_out_a_pause_is_not_sent_after_the_first() {
     // Both wait for longer than any machine takes to hear a signal.
     let slow: &[&str] = &["--rpm", "2", "--burst", "2"];
     for (pace, reply) in [

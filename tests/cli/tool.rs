@@ -215,6 +215,24 @@ impl Running {
         &mut self.0
     }
 
+    /// Sends it the signal of Ctrl-C.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        let pid = i32::try_from(self.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process id"), rustix::process::Signal::INT)
+            .expect("it is running");
+    }
+
+    /// Reads standard error until a line has this word. Nothing more of it is read.
+    pub fn until_it_says(&mut self, word: &str) -> String {
+        let stderr = self.0.stderr.take().expect("a pipe");
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let found = lines.find(|line| line.contains(word));
+        found.unwrap_or_else(|| panic!("it never said {word:?}"))
+    }
+
     /// The next line of standard output, which is then closed.
     pub fn first_line(&mut self) -> String {
         let mut line = String::new();

@@ -79,7 +79,7 @@ fn a_raw_body_is_sent_byte_for_byte() {
     const BODY: &str =
         "{ \"z\":9007199254740993,\"a\":1e400,\"a\" :[ ],\t\"input\":\"\\u0041\\/\"}\n";
     let bench = bench(|_| says("ok"));
-    let request = Request::post("/v1/embeddings", BODY);
+    let request = Request::post("/v1/moderations", BODY);
     bench.run(|client| client.send(request)).unwrap();
     assert_eq!(bench.seen()[0].body, BODY.as_bytes());
 }

@@ -6,7 +6,7 @@
 mod bench;
 mod calls;
 mod embeddings;
-mod gate;
+mod limiter;
 mod outages;
 mod secrets;
 mod settings;

@@ -262,7 +262,7 @@ fn half_the_answers_429_for_half_a_minute_make_no_herd() {
             .iter()
             .take_while(|at| **at < *start + ms(100))
             .count();
-        // What the gate may let through, and a few that were late to look at the clock.
+        // What the limiter may let through, and a few that were late to look at the clock.
         assert!(within <= 10 + 10 + 10, "{within} in 100 ms from {start:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Waits: those a server asks for, in every form, and our own where it does not.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
@@ -29,9 +29,10 @@ fn retry_after_holds_every_worker() {
             return with(limited(), &[("retry-after", "2")]);
         }
         // As over a wire: whoever is on the way with it comes back after it.
-        while monitor
-            .get()
-            .is_none_or(|monitor| monitor.snapshot().retries == 0)
+        while ask.at < secs(2)
+            && monitor
+                .get()
+                .is_none_or(|monitor| monitor.snapshot().backing_off == 0)
         {
             std::thread::yield_now();
         }
@@ -69,6 +70,35 @@ fn after_a_wait_requests_come_one_by_one() {
     for (before, at) in (0..20).zip(&late) {
         assert!(*at >= secs(2) + ms(50) * before, "{late:?}");
     }
+}
+
+/// How often each prompt was sent, to a server that lets one in a second and refuses the others with
+/// `retry-after: 1`.
+fn attempts_at_one_a_second(rows: usize) -> Vec<usize> {
+    let free_at = Mutex::new(Duration::ZERO);
+    let bench = bench(move |ask| {
+        let mut free_at = free_at.lock().unwrap();
+        if ask.at < *free_at {
+            return with(limited(), &[("retry-after", "1")]);
+        }
+        *free_at = ask.at + secs(1);
+        says("ok")
+    });
+    let replies = bench.run(|client| client.chat_all("m", &prompts(rows)));
+    assert!(replies.iter().all(Result::is_ok));
+    let mut sent = vec![0; rows];
+    for seen in bench.seen() {
+        let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+        let prompt = body["messages"][0]["content"].as_str().unwrap();
+        sent[prompt["prompt ".len()..].parse::<usize>().unwrap()] += 1;
+    }
+    sent
+}
+
+#[test]
+fn what_was_refused_goes_before_anything_new() {
+    let sent = attempts_at_one_a_second(400);
+    assert!(sent.iter().all(|sent| *sent <= 5), "{sent:?}");
 }
 
 #[test]

@@ -84,12 +84,14 @@ impl Run {
             versions[chance.usize(..ROWS)] += 1;
         }
         let mut one_in = |many: u8| chance.u8(..many) == 0;
+        let overwrite = one_in(20);
+        // A run that starts anew has nothing to treat in these ways, and is refused.
         let options = Options {
-            retry_failed: one_in(4),
-            force_resume: one_in(3),
+            retry_failed: one_in(4) && !overwrite,
+            force_resume: one_in(3) && !overwrite,
             ordered: one_in(3),
             strict: one_in(5),
-            overwrite: one_in(20),
+            overwrite,
         };
         let cut = one_in(4).then(|| chance.f64());
         let answers = [Answer::Good, Answer::Good, Answer::Refused, Answer::Garbled];

@@ -106,7 +106,7 @@ fn a_repair_that_is_killed_loses_neither_a_record_nor_a_line_it_moves_aside() {
     let lines: Vec<String> = (0..ROWS)
         .map(|row| {
             let record = format!(
-                "{{\"id\":\"x\",\"custom_id\":\"{}\",\"response\":{{\"status_code\":200,\"request_id\":\"r\",\"body\":{{}}}},\"error\":null}}",
+                "{{\"id\":\"x\",\"custom_id\":\"{}\",\"response\":{{\"status_code\":200,\"request_id\":\"r\",\"body\":{{\"choices\":[{{}}]}}}},\"error\":null}}",
                 id(row)
             );
             let end = if is_bad(row) { "?" } else { "" };

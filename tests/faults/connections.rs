@@ -262,7 +262,7 @@ fn dropping_the_outcomes_stops_an_endless_input() {
     while client.limiter().in_flight() > 0 {
         thread::yield_now();
     }
-    // A worker that had passed the gate may still have been on its way to the socket.
+    // A worker that had passed the limiter may still have been on its way to the socket.
     thread::sleep(Duration::from_millis(100));
     let after = server.count();
     thread::sleep(Duration::from_millis(100));

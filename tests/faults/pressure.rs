@@ -119,7 +119,7 @@ fn a_server_that_comes_late_gets_every_row() {
             let mut request = [0; 4096];
             assert!(stream.read(&mut request).unwrap() > 0);
             stream
-                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 16\r\n\r\n{\"choices\":[{}]}")
                 .unwrap();
         }
         run.join().unwrap()

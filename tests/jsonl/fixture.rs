@@ -140,6 +140,6 @@ pub(crate) fn failure(id: &str, status: u16) -> String {
 pub(crate) fn success(id: &str, text: &str) -> String {
     format!(
         "{{\"id\":\"batch_req_1\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\
-         \"request_id\":\"r\",\"body\":{{\"text\":\"{text}\"}}}},\"error\":null}}\n"
+         \"request_id\":\"r\",\"body\":{{\"choices\":[{{\"text\":\"{text}\"}}]}}}},\"error\":null}}\n"
     )
 }

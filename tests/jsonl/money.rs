@@ -8,7 +8,7 @@ use crate::fixture::{Fixture, fine, rows};
 /// An answer that took 10 and 5 model tokens.
 fn spends(_: &Value, _: usize) -> (u16, String) {
     let usage = json!({"prompt_tokens": 10, "completion_tokens": 5});
-    (200, json!({"choices": [], "usage": usage}).to_string())
+    (200, json!({"choices": [{}], "usage": usage}).to_string())
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn an_errors_file_alone_is_no_output_to_carry_on_with() {
 fn vllms_files_are_carried_on_with() {
     let fixture = fixture(&["done", "bare", "nested", "empty"]);
     let output = [
-        r#"{"id":"vllm-3f1c","custom_id":"done","response":{"status_code":200,"request_id":"vllm-batch-77","body":{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[]}},"error":null}"#,
+        r#"{"id":"vllm-3f1c","custom_id":"done","response":{"status_code":200,"request_id":"vllm-batch-77","body":{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"}}]}},"error":null}"#,
         r#"{"id":"vllm-3f1d","custom_id":"bare","response":{"status_code":400,"request_id":"vllm-batch-78","body":null},"error":"The model does not exist."}"#,
         r#"{"id":"vllm-3f1e","custom_id":"nested","response":{"status_code":400,"request_id":"vllm-batch-79","body":null},"error":{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}}"#,
         r#"{"id":"vllm-3f1f","custom_id":"empty","response":{"status_code":500,"request_id":"vllm-batch-80","body":null},"error":null}"#,

@@ -238,7 +238,7 @@ fn a_row_that_was_answered_and_is_no_request_any_more_has_changed() {
     fixture.run(fine);
     fs::write(
         fixture.path("in.jsonl"),
-        "{\"custom_id\":\"a\",\"body\":7}\n",
+        "{\"custom_id\":\"a\",\"body\":7}\n".to_owned() + &row("b", "y"),
     )
     .unwrap();
     let error = fixture.run_with(fine, |run| run).unwrap_err();
@@ -403,4 +403,25 @@ fn simulated_is_told_from_paid_in_every_line() {
     fs::write(fixture.path("out.results.jsonl"), mixed).unwrap();
     let error = fixture.run_with(fine, |run| run).unwrap_err();
     assert!(error.to_string().contains("line 2: a simulated"), "{error}");
+}
+
+#[test]
+fn a_run_that_starts_anew_has_nothing_to_treat_in_another_way() {
+    let fixture = Fixture::new(&row("a", "x"));
+    for (settings, setting) in [
+        ([true, false, false], "retry_failed"),
+        ([false, true, false], "force_resume"),
+        ([false, false, true], "repair"),
+    ] {
+        let [retry_failed, force_resume, repair] = settings;
+        let refused = fixture.run_with(fine, |run| {
+            run.overwrite(true)
+                .retry_failed(retry_failed)
+                .force_resume(force_resume)
+                .repair(repair)
+        });
+        let error = refused.unwrap_err();
+        assert_eq!(error.settings(), ["overwrite", setting]);
+    }
+    assert_eq!(fixture.sent(), 0);
 }

@@ -149,7 +149,7 @@ fn an_output_with_failures_and_repeats_ends_with_each_success_once() {
     );
     let results = fixture.results();
     assert_eq!(ids(&results[..2]), ["id-0", "id-1"]);
-    assert_eq!(results[1]["response"]["body"]["text"], "last");
+    assert_eq!(results[1]["response"]["body"]["choices"][0]["text"], "last");
     let mut new = ids(&results[2..]);
     new.sort_unstable();
     assert_eq!(new, ["id-4", "id-5"]);

@@ -142,6 +142,7 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
     let bad_name: &[(&str, &str)] = &[("a b", "secret")];
     let framing: &[(&str, &str)] = &[("Content-Length", "7")];
     let chunked: &[(&str, &str)] = &[("transfer-encoding", "chunked")];
+    let expecting: &[(&str, &str)] = &[("Expect", "100-continue")];
     for (url, method, headers) in [
         ("/v1/secret", "GET", &[][..]),
         ("ftp://secret/", "GET", &[]),
@@ -153,6 +154,7 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
         (&good, "POST", bad_name),
         (&good, "POST", framing),
         (&good, "POST", chunked),
+        (&good, "POST", expecting),
     ] {
         let mut call = HttpRequest::new(method, url, Instant::now() + AMPLE, &cancel);
         call.headers = headers;

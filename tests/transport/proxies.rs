@@ -1,7 +1,10 @@
 //! Through whom a request goes, and what can be known of that beforehand.
 
-use std::io::Write;
-use std::sync::{Mutex, mpsc};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tollgate::{HttpConfig, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage};
 
@@ -46,11 +49,131 @@ fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
     let error = post(&new(), target, b"{}").unwrap_err();
     assert_eq!(
         (error.kind, error.stage),
-        (TransportErrorKind::Proxy, TransportStage::NothingSent),
+        (
+            TransportErrorKind::ProxyRefused(407),
+            TransportStage::NothingSent
+        ),
         "{error:?}"
     );
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("word") && !shown.contains("/v1"), "{shown}");
+    let way = format!("api.invalid:8080 through the proxy http://{proxy} of the proxy setting");
+    assert!(shown.contains(&way), "{shown}");
+}
+
+/// ureq tells the status in a text: this is what notices when it changes.
+#[test]
+fn the_status_of_a_proxys_refusal_is_known() {
+    for (answer, kind) in [
+        (
+            "HTTP/1.1 401 No\r\n\r\n",
+            TransportErrorKind::ProxyRefused(401),
+        ),
+        (
+            "HTTP/1.0 403\r\n\r\n",
+            TransportErrorKind::ProxyRefused(403),
+        ),
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n<p>",
+            TransportErrorKind::ProxyRefused(407),
+        ),
+        (
+            "HTTP/1.1 502 x\r\n\r\n",
+            TransportErrorKind::ProxyRefused(502),
+        ),
+        (
+            "HTTP/1.1 302 x\r\n\r\n",
+            TransportErrorKind::ProxyRefused(302),
+        ),
+        ("", TransportErrorKind::Proxy),
+        ("HTTP/1.1 4", TransportErrorKind::Proxy),
+    ] {
+        let proxy = answering(answer);
+        let policy = ProxyPolicy::Url(format!("http://{proxy}"));
+        let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+        let error = post(&transport, "http://api.invalid/", b"{}").unwrap_err();
+        let stage = TransportStage::NothingSent;
+        assert_eq!(
+            (error.kind, error.stage),
+            (kind, stage),
+            "{answer:?}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_password_is_tried_once_by_many_at_once() {
+    const THREADS: usize = 20;
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let is_right = Arc::new(AtomicBool::new(false));
+    let accepts = Arc::clone(&is_right);
+    let proxy = server(move |_, mut stream| {
+        read_request(&mut stream);
+        tell.lock().unwrap().send(()).unwrap();
+        let status: &[u8] = match accepts.load(Ordering::Relaxed) {
+            true => b"HTTP/1.1 200 OK\r\n\r\n",
+            false => b"HTTP/1.1 407 No\r\n\r\n",
+        };
+        let _ = stream.write_all(status);
+        if read_request(&mut stream).is_some() {
+            let _ = stream.write_all(OK);
+        }
+    });
+    let policy = ProxyPolicy::Url(format!("http://user:word@{proxy}"));
+    let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+    let together = Barrier::new(THREADS);
+    let all = || {
+        thread::scope(|scope| {
+            let ask = || {
+                together.wait();
+                post(&transport, "http://api.invalid/", b"{}")
+            };
+            let asked: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+            let kinds = asked.into_iter().map(|asked| asked.join().unwrap());
+            kinds
+                .map(|asked| asked.map_err(|error| error.kind))
+                .collect::<Vec<_>>()
+        })
+    };
+    for asked in all() {
+        assert_eq!(asked.unwrap_err(), TransportErrorKind::ProxyRefused(407));
+    }
+    assert_eq!(seen.try_iter().count(), 1);
+    // A client that lives on finds out when the password counts again.
+    is_right.store(true, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(1100));
+    assert!(all().iter().all(Result::is_ok));
+    assert!(seen.try_iter().count() > 1);
+}
+
+#[test]
+fn a_proxy_that_is_not_there_or_speaks_no_tls_is_blamed_itself() {
+    let plain = server(|_, mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        hold(stream);
+    });
+    let through = |proxy: String| {
+        let policy = ProxyPolicy::Url(proxy);
+        let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+        post(&transport, "http://api.invalid/", b"{}").unwrap_err()
+    };
+    let error = through("http://user:word@127.0.0.1:1".to_owned());
+    assert_eq!(error.kind, TransportErrorKind::Proxy, "{error:?}");
+    assert!(error.message.contains("http://127.0.0.1:1 of"), "{error}");
+    if cfg!(feature = "rustls") {
+        let error = through(format!("https://user:word@{plain}"));
+        assert_eq!(error.kind, TransportErrorKind::ProxyTls, "{error:?}");
+        assert!(
+            error.message.contains("does not speak TLS (api.invalid:80"),
+            "{error}"
+        );
+        assert!(
+            error.message.contains(&format!("https://{plain} of")),
+            "{error}"
+        );
+    }
 }
 
 #[test]

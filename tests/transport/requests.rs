@@ -1,6 +1,6 @@
 //! What goes on the wire, and over which connection.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -141,46 +141,6 @@ fn a_header_may_be_longer_than_a_buffer() {
     let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
     (call.headers, call.body) = (&headers, b"{}");
     assert_eq!(transport().send(&call).unwrap().body, b"40000");
-}
-
-#[test]
-fn a_body_that_is_to_wait_for_a_word_waits_for_it_and_not_for_ever() {
-    let address = server(|number, mut stream| {
-        let mut head = Vec::new();
-        while find(&head, b"\r\n\r\n").is_none() {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.extend(byte);
-        }
-        match number {
-            0 => {
-                let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
-                let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\ndate: now\r\n\r\n");
-            }
-            1 => {}
-            _ => {
-                let _ = stream.write_all(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n");
-                // The refused body does not come: the client closes.
-                assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
-                return;
-            }
-        }
-        let mut body = [0; 2];
-        stream.read_exact(&mut body).unwrap();
-        assert_eq!(&body, b"{}");
-        let _ = stream.write_all(OK);
-    });
-    let (transport, url, cancel) = (transport(), url(address), Cancel::new());
-    for (number, status) in [200, 200, 413].into_iter().enumerate() {
-        let started = Instant::now();
-        let mut call = HttpRequest::new("POST", &url, Instant::now() + AMPLE, &cancel);
-        call.headers = &[("expect", "100-continue"), ("connection", "close")];
-        call.body = b"{}";
-        assert_eq!(transport.send(&call).unwrap().status, status);
-        if number == 1 {
-            assert!(started.elapsed() >= Duration::from_secs(1));
-        }
-    }
 }
 
 #[test]

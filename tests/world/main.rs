@@ -12,3 +12,9 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+mod files;
+mod flags;
+mod lines;
+mod network;
+mod numbers;
+mod servers;

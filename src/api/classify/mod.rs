@@ -5,21 +5,27 @@
 //! side that neither loses a row nor pays twice wins. `rules` has the answers, `transport_error` what
 //! has no answer, and `record` asks the same table about a record in a file.
 
+mod answer;
 mod record;
 mod rules;
 mod transport_error;
 
-pub(crate) use record::{is_transient_record, record_code};
+pub(crate) use answer::AnswerBody;
+pub(crate) use record::{RecordState, judge_error, judge_message, judge_record, record_code};
 pub(crate) use transport_error::classify_transport_error;
+
+use std::time::Duration;
 
 use super::error_body::ErrorBody;
 use super::headers;
+use super::json;
 use super::rate_limit_headers::RetryHints;
-pub(crate) use super::response::ResponseView;
-use super::usage::{self, Usage};
+pub(crate) use super::response::{Promise, ResponseView};
+use super::usage::Usage;
 use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
+use answer::NoAnswer;
 use rules::Rule;
 
 /// A failed attempt: what to tell, and what to do.
@@ -58,49 +64,128 @@ pub(crate) fn classify_response(
 }
 
 fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, AttemptError> {
-    let start = response.body.trim_ascii_start();
-    // It was asked for, so each further attempt would be billed for the same.
-    let is_stream = [&b"data:"[..], b"event:", b":"]
-        .iter()
-        .any(|field| start.starts_with(field));
-    let text = match usage::inspect(response.body) {
-        Ok(answer) if answer.is_composite => {
-            return match answer.error {
-                // OpenRouter answers 200 once the model has started, even if it fails later; OpenAI's
-                // responses answer 200 for a model that failed.
-                Some(error) if !answer.has_choices => Err(classify_embedded(response, error)),
-                _ => Ok(answer.usage),
-            };
-        }
-        Ok(_) => "the answer is JSON but not an object; check the base URL",
-        Err(_) if response.body.is_empty() => {
-            "the answer is empty; check the base URL if it stays so"
-        }
-        Err(_) if is_stream => {
-            "the answer is a stream of events, which is not read; leave `stream` out of the request"
-        }
-        Err(_) if start.starts_with(b"<") => {
+    let body = &response.body[json::start(response.body)..];
+    let Ok(answer) = AnswerBody::read(body) else {
+        return Err(classify_unreadable(response, body));
+    };
+    let Err(why) = answer.keeps(response.promise) else {
+        return Ok(answer.usage());
+    };
+    // OpenRouter answers 200 once the model has started, even if it fails later; OpenAI's responses
+    // answer 200 for a model that failed.
+    let is_failure = matches!(why, NoAnswer::Failed(_));
+    let mut error = match why {
+        NoAnswer::Failed(error) => error,
+        NoAnswer::Missing => answer.says(),
+    };
+    let (rule, hints) = embedded(&error, response.longest_wait);
+    if is_failure || tells_why_unanswered(rule.kind) {
+        return Err(failed(response, &rule, &error, &hints));
+    }
+    if error.message.is_empty() {
+        error.message = String::from_utf8_lossy(start(body)).into_owned();
+    }
+    Err(unusable(
+        response,
+        ErrorKind::Malformed,
+        promised(response.promise),
+        &error,
+    ))
+}
+
+/// Judges a 2xx body that is no JSON.
+fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError {
+    let error = ErrorBody::read(start(body));
+    let malformed = |text| unusable(response, ErrorKind::Malformed, text, &error);
+    if response.body.is_empty() {
+        return malformed("the answer is empty; check the base URL if it stays so");
+    }
+    // Servers with a long queue keep the connection alive with these, and close it when they give up.
+    if body.is_empty() {
+        let rule = Rule {
+            kind: ErrorKind::Overloaded,
+            verdict: Verdict::Throttled,
+            text: "the server kept the connection alive and ended it without an answer, as it does \
+                   when it is overloaded; a later attempt may succeed",
+            possibly_billed: false,
+        };
+        return failed(response, &rule, &error, &RetryHints::default());
+    }
+    if body.starts_with(b"data:") || body.starts_with(b"event:") {
+        // It was asked for, so each further attempt would be billed for the same.
+        let text = "the answer is a stream of events, which is not read; \
+                    leave `stream` out of the request";
+        let mut failure = unusable(response, ErrorKind::Invalid, text, &error);
+        failure.verdict = Verdict::Fail;
+        return failure;
+    }
+    if body.starts_with(b"<") {
+        return malformed(
             "the answer is a web page, not JSON; \
-             check the base URL, and whether a proxy or a login stands in between"
-        }
-        Err(_) => "the answer is not JSON, or was cut short; check the base URL if it stays so",
-    };
-    let (kind, verdict) = if is_stream {
-        (ErrorKind::Invalid, Verdict::Fail)
-    } else {
-        (ErrorKind::Malformed, Verdict::Unusable)
-    };
+             check the base URL, and whether a proxy or a login stands in between",
+        );
+    }
+    let mended = json::mended(body);
+    if AnswerBody::read(mended.as_bytes())
+        .is_ok_and(|answer| answer.keeps(response.promise).is_ok())
+    {
+        // A kind that does not pass: the same request would be paid for again, for the same.
+        let text = "the answer is whole, but not quite JSON (NaN, for one, is no number there), so it \
+                    cannot be a result; take its text from the record of this failure, or have the \
+                    server mended and retry the rows that failed";
+        return unusable(response, ErrorKind::Protocol, text, &error);
+    }
+    malformed("the answer is not JSON, or was cut short; check the base URL if it stays so")
+}
+
+/// The error of a 2xx answer that came, and was billed perhaps, and is of no use.
+fn unusable(
+    response: &ResponseView<'_>,
+    kind: ErrorKind,
+    text: &'static str,
+    error: &ErrorBody,
+) -> AttemptError {
     let rule = Rule {
         kind,
-        verdict,
+        verdict: Verdict::Unusable,
         text,
-        possibly_billed: true,
+        possibly_billed: false,
     };
     let rule = rule.obey(&RetryHints::read(response, &ErrorBody::default()));
-    let start = response.body.get(..MAX_LOOK).unwrap_or(response.body);
     // Retry-After means nothing on a success.
-    let hints = RetryHints::default();
-    Err(failed(response, &rule, &ErrorBody::read(start), &hints))
+    failed(response, &rule, error, &RetryHints::default())
+}
+
+/// What is searched for something to quote.
+fn start(body: &[u8]) -> &[u8] {
+    body.get(..MAX_LOOK).unwrap_or(body)
+}
+
+/// What an answer without it is told.
+fn promised(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Choices => "the answer has no `choices`; check the base URL and the model",
+        Promise::Embeddings => "the answer has no `data`; check the base URL and the model",
+        Promise::Message => "the answer has no `content`; check the base URL and the model",
+        Promise::Response => "the answer has no `output`; check the base URL and the model",
+        Promise::Anything => "the answer is JSON but not an object; check the base URL",
+    }
+}
+
+/// Whether a failure of this kind is believed of an answer that does not call itself an error. Of any
+/// other, all that is known is that it is of no use.
+fn tells_why_unanswered(kind: ErrorKind) -> bool {
+    use ErrorKind as K;
+    matches!(
+        kind,
+        K::RateLimited
+            | K::Overloaded
+            | K::ServerDelay
+            | K::Quota
+            | K::Auth
+            | K::ContentFilter
+            | K::TooLarge
+    )
 }
 
 /// What OpenAI, Anthropic and Gemini call the statuses, for errors without one.
@@ -118,22 +203,25 @@ const STATUS_WORDS: &[(u16, &[&str])] = &[
     (503, &["UNAVAILABLE"]),
 ];
 
-/// An error inside a 2xx answer counts as the status it names. The headers were sent for a success,
-/// so they are not read.
-fn classify_embedded(response: &ResponseView<'_>, error: &str) -> AttemptError {
-    let body = ErrorBody::read_error(error);
-    let named = || STATUS_WORDS.iter().find(|(_, words)| body.has_code(words));
-    let status = body
-        .code_status()
-        .or_else(|| named().map(|&(status, _)| status))
-        .unwrap_or(500);
+/// An error inside a 2xx answer counts as the status it names, in a number or in words. The headers
+/// were sent for a success, so they are not read.
+fn embedded(error: &ErrorBody, longest_wait: Option<Duration>) -> (Rule, RetryHints) {
+    let in_words = || {
+        let known = STATUS_WORDS.iter().find(|(_, words)| error.has_code(words));
+        let by_message = error.is_rate_limit().then_some(429);
+        known.map(|&(status, _)| status).or(by_message)
+    };
+    let number = error.code_status();
+    // A server that hides a refusal in a 200 often calls it 500.
+    let status = number.filter(|status| *status < 500).or_else(in_words);
     let hints = RetryHints {
-        delay: body.delay(),
+        delay: error.delay(),
         ..RetryHints::default()
     };
-    let mut rule = Rule::of(status, &body, &hints).within(response.longest_wait);
-    rule.possibly_billed = true;
-    failed(response, &rule, &body, &hints)
+    let mut rule = Rule::of(status.or(number).unwrap_or(500), error, &hints);
+    // It came, whatever it says of others that did not.
+    rule.possibly_billed = false;
+    (rule.within(longest_wait), hints)
 }
 
 fn failed(
@@ -171,6 +259,7 @@ fn failed(
 
     let error = Error::new(rule.kind, message).with_facts(|facts| {
         facts.code = code;
+        facts.quote = Some(show(&body.message, MAX_QUOTE)).filter(|quote| !quote.is_empty());
         facts.retry_after = hints.delay;
         facts.possibly_billed = rule.possibly_billed;
     });

@@ -5,37 +5,105 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{ResponseView, classify_response};
+use super::answer::AnswerBody;
+use super::{Promise, ResponseView, classify_response, embedded};
+use crate::api::error_body::ErrorBody;
 use crate::error::ErrorKind;
 use crate::retry::Verdict;
 use http::HeaderMap;
 
-/// Whether a failed row's record is of a failure that may pass, so that a resume repeats the row.
+/// What a record says of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordState {
+    /// Answered.
+    Done,
+    /// Answered, unless its endpoint is one that is known: none of those answers so.
+    Unsure,
+    /// Failed for a reason that may pass: a resume repeats the row.
+    Transient,
+    /// Failed for good.
+    Permanent,
+}
+
+/// Judges a record like an answer without headers.
 ///
-/// `status` and `body` are the record's `response`, if it has one: they are judged like an answer
-/// without headers. What stops a run (a wrong key, no money, a redirect) may pass, because somebody
-/// can put it right. Without a response the `error.code` decides; a code that is not one of
-/// [`record_code`]'s counts as transient, because one request more is a smaller loss than a row that
-/// is never asked again.
-pub(crate) fn is_transient_record(
+/// `status` and `body` are the record's `response`, as far as it has one. `error_code` is the `code` of
+/// its `error`, empty where that has none; without an error it is `None`. What stops a run (a wrong
+/// key, no money, a redirect) may pass, because somebody can put it right. Without a status the
+/// `error_code` decides; one that is not of [`record_code`]'s counts as transient, because one request
+/// more is a smaller loss than a row that is never asked again.
+pub(crate) fn judge_record(
     status: Option<u16>,
     body: &[u8],
     error_code: Option<&str>,
-) -> bool {
-    let Some(status) = status else {
-        return !matches!(error_code, Some(INVALID_REQUEST_LINE | REJECTED));
-    };
+) -> RecordState {
+    let is_success = status.is_none_or(|status| (200..300).contains(&status));
+    if is_success && error_code.is_none() {
+        match AnswerBody::read(body) {
+            Ok(answer)
+                if Promise::KNOWN
+                    .iter()
+                    .any(|known| answer.keeps(*known).is_ok()) =>
+            {
+                return RecordState::Done;
+            }
+            // A refusal has no status either, and an object with something else in it.
+            Ok(answer) if status.is_some() && answer.keeps(Promise::Anything).is_ok() => {
+                return RecordState::Unsure;
+            }
+            _ => {}
+        }
+    }
+    let code_passes = !matches!(error_code, Some(INVALID_REQUEST_LINE | REJECTED));
     let response = ResponseView {
-        status,
+        status: status.unwrap_or(200),
         headers: &HeaderMap::new(),
         body,
         key: None,
+        promise: Promise::Anything,
         wall: UNIX_EPOCH,
         cost_tokens: 0,
         longest_wait: None,
     };
-    classify_response(&response)
-        .is_err_and(|failed| failed.error.is_transient() || failed.verdict == Verdict::Stop)
+    match (status, classify_response(&response)) {
+        (None, _) => RecordState::of(code_passes),
+        // An answer in all but form stays failed, whatever it is called.
+        (_, Err(failed)) if is_success && error_code.is_some() => {
+            RecordState::of(code_passes && failed.error.kind() != ErrorKind::Protocol)
+        }
+        (_, Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
+        (_, Ok(_)) => RecordState::of(code_passes),
+    }
+}
+
+/// Judges the message of a row that succeeded in Anthropic's form.
+pub(crate) fn judge_message(message: &[u8]) -> RecordState {
+    let answer = AnswerBody::read(message);
+    if answer.is_ok_and(|answer| answer.keeps(Promise::Message).is_ok()) {
+        RecordState::Done
+    } else {
+        RecordState::Transient
+    }
+}
+
+/// Judges an error without a status, by its words.
+pub(crate) fn judge_error(error: &[u8]) -> RecordState {
+    let (rule, _) = embedded(&ErrorBody::read(error), None);
+    RecordState::of(passes(rule.kind, rule.verdict))
+}
+
+impl RecordState {
+    fn of(passes: bool) -> Self {
+        if passes {
+            Self::Transient
+        } else {
+            Self::Permanent
+        }
+    }
+}
+
+fn passes(kind: ErrorKind, verdict: Verdict) -> bool {
+    kind.is_transient() || verdict == Verdict::Stop
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
@@ -46,7 +114,7 @@ const REJECTED: &str = "rejected";
 /// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. A
 /// row that was cancelled, or that stopped the run, gets no record.
 ///
-/// [`is_transient_record`] says of every record what [`ErrorKind::is_transient`] says of its error.
+/// [`judge_record`] says of every record what [`ErrorKind::is_transient`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
@@ -103,11 +171,13 @@ mod tests {
             K::Io,
         ] {
             let code = record_code(kind);
-            assert_eq!(
-                is_transient_record(None, b"", Some(code)),
-                kind.is_transient(),
-                "{kind:?} {code}"
-            );
+            for status in [None, Some(200)] {
+                assert_eq!(
+                    judge_record(status, b"", Some(code)),
+                    RecordState::of(kind.is_transient()),
+                    "{kind:?} {code}"
+                );
+            }
         }
     }
 
@@ -163,34 +233,95 @@ mod tests {
             (Some(422), "", None, false),
             (Some(302), "", None, true),
             (Some(999), "", None, false),
-            (Some(0), "", None, false),
-            // A 2xx that was no answer: kept as a string, or not at all.
-            (Some(200), r#""<html>login</html>""#, None, true),
+            // A 2xx that was no answer.
+            (Some(200), "<html>login</html>", None, true),
+            (Some(200), "<html>login</html>", Some("x"), true),
+            (Some(200), "<html>login</html>", Some("rejected"), false),
             (Some(200), "null", None, true),
             (Some(200), "", None, true),
+            (Some(200), "[1", None, true),
             (Some(200), r#"{"error":{"code":502}}"#, None, true),
             (Some(200), r#"{"error":{"code":400}}"#, None, false),
-            (Some(200), r#"{"choices":[{}]}"#, None, false),
-            // A body that was cut and kept as a string.
+            (Some(200), r#"{"choices":[{"x":NaN}]}"#, None, false),
+            (Some(200), r#"{"choices":[{"x":NaN}]}"#, Some("x"), false),
+            (Some(200), r#"{"choices":[{}]}"#, Some(""), true),
+            (None, r#"{"detail":"m"}"#, None, true),
+            // A body that was cut and kept as a text.
             (
                 Some(429),
-                r#""{\"error\":{\"code\":\"insufficient_quota\",\"mess""#,
+                r#"{"error":{"code":"insufficient_quota","mess"#,
                 None,
                 true,
             ),
         ] {
             assert_eq!(
-                is_transient_record(status, body.as_bytes(), code),
-                expected,
+                judge_record(status, body.as_bytes(), code),
+                RecordState::of(expected),
                 "{status:?} {body} {code:?}"
             );
         }
     }
 
+    #[test]
+    fn an_answer_is_done_and_what_only_an_unknown_endpoint_says_is_not_sure() {
+        use RecordState::{Done, Permanent, Transient, Unsure};
+        for (status, body, state) in [
+            (Some(200), r#"{"choices":[{}]}"#, Done),
+            (None, r#"{"choices":[{}]}"#, Done),
+            (Some(200), r#"{"data":[{}],"error":{}}"#, Done),
+            (Some(201), r#"{"output":[{}]}"#, Done),
+            (Some(200), r#"{"content":[],"stop_reason":"x"}"#, Done),
+            (Some(200), "{}", Unsure),
+            (Some(200), "[]", Unsure),
+            (Some(200), r#"{"detail":"upstream timed out"}"#, Unsure),
+            (Some(200), r#"{"choices":[{"error":{"code":502}}]}"#, Unsure),
+            (None, "{}", Transient),
+            (Some(200), "{\"choices\"", Transient),
+            (Some(400), r#"{"choices":[{}]}"#, Permanent),
+        ] {
+            let found = judge_record(status, body.as_bytes(), None);
+            assert_eq!(found, state, "{status:?} {body}");
+        }
+        assert_eq!(judge_message(br#"{"content":[{}]}"#), Done);
+        assert_eq!(judge_message(b"{}"), Transient);
+    }
+
+    #[test]
+    fn an_error_of_anthropics_is_judged_by_its_words() {
+        for (kind, message, passes) in [
+            ("invalid_request_error", "bad", false),
+            (
+                "invalid_request_error",
+                "Your credit balance is too low",
+                true,
+            ),
+            ("not_found_error", "m", false),
+            ("permission_error", "m", false),
+            ("request_too_large", "m", false),
+            ("billing_error", "m", true),
+            ("authentication_error", "m", true),
+            ("rate_limit_error", "m", true),
+            ("overloaded_error", "m", true),
+            ("api_error", "m", true),
+            ("timeout_error", "m", true),
+        ] {
+            let inner = format!(r#"{{"type":"{kind}","message":"{message}"}}"#);
+            let whole = format!(r#"{{"type":"error","error":{inner}}}"#);
+            for json in [&inner, &whole] {
+                assert_eq!(
+                    judge_error(json.as_bytes()),
+                    RecordState::of(passes),
+                    "{json}"
+                );
+            }
+        }
+        assert_eq!(judge_error(b""), RecordState::Transient);
+    }
+
     proptest! {
         #[test]
         fn no_record_makes_it_panic(status in any::<Option<u16>>(), body in any::<Vec<u8>>(), code in any::<Option<String>>()) {
-            is_transient_record(status, &body, code.as_deref());
+            judge_record(status, &body, code.as_deref());
         }
     }
 }

@@ -12,7 +12,17 @@ use ErrorKind as K;
 use Verdict as V;
 
 fn judge(status: u16, pairs: &[(&str, &str)], body: &str) -> Result<Option<Usage>, AttemptError> {
+    judge_at("/v1/unknown", status, pairs, body)
+}
+
+fn judge_at(
+    path: &str,
+    status: u16,
+    pairs: &[(&str, &str)],
+    body: &str,
+) -> Result<Option<Usage>, AttemptError> {
     classify_response(&ResponseView {
+        promise: Promise::of(path),
         status,
         headers: &headers::tests::map(pairs.iter().copied()),
         body: body.as_bytes(),
@@ -85,7 +95,6 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
     for (status, body, said) in [
         (200, "", "empty"),
         (204, "", "empty"),
-        (200, "   ", "not JSON"),
         (200, r#"{"choices":[{"message":{"con"#, "cut short"),
         (200, "<html><title>Log in</title></html>", "web page"),
         (200, "<html><title>Log in</title></html>", "\"Log in\""),
@@ -100,7 +109,7 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
             (K::Malformed, V::Unusable),
             "{body}"
         );
-        assert!(failure.error.possibly_billed() && failure.error.retry_after().is_none());
+        assert!(!failure.error.possibly_billed() && failure.error.retry_after().is_none());
         assert!(
             failure.error.message().contains(said),
             "{}",
@@ -118,7 +127,7 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
 fn a_stream_of_events_is_not_asked_for_again() {
     for body in [
         "data: {}\n\n",
-        ": a comment\n\n",
+        ": a comment\n\ndata: {}\n\n",
         "event: ping\ndata: {}\n\n",
     ] {
         let failure = fails(200, &[], body);
@@ -126,7 +135,7 @@ fn a_stream_of_events_is_not_asked_for_again() {
             (failure.error.kind(), failure.verdict),
             (K::Invalid, V::Fail)
         );
-        assert!(failure.error.possibly_billed());
+        assert!(!failure.error.possibly_billed());
         assert!(
             failure.error.message().contains("stream"),
             "{}",
@@ -257,13 +266,9 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
         (200, &[], r#"{"error":true}"#, K::Server, V::Retry),
     ]);
     let failure = fails(200, &[], r#"{"error":{"code":502,"message":"Upstream"}}"#);
-    assert!(failure.error.possibly_billed());
+    // The answer came: nothing was lost on the way.
+    assert!(!failure.error.possibly_billed());
     assert_eq!(failure.error.code(), Some("502"));
-    assert!(
-        fails(200, &[], r#"{"error":{"code":429}}"#)
-            .error
-            .possibly_billed()
-    );
     assert!(
         failure
             .error
@@ -272,6 +277,174 @@ fn an_error_inside_a_success_counts_as_what_it_names() {
         "{}",
         failure.error.message()
     );
+}
+
+#[test]
+fn json_that_is_no_answer_is_read_like_an_error() {
+    let chat = "/v1/chat/completions";
+    let choice = |choice: &str| format!(r#"{{"choices":[{choice}],"usage":{{"total_tokens":9}}}}"#);
+    let upstream = choice(
+        r#"{"finish_reason":"error","error":{"code":502,"message":"Upstream provider went away"},
+            "message":{"content":"The answer is 4"}}"#,
+    );
+    let limited = choice(r#"{"error":{"code":429,"message":"m"},"message":{"content":"The"}}"#);
+    let stopped = choice(r#"{"finish_reason":"error","message":{"content":"The"}}"#);
+    let crowded = choice(r#"{"finish_reason":"insufficient_system_resource","message":{}}"#);
+    for (path, body, kind, verdict) in [
+        (chat, &*upstream, K::Server, V::Retry),
+        (chat, &limited, K::RateLimited, V::Throttled),
+        (chat, &stopped, K::Server, V::Retry),
+        (chat, &crowded, K::Overloaded, V::Throttled),
+        (
+            chat,
+            r#"{"choices":[{}],"error":{"code":502}}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (
+            chat,
+            r#"{"id":"1","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            chat,
+            r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            chat,
+            r#"{"choices":null,"base_resp":{"status_code":1004,"status_msg":"login fail"}}"#,
+            K::Auth,
+            V::Stop,
+        ),
+        (
+            chat,
+            r#"{"choices":null,"base_resp":{"status_code":1013,"status_msg":"internal"}}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (
+            chat,
+            r#"{"id":null,"choices":null,"model":"m"}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (
+            chat,
+            r#"{"code":500,"msg":"404 NOT_FOUND","success":false}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (
+            chat,
+            r#"{"code":500,"msg":"Too many requests"}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            chat,
+            r#"{"message":"Too many requests, try again in 3s","__type":"ThrottlingException"}"#,
+            K::RateLimited,
+            V::PauseAll(secs(3)),
+        ),
+        (
+            chat,
+            r#"{"detail":"upstream timed out"}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (chat, "{}", K::Malformed, V::Unusable),
+        (chat, "[]", K::Malformed, V::Unusable),
+        (chat, "null", K::Malformed, V::Unusable),
+        (
+            chat,
+            r#"[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            chat,
+            r#"{"errors":[{"message":"capacity"}],"success":false}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            chat,
+            r#"{"status":429,"title":"Too Many"}"#,
+            K::RateLimited,
+            V::Throttled,
+        ),
+        (
+            "/v1/embeddings",
+            r#"{"object":"list","data":[]}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (
+            "/v1/messages",
+            r#"{"type":"message","content":[],"stop_reason":null}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+        (
+            "/v1/responses",
+            r#"{"status":"failed","output":[{}],"error":null}"#,
+            K::Server,
+            V::Retry,
+        ),
+        (
+            "/v1/responses",
+            r#"{"status":"completed","output":[]}"#,
+            K::Malformed,
+            V::Unusable,
+        ),
+    ] {
+        let failure = judge_at(path, 200, &[], body).expect_err(body);
+        let found = (failure.error.kind(), failure.verdict);
+        assert_eq!(found, (kind, verdict), "{body}");
+    }
+    let said = |body| judge_at(chat, 200, &[], body).unwrap_err().error;
+    assert!(said(&upstream).to_string().contains("went away"));
+    assert!(said(r#"{"id":null}"#).to_string().contains("no `choices`"));
+    assert!(
+        said(r#"{"id":null}"#)
+            .to_string()
+            .contains(r#""{"id":null}""#)
+    );
+    // It came, so it was not lost on the way.
+    assert!(!said("{}").possibly_billed() && !said(&upstream).possibly_billed());
+}
+
+#[test]
+fn a_connection_kept_alive_for_nothing_is_an_overload() {
+    for body in ["\n\n\n", "   ", ": PROCESSING\n\n: PROCESSING\n\n"] {
+        let failure = fails(200, AFTER_2, body);
+        let found = (failure.error.kind(), failure.verdict);
+        assert_eq!(found, (K::Overloaded, V::Throttled), "{body:?}");
+        assert!(!failure.error.possibly_billed());
+    }
+    let answer = ": PROCESSING\n\n\u{feff}{\"choices\":[{}]}";
+    assert!(judge_at("/v1/completions", 200, &[], answer).is_ok());
+}
+
+#[test]
+fn an_answer_in_all_but_form_is_not_one_that_passes() {
+    let chat = "/v1/chat/completions";
+    for (body, kind) in [
+        (r#"{"choices":[{"logprobs":NaN}]}"#, K::Protocol),
+        (r#"{"choices":[{"logprobs":[-Infinity,]}],}"#, K::Protocol),
+        ("{'choices': [{'message': {'content': None}}]}", K::Protocol),
+        ("{\"choices\":[{\"text\":\"a\nb\"}]}", K::Protocol),
+        (r#"{"choices":[],"x":NaN}"#, K::Malformed),
+        (r#"{"choices":[{"logprobs":NaN"#, K::Malformed),
+        ("<html>NaN</html>", K::Malformed),
+    ] {
+        let failure = judge_at(chat, 200, &[], body).expect_err(body);
+        let found = (failure.error.kind(), failure.verdict);
+        assert_eq!(found, (kind, V::Unusable), "{body}");
+    }
 }
 
 #[test]
@@ -965,6 +1138,7 @@ fn a_key_that_is_echoed_is_scrubbed_before_the_text_is_cut() {
             (302, echo.clone()),
         ] {
             let Err(failure) = classify_response(&ResponseView {
+                promise: Promise::Anything,
                 status,
                 headers: &headers::tests::map([("location", format!("https://{}/", key.expose()))]),
                 body: body.as_bytes(),
@@ -986,13 +1160,14 @@ proptest! {
     fn no_answer_makes_it_panic(
         status in any::<u16>(), bytes in any::<Vec<u8>>(),
         json in "[\\{\\}\\[\\]\",:a-z0-9 ]{0,80}",
+        path in "/(chat/completions|embeddings|messages|responses|x)",
         name in "(retry-after|retry-after-ms|date|location|x-should-retry)", value in any::<String>(),
     ) {
         let Ok(value) = http::HeaderValue::from_str(&value) else { return Ok(()) };
         let Ok(name) = name.parse::<http::HeaderName>() else { return Ok(()) };
         let headers: http::HeaderMap = [(name, value)].into_iter().collect();
         for body in [&bytes[..], json.as_bytes(), format!(r#"{{"error":{json}}}"#).as_bytes()] {
-            let seen = ResponseView { status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
+            let seen = ResponseView { promise: Promise::of(&path), status, headers: &headers, body, key: None, wall: UNIX_EPOCH, cost_tokens: 1, longest_wait: None };
             if let Err(failure) = classify_response(&seen) {
                 prop_assert!(!failure.error.message().chars().any(char::is_control));
                 prop_assert!(!matches!(failure.verdict, V::PauseAll(Duration::ZERO)));

@@ -24,14 +24,20 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::Proxy => (
             K::Unreachable,
             V::Unreachable,
-            "check the proxy's address and credentials, or except this host with NO_PROXY",
+            "check the proxy's address, http:// or https://, or except this host with NO_PROXY",
+        ),
+        T::ProxyRefused(status) => refused_by_proxy(status),
+        T::ProxyTls => (
+            K::Tls,
+            V::Stop,
+            "if the proxy speaks no TLS, write http:// in place of https:// in its URL; a private \
+             certificate is accepted if it is named as the CA file (--ca-file, ca_file())",
         ),
         // Never tried again: the server may not be the one it should be.
         T::Tls => (
             K::Tls,
             V::Stop,
-            "check the base URL and the clock; \
-             a private certificate is accepted if it is named as a CA file",
+            "check the base URL and this machine's clock",
         ),
         // Something answered, so each attempt may be billed: a few attempts, not all.
         T::Protocol => (
@@ -42,7 +48,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::TooLarge => (
             K::BodyTooLarge,
             V::Fail,
-            "ask for less, or raise the limit on bodies",
+            "ask for less, or raise max_body (--max-body of the tool)",
         ),
         T::Aborted => (K::Cancelled, V::Fail, "run again to carry on"),
         T::Unsendable => (
@@ -64,13 +70,50 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
             "check the base URL and the network",
         ),
     };
-    let message = format!("{}; {next}", printable(&error.message, MAX_QUOTE));
+    let message = printable(&error.message, 2 * MAX_QUOTE);
+    // What TLS has to say of itself is more to the point.
+    let message = match error.kind {
+        T::Tls if message.contains("; ") => message,
+        T::ProxyRefused(status) => format!("{message}, HTTP {status}; {next}"),
+        _ => format!("{message}; {next}"),
+    };
     AttemptError {
         error: Error::new(kind, message).with_facts(|facts| facts.possibly_billed = !nothing_sent),
         verdict,
         usage: None,
     }
 }
+
+/// What it means that a proxy answers `CONNECT` with `status`. Whoever tries again with a password
+/// that was refused locks an account, and what a proxy forbids it forbids every row.
+fn refused_by_proxy(status: u16) -> (ErrorKind, Verdict, &'static str) {
+    let (verdict, next) = match status {
+        401 | 407 => (
+            Verdict::Stop,
+            "it wants a user name and a password, or other ones: write them into its URL, \
+             http://user:password@host:port, percent-encoded (they are sent as Basic; no other scheme \
+             is known here)",
+        ),
+        400 | 405 | 501 => (
+            Verdict::Stop,
+            "what answers may be no proxy, or none that knows CONNECT, which is used for http:// as \
+             well: check its address, or except this host with NO_PROXY",
+        ),
+        // Of these, some say so of a server that is gone for a moment.
+        404 | 408 | 425 | 429 => (Verdict::Unreachable, GONE),
+        401..=499 | 511 => (
+            Verdict::Stop,
+            "ask whoever runs it to allow CONNECT to this host and port \
+             (many allow port 443 alone, and CONNECT is used for http:// as well), or except this host \
+             with NO_PROXY",
+        ),
+        _ => (Verdict::Unreachable, GONE),
+    };
+    (ErrorKind::Unreachable, verdict, next)
+}
+
+const GONE: &str = "it may not have reached the server: check the base URL, and whether the proxy is in \
+                    order, or except this host with NO_PROXY";
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +142,7 @@ mod tests {
                 false,
             ),
             (T::Proxy, NothingSent, K::Unreachable, V::Unreachable, false),
+            (T::ProxyTls, NothingSent, K::Tls, V::Stop, false),
             (
                 T::Timeout,
                 NothingSent,

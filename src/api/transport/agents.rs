@@ -19,6 +19,7 @@ use super::abort::Sockets;
 use super::connection::Connection;
 use super::context::{self, fail};
 use super::error::bare_host;
+use super::login::Login;
 use super::request::USER_AGENT;
 use super::resolver::CachingResolver;
 use super::tcp::{self, Tcp};
@@ -34,7 +35,11 @@ const AGENTS: usize = 64;
 const AGE: Duration = Duration::from_secs(8);
 
 /// The agents for one way to servers: through one proxy, or none.
-pub(super) struct Agents(Box<[Slot]>);
+pub(super) struct Agents {
+    slots: Box<[Slot]>,
+    /// The proxy, for messages; empty if there is none.
+    pub(super) through: String,
+}
 
 /// An agent, and how many requests it has under way.
 struct Slot {
@@ -46,6 +51,7 @@ impl Agents {
     pub(super) fn new(
         connector: &SharedConnector,
         proxy: Option<ureq::Proxy>,
+        through: String,
         workers: usize,
     ) -> Self {
         // What is not said here, heads and limits of time, is said below ureq.
@@ -62,12 +68,18 @@ impl Agents {
             .accept("")
             .accept_encoding("")
             .build();
+        let login = Arc::default();
+        let connector = SharedConnector {
+            login,
+            ..connector.clone()
+        };
         let resolver = &connector.resolver;
         let slot = |_| Slot {
             agent: Agent::with_parts(config.clone(), connector.clone(), resolver.clone()),
             busy: AtomicUsize::new(0),
         };
-        Self((0..workers.div_ceil(SHARE).max(AGENTS)).map(slot).collect())
+        let slots = (0..workers.div_ceil(SHARE).max(AGENTS)).map(slot).collect();
+        Self { slots, through }
     }
 
     /// Has the first agent that is free `run` a request: so that connections are found again however
@@ -75,7 +87,7 @@ impl Agents {
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         // Two that look at once may both think it free, which does no harm.
         let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < SHARE;
-        let slot = self.0.iter().find(is_free).unwrap_or(&self.0[0]);
+        let slot = self.slots.iter().find(is_free).unwrap_or(&self.slots[0]);
         slot.busy.fetch_add(1, Ordering::Relaxed);
         let answer = run(&slot.agent);
         slot.busy.fetch_sub(1, Ordering::Relaxed);
@@ -90,6 +102,7 @@ pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) resolver: CachingResolver,
     pub(super) tls: Arc<TlsConnector>,
+    pub(super) login: Arc<Login>,
 }
 
 impl Connector for SharedConnector {
@@ -113,6 +126,7 @@ impl Connector for SharedConnector {
 impl SharedConnector {
     fn make(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let transport = match details.config.proxy() {
+            Some(proxy) if proxy.username().is_some() => self.login.alone(|| tunnel(details))?,
             Some(_) => tunnel(details)?,
             None => self.open(details)?,
         };

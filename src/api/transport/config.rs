@@ -23,6 +23,8 @@ pub struct HttpConfig {
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) client_cert: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
     pub(super) proxy: ProxyPolicy,
     pub(super) workers: usize,
 }
@@ -34,6 +36,8 @@ impl HttpConfig {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,
             ca_file: None,
+            client_cert: None,
+            client_key: None,
             proxy: ProxyPolicy::default(),
             workers: 0,
         }
@@ -61,6 +65,20 @@ impl HttpConfig {
     /// needs a chain to one in the file, and all of that is checked.
     pub fn ca_file(mut self, ca_file: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(ca_file.into());
+        self
+    }
+
+    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), and behind it
+    /// those that lead from it to its root, if there are any. Default: none.
+    pub fn client_cert(mut self, client_cert: impl Into<PathBuf>) -> Self {
+        self.client_cert = Some(client_cert.into());
+        self
+    }
+
+    /// A PEM file with the private key of [`client_cert`](Self::client_cert), without a passphrase.
+    /// Default: the file of the certificate, which may hold both.
+    pub fn client_key(mut self, client_key: impl Into<PathBuf>) -> Self {
+        self.client_key = Some(client_key.into());
         self
     }
 

@@ -6,31 +6,23 @@
 //! fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that all is sent,
 //! reads the answer, and the connection is not used again.
 
-use std::time::{Duration, Instant};
-
 use ureq::Timeout;
-use ureq::unversioned::transport::time::Duration as Limit;
+use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportStage;
 use super::context::{self, CallContext};
-use super::head::{Head, divide, parse};
+use super::head::{AnswerHead, Head, parse};
 
-/// How long a server that has begun a success may leave the rest of the request unread. Some answer
-/// while they read; but nobody who means to read does nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For an operation that the context alone bounds.
-#[cfg(feature = "rustls")]
-pub(super) const UNLIMITED: NextTimeout = limit(Limit::NotHappening);
+/// For how many times [`STUCK`](super::tcp) a server that has begun a success may leave the rest of the
+/// request unread. Some answer while they read; but nobody who means to read does nothing for so long.
+const PATIENCE: usize = 20;
+
 /// Receiving with this limit takes in what has arrived, and neither sends nor waits.
-pub(super) const AT_ONCE: NextTimeout = limit(Limit::from_secs(0));
-
-const fn limit(after: Limit) -> NextTimeout {
+pub(super) fn at_once() -> NextTimeout {
     NextTimeout {
-        after,
-        reason: Timeout::Global,
-        per_read: None,
-        per_write: None,
+        after: Duration::from_secs(0),
+        ..NextTimeout::default()
     }
 }
 
@@ -43,10 +35,7 @@ pub(super) struct Connection {
 impl Connection {
     fn send(&mut self, mut amount: usize, limit: NextTimeout) -> Result<(), ureq::Error> {
         while !context::with(|context| context.is_refused) {
-            let begun = parse(self.inner.buffers().input());
-            let patience = matches!(begun, Head::Answer(..300)).then(|| Instant::now() + PATIENCE);
-            let send = || self.inner.transmit_output(amount, limit);
-            match context::waiting_until(patience, send) {
+            match self.inner.transmit_output(amount, limit) {
                 Ok(()) => break,
                 Err(error) => self.survive(error)?,
             }
@@ -56,27 +45,29 @@ impl Connection {
     }
 
     /// Goes on after sending has failed or is stuck, unless that is the end. An answer is one if it is
-    /// no success, for then nobody reads on; or if nothing can be sent any more.
+    /// no success, for then nobody reads on; or if nothing can be sent any more, or not for long.
     fn survive(&mut self, error: ureq::Error) -> Result<(), ureq::Error> {
         let is_stuck = matches!(error, ureq::Error::Timeout(Timeout::PerWrite));
         if is_stuck {
             self.take_in();
         }
+        let stalls = context::with(|context| {
+            context.stalls += 1;
+            context.stalls
+        });
         match parse(self.inner.buffers().input()) {
-            Head::Answer(200..300) if is_stuck => Ok(()),
-            Head::Answer(_) => {
-                context::with(CallContext::refuse);
-                Ok(())
-            }
-            _ if is_stuck => Ok(()),
-            _ => Err(error),
+            Head::Answer(200..300) if is_stuck && stalls < PATIENCE => {}
+            Head::Answer(_) => context::with(CallContext::refuse),
+            _ if is_stuck => {}
+            _ => return Err(error),
         }
+        Ok(())
     }
 
     /// Takes in what has arrived. Whether the connection is still open, the next attempt will say.
     fn take_in(&mut self) {
-        while let Ok(true) = self.inner.await_input(AT_ONCE) {
-            while let Head::Interim(_, length) = parse(self.inner.buffers().input()) {
+        while let Ok(true) = self.inner.await_input(at_once()) {
+            while let Head::Interim(length) = parse(self.inner.buffers().input()) {
                 self.pass_over(length);
             }
         }
@@ -98,7 +89,7 @@ impl Connection {
             return;
         }
         let count = input.len();
-        if let Some((head, shown)) = divide(input) {
+        if let Some((head, shown)) = AnswerHead::divide(input) {
             context::with(|context| context.answer_head = Some(head));
             buffers.input_consume(count);
             let mut rest = &*shown;
@@ -117,13 +108,9 @@ impl Connection {
         let begun = || context::with(|context| context.stage = TransportStage::Answering);
         loop {
             match parse(self.inner.buffers().input()) {
-                Head::Interim(status, length) => {
+                Head::Interim(length) => {
                     begun();
                     self.pass_over(length);
-                    if status == 100 && limit.reason == Timeout::Await100 {
-                        // As if it had waited long enough: ureq then sends the body.
-                        return Err(ureq::Error::Timeout(Timeout::Await100));
-                    }
                 }
                 Head::Answer(_) | Head::Other => {
                     begun();
@@ -133,7 +120,6 @@ impl Connection {
                 Head::Part => match self.inner.await_input(limit) {
                     Ok(true) => begun(),
                     Ok(false) => return Ok(false),
-                    Err(error @ ureq::Error::Timeout(Timeout::Await100)) => return Err(error),
                     Err(error) => self.survive(error)?,
                 },
             }

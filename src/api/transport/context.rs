@@ -10,8 +10,7 @@ use std::error::Error as StdError;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+use super::head::AnswerHead;
 use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
 use crate::Cancel;
 
@@ -28,11 +27,13 @@ pub(super) struct CallContext {
     /// Whether the head of the answer is still to come.
     pub(super) awaits_head: bool,
     /// The head of the answer, of which ureq is shown a few lines.
-    pub(super) answer_head: Option<Bytes>,
+    pub(super) answer_head: Option<AnswerHead>,
     /// Whether the connection must not carry another call.
     pub(super) is_spoiled: bool,
     /// Whether the peer has answered without reading the request to its end, and takes no more of it.
     pub(super) is_refused: bool,
+    /// How often sending has been stuck.
+    pub(super) stalls: usize,
     /// Whether the connection ended without the `close_notify` of the TLS on it.
     pub(super) is_cut_short: bool,
     /// Why the call cannot go on: what ureq is told instead says less.
@@ -45,7 +46,8 @@ pub(super) struct CallContext {
     /// When the connection must be ready: address, TCP, proxy and TLS together.
     pub(super) connect_by: Instant,
     silence: Option<Duration>,
-    patience: Option<Instant>,
+    /// When bytes moved last.
+    moved: Instant,
 }
 
 /// Makes `context` the one of this thread while `call` runs, and takes it out again.
@@ -126,14 +128,6 @@ pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result
     Ok((made, is_within))
 }
 
-/// Waits only until `patience`, if there is one, while `wait` runs.
-pub(super) fn waiting_until<T>(patience: Option<Instant>, wait: impl FnOnce() -> T) -> T {
-    with(|context| context.patience = patience);
-    let waited = wait();
-    with(|context| context.patience = None);
-    waited
-}
-
 impl CallContext {
     pub(super) fn new(
         request: &HttpRequest<'_>,
@@ -152,6 +146,7 @@ impl CallContext {
             answer_head: None,
             is_spoiled: false,
             is_refused: false,
+            stalls: 0,
             is_cut_short: false,
             failure: None,
             is_on_reused: true,
@@ -159,7 +154,7 @@ impl CallContext {
             deadline: request.deadline,
             connect_by,
             silence,
-            patience: None,
+            moved: Instant::now(),
         })
     }
 
@@ -180,20 +175,21 @@ impl CallContext {
         self.connecting > 0
     }
 
-    /// When an I/O operation that starts now must be over.
-    pub(super) fn limit(&self) -> Instant {
+    /// Whether the connection that is being made is the proxy's own.
+    pub(super) fn is_at_proxy(&self) -> bool {
+        self.connecting > 1
+    }
+
+    /// How long bytes may still be waited for.
+    pub(super) fn left(&self) -> Duration {
         let phase = if self.is_connecting() {
             self.connect_by
         } else {
             self.deadline
         };
-        let silent_until = self
-            .silence
-            .and_then(|silence| Instant::now().checked_add(silence));
-        [silent_until, self.patience]
-            .into_iter()
-            .flatten()
-            .fold(phase, Instant::min)
+        let left = phase.saturating_duration_since(Instant::now());
+        let silence = self.silence.unwrap_or(Duration::MAX);
+        left.min(silence.saturating_sub(self.moved.elapsed()))
     }
 
     /// Whether the call itself is out of time, not only a part of it.
@@ -201,8 +197,14 @@ impl CallContext {
         Instant::now() >= self.deadline
     }
 
+    /// Bytes moved, so that the peer is not silent.
+    pub(super) fn moved(&mut self) {
+        self.moved = Instant::now();
+    }
+
     /// Bytes went out: the request's, unless the connection is still being made.
     pub(super) fn sent(&mut self) {
+        self.moved();
         if !self.is_connecting() && self.stage == TransportStage::NothingSent {
             self.stage = if self.is_on_reused {
                 TransportStage::SentOnReused

@@ -48,8 +48,12 @@ pub enum TransportErrorKind {
     Aborted,
     /// The request cannot be put on the wire (a bad URL or header).
     Unsendable,
-    /// The proxy refused.
+    /// The proxy is not reached, closed the connection, or answered `CONNECT` with no HTTP.
     Proxy,
+    /// The proxy answered `CONNECT` with this status: 407 for instance, if it wants a password.
+    ProxyRefused(u16),
+    /// The TLS handshake with an `https` proxy.
+    ProxyTls,
 }
 
 /// An exchange without a complete answer.
@@ -86,26 +90,38 @@ impl TransportError {
         self
     }
 
-    /// The same, at `stage` of a call to `uri`.
-    pub(super) fn at(mut self, stage: TransportStage, uri: &Uri) -> Self {
+    /// The same, at `stage` of a call to `uri`, which went `through` a proxy if that is not empty.
+    pub(super) fn at(mut self, stage: TransportStage, uri: &Uri, through: &str) -> Self {
         self.stage = stage;
-        let origin = origin(uri);
-        if !self.message.contains(&origin) {
-            self.message = format!("{} ({origin})", self.message);
+        let place = match through {
+            "" => origin(uri),
+            _ => format!(
+                "{}:{} through {through}",
+                uri.host().unwrap_or_default(),
+                port(uri)
+            ),
+        };
+        if !self.message.contains(&place) {
+            // What to do about it comes last.
+            let (what, next) = self
+                .message
+                .split_at(self.message.find("; ").unwrap_or(self.message.len()));
+            self.message = format!("{what} ({place}){next}");
         }
         self
     }
 
     /// What it means that ureq itself ends a call with `error`.
     pub(super) fn of_ureq(error: ureq::Error, stage: TransportStage, is_connecting: bool) -> Self {
-        use TransportErrorKind::{Broken, Connect, Protocol, Proxy, Truncated, Unsendable};
+        use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
         let is_answering = stage == TransportStage::Answering;
         let (kind, why) = match &error {
-            ConnectProxyFailed(why) if why.ends_with("did not respond") => {
-                (Connect, "the proxy closed the connection without an answer")
+            ConnectProxyFailed(why) => {
+                let refused = |status| (ProxyRefused(status), "the proxy refused the connection");
+                let silent = (Proxy, "the proxy closed the connection without an answer");
+                proxy_status(why).map_or(silent, refused)
             }
-            ConnectProxyFailed(_) => (Proxy, "the proxy refused the connection"),
             _ if is_connecting => (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1"),
             Io(_) if is_answering => (Truncated, "the answer ended before its end"),
             Io(_) => (Broken, "the server closed the connection without an answer"),
@@ -113,8 +129,31 @@ impl TransportError {
             _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
             _ => (Unsendable, "the request cannot be sent"),
         };
-        Self::new(kind, stage, why).because(error)
+        let failure = Self::new(kind, stage, why);
+        match kind {
+            // All of it has been said.
+            ProxyRefused(_) => failure,
+            _ => failure.because(error),
+        }
     }
+
+    /// The connection to a proxy failed so, not the one through it.
+    pub(super) fn blame_proxy(&mut self) {
+        use TransportErrorKind::{Connect, Proxy, ProxyTls, Resolve, Timeout, Tls};
+        self.kind = match self.kind {
+            Tls => ProxyTls,
+            Resolve | Connect | Timeout => Proxy,
+            kind => kind,
+        };
+        // What is to be done about it is another thing, too.
+        self.message
+            .truncate(self.message.find("; ").unwrap_or(self.message.len()));
+    }
+}
+
+/// The status of a proxy's answer to `CONNECT`, which ureq tells at the end of a text.
+pub(super) fn proxy_status(why: &str) -> Option<u16> {
+    why.rsplit('/').next()?.parse().ok()
 }
 
 impl fmt::Display for TransportError {
@@ -166,7 +205,7 @@ mod tests {
         let uri = Uri::from_static("https://user:pass@host.test:8443/path?key=secret");
         assert_eq!(origin(&uri), "https://host.test:8443");
         let (kind, stage) = (TransportErrorKind::Broken, TransportStage::Sent);
-        let error = TransportError::new(kind, stage, "the connection broke").at(stage, &uri);
+        let error = TransportError::new(kind, stage, "the connection broke").at(stage, &uri, "");
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("host.test:8443"), "{shown}");
         assert!(!shown.contains("pass") && !shown.contains("secret") && !shown.contains("path"));

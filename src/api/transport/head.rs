@@ -1,36 +1,33 @@
-//! The little that is known of an answer's head before ureq reads it.
+//! An answer's head, before ureq sees it.
 //!
 //! ureq parses heads. But it takes an interim answer with headers for a fault or, before a body, for
-//! the answer itself: so interim answers are passed over below it. And whether an upload is refused
-//! must be known while ureq is still sending it.
+//! the answer itself: so interim answers are passed over below it. Whether an upload is refused must be
+//! known while ureq is still sending it. And ureq would allocate memory for each name and value, twice,
+//! and log them all: so it is shown how the answer is framed, and nothing else.
+//!
+//! Some servers write odd heads. What cannot be read in two ways is taken, as curl takes it: a header
+//! line that is folded, a repeated length or coding, a space before a colon, a name that is none, no
+//! reason phrase. A space before the colon of what frames an answer is refused: somebody on the way may
+//! not have seen the line, and taken the body to end elsewhere (RFC 9112, 5.1 and 11.2).
 
 use std::io::BufRead;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The largest head that ureq takes.
+/// The largest head that is taken, in bytes.
 const LARGEST: usize = 64 * 1024;
-/// The most headers that ureq takes.
-const MOST: usize = 128;
-/// As many as most answers have.
+/// As many headers as most answers have.
 const TYPICAL: usize = 24;
-/// All that ureq and the reading of the body go by.
-const FRAMING: [HeaderName; 4] = [
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    TRANSFER_ENCODING,
-];
 /// `HTTP/1.1 200`.
 const STATUS: usize = 12;
 
 /// What arrived bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// An interim answer of this status and length. What follows a 101 is not one: another protocol.
-    Interim(u16, usize),
+    /// An interim answer of this length. What follows a 101 is not one: another protocol.
+    Interim(usize),
     /// The whole head of an answer of this status.
     Answer(u16),
     /// A part of a head.
@@ -49,58 +46,106 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
     let digits = line.strip_prefix(b"HTTP/1.").map(|rest| &rest[2..]);
     let status = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
     match (status, length(&bytes[start..])) {
-        (Some(status @ (100 | 102..200)), Some(length)) => Head::Interim(status, start + length),
-        (Some(status), Some(_)) => Head::Answer(status),
+        (Some(100 | 102..200), Some(length)) => Head::Interim(start + length),
+        (Some(status), Some(length)) if length <= LARGEST => Head::Answer(status),
         (Some(_), None) if bytes.len() <= LARGEST => Head::Part,
         _ => Head::Other,
     }
 }
 
-/// The whole head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`: only
-/// the lines that say how the answer is framed. `None` for a head that is not well-formed or too large,
-/// for ureq to refuse.
-///
-/// ureq would allocate memory for each name and value, twice, and log them all.
-pub(super) fn divide(bytes: &[u8]) -> Option<(Bytes, Vec<u8>)> {
-    let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
-    let length = length(&bytes[start..])?;
-    let (head, rest) = bytes[start..].split_at(length);
-    let head = (length <= LARGEST).then(|| Bytes::copy_from_slice(head))?;
-    let mut shown = Vec::with_capacity(rest.len() + 256);
-    shown.extend(head.split_inclusive(|byte| *byte == b'\n').next()?);
-    let mut count = 0;
-    for line in lines(&head) {
-        if FRAMING.contains(&field(&head, line)?.0) {
-            shown.extend(line);
+/// The head of an answer, as it was sent but for folds, which are spaces.
+#[derive(Default)]
+pub(super) struct AnswerHead(Bytes);
+
+impl AnswerHead {
+    /// The head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`. `None` for
+    /// a head that is to be refused, which ureq does.
+    pub(super) fn divide(bytes: &[u8]) -> Option<(Self, Vec<u8>)> {
+        let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
+        let (head, rest) = bytes[start..].split_at(length(&bytes[start..])?);
+        let head = Self(unfold(head).into());
+        let mut shown = Vec::with_capacity(rest.len() + 256);
+        shown.extend(head.0.split_inclusive(|byte| *byte == b'\n').next()?);
+        if !head.lines().all(is_plain) {
+            return None;
         }
-        count += 1;
+        for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
+            let all = head.all(&name);
+            let mut values: Vec<_> = all.split(',').map(str::trim).collect();
+            values.dedup_by_key(|value| value.to_ascii_lowercase());
+            if values != [""] {
+                shown.extend(format!("{name}: {}\r\n", values.join(", ")).bytes());
+            }
+        }
+        shown.extend(b"\r\n");
+        shown.extend(rest);
+        Some((head, shown))
     }
-    shown.extend(b"\r\n");
-    shown.extend(rest);
-    (count <= MOST).then_some((head, shown))
-}
 
-/// The headers in a whole head. The map is made when the body has been read: one that is made before
-/// leaves a hole of its size in front of each body that is kept.
-pub(super) fn headers(head: &Bytes) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(TYPICAL);
-    for (name, value) in lines(head).filter_map(|line| field(head, line)) {
-        headers.append(name, value);
+    /// All values under `name`, as one list.
+    pub(super) fn all(&self, name: &HeaderName) -> String {
+        let values = self.fields().filter(|(other, _)| other == name);
+        let values: Vec<_> = values
+            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        values.join(", ")
     }
-    headers
+
+    /// The headers as a map. It is made when the body has been read: one that is made before leaves a
+    /// hole of its size in front of each body that is kept.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(TYPICAL);
+        for (name, value) in self.fields() {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.lines().filter_map(|line| {
+            let (name, value) = split(line)?;
+            let name = HeaderName::from_bytes(name.trim_ascii()).ok()?;
+            let value = self.0.slice_ref(value.trim_ascii());
+            Some((name, HeaderValue::from_maybe_shared(value).ok()?))
+        })
+    }
+
+    /// The lines between the status and the empty line.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.0.split_inclusive(|byte| *byte == b'\n').skip(1);
+        lines.filter(|line| !matches!(*line, b"\r\n" | b"\n"))
+    }
 }
 
-/// The lines between the status and the empty line.
-fn lines(head: &Bytes) -> impl Iterator<Item = &[u8]> {
-    let lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
-    lines.filter(|line| !matches!(*line, b"\r\n" | b"\n"))
+/// Joins lines that begin with a blank to those before (RFC 9112, 5.2).
+fn unfold(head: &[u8]) -> Vec<u8> {
+    let mut head = head.to_vec();
+    for at in 1..head.len() - 1 {
+        if head[at] == b'\n' && matches!(head[at + 1], b' ' | b'\t') {
+            let from = if head[at - 1] == b'\r' { at - 1 } else { at };
+            head[from..=at].fill(b' ');
+        }
+    }
+    head
 }
 
-fn field(head: &Bytes, line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+/// Whether a line can be read in one way only.
+fn is_plain(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_framing = |name: &[u8]| {
+        let name = HeaderName::from_bytes(name.trim_ascii());
+        name.is_ok_and(|name| name == CONTENT_LENGTH || name == TRANSFER_ENCODING)
+    };
+    let is_clear =
+        |name: &[u8]| !name.is_empty() && (name.trim_ascii_end() == name || !is_framing(name));
+    split(line).is_some_and(|(name, _)| is_clear(name))
+        && !line.iter().any(|byte| matches!(byte, b'\0' | b'\r'))
+}
+
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
-    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-    let value = head.slice_ref(line[colon + 1..].trim_ascii());
-    Some((name, HeaderValue::from_maybe_shared(value).ok()?))
+    Some((&line[..colon], &line[colon + 1..]))
 }
 
 fn is_newline(byte: u8) -> bool {
@@ -133,11 +178,8 @@ mod tests {
             ("HTTP/1.0 302\n\n", Head::Answer(302)),
             ("\r\n\nHTTP/1.1 413 No\r\nx: y\r\n\r\n", Head::Answer(413)),
             ("HTTP/1.1 101 Other\r\n\r\n", Head::Answer(101)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP", Head::Interim(100, 25)),
-            (
-                "\nHTTP/1.1 103 E\r\nlink: a\r\n\r\n",
-                Head::Interim(103, 28),
-            ),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP", Head::Interim(25)),
+            ("\nHTTP/1.1 103 E\r\nlink: a\r\n\r\n", Head::Interim(28)),
             ("HTTP/1.1 100 Continue\r\n", Head::Part),
             ("HTTP/1.1 200 OK\r\n", Head::Part),
             ("HTTP/1.1 ", Head::Part),
@@ -152,25 +194,66 @@ mod tests {
     }
 
     #[test]
-    fn ureq_is_shown_the_lines_that_frame_an_answer_and_all_of_a_bad_head() {
+    fn ureq_is_shown_how_an_answer_is_framed_and_all_of_a_bad_head() {
         let head =
             "\r\nHTTP/1.1 200 OK\r\nset-cookie: a=b\r\nContent-Length:2\r\nset-cookie:\tc \n\r\nok";
-        let (head, shown) = divide(head.as_bytes()).unwrap();
-        let headers = headers(&head);
-        assert_eq!(shown, b"HTTP/1.1 200 OK\r\nContent-Length:2\r\n\r\nok");
+        let (head, shown) = AnswerHead::divide(head.as_bytes()).unwrap();
+        let headers = head.headers();
+        assert_eq!(shown, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         assert_eq!(headers["content-length"], "2");
         let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=b", "c"]);
         for line in [
             "content-length : 2",
-            " folded: x",
+            "Transfer-Encoding\t: chunked",
             "no colon",
             ": x",
             "a: \0",
             "a: b\rc: d",
         ] {
             let head = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
-            assert!(divide(head.as_bytes()).is_none(), "{line:?}");
+            assert!(AnswerHead::divide(head.as_bytes()).is_none(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn odd_lines_are_read_if_there_is_one_way_to_read_them() {
+        for (lines, framed, headers) in [
+            ("x-a: b\r\n\t c\r\n", "", &[("x-a", "b  \t c")][..]),
+            ("x-a: b\n c\n", "", &[("x-a", "b  c")]),
+            ("x-a : b\r\nx b: c\r\n", "", &[("x-a", "b")]),
+            (
+                "content-length: 2, 2\r\ncontent-length: 2\r\n",
+                "content-length: 2\r\n",
+                &[],
+            ),
+            (
+                "content-length: 2\r\ncontent-length: 3\r\n",
+                "content-length: 2, 3\r\n",
+                &[],
+            ),
+            (
+                "transfer-encoding: chunked\r\nTransfer-Encoding: Chunked\r\n",
+                "transfer-encoding: chunked\r\n",
+                &[],
+            ),
+            (
+                "transfer-encoding:\r\n chunked\r\n",
+                "transfer-encoding: chunked\r\n",
+                &[],
+            ),
+        ] {
+            let bytes = format!("HTTP/1.1 200\r\n{lines}\r\n");
+            let (head, shown) = AnswerHead::divide(bytes.as_bytes()).unwrap();
+            assert_eq!(
+                shown,
+                format!("HTTP/1.1 200\r\n{framed}\r\n").into_bytes(),
+                "{lines:?}"
+            );
+            let map = head.headers();
+            for (name, value) in headers {
+                assert_eq!(map[*name], *value, "{lines:?}");
+            }
         }
     }
 
@@ -191,7 +274,7 @@ mod tests {
             if matches!(found, Head::Answer(_) | Head::Interim(..)) {
                 proptest::prop_assert!(!is_part, "{bytes:?}");
             }
-            if let (Head::Interim(_, length), Ok(httparse::Status::Complete(other))) = (found, parsed) {
+            if let (Head::Interim(length), Ok(httparse::Status::Complete(other))) = (found, parsed) {
                 proptest::prop_assert_eq!(length, other, "{:?}", bytes);
             }
         }

@@ -64,15 +64,20 @@ impl HttpTransport {
         let connector = SharedConnector {
             sockets: Arc::default(),
             resolver: CachingResolver::system(),
-            tls: Arc::new(TlsConnector::new(config.ca_file.as_deref())?),
+            tls: Arc::new(TlsConnector::new(&config)?),
+            login: Arc::default(),
         };
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
-        let agents = |proxy| Agents::new(&connector, proxy, config.workers);
-        let route = |setting: &ProxySetting| setting.parse().map(|proxy| agents(Some(proxy)));
+        let agents = |proxy, through| Agents::new(&connector, proxy, through, config.workers);
+        let route = |setting: &ProxySetting| {
+            let proxy = setting.parse()?;
+            let through = setting.shown(&proxy);
+            Ok(agents(Some(proxy), through))
+        };
         Ok(Self {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
-            direct: agents(None),
+            direct: agents(None, String::new()),
             http_proxy: proxies.http.as_ref().map(route),
             https_proxy: proxies.https.as_ref().map(route),
             proxies,
@@ -107,7 +112,7 @@ impl HttpTransport {
         let unsendable = |why| TransportError::new(Unsendable, stage, why);
         let uri = request::parse(request.url).map_err(unsendable)?;
         let shown = request::shown(request, &uri).map_err(unsendable)?;
-        let refuse = |kind, why: &str| TransportError::new(kind, stage, why).at(stage, &uri);
+        let refuse = |kind, why: &str| TransportError::new(kind, stage, why).at(stage, &uri, "");
         if request.cancel.is_aborted() {
             return Err(refuse(Aborted, "aborted before anything was sent"));
         }
@@ -164,16 +169,24 @@ fn carry(
 
 /// What it means that a call of `context` to `uri` ends with `error`.
 #[inline(never)]
-fn explain(error: ureq::Error, context: &mut CallContext, uri: &Uri) -> TransportError {
+fn explain(
+    error: ureq::Error,
+    context: &mut CallContext,
+    uri: &Uri,
+    through: &str,
+) -> TransportError {
     let (stage, is_connecting) = (context.stage, context.is_connecting());
-    let failure = if context.cancel.is_aborted() {
+    let mut failure = if context.cancel.is_aborted() {
         // An abort makes anything fail in any way.
         TransportError::new(TransportErrorKind::Aborted, stage, "aborted")
     } else {
         let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
         context.failure.take().unwrap_or_else(of_ureq)
     };
-    failure.at(stage, uri)
+    if context.is_at_proxy() {
+        failure.blame_proxy();
+    }
+    failure.at(stage, uri, through)
 }
 
 impl Transport for HttpTransport {
@@ -189,7 +202,7 @@ impl Transport for HttpTransport {
         let (carried, mut context) = context::during(context, || agents.with(carry));
         match carried {
             Ok(()) => Ok(*answer),
-            Err(error) => Err(explain(error, &mut context, &uri)),
+            Err(error) => Err(explain(error, &mut context, &uri, &agents.through)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ureq::ProxyProtocol;
 
-use super::error::bare;
+use super::error::{bare, origin};
 use super::tls;
 use crate::api::path::is_loopback;
 
@@ -23,8 +23,9 @@ pub enum ProxyPolicy {
     /// From the environment, by the URL's scheme: `HTTPS_PROXY` or `HTTP_PROXY`, then `ALL_PROXY`,
     /// each also in lower case; hosts in `NO_PROXY` are reached directly. The default.
     ///
-    /// `NO_PROXY` is a list of names, which stand for their subdomains too (`.example.com` for
-    /// those alone), IP addresses, networks (`10.0.0.0/8`), each with an optional `:port`, or `*`.
+    /// `NO_PROXY` is a list, separated by commas or blanks, of names, which stand for their subdomains
+    /// too (`.example.com` for those alone), IP addresses, networks (`10.0.0.0/8`), each with an
+    /// optional `:port`, or `*`. An entry that cannot be read is warned of in the log.
     #[default]
     FromEnv,
     /// None, whatever the environment says.
@@ -75,6 +76,13 @@ impl ProxySetting {
     }
 }
 
+impl ProxySetting {
+    /// For messages: where the proxy is and who says so, without user and password.
+    pub(super) fn shown(&self, proxy: &ureq::Proxy) -> String {
+        format!("the proxy {} of {}", origin(proxy.uri()), self.name)
+    }
+}
+
 impl Proxies {
     pub(super) fn new(policy: ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&'static str]| {
@@ -83,70 +91,98 @@ impl Proxies {
                 (!url.is_empty()).then_some(ProxySetting { name, url })
             })
         };
-        match policy {
-            ProxyPolicy::None => Self::default(),
+        let (http, https, direct) = match policy {
+            ProxyPolicy::None => (None, None, None),
             ProxyPolicy::Url(url) => {
                 let name = "the proxy setting";
                 let setting = Some(ProxySetting { name, url });
-                Self {
-                    http: setting.clone(),
-                    https: setting,
-                    direct: String::new(),
-                }
+                (setting.clone(), setting, None)
             }
             ProxyPolicy::FromEnv => {
                 let http = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
                 // In a CGI program the client's `Proxy:` header arrives as HTTP_PROXY
                 // (CVE-2016-5385); the lower-case name is safe.
-                let unsafe_names = usize::from(env("REQUEST_METHOD").is_some());
-                let direct = first(&["NO_PROXY", "no_proxy"]);
-                Self {
-                    http: first(&http[unsafe_names..]),
-                    https: first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-                    direct: direct.map_or_else(String::new, |list| list.url),
-                }
+                let http = first(&http[usize::from(env("REQUEST_METHOD").is_some())..]);
+                let https = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
+                let is_used = http.is_some() || https.is_some();
+                let direct = first(&["NO_PROXY", "no_proxy"]).filter(|_| is_used);
+                (http, https, direct)
             }
+        };
+        let direct = direct.map_or_else(String::new, |list| list.url);
+        for entry in entries(&direct).filter(|entry| covers(entry, "", 0).is_none()) {
+            log::warn!(
+                "the entry {:?} of NO_PROXY cannot be read, so it counts for nothing: write a name, an \
+                 IP address or a network such as 10.0.0.0/8, and behind it :port if only that is meant",
+                entry.rsplit('@').next().unwrap_or_default()
+            );
+        }
+        Self {
+            http,
+            https,
+            direct,
         }
     }
 
     /// Whether `host` is reached directly whatever the scheme's proxy.
     pub(super) fn is_direct(&self, host: &str, port: u16) -> bool {
         let host = bare(host);
-        let mut entries = self.direct.split(',').map(str::trim);
-        is_loopback(host) || entries.any(|entry| covers(entry, host, port))
+        let mut entries = entries(&self.direct);
+        is_loopback(host) || entries.any(|entry| covers(entry, host, port) == Some(true))
     }
 }
 
-/// Whether an entry of `NO_PROXY` names `host`. ureq's own list knows no ports and no networks.
-fn covers(entry: &str, host: &str, port: u16) -> bool {
+/// The entries of `NO_PROXY`, whatever separates them: no host's name holds any of these characters.
+fn entries(list: &str) -> impl Iterator<Item = &str> {
+    let is_between = |c: char| c.is_whitespace() || ",;|\"'".contains(c);
+    list.split(is_between).filter(|entry| !entry.is_empty())
+}
+
+/// Whether an entry of `NO_PROXY` names `host`, if the entry can be read. ureq's own list knows no
+/// ports and no networks.
+fn covers(entry: &str, host: &str, port: u16) -> Option<bool> {
+    // A URL stands for its host.
+    let url = entry.split_once("://");
+    let entry = url.map_or(entry, |(_, rest)| rest.trim_end_matches('/'));
     let (name, only) = match entry.rsplit_once(':') {
         // A bare IPv6 address has colons and no port.
-        Some((name, only)) if !name.contains(':') || name.ends_with(']') => (name, Some(only)),
+        Some((name, only)) if !name.contains(':') || name.contains(']') && !only.contains(']') => {
+            (name, Some(only.parse().ok()?))
+        }
         _ => (entry, None),
     };
-    if only.is_some_and(|only| only.parse() != Ok(port)) {
-        return false;
-    }
-    if let Some(is_within) = is_within(host, name) {
-        return is_within;
+    let is_named = name == "*" || is_within(host, name).or_else(|| is_below(host, name))?;
+    Some(is_named && only.is_none_or(|only: u16| only == port))
+}
+
+/// Whether `host` is `domain` or in it, if that is a name: the last label of a name is no number.
+fn is_below(host: &str, domain: &str) -> Option<bool> {
+    let domain = domain.trim_start_matches('*').trim_end_matches('.');
+    let name = domain.trim_start_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !label.is_empty() && label.chars().all(is_fit)
+    };
+    let last = name.rsplit('.').next()?;
+    if !name.split('.').all(is_label) || last.parse::<u64>().is_ok() {
+        return None;
     }
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let domain = name.trim_start_matches('*').to_ascii_lowercase();
-    match host.strip_suffix(domain.trim_matches('.')) {
+    Some(match host.strip_suffix(&name) {
         Some("") => !domain.starts_with('.'),
-        Some(rest) => name == "*" || rest.ends_with('.'),
+        Some(rest) => rest.ends_with('.'),
         None => false,
-    }
+    })
 }
 
 /// Whether `host` is an address in `network`, if that is one: an address, or one with a number of bits.
 fn is_within(host: &str, network: &str) -> Option<bool> {
-    let (address, bits) = network.split_once('/').unwrap_or((network, "128"));
-    let address: IpAddr = bare(address).parse().ok()?;
-    let bits: u32 = bits.parse().ok()?;
-    let bits = bits.saturating_add(if address.is_ipv4() { 96 } else { 0 });
-    let host: Result<IpAddr, _> = host.parse();
-    Some(host.is_ok_and(|host| (number(host) ^ number(address)).leading_zeros() >= bits.min(128)))
+    let (address, bits) = network.split_once('/').unzip();
+    let address: IpAddr = bare(address.unwrap_or(network)).parse().ok()?;
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    let bits: u32 = bits.map_or(Ok(all), str::parse).ok()?;
+    let is_same = |host| (number(host) ^ number(address)).leading_zeros() >= 128 - all + bits;
+    (bits <= all).then(|| host.parse().is_ok_and(is_same))
 }
 
 /// An address as IPv6 writes it.
@@ -248,6 +284,45 @@ mod tests {
         }
         let all = from_env(&[("ALL_PROXY", "http://p"), ("no_proxy", "*")]);
         assert!(all.is_direct("anything.test", 1));
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_people_write_it_or_warned_of() {
+        for list in [
+            "other.test api.test",
+            "other.test\tapi.test",
+            "other.test , api.test",
+            "other.test;api.test",
+            "other.test|*.test|x",
+            "\"other.test,api.test\"",
+            "https://api.test",
+            "https://api.test:443/",
+            "API.Test.",
+        ] {
+            let proxies = from_env(&[("HTTPS_PROXY", "http://p"), ("NO_PROXY", list)]);
+            assert!(proxies.is_direct("api.test", 443), "{list}");
+            assert!(!proxies.is_direct("elsewhere.example", 443), "{list}");
+        }
+        for (entry, host) in [
+            ("10.0.0.0/33", "10.0.0.0"),
+            ("10.0.0.0/255.0.0.0", "10.0.0.1"),
+            ("10.0.*", "10.0.0.1"),
+            ("10.", "10.0.0.1"),
+            ("10.0.0", "10.0.0.1"),
+            ("10.0.0.1-10.0.0.9", "10.0.0.1"),
+            ("api.test:https", "api.test"),
+            ("api.test:99999", "api.test"),
+            ("api.*.test", "api.a.test"),
+            (r".*\.test", "a.test"),
+            ("http://api.test/v1", "api.test"),
+            ("<local>", "local"),
+            ("b\u{fc}cher.test", "xn--bcher-kva.test"),
+            ("api..test", "api.test"),
+            (".", "api.test"),
+            ("**", "api.test"),
+        ] {
+            assert_eq!(covers(entry, host, 443), None, "{entry}");
+        }
     }
 
     #[test]

@@ -64,8 +64,11 @@ pub(super) fn shown<'a>(
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {
                 return Err("the body's length is not for the caller's headers to say");
             }
-            // What ureq does depends on these.
-            header::CONNECTION | header::EXPECT => {
+            // The body follows its head at once: a wait of a second for the word to go on would cost
+            // more than any body here.
+            header::EXPECT => return Err("the header `expect` is not supported: leave it out"),
+            // What ureq does depends on it.
+            header::CONNECTION => {
                 let value = HeaderValue::from_str(value).map_err(|_| UNSENDABLE)?;
                 headers.append(name, value);
             }

@@ -10,8 +10,6 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,8 +113,8 @@ impl Tcp {
         }
     }
 
-    /// Sends all that is held back. A peer that takes nothing for a while though something has arrived
-    /// from it makes this [`Timeout::PerWrite`]; the rest stays, and may be sent later.
+    /// Sends all that is held back. A peer that takes nothing for [`STUCK`] makes this
+    /// [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
         let (stream, output) = (&self.socket.stream, &mut self.lent.output);
         if output.is_empty() || context::with(|context| context.is_refused) {
@@ -126,26 +124,22 @@ impl Tcp {
             // Whoever looks sees that the call is aborted.
             return Err(ureq::Error::ConnectionFailed);
         }
-        let mut limit = context::with(|context| context.limit());
         while !output.is_empty() {
             match (&*stream).write(output.bytes()) {
                 Ok(count) => {
                     output.consume(count);
-                    limit = context::with(|context| {
-                        context.sent();
-                        context.limit()
-                    });
+                    context::with(CallContext::sent);
                 }
-                Err(error) if matches!(look(stream), Some(1..)) => {
-                    if is_wake(&error) {
-                        return Err(ureq::Error::Timeout(Timeout::PerWrite));
-                    }
-                    // A server that refuses an upload answers and closes; what is still under way then
-                    // resets the connection, but the answer has arrived before the reset.
+                Err(error) if is_wake(&error) => {
+                    left()?;
+                    return Err(ureq::Error::Timeout(Timeout::PerWrite));
+                }
+                // A server that refuses an upload answers and closes; what is still under way then
+                // resets the connection, but the answer has arrived before the reset.
+                Err(_) if matches!(look(stream), Some(1..)) => {
                     context::with(CallContext::refuse);
                     return Ok(());
                 }
-                Err(error) if is_wake(&error) => drop(left(limit)?),
                 Err(error) => return Err(broken(error)),
             }
         }
@@ -167,9 +161,8 @@ impl Tcp {
             // ureq makes nothing of it behind the last chunk.
             return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
         }
-        let limit = context::with(|context| context.limit());
         let count = loop {
-            if let Some(time) = arm(&mut self.armed, left(limit)?) {
+            if let Some(time) = arm(&mut self.armed, left()?) {
                 // macOS refuses it once the peer has closed, and then no read waits.
                 let _ = stream.set_read_timeout(Some(time));
             }
@@ -179,6 +172,7 @@ impl Tcp {
                 Err(error) => return Err(broken(error)),
             }
         };
+        context::with(CallContext::moved);
         self.has_more = count == capacity;
         if is_first {
             // There is always room in an empty one.
@@ -204,8 +198,7 @@ impl Transport for Tcp {
         if is_held { Ok(()) } else { self.flush() }
     }
 
-    /// A limit of no time means neither to send nor to wait. ureq sets one other: how long to wait for
-    /// the word to go on.
+    /// A limit of no time means neither to send nor to wait; the context knows all other limits.
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         if limit.after.is_zero() {
             return match look(&self.socket.stream) {
@@ -215,17 +208,7 @@ impl Transport for Tcp {
             };
         }
         self.flush()?;
-        if limit.reason != Timeout::Await100 {
-            return self.receive();
-        }
-        let patience = Instant::now() + *limit.after;
-        let received = context::waiting_until(Some(patience), || self.receive());
-        let is_over = context::with(|context| context.is_over());
-        if received.is_err() && Instant::now() >= patience && !is_over {
-            context::with(|context| context.failure = None);
-            return Err(ureq::Error::Timeout(limit.reason));
-        }
-        received
+        self.receive()
     }
 
     /// Whether it will carry another call as far as can be known. Whatever has arrived unasked would
@@ -250,31 +233,23 @@ impl fmt::Debug for Tcp {
 /// How many bytes have arrived, 1 at most, or nothing; 0 is the end of the stream, or an error. It
 /// does not wait.
 fn look(stream: &TcpStream) -> Option<usize> {
-    // One system call, of which a reuse pays for two. Linux has given MSG_PEEK and MSG_DONTWAIT the
-    // same numbers on all architectures.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let peeked = SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], 0x02 | 0x40);
-    // Elsewhere the flag has other numbers, or there is none.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let peeked = {
-        let _ = stream.set_nonblocking(true);
-        let peeked = stream.peek(&mut [0]);
-        let _ = stream.set_nonblocking(false);
-        peeked
-    };
+    let _ = stream.set_nonblocking(true);
+    let peeked = stream.peek(&mut [0]);
+    let _ = stream.set_nonblocking(false);
     match peeked {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         peeked => Some(peeked.unwrap_or(0)),
     }
 }
 
-/// The time left until `limit`, never zero.
-fn left(limit: Instant) -> Result<Duration, ureq::Error> {
-    let left = limit.saturating_duration_since(Instant::now());
+/// The time that is left for an operation, never zero.
+fn left() -> Result<Duration, ureq::Error> {
+    let left = context::with(|context| context.left());
     if left.is_zero() {
-        return Err(timed_out());
+        Err(timed_out())
+    } else {
+        Ok(left)
     }
-    Ok(left)
 }
 
 /// Whether the socket's time-out went off, or the thread was woken otherwise: time to look at the clock.

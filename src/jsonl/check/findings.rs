@@ -39,8 +39,9 @@ impl Finding {
         }
     }
 
-    pub(super) fn of_duplicate(first: u64, again: u64) -> Self {
-        let message = format!("has the \"custom_id\" of line {first}");
+    pub(super) fn of_duplicate(first: u64, again: u64, id: Option<String>) -> Self {
+        let id = id.map(|id| format!(", \"{id}\"")).unwrap_or_default();
+        let message = format!("has the \"custom_id\" of line {first}{id}");
         Self {
             first_line: Some(first),
             ..Self::new("duplicate_id", Some(again), message)

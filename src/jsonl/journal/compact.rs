@@ -154,7 +154,7 @@ mod tests {
         let path = folder.path().join("o");
         let record = |id| {
             format!(
-                "{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200}},\"error\":null}}\n"
+                "{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"body\":{{\"choices\":[1]}}}},\"error\":null}}\n"
             )
         };
         let (a, b) = (record("a"), record("b"));

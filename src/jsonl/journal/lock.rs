@@ -26,6 +26,8 @@ pub(crate) struct Locks {
     output: Option<Lock>,
     errors: Option<Lock>,
     in_flight: u64,
+    /// So many rows more may be answered and wait for those before them.
+    held: u64,
 }
 
 impl Locks {
@@ -46,12 +48,26 @@ impl Locks {
             output: take(&files.output, "output", &["output"])?,
             errors: take(&files.errors, "errors file", &["errors"])?,
             in_flight: in_flight as u64,
+            held: 0,
         })
     }
 
     /// How many rows a killed run over this output had in flight at most, if there was one.
     pub(crate) fn left_in_flight(&self) -> Option<u64> {
         self.output.as_ref()?.left
+    }
+
+    /// Says that so many answered rows wait for those before them: a kill loses them, too. The number is
+    /// rounded up, and written only if it is too small or far too large.
+    pub(crate) fn hold(&mut self, rows: usize) {
+        let rows = rows as u64;
+        if (self.held / 4..=self.held).contains(&rows) {
+            return;
+        }
+        self.held = rows.next_power_of_two();
+        if let Some(lock) = &mut self.output {
+            let _says_what_it_said = lock.write(self.in_flight + self.held);
+        }
     }
 
     /// Says that rows are sent from here on: what a killed run left has been accounted for.
@@ -83,7 +99,7 @@ impl Lock {
         let lock = sidecar(path, LOCK_SUFFIX);
         let unusable = |error: io::Error| {
             config(format!(
-                "{role} {path:?} cannot be locked with {lock:?}: {error}, or name another"
+                "{role} {path:?} cannot be locked with {lock:?}: {error}; correct that, or name another"
             ))
             .with_settings(setting)
             .with_source(error)

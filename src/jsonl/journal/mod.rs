@@ -16,20 +16,24 @@ mod recover;
 mod repair;
 mod resume_index;
 
+use std::path::Path;
 use std::time::Instant;
 
 use self::compact::{Source, compact};
-use self::record_file::RecordFile;
+use self::record_file::{RecordFile, Tail};
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::io::remove;
 use super::readback::ReadRecord;
+use crate::api::classify::RecordState;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
+#[cfg(feature = "cli")]
+pub(crate) use self::records::MAX_BODY;
 pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
@@ -56,15 +60,18 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the files, and cuts off what a killed run left torn.
+    /// Opens the files, cuts off what a killed run left torn, and takes records that are no answers
+    /// out of the output.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, and
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened,
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
     pub(super) fn open(
         files: &RunFiles,
         options: JournalOptions,
         state: &FileState,
+        index: &ResumeIndex,
+        cancel: &Cancel,
     ) -> Result<Self> {
         let now = Instant::now();
         let mut output = RecordFile::new(&files.output, "output", options.fsync);
@@ -84,11 +91,23 @@ impl Journal {
             }
             remove(path)?;
         }
-        Ok(Self {
+        let mut journal = Self {
             output,
             errors: (!one_stream).then_some(errors),
             old_records: state.records,
-        })
+        };
+        if journal.old_records > index.done() {
+            journal.old_records = journal.tidy(index, false, None, cancel)?;
+            // They may be other files now.
+            journal.output.open(Tail::Whole, now)?;
+            if let Some(errors) = &mut journal.errors {
+                *errors = RecordFile::new(&files.errors, "errors file", options.fsync);
+                if errors.regular().is_some_and(Path::exists) {
+                    errors.open(Tail::Whole, now)?;
+                }
+            }
+        }
+        Ok(journal)
     }
 
     /// Appends whole records of successes. Returns how many bytes of them are in the file now, and
@@ -153,12 +172,23 @@ impl Journal {
         if self.files().any(|file| file.is_broken()) {
             return Ok(());
         }
+        self.tidy(index, whole_input, order, cancel).map(drop)
+    }
+
+    /// See [`close`](Self::close). Returns how many records are in the output now.
+    fn tidy(
+        &self,
+        index: &ResumeIndex,
+        whole_input: bool,
+        order: Option<&IdTable<u64>>,
+        cancel: &Cancel,
+    ) -> Result<u64> {
         let output = self.output.regular();
         let errors = self.errors.as_ref();
         let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
         let still_failed = |record: Option<&ReadRecord>| {
-            let failed = record.filter(|record| !record.done);
+            let failed = record.filter(|record| !record.is_done());
             // A row without an id cannot be known again: this run reads its line, too.
             let id = failed.and_then(|record| record.custom_id.as_ref());
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
@@ -188,9 +218,13 @@ impl Journal {
             }
             let forgotten = index.not_met();
             if whole_input && forgotten > 0 {
+                let rows = match forgotten {
+                    1 => "1 row that failed before is".to_owned(),
+                    _ => format!("{forgotten} rows that failed before are"),
+                };
                 log::warn!(
-                    "errors file {path:?} is for the rows of this input, and rows that failed before \
-                     are not in it any more: {forgotten}. Give another input an output of its own"
+                    "errors file {path:?} is for the rows of this input: {rows} not in it any more. \
+                     Give another input an output of its own"
                 );
             }
         }
@@ -198,9 +232,13 @@ impl Journal {
             && (is_mixed || order.is_some())
         {
             // By now each failure that counts is in the errors file, if there is one.
-            let stays = |record: Option<&ReadRecord>, _| {
-                let is_failure = record.is_some_and(|record| !record.done);
-                !is_failure || (errors.is_none() && still_failed(record))
+            let stays = |record: Option<&ReadRecord>, _| match record {
+                Some(unsure) if unsure.state == RecordState::Unsure => {
+                    let id = unsure.custom_id.as_ref();
+                    !id.is_some_and(|id| index.overrules(LineHash::of(id.as_bytes())))
+                }
+                Some(failed) if !failed.is_done() => errors.is_none() && still_failed(record),
+                _ => true,
             };
             let source = Source {
                 path: output,
@@ -210,8 +248,8 @@ impl Journal {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };
-            compact(output, &[source], line_of, cancel)?;
+            return Ok(compact(output, &[source], line_of, cancel)? as u64);
         }
-        Ok(())
+        Ok(self.old_records)
     }
 }

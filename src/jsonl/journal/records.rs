@@ -13,12 +13,16 @@ use super::super::parallel::{LineFold, fold};
 use super::super::readback::ReadRecord;
 use super::record_file::Tail;
 use super::resume_index::{FailedRow, RequestTag};
+use crate::api::classify::RecordState;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// The longest record, in bytes: an answer and an id of 64 MiB each, and what surrounds them. A
-/// longer line is no record of ours.
-const MAX_RECORD: usize = 130 << 20;
+/// The largest answer that the tool can be told to accept, in bytes: 1 GiB.
+pub(crate) const MAX_BODY: usize = 1 << 30;
+
+/// The longest record, in bytes: such an answer, an id of 64 MiB, and what surrounds them. A longer
+/// line is no record of ours.
+const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 
 /// What some lines of a file say, in its order.
 #[derive(Default)]
@@ -27,6 +31,8 @@ pub(super) struct Records {
     /// How many of them are failures.
     pub(super) failures: u64,
     pub(super) done: Vec<(LineHash, RequestTag)>,
+    /// Rows that are done if their endpoint is not known.
+    pub(super) unsure: Vec<(LineHash, RequestTag)>,
     pub(super) failed: Vec<(LineHash, FailedRow)>,
     /// Lines that do not belong into the file.
     pub(super) foreign: Vec<OddLine>,
@@ -117,15 +123,16 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
             return;
         }
         part.count += 1;
-        part.failures += u64::from(!record.done);
+        part.failures += u64::from(!record.is_done());
         if let Some(id) = &record.custom_id {
             let id = LineHash::of(id.as_bytes());
             let request = RequestTag::of(record.hash);
-            if record.done {
-                part.done.push((id, request));
-            } else {
-                let failed = FailedRow::new(request, !record.transient);
-                part.failed.push((id, failed));
+            let failed = |is_permanent| FailedRow::new(request, is_permanent);
+            match record.state {
+                RecordState::Done => part.done.push((id, request)),
+                RecordState::Unsure => part.unsure.push((id, request)),
+                RecordState::Transient => part.failed.push((id, failed(false))),
+                RecordState::Permanent => part.failed.push((id, failed(true))),
             }
         }
     }
@@ -135,6 +142,7 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
         all.count += later.count;
         all.failures += later.failures;
         all.done.extend(later.done);
+        all.unsure.extend(later.unsure);
         all.failed.extend(later.failed);
         all.foreign.extend(later.foreign);
         all.unended = later.unended;

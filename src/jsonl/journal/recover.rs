@@ -76,14 +76,16 @@ pub(crate) fn recover(
             failures.extend(errors.failed);
         }
     }
-    let index = ResumeIndex::new(output.done, failures, options.policy);
+    let index = ResumeIndex::new(output.done, output.unsure, failures, options.policy);
     Ok((index, state))
 }
 
 /// How many rows a file answers: none if it is not there or cannot be read.
 pub(super) fn answers(path: &Path) -> u64 {
     let records = Records::read(path, None, &Cancel::new(), |_| Ok(()));
-    records.map_or(0, |records| IdTable::new(records.done).len() as u64)
+    records.map_or(0, |records| {
+        IdTable::new([records.done, records.unsure].concat()).len() as u64
+    })
 }
 
 /// The path of a regular file that is there.

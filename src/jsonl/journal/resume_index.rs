@@ -2,15 +2,19 @@
 //!
 //! It is kept for the whole run: 24 bytes for each answered row, 32 for each failed one.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::super::hash::LineHash;
 use super::super::ids::IdTable;
+use crate::api::classify::Promise;
 
 /// What earlier runs made of the rows, and what this run does about it.
 #[derive(Debug, Default)]
 pub(crate) struct ResumeIndex {
     done: IdTable<RequestTag>,
+    unsure: IdTable<UnsureRow>,
+    /// How many of these this input shows to be no answers.
+    overruled: AtomicU64,
     failed: IdTable<FailedRow>,
     policy: ResumePolicy,
 }
@@ -38,6 +42,14 @@ impl RequestTag {
     fn is(self, other: Self) -> bool {
         self == other || self.0 == 0 || other.0 == 0
     }
+}
+
+/// A row with a record that is an answer only if its endpoint is not known.
+#[derive(Debug, Default)]
+struct UnsureRow {
+    request: RequestTag,
+    /// The endpoint is known, so it is none.
+    overruled: AtomicBool,
 }
 
 /// A row that is not answered, by its last record.
@@ -77,25 +89,33 @@ impl ResumeIndex {
     /// whatever was tried later; of several failures the last counts.
     pub(super) fn new(
         done: Vec<(LineHash, RequestTag)>,
+        mut unsure: Vec<(LineHash, RequestTag)>,
         mut failed: Vec<(LineHash, FailedRow)>,
         policy: ResumePolicy,
     ) -> Self {
         let done = IdTable::new(done);
+        unsure.retain(|(id, _)| done.get(*id).is_none());
         failed.retain(|(id, _)| done.get(*id).is_none());
+        let unsure = unsure.into_iter().map(|(id, request)| {
+            let overruled = AtomicBool::default();
+            (id, UnsureRow { request, overruled })
+        });
         Self {
             done,
+            unsure: IdTable::new(unsure.collect()),
+            overruled: AtomicU64::default(),
             failed: IdTable::new(failed),
             policy,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.failed.is_empty()
+        self.done.is_empty() && self.unsure.is_empty() && self.failed.is_empty()
     }
 
     /// Answered rows.
     pub(crate) fn done(&self) -> u64 {
-        self.done.len() as u64
+        (self.done.len() + self.unsure.len()) as u64 - self.overruled.load(Relaxed)
     }
 
     /// Whether a line has been answered as it stands, to the letter. Then it is also a request.
@@ -103,10 +123,20 @@ impl ResumeIndex {
         self.done.get(id) == Some(&RequestTag::of(Some(line)))
     }
 
-    /// What a row of the input is. One that failed as another request is to do.
-    pub(crate) fn status(&self, id: LineHash, line: Option<LineHash>) -> RowStatus {
+    /// What a row of the input is, whose endpoint answers with what it promises. One that failed as
+    /// another request is to do.
+    pub(crate) fn status(
+        &self,
+        id: LineHash,
+        line: Option<LineHash>,
+        promise: Promise,
+    ) -> RowStatus {
         let now = RequestTag::of(line);
-        if let Some(answered) = self.done.get(id) {
+        if let Some(answered) = self
+            .done
+            .get(id)
+            .or_else(|| self.unsure_answer(id, promise))
+        {
             return if answered.is(now) || self.policy.force_resume {
                 RowStatus::Done
             } else {
@@ -122,6 +152,24 @@ impl ResumeIndex {
         } else {
             RowStatus::ToDo
         }
+    }
+
+    fn unsure_answer(&self, id: LineHash, promise: Promise) -> Option<&RequestTag> {
+        let row = self.unsure.get(id)?;
+        if promise == Promise::Anything {
+            return Some(&row.request);
+        }
+        if !row.overruled.swap(true, Relaxed) {
+            self.overruled.fetch_add(1, Relaxed);
+        }
+        None
+    }
+
+    /// Whether an earlier run's record that is not surely an answer is none: there is a better one, or
+    /// its endpoint is known.
+    pub(super) fn overrules(&self, id: LineHash) -> bool {
+        let row = self.unsure.get(id);
+        row.is_some_and(|row| row.overruled.load(Relaxed)) || self.done.get(id).is_some()
     }
 
     /// Notes that this run has answered a row, or failed it.
@@ -167,7 +215,7 @@ mod tests {
     }
 
     fn status(index: &ResumeIndex, id: &str) -> RowStatus {
-        index.status(hash(id), Some(hash("line")))
+        index.status(hash(id), Some(hash("line")), Promise::Choices)
     }
 
     #[test]
@@ -180,6 +228,7 @@ mod tests {
     fn a_row_once_answered_stays_so_and_of_failures_the_last_counts() {
         let index = ResumeIndex::new(
             vec![done("both", Some("line"))],
+            Vec::new(),
             vec![
                 failed("both", true),
                 failed("passed", true),
@@ -203,19 +252,48 @@ mod tests {
     #[test]
     fn a_changed_request_is_told_unless_there_is_nothing_to_tell_it_by() {
         let rows = || vec![done("a", Some("another")), done("b", None)];
-        let index = ResumeIndex::new(rows(), vec![failed("c", true)], ResumePolicy::default());
+        let index = ResumeIndex::new(
+            rows(),
+            Vec::new(),
+            vec![failed("c", true)],
+            ResumePolicy::default(),
+        );
         assert_eq!(status(&index, "a"), RowStatus::Changed);
         assert_eq!(status(&index, "b"), RowStatus::Done);
-        assert_eq!(index.status(hash("a"), None), RowStatus::Done);
+        assert_eq!(
+            index.status(hash("a"), None, Promise::Choices),
+            RowStatus::Done
+        );
         // An answer is lost with a change; a failure is not worth keeping.
-        let changed = index.status(hash("c"), Some(hash("another")));
+        let changed = index.status(hash("c"), Some(hash("another")), Promise::Choices);
         assert_eq!(changed, RowStatus::ToDo);
         let forced = ResumePolicy {
             force_resume: true,
             ..ResumePolicy::default()
         };
-        let index = ResumeIndex::new(rows(), Vec::new(), forced);
+        let index = ResumeIndex::new(rows(), Vec::new(), Vec::new(), forced);
         assert_eq!(status(&index, "a"), RowStatus::Done);
+    }
+
+    #[test]
+    fn what_only_an_unknown_endpoint_answers_is_done_for_such_an_endpoint_alone() {
+        let rows = ["a", "b", "sure"].map(|id| done(id, Some("line")));
+        let sure = vec![done("sure", Some("line"))];
+        let index = ResumeIndex::new(sure, rows.into(), Vec::new(), ResumePolicy::default());
+        assert_eq!(index.done(), 3);
+        let anything = |id| index.status(hash(id), Some(hash("line")), Promise::Anything);
+        assert_eq!(anything("a"), RowStatus::Done);
+        assert_eq!(
+            index.status(hash("a"), Some(hash("x")), Promise::Anything),
+            RowStatus::Changed
+        );
+        for _ in 0..2 {
+            assert_eq!(status(&index, "b"), RowStatus::ToDo);
+        }
+        assert_eq!(status(&index, "sure"), RowStatus::Done);
+        assert_eq!(index.done(), 2);
+        let overruled = ["a", "b", "sure"].map(|id| index.overrules(hash(id)));
+        assert_eq!(overruled, [false, true, true]);
     }
 
     #[test]
@@ -224,7 +302,7 @@ mod tests {
             retry_failed: true,
             ..ResumePolicy::default()
         };
-        let index = ResumeIndex::new(Vec::new(), vec![failed("a", true)], again);
+        let index = ResumeIndex::new(Vec::new(), Vec::new(), vec![failed("a", true)], again);
         assert_eq!(status(&index, "a"), RowStatus::ToDo);
         assert!(index.still_failed(hash("a"), true));
     }
@@ -232,7 +310,7 @@ mod tests {
     #[test]
     fn a_failure_counts_while_its_row_is_in_the_input_and_was_not_tried_again() {
         let rows = ["old", "tried", "gone"].map(|id| failed(id, id != "tried"));
-        let index = ResumeIndex::new(Vec::new(), rows.into(), ResumePolicy::default());
+        let index = ResumeIndex::new(Vec::new(), Vec::new(), rows.into(), ResumePolicy::default());
         status(&index, "old");
         status(&index, "tried");
         index.ended(Some("tried"));

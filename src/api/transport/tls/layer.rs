@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -14,11 +13,12 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-use super::super::TransportErrorKind;
 use super::super::buffers::LentBuffers;
-use super::super::connection::{AT_ONCE, UNLIMITED};
-use super::super::context::{self, broken, fail, fail_for};
-use super::trust::{LazyConfig, trusting};
+use super::super::connection::at_once;
+use super::super::context::{self, broken, fail};
+use super::super::{HttpConfig, TransportErrorKind};
+use super::trust::{LazyConfig, configure};
+use super::words::explain;
 use crate::error;
 
 /// Enough for a handshake in a debug build.
@@ -32,10 +32,10 @@ pub(in crate::api::transport) struct TlsConnector {
 }
 
 impl TlsConnector {
-    /// Trusts the certificates in `ca_file` alone, or the built-in ones.
-    pub(in crate::api::transport) fn new(ca_file: Option<&Path>) -> error::Result<Self> {
+    /// Trusts the certificates in the CA file alone, or the built-in ones.
+    pub(in crate::api::transport) fn new(config: &HttpConfig) -> error::Result<Self> {
         Ok(Self {
-            config: trusting(ca_file)?,
+            config: configure(config)?,
             has_succeeded: AtomicBool::new(false),
         })
     }
@@ -78,20 +78,20 @@ impl TlsConnector {
             end: None,
         });
         while tls.session.is_handshaking() {
-            tls.flush(UNLIMITED)?;
-            if !tls.inner.await_input(UNLIMITED)? {
-                let why = "the peer closed the connection while it was being made";
+            tls.flush(NextTimeout::default())?;
+            if !tls.inner.await_input(NextTimeout::default())? {
+                let why = "the peer closed the connection in the TLS handshake, as it may if it speaks no TLS";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
             tls.open();
             if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
-                let _ = tls.transmit_output(0, UNLIMITED);
+                let _ = tls.transmit_output(0, NextTimeout::default());
                 return Err(self.refused(error));
             }
         }
         self.has_succeeded.store(true, Ordering::Relaxed);
-        tls.flush(UNLIMITED)?;
+        tls.flush(NextTimeout::default())?;
         Ok(tls)
     }
 
@@ -203,7 +203,7 @@ impl Transport for Tls {
         // Tickets and new keys come when they like, and are no reason to part. What there is to be
         // said to them leaves with the next request.
         let is_open =
-            is_silent || matches!(self.await_input(AT_ONCE), Err(ureq::Error::Timeout(_)));
+            is_silent || matches!(self.await_input(at_once()), Err(ureq::Error::Timeout(_)));
         let is_spoiled = context::with(|context| {
             context.failure = None;
             context.is_spoiled
@@ -224,7 +224,10 @@ impl fmt::Debug for Tls {
 
 /// What it means that the handshake fails: nothing is known of whom the peer is.
 fn no_handshake(kind: TransportErrorKind, error: Error) -> ureq::Error {
-    fail_for(kind, format!("the TLS handshake failed: {error}"), error)
+    fail(
+        kind,
+        format!("the TLS handshake failed: {}", explain(&error)),
+    )
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two

@@ -4,13 +4,18 @@
 //! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
 //! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
-//! `trust` says which certificates are good, and `layer` is a session on a connection. Without the
+//! `pem` reads certificates, `trust` says which are good, `layer` is a session on a connection, and
+//! `words` says why one fails. Without the
 //! feature `rustls` only this file is left, and https is refused before anything is sent.
 
 #[cfg(feature = "rustls")]
 mod layer;
 #[cfg(feature = "rustls")]
+mod pem;
+#[cfg(feature = "rustls")]
 mod trust;
+#[cfg(feature = "rustls")]
+mod words;
 
 #[cfg(feature = "rustls")]
 pub(super) use self::layer::TlsConnector;
@@ -25,11 +30,13 @@ pub(super) struct TlsConnector;
 
 #[cfg(not(feature = "rustls"))]
 impl TlsConnector {
-    /// Without TLS a CA file is a mistake.
-    pub(super) fn new(ca_file: Option<&std::path::Path>) -> crate::error::Result<Self> {
-        use crate::error::{Error, ErrorKind};
-        let why = "a CA file is of no use without TLS: build with the feature `rustls`";
-        ca_file.map_or(Ok(Self), |_| Err(Error::new(ErrorKind::Config, why)))
+    /// Without TLS a certificate or a key is a mistake.
+    pub(super) fn new(config: &super::HttpConfig) -> crate::error::Result<Self> {
+        let why = "certificates are of no use without TLS: build with the feature `rustls`";
+        match (&config.ca_file, &config.client_cert, &config.client_key) {
+            (None, None, None) => Ok(Self),
+            _ => Err(crate::error::config(why)),
+        }
     }
 
     /// Always fails.

@@ -1,4 +1,5 @@
-//! Whom to trust: the certificates of a file, or the built-in ones.
+//! Whom to trust, the certificates of a file or the built-in ones, and what is shown to servers that
+//! ask for a certificate.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -6,7 +7,6 @@ use std::sync::{Arc, LazyLock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -14,7 +14,9 @@ use rustls::{
     WantsVerifier,
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use super::super::HttpConfig;
+use super::pem::{self, PemFile};
+use crate::error::Result;
 
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
@@ -27,24 +29,30 @@ pub(super) type LazyConfig = LazyLock<
     Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
 >;
 
-/// Trusts those in `ca_file` alone, or the built-in ones.
-pub(super) fn trusting(ca_file: Option<&Path>) -> Result<LazyConfig> {
+/// Trusts those in the CA file alone, or the built-in ones.
+pub(super) fn configure(config: &HttpConfig) -> Result<LazyConfig> {
     // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
-    let file = ca_file.map(|path| CaFile::read(path, &provider));
-    let file = file.transpose()?;
+    let trusted = config.ca_file.as_deref();
+    let trusted = trusted
+        .map(|path| CaFile::read(path, &provider))
+        .transpose()?;
+    let shown = pem::identity(config, &provider)?;
     Ok(LazyLock::new(Box::new(move || {
         let builder = ClientConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions()?;
-        let builder = match file {
+        let builder = match trusted {
             // rustls' word for any verifier but its own; what ours does stands with it.
             Some(file) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(file)),
             None => trust_built_in(builder)?,
         };
-        Ok(Arc::new(builder.with_no_client_auth()))
+        Ok(Arc::new(match shown {
+            Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
+            None => builder.with_no_client_auth(),
+        }))
     })))
 }
 
@@ -82,26 +90,15 @@ struct CaFile {
 
 impl CaFile {
     fn read(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Self> {
-        let unusable = |why: &str| {
-            let shown = path.display();
-            Error::new(ErrorKind::Config, format!("the CA file {shown} {why}"))
-        };
-        let pem = std::fs::read(path);
-        let pem = pem.map_err(|error| unusable("cannot be read").with_source(error))?;
-        // Other sections are none of our business, a key beside the certificate for instance.
-        let certificates: std::result::Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(&pem).collect();
-        let certificates =
-            certificates.map_err(|error| unusable("is not valid PEM").with_source(error))?;
+        let file = PemFile::read("CA file", path)?;
+        let certificates = file.certificates()?;
         let mut roots = RootCertStore::empty();
         // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let none = "holds no certificate that can be understood: it must be PEM";
+        let none = "holds no certificate that can be understood";
         let chains =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        let chains = chains
-            .build()
-            .map_err(|error| unusable(none).with_source(error))?;
+        let chains = chains.build().map_err(|_| file.unusable(none))?;
         Ok(Self {
             certificates,
             chains,

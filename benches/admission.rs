@@ -1,8 +1,8 @@
-//! What the gate admits, and what a grant costs.
+//! What the limiter admits, and what a grant costs.
 //!
 //! A harness of its own, because the questions are not "how long does this closure take": they are
 //! how much was admitted in eight seconds, in which window, and for how much CPU over all threads.
-//! Run with `cargo bench --bench gate`; the figures are medians of three rounds. What a grant costs
+//! Run with `cargo bench --bench admission`; the figures are medians of three rounds. What a grant costs
 //! that is not waited for is `benches/costs/limiter.rs`.
 
 #[path = "common/mod.rs"]

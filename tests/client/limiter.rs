@@ -1,4 +1,4 @@
-//! The gate under a client: what a request reserves, what it turns out to take, and who shares it.
+//! The limiter under a client: what a request reserves, what it turns out to take, and who shares it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -69,7 +69,7 @@ fn the_estimate_counts_the_prompt_and_what_may_be_written() {
     // 400 bytes of prompt are about a hundred tokens, and 500 may follow: two fit in 1,200.
     let bench = bench_with(
         |builder| builder.tokens_per_minute(72_000).concurrency(8),
-        |_| Ok(answer(200, &serde_json::json!({"choices": []}))),
+        |_| Ok(answer(200, &serde_json::json!({"choices": [{}]}))),
     );
     let prompt = "word".repeat(100);
     let requests: Vec<Request> = (0..4)
@@ -126,7 +126,7 @@ fn a_request_that_never_fits_fails_unsent_and_blocks_nobody() {
 }
 
 #[test]
-fn every_attempt_passes_the_gate() {
+fn every_attempt_passes_the_limiter() {
     let bench = bench_with(
         |builder| {
             let retry = Retry::new().max_attempts(50);
@@ -195,7 +195,7 @@ fn two_clients_on_one_limiter_keep_within_it_together() {
             .with_monitor(&monitor)
     };
     let (one, other) = (client("one"), client("other"));
-    // Time stands still until every run that is not through stands at the gate.
+    // Time stands still until every run that is not through stands at the limiter.
     let going = AtomicUsize::new(2);
     let all = |client: &Client| {
         let replies = client.chat_all("m", &prompts(50));
@@ -285,7 +285,7 @@ fn a_call_from_inside_a_rayon_task_works() {
 }
 
 #[test]
-fn a_closure_and_a_client_share_a_gate() {
+fn a_closure_and_a_client_share_a_limiter() {
     let bench = bench_with(
         |builder| builder.requests_per_second(10).burst(1),
         |_| says("ok"),

@@ -1,0 +1,187 @@
+//! Says in words why TLS fails, and behind a semicolon what can be done about it.
+
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription as A, CertificateError as C, Error};
+
+/// Another name is of no use: whoever can read the message has seen five.
+const MOST_NAMES: usize = 5;
+
+pub(super) fn explain(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => explain_certificate(error),
+        Error::InvalidMessage(_) => "what answers there does not speak TLS; \
+             check the host and the port, or write http:// if it is meant to be unencrypted"
+            .to_owned(),
+        Error::AlertReceived(
+            A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity,
+        )
+        | Error::PeerIncompatible(_) => format!(
+            "the server knows no version or cipher of TLS that is still safe ({}); \
+             it needs TLS 1.2 or 1.3",
+            spaced(error)
+        ),
+        Error::AlertReceived(A::UnrecognisedName) => {
+            "the server does not know this name; check the base URL".to_owned()
+        }
+        // What a server says of the certificate of a client, if the client has one.
+        Error::AlertReceived(alert) if matches!(u8::from(*alert), 41..=46 | 48 | 49 | 116) => {
+            format!(
+                "the server takes only clients with a certificate that it knows ({}); \
+             give one that it accepts (--client-cert, client_cert())",
+                spaced(error)
+            )
+        }
+        error => spaced(error),
+    }
+}
+
+fn explain_certificate(error: &C) -> String {
+    match error {
+        C::ExpiredContext { not_after, .. } => format!(
+            "the server's certificate expired on {}; \
+             it must be renewed, unless this machine's clock is wrong",
+            date(*not_after)
+        ),
+        C::NotValidYetContext { not_before, .. } => format!(
+            "the server's certificate is not valid before {}; check this machine's clock",
+            date(*not_before)
+        ),
+        C::NotValidForNameContext { expected, presented } => {
+            let named = presented.iter().filter_map(|name| name.split_once('('));
+            let mut names: Vec<&str> = named.map(|(_, name)| name.trim_matches(['"', ')'])).collect();
+            if names.len() > MOST_NAMES {
+                names.splice(MOST_NAMES.., ["…"]);
+            }
+            let (names, expected) = (names.join(", "), expected.to_str());
+            if names.is_empty() {
+                return "the server's certificate names no host; it must have a subjectAltName, as \
+                        its common name does not count"
+                    .to_owned();
+            }
+            format!(
+                "the server's certificate is for other names ({names}), not for {expected}; \
+                 check the host in the URL"
+            )
+        }
+        C::UnknownIssuer => "nobody who is trusted here has signed the server's certificate; \
+             if it is your own or a private CA's, name that one as the CA file (--ca-file, ca_file())"
+            .to_owned(),
+        C::BadSignature => "the server does not prove that it has its certificate's key, or that was \
+             not signed by whom it names; check the base URL and the CA file"
+            .to_owned(),
+        C::Other(other) => match &*other.to_string() {
+            "CaUsedAsEndEntity" => "the server's certificate is marked as a CA's, as self-signed ones \
+                 are; if it is your own, name it as the CA file (--ca-file, ca_file())"
+                .to_owned(),
+            "UnsupportedCertVersion" => "the server's certificate is of X.509 version 1, which is for \
+                 no name; it must be made anew, of version 3 and with a subjectAltName"
+                .to_owned(),
+            other => format!("the server's certificate breaks a rule ({})", spaced(other)),
+        },
+        other => format!("the server's certificate is of no use ({})", spaced(other)),
+    }
+}
+
+/// As `2021-01-01`, in UTC.
+fn date(time: UnixTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
+    // As in `Fri, 01 Jan 2021 00:00:00 GMT`.
+    let http = httpdate::fmt_http_date(time);
+    let month = MONTHS.find(&http[8..11]).map_or(0, |at| at / 3 + 1);
+    format!("{}-{month:02}-{}", &http[12..16], &http[5..7])
+}
+
+/// rustls names many errors as its code does: `CamelCase` becomes words.
+fn spaced(error: impl ToString) -> String {
+    let (mut words, mut last) = (String::new(), ' ');
+    for letter in error.to_string().chars() {
+        if letter.is_ascii_uppercase() && last.is_ascii_lowercase() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+        last = letter;
+    }
+    words
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustls::{InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved};
+    use std::sync::Arc;
+
+    fn rule(name: &'static str) -> Error {
+        C::Other(OtherError(Arc::new(std::io::Error::other(name)))).into()
+    }
+
+    #[test]
+    fn no_error_shows_a_name_of_the_code() {
+        let at = UnixTime::since_unix_epoch;
+        let (time, day) = (at(Duration::from_secs(1_800_000_000)), 86_400);
+        for (error, words) in [
+            (
+                C::ExpiredContext {
+                    time,
+                    not_after: at(Duration::from_secs(18_627 * day + 1)),
+                }
+                .into(),
+                "expired on 2020-12-31",
+            ),
+            (
+                C::NotValidYetContext {
+                    time,
+                    not_before: at(Duration::from_secs(18_628 * day)),
+                }
+                .into(),
+                "not valid before 2021-01-01; check this machine's clock",
+            ),
+            (C::Expired.into(), "of no use (expired)"),
+            (C::UnknownIssuer.into(), "(--ca-file, ca_file())"),
+            (C::Revoked.into(), "of no use (revoked)"),
+            (rule("CaUsedAsEndEntity"), "(--ca-file, ca_file())"),
+            (rule("UnsupportedCertVersion"), "X.509 version 1"),
+            (
+                rule("PathLenConstraintViolated"),
+                "(path len constraint violated)",
+            ),
+            (
+                InvalidMessage::InvalidContentType.into(),
+                "does not speak TLS",
+            ),
+            (
+                Error::AlertReceived(A::HandshakeFailure),
+                "(received fatal alert: handshake failure)",
+            ),
+            (
+                Error::AlertReceived(A::UnrecognisedName),
+                "does not know this name",
+            ),
+            (
+                Error::AlertReceived(A::CertificateRequired),
+                "(--client-cert, client_cert())",
+            ),
+            (
+                Error::AlertReceived(A::UnknownCA),
+                "(received fatal alert: unknown ca)",
+            ),
+            (
+                Error::AlertReceived(A::InternalError),
+                "alert: internal error",
+            ),
+            (
+                PeerIncompatible::ServerDoesNotSupportTls12Or13.into(),
+                "server does not support tls12or13",
+            ),
+            (PeerMisbehaved::InvalidKeyShare.into(), "invalid key share"),
+        ] {
+            let told = explain(&error).replace("subjectAltName", "");
+            assert!(told.contains(words), "{told}");
+            let is_camel =
+                |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+            assert!(!told.as_bytes().windows(2).any(is_camel), "{told}");
+        }
+    }
+}

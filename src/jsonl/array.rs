@@ -1,0 +1,141 @@
+//! A JSON array of requests, read as lines: each element becomes one.
+
+use std::io::{self, Read};
+
+/// A stream whose content, if it is a JSON array, is turned into one line an element.
+///
+/// Byte for byte: brackets around the array and line ends within an element become blanks, and commas
+/// between elements become line ends. So nothing is kept in memory, and columns stay what they are.
+#[derive(Debug)]
+pub(super) struct ArrayAsLines<R> {
+    source: R,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing but blanks so far.
+    Start,
+    Array {
+        /// Of objects and arrays that are open in an element.
+        depth: u32,
+        in_string: bool,
+        /// The byte before is a backslash in a string.
+        escaped: bool,
+    },
+    /// No array, or what is behind it: all is left as it is.
+    Plain,
+}
+
+impl<R: Read> ArrayAsLines<R> {
+    pub(super) fn new(source: R) -> Self {
+        let state = State::Start;
+        Self { source, state }
+    }
+
+    /// The stream as it is, whatever it holds.
+    pub(super) fn plain(source: R) -> Self {
+        let state = State::Plain;
+        Self { source, state }
+    }
+}
+
+impl<R: Read> Read for ArrayAsLines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        for byte in &mut buffer[..read] {
+            if matches!(self.state, State::Plain) {
+                break;
+            }
+            self.state.turn(byte);
+        }
+        Ok(read)
+    }
+}
+
+impl State {
+    fn turn(&mut self, byte: &mut u8) {
+        let Self::Array {
+            depth,
+            in_string,
+            escaped,
+        } = self
+        else {
+            match *byte {
+                b'[' => {
+                    *byte = b' ';
+                    *self = Self::Array {
+                        depth: 0,
+                        in_string: false,
+                        escaped: false,
+                    };
+                }
+                // A byte order mark.
+                b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => {}
+                _ => *self = Self::Plain,
+            }
+            return;
+        };
+        match *byte {
+            _ if *in_string => {
+                *in_string = *escaped || *byte != b'"';
+                *escaped = !*escaped && *byte == b'\\';
+            }
+            b'"' => *in_string = true,
+            b'{' | b'[' => *depth += 1,
+            b']' if *depth == 0 => {
+                *byte = b' ';
+                *self = Self::Plain;
+            }
+            b'}' | b']' => *depth = depth.saturating_sub(1),
+            b',' if *depth == 0 => *byte = b'\n',
+            b'\n' | b'\r' => *byte = b' ',
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(source: &str) -> String {
+        let mut text = String::new();
+        let mut lines = ArrayAsLines::new(source.as_bytes());
+        lines.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn an_array_becomes_a_line_an_element_of_the_same_length() {
+        for (array, lines) in [
+            ("[{\"a\":[1,2]},{}]\n", " {\"a\":[1,2]}\n{} \n"),
+            (
+                "\u{feff} [\n  {\r\n\"a\": 1}\n,{}\n]",
+                "\u{feff}     {  \"a\": 1} \n{}  ",
+            ),
+            (
+                r#"[{"a":"],[\"\\"},{"b":"\\\""}]"#,
+                " {\"a\":\"],[\\\"\\\\\"}\n{\"b\":\"\\\\\\\"\"} ",
+            ),
+            ("[]", "  "),
+            // What is behind it, and what is cut off.
+            ("[1]\n[2,3]\n", " 1 \n[2,3]\n"),
+            ("[{},{", " {}\n{"),
+        ] {
+            assert_eq!(read(array), lines);
+            assert_eq!(array.len(), lines.len());
+        }
+    }
+
+    #[test]
+    fn anything_else_is_left_as_it_is() {
+        for text in ["", "\n\n", "{\"a\":[1,\n2]}\n[1,2]\n", "a [1,2]"] {
+            assert_eq!(read(text), text);
+        }
+        let mut text = String::new();
+        let mut prompts = ArrayAsLines::plain(&b"[a,b]"[..]);
+        prompts.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "[a,b]");
+    }
+}

@@ -1,0 +1,258 @@
+//! An input of which no line, or nearly none, is a request: refused as a whole, with what it seems
+//! to be. One sentence says more than a million failed rows.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+use serde::de::IgnoredAny;
+
+use super::files::Location;
+use super::format::{Format, LineError};
+use super::lines::{Line, Lines, PREVIEW};
+use crate::api::json::fields;
+use crate::error::{Result, config};
+
+/// How many lines are looked at.
+const MOST_LINES: u64 = 1_000;
+/// From so many lines on, one request in [`ONE_IN`] lines is enough; of fewer, one at all.
+const FEW_LINES: u64 = 10;
+const ONE_IN: u64 = 10;
+
+/// What an input seems to be that is refused, and what to do then.
+pub(super) struct Refusal {
+    message: String,
+    settings: &'static [&'static str],
+}
+
+impl Refusal {
+    fn new((what, next): Seems, why: &str) -> Self {
+        Self {
+            message: format!("seems to be {what}{why}; {next}"),
+            settings: if next == PROMPTS { &["prompts"] } else { &[] },
+        }
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that was refused, and those of
+    /// [`Location::unreadable`].
+    pub(super) fn check(judged: io::Result<Option<Self>>, location: &Location) -> Result<()> {
+        match judged.map_err(|error| location.unreadable(error))? {
+            Some(Self { message, settings }) => {
+                Err(config(format!("input {location} {message}")).with_settings(settings))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// For a report of the tool, without the input's name.
+    #[cfg(feature = "cli")]
+    pub(super) fn for_report(self) -> String {
+        let flags = self.settings.iter();
+        self.message + &flags.map(|flag| format!(" (--{flag})")).collect::<String>()
+    }
+}
+
+/// Looks at the first lines of a file.
+///
+/// # Errors
+/// Those of [`Lines::next`].
+pub(super) fn judge_file<R: Read>(
+    mut lines: Lines<R>,
+    format: &Format,
+) -> io::Result<Option<Refusal>> {
+    let mut judge = Judge::new(format);
+    while judge.wants_more()
+        && let Some(line) = lines.next()?
+    {
+        judge.note(line);
+    }
+    Ok(judge.refusal())
+}
+
+/// Looks at the start of a stream, which is kept to be read. A stream that stalls is not waited for
+/// once there are enough requests in what has come.
+///
+/// # Errors
+/// Those of [`Lines::next`].
+pub(super) fn judge_stream<R: Read>(
+    lines: &mut Lines<R>,
+    format: &Format,
+) -> io::Result<Option<Refusal>> {
+    let mut judge = Judge::new(format);
+    let (mut judged, mut before) = (0, 0);
+    let start = lines.preview(|start, at_end| {
+        let whole = match start.iter().rposition(|byte| *byte == b'\n') {
+            _ if at_end => start.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        if whole > judged {
+            let mut more = Lines::of_anything(&start[judged..whole], 2 * PREVIEW);
+            while judge.wants_more()
+                && let Ok(Some(line)) = more.next()
+            {
+                let number = before + line.number;
+                judge.note(Line { number, ..line });
+            }
+            before += more.number;
+            judged = whole;
+        }
+        !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
+    })?;
+    // No line has ended: it is long, or its ends are none.
+    if judge.lines == 0 && ends_in_cr(start) {
+        return Ok(Some(Refusal::new(OLD_MAC, "")));
+    }
+    Ok(judge.refusal())
+}
+
+struct Judge<'f> {
+    format: &'f Format,
+    lines: u64,
+    requests: u64,
+    /// Of the first line that is no request: its number, what is wrong, what the file seems to be.
+    first: Option<(u64, Cow<'static, str>, Seems)>,
+}
+
+impl<'f> Judge<'f> {
+    fn new(format: &'f Format) -> Self {
+        Self {
+            format,
+            lines: 0,
+            requests: 0,
+            first: None,
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        // Any line is a prompt.
+        let enough = self
+            .format
+            .prompts
+            .as_ref()
+            .map_or(MOST_LINES / ONE_IN, |_| 1);
+        self.lines < MOST_LINES && self.requests < enough
+    }
+
+    fn note(&mut self, line: Line<&[u8]>) {
+        self.lines += 1;
+        let text = line.text.unwrap_or_default().trim_ascii();
+        let (message, seems) = match self.format.parse(line).request {
+            // A file of prompts that is one line in all.
+            Ok(_) if self.format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
+                ("it has no LF".into(), OLD_MAC)
+            }
+            Ok(_) => {
+                self.requests += 1;
+                return;
+            }
+            Err(error) => {
+                let seems = seems(text, &error);
+                (error.message, seems)
+            }
+        };
+        self.first.get_or_insert((line.number, message, seems));
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        let (requests, lines) = (self.requests, self.lines);
+        let are_enough = if lines < FEW_LINES {
+            requests > 0
+        } else {
+            requests >= lines.div_ceil(ONE_IN)
+        };
+        let (number, message, seems) = self.first.as_ref().filter(|_| !are_enough)?;
+        let of = match requests {
+            0 if lines == 1 => "its first line is no request".to_owned(),
+            0 => format!("none of its first {lines} lines is a request"),
+            _ => format!("of its first {lines} lines only {requests} can be sent"),
+        };
+        let why = format!(": {of} (line {number}: {message})");
+        Some(Refusal::new(*seems, &why))
+    }
+}
+
+/// What an input seems to be, and what to do then.
+type Seems = (&'static str, &'static str);
+
+const OLD_MAC: Seems = (
+    "lines that end in CR alone, as old Macs wrote them",
+    "end them in LF, as `tr '\\r' '\\n'` does",
+);
+const PROMPTS: &str = "if each line is a prompt, say so";
+const ONE_OBJECT: &str = "write one JSON object a line";
+
+/// What a file seems to be whose first line that is no request is this.
+fn seems(line: &[u8], error: &LineError) -> Seems {
+    let text = &*String::from_utf8_lossy(line);
+    let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let parsed = serde_json::from_str::<IgnoredAny>(text);
+    match &parsed {
+        _ if error.kind == "not_utf8" => (
+            "text in another encoding than UTF-8",
+            "convert it, as `iconv` does",
+        ),
+        Ok(_) => seems_json(text, error),
+        Err(_) if ends_in_cr(line) => OLD_MAC,
+        Err(error) if text.starts_with(['{', '[']) && error.is_eof() => (
+            "pretty-printed JSON, with objects over several lines",
+            "put each object on one line, as `jq -c .` does",
+        ),
+        Err(_) if text.strip_suffix(',').is_some_and(is_json) => (
+            "JSON lines with a comma at the end of each",
+            "remove the commas",
+        ),
+        Err(_) if is_several(text) => (
+            "several JSON objects in a line",
+            "put each on a line of its own",
+        ),
+        Err(_) if text.starts_with("{'") => (
+            "Python dictionaries",
+            "write each as JSON, as `json.dumps` does",
+        ),
+        Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => ("JSON with mistakes", ONE_OBJECT),
+        Err(_) if text.starts_with('<') => ("HTML or XML", ONE_OBJECT),
+        Err(_) if has_columns(line) => ("CSV", "write each row as one JSON object"),
+        Err(_) => ("plain text", PROMPTS),
+    }
+}
+
+/// The same for a line of JSON.
+fn seems_json(text: &str, error: &LineError) -> Seems {
+    const NAMES: [&str; 7] = [
+        "response", "result", "error", "messages", "prompt", "input", "contents",
+    ];
+    let found = fields(text, &NAMES).map_or([None; 7], |found| found.values);
+    let is_there = |names: std::ops::Range<usize>| found[names].iter().any(Option::is_some);
+    match error.kind {
+        "missing_field" | "custom_id" | "not_an_object" => {}
+        _ => return ("requests that cannot be sent", "correct them"),
+    }
+    if is_there(0..3) {
+        let next = "give the file of requests that they answer";
+        ("results, not requests", next)
+    } else if is_there(3..7) {
+        let next = "put each into {\"custom_id\": .., \"body\": ..}";
+        ("bodies of requests on their own", next)
+    } else {
+        let next = "each line needs a \"custom_id\" and a \"body\"";
+        ("JSON of another kind", next)
+    }
+}
+
+fn is_several(text: &str) -> bool {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.take(2).flatten().count() == 2
+}
+
+/// Whether there is a CR between objects or lines of text, and no LF where there could be one.
+fn ends_in_cr(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    text.contains(&b'\r') && !text.contains(&b'\n')
+}
+
+/// Whether there is a separator without a blank behind it, as in no sentence.
+fn has_columns(line: &[u8]) -> bool {
+    let is_separator = |pair: &[u8]| matches!(pair[0], b',' | b';' | b'|') && pair[1] != b' ';
+    line.contains(&b'\t') || line.windows(2).any(is_separator)
+}
