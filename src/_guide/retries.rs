@@ -22,7 +22,7 @@
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
 //! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
-//! | 401 | `Auth` | the run stops |
+//! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
 //! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as its status; three items in a row with no success between stop the run |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |

@@ -72,12 +72,9 @@ impl Rule {
                 V::Fail,
                 "the content filter refused the request; change its content",
             ),
-            401 => (
-                K::Auth,
-                V::Stop,
-                "the API key was refused; \
-                 check that it is complete, active and meant for this base URL",
-            ),
+            // Gemini, and LiteLLM without a database, refuse a key with 400.
+            400 if body.is_wrong_key() => WRONG_KEY,
+            401 => WRONG_KEY,
             // OpenRouter's budget for requests in flight is free again in moments; it sends the header.
             402 => match hints.header_delay {
                 Some(delay) => (
@@ -195,6 +192,12 @@ impl Rule {
 
 const OUT_OF_MONEY: &str = "the quota, the credit or a spend limit is used up; \
                             add credit or raise the limit, then run again";
+
+const WRONG_KEY: (ErrorKind, Verdict, &str) = (
+    ErrorKind::Auth,
+    Verdict::Stop,
+    "the API key was refused; check that it is complete, active and meant for this base URL",
+);
 
 const NEVER_FITS: (ErrorKind, Verdict, &str) = (
     ErrorKind::TooLarge,
