@@ -66,13 +66,12 @@ pub(crate) fn judge_record(
         longest_wait: None,
     };
     match (status, classify_response(&response)) {
-        (None, _) => RecordState::of(code_passes),
         // An answer in all but form stays failed, whatever it is called.
-        (_, Err(failed)) if is_success && error_code.is_some() => {
+        (Some(_), Err(failed)) if is_success && error_code.is_some() => {
             RecordState::of(code_passes && failed.error.kind() != ErrorKind::Protocol)
         }
-        (_, Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
-        (_, Ok(_)) => RecordState::of(code_passes),
+        (Some(_), Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
+        _ => RecordState::of(code_passes),
     }
 }
 
