@@ -106,6 +106,7 @@
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
+//! | `body` | what an answer of no use said, as in the table below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
 //! | `prompt_tokens`, `completion_tokens` | model tokens of the answer, as the provider counted them | if the answer says them |
 //! | `cost_usd` | their cost | with a [`price`](crate::FileRun::price), if the answer says its tokens |
@@ -115,10 +116,26 @@
 //! With [`strict`](crate::FileRun::strict) the key is left out.
 //!
 //! Failed rows go to the *errors file*. For the output `out.jsonl` it is `out.errors.jsonl`, for
-//! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was no
-//! answer, it has an `error` whose `code` is `timeout`, `connection_error`, `invalid_response`,
-//! `rejected` or `invalid_request_line`. At the end of a run the errors file holds the rows that are
-//! failed now. If there are none, the file is removed.
+//! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was none,
+//! or a 2xx that is [no answer](super::retries#answers), it has an `error`:
+//!
+//! | `error.code` | What happened | A rerun |
+//! |---|---|---|
+//! | `timeout` | no complete answer in time | sends the row |
+//! | `connection_error` | no answer: the connection failed | sends the row |
+//! | `invalid_response` | a 2xx that is no answer: an error, an empty list, a web page, half of an answer | sends the row |
+//! | `rejected` | nothing that another try changes: an answer in all but form (`NaN` in it), one that is too large, a setting | does not |
+//! | `invalid_request_line` | the line is no request, or a 2xx says that the request is wrong | does not |
+//!
+//! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of the
+//! `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an object,
+//! `{"text": ".."}`, with `"cut": true` if there was more.
+//!
+//! A row that has no id of its own, as its line is no request or its id is that of another row, gets
+//! the `custom_id` `line-N` in its record, where N is the number of its line.
+//!
+//! At the end of a run the errors file holds the rows that are failed now. If there are none, the file
+//! is removed.
 //!
 //! Some rows get no record: those never sent, those cut off by a cancel or the end of the run, and
 //! those whose answer stopped the run. A rerun sends them.
@@ -131,7 +148,10 @@
 //! A *rerun* is the same command, or the same call, once more. It needs no state but the output and
 //! the errors file. If the output exists, a run
 //!
-//! - skips rows whose `custom_id` has an answer there, whichever tool wrote it;
+//! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer is
+//!   decided as for one that has just come: a record with a 200 and no body, or with an error in it, is
+//!   none, and a `status_code` of 0 says nothing. Such records are taken out of the output before
+//!   anything is sent;
 //! - sends the rows again that failed for a reason that may pass, such as a time-out;
 //! - leaves the rows that *failed for good*, such as a request that the provider calls invalid, unless
 //!   [`retry_failed`](crate::FileRun::retry_failed) is set;
@@ -139,8 +159,8 @@
 //! - refuses an input in which a request has changed since it was answered. Each record has a hash of
 //!   its request line to tell this by; a record without one is matched by its id alone. With
 //!   [`force_resume`](crate::FileRun::force_resume) the old answers are kept. If the input is a
-//!   stream, such a row becomes a failed row instead. Its record has no `custom_id`, and neither has
-//!   that of a row whose id an earlier line has: the id belongs to the other row;
+//!   stream, such a row becomes a failed row instead. Its record has the `custom_id` `line-N`, and so
+//!   has that of a row whose id an earlier line has: the id belongs to the other row;
 //! - refuses an output with a damaged line in its midst, and names it. With
 //!   [`repair`](crate::FileRun::repair) such lines are moved to a file whose name ends in `.rejected`.
 //!
@@ -196,9 +216,10 @@
 //! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are sent.
 //!
 //! Such an output may hold failures, and the same id more than once, as when several files were put
-//! together. A row with an answer stays answered. At the end of the run the output holds the last
-//! success of each row, and the errors file the rows that are failed now, each once. Both are written
-//! as new files and then renamed, so at every moment there is a whole file.
+//! together. A row with an answer stays answered. Before the run begins the failures are moved to the
+//! errors file, so that the output holds the last success of each row, and nothing else. At the end of
+//! the run the errors file holds the rows that are failed now, each once. Both are written as new files
+//! and then renamed, so at every moment there is a whole file.
 //!
 //! # What may go wrong
 //!

@@ -22,7 +22,7 @@
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
 //! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
-//! | 401 | `Auth` | the run stops |
+//! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; ten alike in a row before any success stop the run |

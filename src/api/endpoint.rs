@@ -176,6 +176,11 @@ impl Endpoint {
                 // The server says that a limit is used up: the next request would be refused.
                 if let Some(wait) = exhausted(&response.headers, wall, reserved) {
                     attempt.pause(self.retry.longest_pause(wait));
+                    let why = "the server says that nothing remains of a limit";
+                    let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
+                        facts.announced_limit = announced_limit(&response.headers, "", wall);
+                    });
+                    let _once = attempt.why_paused.set(why);
                 }
                 Ok(Reply {
                     status: response.status,

@@ -225,6 +225,16 @@ impl ErrorBody {
         .any(|text| message.contains(text))
     }
 
+    /// It is the key that is refused, whatever the status says.
+    pub(crate) fn is_wrong_key(&self) -> bool {
+        let codes = [
+            "invalid_api_key",
+            "authentication_error",
+            "no_db_connection",
+        ];
+        self.has_code(&codes) || self.message.starts_with("API key not valid")
+    }
+
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
     pub(crate) fn is_content_filter(&self) -> bool {
         self.is_moderated

@@ -47,7 +47,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     };
     let location = Location::new(&args.input);
     let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check.run_file(file, &location),
+        OpenInput::Regular(file) => check.run(file, &location),
         OpenInput::Stream(stream) => check.run(stream, &location),
     });
     let report = match report {

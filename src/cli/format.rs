@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, HumanFloatCount};
 
+use crate::AnnouncedLimit;
+
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
@@ -25,6 +27,21 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
         let _ = writeln!(text, "{label:width$}{fact}");
     }
     text
+}
+
+/// The flag that keeps to a limit which the server has named, and the words to tell it.
+pub(crate) fn flag_of(limit: AnnouncedLimit) -> Option<(&'static str, String)> {
+    let (flag, what) = match (limit.is_tokens, limit.period_s) {
+        (false, 1) => ("--rps", " a second"),
+        (false, 60) => ("--rpm", " a minute"),
+        (true, 60) => ("--tpm", " tokens a minute"),
+        _ => return None,
+    };
+    let (number, counted) = (limit.number, count(limit.number));
+    Some((
+        flag,
+        format!("the server says {counted}{what}: {flag} {number}"),
+    ))
 }
 
 /// A rate: `0.25`, `9.8`, `1,234`.

@@ -133,27 +133,20 @@ fn url_shown(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else {
         return word.to_owned();
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
+    let (place, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let authority = match authority.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:…@{host}"),
-            None => format!("…@{host}"),
-        },
+        Some((_, host)) => format!("…@{host}"),
         None => authority.to_owned(),
     };
-    let path = match path.split_once('?') {
-        Some((path, query)) => {
-            let shown = |pair: &str| match pair.split_once('=') {
-                Some((name, _)) if is_secret(name) => format!("{name}=…"),
-                _ => pair.to_owned(),
-            };
-            let pairs: Vec<_> = query.split('&').map(shown).collect();
-            format!("{path}?{}", pairs.join("&"))
-        }
-        None => path.to_owned(),
-    };
-    format!("{scheme}://{authority}{path}")
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=…"),
+        _ => pair.to_owned(),
+    });
+    format!(
+        "{scheme}://{authority}{path}{}",
+        pairs.collect::<Vec<_>>().join("&")
+    )
 }
 
 #[cfg(test)]
@@ -234,7 +227,7 @@ mod tests {
             ("run|p|-H", "run|p|-H"),
             (
                 "run|--base-url|https://u:s3cret@h/v1",
-                "run|--base-url|https://u:…@h/v1",
+                "run|--base-url|https://…@h/v1",
             ),
             (
                 "run|--base-url=https://s3cret@h",

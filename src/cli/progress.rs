@@ -151,32 +151,18 @@ fn held(hold: &Hold, speed: &Speed) -> String {
     let remedy = remedy(hold, speed).map(|remedy| format!(": {remedy}"));
     let reason = hold.error.as_ref().map(with_causes);
     let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
-    let unknown = || {
-        if hold.is_pause {
-            " (a limit of the server is used up)"
-        } else {
-            ""
-        }
-        .to_owned()
-    };
     format!(
         "on hold{when}{}{}",
         remedy.unwrap_or_default(),
-        reason.unwrap_or_else(unknown)
+        reason.unwrap_or_default()
     )
 }
 
 /// The flag that keeps to the limit which the server has named, unless the run keeps to it.
 fn remedy(hold: &Hold, speed: &Speed) -> Option<String> {
     let limit = hold.error.as_ref()?.announced_limit()?;
-    let (flag, what) = match (limit.is_tokens, limit.period_s) {
-        (false, 1) => ("--rps", " a second"),
-        (false, 60) => ("--rpm", " a minute"),
-        (true, 60) => ("--tpm", " tokens a minute"),
-        _ => return None,
-    };
-    let (number, counted) = (limit.number, format::count(limit.number));
-    (!speed.keeps_to(limit)).then(|| format!("the server says {counted}{what}: {flag} {number}"))
+    let (_, remedy) = format::flag_of(limit).filter(|_| !speed.keeps_to(limit))?;
+    Some(remedy)
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
@@ -372,11 +358,7 @@ mod tests {
                 "on hold for 41 s: the server says 5 a second: --rps 5 (slow down), ",
             ),
             (Some(limited(None)), None, "on hold for 41 s (slow down), "),
-            (
-                None,
-                None,
-                "on hold for 41 s (a limit of the server is used up), ",
-            ),
+            (None, None, "on hold for 41 s, "),
         ] {
             let mut progress = progress(Some(5));
             progress.hold = Some(Hold {

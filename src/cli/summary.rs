@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::console::{Console, OutputMode};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, rate, time};
+use super::format::{aligned, count, counted, flag_of, rate, time};
 use super::stdout::is_broken_pipe;
 use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::io::AtomicFile;
@@ -122,7 +122,17 @@ impl FinalReport {
         .into_iter()
         .max_by_key(|(waited, _)| *waited)?;
         if waited >= wall / 2 && !waited.is_zero() {
-            return Some(format!("{what}: {} of {}", time(waited), time(wall)));
+            let remedy = self
+                .remedy(summary)
+                .filter(|_| waited == engine.limiter_wait.pause);
+            let remedy = remedy
+                .map(|remedy| format!("; {remedy}"))
+                .unwrap_or_default();
+            return Some(format!(
+                "{what}: {} of {}{remedy}",
+                time(waited),
+                time(wall)
+            ));
         }
         if engine.throttled > 0 && engine.throttled >= engine.attempts.div_ceil(2) {
             let answers = counted(engine.throttled, "answer", "answers");
@@ -149,6 +159,13 @@ impl FinalReport {
         } else {
             "the latency of the answers alone".to_owned()
         })
+    }
+
+    /// The flag that keeps to the limit which the server has named, unless it was typed.
+    fn remedy(&self, summary: &Summary) -> Option<String> {
+        let (flag, remedy) = flag_of(summary.progress.announced_limit?)?;
+        let is_typed = self.command.iter().any(|word| word.starts_with(flag));
+        (!is_typed).then_some(remedy)
     }
 
     /// Whether as many requests as allowed were in flight for most of the run, and more waited.
@@ -366,7 +383,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Progress, Waited};
+    use crate::{AnnouncedLimit, Progress, Waited};
     use std::time::Duration;
 
     fn summary() -> Summary {
@@ -474,6 +491,22 @@ results     \"p.results.jsonl\"
             let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
+    }
+
+    #[test]
+    fn pauses_are_told_with_the_flag_that_avoids_them() {
+        let mut paused = summary();
+        paused.progress.engine.limiter_wait.pause = Duration::from_secs(8);
+        paused.progress.announced_limit = Some(AnnouncedLimit {
+            number: 60,
+            is_tokens: false,
+            period_s: 60,
+        });
+        let told = text(&paused, "tollgate run p.jsonl");
+        let words = "asked for: 8.00 s of 10.0 s; the server says 60 a minute: --rpm 60\n";
+        assert!(told.contains(words), "{told}");
+        let told = text(&paused, "tollgate run --rpm=60 p.jsonl");
+        assert!(told.contains("asked for: 8.00 s of 10.0 s\n"), "{told}");
     }
 
     #[test]

@@ -10,33 +10,67 @@ use std::io::{self, Read};
 pub(super) struct ArrayAsLines<R> {
     source: R,
     state: State,
+    in_string: bool,
+    /// The byte before is a backslash in a string.
+    escaped: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     /// Nothing but blanks so far.
     Start,
-    Array {
-        /// Of objects and arrays that are open in an element.
-        depth: u32,
-        in_string: bool,
-        /// The byte before is a backslash in a string.
-        escaped: bool,
-    },
+    /// In an array, and in so many objects and arrays of an element.
+    Array(u32),
     /// No array, or what is behind it: all is left as it is.
     Plain,
 }
 
 impl<R: Read> ArrayAsLines<R> {
     pub(super) fn new(source: R) -> Self {
-        let state = State::Start;
-        Self { source, state }
+        Self {
+            source,
+            state: State::Start,
+            in_string: false,
+            escaped: false,
+        }
     }
 
     /// The stream as it is, whatever it holds.
     pub(super) fn plain(source: R) -> Self {
-        let state = State::Plain;
-        Self { source, state }
+        Self {
+            state: State::Plain,
+            ..Self::new(source)
+        }
+    }
+
+    fn turn(&mut self, byte: &mut u8) {
+        match (self.state, *byte) {
+            (State::Array(_), _) if self.in_string => {
+                self.in_string = self.escaped || *byte != b'"';
+                self.escaped = !self.escaped && *byte == b'\\';
+            }
+            (State::Start, b'[') => {
+                *byte = b' ';
+                self.state = State::Array(0);
+            }
+            // Blanks and a byte order mark.
+            (State::Start, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf) => {}
+            (State::Start | State::Plain, _) => self.state = State::Plain,
+            (State::Array(_), b'"') => self.in_string = true,
+            (State::Array(depth), b'{' | b'[') => {
+                self.state = State::Array(depth.saturating_add(1))
+            }
+            (State::Array(0), b']') => {
+                *byte = b' ';
+                self.state = State::Plain;
+            }
+            (State::Array(depth), b'}' | b']') => {
+                self.state = State::Array(depth.saturating_sub(1))
+            }
+            (State::Array(0), b',') => *byte = b'\n',
+            (State::Array(_), b'\n' | b'\r') => *byte = b' ',
+            (State::Array(_), _) => {}
+        }
     }
 }
 
@@ -47,51 +81,9 @@ impl<R: Read> Read for ArrayAsLines<R> {
             if matches!(self.state, State::Plain) {
                 break;
             }
-            self.state.turn(byte);
+            self.turn(byte);
         }
         Ok(read)
-    }
-}
-
-impl State {
-    fn turn(&mut self, byte: &mut u8) {
-        let Self::Array {
-            depth,
-            in_string,
-            escaped,
-        } = self
-        else {
-            match *byte {
-                b'[' => {
-                    *byte = b' ';
-                    *self = Self::Array {
-                        depth: 0,
-                        in_string: false,
-                        escaped: false,
-                    };
-                }
-                // A byte order mark.
-                b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => {}
-                _ => *self = Self::Plain,
-            }
-            return;
-        };
-        match *byte {
-            _ if *in_string => {
-                *in_string = *escaped || *byte != b'"';
-                *escaped = !*escaped && *byte == b'\\';
-            }
-            b'"' => *in_string = true,
-            b'{' | b'[' => *depth += 1,
-            b']' if *depth == 0 => {
-                *byte = b' ';
-                *self = Self::Plain;
-            }
-            b'}' | b']' => *depth = depth.saturating_sub(1),
-            b',' if *depth == 0 => *byte = b'\n',
-            b'\n' | b'\r' => *byte = b' ',
-            _ => {}
-        }
     }
 }
 

@@ -18,48 +18,24 @@ const MOST_LINES: u64 = 1_000;
 const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 
-/// What an input seems to be that is refused, and what to do then.
-pub(super) struct Refusal {
-    message: String,
-    settings: &'static [&'static str],
-}
-
-impl Refusal {
-    fn new((what, next): Seems, why: &str) -> Self {
-        Self {
-            message: format!("seems to be {what}{why}; {next}"),
-            settings: if next == PROMPTS { &["prompts"] } else { &[] },
-        }
-    }
-
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that was refused, and those of
-    /// [`Location::unreadable`].
-    pub(super) fn check(judged: io::Result<Option<Self>>, location: &Location) -> Result<()> {
-        match judged.map_err(|error| location.unreadable(error))? {
-            Some(Self { message, settings }) => {
-                Err(config(format!("input {location} {message}")).with_settings(settings))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// For a report of the tool, without the input's name.
-    #[cfg(feature = "cli")]
-    pub(super) fn for_report(self) -> String {
-        let flags = self.settings.iter();
-        self.message + &flags.map(|flag| format!(" (--{flag})")).collect::<String>()
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that was refused, and those of
+/// [`Location::unreadable`].
+pub(super) fn check(judged: io::Result<Option<String>>, location: &Location) -> Result<()> {
+    match judged.map_err(|error| location.unreadable(error))? {
+        Some(refusal) => Err(config(format!("input {location} {refusal}"))),
+        None => Ok(()),
     }
 }
 
-/// Looks at the first lines of a file.
+/// Looks at the first lines of a file. A refusal says what it seems to be, and what to do.
 ///
 /// # Errors
 /// Those of [`Lines::next`].
 pub(super) fn judge_file<R: Read>(
     mut lines: Lines<R>,
     format: &Format,
-) -> io::Result<Option<Refusal>> {
+) -> io::Result<Option<String>> {
     let mut judge = Judge::new(format);
     while judge.wants_more()
         && let Some(line) = lines.next()?
@@ -77,7 +53,7 @@ pub(super) fn judge_file<R: Read>(
 pub(super) fn judge_stream<R: Read>(
     lines: &mut Lines<R>,
     format: &Format,
-) -> io::Result<Option<Refusal>> {
+) -> io::Result<Option<String>> {
     let mut judge = Judge::new(format);
     let (mut judged, mut before) = (0, 0);
     let start = lines.preview(|start, at_end| {
@@ -101,7 +77,7 @@ pub(super) fn judge_stream<R: Read>(
     })?;
     // No line has ended: it is long, or its ends are none.
     if judge.lines == 0 && ends_in_cr(start) {
-        return Ok(Some(Refusal::new(OLD_MAC, "")));
+        return Ok(Some(refusal(OLD_MAC, "")));
     }
     Ok(judge.refusal())
 }
@@ -154,7 +130,7 @@ impl<'f> Judge<'f> {
         self.first.get_or_insert((line.number, message, seems));
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<String> {
         let (requests, lines) = (self.requests, self.lines);
         let are_enough = if lines < FEW_LINES {
             requests > 0
@@ -168,8 +144,12 @@ impl<'f> Judge<'f> {
             _ => format!("of its first {lines} lines only {requests} can be sent"),
         };
         let why = format!(": {of} (line {number}: {message})");
-        Some(Refusal::new(*seems, &why))
+        Some(refusal(*seems, &why))
     }
+}
+
+fn refusal((what, next): Seems, why: &str) -> String {
+    format!("seems to be {what}{why}; {next}")
 }
 
 /// What an input seems to be, and what to do then.
@@ -179,70 +159,62 @@ const OLD_MAC: Seems = (
     "lines that end in CR alone, as old Macs wrote them",
     "end them in LF, as `tr '\\r' '\\n'` does",
 );
-const PROMPTS: &str = "if each line is a prompt, say so";
+const PRETTY: Seems = (
+    "pretty-printed JSON, with objects over several lines",
+    "put each object on one line, as `jq -c .` does",
+);
+const COMMAS: Seems = (
+    "JSON lines with a comma at the end of each",
+    "remove the commas",
+);
+const NOT_UTF8: Seems = (
+    "text in another encoding than UTF-8",
+    "convert it, as `iconv` does",
+);
+const PROMPTS: &str = "if each line is a prompt, say so by prompts (--prompts of the tool)";
 const ONE_OBJECT: &str = "write one JSON object a line";
 
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
     let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
-    let parsed = serde_json::from_str::<IgnoredAny>(text);
-    match &parsed {
-        _ if error.kind == "not_utf8" => (
-            "text in another encoding than UTF-8",
-            "convert it, as `iconv` does",
-        ),
-        Ok(_) => seems_json(text, error),
+    match serde_json::from_str::<IgnoredAny>(text) {
+        _ if error.kind == "not_utf8" => NOT_UTF8,
+        Ok(_) => seems_json(text, error.kind),
         Err(_) if ends_in_cr(line) => OLD_MAC,
-        Err(error) if text.starts_with(['{', '[']) && error.is_eof() => (
-            "pretty-printed JSON, with objects over several lines",
-            "put each object on one line, as `jq -c .` does",
-        ),
-        Err(_) if text.strip_suffix(',').is_some_and(is_json) => (
-            "JSON lines with a comma at the end of each",
-            "remove the commas",
-        ),
-        Err(_) if is_several(text) => (
-            "several JSON objects in a line",
-            "put each on a line of its own",
-        ),
-        Err(_) if text.starts_with("{'") => (
-            "Python dictionaries",
-            "write each as JSON, as `json.dumps` does",
-        ),
+        Err(error) if text.starts_with(['{', '[']) && error.is_eof() => PRETTY,
+        Err(_) if text.strip_suffix(',').is_some_and(is_json) => COMMAS,
+        Err(_) if text.starts_with("{'") => {
+            ("Python dictionaries", "write JSON, as `json.dumps` does")
+        }
         Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => ("JSON with mistakes", ONE_OBJECT),
         Err(_) if text.starts_with('<') => ("HTML or XML", ONE_OBJECT),
-        Err(_) if has_columns(line) => ("CSV", "write each row as one JSON object"),
+        Err(_) if has_columns(line) => ("CSV", ONE_OBJECT),
         Err(_) => ("plain text", PROMPTS),
     }
 }
 
-/// The same for a line of JSON.
-fn seems_json(text: &str, error: &LineError) -> Seems {
-    const NAMES: [&str; 7] = [
-        "response", "result", "error", "messages", "prompt", "input", "contents",
-    ];
-    let found = fields(text, &NAMES).map_or([None; 7], |found| found.values);
-    let is_there = |names: std::ops::Range<usize>| found[names].iter().any(Option::is_some);
-    match error.kind {
-        "missing_field" | "custom_id" | "not_an_object" => {}
-        _ => return ("requests that cannot be sent", "correct them"),
-    }
-    if is_there(0..3) {
-        let next = "give the file of requests that they answer";
-        ("results, not requests", next)
-    } else if is_there(3..7) {
-        let next = "put each into {\"custom_id\": .., \"body\": ..}";
-        ("bodies of requests on their own", next)
+/// The same for a line of JSON, of whose mistake this is the kind.
+fn seems_json(text: &str, mistake: &str) -> Seems {
+    if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
+        ("requests that cannot be sent", "correct them")
+    } else if has(text, &["response", "result", "error"]) {
+        ("results, not requests", "give the file that they answer")
+    } else if has(text, &["messages", "prompt", "input", "contents"]) {
+        (
+            "bodies of requests alone",
+            "put each into {\"custom_id\": .., \"body\": ..}",
+        )
     } else {
-        let next = "each line needs a \"custom_id\" and a \"body\"";
-        ("JSON of another kind", next)
+        (
+            "JSON of another kind",
+            "each line needs a \"custom_id\" and a \"body\"",
+        )
     }
 }
 
-fn is_several(text: &str) -> bool {
-    let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    values.take(2).flatten().count() == 2
+fn has<const N: usize>(text: &str, names: &[&'static str; N]) -> bool {
+    fields(text, names).is_ok_and(|found| found.values.iter().any(Option::is_some))
 }
 
 /// Whether there is a CR between objects or lines of text, and no LF where there could be one.

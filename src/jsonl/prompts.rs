@@ -33,40 +33,31 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
 /// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the first
 /// in its text if that says of something that it is not taken.
 fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str> + Clone) -> Option<&'f str> {
-    const WORDS: [&str; 10] = [
-        "unsupported",
-        "not support",
-        "n't support",
-        "unknown",
-        "unrecognized",
-        "unexpected",
-        "not permitted",
-        "not allowed",
-        "not accept",
-        "invalid param",
-    ];
+    const NOT_TAKEN: &str = "unsupported|not support|n't support|unknown|unrecognized|unexpected|\
+                             not permitted|not allowed|not accept|invalid param";
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words = refusal
+        .split(|c| !is_part(c))
+        .filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
     // How long an answer may be depends on the prompt as well.
-    let is_of_row = refusal.contains("context");
-    let compact: String = refusal.split_whitespace().collect();
-    let is_param =
-        |field: &&str| compact.contains(&format!("\"param\":\"{}\"", field.to_lowercase()));
-    if let Some(field) = fields.clone().find(is_param).filter(|_| !is_of_row) {
-        return Some(field);
-    }
-    if is_of_row || !WORDS.iter().any(|word| refusal.contains(word)) {
+    if words.contains(&"context") {
         return None;
     }
-    let named = fields.filter_map(|field| Some((position(refusal, field)?, field)));
-    named.min().map(|(_, field)| field)
-}
-
-/// Where `text` has `name` as a word of its own.
-fn position(text: &str, name: &str) -> Option<usize> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let name = name.to_lowercase();
-    let mut places = text.match_indices(&*name).map(|(at, _)| at);
-    places
-        .find(|&at| !text[..at].ends_with(is_part) && !text[at + name.len()..].starts_with(is_part))
+    let is_param = |field: &&str| {
+        words
+            .windows(2)
+            .any(|pair| pair == ["param", &*field.to_lowercase()])
+    };
+    let place = |field: &'f str| {
+        let at = words.iter().position(|word| *word == field.to_lowercase());
+        at.map(|at| (at, field))
+    };
+    fields.clone().find(is_param).or_else(|| {
+        let is_taken = !NOT_TAKEN.split('|').any(|words| refusal.contains(words));
+        let named = fields.filter_map(place).filter(|_| !is_taken).min();
+        named.map(|(_, field)| field)
+    })
 }
 
 #[cfg(test)]

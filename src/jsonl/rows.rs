@@ -17,7 +17,7 @@ use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
 use super::ids::IdTable;
 use super::journal::{ResumeIndex, RowStatus};
-use super::judge::{Refusal, judge_stream};
+use super::judge::{self, judge_stream};
 use super::lines::Lines;
 use super::prompts::stop_if_refused;
 use super::tally::Tally;
@@ -156,7 +156,7 @@ impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let unreadable = |error| self.location.unreadable(error);
         if mem::take(&mut self.unjudged) {
-            Refusal::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
+            judge::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
         }
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {

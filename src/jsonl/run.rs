@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::judge::{Refusal, judge_file};
+use super::judge::{self, judge_file};
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::scan;
@@ -318,7 +318,7 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
-                Refusal::check(judge_file(format.lines(&*file), &format), &files.input)?;
+                judge::check(judge_file(format.lines(&*file), &format), &files.input)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;

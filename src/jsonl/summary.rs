@@ -10,7 +10,7 @@ use super::failures::FailureGroup;
 use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
-use crate::error::Error;
+use crate::error::{AnnouncedLimit, Error};
 use crate::pool::{Hold, Progress};
 
 /// What a run found in its files, before it sent anything, of the runs before it.
@@ -100,6 +100,8 @@ pub struct FileProgress {
     /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause that
     /// the server asked for.
     pub hold: Option<Hold>,
+    /// The limit that the server named when it last asked for a pause, if it did.
+    pub announced_limit: Option<AnnouncedLimit>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends

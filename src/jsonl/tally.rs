@@ -221,6 +221,7 @@ impl Tally {
             cost: self.limits.cost(&shown),
             elapsed: self.elapsed(),
             hold: engine.hold(now),
+            announced_limit: engine.announced_limit(),
             engine: engine.snapshot(),
             ..shown
         };

@@ -181,7 +181,7 @@ impl Writer<'_> {
                 record.failure = status
                     .is_none_or(|status| status.is_success())
                     .then(|| Failure {
-                        code: record_code(error.kind()),
+                        code: record_code(error.kind(), status.is_some()),
                         message: &message,
                     });
                 record.code = error.code();

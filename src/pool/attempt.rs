@@ -1,7 +1,7 @@
 //! One attempt at one item, and what follows from it.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
@@ -57,6 +57,7 @@ impl<J: Job> RunShared<'_, J> {
             cancel: &self.settings.cancel,
             used: Cell::new(None),
             pause: Cell::new(None),
+            why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
         self.settings.events.emit(|| Event::AttemptStarted {
@@ -120,7 +121,7 @@ impl<J: Job> RunShared<'_, J> {
         if let Some(wait) = pause {
             let why = match &result {
                 Ok(Err((error, _))) => self.job.shown(error),
-                _ => None,
+                _ => attempt.why_paused.get().cloned(),
             };
             let now = self.settings.limiter.clock().now();
             // The clock cannot hold every time.

@@ -1,7 +1,7 @@
 //! What a run does with each item, and how an item can fail: the seam between the engine and what
 //! it is used for.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -64,6 +64,8 @@ pub struct Attempt<'a> {
     pub(crate) used: Cell<Option<u64>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
+    /// Why, if the attempt succeeded.
+    pub(crate) why_paused: OnceCell<Error>,
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict
     /// is [`Verdict::Unreachable`].
     pub(crate) reach: Cell<Reach>,

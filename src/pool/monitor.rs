@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
+use crate::error::{AnnouncedLimit, Error};
 use crate::limit::Waited;
 use crate::sync::Mutex;
 
@@ -113,6 +113,11 @@ impl Monitor {
             error,
             next_try: until.saturating_duration_since(now),
         })
+    }
+
+    /// The limit that the server named when it last asked for a pause.
+    pub(crate) fn announced_limit(&self) -> Option<AnnouncedLimit> {
+        self.0.pause.lock().as_ref()?.0.as_ref()?.announced_limit()
     }
 
     /// Something has asked for a pause. A longer one is not replaced by a shorter one.

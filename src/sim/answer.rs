@@ -7,7 +7,8 @@ use http::StatusCode;
 use httpdate::HttpDate;
 
 use super::api_error::ApiError;
-use super::endpoints::{Content, Draft};
+use super::content::Content;
+use super::endpoints::Draft;
 use super::model::{Fate, Limit, Quota, Ruling};
 
 /// An answer ready to be sent.

@@ -7,8 +7,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
+use super::chat::chat;
+use super::content::{CREATED, Content};
 use super::fields::Fields;
-use super::generate::{Digest, Text, embed};
+use super::generate::{Digest, embed};
 use super::http::ReceivedRequest;
 
 /// An answer not given yet.
@@ -45,16 +47,6 @@ impl Draft {
         self
     }
 }
-
-#[derive(Debug, PartialEq)]
-pub(super) enum Content {
-    Json(Vec<u8>),
-    /// Server-sent events, one after the other over the answer's latency.
-    Events(Vec<String>),
-}
-
-/// Constant, so that equal requests get equal bytes: 2026-01-01 00:00:00 UTC.
-const CREATED: u64 = 1_767_225_600;
 
 /// The models that the list names; any other name is taken as well.
 const LISTED: [&str; 3] = ["gpt-4o-mini", "gpt-4o", "text-embedding-3-small"];
@@ -97,102 +89,6 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     draft
 }
 
-fn chat(fields: &mut Fields) -> Result<Content, ApiError> {
-    fields.conversation("messages")?;
-    fields.form()?;
-    let limit = fields.count("max_completion_tokens", u64::MAX)?;
-    let limit = limit.or(fields.count("max_tokens", u64::MAX)?);
-    let limit = limit.unwrap_or(u64::MAX);
-    let count = fields.count("n", 128)?.unwrap_or(1);
-    let texts: Vec<Text> = (0..count).map(|n| fields.answer(n, limit)).collect();
-    Ok(if fields.is_set("stream") {
-        Content::Events(chat_events(fields, &texts))
-    } else {
-        chat_body(fields, &texts)
-    })
-}
-
-fn chat_body(fields: &Fields, texts: &[Text]) -> Content {
-    let choice = |(index, text): (usize, &Text)| {
-        let mut message = json!({"role": "assistant", "content": text.words, "refusal": null});
-        if let Some(name) = fields.tool() {
-            let function = json!({"name": name, "arguments": text.words});
-            let call = json!({"id": fields.id("call"), "type": "function", "function": function});
-            message["content"] = Value::Null;
-            message["tool_calls"] = json!([call]);
-        }
-        let finish = fields.finish_reason(text);
-        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish})
-    };
-    let choices: Vec<Value> = texts.iter().enumerate().map(choice).collect();
-    body(&json!({
-        "id": fields.id("chatcmpl"),
-        "object": "chat.completion",
-        "created": CREATED,
-        "model": fields.model,
-        "choices": choices,
-        "usage": fields.usage(),
-        "system_fingerprint": "fp_simulated",
-    }))
-}
-
-/// The chunks of a streamed chat answer: for each choice its role, its text in pieces of a few
-/// words, and why it ended; then the usage if it was asked for, and `[DONE]`.
-fn chat_events(fields: &Fields, texts: &[Text]) -> Vec<String> {
-    const WORDS_A_PIECE: usize = 8;
-    let options = fields.get("stream_options");
-    let with_usage = options.is_some_and(|options| options["include_usage"] == true);
-    let id = fields.id("chatcmpl");
-    let event = |choices: &[Value], usage: Value| {
-        let mut chunk = json!({
-            "id": id,
-            "object": "chat.completion.chunk",
-            "created": CREATED,
-            "model": fields.model,
-            "choices": choices,
-            "system_fingerprint": "fp_simulated",
-        });
-        if with_usage {
-            chunk["usage"] = usage;
-        }
-        format!("data: {chunk}\n\n")
-    };
-    let mut events = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let mut choice = json!({"index": index, "logprobs": null, "finish_reason": null});
-        let mut push = |delta: Value, finish: Option<&str>| {
-            choice["delta"] = delta;
-            choice["finish_reason"] = json!(finish);
-            events.push(event(std::slice::from_ref(&choice), Value::Null));
-        };
-        let arguments = |piece| json!({"index": 0, "function": {"arguments": piece}});
-        let mut first = json!({"role": "assistant", "content": ""});
-        if let Some(name) = fields.tool() {
-            let mut call = arguments(String::new());
-            call["id"] = json!(fields.id("call"));
-            call["type"] = json!("function");
-            call["function"]["name"] = json!(name);
-            first = json!({"role": "assistant", "content": null, "tool_calls": [call]});
-        }
-        push(first, None);
-        let words: Vec<&str> = text.words.split_inclusive(' ').collect();
-        for piece in words.chunks(WORDS_A_PIECE) {
-            let piece = piece.concat();
-            let delta = match fields.tool() {
-                Some(_) => json!({"tool_calls": [arguments(piece)]}),
-                None => json!({"content": piece}),
-            };
-            push(delta, None);
-        }
-        push(json!({}), Some(fields.finish_reason(text)));
-    }
-    if with_usage {
-        events.push(event(&[], fields.usage()));
-    }
-    events.push("data: [DONE]\n\n".to_owned());
-    events
-}
-
 fn completions(fields: &mut Fields) -> Result<Content, ApiError> {
     fields.refuse_stream()?;
     let prompts = fields.inputs("prompt")?;
@@ -208,7 +104,7 @@ fn completions(fields: &mut Fields) -> Result<Content, ApiError> {
         json!({"index": index, "text": text.words, "logprobs": null, "finish_reason": finish})
     };
     let choices: Vec<Value> = (0..count).map(choice).collect();
-    Ok(body(&json!({
+    Ok(Content::of(&json!({
         "id": fields.id("cmpl"),
         "object": "text_completion",
         "created": CREATED,
@@ -238,7 +134,7 @@ fn embeddings(fields: &mut Fields) -> Result<Content, ApiError> {
         json!({"object": "embedding", "index": index, "embedding": embedding})
     };
     let data: Vec<Value> = inputs.iter().enumerate().map(one).collect();
-    Ok(body(&json!({
+    Ok(Content::of(&json!({
         "object": "list",
         "data": data,
         "model": fields.model,
@@ -273,7 +169,7 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
             "content": [{"type": "output_text", "text": text.words, "annotations": []}],
         }),
     };
-    Ok(body(&json!({
+    Ok(Content::of(&json!({
         "id": fields.id("resp"),
         "object": "response",
         "created_at": CREATED,
@@ -314,7 +210,7 @@ fn moderations(fields: &mut Fields) -> Result<Content, ApiError> {
         "category_scores": each(&json!(0.0)),
         "category_applied_input_types": each(&json!(["text"])),
     });
-    Ok(body(&json!({
+    Ok(Content::of(&json!({
         "id": fields.id("modr"),
         "model": fields.model,
         "results": vec![result; inputs.len()],
@@ -343,7 +239,7 @@ fn messages(fields: &mut Fields) -> Result<Content, ApiError> {
         }
         None => (json!({"type": "text", "text": text.words}), "end_turn"),
     };
-    Ok(body(&json!({
+    Ok(Content::of(&json!({
         "id": fields.id("msg"),
         "type": "message",
         "role": "assistant",
@@ -373,15 +269,13 @@ fn models(method: &str, path: &str) -> Result<Content, ApiError> {
         return Err(ApiError::method(method, path, "GET, HEAD"));
     }
     match one {
-        None => Ok(body(&json!({"object": "list", "data": LISTED.map(model)}))),
-        Some(id) if LISTED.contains(&id) => Ok(body(&model(id))),
+        None => Ok(Content::of(
+            &json!({"object": "list", "data": LISTED.map(model)}),
+        )),
+        Some(id) if LISTED.contains(&id) => Ok(Content::of(&model(id))),
         Some(id) => {
             let error = ApiError::invalid(404, format!("The model '{id}' does not exist."));
             Err(error.param("model").code("model_not_found"))
         }
     }
-}
-
-fn body(value: &Value) -> Content {
-    Content::Json(value.to_string().into_bytes())
 }

@@ -174,7 +174,7 @@ impl Fields {
 
     /// Reads which form the answers are to have.
     pub(super) fn form(&mut self) -> Result<(), ApiError> {
-        self.form = Form::asked(self)?;
+        self.form = Form::asked(&self.values)?;
         Ok(())
     }
 

@@ -3,10 +3,9 @@
 //! One rule for chat completions, responses and Anthropic's messages, which ask for the same things
 //! under different names.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::api_error::ApiError;
-use super::fields::Fields;
 use super::generate::{Random, compose};
 
 /// The form of an answer that is not plain text.
@@ -19,7 +18,7 @@ pub(super) struct Form {
 
 impl Form {
     /// What the request asks for; `None` is plain text.
-    pub(super) fn asked(fields: &Fields) -> Result<Option<Self>, ApiError> {
+    pub(super) fn asked(fields: &Map<String, Value>) -> Result<Option<Self>, ApiError> {
         match forced_tool(fields)? {
             None => format(fields),
             called => Ok(called),
@@ -38,8 +37,9 @@ impl Form {
 }
 
 /// The call that `tool_choice` asks for. A model that is free to call a tool answers with text.
-fn forced_tool(fields: &Fields) -> Result<Option<Form>, ApiError> {
-    let Some(choice) = fields.get("tool_choice") else {
+fn forced_tool(fields: &Map<String, Value>) -> Result<Option<Form>, ApiError> {
+    let choice = fields.get("tool_choice").filter(|choice| !choice.is_null());
+    let Some(choice) = choice else {
         return Ok(None);
     };
     let choice = choice.get("allowed_tools").unwrap_or(choice);
@@ -69,11 +69,12 @@ fn forced_tool(fields: &Fields) -> Result<Option<Form>, ApiError> {
 }
 
 /// The JSON that `response_format` asks for, or what stands for it on other paths.
-fn format(fields: &Fields) -> Result<Option<Form>, ApiError> {
+fn format(fields: &Map<String, Value>) -> Result<Option<Form>, ApiError> {
     let within = |name| fields.get(name)?.get("format");
-    let own = fields.get("response_format");
-    let own = own.or(fields.get("output_format"));
-    let Some(format) = own.or(within("text")).or(within("output_config")) else {
+    let own = ["response_format", "output_format"];
+    let own = own.iter().find_map(|name| fields.get(*name));
+    let format = own.or(within("text")).or(within("output_config"));
+    let Some(format) = format.filter(|format| !format.is_null()) else {
         return Ok(None);
     };
     let schema = format.get("json_schema").unwrap_or(format).get("schema");

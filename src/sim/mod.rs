@@ -45,6 +45,8 @@
 
 mod answer;
 mod api_error;
+mod chat;
+mod content;
 mod endpoints;
 mod fields;
 mod form;

@@ -55,7 +55,7 @@ fn everything_wrong_is_named_by_its_line() {
     folder.write("p.jsonl", file);
     let ended = check(&folder, &["p.jsonl"]).code(1);
     for words in [
-        "line 3: has the \"custom_id\" of line 1, \"a\"\n",
+        "line 3: has the \"custom_id\" of line 1: \"a\"\n",
         "line 4: not JSON at column 18",
         "line 5: asks for a stream",
         "bad lines      2\n",
@@ -137,7 +137,7 @@ fn programs_get_one_object_with_every_key() {
                 {"kind": "not_an_object", "line": 4, "column": null, "first_line": null,
                  "message": "not a JSON object"},
                 {"kind": "duplicate_id", "line": 3, "column": null, "first_line": 1,
-                 "message": "has the \"custom_id\" of line 1, \"a\""},
+                 "message": "has the \"custom_id\" of line 1: \"a\""},
             ]),
         ),
     ] {

@@ -37,13 +37,6 @@ fn until_asked(server: &Faultd, requests: usize) {
     until("so many requests", || server.count() >= requests);
 }
 
-/// Until the tool has said that it is stopping; what it said before is lost.
-fn until_it_says_so(running: &mut Running) {
-    let stderr = running.child().stderr.take().expect("a pipe");
-    let mut lines = BufReader::new(stderr).lines();
-    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("stopping"))));
-}
-
 #[test]
 fn the_first_lets_what_is_in_flight_finish_and_says_how_to_go_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {

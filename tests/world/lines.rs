@@ -87,7 +87,7 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
         (
             "several in a line",
             format!("{one}{one}\n"),
-            "several JSON objects",
+            "JSON with mistakes",
         ),
         (
             "an array of bodies",
@@ -341,6 +341,6 @@ fn duplicate_ids_are_named_with_their_lines() {
         .never_says(&["\u{1b}"]);
     assert!(ended.stderr.len() < 1_000, "{ended:#?}");
     let checked = folder.tool(&["check", "p.jsonl"]).run().code(1);
-    assert!(checked.stdout.contains("of line 1, \"a\""), "{checked:#?}");
+    assert!(checked.stdout.contains("of line 1: \"a\""), "{checked:#?}");
     assert_eq!(server.count(), 0);
 }

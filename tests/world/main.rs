@@ -17,4 +17,5 @@ mod flags;
 mod lines;
 mod network;
 mod numbers;
+mod records;
 mod servers;

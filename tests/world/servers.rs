@@ -83,6 +83,15 @@ fn one_answer_tells_what_is_wrong() {
             litellm(
                 "400 Bad Request",
                 "",
+                r#"{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}"#,
+            ),
+            3,
+            "the API key was refused (HTTP 400): \"No connected db.\"",
+        ),
+        (
+            litellm(
+                "400 Bad Request",
+                "",
                 r#"{"error":{"message":"/chat/completions: Invalid model name passed in model=nosuch. Call `/v1/models` to view available models for your key.","type":"invalid_request_error","param":null,"code":"400"}}"#,
             ),
             1,

@@ -110,15 +110,17 @@ const INVALID_REQUEST_LINE: &str = "invalid_request_line";
 /// The line is fine; the client's own settings, or the way the server speaks, are not.
 const REJECTED: &str = "rejected";
 
-/// The `error.code` of a record without an HTTP answer, from the closed list of the results format:
-/// `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`. A
-/// row that was cancelled, or that stopped the run, gets no record.
+/// The `error.code` of a record without an answer that can be used, from the closed list of the results
+/// format: `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`.
+/// `is_answered` says that there was an answer, with a 2xx. A row that was cancelled, or that stopped
+/// the run, gets no record.
 ///
 /// [`judge_record`] says of every record what [`ErrorKind::is_transient`] says of its error.
-pub(crate) fn record_code(kind: ErrorKind) -> &'static str {
+pub(crate) fn record_code(kind: ErrorKind, is_answered: bool) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
         ErrorKind::Malformed | ErrorKind::Truncated => "invalid_response",
+        kind if kind.is_transient() && is_answered => "invalid_response",
         kind if kind.is_transient() => "connection_error",
         ErrorKind::Permission
         | ErrorKind::NotFound
@@ -170,8 +172,8 @@ mod tests {
             K::InvalidLine,
             K::Io,
         ] {
-            let code = record_code(kind);
             for status in [None, Some(200)] {
+                let code = record_code(kind, status.is_some());
                 assert_eq!(
                     judge_record(status, b"", Some(code)),
                     RecordState::of(kind.is_transient()),

@@ -65,12 +65,9 @@ impl Rule {
                 V::Fail,
                 "the content filter refused the request; change its content",
             ),
-            401 => (
-                K::Auth,
-                V::Stop,
-                "the API key was refused; \
-                 check that it is complete, active and meant for this base URL",
-            ),
+            // Gemini, and LiteLLM without a database, refuse a key with 400.
+            400 if body.is_wrong_key() => WRONG_KEY,
+            401 => WRONG_KEY,
             // OpenRouter's budget for requests in flight is free again in moments; it sends the header.
             402 => match hints.header_delay {
                 Some(delay) => (
@@ -173,6 +170,12 @@ impl Rule {
         Self { verdict, ..self }
     }
 }
+
+const WRONG_KEY: (ErrorKind, Verdict, &str) = (
+    ErrorKind::Auth,
+    Verdict::Stop,
+    "the API key was refused; check that it is complete, active and meant for this base URL",
+);
 
 const NEVER_FITS: (ErrorKind, Verdict, &str) = (
     ErrorKind::TooLarge,

@@ -709,6 +709,28 @@ fn auth_and_permission() {
             V::Stop,
         ),
         (401, &[("x-should-retry", "true")], "", K::Auth, V::Stop),
+        // LiteLLM without a database, and Gemini.
+        (
+            400,
+            &[],
+            r#"{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}"#,
+            K::Auth,
+            V::Stop,
+        ),
+        (
+            400,
+            &[],
+            r#"[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]"#,
+            K::Auth,
+            V::Stop,
+        ),
+        (
+            400,
+            &[],
+            &error("c", "the text \\\"API key not valid\\\" is refused"),
+            K::Invalid,
+            V::Fail,
+        ),
         (
             403,
             &[],

@@ -39,8 +39,7 @@ impl Finding {
         }
     }
 
-    pub(super) fn of_duplicate(first: u64, again: u64, id: Option<String>) -> Self {
-        let id = id.map(|id| format!(", \"{id}\"")).unwrap_or_default();
+    pub(super) fn of_duplicate(first: u64, again: u64, id: &str) -> Self {
         let message = format!("has the \"custom_id\" of line {first}{id}");
         Self {
             first_line: Some(first),

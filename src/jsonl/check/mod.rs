@@ -12,7 +12,7 @@ mod batch;
 mod findings;
 mod report;
 
-use std::io::{Read, Seek};
+use std::io::Read;
 
 use serde_json::value::RawValue;
 
@@ -72,57 +72,28 @@ impl Check {
     /// # Errors
     /// Those of [`Location::unreadable`].
     pub(crate) fn run<R: Read>(mut self, source: R, location: &Location) -> Result<Report> {
-        self.pass(source, location)?;
-        Ok(self.finish(|_, _| Vec::new()))
-    }
-
-    /// As [`run`](Self::run), for a file, which can be read once more for what a message shows.
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run).
-    pub(crate) fn run_file<R: Read + Seek>(
-        mut self,
-        mut file: R,
-        location: &Location,
-    ) -> Result<Report> {
-        self.pass(&mut file, location)?;
-        Ok(self.finish(|format, duplicates| {
-            let rewound = file.rewind();
-            let ids = rewound.and_then(|()| ids_again(file, format, duplicates));
-            // It has been read before; without the ids the findings have their lines.
-            ids.unwrap_or_default()
-        }))
-    }
-
-    fn pass<R: Read>(&mut self, source: R, location: &Location) -> Result<()> {
         let mut lines = self.format.lines(source);
         let unreadable = |error| location.unreadable(error);
         if let Some(refusal) = judge_stream(&mut lines, &self.format).map_err(unreadable)? {
-            let finding = Finding::new("no_requests", None, refusal.for_report());
+            let finding = Finding::new("no_requests", None, refusal);
             self.found.report.findings.note(finding);
         }
-        fold(&mut lines, self, &Cancel::new(), unreadable)?;
+        fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
         self.found.report.lines = lines.number;
         self.found.report.bytes = lines.offset;
-        Ok(())
+        Ok(self.finish(location))
     }
 
-    /// Adds what is found in the file as a whole. `ids` finds those of the lines that repeat one.
-    fn finish(self, ids: impl FnOnce(&Format, &[(u64, u64)]) -> Vec<String>) -> Report {
-        let Part {
-            mut report,
-            ids: all,
-        } = self.found;
-        let duplicates = duplicates(all);
-        let shown = &duplicates[..duplicates.len().min(findings::KEPT)];
-        let mut ids = if shown.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            ids(&self.format, shown).into_iter()
-        };
+    /// Adds what is found in the file as a whole.
+    fn finish(self, location: &Location) -> Report {
+        let Part { mut report, ids } = self.found;
+        let duplicates = duplicates(ids);
+        let mut ids = ids_again(location, &self.format, &duplicates).into_iter();
         for (first, again) in duplicates {
-            let finding = Finding::of_duplicate(first, again, ids.next());
-            report.findings.note(finding);
+            let id = ids.next().unwrap_or_default();
+            report
+                .findings
+                .note(Finding::of_duplicate(first, again, &id));
         }
         if let Some(rules) = self.rules {
             for finding in rules.judge(&report) {
@@ -301,7 +272,7 @@ mod tests {
         }
         one.found.report.lines = lines.len() as u64;
         one.found.report.bytes = all.bytes;
-        assert_eq!(one.finish(|_, _| Vec::new()), all);
+        assert_eq!(one.finish(&Location::Stream), all);
         assert!(all.models.others > 1_000);
     }
 
