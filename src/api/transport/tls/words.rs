@@ -74,7 +74,7 @@ fn of_certificate(error: &C) -> String {
                 format!("is marked as a CA's, as self-signed ones are; {NAME_IT}")
             }
             "UnsupportedCertVersion" => format!("is of X.509 version 1, for no name; {MAKE_IT}"),
-            rule => format!("breaks a rule: {}; {MAKE_IT}", spaced(rule)),
+            rule => format!("breaks a rule: {}; {MAKE_IT}", spaced(&rule)),
         },
         other => format!("is of no use: {}; {MAKE_IT}", spaced(other)),
     }
@@ -91,7 +91,7 @@ fn date(time: UnixTime) -> String {
 }
 
 /// rustls names many errors as its code does: `CamelCase` becomes words.
-fn spaced(error: impl ToString) -> String {
+fn spaced(error: &impl ToString) -> String {
     let (mut words, mut last) = (String::new(), ' ');
     for letter in error.to_string().chars() {
         if letter.is_ascii_uppercase() && last.is_ascii_lowercase() {
