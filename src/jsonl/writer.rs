@@ -137,7 +137,7 @@ impl Writer<'_> {
         let Some(row) = &outcome.input else {
             // The thread that reads has panicked, so this run gets no more rows.
             if let Err(failure) = outcome.result {
-                let error = into_error(failure, 0, false);
+                let error = into_error(failure, 0, false, 0);
                 self.tally.input(|input| input.failure = Some(error));
             }
             return;
@@ -165,7 +165,12 @@ impl Writer<'_> {
                 self.records.write(&mut self.state.results, &record);
             }
             Err(failure) => {
-                let error = into_error(failure, outcome.attempts, outcome.stopped_run);
+                let error = into_error(
+                    failure,
+                    outcome.attempts,
+                    outcome.stopped_run,
+                    outcome.alike,
+                );
                 if self.is_left(&error, outcome.billed) {
                     return;
                 }
