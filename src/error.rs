@@ -181,7 +181,6 @@ impl Error {
     }
 
     /// The message without the settings, for a caller that names them in its own way.
-    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }
@@ -260,6 +259,13 @@ impl Error {
 
     pub(crate) fn with_settings(self, settings: &'static [&'static str]) -> Self {
         self.with_facts(|facts| facts.settings = settings)
+    }
+
+    /// The same failure, told after `what`.
+    pub(crate) fn behind(mut self, what: &str) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.message = format!("{what}: {}", inner.message).into();
+        self
     }
 
     /// The same failure with more to say behind its message.

@@ -24,17 +24,21 @@
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
+//! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as its status; three items in a row with no success between stop the run |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
-//! | 403, 404 | `Permission`, `NotFound` | the item fails; ten alike in a row before any success stop the run |
+//! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
 //! | 407 | `Config` | the run stops: the proxy wants credentials |
 //! | 408, 409, 425 | `Server` | backoff, or the item alone waits as long as the server asks |
 //! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
 //! | 429 that says how long to wait | `RateLimited` | everyone waits |
-//! | 429 that does not | `RateLimited` | backoff, from 1 s |
+//! | 429 that does not | `RateLimited` | backoff, from 1 s, not counted |
 //! | 429 if the key has no quota for the model at all | `Quota` | the run stops |
 //! | any 4xx that names a content filter | `ContentFilter` | the item fails |
+//! | 400 for a slip of the model (Groq's `json_validate_failed`) | `Malformed` | tried again, at most twice |
 //! | any other 4xx | `Invalid` | the item fails |
-//! | 529, and 5xx that says the server is overloaded | `Overloaded` | as 429 |
+//! | 501 | `NotFound` | the item fails |
+//! | 529, and 5xx that says the server is overloaded or loads its model | `Overloaded` | as 429 |
+//! | 5xx with the code `model_not_found` | `Server` | the item fails; ten alike in a row before any success stop the run |
 //! | any other 5xx | `Server` | backoff, from 0.5 s, or everyone waits |
 //!
 //! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be
@@ -79,9 +83,12 @@
 //! counts:
 //!
 //! 1. the header `retry-after-ms`;
-//! 2. the header `retry-after`, in seconds or as an HTTP date (RFC 9110, 10.2.3);
-//! 3. a wait named in the body;
-//! 4. for a 429, the reset header of a limit of which nothing remains.
+//! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110, 10.2.3);
+//! 3. the same two behind `llm_provider-`, which a LiteLLM proxy puts before what it was told itself;
+//! 4. a wait named in the body, in words or in a field such as `retry_after` or `estimated_time`;
+//! 5. for a 429, the reset header of a limit of which nothing remains.
+//!
+//! If a header stands there more than once, or holds a list, the longest wait that can be read counts.
 //!
 //! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the server
 //! asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not needed,
@@ -103,6 +110,8 @@
 //!
 //! - attempts after which the server asked for a wait. An item obeys 50 of these
 //!   ([`max_waits`](crate::Retry::max_waits)), and then fails;
+//! - attempts that were refused without a word of how long to wait (429, overload). An item never fails
+//!   for these;
 //! - attempts in which nothing was sent;
 //! - probes, see below.
 //!
@@ -136,8 +145,11 @@
 //! down for all. Instead the run has a *breaker*. It opens
 //!
 //! - at the first attempt in which nothing could be sent, or
-//! - when at least ten different items in a row have failed for a reason that may pass, and that has
-//!   gone on for two seconds or for a hundred items.
+//! - when at least ten different items in a row have failed for a reason that may pass, or were refused
+//!   without a word of how long to wait, and that has gone on for two seconds or for a hundred items.
+//!
+//! If fewer than ten items are left, it opens when all of them have. A single one that is left must have
+//! been refused, because a failure may be its own.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
 //! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
@@ -147,8 +159,21 @@
 //! refusal of one item.
 //!
 //! A run that has never had an answer gives up when the breaker has been open for two minutes. One
-//! whose answers were all failures gives up after ten minutes. A run that has seen the server work
-//! waits as long as it takes, or until its deadline.
+//! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
+//! server work waits as long as it takes. If fewer than ten items are left, and they fail rather than are
+//! refused, it holds them for two minutes, and from then on their attempts count. At a deadline every
+//! outage ends, and a last probe goes a second before it.
+//!
+//! # When everything fails alike
+//!
+//! A wrong model or base URL fails every item in the same way. So a run stops when twenty failed answers
+//! in a row are alike (ten for 403 and 404), if nothing has succeeded since it began. Alike are answers
+//! of the same kind, status, code and message, numbers aside; each attempt is an answer. Once something
+//! has succeeded, it takes a hundred in a row with no success between, and at least four times as many as
+//! are in flight. [`stop_alike`](crate::Retry::stop_alike) changes the number, or switches it off.
+//!
+//! These are not counted: refusals by a server that is asked too fast or overloaded, failures of the
+//! server or the network, and refusals for the length or the content of one request.
 //!
 //! # When a run stops
 //!
@@ -156,6 +181,7 @@
 //! - When the server asks for a longer wait than
 //!   [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless it is set.
 //! - When it gives up on a server that is down.
+//! - When everything fails alike.
 //! - At its [deadline](crate::Client::with_deadline), or when its [`Cancel`](crate::Cancel) is raised.
 //!
 //! Requests in flight are finished. Items that were not sent are errors of the kind

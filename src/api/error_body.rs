@@ -23,11 +23,16 @@ pub(crate) struct ErrorBody {
     category: Option<String>,
     /// A more exact code further in: `details.error_code`, `innererror.code`.
     inner_code: Option<String>,
-    /// `RetryInfo.retryDelay`.
+    /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
+    /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
+    nested: Option<Box<Self>>,
 }
+
+/// At most so many characters of a message are searched for words about money.
+const MAX_WORDS: usize = 500;
 
 impl ErrorBody {
     /// Reads the body of an error answer.
@@ -74,7 +79,7 @@ impl ErrorBody {
     fn of_body(body: &Value) -> Self {
         // Gemini wraps the object in an array.
         let body = body.get(0).unwrap_or(body);
-        let found = match (body, body.get("error").filter(|error| says(error))) {
+        let mut found = match (body, body.get("error").filter(|error| says(error))) {
             // A results file may keep a body that is not JSON, or was cut, as a string.
             (Value::String(text), _) => Self::of_text(text, text.starts_with(['{', '['])),
             // The code may stand beside a bare message.
@@ -85,6 +90,7 @@ impl ErrorBody {
             (_, Some(error @ (Value::Object(_) | Value::Array(_)))) => Self::of_body(error),
             _ => Self::of_error(body),
         };
+        found.retry_delay = found.retry_delay.max(delay_in_fields(body));
         if !found.message.is_empty() || found.code.is_some() {
             return found;
         }
@@ -101,28 +107,43 @@ impl ErrorBody {
         let message = MESSAGES
             .iter()
             .find_map(|path| error.pointer(path)?.as_str());
+        let message = message.unwrap_or_default();
         // FastAPI names the field that is wrong beside what is wrong with it.
         let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
         let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
-        let place = (!place.is_empty()).then(|| format!("{}: ", place.join(".")));
+        let place = if place.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", place.join("."))
+        };
         let minimax = error.pointer("/status_code").and_then(Value::as_u64);
         let minimax = minimax.and_then(|code| {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
             known.map(|(_, word)| (*word).to_owned())
         });
         let details = error.get("details").and_then(Value::as_array);
+        let waits = details.into_iter().flatten().chain(error.get("metadata"));
+        let is_json = message.starts_with(['{', '[']);
+        let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        // Each is within the last, so they end.
+        let nested = nested
+            .or(is_json.then_some(message))
+            .map(|text| Box::new(Self::of_text(text, true)));
+        let told = nested.as_ref().map_or("", |nested| &nested.message);
         Self {
-            message: place.unwrap_or_default() + message.unwrap_or_default(),
+            message: match (place + message, told) {
+                (outer, "") => outer,
+                (outer, inner) if is_json || outer.is_empty() => inner.to_owned(),
+                (outer, inner) => format!("{outer}: {inner}"),
+            },
             code: word(&CODES),
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
-            retry_delay: details
-                .into_iter()
-                .flatten()
-                .find_map(|detail| times::duration(detail.get("retryDelay")?.as_str()?)),
+            retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
+            nested,
         }
     }
 
@@ -132,6 +153,10 @@ impl ErrorBody {
             .into_iter()
             .flatten()
             .any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
+            || self
+                .nested
+                .as_ref()
+                .is_some_and(|nested| nested.has_code(words))
     }
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
@@ -153,6 +178,17 @@ impl ErrorBody {
             "billing_hard_limit_reached",
             "billing_not_active",
             "billing_error",
+            "exceeded_current_quota_error",
+            "insufficient_balance",
+            "insufficient_credits",
+            "insufficient_funds",
+            "insufficient_user_quota",
+            "out_of_credits",
+            "budget_exceeded",
+            "Arrearage",
+            "AccountOverdueError",
+            // Of Zhipu.
+            "1113",
         ];
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
         // a message may quote the request.
@@ -162,6 +198,39 @@ impl ErrorBody {
         ];
         let message = self.message.trim_start();
         self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
+    }
+
+    /// Its words are about money, which is no proof: a message may quote the request, or explain how
+    /// to get a higher limit.
+    pub(crate) fn speaks_of_money(&self) -> bool {
+        const WORDS: [&str; 6] = [
+            "balance", "credits", "billing", "recharge", "arrears", "overdue",
+        ];
+        const PHRASES: [&str; 16] = [
+            "exceeded budget",
+            "crossed budget",
+            "budget has been exceeded",
+            "budget exceeded",
+            "spend limit",
+            "spending limit",
+            "past due",
+            "top up",
+            "payment method",
+            "insufficient credit",
+            "insufficient fund",
+            "enough credit",
+            "out of credit",
+            "余额",
+            "欠费",
+            "充值",
+        ];
+        // What is quoted stands further in, and links lead to pages about everything.
+        let start: String = self.message.chars().take(MAX_WORDS).collect();
+        let words = start.to_lowercase();
+        let words = words.split_whitespace().filter(|word| !word.contains('/'));
+        let text = words.collect::<Vec<_>>().join(" ");
+        let mut each = text.split(|c: char| !c.is_alphanumeric());
+        each.any(|word| WORDS.contains(&word)) || PHRASES.iter().any(|phrase| text.contains(phrase))
     }
 
     /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
@@ -206,7 +275,7 @@ impl ErrorBody {
         })
     }
 
-    /// The servers are short of capacity, whatever this client's own rate.
+    /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         self.has_code(&[
@@ -219,6 +288,15 @@ impl ErrorBody {
             "overloaded",
             "server busy",
             "maximum pending requests",
+            "loading model",
+            "model loading",
+            "is loading",
+            "currently loading",
+            "still loading",
+            "being loaded",
+            "starting up",
+            "warming up",
+            "not ready",
             "capacity",
         ]
         .iter()
@@ -249,7 +327,8 @@ impl ErrorBody {
     /// How long it says to wait, in a field or in words.
     pub(crate) fn delay(&self) -> Option<Duration> {
         // Gemini rounds the field down, so of two delays the longer is meant.
-        self.retry_delay.max(self.delay_in_words())
+        let nested = self.nested.as_ref().and_then(|nested| nested.delay());
+        self.retry_delay.max(self.delay_in_words()).max(nested)
     }
 
     /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
@@ -305,6 +384,40 @@ const MINIMAX: [(&[u64], &str); 4] = [
     (&[1004, 2049], "invalid_api_key"),
     (&[1026, 1027], "content_filter"),
 ];
+
+/// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
+const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+
+/// The longest wait in the fields of an object. A bare number is seconds, unless the name says
+/// otherwise.
+fn delay_in_fields(object: &Value) -> Option<Duration> {
+    const NAMES: [&str; 7] = [
+        "retryafter",
+        "retryin",
+        "retrydelay",
+        "estimatedtime",
+        "waittime",
+        "cooldowntime",
+        "resetafter",
+    ];
+    let wait = |(name, value): (&String, &Value)| {
+        let letters = name.chars().filter(char::is_ascii_alphabetic);
+        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known))?;
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        match unit {
+            "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
+            "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
+            _ => None,
+        }
+        .or_else(|| times::duration(&text))
+    };
+    object.as_object()?.iter().filter_map(wait).max()
+}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {
@@ -547,8 +660,119 @@ mod tests {
             gemini("\"46s\"", "Please retry in 46.5s."),
             Some(Duration::from_millis(46_500))
         );
-        assert_eq!(gemini("46", ""), None);
+        assert_eq!(gemini("46", ""), Some(Duration::from_secs(46)));
         assert_eq!(gemini("\"-46s\"", ""), None);
+    }
+
+    #[test]
+    fn a_delay_is_found_under_every_name_and_beside_the_error() {
+        for (body, expected) in [
+            (
+                r#"{"error":"Model m is currently loading","estimated_time":23.07}"#,
+                23_070,
+            ),
+            (r#"{"error":{"message":"m"},"retry_after":7}"#, 7_000),
+            (r#"{"error":{"message":"m","retry_after_ms":250}}"#, 250),
+            (r#"{"error":{"message":"m","retryAfter":"3"}}"#, 3_000),
+            (
+                r#"{"error":{"message":"m","retry-after-seconds":"1.5"}}"#,
+                1_500,
+            ),
+            (
+                r#"{"error":{"message":"m","metadata":{"retry_after":"2m"}}}"#,
+                120_000,
+            ),
+            (
+                r#"{"message":"m","details":[{"retry_in":9},{"retryDelay":"4s"}]}"#,
+                9_000,
+            ),
+            (
+                r#"{"error":{"message":"m","metadata":{"raw":"{\"error\":{\"retry_after\":8}}"}}}"#,
+                8_000,
+            ),
+        ] {
+            assert_eq!(
+                read(body).delay(),
+                Some(Duration::from_millis(expected)),
+                "{body}"
+            );
+        }
+        for body in [
+            r#"{"error":{"message":"m","retry_after":"soon"}}"#,
+            r#"{"error":{"message":"m","retry_after":-4}}"#,
+            r#"{"error":{"message":"m","retry_after":1767225600}}"#,
+            r#"{"error":{"message":"m","retry_after_policy":3}}"#,
+            r#"{"error":{"message":"m","retry_after":{"seconds":3}}}"#,
+        ] {
+            assert_eq!(read(body).delay(), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn words_about_money_are_told_from_words_that_hold_them() {
+        for text in [
+            "Your team t has used all available credits or reached its monthly spending limit",
+            "Insufficient balance or no resource package. Please recharge.",
+            "Account a is suspended, possibly due to reaching the monthly spending limit or failure \
+             to pay past invoices",
+            "Access denied, please make sure your account is in good standing: Past Due",
+            "Check your plan and BILLING details",
+            "Insufficient credit",
+            "No deployments available - crossed budget: Exceeded budget for provider openai: 5.4e-05 >= 5e-05",
+            "Budget has been exceeded! Current cost: 10.5, Max budget: 10.0",
+            "用户余额不足",
+        ] {
+            let body = ErrorBody {
+                message: text.into(),
+                ..ErrorBody::default()
+            };
+            assert!(body.speaks_of_money(), "{text}");
+        }
+        for text in [
+            "The load balancer has no healthy upstream",
+            "unbalanced parentheses",
+            "Rate limit reached. See https://platform.openai.com/account/billing or /balance",
+            "a credit card number was found",
+            "thinking.budget_tokens: must be below max_tokens",
+            "",
+        ] {
+            let body = ErrorBody {
+                message: text.into(),
+                ..ErrorBody::default()
+            };
+            assert!(!body.speaks_of_money(), "{text}");
+        }
+        let quoted = format!("invalid text: {}billing", "x ".repeat(300));
+        let body = ErrorBody {
+            message: quoted,
+            ..ErrorBody::default()
+        };
+        assert!(!body.speaks_of_money());
+    }
+
+    #[test]
+    fn what_stands_in_nested_json_is_shown_and_judged() {
+        for (body, message) in [
+            (
+                r#"{"error":{"code":429,"message":"Provider returned error","metadata":{"raw":"{\"error\":{\"message\":\"No credits\",\"code\":\"insufficient_quota\"}}"}}}"#,
+                "Provider returned error: No credits",
+            ),
+            (
+                r#"{"error":{"message":"{\"error\":{\"message\":\"No credits\",\"type\":\"insufficient_quota\"}}"}}"#,
+                "No credits",
+            ),
+            (
+                r#"{"error":{"message":"Upstream","details":"{\"code\":\"insufficient_quota\",\"message\":\"No credits\"}"}}"#,
+                "Upstream: No credits",
+            ),
+        ] {
+            let read = read(body);
+            assert_eq!(read.message, message, "{body}");
+            assert!(read.is_out_of_money(), "{body}");
+        }
+        let plain =
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":"it is down"}}}"#;
+        assert_eq!(read(plain).message, "Provider returned error: it is down");
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::classify::AttemptError;
 use super::endpoint::Endpoint;
+use super::likeness::likeness;
 use super::reply::Reply;
 use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Cost;
 use crate::pool::{Attempt, Failure, Job};
-use crate::retry::Verdict;
+use crate::retry::{Likeness, Verdict};
 
 /// Sends a request for each item. Two functions say what an item costs and what is sent for it.
 pub(crate) struct ApiJob<I, C, R> {
@@ -99,6 +100,10 @@ where
         failed.verdict
     }
 
+    fn likeness(&self, failed: &AttemptError) -> Option<Likeness> {
+        likeness(failed)
+    }
+
     fn possibly_billed(&self, failed: &AttemptError) -> bool {
         failed.error.possibly_billed()
     }
@@ -133,6 +138,7 @@ pub(crate) fn into_error(
     failure: Failure<AttemptError>,
     attempts: u32,
     stopped_run: bool,
+    alike: u32,
 ) -> Error {
     let error = match failure {
         Failure::Job(failed) => failed.error,
@@ -149,5 +155,14 @@ pub(crate) fn into_error(
             })
             .with_source(last.error),
     };
-    error.with_facts(|facts| facts.stopped_run |= stopped_run)
+    let error = error.with_facts(|facts| facts.stopped_run |= stopped_run);
+    if alike == 0 {
+        return error;
+    }
+    let stop = format!("{alike} answers in a row have failed alike, so the run stops");
+    let settings: &[_] = match error.kind() {
+        ErrorKind::Quota => &[],
+        _ => &["stop_alike"],
+    };
+    error.behind(&stop).with_settings(settings)
 }

@@ -4,7 +4,8 @@
 //! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one attempt:
 //! it uses all the rest. [`transport`] moves bytes. The other files are pure: [`classify`] judges
 //! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
-//! servers ask for, [`announced_limit`] the limits that they name, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
+//! servers ask for, [`announced_limit`] the limits that they name, [`likeness`] says what many failures have in
+//! common, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
 //! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
 //! them. [`provider`] has what differs between providers, [`key`] keeps the key out of every text, and
 //! [`path`] joins URLs.
@@ -22,6 +23,7 @@ pub(crate) mod headers;
 mod job;
 pub(crate) mod json;
 mod key;
+mod likeness;
 mod limit_headers;
 mod money;
 pub(crate) mod path;

@@ -49,16 +49,40 @@ impl RetryHints {
     }
 }
 
-/// The delay in `retry-after-ms`, else in `retry-after`.
+/// The delay in `retry-after-ms`, else in `retry-after`. LiteLLM passes on those of the provider
+/// behind it with a prefix, which count where it has none of its own.
 fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let ms = text(headers, "retry-after-ms").and_then(times::milliseconds);
-    positive(ms).or_else(|| {
-        let value = text(headers, "retry-after")?;
-        positive(times::seconds(value).or_else(|| {
-            let date = httpdate::parse_http_date(value.trim()).ok()?;
-            times::until(date, now(headers, wall))
-        }))
-    })
+    let in_milliseconds = |value: &str| times::milliseconds(value).or(times::duration(value));
+    let in_seconds_or_by_date = |value: &str| {
+        let date = || {
+            let date = httpdate::parse_http_date(value.trim()).ok();
+            times::until(date.or(times::rfc3339(value))?, now(headers, wall))
+        };
+        let seconds = times::seconds(value).or(times::duration(value));
+        seconds.or_else(date)
+    };
+    let named = |name| longest(headers, name, in_milliseconds);
+    let dated = |name| longest(headers, name, in_seconds_or_by_date);
+    named("retry-after-ms")
+        .or_else(|| dated("retry-after"))
+        .or_else(|| named("llm_provider-retry-after-ms"))
+        .or_else(|| dated("llm_provider-retry-after"))
+}
+
+/// The longest delay that can be read under a name: it may stand there more than once, and more than
+/// one in a line.
+fn longest(
+    headers: &HeaderMap,
+    name: &str,
+    read: impl Fn(&str) -> Option<Duration>,
+) -> Option<Duration> {
+    let values = headers.get_all(name).into_iter();
+    let delays = values.filter_map(|value| {
+        let value = value.to_str().ok()?;
+        // A date has a comma of its own.
+        read(value).or_else(|| value.split(',').filter_map(&read).max())
+    });
+    positive(delays.max())
 }
 
 /// How long until there is room again, if the answer says that nothing remains of a limit: for one
@@ -271,6 +295,40 @@ mod tests {
             "Fri, 20 Nov 2099 12:00:00 GMT",
         ] {
             assert_eq!(after(&[("retry-after", date)]), None, "{date}");
+        }
+    }
+
+    #[test]
+    fn of_several_delays_the_longest_that_can_be_read_counts() {
+        for (pairs, expected) in [
+            (&[("retry-after", "2, 4")][..], ms(4_000)),
+            (&[("retry-after", "4,soon,2")], ms(4_000)),
+            (&[("retry-after", "2s")], ms(2_000)),
+            (&[("retry-after", "1m30s")], ms(90_000)),
+            (&[("retry-after", "30 seconds")], ms(30_000)),
+            (&[("retry-after", "2026-11-20T12:00:05Z")], ms(5_000)),
+            (&[("retry-after", "1"), ("retry-after", "3")], ms(3_000)),
+            (&[("retry-after", "soon"), ("retry-after", "3")], ms(3_000)),
+            (
+                &[
+                    ("retry-after", "1"),
+                    ("retry-after", "Fri, 20 Nov 2026 12:00:09 GMT"),
+                ],
+                ms(9_000),
+            ),
+            (&[("retry-after-ms", "250, 500")], ms(500)),
+            (&[("retry-after-ms", "250ms")], ms(250)),
+            (&[("llm_provider-retry-after", "60")], ms(60_000)),
+            (&[("llm_provider-retry-after-ms", "70")], ms(70)),
+            // The gateway's own comes first.
+            (
+                &[("llm_provider-retry-after", "60"), ("retry-after", "5")],
+                ms(5_000),
+            ),
+            (&[("retry-after", ",")], None),
+            (&[("retry-after", "0, 0")], None),
+        ] {
+            assert_eq!(after(pairs), expected, "{pairs:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Cost, Permit};
-use crate::retry::{Decision, Reach, Verdict};
+use crate::retry::{Decision, Failed, Reach, Verdict};
 
 /// An item that has its outcome.
 pub(super) struct Finished {
@@ -185,7 +185,12 @@ impl<J: Job> RunShared<'_, J> {
         verdict: Verdict,
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
-        let (now, reach) = (self.settings.limiter.clock().now(), attempt.reach.get());
+        let now = self.settings.limiter.clock().now();
+        let failed = Failed {
+            verdict,
+            reach: attempt.reach.get(),
+            likeness: self.job.likeness(&error),
+        };
         let shown = self.job.shown(&error);
         if item.billed == Billed::No && self.job.possibly_billed(&error) {
             item.billed = Billed::Possibly;
@@ -196,7 +201,7 @@ impl<J: Job> RunShared<'_, J> {
         let was_in_outage = state.schedule.next_probe(now).is_some();
         let decision = state
             .schedule
-            .decide(item.index, &mut item.history, verdict, reach, now);
+            .decide(item.index, &mut item.history, failed, now);
         let probe = state.schedule.next_probe(now);
         if was_in_outage || probe.is_some() {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
@@ -239,15 +244,20 @@ impl<J: Job> RunShared<'_, J> {
             item.last = Some(error);
             return Some(self.give_up(item, out_of_time()));
         }
-        let stopped_run = decision == Decision::Stop;
+        let alike = match decision {
+            Decision::StopAlike(answers) => answers,
+            _ => 0,
+        };
+        let stopped_run = alike > 0 || decision == Decision::Stop;
         if stopped_run {
             // Wakes the leader, too.
             self.settings.cancel.cancel();
         }
         // An answer that came in the same moment is a failure of its own.
-        let abandoned = reach != Reach::Answered && self.settings.cancel.is_aborted();
+        let abandoned = failed.reach != Reach::Answered && self.settings.cancel.is_aborted();
         let mut outcome = item.ended(Err(Failure::Job(error)));
         outcome.stopped_run = stopped_run;
+        outcome.alike = alike;
         Some(self.deliver(outcome, abandoned))
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind};
 use crate::limit::Cost;
-use crate::retry::{Reach, Verdict};
+use crate::retry::{Likeness, Reach, Verdict};
 
 /// A blocking job, done once for each item, from many threads at once.
 pub(crate) trait Job: Send + Sync {
@@ -29,6 +29,11 @@ pub(crate) trait Job: Send + Sync {
 
     /// What to do about a failed attempt.
     fn verdict(&self, error: &Self::Error) -> Verdict;
+
+    /// What makes a failure alike to others, if many of it in a row are to stop the run.
+    fn likeness(&self, _error: &Self::Error) -> Option<Likeness> {
+        None
+    }
 
     /// Whether a failed attempt may have been paid for all the same.
     fn possibly_billed(&self, _error: &Self::Error) -> bool {

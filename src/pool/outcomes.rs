@@ -34,6 +34,8 @@ pub struct Outcome<I, T, E> {
     pub waited: Duration,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,
+    /// If it did because answers were alike: how many in a row.
+    pub(crate) alike: u32,
     pub(crate) billed: Billed,
 }
 
@@ -47,22 +49,27 @@ impl<I, T, E> Outcome<I, T, E> {
             attempts: 0,
             waited: Duration::ZERO,
             stopped_run: false,
+            alike: 0,
             billed: Billed::No,
         }
     }
 
-    /// The same outcome with another error, made of the error, the attempts, and whether it stopped
-    /// the run.
-    pub(crate) fn map_err<F>(self, change: impl FnOnce(E, u32, bool) -> F) -> Outcome<I, T, F> {
+    /// The same outcome with another error, made of the error, the attempts, whether it stopped the
+    /// run, and after how many answers alike.
+    pub(crate) fn map_err<F>(
+        self,
+        change: impl FnOnce(E, u32, bool, u32) -> F,
+    ) -> Outcome<I, T, F> {
         Outcome {
             index: self.index,
             input: self.input,
             result: self
                 .result
-                .map_err(|error| change(error, self.attempts, self.stopped_run)),
+                .map_err(|error| change(error, self.attempts, self.stopped_run, self.alike)),
             attempts: self.attempts,
             waited: self.waited,
             stopped_run: self.stopped_run,
+            alike: self.alike,
             billed: self.billed,
         }
     }

@@ -14,7 +14,7 @@ use super::job::{Billed, out_of_time, run_over};
 use crate::clock::Parker;
 use crate::error::Error;
 use crate::limit::Cost;
-use crate::retry::{Decider, Decision, History, Passage, Reach, Retry, Verdict};
+use crate::retry::{Decider, Decision, Failed, History, Load, Passage, Retry};
 
 /// One item of the input on its way through the run. It is boxed: it is moved often, and every frame it
 /// is moved through would otherwise hold it once more.
@@ -243,12 +243,17 @@ impl<I: Send, E> Schedule<I, E> {
         &mut self,
         index: u64,
         history: &mut History,
-        verdict: Verdict,
-        reach: Reach,
+        failed: Failed,
         now: Instant,
     ) -> Decision {
-        let decision = self.decider.decide(index, history, verdict, reach, now);
-        if decision == Decision::Stop {
+        let all_known = self.exhausted || self.input.is_spent();
+        let known = self.handed_out + self.due.len() + self.returned.len();
+        let load = Load {
+            in_flight: self.handed_out,
+            unfinished: if all_known { known } else { usize::MAX },
+        };
+        let decision = self.decider.decide(index, history, failed, load, now);
+        if matches!(decision, Decision::Stop | Decision::StopAlike(_)) {
             self.stopped = true;
         }
         decision
@@ -307,6 +312,15 @@ impl<I: Send, E> Schedule<I, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry::{Reach, Verdict};
+
+    fn failed(verdict: Verdict, reach: Reach) -> Failed {
+        Failed {
+            verdict,
+            reach,
+            likeness: None,
+        }
+    }
 
     const ITEMS: [u32; 4] = [10, 11, 12, 13];
 
@@ -381,7 +395,12 @@ mod tests {
         let first = attempt(&mut schedule, now);
         let mut second = attempt(&mut schedule, now);
         schedule.retry_at(first, now + Duration::from_secs(60));
-        let decision = schedule.decide(1, &mut second.history, Verdict::Stop, Reach::Answered, now);
+        let decision = schedule.decide(
+            1,
+            &mut second.history,
+            failed(Verdict::Stop, Reach::Answered),
+            now,
+        );
         assert_eq!(decision, Decision::Stop);
         let mut abandoned = Vec::new();
         while let Next::GiveUp(item, _) = schedule.next(now, &Parker::new()) {
@@ -405,8 +424,7 @@ mod tests {
         let Decision::RetryAt(at) = schedule.decide(
             0,
             &mut first.history,
-            Verdict::Unreachable,
-            Reach::NotSent,
+            failed(Verdict::Unreachable, Reach::NotSent),
             now,
         ) else {
             panic!("not charged, so retried")
@@ -431,12 +449,12 @@ mod tests {
         let mut schedule = schedule(&ITEMS[..2]);
         let mut often = attempt(&mut schedule, now);
         let mut once = attempt(&mut schedule, now);
-        let (retry, reach) = (Verdict::Retry, Reach::Answered);
+        let retry = failed(Verdict::Retry, Reach::Answered);
         for _ in 0..3 {
-            schedule.decide(0, &mut often.history, retry, reach, now);
+            schedule.decide(0, &mut often.history, retry, now);
         }
-        let nothing_sent = (Verdict::Unreachable, Reach::NotSent);
-        schedule.decide(1, &mut once.history, nothing_sent.0, nothing_sent.1, now);
+        let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(1, &mut once.history, nothing_sent, now);
         schedule.retry_at(often, now);
         schedule.retry_at(once, now);
         let mut probes = Vec::new();
@@ -448,7 +466,7 @@ mod tests {
             let mut probe = attempt(&mut schedule, now);
             probes.push(probe.index);
             // Never out of attempts: a probe is not charged.
-            let decision = schedule.decide(probe.index, &mut probe.history, retry, reach, now);
+            let decision = schedule.decide(probe.index, &mut probe.history, retry, now);
             assert_eq!(decision, Decision::RetryAt(now));
             schedule.retry_at(probe, now);
         }
@@ -463,14 +481,11 @@ mod tests {
         let input = InputQueue::filled(&ITEMS[..2]);
         let mut schedule: Schedule<&u32, ()> = Schedule::new(input, retry, None);
         let fail = |schedule: &mut Schedule<&u32, ()>, mut item: Box<Item<_, _>>, now| {
-            let verdict = Verdict::Unreachable;
+            let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
             let history = &mut item.history;
-            match schedule.decide(item.index, history, verdict, Reach::NotSent, now) {
+            match schedule.decide(item.index, history, nothing_sent, now) {
                 Decision::RetryAt(again) => schedule.retry_at(item, again),
-                end => {
-                    assert_eq!((item.index, end), (1, Decision::OutOfTime));
-                    schedule.finished(1, false);
-                }
+                end => panic!("{end:?}"),
             }
         };
         let both = [0, 1].map(|_| attempt(&mut schedule, start));
@@ -486,11 +501,12 @@ mod tests {
             Next::Wait(Some(next)) => assert_eq!(next, at(4)),
             other => panic!("{other:?}"),
         }
-        match schedule.next(at(4), &Parker::new()) {
-            Next::GiveUp(item, _) => assert_eq!(item.index, 0),
-            other => panic!("{other:?}"),
+        for _ in 0..2 {
+            match schedule.next(at(4), &Parker::new()) {
+                Next::GiveUp(item, _) => schedule.finished(item.index, false),
+                other => panic!("{other:?}"),
+            }
         }
-        schedule.finished(0, false);
         assert!(schedule.is_over());
     }
 
@@ -501,15 +517,15 @@ mod tests {
         let input = InputQueue::filled(&ITEMS);
         let mut schedule: Schedule<&u32, ()> = Schedule::new(input, Retry::new(), Some(end));
         let mut first = attempt(&mut schedule, start);
-        let (verdict, reach) = (Verdict::Unreachable, Reach::NotSent);
-        let decision = schedule.decide(0, &mut first.history, verdict, reach, start);
-        assert_eq!(decision, Decision::OutOfTime, "the next probe is too late");
-        schedule.finished(0, false);
+        let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
+        let decision = schedule.decide(0, &mut first.history, nothing_sent, start);
+        assert_eq!(decision, Decision::RetryAt(start), "the breaker holds it");
+        schedule.retry_at(first, start);
         match schedule.next(start, &Parker::new()) {
             Next::Wait(Some(next)) => assert_eq!(next, end),
             other => panic!("{other:?}"),
         }
-        for index in 1..4 {
+        for index in 0..4 {
             match schedule.next(end, &Parker::new()) {
                 Next::GiveUp(item, _) => assert_eq!(item.index, index),
                 other => panic!("{other:?}"),

@@ -7,14 +7,18 @@
 //! closes it.
 //!
 //! It opens at the first attempt in which nothing could be sent. It also opens when at least ten
-//! different items in a row have failed for a transient reason, and that has gone on for two seconds or
-//! for a hundred items:
+//! different items in a row have failed for a transient reason, or all that are left where those are
+//! fewer, and that has gone on for two seconds or for a hundred items:
 //!
 //! - Different items, because one item that always fails says nothing about the server. With short
-//!   waits between attempts it would make a server with few failures look like one that is down.
+//!   waits between attempts it would make a server with few failures look like one that is down. For
+//!   the same reason a single item that is left opens it only if the server refused it by its load.
 //! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
+//!
+//! Of fewer than ten items nobody knows whether the server fails or they do. If the server has worked
+//! before, they are held for two minutes and then go on as if there were no breaker.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,10 @@ const FAILING_FOR: Duration = Duration::from_secs(2);
 const MANY_ITEMS: usize = 100;
 /// A run that has never had an answer gives up when the breaker has been open for so long.
 const NEVER_ANSWERED: Duration = Duration::from_secs(120);
+/// Where the run's time ends before the next probe, one more goes this long before the end.
+const LAST_PROBE: Duration = Duration::from_secs(1);
+/// Where the server has worked, a few items that fail are held for so long.
+const FEW_HELD: Duration = Duration::from_secs(120);
 /// A run whose answers were all failures gives up later: the server is there, and may recover.
 const NEVER_WORKED: Duration = Duration::from_secs(600);
 
@@ -40,11 +48,15 @@ pub(crate) struct Breaker {
     failing_since: Option<Instant>,
     ever_answered: bool,
     ever_worked: bool,
+    /// It has been open for a few items in vain, and may be so no more until one succeeds.
+    no_more_for_few: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
     since: Instant,
+    /// It opened for fewer than [`FAILING_ITEMS`].
+    for_few: bool,
     spacing: Duration,
     probe_at: Instant,
     /// The item that has been sent as the probe.
@@ -54,7 +66,7 @@ struct Open {
 /// What the breaker made of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Noted {
-    /// It was the probe's.
+    /// It was the probe's, or opened the breaker: it is not the item's fault.
     pub(crate) probe: bool,
     /// The server has been down for so long that the run gives up.
     pub(crate) hopeless: bool,
@@ -104,44 +116,72 @@ impl Breaker {
         self.ever_answered = true;
     }
 
-    /// The server works: a success, a refusal of one item, a request to wait.
+    /// The server works: a success, a refusal of one item.
     pub(crate) fn works(&mut self) {
-        self.ever_answered = true;
         self.ever_worked = true;
+        self.no_more_for_few = false;
+        self.asks_to_wait();
+    }
+
+    /// The server says how long to wait, and may say the same after it.
+    pub(crate) fn asks_to_wait(&mut self) {
+        self.ever_answered = true;
         self.failing.clear();
         self.failing_since = None;
         self.open = None;
     }
 
-    /// `item` failed for a reason that may pass. `unreachable`: nothing could be sent.
-    pub(crate) fn failed(&mut self, item: u64, unreachable: bool, now: Instant) -> Noted {
+    /// `item` failed for a reason that may pass. `end` is when the run's time is over.
+    pub(crate) fn failed(
+        &mut self,
+        item: u64,
+        sign: Sign,
+        end: Option<Instant>,
+        now: Instant,
+    ) -> Noted {
         let Some(open) = &mut self.open else {
             let since = *self.failing_since.get_or_insert(now);
             // It opens with the hundredth, so there are never more.
             if !self.failing.contains(&item) {
                 self.failing.push(item);
             }
-            let is_outage = self.failing.len() >= FAILING_ITEMS
-                && (now.saturating_duration_since(since) >= FAILING_FOR
+            let needed = match sign {
+                Sign::Unreachable => 0,
+                Sign::Refused { unfinished } => unfinished.clamp(1, FAILING_ITEMS),
+                Sign::Failed { .. } if self.no_more_for_few => FAILING_ITEMS,
+                Sign::Failed { unfinished } => unfinished.clamp(2, FAILING_ITEMS),
+            };
+            let opens = self.failing.len() >= needed
+                && (needed == 0
+                    || now.saturating_duration_since(since) >= FAILING_FOR
                     || self.failing.len() >= MANY_ITEMS);
-            if unreachable || is_outage {
+            if opens {
                 self.open = Some(Open {
                     since: now,
+                    for_few: matches!(sign, Sign::Failed { .. }) && needed < FAILING_ITEMS,
                     spacing: FIRST_SPACING,
-                    probe_at: now + FIRST_SPACING,
+                    probe_at: probe_after(FIRST_SPACING, end, now),
                     probe: None,
                 });
             }
-            return Noted::default();
+            return Noted {
+                probe: opens,
+                ..Noted::default()
+            };
         };
         // Others were sent before it opened, and say nothing new.
         let is_probe = open.probe == Some(item);
         if is_probe {
             open.probe = None;
             open.spacing = (open.spacing * 2).min(LAST_SPACING);
-            open.probe_at = now + open.spacing;
+            open.probe_at = probe_after(open.spacing, end, now);
         }
         let open_for = now.saturating_duration_since(open.since);
+        if open.for_few && self.ever_worked && open_for >= FEW_HELD {
+            self.no_more_for_few = true;
+            self.asks_to_wait();
+            return Noted::default();
+        }
         Noted {
             probe: is_probe,
             hopeless: (!self.ever_answered && open_for >= NEVER_ANSWERED)
@@ -150,17 +190,41 @@ impl Breaker {
     }
 }
 
+/// What a failure that may pass is a sign of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sign {
+    /// Nothing could be sent.
+    Unreachable,
+    /// The server says that it is asked too fast, or overloaded.
+    Refused { unfinished: usize },
+    /// The server fails, or this item makes it fail.
+    Failed { unfinished: usize },
+}
+
+/// When the next probe goes: after `spacing`, but once more before the run's time is over.
+fn probe_after(spacing: Duration, end: Option<Instant>, now: Instant) -> Instant {
+    let next = now + spacing;
+    let last = end.and_then(|end| end.checked_sub(LAST_PROBE));
+    last.filter(|last| now < *last && *last < next)
+        .unwrap_or(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One of many items fails.
+    const FAILED: Sign = Sign::Failed {
+        unfinished: usize::MAX,
+    };
 
     #[test]
     fn an_unreachable_server_gets_one_probe_at_a_time_at_growing_distances() {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, true, now).hopeless);
+        assert!(!breaker.failed(0, Sign::Unreachable, None, now).hopeless);
         assert!(
-            !breaker.failed(1, true, now).hopeless,
+            !breaker.failed(1, Sign::Unreachable, None, now).hopeless,
             "on its way when it opened"
         );
         let mut distances = Vec::new();
@@ -173,7 +237,7 @@ mod tests {
             assert_eq!(breaker.passage(now), Passage::Probe);
             breaker.probe_sent(item);
             assert_eq!(breaker.passage(now), Passage::WhenProbed);
-            let _hopeless = breaker.failed(item, true, now);
+            let _hopeless = breaker.failed(item, Sign::Unreachable, None, now);
         }
         assert_eq!(distances, [1, 2, 4, 8, 16, 32, 60, 60]);
         breaker.works();
@@ -184,17 +248,17 @@ mod tests {
     fn a_server_that_never_answered_is_given_up_after_two_minutes() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, true, start).hopeless);
+        assert!(!breaker.failed(0, Sign::Unreachable, None, start).hopeless);
         breaker.probe_sent(1);
         assert!(
             !breaker
-                .failed(1, true, start + Duration::from_secs(119))
+                .failed(1, Sign::Unreachable, None, start + Duration::from_secs(119))
                 .hopeless
         );
         breaker.probe_sent(2);
         assert!(
             breaker
-                .failed(2, true, start + Duration::from_secs(120))
+                .failed(2, Sign::Unreachable, None, start + Duration::from_secs(120))
                 .hopeless
         );
     }
@@ -205,10 +269,15 @@ mod tests {
             let start = Instant::now();
             let mut breaker = Breaker::default();
             hear(&mut breaker);
-            assert!(!breaker.failed(0, true, start).hopeless);
+            assert!(!breaker.failed(0, Sign::Unreachable, None, start).hopeless);
             breaker.probe_sent(1);
             breaker
-                .failed(1, true, start + Duration::from_secs(seconds))
+                .failed(
+                    1,
+                    Sign::Unreachable,
+                    None,
+                    start + Duration::from_secs(seconds),
+                )
                 .hopeless
         };
         assert!(!hopeless_after(Breaker::answered, 599));
@@ -221,16 +290,16 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..100 {
-            let _ = breaker.failed(7, false, now);
+            let _ = breaker.failed(7, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free);
 
         let mut breaker = Breaker::default();
         for item in 0..20 {
-            let _ = breaker.failed(item, false, now);
+            let _ = breaker.failed(item, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free, "it may be a hiccup");
-        let _ = breaker.failed(20, false, now + FAILING_FOR);
+        let _ = breaker.failed(20, FAILED, None, now + FAILING_FOR);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
     }
 
@@ -239,10 +308,10 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for item in 0..99 {
-            let _ = breaker.failed(item, false, now);
+            let _ = breaker.failed(item, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free);
-        let _ = breaker.failed(99, false, now);
+        let _ = breaker.failed(99, FAILED, None, now);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
     }
 
@@ -250,7 +319,7 @@ mod tests {
     fn a_withdrawn_probe_leaves_room_for_another() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        let _ = breaker.failed(0, true, now);
+        let _ = breaker.failed(0, Sign::Unreachable, None, now);
         breaker.probe_sent(1);
         breaker.probe_withdrawn(1);
         assert_eq!(breaker.passage(now + FIRST_SPACING), Passage::Probe);

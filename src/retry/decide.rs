@@ -4,7 +4,8 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use super::breaker::{Breaker, Noted, Passage};
+use super::alike::{Class, Likeness, Load, Streak};
+use super::breaker::{Breaker, Noted, Passage, Sign};
 use super::policy::{Backoff, Retry};
 use super::verdict::{Reach, Verdict};
 
@@ -46,6 +47,17 @@ pub(crate) enum Decision {
     OutOfTime,
     /// It has failed, and the run stops.
     Stop,
+    /// The same, since so many answers in a row were alike.
+    StopAlike(u32),
+}
+
+/// A failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    pub(crate) verdict: Verdict,
+    pub(crate) reach: Reach,
+    /// What makes it alike to others, if many of it are to stop the run.
+    pub(crate) likeness: Option<Likeness>,
 }
 
 /// Decides for all items of one run.
@@ -53,13 +65,11 @@ pub(crate) enum Decision {
 pub(crate) struct Decider {
     policy: Retry,
     breaker: Breaker,
-    succeeded: bool,
-    /// The number of the last [`Verdict::FailOrStopIfRepeated`], and how often it came in a row.
-    repeated: (u16, u32),
+    streak: Streak,
 }
 
-/// So many identical failures stop a run that has had no success.
-const REPEATED_TO_STOP: u32 = 10;
+/// How long before an item's deadline its last attempt is made.
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 /// Each unusable answer may have been billed, so an item is tried again only so often.
 const UNUSABLE_RETRIES: u32 = 2;
 
@@ -68,8 +78,7 @@ impl Decider {
         Self {
             policy,
             breaker: Breaker::default(),
-            succeeded: false,
-            repeated: (0, 0),
+            streak: Streak::default(),
         }
     }
 
@@ -106,38 +115,44 @@ impl Decider {
     }
 
     pub(crate) fn succeeded(&mut self) {
-        self.succeeded = true;
+        self.streak.succeeded();
         self.breaker.works();
     }
 
-    /// Decides about `item`, whose attempt got as far as `reach` and failed with `verdict`.
+    /// Decides about `item`, of which an attempt has failed.
     pub(crate) fn decide(
         &mut self,
         item: u64,
         history: &mut History,
-        verdict: Verdict,
-        reach: Reach,
+        failed: Failed,
+        load: Load,
         now: Instant,
     ) -> Decision {
-        let noted = self.note(item, verdict, reach, now);
-        if noted.hopeless {
+        let noted = self.note(item, history, failed, load, now);
+        let verdict = failed.verdict;
+        if noted.hopeless || verdict == Verdict::Stop {
             return Decision::Stop;
         }
-        if !matches!(verdict, Verdict::FailOrStopIfRepeated(_)) {
-            self.repeated.1 = 0;
+        let alike = match (failed.likeness, verdict) {
+            (None, Verdict::FailOrStopIfRepeated(number)) => Some(Likeness {
+                key: number.into(),
+                class: Class::Refused,
+            }),
+            (likeness, _) => likeness,
+        };
+        if failed.reach == Reach::Answered
+            && let Some(alike) = alike
+            && let Some(answers) = self.streak.failed(item, alike, &self.policy, load)
+        {
+            return Decision::StopAlike(answers);
         }
         match verdict {
-            Verdict::Fail => Decision::Fail,
-            Verdict::Stop => Decision::Stop,
-            Verdict::FailOrStopIfRepeated(number) => {
-                let (last, times) = self.repeated;
-                self.repeated = (number, if last == number { times + 1 } else { 1 });
-                if self.repeated.1 >= REPEATED_TO_STOP && !self.succeeded {
-                    Decision::Stop
-                } else {
-                    Decision::Fail
-                }
-            }
+            Verdict::Fail | Verdict::Stop | Verdict::FailOrStopIfRepeated(_) => Decision::Fail,
+            // No waits at all: the item is sent once.
+            Verdict::Throttled if self.policy.max_waits == 0 => Decision::Fail,
+            // A refusal is never charged, a probe even less: the breaker spaces those.
+            Verdict::Throttled if noted.probe => retry_after(Duration::ZERO, history, now),
+            Verdict::Throttled => back_off(history.backoff.wait(true), history, now),
             // A probe asks on behalf of the run, so it is not charged to its item.
             Verdict::Retry if noted.probe => {
                 history.probes += 1;
@@ -146,7 +161,7 @@ impl Decider {
                 }
                 retry_after(Duration::ZERO, history, now)
             }
-            Verdict::Retry | Verdict::Throttled | Verdict::Unusable => {
+            Verdict::Retry | Verdict::Unusable => {
                 history.charged += 1;
                 history.unusable += u32::from(verdict == Verdict::Unusable);
                 if history.charged >= self.policy.max_attempts
@@ -154,8 +169,7 @@ impl Decider {
                 {
                     return Decision::Fail;
                 }
-                let wait = history.backoff.wait(verdict == Verdict::Throttled);
-                retry_after(wait, history, now)
+                back_off(history.backoff.wait(false), history, now)
             }
             Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) => {
                 if !self.policy.obeys(hint) {
@@ -169,29 +183,53 @@ impl Decider {
                 retry_after(wait, history, now)
             }
             // The breaker spaces the probes, so the item does not back off besides.
-            Verdict::Unreachable => match self.breaker.passage(now) {
-                Passage::NotUntil(probe) if history.deadline.is_some_and(|end| end <= probe) => {
-                    Decision::OutOfTime
-                }
-                _ => retry_after(Duration::ZERO, history, now),
-            },
+            Verdict::Unreachable => retry_after(Duration::ZERO, history, now),
         }
     }
 
     /// Tells the breaker what a failure says about the server.
-    fn note(&mut self, item: u64, verdict: Verdict, reach: Reach, now: Instant) -> Noted {
-        if reach == Reach::Answered {
+    fn note(
+        &mut self,
+        item: u64,
+        history: &History,
+        failed: Failed,
+        load: Load,
+        now: Instant,
+    ) -> Noted {
+        if failed.reach == Reach::Answered {
             self.breaker.answered();
         }
-        match (verdict, reach) {
-            (Verdict::Unreachable, _) => return self.breaker.failed(item, true, now),
-            (Verdict::Retry, _) => return self.breaker.failed(item, false, now),
-            // What fails before anything is sent says nothing about the server.
-            (_, Reach::NotSent) => self.breaker.probe_withdrawn(item),
-            _ => self.breaker.works(),
-        }
-        Noted::default()
+        let unfinished = load.unfinished;
+        let sign = match (failed.verdict, failed.reach) {
+            (Verdict::Unreachable, _) => Sign::Unreachable,
+            (Verdict::Throttled, _) => Sign::Refused { unfinished },
+            (Verdict::Retry, _) => Sign::Failed { unfinished },
+            (verdict, reach) => {
+                match (verdict, reach) {
+                    // What fails before anything is sent says nothing about the server.
+                    (_, Reach::NotSent) => self.breaker.probe_withdrawn(item),
+                    (Verdict::PauseAll(_) | Verdict::RetryAfter(_), _) => {
+                        self.breaker.asks_to_wait();
+                    }
+                    _ => self.breaker.works(),
+                }
+                return Noted::default();
+            }
+        };
+        self.breaker.failed(item, sign, history.deadline, now)
     }
+}
+
+/// As [`retry_after`], for a wait of our own: rather than past the item's deadline, the attempt is
+/// made a little before it.
+fn back_off(wait: Duration, history: &History, now: Instant) -> Decision {
+    let left = history
+        .deadline
+        .and_then(|end| end.checked_sub(LAST_ATTEMPT)?.checked_duration_since(now));
+    let wait = left
+        .filter(|left| !left.is_zero())
+        .map_or(wait, |left| wait.min(left));
+    retry_after(wait, history, now)
 }
 
 fn retry_after(wait: Duration, history: &History, now: Instant) -> Decision {
@@ -204,6 +242,20 @@ fn retry_after(wait: Duration, history: &History, now: Instant) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One of many items, of which this one alone is under way.
+    const MANY: Load = Load {
+        in_flight: 1,
+        unfinished: usize::MAX,
+    };
+
+    fn failed(verdict: Verdict, reach: Reach) -> Failed {
+        Failed {
+            verdict,
+            reach,
+            likeness: None,
+        }
+    }
 
     fn run(
         policy: Retry,
@@ -218,7 +270,7 @@ mod tests {
                 Verdict::Unreachable => Reach::NotSent,
                 _ => Reach::Answered,
             };
-            match decider.decide(0, &mut history, verdict, reach, now) {
+            match decider.decide(0, &mut history, failed(verdict, reach), MANY, now) {
                 Decision::RetryAt(at) => {
                     waits.push(at - now);
                     now = at;
@@ -266,7 +318,7 @@ mod tests {
         let mut decider = Decider::new(Retry::new());
         let mut decide = |item, verdict, reach, now| {
             let mut history = decider.history(item, now, None);
-            let decision = decider.decide(item, &mut history, verdict, reach, now);
+            let decision = decider.decide(item, &mut history, failed(verdict, reach), MANY, now);
             (decision, decider.passage(now))
         };
         let (_, passage) = decide(0, Verdict::Unreachable, Reach::NotSent, now);
@@ -289,7 +341,7 @@ mod tests {
             let mut decider = Decider::new(Retry::never());
             let mut decide = |item, now| {
                 let mut history = decider.history(item, now, None);
-                decider.decide(item, &mut history, Verdict::Retry, reach, now)
+                decider.decide(item, &mut history, failed(Verdict::Retry, reach), MANY, now)
             };
             for item in 0..20 {
                 decide(item, start + Duration::from_millis(200 * item));
@@ -299,9 +351,133 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_before_the_next_probe_fails_at_once() {
-        let policy = Retry::new().item_deadline(Some(Duration::from_secs(1)));
-        assert_eq!(run(policy, [Verdict::Unreachable]).1, Decision::OutOfTime);
+    fn a_deadline_before_the_next_attempt_moves_it_up() {
+        let policy = Retry::new().item_deadline(Some(Duration::from_secs(3)));
+        let mut decider = Decider::new(policy);
+        let start = Instant::now();
+        let mut history = decider.history(0, start, None);
+        let mut now = start;
+        let mut probes = Vec::new();
+        for _ in 0..3 {
+            let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
+            let decision = decider.decide(0, &mut history, nothing_sent, MANY, now);
+            assert_eq!(decision, Decision::RetryAt(now), "the breaker holds it");
+            let Passage::NotUntil(at) = decider.passage(now) else {
+                panic!("{:?}", decider.passage(now))
+            };
+            probes.push((at - start).as_secs());
+            decider.probe_sent(0);
+            now = at;
+        }
+        assert_eq!(probes, [1, 2, 6], "a last one before the end, and no other");
+
+        let slow = policy.initial_backoff(Duration::from_secs(60)).seed(1);
+        let (waits, _) = run(slow, std::iter::repeat_n(Verdict::Retry, 2));
+        assert_eq!(waits, [Duration::from_secs(2)]);
+    }
+
+    #[test]
+    fn refusals_are_never_charged_and_hold_the_run_when_nothing_else_comes() {
+        let start = Instant::now();
+        let mut decider = Decider::new(Retry::new().max_attempts(1).seed(1));
+        let few = Load {
+            in_flight: 3,
+            unfinished: 3,
+        };
+        let refused = failed(Verdict::Throttled, Reach::Answered);
+        let mut histories = [0, 1, 2].map(|item| decider.history(item, start, None));
+        let mut now = start;
+        let mut refuse = |decider: &mut Decider, item: usize, now| {
+            decider.decide(item as u64, &mut histories[item], refused, few, now)
+        };
+        for item in 0..3 {
+            let decision = refuse(&mut decider, item, now);
+            assert!(matches!(decision, Decision::RetryAt(_)));
+        }
+        now += Duration::from_secs(2);
+        // From now on one probe at a time, and never a failed row: after ten minutes the run stops.
+        refuse(&mut decider, 0, now);
+        let mut probes = Vec::new();
+        let end = loop {
+            let Passage::NotUntil(at) = decider.passage(now) else {
+                panic!("{:?}", decider.passage(now))
+            };
+            probes.push((at - now).as_secs());
+            now = at;
+            decider.probe_sent(1);
+            match refuse(&mut decider, 1, now) {
+                Decision::RetryAt(again) => assert_eq!(again, now),
+                end => break end,
+            }
+        };
+        assert_eq!(end, Decision::Stop);
+        assert_eq!(probes[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(now - start >= Duration::from_secs(600));
+        // Once it has worked, for as long as it takes.
+        decider.succeeded();
+        for _ in 0..100 {
+            now += Duration::from_secs(60);
+            assert!(matches!(refuse(&mut decider, 2, now), Decision::RetryAt(_)));
+        }
+        let never = run(Retry::never(), [Verdict::Throttled]);
+        assert_eq!(never.1, Decision::Fail, "it is sent once");
+    }
+
+    /// Fails `rows` rows, of so many that are left, again and again. When the first is given up, and
+    /// how.
+    fn outage(rows: usize, works_first: bool, verdict: Verdict) -> (u64, Decision) {
+        let start = Instant::now();
+        let mut decider = Decider::new(Retry::new().seed(1));
+        if works_first {
+            decider.succeeded();
+        }
+        let load = Load {
+            in_flight: rows,
+            unfinished: rows,
+        };
+        let rows = 0..rows as u64;
+        let mut due: Vec<_> = rows
+            .map(|item| (start, item, decider.history(item, start, None)))
+            .collect();
+        let mut now = start;
+        loop {
+            due.sort_by_key(|(at, item, _)| (*at, *item));
+            now = now.max(due[0].0);
+            match decider.passage(now) {
+                Passage::NotUntil(at) => {
+                    now = at;
+                    continue;
+                }
+                Passage::Probe => decider.probe_sent(due[0].1),
+                Passage::Free => {}
+                Passage::WhenProbed => panic!("one at a time"),
+            }
+            let (at, item, history) = &mut due[0];
+            let answer = failed(verdict, Reach::Answered);
+            match decider.decide(*item, history, answer, load, now) {
+                Decision::RetryAt(again) => *at = again,
+                end => return ((now - start).as_secs(), end),
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_is_one_with_few_rows_too() {
+        for rows in [2, 3, 9] {
+            let (seconds, end) = outage(rows, false, Verdict::Retry);
+            assert_eq!(end, Decision::Stop, "{rows} rows");
+            assert!((600..700).contains(&seconds), "{rows} rows: {seconds} s");
+            // It may be the rows: they are not waited for until the end of time.
+            let (seconds, end) = outage(rows, true, Verdict::Retry);
+            assert_eq!(end, Decision::Fail, "{rows} rows");
+            assert!((120..160).contains(&seconds), "{rows} rows: {seconds} s");
+        }
+        let (seconds, end) = outage(1, false, Verdict::Retry);
+        assert_eq!(end, Decision::Fail, "one row says nothing about the server");
+        assert!(seconds < 20);
+        let (seconds, end) = outage(1, false, Verdict::Throttled);
+        assert_eq!(end, Decision::Stop, "a refusal does");
+        assert!((600..800).contains(&seconds), "{seconds} s");
     }
 
     #[test]
@@ -330,18 +506,13 @@ mod tests {
     }
 
     #[test]
-    fn ten_alike_from_the_start_stop_and_a_success_forgives() {
+    fn ten_alike_from_the_start_stop_and_after_a_success_a_hundred() {
         let now = Instant::now();
         let mut decider = Decider::new(Retry::new());
         let fail = |decider: &mut Decider, number| {
             let mut history = decider.history(0, now, None);
-            decider.decide(
-                0,
-                &mut history,
-                Verdict::FailOrStopIfRepeated(number),
-                Reach::Answered,
-                now,
-            )
+            let verdict = Verdict::FailOrStopIfRepeated(number);
+            decider.decide(0, &mut history, failed(verdict, Reach::Answered), MANY, now)
         };
         for _ in 0..9 {
             assert_eq!(fail(&mut decider, 404), Decision::Fail);
@@ -350,12 +521,13 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(fail(&mut decider, 403), Decision::Fail);
         }
-        assert_eq!(fail(&mut decider, 403), Decision::Stop);
+        assert_eq!(fail(&mut decider, 403), Decision::StopAlike(10));
 
         let mut decider = Decider::new(Retry::new());
         decider.succeeded();
-        for _ in 0..100 {
+        for _ in 0..99 {
             assert_eq!(fail(&mut decider, 404), Decision::Fail);
         }
+        assert_eq!(fail(&mut decider, 404), Decision::StopAlike(100));
     }
 }

@@ -30,6 +30,9 @@ pub struct Retry {
     max_backoff: Duration,
     max_server_delay: Option<Duration>,
     pub(super) item_deadline: Option<Duration>,
+    pub(super) stop_alike: Option<u32>,
+    /// As `stop_alike`, for what is refused to everyone or is not there.
+    pub(super) stop_refused: Option<u32>,
     seed: Option<u64>,
 }
 
@@ -51,13 +54,15 @@ impl Retry {
             max_backoff: Duration::from_secs(60),
             max_server_delay: Some(Duration::from_secs(600)),
             item_deadline: None,
+            stop_alike: Some(20),
+            stop_refused: Some(10),
             seed: None,
         }
     }
 
     /// Every item is sent at most once.
     ///
-    /// A server that cannot be reached is still waited for, because an attempt in which nothing is
+    /// An answer that asks for a slower pace is a failure, too. A server that cannot be reached is still waited for, because an attempt in which nothing is
     /// sent does not count: two minutes if it has never answered. A deadline, such as
     /// [`item_deadline`](Retry::item_deadline), ends that sooner.
     pub const fn never() -> Self {
@@ -66,8 +71,8 @@ impl Retry {
 
     /// How many attempts an item has, the first included. Default: 6.
     ///
-    /// Attempts after which the server asked for a wait, and those in which nothing was sent, do not
-    /// count.
+    /// Attempts that the server refused because it is asked too fast or overloaded, and those in which
+    /// nothing was sent, do not count.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
@@ -113,6 +118,19 @@ impl Retry {
         self
     }
 
+    /// After how many failed answers in a row that are alike a run stops, if nothing has succeeded
+    /// since it began. `None` never stops it. Default: 20, but 10 for HTTP 403 and 404.
+    ///
+    /// Alike are answers of the same kind, status, code and message, numbers aside. Once something has
+    /// succeeded, it takes at least 100 in a row, and at least four times as many as are in flight. Not
+    /// counted are refusals of a server that is asked too fast or overloaded, failures of the server or
+    /// the network, and refusals for the size or the content of one request.
+    pub const fn stop_alike(mut self, answers: Option<u32>) -> Self {
+        self.stop_alike = answers;
+        self.stop_refused = answers;
+        self
+    }
+
     /// Makes the random waits the same in every run. Default: different in every run.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -142,6 +160,11 @@ impl Retry {
     }
 
     pub(crate) fn checked(self) -> Result<Self> {
+        if self.stop_alike == Some(0) {
+            let what =
+                "stop_alike is 0 and would stop a run before anything has failed: give at least 1";
+            return Err(Error::new(ErrorKind::Config, what));
+        }
         if self.max_attempts == 0 {
             return Err(Error::new(
                 ErrorKind::Config,

@@ -27,7 +27,8 @@ pub enum Verdict {
     /// [`max_attempts`](crate::Retry::max_attempts).
     Retry,
     /// The server is asked too fast and does not say how long to wait: try again after the longer
-    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Counts for `max_attempts`.
+    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Does not count for `max_attempts`. When
+    /// this is all that comes, the run sends one request at a time to find out when it is over.
     Throttled,
     /// The server asked to wait this long. The limiter is paused, so that all users of it wait, and
     /// the item is tried again. Does not count for `max_attempts`, but for
@@ -45,7 +46,7 @@ pub enum Verdict {
     Fail,
     /// This item cannot succeed, and perhaps none can. The number says which sort of failure it is; a
     /// client gives the HTTP status. The run stops after ten failures in a row with the same number,
-    /// if nothing has succeeded since it started.
+    /// if nothing has succeeded since it started; see [`Retry::stop_alike`](crate::Retry::stop_alike).
     FailOrStopIfRepeated(u16),
     /// No item can succeed until somebody does something. The run stops: requests in flight are
     /// finished, and nothing new is sent.

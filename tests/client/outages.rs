@@ -266,3 +266,102 @@ fn half_the_answers_429_for_half_a_minute_make_no_herd() {
         assert!(within <= 10 + 10 + 10, "{within} in 100 ms from {start:?}");
     }
 }
+
+/// A server that lets so many through a minute, counted from the start, and says no more than no.
+fn by_the_minute(requests: usize) -> impl Fn(&Ask<'_>) -> Outcome + Send + Sync {
+    let windows = Mutex::new(std::collections::HashMap::<u64, usize>::new());
+    move |ask| {
+        let mut windows = windows.lock().unwrap();
+        let used = windows.entry(ask.at.as_secs() / 60).or_default();
+        *used += 1;
+        if *used <= requests {
+            says(&ask.prompt())
+        } else {
+            let what = "No deployments available for selected model.";
+            error(429, "429", what)
+        }
+    }
+}
+
+#[test]
+fn refusals_without_a_hint_cost_no_row_whatever_the_window() {
+    for (rows, per_minute) in [(45, 30), (120, 60), (5, 4)] {
+        let bench = bench(by_the_minute(per_minute));
+        let replies = bench.run(|client| client.chat_all("m", &prompts(rows)));
+        assert!(replies.iter().all(Result::is_ok), "{rows} rows");
+        assert!(bench.time.elapsed() >= secs(60));
+        let refused = bench.count() - rows;
+        assert!(refused <= 300, "{refused} refusals for {rows} rows");
+    }
+}
+
+#[test]
+fn a_server_that_only_refuses_is_given_up_after_ten_minutes_and_no_row_before() {
+    for rows in [1, 3, 200] {
+        for (status, code) in [(429, "rate_limit_exceeded"), (503, "overloaded_error")] {
+            let bench = bench(move |_| error(status, code, "no"));
+            let results = bench.run(|client| client.chat_all("m", &prompts(rows)));
+            assert!(bench.time.elapsed() >= secs(600), "{rows} rows");
+            assert!(bench.time.elapsed() <= secs(800), "{:?}", bench.time);
+            let errors = results.into_iter().map(Result::unwrap_err);
+            let (stopped, rest): (Vec<_>, Vec<_>) = errors.partition(|error| error.stopped_run());
+            assert_eq!(stopped.len(), 1, "{rows} rows");
+            assert!(
+                rest.iter()
+                    .all(|error| error.kind() == ErrorKind::Cancelled)
+            );
+        }
+    }
+}
+
+#[test]
+fn refusals_after_a_success_are_waited_out_for_an_hour() {
+    let bench = bench(|ask| {
+        if ask.index == 0 || ask.at >= secs(3_600) {
+            says("ok")
+        } else {
+            error(429, "429", "no")
+        }
+    });
+    let replies = bench.run(|client| client.chat_all("m", &prompts(30)));
+    assert!(replies.iter().all(Result::is_ok));
+    assert!(bench.count() <= 300, "{} requests", bench.count());
+}
+
+#[test]
+fn a_server_that_loads_its_model_or_is_down_loses_no_row_of_a_few() {
+    for rows in [1, 2, 3, 9] {
+        for (status, what) in [(503, "Loading model"), (502, "Bad Gateway"), (503, "no")] {
+            if rows == 1 && what != "Loading model" {
+                continue; // It may be the row.
+            }
+            let bench = bench(move |ask| {
+                if ask.at < secs(40) {
+                    error(status, "unavailable", what)
+                } else {
+                    says("ok")
+                }
+            });
+            let replies = bench.run(|client| client.chat_all("m", &prompts(rows)));
+            let all_ok = replies.iter().all(Result::is_ok);
+            assert!(all_ok, "{rows} rows, {status} {what}: {replies:?}");
+        }
+    }
+}
+
+#[test]
+fn an_outage_lasts_until_the_deadline_with_a_last_probe() {
+    for end in [3, 20, 100] {
+        for answer in [refused as fn() -> Outcome, || error(503, "down", "down")] {
+            let bench = bench(move |_| answer());
+            let client = bench.client.clone().with_deadline(secs(end));
+            let results = bench.run_on(&client, |client| client.chat_all("m", &prompts(200)));
+            assert_eq!(bench.time.elapsed(), secs(end));
+            let last = *bench.times().last().unwrap();
+            assert!(last >= secs(end - 1), "the last probe at {last:?} of {end}");
+            for result in &results {
+                assert_eq!(result.as_ref().unwrap_err().kind(), ErrorKind::Deadline);
+            }
+        }
+    }
+}

@@ -161,14 +161,17 @@ fn a_hint_that_makes_no_sense_leaves_the_backoff() {
             .run(|client| client.chat("m", "hi").send())
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RateLimited);
-        assert_eq!((error.attempts(), bench.count()), (6, 6), "charged");
+        // Nothing is charged to it: it is held, and after ten minutes without a success it stops.
+        assert!(error.stopped_run());
+        assert!(bench.time.elapsed() >= secs(600), "{:?}", bench.time);
+        assert!(bench.count() <= 25, "{} requests", bench.count());
         let waits: Vec<_> = bench
             .times()
             .windows(2)
             .map(|w| w[1].saturating_sub(w[0]))
             .collect();
-        for (step, wait) in waits.iter().enumerate() {
-            assert!(*wait <= secs(1 << step), "{waits:?}");
+        for wait in &waits {
+            assert!(*wait <= secs(60), "{waits:?}");
         }
         assert!(waits.iter().any(|wait| !wait.is_zero()));
     }

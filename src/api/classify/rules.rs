@@ -27,12 +27,7 @@ impl Rule {
         let pause_or = |otherwise| hints.delay.map_or(otherwise, V::PauseAll);
         let (kind, verdict, text) = match status {
             // These codes mean the same under every status they come with.
-            _ if body.is_out_of_money() => (
-                K::Quota,
-                V::Stop,
-                "the quota, the credit or a spend limit is used up; \
-                 add credit or raise the limit, then run again",
-            ),
+            _ if body.is_out_of_money() => (K::Quota, V::Stop, OUT_OF_MONEY),
             300..400 => (
                 K::Redirect,
                 V::Stop,
@@ -46,14 +41,26 @@ impl Rule {
                 "the API key has no quota for this model; \
                  choose another model or plan, then run again",
             ),
+            // Only words: a few rows say it before the run stops.
+            400 | 403..=406 | 410..=412 | 414..=424 | 426..=499
+                if hints.delay.is_none() && body.speaks_of_money() && !body.is_content_filter() =>
+            {
+                let verdict = if status == 429 { V::Throttled } else { V::Fail };
+                (K::Quota, verdict, OUT_OF_MONEY)
+            }
             // LiteLLM says so while every deployment cools down, also after a backend refused its
-            // key (BerriAI/litellm#2493): the attempts are charged, so that it comes to an end.
-            429 if body.message.contains("No deployments available") => (
-                K::RateLimited,
-                V::Throttled,
-                "the gateway has no deployment available; \
+            // key (BerriAI/litellm#2493). The few seconds that its words name would be waited for
+            // row by row; as a refusal without a hint it comes to an end.
+            429 if body.message.contains("No deployments available")
+                && hints.header_delay.is_none() =>
+            {
+                (
+                    K::RateLimited,
+                    V::Throttled,
+                    "the gateway has no deployment available; \
                  if it stays so, check the keys of its backends",
-            ),
+                )
+            }
             429 => (
                 K::RateLimited,
                 pause_or(V::Throttled),
@@ -109,11 +116,30 @@ impl Rule {
                 V::Fail,
                 "the request is too large; make it smaller",
             ),
+            // Groq: the model's slip, and another answer may be without it.
+            400 if body.has_code(&["json_validate_failed", "tool_use_failed"]) => (
+                K::Malformed,
+                V::Unusable,
+                "the model's answer is not in the form that was asked for; \
+                 a later attempt may succeed",
+            ),
             400..500 => (K::Invalid, V::Fail, "the request is wrong; correct it"),
+            501 => (
+                K::NotFound,
+                V::Fail,
+                "the server does not offer this; check the endpoint, and how the server was started",
+            ),
+            // new-api and one-api say 503 to a model that nobody has set up (QuantumNous/new-api#6310).
+            500..600 if body.has_code(&["model_not_found"]) => (
+                K::Server,
+                pause_or(V::FailOrStopIfRepeated(status)),
+                "the gateway has no server for this model; \
+                 check the model's name, and what the gateway is set up for",
+            ),
             500..600 if status == 529 || body.is_overload() => (
                 K::Overloaded,
                 pause_or(V::Throttled),
-                "the server is overloaded; a later attempt may succeed",
+                "the server is overloaded or not ready; a later attempt may succeed",
             ),
             500..600 => (
                 K::Server,
@@ -170,6 +196,9 @@ impl Rule {
         Self { verdict, ..self }
     }
 }
+
+const OUT_OF_MONEY: &str = "the quota, the credit or a spend limit is used up; \
+                            add credit or raise the limit, then run again";
 
 const WRONG_KEY: (ErrorKind, Verdict, &str) = (
     ErrorKind::Auth,

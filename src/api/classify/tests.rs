@@ -372,6 +372,12 @@ fn json_that_is_no_answer_is_read_like_an_error() {
         ),
         (
             chat,
+            r#"{"code":500,"msg":"Insufficient balance, please recharge","data":null}"#,
+            K::Quota,
+            V::Fail,
+        ),
+        (
+            chat,
             r#"{"status":429,"title":"Too Many"}"#,
             K::RateLimited,
             V::Throttled,
@@ -558,7 +564,29 @@ fn pace() {
             K::RateLimited,
             V::PauseAll(secs(46)),
         ),
-        // Charged, whatever it says: a gateway's bad key hides behind it.
+        // The longest of what is told, in a header or a field of any name.
+        (
+            429,
+            &[("retry-after", "2, 4")],
+            "",
+            K::RateLimited,
+            V::PauseAll(secs(4)),
+        ),
+        (
+            429,
+            &[("llm_provider-retry-after", "60")],
+            "",
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        (
+            429,
+            &[("llm_provider-retry-after", "60")],
+            &error("429", "No deployments available for selected model."),
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        // A refusal without a hint, whatever its words: a gateway's bad key hides behind it.
         (
             429,
             &[],
@@ -698,6 +726,82 @@ fn money() {
 }
 
 #[test]
+fn words_about_money_are_no_proof_and_none_where_a_wait_is_told() {
+    let grok = r#"{"code":"Some resource has been exhausted","error":"Your team t has used all available credits or reached its monthly spending limit"}"#;
+    let raw = r#"{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":"{\"error\":{\"message\":\"insufficient credits\"}}"}}}"#;
+    let plan = "You exceeded your current quota, please check your plan and billing details.";
+    table(&[
+        (429, &[], grok, K::Quota, V::Throttled),
+        (403, &[], grok, K::Quota, V::Fail),
+        (400, &[], raw, K::Quota, V::Fail),
+        (
+            412,
+            &[],
+            &error(
+                "PRECONDITION_FAILED",
+                "Account a is suspended: the monthly spending limit",
+            ),
+            K::Quota,
+            V::Fail,
+        ),
+        (429, &[], &error("429", plan), K::Quota, V::Throttled),
+        // A proof: a code, or a type.
+        (
+            429,
+            &[],
+            &error("1113", "Insufficient balance. Please recharge."),
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            400,
+            &[],
+            &error("Arrearage", "Access denied"),
+            K::Quota,
+            V::Stop,
+        ),
+        (
+            429,
+            &[],
+            r#"{"error":{"message":"m","type":"exceeded_current_quota_error"}}"#,
+            K::Quota,
+            V::Stop,
+        ),
+        // An ordinary refusal for a minute.
+        (
+            429,
+            AFTER_2,
+            &error("429", plan),
+            K::RateLimited,
+            V::PauseAll(secs(2)),
+        ),
+        (
+            429,
+            &[],
+            &error("429", &format!("{plan} Please retry in 46s.")),
+            K::RateLimited,
+            V::PauseAll(secs(46)),
+        ),
+        // What has a reason of its own.
+        (
+            400,
+            &[],
+            &error("content_filter", "credits"),
+            K::ContentFilter,
+            V::Fail,
+        ),
+        (413, &[], &error("", "see billing"), K::TooLarge, V::Fail),
+        (
+            503,
+            &[],
+            &error("", "the billing service is down"),
+            K::Server,
+            V::Retry,
+        ),
+    ]);
+}
+
+#[test]
 fn auth_and_permission() {
     table(&[
         (401, &[], &error("invalid_api_key", "m"), K::Auth, V::Stop),
@@ -709,6 +813,13 @@ fn auth_and_permission() {
             V::Stop,
         ),
         (401, &[("x-should-retry", "true")], "", K::Auth, V::Stop),
+        (
+            503,
+            &[],
+            r#"{"error":{"code":"model_not_found","message":"No available channel for model m under group default (distributor)","type":"new_api_error"}}"#,
+            K::Server,
+            V::FailOrStopIfRepeated(503),
+        ),
         // LiteLLM without a database, and Gemini.
         (
             400,
@@ -825,12 +936,25 @@ fn overload_and_transient_failures() {
             K::Overloaded,
             V::Throttled,
         ),
+        (
+            503,
+            &[],
+            r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#,
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (
+            503,
+            &[],
+            r#"{"error":"Model m is currently loading","estimated_time":23.07}"#,
+            K::Overloaded,
+            V::PauseAll(Duration::from_millis(23_070)),
+        ),
         (503, &[], "", K::Server, V::Retry),
         (503, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
         (500, AFTER_2, "", K::Server, V::PauseAll(secs(2))),
         (500, &[], &error("server_error", "m"), K::Server, V::Retry),
         (500, &[], &html, K::Server, V::Retry),
-        (501, &[], "", K::Server, V::Retry),
         (502, &[], &html, K::Server, V::Retry),
         (504, &[], "", K::Server, V::Retry),
         (524, &[], "", K::Server, V::Retry),
@@ -868,6 +992,14 @@ fn permanent_failures_of_a_row() {
             V::Fail,
         ),
         (400, AFTER_2, "", K::Invalid, V::Fail),
+        (501, &[], "", K::NotFound, V::Fail),
+        (
+            501,
+            &[],
+            &error("501", "This server does not support embeddings"),
+            K::NotFound,
+            V::Fail,
+        ),
         (405, &[], "", K::Invalid, V::Fail),
         (411, &[], "", K::Invalid, V::Fail),
         (415, &[], "", K::Invalid, V::Fail),
@@ -908,6 +1040,15 @@ fn permanent_failures_of_a_row() {
         (999, &[], "", K::Protocol, V::Fail),
         (65_535, &[], "", K::Protocol, V::Fail),
     ]);
+}
+
+#[test]
+fn a_slip_of_the_model_is_tried_again_a_little() {
+    for code in ["json_validate_failed", "tool_use_failed"] {
+        let failure = fails(400, &[], &error(code, "Failed to generate JSON"));
+        let found = (failure.error.kind(), failure.verdict);
+        assert_eq!(found, (K::Malformed, V::Unusable), "{code}");
+    }
 }
 
 #[test]
