@@ -83,7 +83,7 @@ fn settings_that_cancel_each_other_are_refused_by_name() {
     let memory = || MemoryTransport::new(|_| Ok(HttpResponse::default()));
     let plain = || Client::builder().base_url("http://127.0.0.1");
     let open = || plain().no_auth();
-    let cases: [(ClientBuilder, [&str; 2]); 14] = [
+    let cases: [(ClientBuilder, [&str; 2]); 16] = [
         (
             open().limiter(limiter()).concurrency(2),
             ["limiter", "concurrency"],
