@@ -16,7 +16,31 @@ pub(super) fn announced_limit(
     message: &str,
     wall: SystemTime,
 ) -> Option<AnnouncedLimit> {
+    if message.contains("rpm_limit") {
+        return in_fields(message);
+    }
     in_words(message).or_else(|| in_headers(headers, wall))
+}
+
+/// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where both
+/// are limited, it is not certain which one is meant.
+fn in_fields(message: &str) -> Option<AnnouncedLimit> {
+    let value = |name: &str| {
+        let (_, behind) = message.split_once(name)?;
+        let number = behind.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let end = number.find(|c: char| !c.is_ascii_digit());
+        positive(&number[..end.unwrap_or(number.len())])
+    };
+    let (number, is_tokens) = match (value("rpm_limit"), value("tpm_limit")) {
+        (Some(requests), None) => (requests, false),
+        (None, Some(tokens)) => (tokens, true),
+        _ => return None,
+    };
+    Some(AnnouncedLimit {
+        number,
+        is_tokens,
+        period_s: 60,
+    })
 }
 
 /// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`.
@@ -141,6 +165,30 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(told(in_words(message)), limit, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_not_taken_for_the_limit() {
+        for (fields, limit) in [
+            (
+                "'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60",
+                Some((60, false, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': inf",
+                Some((40, true, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': 2",
+                None,
+            ),
+        ] {
+            let message = format!(
+                "No deployments available for selected model. Deployments={{'45e2': {{{fields}}}}}"
+            );
+            let found = announced_limit(&HeaderMap::new(), &message, UNIX_EPOCH);
+            assert_eq!(told(found), limit, "{message}");
         }
     }
 

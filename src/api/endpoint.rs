@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::announced_limit::announced_limit;
 use super::classify::{
-    AnswerBody, AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
+    AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
+    is_nearly_answered, usage_of_failure,
 };
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
@@ -191,16 +192,17 @@ impl Endpoint {
                 })
             }
             Err(mut failed) => {
-                // An answer that is not quite JSON was paid for, and the next is likely to be the same.
-                if failed.error.kind() == ErrorKind::Protocol && attempt.number > 1 {
-                    failed.verdict = Verdict::Fail;
-                }
                 if failed.error.kind() == ErrorKind::NotFound {
                     let asked = asked(&self.base_url, &request.path);
                     let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
                     failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
-                Err(self.attempt_error(failed, attempt, Some(response)))
+                failed = self.attempt_error(failed, attempt, Some(response));
+                // It was paid for, and the next is likely to be the same.
+                if is_nearly_answered(&failed.error) && attempt.number > 1 {
+                    failed.verdict = Verdict::Fail;
+                }
+                Err(failed)
             }
         }
     }
@@ -216,7 +218,7 @@ impl Endpoint {
         // A model that failed while it answered has used tokens, and the body may tell how many.
         failed.usage = response
             .as_ref()
-            .and_then(|response| AnswerBody::read(&response.body).ok()?.usage());
+            .and_then(|response| usage_of_failure(&response.body));
         if nothing_sent {
             attempt.used.set(Some(0));
         } else if let Some(usage) = failed.usage {

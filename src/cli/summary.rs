@@ -302,6 +302,8 @@ fn work(summary: &Summary) -> Facts {
     if progress.finished() > 0 && seconds > 0.0 {
         let rate = rate(progress.finished() as f64 / seconds);
         facts.push(("time", format!("{}, {rate} a second", time(wall))));
+    } else if engine.attempts > 0 || summary.stopped.is_some() {
+        facts.push(("time", time(wall)));
     }
     if engine.attempts > 0 {
         let mut text = count(engine.attempts);
@@ -491,6 +493,17 @@ results     \"p.results.jsonl\"
             let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_run_that_came_to_nothing_is_told_too() {
+        let mut stopped = summary();
+        stopped.progress.succeeded = 0;
+        stopped.progress.engine = Progress::default();
+        stopped.stopped = Some(Error::new(ErrorKind::Deadline, "the run's time is over"));
+        let told = text(&stopped, "tollgate run p.jsonl");
+        let line = told.lines().find(|line| line.starts_with("time "));
+        assert!(line.is_some_and(|line| line.ends_with(" 10.0 s")), "{told}");
     }
 
     #[test]

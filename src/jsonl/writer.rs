@@ -9,7 +9,7 @@ use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
 use super::tally::Tally;
-use crate::api::classify::record_code;
+use crate::api::classify::{is_nearly_answered, record_code};
 use crate::api::{AttemptError, Client, Reply, into_error};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -216,7 +216,9 @@ impl Writer<'_> {
         if is_out_of_time {
             self.out_of_time();
         }
-        let left = error.stopped_run() || is_out_of_time || error.kind() == ErrorKind::Cancelled;
+        // What was paid for is kept, even if so many of it stopped the run.
+        let stopped = error.stopped_run() && !is_nearly_answered(error);
+        let left = stopped || is_out_of_time || error.kind() == ErrorKind::Cancelled;
         // One that was sent twice is counted already.
         if billed == Billed::Possibly && (left || error.kind().is_transient()) {
             self.tally.possibly_billed(1);
