@@ -25,4 +25,7 @@
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
 //!   requests is refused in one sentence, and a JSON array is read as lines.
+//! - [`ClientBuilder::client_cert`](crate::ClientBuilder::client_cert): certificates for servers that
+//!   ask for one. What is wrong with a certificate or a proxy is said in words, and a proxy's refusal
+//!   stops the run.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

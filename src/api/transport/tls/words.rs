@@ -34,7 +34,7 @@ pub(super) fn explain(error: &Error) -> String {
         }
         _ => return spaced(error),
     };
-    format!("{what} ({})", spaced(error))
+    what.replacen("; ", &format!(" ({}); ", spaced(error)), 1)
 }
 
 fn of_certificate(error: &C) -> String {
