@@ -38,6 +38,7 @@
 //! | any other 4xx | `Invalid` | the item fails |
 //! | 501 | `NotFound` | the item fails |
 //! | 529, and 5xx that says the server is overloaded or loads its model | `Overloaded` | as 429 |
+//! | 5xx with the code `model_not_found` | `Server` | the item fails; ten alike in a row before any success stop the run |
 //! | any other 5xx | `Server` | backoff, from 0.5 s, or everyone waits |
 //!
 //! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be

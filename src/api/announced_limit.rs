@@ -2,7 +2,6 @@
 //!
 //! Only a limit whose period is certain is read: it is told to the user as a setting to copy.
 
-use std::iter;
 use std::time::SystemTime;
 
 use http::HeaderMap;
@@ -17,55 +16,82 @@ pub(super) fn announced_limit(
     message: &str,
     wall: SystemTime,
 ) -> Option<AnnouncedLimit> {
+    if message.contains("rpm_limit") {
+        return in_fields(message);
+    }
     in_words(message).or_else(|| in_headers(headers, wall))
+}
+
+/// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where both
+/// are limited, it is not certain which one is meant.
+fn in_fields(message: &str) -> Option<AnnouncedLimit> {
+    let value = |name: &str| {
+        let (_, behind) = message.split_once(name)?;
+        let number = behind.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let end = number.find(|c: char| !c.is_ascii_digit());
+        positive(&number[..end.unwrap_or(number.len())])
+    };
+    let (number, is_tokens) = match (value("rpm_limit"), value("tpm_limit")) {
+        (Some(requests), None) => (requests, false),
+        (None, Some(tokens)) => (tokens, true),
+        _ => return None,
+    };
+    Some(AnnouncedLimit {
+        number,
+        is_tokens,
+        period_s: 60,
+    })
 }
 
 /// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`.
 fn in_words(message: &str) -> Option<AnnouncedLimit> {
-    const COUNTED: [&str; 8] = [
-        "request", "requests", "req", "call", "calls", "token", "tokens", "api",
+    // What may stand between a period and the number before it, or behind it.
+    const COUNTED: [&str; 7] = [
+        "request", "requests", "req", "calls", "token", "tokens", "api",
     ];
-    const BEFORE_A_NUMBER: [&str; 7] = ["rpm", "tpm", "rps", "limit", "is", "of", "exceeded"];
-    let text = message.to_ascii_lowercase().replace('/', " / ");
+    const LIMIT: [&str; 7] = ["rpm", "tpm", "rps", "limit", "is", "of", "exceeded"];
     // 30,000 is one number.
-    let text = text.replace(',', "");
+    let text = message
+        .to_ascii_lowercase()
+        .replace(',', "")
+        .replace('/', " per ");
     let words: Vec<&str> = text
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '/'))
+        .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
         .collect();
-    let number = |word: &&str| word.parse().ok().filter(|number| *number > 0);
     (0..words.len()).find_map(|at| {
-        let (is_tokens, period_s, next) = match (words[at], words.get(at + 1).copied()) {
-            ("rpm", _) => (false, 60, at + 1),
-            ("tpm", _) => (true, 60, at + 1),
-            ("rps", _) => (false, 1, at + 1),
-            ("per" | "/" | "a" | "each", Some(period)) => {
-                let seconds = match period {
-                    "min" | "minute" => 60,
-                    "s" | "sec" | "second" => 1,
-                    _ => return None,
-                };
-                let counted = at.checked_sub(1).map(|before| words[before]);
-                (
-                    counted.is_some_and(|word| word.starts_with("token")),
-                    seconds,
-                    at + 2,
-                )
-            }
+        let (counted, period) = (at.checked_sub(1), words.get(at + 1).copied());
+        let counted = counted.map_or("", |before| words[before]);
+        let (is_tokens, period_s) = match (words[at], period) {
+            ("rpm", _) => (false, 60),
+            ("tpm", _) => (true, 60),
+            ("rps", _) => (false, 1),
+            ("per" | "a", Some("min" | "minute")) => (counted.starts_with("token"), 60),
+            ("per" | "a", Some("s" | "sec" | "second")) => (counted.starts_with("token"), 1),
             _ => return None,
         };
-        let before = words[..at].iter().rev();
-        let before = before.skip_while(|word| COUNTED.contains(word)).take(1);
-        let mut after = words[next..].iter();
-        let after =
-            iter::from_fn(|| after.next()).skip_while(|word| BEFORE_A_NUMBER.contains(word));
-        let number = after.take(1).chain(before).find_map(number)?;
+        let before = words[..at]
+            .iter()
+            .rev()
+            .find(|word| !COUNTED.contains(word));
+        let is_other = |word: &&&str| !LIMIT.contains(word) && Some(**word) != period;
+        let after = words[at + 1..].iter().find(is_other);
+        let number = [before, after].into_iter().flatten().find_map(positive)?;
         Some(AnnouncedLimit {
             number,
             is_tokens,
             period_s,
         })
     })
+}
+
+fn positive(number: &(impl AsRef<str> + ?Sized)) -> Option<u64> {
+    number
+        .as_ref()
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| *number > 0)
 }
 
 /// Of the headers of OpenAI and Anthropic, a limit of which nothing remains. The time until it is full
@@ -81,11 +107,7 @@ fn in_headers(headers: &HeaderMap, wall: SystemTime) -> Option<AnnouncedLimit> {
     .into_iter()
     .find_map(|(before, after, is_tokens)| {
         let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
-        let number = value("limit")?
-            .trim()
-            .parse()
-            .ok()
-            .filter(|number| *number > 0)?;
+        let number = positive(value("limit")?)?;
         let is_used_up = value("remaining").is_none_or(|left| left.trim() == "0");
         let reset = value("reset").and_then(|reset| times::until_reset(reset, wall));
         // A second more: the server rounds.
@@ -118,6 +140,10 @@ mod tests {
                 Some((60, false, 60)),
             ),
             ("Too many requests, 60 RPM allowed", Some((60, false, 60))),
+            (
+                "You exceeded 60 RPM. 5 more are waiting",
+                Some((60, false, 60)),
+            ),
             ("You may send 60/min.", Some((60, false, 60))),
             ("limit of 5 requests / second", Some((5, false, 1))),
             ("rpm limit: 60", Some((60, false, 60))),
@@ -139,6 +165,30 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(told(in_words(message)), limit, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_not_taken_for_the_limit() {
+        for (fields, limit) in [
+            (
+                "'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60",
+                Some((60, false, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': inf",
+                Some((40, true, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': 2",
+                None,
+            ),
+        ] {
+            let message = format!(
+                "No deployments available for selected model. Deployments={{'45e2': {{{fields}}}}}"
+            );
+            let found = announced_limit(&HeaderMap::new(), &message, UNIX_EPOCH);
+            assert_eq!(told(found), limit, "{message}");
         }
     }
 

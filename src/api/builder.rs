@@ -136,6 +136,8 @@ impl ClientBuilder {
 
     /// A header of every request. It replaces one of the same name that is sent otherwise, such as
     /// `content-type: application/json`. The header that holds the key cannot be set as well.
+    /// Where the name tells of a secret (`authorization`, `cookie`, or one with key, token, secret or
+    /// password in it), the value is kept out of errors and logs as the key is.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -432,14 +434,24 @@ mod tests {
     }
 
     #[test]
-    fn no_time_at_all_is_refused() {
+    fn no_time_and_no_room_at_all_are_refused() {
         let error = Client::builder().no_auth().timeout(Duration::ZERO).build();
         assert_eq!(error.unwrap_err().settings(), ["timeout"]);
+        let error = Client::builder().no_auth().max_body(0).build();
+        assert_eq!(error.unwrap_err().settings(), ["max_body"]);
     }
 
     #[test]
     fn unsendable_headers_are_refused() {
-        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\r\ny: z"), ("a", "\0")] {
+        for (name, value) in [
+            ("", "x"),
+            ("a b", "x"),
+            ("a", "x\r\ny: z"),
+            ("a", "\0"),
+            ("a", "é"),
+            ("Content-Length", "7"),
+            ("transfer-encoding", "chunked"),
+        ] {
             let builder = Client::builder().no_auth().header(name, value);
             assert!(builder.build().is_err(), "{name:?}: {value:?}");
         }

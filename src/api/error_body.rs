@@ -206,7 +206,11 @@ impl ErrorBody {
         const WORDS: [&str; 6] = [
             "balance", "credits", "billing", "recharge", "arrears", "overdue",
         ];
-        const PHRASES: [&str; 12] = [
+        const PHRASES: [&str; 16] = [
+            "exceeded budget",
+            "crossed budget",
+            "budget has been exceeded",
+            "budget exceeded",
             "spend limit",
             "spending limit",
             "past due",
@@ -671,6 +675,8 @@ mod tests {
             "Access denied, please make sure your account is in good standing: Past Due",
             "Check your plan and BILLING details",
             "Insufficient credit",
+            "No deployments available - crossed budget: Exceeded budget for provider openai: 5.4e-05 >= 5e-05",
+            "Budget has been exceeded! Current cost: 10.5, Max budget: 10.0",
             "用户余额不足",
         ] {
             let body = ErrorBody {
@@ -684,6 +690,7 @@ mod tests {
             "unbalanced parentheses",
             "Rate limit reached. See https://platform.openai.com/account/billing or /balance",
             "a credit card number was found",
+            "thinking.budget_tokens: must be below max_tokens",
             "",
         ] {
             let body = ErrorBody {

@@ -68,7 +68,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
                 .collect::<Vec<_>>(),
         ),
     };
-    let client = with_settings(builder, run, concurrency).build()?;
+    let client = with_settings(builder, run, concurrency).build();
+    let client = client.map_err(|error| server::with_variable(&run.server, error))?;
     Ok((client, simulator, report))
 }
 

@@ -95,6 +95,14 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     Ok((builder.from_env(provider), key_from, None))
 }
 
+/// The same error, and where the file that it is about was named if no flag did.
+pub(crate) fn with_variable(args: &args::Server, error: Error) -> Error {
+    if args.ca_file.is_none() && error.message().starts_with("the CA file") {
+        return error.with_more("SSL_CERT_FILE names it, and --ca-file would go before that");
+    }
+    error
+}
+
 fn key_in_variable(name: &str) -> Result<String> {
     let flag = format!("--api-key-env {}", headers::variable_shown(name));
     checked_key(headers::variable(name, &flag)?, &flag)

@@ -1,7 +1,7 @@
 //! The rows of a run: read lazily from the input, and the job that each of them is.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
@@ -149,8 +149,8 @@ pub(super) struct Rows {
     /// The line numbers of the rows so far, where the order of all rows is asked for.
     pub(super) order: Option<Vec<(LineHash, u64)>>,
     pub(super) tally: Arc<Tally>,
-    /// Ids read so far, of a stream. A file has been scanned for duplicates.
-    pub(super) seen: Option<HashSet<LineHash>>,
+    /// Ids read so far of a stream, with their lines. A file has been scanned for duplicates.
+    pub(super) seen: Option<HashMap<LineHash, u64>>,
     /// Rows that are sent when all others have been.
     pub(super) later: VecDeque<Row>,
     /// Lines that the scan has found to be done, which need not be parsed.
@@ -188,9 +188,11 @@ impl Rows {
             };
             let id = LineHash::of(custom_id.as_bytes());
             if let Some(seen) = &mut self.seen
-                && !seen.insert(id)
+                && let first = *seen.entry(id).or_insert(number)
+                && first != number
             {
-                return Ok(Some(row.refused("is that of an earlier line, too")));
+                let why = format!("is that of line {first}, too");
+                return Ok(Some(row.refused(&why)));
             }
             if let Some(order) = &mut self.order {
                 order.push((id, row.number));
@@ -242,7 +244,7 @@ mod tests {
             cancel: cancel.clone(),
             order: None,
             tally: Arc::clone(&tally),
-            seen: scan.is_none().then(HashSet::new),
+            seen: scan.is_none().then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
@@ -280,7 +282,14 @@ mod tests {
     #[test]
     fn on_a_stream_the_later_line_of_an_id_is_no_request() {
         let (rows, _) = rows(THREE, &Cancel::new(), None);
-        let wrong: Vec<_> = rows.map(|row| row.request.is_err()).collect();
-        assert_eq!(wrong, [false, false, true]);
+        let wrong: Vec<_> = rows.map(|row| row.request.err()).collect();
+        let [None, None, Some(error)] = &wrong[..] else {
+            panic!("{wrong:?}");
+        };
+        let told = error.to_string();
+        assert!(
+            told.contains("line 4: \"custom_id\" \"a\" is that of line 1"),
+            "{told}"
+        );
     }
 }

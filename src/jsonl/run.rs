@@ -1,6 +1,6 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Seek;
 use std::path::PathBuf;
@@ -348,7 +348,7 @@ impl FileRun<'_> {
             cancel: outside.clone(),
             order: note_order.then(Vec::new),
             tally: Arc::clone(&tally),
-            seen: is_stream.then(HashSet::new),
+            seen: is_stream.then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };

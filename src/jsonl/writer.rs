@@ -12,7 +12,7 @@ use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
 use super::tally::Tally;
-use crate::api::classify::record_code;
+use crate::api::classify::{is_nearly_answered, record_code};
 use crate::api::{AttemptError, Client, Reply, into_error, likeness, stopped_by};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -220,7 +220,7 @@ impl Writer<'_> {
                     return;
                 }
                 if let (Some(likeness), Some(id)) = (likeness, &row.custom_id)
-                    && !is_answer_in_all_but_form(&error)
+                    && !is_nearly_answered(&error)
                 {
                     let last = &mut self.state.last_failed;
                     last.truncate(self.client.settings().window());
@@ -326,7 +326,8 @@ impl Writer<'_> {
     pub(super) fn report(&mut self) -> FileProgress {
         let client = &self.client;
         let now = client.limiter().clock().now();
-        let progress = self.tally.progress(client.monitor(), now);
+        let mut progress = self.tally.progress(client.monitor(), now);
+        progress.learned = client.limiter().learned();
         (self.on_progress)(&progress);
         progress
     }
@@ -391,12 +392,6 @@ impl Writer<'_> {
 
 fn out_of_time() -> Error {
     Error::new(ErrorKind::Deadline, "the run's time is over")
-}
-
-/// Whether what came would be a result if it were JSON. To ask again would only cost.
-fn is_answer_in_all_but_form(error: &Error) -> bool {
-    let is_success = error.status().is_some_and(|status| status.is_success());
-    error.kind() == ErrorKind::Protocol && is_success
 }
 
 fn records_in(bytes: &[u8]) -> usize {

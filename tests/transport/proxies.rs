@@ -162,6 +162,14 @@ fn a_proxy_that_is_not_there_or_speaks_no_tls_is_blamed_itself() {
     let error = through("http://user:word@127.0.0.1:1".to_owned());
     assert_eq!(error.kind, TransportErrorKind::Proxy, "{error:?}");
     assert!(error.message.contains("http://127.0.0.1:1 of"), "{error}");
+    // No name is that long, so nobody is asked for its address.
+    let nowhere = "x".repeat(64);
+    let error = through(format!("http://user:word@{nowhere}"));
+    assert_eq!(error.kind, TransportErrorKind::Proxy, "{error:?}");
+    assert!(
+        error.message.contains(&format!("http://{nowhere} of")),
+        "{error}"
+    );
     if cfg!(feature = "rustls") {
         let error = through(format!("https://user:word@{plain}"));
         assert_eq!(error.kind, TransportErrorKind::ProxyTls, "{error:?}");

@@ -265,7 +265,7 @@ fn what_is_wrong_with_a_certificate_is_said_in_words() {
             &many,
             (2000, 2100),
             ServerAuth,
-            "(a.test, b.test, c.test, d.test, e.test, …)",
+            "(a.test, b.test, c.test, d.test, e.test), not",
         ),
         (&[], (2000, 2100), ServerAuth, "names no host"),
         (
@@ -307,7 +307,7 @@ fn a_certificate_without_its_key_is_worth_nothing() {
             (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent)
         );
-        assert!(error.message.contains("does not prove"), "{error}");
+        assert!(error.message.contains("is not the server's"), "{error}");
         assert_eq!(connections(&seen), 0);
     }
 }

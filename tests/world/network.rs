@@ -331,16 +331,21 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
     ] {
         let folder = Folder::new();
         folder.write("ca.pem", &text);
-        for tool in [
-            over_tls(&folder, &server, &["--ca-file=ca.pem", "--overwrite"]),
-            over_tls(&folder, &server, &["--overwrite"]).env("SSL_CERT_FILE", "ca.pem"),
+        for (by, tool) in [
+            (
+                "",
+                over_tls(&folder, &server, &["--ca-file=ca.pem", "--overwrite"]),
+            ),
+            (
+                "SSL_CERT_FILE",
+                over_tls(&folder, &server, &["--overwrite"]).env("SSL_CERT_FILE", "ca.pem"),
+            ),
         ] {
             let ended = tool.run();
-            eprintln!("{name}");
             match refused {
-                None => ended.code(0),
-                Some(why) => ended.code(2).says(&["ca.pem", why]),
-            };
+                None => assert_eq!(ended.code, Some(0), "{name}: {ended:?}"),
+                Some(why) => drop(ended.code(2).says(&["ca.pem", why, by])),
+            }
         }
     }
 }

@@ -188,3 +188,59 @@ fn what_passes_is_waited_for() {
         ended.code(0);
     }
 }
+
+#[test]
+fn what_no_request_gets_past_stops_the_run() {
+    let budget = r#"{"error":{"message":"No deployments available - crossed budget: Exceeded budget for provider openai: 5.4e-05 >= 5e-05\n","type":"internal_server_error","param":null,"code":"429"}}"#;
+    let model = r#"{"error":{"message":"/chat/completions: Invalid model name passed in model=nosuch. Call `/v1/models` to view available models for your key.","type":"invalid_request_error","param":null,"code":"400"}}"#;
+    let channel = r#"{"error":{"code":"model_not_found","message":"No available channel for model m under group default (distributor) (request id: 20251128223112878876944RINyIMpQ)","type":"new_api_error"}}"#;
+    let page = "<html><body>We are down for maintenance</body></html>";
+    for (reply, good, most, words) in [
+        (
+            litellm("429 Too Many Requests", "", budget),
+            12,
+            15,
+            "crossed budget",
+        ),
+        (
+            litellm("400 Bad Request", "", model),
+            0,
+            20,
+            "Invalid model name",
+        ),
+        (
+            answer(
+                "503 Service Unavailable\r\nContent-Type: application/json",
+                channel,
+            ),
+            0,
+            10,
+            "No available channel",
+        ),
+        (
+            answer(
+                "200 OK\r\nServer: nginx/1.22.1\r\nContent-Type: text/html",
+                page,
+            ),
+            0,
+            20,
+            "a web page",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.requests(60);
+        let mut replies = vec![Reply::ok_chat("4"); good];
+        replies.push(reply);
+        let server = Faultd::replies(replies);
+        let ended = folder
+            .tool(&["run", "p.jsonl", "-c", "1"])
+            .at(&server)
+            .run();
+        ended.code(3).says(&[words]);
+        assert!(
+            server.count() <= most,
+            "{words}: {} requests",
+            server.count()
+        );
+    }
+}

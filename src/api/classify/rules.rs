@@ -129,6 +129,13 @@ impl Rule {
                 V::Fail,
                 "the server does not offer this; check the endpoint, and how the server was started",
             ),
+            // new-api and one-api say 503 to a model that nobody has set up (QuantumNous/new-api#6310).
+            500..600 if body.has_code(&["model_not_found"]) => (
+                K::Server,
+                pause_or(V::FailOrStopIfRepeated(status)),
+                "the gateway has no server for this model; \
+                 check the model's name, and what the gateway is set up for",
+            ),
             500..600 if status == 529 || body.is_overload() => (
                 K::Overloaded,
                 pause_or(V::Throttled),

@@ -372,6 +372,12 @@ fn json_that_is_no_answer_is_read_like_an_error() {
         ),
         (
             chat,
+            r#"{"code":500,"msg":"Insufficient balance, please recharge","data":null}"#,
+            K::Quota,
+            V::Fail,
+        ),
+        (
+            chat,
             r#"{"status":429,"title":"Too Many"}"#,
             K::RateLimited,
             V::Throttled,
@@ -807,6 +813,13 @@ fn auth_and_permission() {
             V::Stop,
         ),
         (401, &[("x-should-retry", "true")], "", K::Auth, V::Stop),
+        (
+            503,
+            &[],
+            r#"{"error":{"code":"model_not_found","message":"No available channel for model m under group default (distributor)","type":"new_api_error"}}"#,
+            K::Server,
+            V::FailOrStopIfRepeated(503),
+        ),
         // LiteLLM without a database, and Gemini.
         (
             400,

@@ -70,8 +70,7 @@ impl HttpTransport {
         let proxies = Proxies::new(config.proxy, |name| std::env::var(name).ok());
         let agents = |proxy, through| Agents::new(&connector, proxy, through, config.workers);
         let route = |setting: &ProxySetting| {
-            let proxy = setting.parse()?;
-            let through = setting.shown(&proxy);
+            let (proxy, through) = setting.parse()?;
             Ok(agents(Some(proxy), through))
         };
         Ok(Self {
@@ -183,7 +182,9 @@ fn explain(
         let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
         context.failure.take().unwrap_or_else(of_ureq)
     };
-    if context.is_at_proxy() {
+    // Through a proxy, no address but its own is looked up here.
+    let is_lost = failure.kind == TransportErrorKind::Resolve && !through.is_empty();
+    if context.is_at_proxy() || is_lost {
         failure.blame_proxy();
     }
     failure.at(stage, uri, through)

@@ -61,25 +61,26 @@ pub(super) struct ProxySetting {
 }
 
 impl ProxySetting {
-    /// The proxy, or what is wrong.
-    pub(super) fn parse(&self) -> Result<ureq::Proxy, String> {
-        let proxy = ureq::Proxy::new(&self.url).ok();
+    /// The proxy, and how messages call it, or what is wrong.
+    pub(super) fn parse(&self) -> Result<(ureq::Proxy, String), String> {
+        // What ends a host ends it in a password as well: what follows would be shown and looked up.
+        let user = self.url.rsplit_once('@').map_or("", |(user, _)| user);
+        let user = user.split_once("://").map_or(user, |(_, user)| user);
         let is_usable = |proxy: &ureq::Proxy| match proxy.protocol() {
+            _ if user.contains(['/', '?', '#']) => false,
             ProxyProtocol::Http => true,
             ProxyProtocol::Https => tls::AVAILABLE,
             _ => false,
         };
-        proxy.filter(is_usable).ok_or_else(|| {
-            let name = self.name;
-            format!("{name} is not a usable proxy: give an http:// or https:// URL")
-        })
-    }
-}
-
-impl ProxySetting {
-    /// For messages: where the proxy is and who says so, without user and password.
-    pub(super) fn shown(&self, proxy: &ureq::Proxy) -> String {
-        format!("the proxy {} of {}", origin(proxy.uri()), self.name)
+        let (name, proxy) = (self.name, ureq::Proxy::new(&self.url).ok());
+        let Some(proxy) = proxy.filter(is_usable) else {
+            return Err(format!(
+                "{name} is not a usable proxy: give an http:// or https:// URL, with special \
+                 characters of a password percent-encoded (%23 for #)"
+            ));
+        };
+        let shown = format!("the proxy {} of {name}", origin(proxy.uri()));
+        Ok((proxy, shown))
     }
 }
 
@@ -333,7 +334,7 @@ mod tests {
             ProxySetting { name, url }.parse()
         };
         let credentials = |url| {
-            let proxy = parse(url).unwrap();
+            let proxy = parse(url).unwrap().0;
             let of = |part: Option<&str>| part.unwrap_or_default().to_owned();
             (of(proxy.username()), of(proxy.password()))
         };
@@ -345,7 +346,16 @@ mod tests {
             plain("us@er", "w:rd")
         );
         assert_eq!(credentials("http://user@proxy/"), plain("user", ""));
-        for unusable in ["socks5://proxy", "http://", "", "/", "http://%ff@proxy"] {
+        for unusable in [
+            "socks5://proxy",
+            "http://",
+            "",
+            "/",
+            "http://%ff@proxy",
+            "http://user:w#rd@proxy",
+            "http://user:w/rd@proxy",
+            "user:w?rd@proxy",
+        ] {
             let why = parse(unusable).unwrap_err();
             assert!(why.contains("the proxy setting"), "{unusable}: {why}");
         }

@@ -73,7 +73,7 @@ impl TlsConnector {
         let session = self.session(host);
         let mut tls = Box::new(Tls {
             inner,
-            session: session.map_err(|error| no_handshake(TransportErrorKind::Tls, error))?,
+            session: session.map_err(|error| no_handshake(TransportErrorKind::Tls, &error))?,
             lent: LentBuffers::default(),
             end: None,
         });
@@ -87,7 +87,7 @@ impl TlsConnector {
             if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
                 let _ = tls.transmit_output(0, NextTimeout::default());
-                return Err(self.refused(error));
+                return Err(self.refused(&error));
             }
         }
         self.has_succeeded.store(true, Ordering::Relaxed);
@@ -104,9 +104,9 @@ impl TlsConnector {
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
     /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
     /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
-    fn refused(&self, error: Error) -> ureq::Error {
+    fn refused(&self, error: &Error) -> ureq::Error {
         use TransportErrorKind::{Connect, Tls};
-        let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(&error);
+        let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(error);
         no_handshake(if is_hiccup { Connect } else { Tls }, error)
     }
 }
@@ -223,10 +223,10 @@ impl fmt::Debug for Tls {
 }
 
 /// What it means that the handshake fails: nothing is known of whom the peer is.
-fn no_handshake(kind: TransportErrorKind, error: Error) -> ureq::Error {
+fn no_handshake(kind: TransportErrorKind, error: &Error) -> ureq::Error {
     fail(
         kind,
-        format!("the TLS handshake failed: {}", explain(&error)),
+        format!("the TLS handshake failed: {}", explain(error)),
     )
 }
 
@@ -234,7 +234,7 @@ fn no_handshake(kind: TransportErrorKind, error: Error) -> ureq::Error {
 /// are belongs to the handshake, but in TLS 1.3 it is said when the client has long done with that.
 fn no_connection(error: Error) -> ureq::Error {
     if is_about_identity(&error) {
-        no_handshake(TransportErrorKind::Tls, error)
+        no_handshake(TransportErrorKind::Tls, &error)
     } else {
         broken(error)
     }

@@ -5,82 +5,78 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription as A, CertificateError as C, Error};
 
-/// Another name is of no use: whoever can read the message has seen five.
-const MOST_NAMES: usize = 5;
+/// What to do, for more than one fault.
+const NAME_IT: &str =
+    "if it is your own or a private CA's, name that one as the CA file (--ca-file, ca_file())";
+const MAKE_IT: &str = "it must be made anew, of version 3 and with a subjectAltName";
+const RENEW_IT: &str = "it must be renewed, unless this machine's clock is wrong";
 
 pub(super) fn explain(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(error) => explain_certificate(error),
-        Error::InvalidMessage(_) => "what answers there does not speak TLS; \
-             check the host and the port, or write http:// if it is meant to be unencrypted"
-            .to_owned(),
-        Error::AlertReceived(
-            A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity,
-        )
-        | Error::PeerIncompatible(_) => format!(
-            "the server knows no version or cipher of TLS that is still safe ({}); \
-             it needs TLS 1.2 or 1.3",
-            spaced(error)
-        ),
+    let what = match error {
+        Error::InvalidCertificate(error) => {
+            return format!("the server's certificate {}", of_certificate(error));
+        }
+        Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS; check the host and the port, or write http:// if \
+             it is meant to be unencrypted"
+        }
         Error::AlertReceived(A::UnrecognisedName) => {
-            "the server does not know this name; check the base URL".to_owned()
+            "the server does not know this name; check the URL"
         }
-        // What a server says of the certificate of a client, if the client has one.
+        Error::AlertReceived(A::HandshakeFailure | A::ProtocolVersion)
+        | Error::PeerIncompatible(_) => {
+            "the server knows no version or cipher of TLS that is still safe; it needs TLS 1.2 or 1.3"
+        }
+        // What a server says of the certificate of a client, or of its absence.
         Error::AlertReceived(alert) if matches!(u8::from(*alert), 41..=46 | 48 | 49 | 116) => {
-            format!(
-                "the server takes only clients with a certificate that it knows ({}); \
-             give one that it accepts (--client-cert, client_cert())",
-                spaced(error)
-            )
+            "the server takes only clients with a certificate that it knows; give one that it \
+             accepts (--client-cert, client_cert())"
         }
-        error => spaced(error),
-    }
+        _ => return spaced(error),
+    };
+    what.replacen("; ", &format!(" ({}); ", spaced(error)), 1)
 }
 
-fn explain_certificate(error: &C) -> String {
+fn of_certificate(error: &C) -> String {
     match error {
-        C::ExpiredContext { not_after, .. } => format!(
-            "the server's certificate expired on {}; \
-             it must be renewed, unless this machine's clock is wrong",
-            date(*not_after)
-        ),
-        C::NotValidYetContext { not_before, .. } => format!(
-            "the server's certificate is not valid before {}; check this machine's clock",
-            date(*not_before)
-        ),
-        C::NotValidForNameContext { expected, presented } => {
-            let named = presented.iter().filter_map(|name| name.split_once('('));
-            let mut names: Vec<&str> = named.map(|(_, name)| name.trim_matches(['"', ')'])).collect();
-            if names.len() > MOST_NAMES {
-                names.splice(MOST_NAMES.., ["…"]);
-            }
-            let (names, expected) = (names.join(", "), expected.to_str());
-            if names.is_empty() {
-                return "the server's certificate names no host; it must have a subjectAltName, as \
-                        its common name does not count"
-                    .to_owned();
-            }
+        C::ExpiredContext { not_after, .. } => {
+            format!("expired on {}; {RENEW_IT}", date(*not_after))
+        }
+        C::NotValidYetContext { not_before, .. } => {
             format!(
-                "the server's certificate is for other names ({names}), not for {expected}; \
-                 check the host in the URL"
+                "is not valid before {}; check this machine's clock",
+                date(*not_before)
             )
         }
-        C::UnknownIssuer => "nobody who is trusted here has signed the server's certificate; \
-             if it is your own or a private CA's, name that one as the CA file (--ca-file, ca_file())"
-            .to_owned(),
-        C::BadSignature => "the server does not prove that it has its certificate's key, or that was \
-             not signed by whom it names; check the base URL and the CA file"
-            .to_owned(),
-        C::Other(other) => match &*other.to_string() {
-            "CaUsedAsEndEntity" => "the server's certificate is marked as a CA's, as self-signed ones \
-                 are; if it is your own, name it as the CA file (--ca-file, ca_file())"
-                .to_owned(),
-            "UnsupportedCertVersion" => "the server's certificate is of X.509 version 1, which is for \
-                 no name; it must be made anew, of version 3 and with a subjectAltName"
-                .to_owned(),
-            other => format!("the server's certificate breaks a rule ({})", spaced(other)),
+        C::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            format!("names no host, for a common name does not count; {MAKE_IT}")
+        }
+        C::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            // As in `DnsName("a.test")`. Whoever has seen five knows that it is another server.
+            let names = presented
+                .iter()
+                .take(5)
+                .filter_map(|name| name.split(['(', ')']).nth(1));
+            let names: Vec<&str> = names.map(|name| name.trim_matches('"')).collect();
+            let (names, expected) = (names.join(", "), expected.to_str());
+            format!("is for other names ({names}), not for {expected}; check the host in the URL")
+        }
+        C::UnknownIssuer => format!("is signed by nobody who is trusted here; {NAME_IT}"),
+        C::BadSignature => {
+            "is not the server's, or not signed by whom it names; check the URL and the CA file"
+                .into()
+        }
+        C::Other(rule) => match &*rule.to_string() {
+            "CaUsedAsEndEntity" => {
+                format!("is marked as a CA's, as self-signed ones are; {NAME_IT}")
+            }
+            "UnsupportedCertVersion" => format!("is of X.509 version 1, for no name; {MAKE_IT}"),
+            rule => format!("breaks a rule: {}; {MAKE_IT}", spaced(&rule)),
         },
-        other => format!("the server's certificate is of no use ({})", spaced(other)),
+        other => format!("is of no use: {}; {MAKE_IT}", spaced(other)),
     }
 }
 
@@ -95,7 +91,7 @@ fn date(time: UnixTime) -> String {
 }
 
 /// rustls names many errors as its code does: `CamelCase` becomes words.
-fn spaced(error: impl ToString) -> String {
+fn spaced(error: &impl ToString) -> String {
     let (mut words, mut last) = (String::new(), ' ');
     for letter in error.to_string().chars() {
         if letter.is_ascii_uppercase() && last.is_ascii_lowercase() {
@@ -138,14 +134,14 @@ mod tests {
                 .into(),
                 "not valid before 2021-01-01; check this machine's clock",
             ),
-            (C::Expired.into(), "of no use (expired)"),
+            (C::Expired.into(), "is of no use: expired"),
             (C::UnknownIssuer.into(), "(--ca-file, ca_file())"),
-            (C::Revoked.into(), "of no use (revoked)"),
+            (C::Revoked.into(), "is of no use: revoked"),
             (rule("CaUsedAsEndEntity"), "(--ca-file, ca_file())"),
             (rule("UnsupportedCertVersion"), "X.509 version 1"),
             (
                 rule("PathLenConstraintViolated"),
-                "(path len constraint violated)",
+                ": path len constraint violated",
             ),
             (
                 InvalidMessage::InvalidContentType.into(),
