@@ -19,6 +19,8 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
+//! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
+//!   says which. What a server refused goes before anything new.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without

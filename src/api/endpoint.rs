@@ -2,7 +2,7 @@
 //! or to an error and a verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::announced_limit::announced_limit;
 use super::classify::{
@@ -13,8 +13,9 @@ use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
+use super::limit_headers;
 use super::path::{asked, check_path, join};
-use super::rate_limit_headers::exhausted;
+use super::rate_limit_headers::exhausted_window;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
 use super::transport::{
@@ -61,7 +62,8 @@ impl Endpoint {
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
         let estimate = |typical| cost::estimate(request.body(), typical);
         self.cost(&request.path, |typical| {
-            request.tokens.unwrap_or_else(|| estimate(typical))
+            let given = request.tokens.map(Cost::tokens);
+            given.unwrap_or_else(|| estimate(typical))
         })
     }
 
@@ -72,12 +74,12 @@ impl Endpoint {
 
     /// The cost by an estimate, which is given how many tokens an answer is likely to have if its
     /// request sets no limit.
-    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> u64) -> Cost {
+    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> Cost) -> Cost {
         if !self.limiter.limits_tokens() {
             return Cost::ONE;
         }
         let typical = cost::writes(path).then(|| self.typical.lock().mean());
-        Cost::tokens(estimate(typical.unwrap_or(0)))
+        estimate(typical.unwrap_or(0))
     }
 
     /// One attempt, with a permit held.
@@ -86,8 +88,11 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        self.send(request, attempt)
-            .and_then(|response| self.read(response, request, attempt))
+        let sent = self.limiter.clock().now();
+        self.send(request, attempt).and_then(|response| {
+            self.learn(&response, sent);
+            self.read(response, request, attempt)
+        })
     }
 
     fn send(
@@ -122,6 +127,14 @@ impl Endpoint {
             Ok(response) => Ok(Box::new(response)),
             Err(error) => Err(self.unanswered(error, attempt)),
         }
+    }
+
+    /// Tells the limiter what the answer to a request that was sent at `sent` says of limits.
+    #[inline(never)]
+    fn learn(&self, response: &HttpResponse, sent: Instant) {
+        let wall = self.limiter.clock().wall();
+        let (announced, ignored) = limit_headers::read(&response.headers, wall);
+        self.limiter.announced(&announced, ignored, sent);
     }
 
     /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
@@ -175,7 +188,7 @@ impl Endpoint {
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
-                if let Some(wait) = exhausted(&response.headers, wall, reserved) {
+                if let Some(wait) = exhausted_window(&response.headers, wall) {
                     attempt.pause(self.retry.longest_pause(wait));
                     let why = "the server says that nothing remains of a limit";
                     let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {

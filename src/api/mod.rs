@@ -24,6 +24,7 @@ mod job;
 pub(crate) mod json;
 mod key;
 mod likeness;
+mod limit_headers;
 mod money;
 pub(crate) mod path;
 mod provider;

@@ -272,7 +272,8 @@ impl Writer<'_> {
     pub(super) fn report(&mut self) -> FileProgress {
         let client = &self.client;
         let now = client.limiter().clock().now();
-        let progress = self.tally.progress(client.monitor(), now);
+        let mut progress = self.tally.progress(client.monitor(), now);
+        progress.learned = client.limiter().learned();
         (self.on_progress)(&progress);
         progress
     }
