@@ -81,13 +81,17 @@ fn run(spec: &str, rows: usize, configure: impl FnOnce(ClientBuilder) -> ClientB
         attempts: attempts.max().unwrap_or(0),
         failed: replies.iter().filter(|reply| reply.is_err()).count(),
     };
+    let after = |seconds| {
+        let from = Duration::from_secs(seconds);
+        let (refused, admitted) = (run.refused(from) * 100.0, run.admitted(from));
+        format!("after {seconds} s {refused:.2} % refused and {admitted:.2} a second")
+    };
     eprintln!(
-        "{spec}: {rows} rows in {:.1} s, {:.2} s real; refused {:.1} %, after 10 s {:.2} %; {:.2}/s after 10 s; attempts {}, failed {}",
+        "{spec}: {rows} rows in {:.1} s; {:.1} % refused, {}, {}; attempts {}, failed {}",
         run.took.as_secs_f64(),
-        began.elapsed().as_secs_f64(),
         run.refused(Duration::ZERO) * 100.0,
-        run.refused(Duration::from_secs(10)) * 100.0,
-        run.admitted(Duration::from_secs(10)),
+        after(10),
+        after(60),
         run.attempts,
         run.failed,
     );
@@ -172,5 +176,14 @@ fn announced_limits_at_every_rate() {
             let spec = format!("latency=100ms,rps={rate},burst={burst}");
             announced(&spec, f64::from(rate), rows, |builder| builder);
         }
+    }
+}
+
+#[test]
+fn tryout() {
+    let specs = std::env::var("SPECS").unwrap_or_default();
+    for spec in specs.split(';').filter(|spec| !spec.is_empty()) {
+        let (spec, rows) = spec.split_once('#').unwrap_or((spec, "1500"));
+        run(spec, rows.parse().unwrap(), |builder| builder);
     }
 }

@@ -1,7 +1,7 @@
 //! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`announced`] those that the server tells, [`state`] all limits together, [`queue`] the lock and the threads that
+//! arithmetic of one limit, [`announced`] those that the server tells, [`pace`] what its refusals tell, [`state`] all limits together, [`queue`] the lock and the threads that
 //! wait, [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`]
 //! keeps a job from waiting for itself.
 
@@ -12,6 +12,7 @@ mod builder;
 mod interleavings;
 mod limiter;
 mod nested;
+mod pace;
 mod permit;
 mod queue;
 mod rate;
@@ -20,6 +21,7 @@ mod state;
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};
+pub(crate) use pace::Heard;
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
 pub use state::{Learned, Waited};

@@ -14,7 +14,7 @@ use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Cost, Permit};
+use crate::limit::{Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 /// An item that has its outcome.
@@ -52,6 +52,7 @@ impl<J: Job> RunShared<'_, J> {
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
             number: item.history.attempts + 1,
+            began: clock.now(),
             cost,
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
@@ -68,7 +69,6 @@ impl<J: Job> RunShared<'_, J> {
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
         });
-        let began = clock.now();
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -82,7 +82,7 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        let took = clock.now().saturating_duration_since(began);
+        let took = clock.now().saturating_duration_since(attempt.began);
         let sent = attempt.was_sent();
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
@@ -112,7 +112,11 @@ impl<J: Job> RunShared<'_, J> {
             _ => None,
         };
         // Before the permit is free: whoever takes its place would be one too many.
-        let pause = self.apply_throttle(verdict, attempt.pause.get());
+        let (verdict, held) = self.learn(verdict, &attempt);
+        let pause = held
+            .filter(|pause| !pause.is_zero())
+            .max(attempt.pause.get());
+        let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
         match attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
@@ -133,7 +137,40 @@ impl<J: Job> RunShared<'_, J> {
         match result {
             Err(panic) => Some(self.panicked(item, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
-            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, &attempt),
+            Ok(Err((error, was))) => {
+                let verdict = verdict.unwrap_or(was);
+                let is_held = held.is_some() || matches!(verdict, Verdict::PauseAll(_));
+                self.after_failure(item, error, (verdict, is_held), &attempt)
+            }
+        }
+    }
+
+    /// Tells the limiter whether an answer was a refusal. A stray one is its item's alone; another holds
+    /// everyone, as long as the server asked for or, if it did not, as long as is returned.
+    fn learn(
+        &self,
+        verdict: Option<Verdict>,
+        attempt: &Attempt<'_>,
+    ) -> (Option<Verdict>, Option<Duration>) {
+        if attempt.reach.get() != Reach::Answered {
+            return (verdict, None);
+        }
+        let refusal = match verdict {
+            Some(Verdict::PauseAll(hint)) => Some(Some(hint)),
+            Some(Verdict::Throttled) => Some(None),
+            _ => None,
+        };
+        match (
+            verdict,
+            self.settings.limiter.answered(attempt.began, refusal),
+        ) {
+            (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
+                (Some(Verdict::RetryAfter(hint)), None)
+            }
+            (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
+                (verdict, Some(pause))
+            }
+            _ => (verdict, None),
         }
     }
 
@@ -182,7 +219,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut item: JobItem<J>,
         error: J::Error,
-        verdict: Verdict,
+        (verdict, is_held): (Verdict, bool),
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
         let now = self.settings.limiter.clock().now();
@@ -213,7 +250,7 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            let recall = if matches!(verdict, Verdict::PauseAll(_)) {
+            let recall = if is_held {
                 let place = state.schedule.retry_after_pause(item);
                 state.recall(place)
             } else {
