@@ -40,8 +40,8 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     shown
 }
 
-/// `text` with a 0 for each number, and for each word that looks like an id: hexadecimal with a digit,
-/// or long with a digit.
+/// `text` with a 0 for each number, and for each word that looks like an id. Such a word has a digit, and
+/// it is hexadecimal, long, or in letters of both cases.
 pub(crate) fn without_numbers(text: &str) -> String {
     const LONG: usize = 16;
     let mut masked = String::with_capacity(text.len());
@@ -50,9 +50,10 @@ pub(crate) fn without_numbers(text: &str) -> String {
             .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
             .len();
         let (word, separator) = word.split_at(end);
-        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        if has_digit && (is_hex || word.len() >= LONG) {
+        let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
+        let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+        let is_hex = !has(|byte| !byte.is_ascii_hexdigit());
+        if has(u8::is_ascii_digit) && (is_hex || is_mixed || word.len() >= LONG) {
             masked.push('0');
         } else {
             for c in word.chars() {
@@ -82,6 +83,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn numbers_and_ids_are_taken_out_and_words_are_left() {
+        for (text, left) in [
+            ("row 7 of 1234, 0.5 s", "row 0 of 0, 0.0 s"),
+            (
+                "id req_4f3a-0b, chatcmpl-x7Kp2Q!",
+                "id req_0-0, chatcmpl-0!",
+            ),
+            ("8d1f0c77-12ab-4cde-9f00-0123456789ab", "0-0-0-0-0"),
+            ("no model gpt-4o or llama3", "no model gpt-0o or llama0"),
+            ("deadbeef is a WORD, über 2x", "deadbeef is a WORD, über 0x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_numbers(text), left);
+        }
+    }
 
     #[test]
     fn controls_are_written_out() {

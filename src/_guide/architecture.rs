@@ -42,18 +42,19 @@
 //!   outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
 //!   [`Pool`](crate::Pool) and [`Task`](crate::Task).
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
-//!   together, and `bucket.rs` is the arithmetic of one. `limit/NOTES.md` has the proofs.
+//!   together, `bucket.rs` is the arithmetic of one, and `announced.rs` has those that answers announce. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
-//!   everything back while nothing can be sent.
+//!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
 //!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
 //!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
 //!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
-//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed. `rate_limit_headers.rs` reads the waits that
-//!   servers ask for, with the formats of `times.rs`;
-//!   `announced_limit.rs` reads the limits that they name.
+//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed, and
+//!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` reads the waits that
+//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
+//!   `times.rs`; `announced_limit.rs` reads the limit that a refusal names.
 //!
 //! # A line, from file to file: thirteen files
 //!
@@ -110,7 +111,7 @@
 //! | status | `api/classify/rules.rs` | a row above the range that it is in, as the first match counts; one in `api/classify/tests.rs`, and one in [retries](super::retries) |
 //! | error code of a provider | `api/error_body.rs` | the same two rows, if it is no further name of what is there |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
-//! | header that announces a limit | `api/rate_limit_headers.rs` | its three names, and what its reset means |
+//! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |

@@ -19,8 +19,13 @@
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
+//! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
+//!   says which. What a server refused goes before anything new.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
 //!   requests is refused in one sentence, and a JSON array is read as lines.
+//! - [`ClientBuilder::client_cert`](crate::ClientBuilder::client_cert): certificates for servers that
+//!   ask for one. What is wrong with a certificate or a proxy is said in words, and a proxy's refusal
+//!   stops the run.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

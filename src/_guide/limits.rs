@@ -108,6 +108,35 @@
 //! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
 //! 1,000 requests a second.
 //!
+//! # Limits that are learned
+//!
+//! Many providers announce their limits with each answer. A client reads them and keeps to the lower of
+//! what is set and what is announced, so a rate need not be set. [`Limiter::learned`] says what was
+//! learned, and so do the tool's bar and summary. A limit that falls or comes back is followed at the
+//! next answer.
+//!
+//! | Read | From |
+//! |---|---|
+//! | `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, also of a project | OpenAI, Azure, Groq, gateways |
+//! | the same with `-minute`, `-hour` or `-day` behind | Mistral, Cerebras |
+//! | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` | Anthropic |
+//! | `x-ratelimit-{limit,remaining,reset}` | OpenRouter |
+//! | `ratelimit-{limit,remaining,reset}`, `RateLimit`, `RateLimit-Policy` | the IETF's drafts |
+//!
+//! - A reset may be a duration (`6m0s`, `7.66s`), seconds, a date, or seconds or milliseconds since 1970. A
+//!   date is compared with the answer's own `Date`.
+//! - Values that cannot be, such as -1 or 0, are ignored and counted.
+//! - Of an announced limit 97 % are used: the server's clock is its own.
+//! - Where the window is not named, it is the one in which limit, remaining and reset fit together, else
+//!   a minute. Groq's limit on requests is one of a day.
+//! - Requests are spread evenly over a window of up to a minute. A longer window is a budget, and so are
+//!   model tokens: as many may go at once as the server says are left. After a pause neither has a burst.
+//! - An announced limit never makes a request impossible. One that costs more than the limit waits for all
+//!   of it.
+//! - One limiter follows one set of limits. For models with limits of their own, use a client for each.
+//!
+//! The first answers bring the limits, so at first as many requests go as the concurrency allows.
+//!
 //! # Changes
 //!
 //! The limits can be changed at any time, with [`set_requests`](crate::Limiter::set_requests),
@@ -142,3 +171,4 @@
 //! Processes do not share a limiter. Divide the limit between them.
 //!
 //! [`Limiter`]: crate::Limiter
+//! [`Limiter::learned`]: crate::Limiter::learned

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use serde_json::value::RawValue;
 
 use super::json::{self, JsonVisitor, Take, count};
+use crate::limit::Cost;
 
 /// Bytes of text a token stands for; English is a little above, most other text below.
 const BYTES_PER_TOKEN: usize = 4;
@@ -56,19 +57,23 @@ impl Size {
     }
 }
 
-/// The tokens to reserve for a request with this body.
+/// What to reserve for a request with this body.
 ///
 /// `typical_output` is the output where the body sets no limit; pass 0 for an endpoint that does not
 /// [write](writes).
-pub(crate) fn estimate(body: &[u8], typical_output: u64) -> u64 {
+pub(crate) fn estimate(body: &[u8], typical_output: u64) -> Cost {
     let size = Size::of(body);
-    size.prompt.saturating_add(size.output(typical_output))
+    both(size.prompt, size.output(typical_output))
 }
 
 /// The [`estimate`] for a chat of one message, without writing its body.
-pub(crate) fn estimate_chat(prompt: &str, typical_output: u64) -> u64 {
+pub(crate) fn estimate_chat(prompt: &str, typical_output: u64) -> Cost {
     let prompt = PER_REPLY + PER_MESSAGE + text_tokens(prompt.len());
-    prompt.saturating_add(typical_output)
+    both(prompt, typical_output)
+}
+
+fn both(prompt: u64, output: u64) -> Cost {
+    Cost::tokens(prompt.saturating_add(output)).with_output(output)
 }
 
 /// Whether a model writes text at this endpoint; for embeddings and moderations it does not.
@@ -283,7 +288,11 @@ mod tests {
             (r#"{"messages":["#, 4 + 100),
             ("", 100),
         ] {
-            assert_eq!(estimate(body.as_bytes(), 100), expected, "{body}");
+            assert_eq!(
+                estimate(body.as_bytes(), 100).model_tokens(),
+                expected,
+                "{body}"
+            );
         }
     }
 
@@ -308,7 +317,10 @@ mod tests {
             "[".repeat(10_000),
             "]".repeat(10_000)
         );
-        assert_eq!(estimate(body.as_bytes(), 0), text_tokens(body.len()));
+        assert_eq!(
+            estimate(body.as_bytes(), 0).model_tokens(),
+            text_tokens(body.len())
+        );
     }
 
     #[test]

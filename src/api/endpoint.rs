@@ -2,18 +2,20 @@
 //! or to an error and a verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::announced_limit::announced_limit;
 use super::classify::{
-    AnswerBody, AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
+    AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
+    is_nearly_answered, usage_of_failure,
 };
 use super::cost::{self, TypicalOutput};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
+use super::limit_headers;
 use super::path::{asked, check_path, join};
-use super::rate_limit_headers::exhausted;
+use super::rate_limit_headers::exhausted_window;
 use super::reply::Reply;
 use super::request::{CHAT_PATH, Request};
 use super::transport::{
@@ -60,7 +62,8 @@ impl Endpoint {
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
         let estimate = |typical| cost::estimate(request.body(), typical);
         self.cost(&request.path, |typical| {
-            request.tokens.unwrap_or_else(|| estimate(typical))
+            let given = request.tokens.map(Cost::tokens);
+            given.unwrap_or_else(|| estimate(typical))
         })
     }
 
@@ -71,12 +74,12 @@ impl Endpoint {
 
     /// The cost by an estimate, which is given how many tokens an answer is likely to have if its
     /// request sets no limit.
-    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> u64) -> Cost {
+    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> Cost) -> Cost {
         if !self.limiter.limits_tokens() {
             return Cost::ONE;
         }
         let typical = cost::writes(path).then(|| self.typical.lock().mean());
-        Cost::tokens(estimate(typical.unwrap_or(0)))
+        estimate(typical.unwrap_or(0))
     }
 
     /// One attempt, with a permit held.
@@ -85,8 +88,11 @@ impl Endpoint {
         request: &Request,
         attempt: &Attempt<'_>,
     ) -> Result<Reply, AttemptError> {
-        self.send(request, attempt)
-            .and_then(|response| self.read(response, request, attempt))
+        let sent = self.limiter.clock().now();
+        self.send(request, attempt).and_then(|response| {
+            self.learn(&response, sent);
+            self.read(response, request, attempt)
+        })
     }
 
     fn send(
@@ -121,6 +127,14 @@ impl Endpoint {
             Ok(response) => Ok(Box::new(response)),
             Err(error) => Err(self.unanswered(error, attempt)),
         }
+    }
+
+    /// Tells the limiter what the answer to a request that was sent at `sent` says of limits.
+    #[inline(never)]
+    fn learn(&self, response: &HttpResponse, sent: Instant) {
+        let wall = self.limiter.clock().wall();
+        let (announced, ignored) = limit_headers::read(&response.headers, wall);
+        self.limiter.announced(&announced, ignored, sent);
     }
 
     /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
@@ -174,7 +188,7 @@ impl Endpoint {
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
-                if let Some(wait) = exhausted(&response.headers, wall, reserved) {
+                if let Some(wait) = exhausted_window(&response.headers, wall) {
                     attempt.pause(self.retry.longest_pause(wait));
                     let why = "the server says that nothing remains of a limit";
                     let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
@@ -191,16 +205,17 @@ impl Endpoint {
                 })
             }
             Err(mut failed) => {
-                // An answer that is not quite JSON was paid for, and the next is likely to be the same.
-                if failed.error.kind() == ErrorKind::Protocol && attempt.number > 1 {
-                    failed.verdict = Verdict::Fail;
-                }
                 if failed.error.kind() == ErrorKind::NotFound {
                     let asked = asked(&self.base_url, &request.path);
                     let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
                     failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
-                Err(self.attempt_error(failed, attempt, Some(response)))
+                failed = self.attempt_error(failed, attempt, Some(response));
+                // It was paid for, and the next is likely to be the same.
+                if is_nearly_answered(&failed.error) && attempt.number > 1 {
+                    failed.verdict = Verdict::Fail;
+                }
+                Err(failed)
             }
         }
     }
@@ -216,7 +231,7 @@ impl Endpoint {
         // A model that failed while it answered has used tokens, and the body may tell how many.
         failed.usage = response
             .as_ref()
-            .and_then(|response| AnswerBody::read(&response.body).ok()?.usage());
+            .and_then(|response| usage_of_failure(&response.body));
         if nothing_sent {
             attempt.used.set(Some(0));
         } else if let Some(usage) = failed.usage {

@@ -1,7 +1,7 @@
 //! How long the server asks this client to wait, read from an answer's headers and body.
 //!
-//! [`RetryHints`] has the wait after a refusal. [`exhausted`] says whether a limit is used up, which
-//! a success may tell as well. A value that makes no sense is ignored: the client's own backoff is
+//! [`RetryHints`] has the wait after a refusal. [`exhausted_window`] says whether a window is used up,
+//! which a success may tell as well. A value that makes no sense is ignored: the client's own backoff is
 //! the better guess.
 
 use std::time::{Duration, SystemTime};
@@ -94,10 +94,30 @@ fn longest(
 /// refills before it, so it is waited for in full.
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
-pub(crate) fn exhausted(
+fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
+    longest_wait(headers, wall, |refill, reset, limit| {
+        let units = match refill {
+            Refill::AtOnce => return Some(reset),
+            Refill::Requests => 1,
+            Refill::Tokens => cost_tokens.max(1),
+        };
+        share(reset, units, limit()?)
+    })
+}
+
+/// As [`exhausted`], for windows alone. The limiter follows what refills all the time by itself.
+pub(crate) fn exhausted_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    longest_wait(headers, wall, |refill, reset, _| {
+        matches!(refill, Refill::AtOnce).then_some(reset)
+    })
+}
+
+/// The longest of the waits that `wait` makes of used up limits: of how each refills, its reset, and the
+/// limit itself.
+fn longest_wait(
     headers: &HeaderMap,
     wall: SystemTime,
-    cost_tokens: u64,
+    wait: impl Fn(&Refill, Duration, &dyn Fn() -> Option<u64>) -> Option<Duration>,
 ) -> Option<Duration> {
     // Most answers have no header that is 0, and one look through them tells.
     if !headers
@@ -107,20 +127,15 @@ pub(crate) fn exhausted(
         return None;
     }
     let now = now(headers, wall);
-    let wait = |(before, after, refill): &LimitHeaders| {
+    let waits = LIMIT_HEADERS.iter().filter_map(|(before, after, refill)| {
         let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
         if number(value("remaining")?)? != 0 {
             return None;
         }
         let reset = times::until_reset(value("reset")?, now)?;
-        let units = match refill {
-            Refill::AtOnce => return Some(reset),
-            Refill::Requests => 1,
-            Refill::Tokens => cost_tokens.max(1),
-        };
-        share(reset, units, number(value("limit")?)?)
-    };
-    positive(LIMIT_HEADERS.iter().filter_map(wait).max())
+        wait(refill, reset, &|| number(value("limit")?))
+    });
+    positive(waits.max())
 }
 
 /// The three headers of one limit: the parts of their names before and after `limit`, `remaining`

@@ -29,17 +29,19 @@ pub(crate) fn anywhere() -> ProgressBar {
 
 /// Draws how far the run is, with `head` and `detail` in words.
 pub(crate) fn draw(bar: &ProgressBar, progress: &FileProgress, head: String, detail: String) {
-    let template = if let Some(total) = progress.total {
-        bar.set_length(total);
-        "[{wide_bar}] {prefix}\n{wide_msg}"
-    } else {
-        "{spinner} {prefix}\n{wide_msg}"
+    let template = match progress.total {
+        Some(_) => "[{wide_bar}] {prefix}\n{wide_msg}",
+        None => "{spinner} {prefix}\n{wide_msg}",
     };
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
         .tick_chars("-\\|/ ");
+    // First of all: whatever is set is drawn at once.
     bar.set_style(style);
+    if let Some(total) = progress.total {
+        bar.set_length(total);
+    }
     bar.set_prefix(head);
     bar.set_message(detail);
     bar.set_position(progress.done());

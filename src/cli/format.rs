@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, HumanFloatCount};
 
-use crate::AnnouncedLimit;
+use crate::{AnnouncedLimit, Learned, Rate};
 
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
@@ -82,6 +82,26 @@ pub(crate) fn coarse_time(time: Duration) -> String {
             format!("{days} d {:02} h", seconds / 3_600 % 24)
         }
     }
+}
+
+/// What was learned of limits: `500/min and 90,000 tokens/min learned from headers`.
+pub(crate) fn learned(learned: &Learned) -> Option<String> {
+    let limit = |rate: Rate, what: &str| {
+        let period = match rate.period().as_secs() {
+            1 => "s".to_owned(),
+            60 => "min".to_owned(),
+            3_600 => "h".to_owned(),
+            86_400 => "day".to_owned(),
+            seconds => format!("{seconds} s"),
+        };
+        format!("{}{what}/{period}", count(rate.units()))
+    };
+    let limits = [
+        learned.requests.map(|rate| limit(rate, "")),
+        learned.tokens.map(|rate| limit(rate, " tokens")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::console::{Console, OutputMode, with_causes};
 use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
-use crate::jsonl::summary::rounded;
-use crate::{FileProgress, Hold, ResumeInfo, Usd};
+use crate::jsonl::summary::{learned, rounded};
+use crate::{FileProgress, Hold, Learned, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -121,10 +121,11 @@ fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
 fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
     // A hold comes first: it explains the rest, and a narrow bar shows the beginning only.
-    let held = |hold| held(hold, speed);
+    let held = |hold| held(hold, speed, &progress.learned);
     let mut detail: Vec<String> = progress.hold.iter().map(held).collect();
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
+    detail.extend(format::learned(&progress.learned));
     for (number, one, many) in [
         (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
@@ -141,14 +142,14 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
 }
 
 /// What a run that sends nothing waits for. The end and the remedy come first: a bar may be narrow.
-fn held(hold: &Hold, speed: &Speed) -> String {
+fn held(hold: &Hold, speed: &Speed, learned: &Learned) -> String {
     let left = format::coarse_time(hold.next_try);
     let when = match hold.next_try.is_zero() {
         _ if hold.is_pause => format!(" for {left}"),
         true => ", trying now".to_owned(),
         false => format!(", next try in {left}"),
     };
-    let remedy = remedy(hold, speed).map(|remedy| format!(": {remedy}"));
+    let remedy = remedy(hold, speed, learned).map(|remedy| format!(": {remedy}"));
     let reason = hold.error.as_ref().map(with_causes);
     let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
     format!(
@@ -158,10 +159,11 @@ fn held(hold: &Hold, speed: &Speed) -> String {
     )
 }
 
-/// The flag that keeps to the limit which the server has named, unless the run keeps to it.
-fn remedy(hold: &Hold, speed: &Speed) -> Option<String> {
+/// The flag that keeps to the limit which the server has named, unless the run keeps to it, because it
+/// was told to or because it has learned it.
+fn remedy(hold: &Hold, speed: &Speed, learned: &Learned) -> Option<String> {
     let limit = hold.error.as_ref()?.announced_limit()?;
-    let (_, remedy) = format::flag_of(limit).filter(|_| !speed.keeps_to(limit))?;
+    let (_, remedy) = format::flag_of(limit).filter(|_| !speed.keeps_to(limit, learned))?;
     Some(remedy)
 }
 
@@ -183,8 +185,9 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
             "is_pause": hold.is_pause,
             "error": hold.error.as_ref().map(with_causes),
             "next_try_s": rounded(hold.next_try.as_secs_f64()),
-            "remedy": remedy(hold, speed),
+            "remedy": remedy(hold, speed, &progress.learned),
         })),
+        "learned": learned(&progress.learned),
         "attempts": engine.attempts,
         "retries": engine.retries,
         "throttled": engine.throttled,
@@ -240,7 +243,7 @@ fn resume(found: &ResumeInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Error, ErrorKind, Progress};
+    use crate::{AnnouncedLimit, Error, ErrorKind, Progress, Rate};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -264,6 +267,17 @@ mod tests {
         let mut speed = Speed::new(None, None);
         speed.note(progress);
         (head(progress, &speed), detail(progress, &speed))
+    }
+
+    #[test]
+    fn what_was_learned_is_told_with_its_source() {
+        let mut progress = progress(None);
+        progress.learned.requests = Some(Rate::per_minute(500));
+        progress.learned.tokens = Some(Rate::per_minute(200_000));
+        let words = "500/min and 200,000 tokens/min learned from headers";
+        assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
+        let object = object(&progress, &Speed::new(None, None));
+        assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
     }
 
     #[test]

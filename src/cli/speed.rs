@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::{AnnouncedLimit, FileProgress, Rate};
+use crate::{AnnouncedLimit, FileProgress, Learned, Rate};
 
 /// How far back the rates look at least,
 const WINDOW: Duration = Duration::from_secs(30);
@@ -66,15 +66,17 @@ impl Speed {
         }
     }
 
-    /// Whether this run's own limit allows no more than this one, which a server has named.
-    pub(crate) fn keeps_to(&self, limit: AnnouncedLimit) -> bool {
+    /// Whether this run's own limit, or one that it has learned, allows no more than this one, which a
+    /// server has named.
+    pub(crate) fn keeps_to(&self, limit: AnnouncedLimit, learned: &Learned) -> bool {
         let own = if limit.is_tokens {
-            self.tokens
+            [self.tokens, learned.tokens]
         } else {
-            self.requests
+            [self.requests, learned.requests]
         };
         let most = limit.number as f64 / limit.period_s as f64;
-        own.is_some_and(|own| own.units_per_second() <= most)
+        let mut own = own.into_iter().flatten();
+        own.any(|own| own.units_per_second() <= most)
     }
 
     /// Rows a second.

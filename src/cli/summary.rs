@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::console::{Console, OutputMode};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, flag_of, rate, time};
+use super::format::{aligned, count, counted, flag_of, learned, rate, time};
 use super::stdout::is_broken_pipe;
 use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::io::AtomicFile;
@@ -98,7 +98,8 @@ impl FinalReport {
     /// What took the time, and the flag that would help. `None` where the run says nothing about it:
     /// nothing was sent, or the run ended before anything came of it.
     fn bottleneck(&self, summary: &Summary) -> Option<String> {
-        let engine = &summary.progress.engine;
+        let progress = &summary.progress;
+        let engine = &progress.engine;
         // The wait before a retry that was never made disturbs, too.
         let undisturbed = engine.retries == 0 && engine.throttled == 0 && engine.backoff.is_zero();
         if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
@@ -108,11 +109,17 @@ impl FinalReport {
         let (waited, what) = [
             (
                 engine.limiter_wait.requests,
-                "the limit on requests (--rps, --rpm)",
+                match progress.learned.requests {
+                    Some(_) => "the limit on requests that the server names",
+                    None => "the limit on requests (--rps, --rpm)",
+                },
             ),
             (
                 engine.limiter_wait.tokens,
-                "the limit on model tokens (--tpm)",
+                match progress.learned.tokens {
+                    Some(_) => "the limit on model tokens that the server names",
+                    None => "the limit on model tokens (--tpm)",
+                },
             ),
             (
                 engine.limiter_wait.pause,
@@ -161,11 +168,18 @@ impl FinalReport {
         })
     }
 
-    /// The flag that keeps to the limit which the server has named, unless it was typed.
+    /// The flag that keeps to the limit which the server has named, unless it was typed or learned.
     fn remedy(&self, summary: &Summary) -> Option<String> {
-        let (flag, remedy) = flag_of(summary.progress.announced_limit?)?;
+        let limit = summary.progress.announced_limit?;
+        let (flag, remedy) = flag_of(limit)?;
         let is_typed = self.command.iter().any(|word| word.starts_with(flag));
-        (!is_typed).then_some(remedy)
+        let learned = summary.progress.learned;
+        let learned = if limit.is_tokens {
+            learned.tokens
+        } else {
+            learned.requests
+        };
+        (!is_typed && learned.is_none()).then_some(remedy)
     }
 
     /// Whether as many requests as allowed were in flight for most of the run, and more waited.
@@ -302,6 +316,8 @@ fn work(summary: &Summary) -> Facts {
     if progress.finished() > 0 && seconds > 0.0 {
         let rate = rate(progress.finished() as f64 / seconds);
         facts.push(("time", format!("{}, {rate} a second", time(wall))));
+    } else if engine.attempts > 0 || summary.stopped.is_some() {
+        facts.push(("time", time(wall)));
     }
     if engine.attempts > 0 {
         let mut text = count(engine.attempts);
@@ -316,6 +332,7 @@ fn work(summary: &Summary) -> Facts {
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
     }
+    facts.extend(learned(&progress.learned).map(|limits| ("limits", limits)));
     let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
     let tokens = prompt.saturating_add(completion);
     if tokens > 0 {
@@ -491,6 +508,17 @@ results     \"p.results.jsonl\"
             let told = text(&summary, "tollgate run p.jsonl");
             assert!(told.contains(word), "{told}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_run_that_came_to_nothing_is_told_too() {
+        let mut stopped = summary();
+        stopped.progress.succeeded = 0;
+        stopped.progress.engine = Progress::default();
+        stopped.stopped = Some(Error::new(ErrorKind::Deadline, "the run's time is over"));
+        let told = text(&stopped, "tollgate run p.jsonl");
+        let line = told.lines().find(|line| line.starts_with("time "));
+        assert!(line.is_some_and(|line| line.ends_with(" 10.0 s")), "{told}");
     }
 
     #[test]

@@ -58,14 +58,14 @@ impl<R: Read> ArrayAsLines<R> {
             (State::Start | State::Plain, _) => self.state = State::Plain,
             (State::Array(_), b'"') => self.in_string = true,
             (State::Array(depth), b'{' | b'[') => {
-                self.state = State::Array(depth.saturating_add(1))
+                self.state = State::Array(depth.saturating_add(1));
             }
             (State::Array(0), b']') => {
                 *byte = b' ';
                 self.state = State::Plain;
             }
             (State::Array(depth), b'}' | b']') => {
-                self.state = State::Array(depth.saturating_sub(1))
+                self.state = State::Array(depth.saturating_sub(1));
             }
             (State::Array(0), b',') => *byte = b'\n',
             (State::Array(_), b'\n' | b'\r') => *byte = b' ',

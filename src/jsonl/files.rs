@@ -199,10 +199,12 @@ fn stem(input: &Path) -> Option<&OsStr> {
     }
 }
 
-/// The `custom_id` in the first line of a file that is there and has one.
+/// The `custom_id` in the first line of a file that is there and has one. A pipe can be read once,
+/// and not for this.
 #[cfg(feature = "cli")]
 pub(crate) fn first_id(path: &Path) -> Option<String> {
-    let mut lines = Lines::of_anything(File::open(path).ok()?, MAX_LINE);
+    let file = path.is_file().then(|| File::open(path))?.ok()?;
+    let mut lines = Lines::of_anything(file, MAX_LINE);
     let line = lines.next().ok()??;
     let [id] = first_fields(str::from_utf8(line.text?).ok()?, &["custom_id"]);
     serde_json::from_str(id?.get()).ok()

@@ -18,7 +18,7 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
     let Some(field) = refused(&body, template.additions()).filter(|_| is_refusal) else {
         return;
     };
-    let message = format!("the model takes no such {field} as all prompts are sent with: {error}");
+    let message = format!("the model refuses {field}, which all prompts are sent with: {error}");
     let settings: &[_] = match field {
         "max_tokens" => &["max_tokens", "param"],
         "system" => &["system"],

@@ -11,6 +11,7 @@ use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
 use crate::error::{AnnouncedLimit, Error};
+use crate::limit::{Learned, Rate};
 use crate::pool::{Hold, Progress};
 
 /// What a run found in its files, before it sent anything, of the runs before it.
@@ -100,6 +101,8 @@ pub struct FileProgress {
     /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause that
     /// the server asked for.
     pub hold: Option<Hold>,
+    /// What the answers have said of the provider's limits.
+    pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
     pub announced_limit: Option<AnnouncedLimit>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
@@ -170,6 +173,7 @@ impl Summary {
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
     /// | `wait_s` | `limiter_requests`, `limiter_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, and `ignored`, how many announcements made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
@@ -204,10 +208,21 @@ impl Summary {
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },
+            "learned": learned(&progress.learned),
             "possibly_billed": engine.possibly_billed,
             "exit": exit,
         })
     }
+}
+
+/// What was learned of limits, for a program.
+pub(crate) fn learned(learned: &Learned) -> Value {
+    let rate = |rate: Option<Rate>| rate.map(|rate| rounded(rate.units_per_second()));
+    json!({
+        "requests_per_s": rate(learned.requests),
+        "tokens_per_s": rate(learned.tokens),
+        "ignored": learned.ignored,
+    })
 }
 
 /// Seconds to the millisecond: more would be noise.

@@ -9,6 +9,8 @@
 //! adds two rules. The level may be below zero: that is a debt, and the same refill pays it. A cost
 //! above the capacity is admitted from a full bucket and leaves a debt.
 
+use std::time::Duration;
+
 use super::rate::Rate;
 
 /// Nanoseconds since the limiter was made.
@@ -37,6 +39,10 @@ impl Bucket {
             level: i128::from(capacity) * i128::from(period),
             as_of: now,
         }
+    }
+
+    pub(super) fn rate(&self) -> Rate {
+        Rate::new(self.units, Duration::from_nanos(self.period))
     }
 
     /// The largest cost that is ever admitted: one period's worth, or the capacity if that is more.
@@ -72,6 +78,19 @@ impl Bucket {
         self.refill(now);
         let refund = self.scaled(reserved) - self.scaled(actual);
         self.level = self.level.saturating_add(refund).min(self.full_level());
+    }
+
+    /// Brings the level to `most` at most, and to `least` at least unless the bucket is on hold.
+    /// Whether that has raised it.
+    pub(super) fn bound(&mut self, least: u64, most: u64, now: Nanos) -> bool {
+        self.refill(now);
+        self.level = self.level.min(self.scaled(most));
+        let least = self.scaled(least).min(self.full_level());
+        let raised = self.as_of <= now && self.level < least;
+        if raised {
+            self.level = least;
+        }
+        raised
     }
 
     /// Leaves the bucket empty until `until`; it fills from there. A debt stays.

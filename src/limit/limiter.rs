@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::announced::Announced;
 use super::bucket::Nanos;
 use super::nested::{self, HeldMark};
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
-use super::state::{Admission, LimiterState, Waited, checked_concurrency};
+use super::state::{Admission, Learned, LimiterState, Waited, checked_concurrency};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
@@ -217,6 +218,32 @@ impl Limiter {
         let permits = checked_concurrency(permits)?;
         self.change(|limits, _| limits.set_concurrency(permits));
         Ok(())
+    }
+
+    /// Takes note of what the answer to a request that was sent at `sent` says of the provider's limits,
+    /// and of how much else it says that makes no sense.
+    pub(crate) fn announced(&self, announced: &[Announced], ignored: u64, sent: Instant) {
+        if announced.is_empty() && ignored == 0 {
+            return;
+        }
+        let sent = self.0.nanos(sent);
+        let head = {
+            let mut locked = self.0.lock();
+            let now = self.0.now();
+            let mut sooner = false;
+            locked.limits.ignored(ignored);
+            for announced in announced {
+                sooner |= locked.limits.announced(announced, sent, now);
+            }
+            locked.head_if(|_| sooner)
+        };
+        unpark(head);
+    }
+
+    /// What the provider's answers have said of its limits, where those are lower than the ones that are
+    /// set. The limiter goes by the lower of both.
+    pub fn learned(&self) -> Learned {
+        self.0.lock().limits.learned()
     }
 
     fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {

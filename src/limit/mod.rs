@@ -1,10 +1,11 @@
 //! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`state`] all limits together, [`queue`] the lock and the threads that
+//! arithmetic of one limit, [`announced`] those that the server tells, [`state`] all limits together, [`queue`] the lock and the threads that
 //! wait, [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`]
 //! keeps a job from waiting for itself.
 
+mod announced;
 mod bucket;
 mod builder;
 #[cfg(all(test, loom))]
@@ -16,8 +17,9 @@ mod queue;
 mod rate;
 mod state;
 
+pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
-pub use state::Waited;
+pub use state::{Learned, Waited};

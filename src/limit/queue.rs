@@ -109,11 +109,8 @@ impl Queue {
     pub(super) fn release(&self, cost: Cost, used: u64) {
         let head = {
             let mut locked = self.lock();
-            locked.limits.release();
             let reserved = cost.model_tokens();
-            if used != reserved {
-                locked.limits.settle(cost, used, self.now());
-            }
+            locked.limits.end(cost, used, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
                 WaitReason::Tokens => used < reserved,

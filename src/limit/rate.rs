@@ -155,6 +155,8 @@ impl Rate {
 pub struct Cost {
     requests: u64,
     tokens: u64,
+    /// Of the tokens, those of the answer.
+    output: u64,
 }
 
 impl Cost {
@@ -165,6 +167,7 @@ impl Cost {
     pub const ZERO: Self = Self {
         requests: 0,
         tokens: 0,
+        output: 0,
     };
 
     /// One request that is estimated at `tokens` model tokens.
@@ -172,6 +175,22 @@ impl Cost {
         Self {
             requests: 1,
             tokens,
+            output: 0,
+        }
+    }
+
+    /// Says how many of the tokens are those of the answer. Some providers limit these apart.
+    pub(crate) const fn with_output(self, output: u64) -> Self {
+        Self { output, ..self }
+    }
+
+    /// The same with `used` tokens. The prompt has what was estimated for it, and the answer the rest.
+    pub(super) fn with_used(self, used: u64) -> Self {
+        let prompt = self.tokens.saturating_sub(self.output);
+        Self {
+            tokens: used,
+            output: used.saturating_sub(prompt),
+            ..self
         }
     }
 
@@ -183,6 +202,11 @@ impl Cost {
     /// How many requests this counts as.
     pub const fn requests(self) -> u64 {
         self.requests
+    }
+
+    /// How many of the model tokens are those of the answer.
+    pub(super) const fn output_tokens(self) -> u64 {
+        self.output
     }
 
     /// How many model tokens this is estimated at.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::announced::{Announced, Counted, FollowedLimits};
 use super::bucket::{Bucket, Nanos};
 use super::rate::{Cost, Rate};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,6 +54,18 @@ impl Waited {
     }
 }
 
+/// What a limiter has learned of the provider's limits, where they are lower than those that are set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Learned {
+    /// Requests, as answers announce it.
+    pub requests: Option<Rate>,
+    /// Model tokens, as answers announce it.
+    pub tokens: Option<Rate>,
+    /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
+    pub ignored: u64,
+}
+
 /// Whether a cost is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -72,6 +85,9 @@ pub(super) struct LimiterState {
     /// In the past if there is no pause.
     paused_until: Nanos,
     slow_start: Option<SlowStart>,
+    announced: FollowedLimits,
+    /// Announcements that made no sense.
+    ignored: u64,
 }
 
 /// Spreads the first requests after a pause, for a limiter without a request rate. Where there is a
@@ -99,6 +115,8 @@ impl LimiterState {
             in_flight: 0,
             paused_until: 0,
             slow_start: None,
+            announced: FollowedLimits::default(),
+            ignored: 0,
         }
     }
 
@@ -115,7 +133,38 @@ impl LimiterState {
     }
 
     pub(super) fn limits_tokens(&self) -> bool {
-        self.tokens.is_some()
+        self.tokens.is_some() || self.announced.limits(|it| it != Counted::Requests)
+    }
+
+    /// Whether there is a rate of requests, whoever it is from.
+    fn limits_requests(&self) -> bool {
+        self.requests.is_some() || self.announced.limits(|it| it == Counted::Requests)
+    }
+
+    /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
+    /// something may be admitted sooner than it was said.
+    pub(super) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
+        self.announced.note(announced, sent, self.paused_until, now)
+    }
+
+    /// Counts announcements that made no sense.
+    pub(super) fn ignored(&mut self, announcements: u64) {
+        self.ignored = self.ignored.saturating_add(announcements);
+    }
+
+    /// The rates that answers announce, where they are lower than those that are set.
+    pub(super) fn learned(&self) -> Learned {
+        let lowest = |set: &Option<Bucket>, counted: fn(Counted) -> bool| {
+            let set = set.as_ref().map(Bucket::rate);
+            let learned = self.announced.lowest(counted)?;
+            let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
+            set.is_none_or(is_lower).then_some(learned)
+        };
+        Learned {
+            requests: lowest(&self.requests, |it| it == Counted::Requests),
+            tokens: lowest(&self.tokens, |it| it != Counted::Requests),
+            ignored: self.ignored,
+        }
     }
 
     pub(super) fn paused_until(&self) -> Nanos {
@@ -181,6 +230,15 @@ impl LimiterState {
                 WaitReason::Tokens,
             );
         }
+        for (at, counted) in self.announced.earliest(cost, now) {
+            consider(
+                at,
+                match counted {
+                    Counted::Requests => WaitReason::Requests,
+                    _ => WaitReason::Tokens,
+                },
+            );
+        }
         if let Some(start) = &mut self.slow_start {
             if now < start.until {
                 consider(start.bucket.earliest(1, now), WaitReason::Pause);
@@ -206,6 +264,7 @@ impl LimiterState {
         if let Some(start) = &mut self.slow_start {
             start.bucket.take(1, now);
         }
+        self.announced.take(cost, now);
     }
 
     /// One fewer is in flight. What was taken from the buckets stays taken.
@@ -220,6 +279,17 @@ impl LimiterState {
         }
     }
 
+    /// As [`release`](Self::release), where `used` model tokens count in place of those taken for `cost`.
+    /// `now` is asked for the time if that is of use.
+    pub(super) fn end(&mut self, cost: Cost, used: u64, now: impl FnOnce() -> Nanos) {
+        self.release();
+        if used != cost.model_tokens() || self.announced.limits(|_| true) {
+            let now = now();
+            self.settle(cost, used, now);
+            self.announced.release(cost, cost.with_used(used), now);
+        }
+    }
+
     /// Admits nothing before `until`, and starts slowly from there. Never shortens a pause.
     pub(super) fn pause(&mut self, until: Nanos, now: Nanos) {
         if until <= self.paused_until || until <= now {
@@ -229,7 +299,8 @@ impl LimiterState {
         for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
             bucket.hold(until, now);
         }
-        if self.requests.is_none() {
+        self.announced.hold(until, now);
+        if !self.limits_requests() {
             self.start_slowly(now);
         }
     }

@@ -162,9 +162,6 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
-        if hint.is_some() || verdict == Some(Verdict::Throttled) {
-            settings.monitor.update(|progress| progress.throttled += 1);
-        }
         if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !settings.retry.obeys(hint)) {
             settings.cancel.cancel();
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
@@ -172,6 +169,10 @@ impl<J: Job> RunShared<'_, J> {
         }
         if let Some(wait) = pause {
             settings.limiter.pause_for(wait);
+        }
+        // Whoever sees it counted finds the limiter paused.
+        if hint.is_some() || verdict == Some(Verdict::Throttled) {
+            settings.monitor.update(|progress| progress.throttled += 1);
         }
         pause
     }

@@ -174,6 +174,9 @@ impl Model {
             Some(limited) => limited,
             None => self.chance(draft.identity),
         };
+        if self.record_arrivals && matches!(ruling.fate, Fate::Limited { .. }) {
+            self.stats.refusals.push(at);
+        }
         ruling.quotas = self.gauges.iter().map(|gauge| gauge.quota(at)).collect();
         let at_once = match ruling.fate {
             Fate::Limited { .. } => true,

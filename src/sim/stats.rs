@@ -46,6 +46,8 @@ pub struct SimStats {
     /// When each request for a model arrived, after the server's start. Empty unless
     /// [`SimServerBuilder::record_arrivals`](super::SimServerBuilder::record_arrivals) is on.
     pub arrivals: Vec<Duration>,
+    /// Of the [`arrivals`](SimStats::arrivals), those that were above a limit.
+    pub refusals: Vec<Duration>,
 }
 
 impl SimStats {

@@ -55,6 +55,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "failed_for_good",
             "failures",
             "in_flight_peak",
+            "learned",
             "lost",
             "not_attempted",
             "possibly_billed",

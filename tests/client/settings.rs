@@ -83,7 +83,7 @@ fn settings_that_cancel_each_other_are_refused_by_name() {
     let memory = || MemoryTransport::new(|_| Ok(HttpResponse::default()));
     let plain = || Client::builder().base_url("http://127.0.0.1");
     let open = || plain().no_auth();
-    let cases: [(ClientBuilder, [&str; 2]); 14] = [
+    let cases: [(ClientBuilder, [&str; 2]); 16] = [
         (
             open().limiter(limiter()).concurrency(2),
             ["limiter", "concurrency"],
@@ -118,6 +118,14 @@ fn settings_that_cancel_each_other_are_refused_by_name() {
             ["transport", "ca_file"],
         ),
         (
+            open().transport(memory()).client_cert("cert.pem"),
+            ["transport", "client_cert"],
+        ),
+        (
+            open().transport(memory()).client_key("key.pem"),
+            ["transport", "client_key"],
+        ),
+        (
             open().transport(memory()).proxy(ProxyPolicy::None),
             ["transport", "proxy"],
         ),
@@ -144,6 +152,15 @@ fn settings_that_cancel_each_other_are_refused_by_name() {
             assert!(error.to_string().contains(name), "{names:?}: {error}");
         }
     }
+}
+
+#[test]
+#[cfg(feature = "rustls")]
+fn a_client_key_needs_its_certificate() {
+    let builder = Client::builder().no_auth().client_key("key.pem");
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.settings(), ["client_cert"]);
 }
 
 #[test]

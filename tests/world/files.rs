@@ -124,6 +124,10 @@ fn a_pipe_without_a_name_needs_one_for_the_results() {
     assert_eq!(server.count(), 0);
     run("cat p.jsonl | \"$TOLLGATE\" run /dev/stdin -o o.jsonl").code(0);
     assert_eq!(folder.records("o.jsonl").len(), 2);
+    // One with a name has results beside it, and a rerun reads it once, too.
+    let named = "cat p.jsonl > fifo & \"$TOLLGATE\" run fifo";
+    run(&format!("mkfifo fifo; {named}")).code(0);
+    run(named).code(0).says(&["2 of them done before"]);
     let ended = run("cat p.jsonl | \"$TOLLGATE\" run /dev/stdin -o -").code(0);
     assert_eq!(records(&ended.stdout).len(), 2);
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::support::faultd::Faultd;
+use crate::support::faultd::{Faultd, Seen};
 use crate::support::reply::Reply;
 use crate::tool::{Folder, request};
 
@@ -24,8 +24,9 @@ fn pretty(ids: std::ops::Range<u32>) -> Vec<String> {
     ids.map(|id| format!("{:#}", value(id))).collect()
 }
 
-#[test]
-fn an_input_of_no_requests_is_refused_in_one_sentence() {
+/// Inputs of which no line, or nearly none, is a request: a name, the input, and a word of what it
+/// seems to be.
+fn no_requests() -> Vec<(&'static str, String, &'static str)> {
     let one = request("r1");
     let one = one.trim();
     let html = "<!doctype html>\n<title>404</title>\n";
@@ -34,7 +35,7 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
     let nine_in_ten = |good: usize, bad: usize| {
         requests(0..u32::try_from(good).unwrap(), "\n") + &"no request,\n".repeat(bad)
     };
-    for (name, input, says) in [
+    vec![
         (
             "one pretty object",
             pretty(0..1)[0].clone(),
@@ -120,7 +121,12 @@ fn an_input_of_no_requests_is_refused_in_one_sentence() {
             "no request,\n".repeat(901) + &requests(0..5_000, "\n"),
             "of its first 1000 lines only 99",
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn an_input_of_no_requests_is_refused_in_one_sentence() {
+    for (name, input, says) in no_requests() {
         let folder = Folder::new();
         folder.write("p.jsonl", &input);
         let server = server();
@@ -241,13 +247,9 @@ fn a_json_array_of_requests_is_read() {
         folder.write("p.json", &text);
         let server = server();
         folder.tool(&["run", "p.json"]).at(&server).run().code(0);
-        let mut sent: Vec<_> = server.requests().iter().map(|seen| seen.json()).collect();
+        let mut sent: Vec<_> = server.requests().iter().map(Seen::json).collect();
         sent.sort_by_key(ToString::to_string);
-        assert_eq!(
-            sent,
-            [body(tricky), body("hi"), body("ho")].map(|body| { body }),
-            "{text}"
-        );
+        assert_eq!(sent, [body(tricky), body("hi"), body("ho")], "{text}");
         let again = folder.tool(&["run", "p.json"]).at(&server).run().code(0);
         again.says(&["3 of them done before"]);
         let server = self::server();

@@ -1,5 +1,6 @@
 //! The figures at the end: they count what they name, and time is the whole time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::faultd::{Faultd, Seen};
@@ -177,14 +178,15 @@ fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_re
     let sixty = "the server says 60 a minute: --rpm 60";
     let table = [
         (in_words, sixty.into()),
-        (in_headers, sixty.into()),
+        // The run keeps to it by itself.
+        (in_headers, serde_json::Value::Null),
         (refusal("slow down"), serde_json::Value::Null),
         (
             Reply::ok_chat("hi")
-                .header("x-ratelimit-limit-requests", "30")
-                .header("x-ratelimit-remaining-requests", "0")
-                .header("x-ratelimit-reset-requests", "60s"),
-            "the server says 30 a minute: --rpm 30".into(),
+                .header("x-ratelimit-limit", "30")
+                .header("x-ratelimit-remaining", "0")
+                .header("x-ratelimit-reset", "2"),
+            serde_json::Value::Null,
         ),
     ];
     // Each takes as long as its pause.
@@ -304,4 +306,59 @@ fn a_killed_run_in_order_may_have_paid_for_what_it_held_and_no_more() {
         billed.is_some_and(|billed| (11..=at_most).contains(&billed)),
         "{billed:?}"
     );
+}
+
+#[test]
+fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other() {
+    let guide = include_str!("../../src/_guide/batch_files.rs");
+    let (_, table) = guide
+        .split_once("| Key | Value | Present |")
+        .expect("the table");
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with("//! |"));
+    let first_cells = rows.filter_map(|row| row.split('|').nth(1));
+    let told: BTreeSet<&str> = first_cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+
+    let anthropic = r#"{"custom_id":"a","params":{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}}"#;
+    let input = format!("{}{anthropic}\n", request("r"));
+    let refusal = Reply::error(400, "invalid_request_error", "bad", "no");
+    let mut seen = BTreeSet::new();
+    for (reply, flag, code) in [
+        (Reply::ok_chat("hi"), "--price=1,1", 1),
+        (refusal, "--price=1,1", 1),
+        (Reply::status(500), "--simulate=latency=0ms", 0),
+    ] {
+        let folder = Folder::new();
+        folder.write("p.jsonl", &input);
+        let server = Faultd::replies([reply]);
+        let arguments = [
+            "run",
+            "p.jsonl",
+            "--max-attempts",
+            "1",
+            flag,
+            "-o",
+            "o.jsonl",
+        ];
+        folder.tool(&arguments).at(&server).run().code(code);
+        for file in ["o.jsonl", "o.errors.jsonl"]
+            .iter()
+            .filter(|file| folder.has(file))
+        {
+            for record in folder.records(file) {
+                seen.extend(
+                    record["tollgate"]
+                        .as_object()
+                        .expect("an object")
+                        .keys()
+                        .cloned(),
+                );
+            }
+        }
+    }
+    assert!(told.iter().eq(seen.iter()), "{told:?} {seen:?}");
 }

@@ -251,3 +251,31 @@ fn every_body_is_an_object_and_every_id_a_string() {
     folder.tool(&["run", "p.jsonl"]).at(&server).run().code(1);
     assert_eq!(folder.records("p.results.jsonl")[0]["custom_id"], "line-2");
 }
+
+#[test]
+fn answers_in_all_but_form_that_stop_a_run_are_kept_all_of_them() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let server = Faultd::replies([Reply::json(
+        r#"{"choices":[{"logprobs":NaN}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+    )]);
+    let run = || {
+        let arguments = ["run", "p.jsonl", "-c", "4", "--summary", "s.json"];
+        folder.tool(&arguments).at(&server).run()
+    };
+    run().code(3).says(&["not quite JSON"]);
+    let sent = server.count();
+    let summary = folder.json("s.json");
+    assert_eq!(
+        summary["completion_tokens"],
+        2 * sent,
+        "what was paid for is counted"
+    );
+    let errors = folder.records("p.errors.jsonl");
+    let text = |record: &Value| record["response"]["body"]["text"].is_string();
+    assert!(errors.iter().all(text) && !errors.is_empty());
+    run().code(3);
+    let failed = folder.records("p.errors.jsonl");
+    assert!(failed.len() > errors.len() && errors.iter().all(|old| failed.contains(old)));
+    assert!(server.count() > sent);
+}

@@ -4,13 +4,13 @@ use serde::de::{Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::api::error_body::ErrorBody;
-use crate::api::json::{LONGEST_PARSED, fields, first_fields, says_something};
+use crate::api::json::{LONGEST_PARSED, fields, first_fields, mended, says_something};
 use crate::api::response::Promise;
 use crate::api::usage::Usage;
 
 /// A 2xx body that is JSON in UTF-8, read in one pass.
 #[derive(Debug, Default)]
-pub(crate) struct AnswerBody<'b> {
+pub(super) struct AnswerBody<'b> {
     text: &'b str,
     /// The byte that its JSON begins with.
     opening: Option<u8>,
@@ -62,7 +62,7 @@ impl<'b> AnswerBody<'b> {
     ///
     /// # Errors
     /// If it is not exactly one JSON value in UTF-8.
-    pub(crate) fn read(body: &'b [u8]) -> serde_json::Result<Self> {
+    pub(super) fn read(body: &'b [u8]) -> serde_json::Result<Self> {
         // The JSON parser does not check the encoding of strings that it skips, and a results file
         // must be UTF-8.
         let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
@@ -108,7 +108,7 @@ impl<'b> AnswerBody<'b> {
     }
 
     /// The usage, where the body has a plausible one.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub(super) fn usage(&self) -> Option<Usage> {
         self.usage.and_then(Usage::read)
     }
 
@@ -158,6 +158,14 @@ impl<'b> AnswerBody<'b> {
             return ErrorBody::default();
         }
         ErrorBody::read(self.text.as_bytes())
+    }
+}
+
+/// What an answer of no use says that it took.
+pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
+    match AnswerBody::read(body) {
+        Ok(answer) => answer.usage(),
+        Err(_) => AnswerBody::read(mended(body).as_bytes()).ok()?.usage(),
     }
 }
 

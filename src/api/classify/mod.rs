@@ -10,8 +10,10 @@ mod record;
 mod rules;
 mod transport_error;
 
-pub(crate) use answer::AnswerBody;
-pub(crate) use record::{RecordState, judge_error, judge_message, judge_record, record_code};
+pub(crate) use answer::usage_of_failure;
+pub(crate) use record::{
+    RecordState, is_nearly_answered, judge_error, judge_message, judge_record, record_code,
+};
 pub(crate) use transport_error::classify_transport_error;
 
 use std::time::Duration;
@@ -25,7 +27,7 @@ use super::usage::Usage;
 use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
-use answer::NoAnswer;
+use answer::{AnswerBody, NoAnswer};
 use rules::Rule;
 
 /// A failed attempt: what to tell, and what to do.
@@ -208,8 +210,9 @@ const STATUS_WORDS: &[(u16, &[&str])] = &[
 fn embedded(error: &ErrorBody, longest_wait: Option<Duration>) -> (Rule, RetryHints) {
     let in_words = || {
         let known = STATUS_WORDS.iter().find(|(_, words)| error.has_code(words));
-        let by_message = error.is_rate_limit().then_some(429);
-        known.map(|&(status, _)| status).or(by_message)
+        let known = known.map(|&(status, _)| status);
+        let known = known.or_else(|| error.is_rate_limit().then_some(429));
+        known.or_else(|| error.speaks_of_money().then_some(403))
     };
     let number = error.code_status();
     // A server that hides a refusal in a 200 often calls it 500.

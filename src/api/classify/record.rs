@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use super::answer::AnswerBody;
 use super::{Promise, ResponseView, classify_response, embedded};
 use crate::api::error_body::ErrorBody;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::retry::Verdict;
 use http::HeaderMap;
 
@@ -66,13 +66,12 @@ pub(crate) fn judge_record(
         longest_wait: None,
     };
     match (status, classify_response(&response)) {
-        (None, _) => RecordState::of(code_passes),
         // An answer in all but form stays failed, whatever it is called.
-        (_, Err(failed)) if is_success && error_code.is_some() => {
+        (Some(_), Err(failed)) if is_success && error_code.is_some() => {
             RecordState::of(code_passes && failed.error.kind() != ErrorKind::Protocol)
         }
-        (_, Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
-        (_, Ok(_)) => RecordState::of(code_passes),
+        (Some(_), Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
+        _ => RecordState::of(code_passes),
     }
 }
 
@@ -104,6 +103,13 @@ impl RecordState {
 
 fn passes(kind: ErrorKind, verdict: Verdict) -> bool {
     kind.is_transient() || verdict == Verdict::Stop
+}
+
+/// Whether the error is that of an answer in all but form, such as one with `NaN` in it. It was paid
+/// for, so its row stays failed, with the text, until somebody asks for it again.
+pub(crate) fn is_nearly_answered(error: &Error) -> bool {
+    let is_success = error.status().is_some_and(|status| status.is_success());
+    is_success && error.kind() == ErrorKind::Protocol
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";

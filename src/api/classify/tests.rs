@@ -372,6 +372,12 @@ fn json_that_is_no_answer_is_read_like_an_error() {
         ),
         (
             chat,
+            r#"{"code":500,"msg":"Insufficient balance, please recharge","data":null}"#,
+            K::Quota,
+            V::Fail,
+        ),
+        (
+            chat,
             r#"{"status":429,"title":"Too Many"}"#,
             K::RateLimited,
             V::Throttled,

@@ -73,7 +73,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
     let message = printable(&error.message, 2 * MAX_QUOTE);
     // What TLS has to say of itself is more to the point.
     let message = match error.kind {
-        T::Tls if message.contains("; ") => message,
+        T::Tls | T::Connect if message.contains("; ") => message,
         T::ProxyRefused(status) => format!("{message}, HTTP {status}; {next}"),
         _ => format!("{message}; {next}"),
     };

@@ -18,28 +18,21 @@ use crate::error::{Error, Result, config};
 pub(super) struct PemFile<'a> {
     role: &'static str,
     path: &'a Path,
-    text: Vec<u8>,
+    text: String,
 }
 
 impl<'a> PemFile<'a> {
     pub(super) fn read(role: &'static str, path: &'a Path) -> Result<Self> {
-        let (mut file, text) = (
-            Self {
-                role,
-                path,
-                text: Vec::new(),
-            },
-            fs::read(path),
-        );
-        file.text = text.map_err(|error| file.unusable("cannot be read").with_source(error))?;
-        match &*file.text {
-            // A byte-order mark, which editors put there.
-            [0xef, 0xbb, 0xbf, ..] => drop(file.text.drain(..3)),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                return Err(file.unusable("is UTF-16 text: save it as UTF-8"));
-            }
-            _ => {}
+        let text = String::new();
+        let mut file = Self { role, path, text };
+        let bytes = fs::read(path);
+        let bytes = bytes.map_err(|error| file.unusable("cannot be read").with_source(error))?;
+        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = *bytes {
+            return Err(file.unusable("is UTF-16 text: save it as UTF-8"));
         }
+        // A byte-order mark is put there by editors. All that counts is ASCII.
+        let text = String::from_utf8_lossy(&bytes);
+        file.text.push_str(text.trim_start_matches('\u{feff}'));
         Ok(file)
     }
 
@@ -47,21 +40,16 @@ impl<'a> PemFile<'a> {
         config(format!("the {} {:?} {why}", self.role, self.path))
     }
 
-    fn says(&self, words: &str) -> bool {
-        self.text
-            .windows(words.len())
-            .any(|part| part == words.as_bytes())
-    }
-
     /// All certificates. Other sections are none of our business, a key beside them for instance.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.text).collect();
+        let certificates: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.text.as_bytes()).collect();
         // What such a section says about whom it is trusted for would be lost.
-        let openssls = ["-BEGIN TRUSTED CERT", "-BEGIN X509 CERT"];
-        if openssls.into_iter().any(|words| self.says(words)) {
-            let why = "holds a TRUSTED or X509 CERTIFICATE, forms of OpenSSL's own: \
-                       make a plain one of each with `openssl x509 -in FILE -out NEW`";
-            return Err(self.unusable(why));
+        if self.text.contains("-BEGIN TRUSTED CERT") || self.text.contains("-BEGIN X509 CERT") {
+            return Err(self.unusable(
+                "holds a TRUSTED or X509 CERTIFICATE, forms of OpenSSL's own: \
+                 make a plain one of each with `openssl x509 -in FILE -out NEW`",
+            ));
         }
         match certificates {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -76,8 +64,8 @@ impl<'a> PemFile<'a> {
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_slice(&self.text).map_err(|_| {
-            self.unusable(if self.says("ENCRYPTED") {
+        PrivateKeyDer::from_pem_slice(self.text.as_bytes()).map_err(|_| {
+            self.unusable(if self.text.contains("ENCRYPTED") {
                 "is encrypted: make one without a passphrase with `openssl pkey -in FILE -out NEW`"
             } else {
                 "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)"

@@ -1,0 +1,483 @@
+//! What an answer's headers say of the provider's limits, in every dialect in use.
+//!
+//! A name is read by its words: `x-ratelimit-limit-requests` (OpenAI, Azure, Groq, vLLM's gateways),
+//! `anthropic-ratelimit-input-tokens-remaining`, `x-ratelimit-limit-tokens-minute` (Mistral, Cerebras),
+//! `X-RateLimit-Reset` (OpenRouter) and `ratelimit-limit` (the IETF drafts up to 7). A name with a word
+//! that is not known here means something else. `RateLimit` and `RateLimit-Policy` are structured
+//! (draft-ietf-httpapi-ratelimit-headers).
+//!
+//! A value that cannot be, such as -1, 0 or words, says nothing.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+use super::headers::text;
+use super::times;
+use crate::limit::{Announced, Counted, Reset};
+
+/// What `headers` announce, and how many of them made no sense. `wall` is this machine's time, for
+/// answers without a `Date`.
+pub(super) fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u64) {
+    let mut found = Vec::new();
+    let mut policies = Vec::new();
+    for (name, value) in headers {
+        let name = name.as_str();
+        // Most headers are others, and most answers have none of these.
+        if !name.contains("ratelimit") {
+            continue;
+        }
+        let value = value.to_str().unwrap_or_default();
+        match name {
+            "ratelimit" | "ratelimit-policy" => policies.extend(items(value)),
+            _ => {
+                if let Some((what, counted, window, scope)) = words(name) {
+                    let of = of(&mut found, counted, scope, window);
+                    of.set(what, value);
+                }
+            }
+        }
+    }
+    if found.is_empty() && policies.is_empty() {
+        return (Vec::new(), 0);
+    }
+    for policy in &policies {
+        policy.add_to(&mut found);
+    }
+    let date = text(headers, "date");
+    let date = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    let now = date.unwrap_or(wall);
+    let mut ignored = 0;
+    let announced = found
+        .iter()
+        .filter_map(|it| it.announced(now, &mut ignored));
+    (announced.collect(), ignored)
+}
+
+/// The headers of one limit, as text.
+#[derive(Debug, Default)]
+struct Found<'a> {
+    counted: Option<Counted>,
+    scope: u64,
+    window: Option<Duration>,
+    limit: Option<&'a str>,
+    remaining: Option<&'a str>,
+    reset: Option<&'a str>,
+    /// One of them is there twice: nobody knows which counts.
+    is_doubled: bool,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Limit,
+    Remaining,
+    Reset,
+}
+
+/// The limit that counts this, made if it is new.
+fn of<'a, 'b>(
+    found: &'b mut Vec<Found<'a>>,
+    counted: Counted,
+    scope: u64,
+    window: Option<Duration>,
+) -> &'b mut Found<'a> {
+    let is_it = |it: &Found| it.counted == Some(counted) && it.scope == scope;
+    let at = found.iter().position(is_it).unwrap_or_else(|| {
+        found.push(Found {
+            counted: Some(counted),
+            scope,
+            window,
+            ..Found::default()
+        });
+        found.len() - 1
+    });
+    &mut found[at]
+}
+
+impl<'a> Found<'a> {
+    fn set(&mut self, what: What, value: &'a str) {
+        let slot = match what {
+            What::Limit => &mut self.limit,
+            What::Remaining => &mut self.remaining,
+            What::Reset => &mut self.reset,
+        };
+        self.is_doubled |= slot.replace(value).is_some();
+    }
+
+    fn announced(&self, now: SystemTime, ignored: &mut u64) -> Option<Announced> {
+        if self.is_doubled {
+            *ignored += 1;
+            return None;
+        }
+        let positive = |value| leading_number(value).filter(|(limit, _)| *limit > 0);
+        let most = read_as(self.limit, positive, ignored);
+        let remaining = read_as(self.remaining, leading_number, ignored);
+        let reset = read_as(self.reset, |value| read_reset(value, now), ignored);
+        // The IETF's may name policies behind the number: `100, 100;w=60`.
+        let (limit, policies) = most?;
+        let named = policies
+            .split([';', ','])
+            .find_map(|part| part.trim().strip_prefix("w="));
+        let named = named.and_then(|seconds| window(seconds.parse().ok()?));
+        Some(Announced {
+            counted: self.counted?,
+            scope: self.scope,
+            limit,
+            remaining: remaining.map(|(left, _)| left),
+            reset,
+            window: self.window.or(named),
+        })
+    }
+}
+
+/// Reads a header that is there, and counts one that makes no sense.
+fn read_as<'a, T>(
+    value: Option<&'a str>,
+    read: impl FnOnce(&'a str) -> Option<T>,
+    ignored: &mut u64,
+) -> Option<T> {
+    let read = read(value?);
+    *ignored += u64::from(read.is_none());
+    read
+}
+
+/// What a header is about, by the words of its name: the field, what is counted, the window if it is
+/// named, and what tells it from others of the kind.
+fn words(name: &str) -> Option<(What, Counted, Option<Duration>, u64)> {
+    const DAY: u64 = 86_400;
+    let (mut what, mut counted, mut seconds) = (None, None, None);
+    let (mut part, mut is_projects) = (None, false);
+    for word in name.split('-') {
+        match word {
+            "x" | "anthropic" | "ratelimit" => {}
+            "limit" => what = Some(What::Limit),
+            "remaining" => what = Some(What::Remaining),
+            "reset" => what = Some(What::Reset),
+            "requests" | "request" | "req" => counted = Some(Counted::Requests),
+            "tokens" | "token" => counted = Some(Counted::Tokens),
+            "input" => part = Some(Counted::InputTokens),
+            "output" => part = Some(Counted::OutputTokens),
+            "project" => is_projects = true,
+            "second" => seconds = Some(1),
+            "minute" => seconds = Some(60),
+            "hour" => seconds = Some(3_600),
+            "day" => seconds = Some(DAY),
+            "month" => seconds = Some(31 * DAY),
+            _ => return None,
+        }
+    }
+    let counted = match (counted, part) {
+        (Some(Counted::Tokens), Some(part)) => part,
+        (counted, None) => counted.unwrap_or(Counted::Requests),
+        _ => return None,
+    };
+    let scope = 2 * seconds.unwrap_or(0) + u64::from(is_projects);
+    Some((what?, counted, seconds.and_then(window), scope))
+}
+
+/// An item of `RateLimit` or `RateLimit-Policy`: `"burst";q=100;w=60`, `"burst";r=50;t=30`.
+#[derive(Debug)]
+struct Item<'a> {
+    scope: u64,
+    params: &'a str,
+}
+
+fn items(value: &str) -> impl Iterator<Item = Item<'_>> {
+    // Up to draft 6 it was one item without a name: `limit=100, remaining=50, reset=5`.
+    let unnamed = value.trim_start().starts_with("limit=");
+    let separator = if unnamed { '\0' } else { ',' };
+    value.split(separator).filter_map(move |item| {
+        let item = item.trim();
+        let (name, params) = match item.strip_prefix('"') {
+            _ if unnamed => ("", item),
+            Some(rest) => rest.split_once('"')?,
+            // A number without a name belongs to `ratelimit-limit`, which repeats it.
+            None => return None,
+        };
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Some(Item {
+            scope: hasher.finish(),
+            params,
+        })
+    })
+}
+
+impl<'a> Item<'a> {
+    fn add_to(&self, found: &mut Vec<Found<'a>>) {
+        let params = || self.params.split([';', ',']).map(str::trim);
+        let named = |name: &str| params().find_map(|param| param.strip_prefix(name));
+        let counted = match named("qu=") {
+            None | Some("\"requests\"") => Counted::Requests,
+            Some("\"tokens\"") => Counted::Tokens,
+            Some(_) => return,
+        };
+        let is_it = |it: &&mut Found| it.scope == self.scope && it.counted.is_some();
+        // `RateLimit` does not repeat the unit of its policy.
+        let known = found.iter_mut().find(is_it);
+        let limit = match known {
+            Some(known) => known,
+            None => of(found, counted, self.scope, None),
+        };
+        if named("qu=").is_some() {
+            limit.counted = Some(counted);
+        }
+        for (names, what) in [
+            (["q=", "limit="], What::Limit),
+            (["r=", "remaining="], What::Remaining),
+            (["t=", "reset="], What::Reset),
+        ] {
+            if let Some(value) = names.iter().find_map(|name| named(name)) {
+                limit.set(what, value);
+            }
+        }
+        if let Some(seconds) = named("w=").and_then(|seconds| seconds.parse().ok()) {
+            limit.window = window(seconds);
+        }
+    }
+}
+
+fn window(seconds: u64) -> Option<Duration> {
+    const LONGEST: u64 = 366 * 86_400;
+    (1..=LONGEST)
+        .contains(&seconds)
+        .then(|| Duration::from_secs(seconds))
+}
+
+/// A whole number without a sign, and what follows it after a comma or semicolon.
+fn leading_number(value: &str) -> Option<(u64, &str)> {
+    let value = value.trim();
+    let end = value.find([',', ';']).unwrap_or(value.len());
+    let (number, rest) = value.split_at(end);
+    Some((number.trim().parse().ok()?, rest))
+}
+
+/// A reset, with how coarse it is: to the second, unless it says more. A date is compared with another.
+fn read_reset(value: &str, now: SystemTime) -> Option<Reset> {
+    let after = times::until_reset(value, now)?;
+    let is_date = value.contains('T')
+        || value
+            .trim()
+            .parse::<f64>()
+            .is_ok_and(|number| number >= 1e9);
+    let is_fine = value.contains('.') || value.trim_end().ends_with("ms");
+    let grain = match (is_date, is_fine) {
+        (true, _) => Duration::from_secs(2),
+        (false, true) => Duration::from_millis(1),
+        (false, false) => Duration::from_secs(1),
+    };
+    Some(Reset { after, grain })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::api::headers::tests::map;
+
+    /// Fri, 20 Nov 2026 12:00:00 GMT
+    fn noon() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_795_176_000)
+    }
+
+    fn announced(pairs: &[(&str, &str)]) -> Vec<Announced> {
+        read(&map(pairs.iter().copied()), noon()).0
+    }
+
+    /// What is counted, the limit, what remains, the reset in milliseconds, the window in seconds.
+    type Line = (Counted, u64, Option<u64>, Option<u128>, Option<u64>);
+
+    fn lines(pairs: &[(&str, &str)]) -> Vec<Line> {
+        let announced = announced(pairs).into_iter();
+        let mut lines: Vec<Line> = announced
+            .map(|it| {
+                let reset = it.reset.map(|reset| reset.after.as_millis());
+                let window = it.window.map(|window| window.as_secs());
+                (it.counted, it.limit, it.remaining, reset, window)
+            })
+            .collect();
+        // A map has no order.
+        lines.sort_by_key(|line| (line.1, line.2));
+        lines
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn every_dialect_is_read() {
+        use Counted::{InputTokens, OutputTokens, Requests, Tokens};
+        for (who, pairs, expected) in [
+            (
+                "OpenAI, with its project's tokens",
+                &[
+                    ("x-ratelimit-limit-requests", "500"),
+                    ("x-ratelimit-remaining-requests", "499"),
+                    ("x-ratelimit-reset-requests", "120ms"),
+                    ("x-ratelimit-limit-tokens", "200000"),
+                    ("x-ratelimit-remaining-tokens", "199000"),
+                    ("x-ratelimit-reset-tokens", "1m0.3s"),
+                    ("x-ratelimit-limit-project-tokens", "1000000"),
+                    ("x-ratelimit-remaining-project-tokens", "990000"),
+                    ("x-ratelimit-reset-project-tokens", "3s"),
+                ][..],
+                &[
+                    (Requests, 500, Some(499), Some(120), None),
+                    (Tokens, 200_000, Some(199_000), Some(60_300), None),
+                    (Tokens, 1_000_000, Some(990_000), Some(3_000), None),
+                ][..],
+            ),
+            (
+                "Azure: bare seconds, and -1 for unknown",
+                &[
+                    ("x-ratelimit-limit-requests", "60"),
+                    ("x-ratelimit-remaining-requests", "-1"),
+                    ("x-ratelimit-reset-requests", "12"),
+                    ("x-ratelimit-limit-tokens", "-1"),
+                    ("x-ratelimit-remaining-tokens", "-1"),
+                    ("x-ratelimit-reset-tokens", "0"),
+                ],
+                &[(Requests, 60, None, Some(12_000), None)],
+            ),
+            (
+                "Anthropic: dates, compared with the answer's own",
+                &[
+                    ("date", "Thu, 19 Nov 2026 12:00:00 GMT"),
+                    ("anthropic-ratelimit-requests-limit", "50"),
+                    ("anthropic-ratelimit-requests-remaining", "49"),
+                    ("anthropic-ratelimit-requests-reset", "2026-11-19T12:00:02Z"),
+                    ("anthropic-ratelimit-input-tokens-limit", "40000"),
+                    ("anthropic-ratelimit-input-tokens-remaining", "39000"),
+                    (
+                        "anthropic-ratelimit-input-tokens-reset",
+                        "2026-11-19T11:59:59Z",
+                    ),
+                    ("anthropic-ratelimit-output-tokens-limit", "8000"),
+                    ("anthropic-priority-input-tokens-limit", "9"),
+                    ("anthropic-ratelimit-unified-status", "allowed"),
+                ],
+                &[
+                    (Requests, 50, Some(49), Some(2_000), None),
+                    (OutputTokens, 8_000, None, None, None),
+                    (InputTokens, 40_000, Some(39_000), Some(0), None),
+                ],
+            ),
+            (
+                "OpenRouter: no suffix, milliseconds since 1970",
+                &[
+                    ("X-RateLimit-Limit", "20"),
+                    ("X-RateLimit-Remaining", "19"),
+                    ("X-RateLimit-Reset", "1795176060000"),
+                ],
+                &[(Requests, 20, Some(19), Some(60_000), None)],
+            ),
+            (
+                "Mistral and Cerebras name the window",
+                &[
+                    ("x-ratelimit-limit-req-minute", "300"),
+                    ("x-ratelimit-remaining-req-minute", "299"),
+                    ("x-ratelimit-limit-tokens-minute", "60000"),
+                    ("x-ratelimit-limit-requests-day", "14400"),
+                ],
+                &[
+                    (Requests, 300, Some(299), None, Some(60)),
+                    (Requests, 14_400, None, None, Some(86_400)),
+                    (Tokens, 60_000, None, None, Some(60)),
+                ],
+            ),
+            (
+                "the IETF's drafts up to 7",
+                &[
+                    ("RateLimit-Limit", "100, 100;w=10, 1000;w=3600"),
+                    ("RateLimit-Remaining", "50"),
+                    ("RateLimit-Reset", "5"),
+                ],
+                &[(Requests, 100, Some(50), Some(5_000), Some(10))],
+            ),
+            (
+                "and draft 6",
+                &[("RateLimit", "limit=100, remaining=50, reset=5")],
+                &[(Requests, 100, Some(50), Some(5_000), None)],
+            ),
+            (
+                "and those since 8, whatever is counted",
+                &[
+                    (
+                        "RateLimit-Policy",
+                        r#""burst";q=100;w=60, "daily";q=1000;w=86400, "size";q=9;qu="content-bytes", "out";q=7;qu="tokens""#,
+                    ),
+                    ("RateLimit", r#""burst";r=50;t=30, "out";r=1"#),
+                ],
+                &[
+                    (Tokens, 7, Some(1), None, None),
+                    (Requests, 100, Some(50), Some(30_000), Some(60)),
+                    (Requests, 1_000, None, None, Some(86_400)),
+                ],
+            ),
+            (
+                "seconds since 1970",
+                &[
+                    ("x-ratelimit-limit", "9"),
+                    ("x-ratelimit-reset", "1795176009"),
+                ],
+                &[(Requests, 9, None, Some(9_000), None)],
+            ),
+            (
+                "others",
+                &[("date", "x"), ("x-ratelimit-type", "tokens")],
+                &[],
+            ),
+            (
+                "a gateway's note of another's",
+                &[("llm_provider-x-ratelimit-limit-requests", "9")],
+                &[],
+            ),
+        ] {
+            assert_eq!(lines(pairs), expected, "{who}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_ignored_and_counted() {
+        for value in [
+            "",
+            "-1",
+            "0",
+            "abc",
+            "1.5",
+            "\u{663}",
+            "99999999999999999999",
+        ] {
+            let pairs = [("x-ratelimit-limit-requests", value)];
+            let (found, ignored) = read(&map(pairs), noon());
+            assert_eq!((found, ignored), (Vec::new(), 1), "{value}");
+        }
+        for reset in ["soon", "-6m", "NaN", "inf", "1e300", "-1"] {
+            let pairs = [("x-ratelimit-limit", "5"), ("x-ratelimit-reset", reset)];
+            let (found, ignored) = read(&map(pairs), noon());
+            assert_eq!((found[0].reset, ignored), (None, 1), "{reset}");
+        }
+        let doubled = [("x-ratelimit-limit", "5"), ("X-RateLimit-Limit", "6")];
+        assert_eq!(read(&map(doubled), noon()), (Vec::new(), 1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_make_it_panic(
+            value in any::<String>(), near in "[-0-9a-z;=\", TZ:.]{0,40}", name in "[-a-z]{0,20}",
+        ) {
+            for value in [&value, &near] {
+                let mut headers = HeaderMap::new();
+                let Ok(value) = http::HeaderValue::from_str(value) else { continue };
+                for name in [
+                    "ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-reset",
+                    "x-ratelimit-remaining", &format!("x-ratelimit-{name}"),
+                ] {
+                    headers.append(name.parse::<http::HeaderName>().unwrap(), value.clone());
+                }
+                read(&headers, noon());
+            }
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! Limits that a server announces with its answers: a bucket for each, beside those that are configured.
+//!
+//! All buckets must admit a request, so the lower of a configured and an announced limit counts.
+//! Nothing here knows HTTP: [`Announced`] is what one answer says of one limit.
+//!
+//! Three things are not said, and found out:
+//!
+//! - The window. It is the one that limit, remaining and reset fit together in, else a minute.
+//! - The burst. Servers judge windows of a second to ten, whatever they announce, so requests are
+//!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window is
+//!   a budget: of these, as many may go at once as the server says are left.
+//! - What others use of the same limit. What is left is corrected to what the server says: down at once,
+//!   and up by no more than what is not under way.
+
+use std::time::Duration;
+
+use super::bucket::{Bucket, Nanos};
+use super::rate::{Cost, Rate};
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Requests,
+    /// Those of prompts and answers together.
+    Tokens,
+    /// Those of prompts.
+    InputTokens,
+    /// Those of answers.
+    OutputTokens,
+}
+
+impl Counted {
+    pub(super) fn of(self, cost: Cost) -> u64 {
+        match self {
+            Self::Requests => cost.requests(),
+            Self::Tokens => cost.model_tokens(),
+            Self::InputTokens => cost.model_tokens().saturating_sub(cost.output_tokens()),
+            Self::OutputTokens => cost.output_tokens(),
+        }
+    }
+}
+
+/// What an answer says of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Announced {
+    pub(crate) counted: Counted,
+    /// Tells limits apart that count the same.
+    pub(crate) scope: u64,
+    pub(crate) limit: u64,
+    pub(crate) remaining: Option<u64>,
+    pub(crate) reset: Option<Reset>,
+    /// The window, where the answer names it.
+    pub(crate) window: Option<Duration>,
+}
+
+/// When a limit is full again, or its window ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub(crate) after: Duration,
+    /// How coarse that is.
+    pub(crate) grain: Duration,
+}
+
+/// A share of the limit is left to the server, whose clock and count are its own.
+const HEADROOM: [u64; 2] = [97, 100];
+/// Requests spread over a window may be late by so much and catch up.
+const CATCH_UP: Duration = Duration::from_millis(20);
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const LONGER: [Duration; 3] = [
+    Duration::from_secs(3_600),
+    Duration::from_secs(86_400),
+    Duration::from_secs(31 * 86_400),
+];
+
+/// So many limits are followed at most: a server may invent names.
+const MOST: usize = 16;
+
+/// All limits that answers have announced.
+#[derive(Debug, Default)]
+pub(super) struct FollowedLimits(Vec<FollowedLimit>);
+
+impl FollowedLimits {
+    /// Takes note of what the answer to a request says that was sent at `sent`. Whether that changes
+    /// when something is admitted, other than to later.
+    pub(super) fn note(
+        &mut self,
+        announced: &Announced,
+        sent: Nanos,
+        paused_until: Nanos,
+        now: Nanos,
+    ) -> bool {
+        let known = |it: &&mut FollowedLimit| {
+            it.counted == announced.counted && it.scope == announced.scope
+        };
+        if let Some(known) = self.0.iter_mut().find(known) {
+            return known.note(announced, sent, now);
+        }
+        if self.0.len() < MOST
+            && let Some(mut limit) = FollowedLimit::new(announced, sent, now)
+        {
+            limit.bucket.hold(paused_until, now);
+            self.0.push(limit);
+        }
+        false
+    }
+
+    /// Whether there is one of what is counted so.
+    pub(super) fn limits(&self, counted: impl Fn(Counted) -> bool) -> bool {
+        self.0.iter().any(|it| counted(it.counted))
+    }
+
+    /// The earliest instant at which all of them admit `cost`, by what they count.
+    pub(super) fn earliest(
+        &mut self,
+        cost: Cost,
+        now: Nanos,
+    ) -> impl Iterator<Item = (Nanos, Counted)> {
+        let earliest = move |it: &mut FollowedLimit| {
+            let at = it.bucket.earliest(it.counted.of(cost), now);
+            (at, it.counted)
+        };
+        self.0.iter_mut().map(earliest)
+    }
+
+    pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
+        for it in &mut self.0 {
+            let cost = it.counted.of(cost);
+            it.bucket.take(cost, now);
+            it.under_way = it.under_way.saturating_add(cost);
+        }
+    }
+
+    /// A request has ended that `reserved` was taken for and that has used `used`. For what was sent
+    /// before the limit was known nothing was taken here, and the server has counted it already.
+    pub(super) fn release(&mut self, reserved: Cost, used: Cost, now: Nanos) {
+        for it in &mut self.0 {
+            let (taken, used) = (it.counted.of(reserved), it.counted.of(used));
+            if it.counted != Counted::Requests && (1..=it.under_way).contains(&taken) {
+                it.bucket.settle(taken, used, now);
+            }
+            it.under_way = it.under_way.saturating_sub(taken);
+        }
+    }
+
+    pub(super) fn hold(&mut self, until: Nanos, now: Nanos) {
+        for it in &mut self.0 {
+            it.bucket.hold(until, now);
+        }
+    }
+
+    /// The lowest rate of what is counted so, as the server announces it.
+    pub(super) fn lowest(&self, counted: impl Fn(Counted) -> bool) -> Option<Rate> {
+        let rates = self.0.iter().filter(|it| counted(it.counted));
+        rates
+            .map(|it| Rate::new(it.limit, it.window.length))
+            .min_by(|a, b| a.units_per_second().total_cmp(&b.units_per_second()))
+    }
+}
+
+#[derive(Debug)]
+struct FollowedLimit {
+    counted: Counted,
+    scope: u64,
+    limit: u64,
+    window: Window,
+    bucket: Bucket,
+    /// What was taken for requests that have not ended.
+    under_way: u64,
+    /// When the request was sent whose answer was the last to count. An answer that was long on its way
+    /// says what was.
+    sent: Nanos,
+}
+
+impl FollowedLimit {
+    fn new(announced: &Announced, sent: Nanos, now: Nanos) -> Option<Self> {
+        let mut window = Window::default();
+        window.note(announced, sent);
+        let (rate, burst) = shape(announced.counted, announced.limit, window.length)?;
+        let mut bucket = Bucket::full(rate, burst, now);
+        let unknown = rate.second_worth();
+        bucket.bound(0, announced.remaining.unwrap_or(unknown), now);
+        Some(Self {
+            counted: announced.counted,
+            scope: announced.scope,
+            limit: announced.limit,
+            window,
+            bucket,
+            under_way: 0,
+            sent,
+        })
+    }
+
+    fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
+        if sent < self.sent {
+            return false;
+        }
+        self.sent = sent;
+        let before = (self.limit, self.window.length);
+        self.window.note(announced, sent);
+        let after = (announced.limit, self.window.length);
+        let mut sooner = false;
+        if before != after
+            && let Some((rate, burst)) = shape(self.counted, announced.limit, self.window.length)
+        {
+            self.limit = announced.limit;
+            self.bucket.change(rate, burst, now);
+            sooner = true;
+        }
+        if let Some(remaining) = announced.remaining {
+            // What is spread over the window comes when its time has come, however much is left.
+            let least = if is_spread(self.counted, self.window.length) {
+                0
+            } else {
+                remaining.saturating_sub(self.under_way)
+            };
+            sooner |= self.bucket.bound(least, remaining, now);
+        }
+        sooner
+    }
+}
+
+/// The rate and the burst to go by. `None` if no bucket can have them.
+fn shape(counted: Counted, limit: u64, window: Duration) -> Option<(Rate, u64)> {
+    let [share, whole] = HEADROOM;
+    let period = window.checked_mul(u32::try_from(whole).ok()?)?;
+    let rate = Rate::new(limit.checked_mul(share)?, period);
+    rate.checked("announced").ok()?;
+    let burst = if is_spread(counted, window) {
+        let late = u128::from(limit) * CATCH_UP.as_nanos() / window.as_nanos();
+        u64::try_from(late).unwrap_or(u64::MAX).max(1)
+    } else {
+        limit
+    };
+    Some((rate, burst))
+}
+
+fn is_spread(counted: Counted, window: Duration) -> bool {
+    counted == Counted::Requests && window <= MINUTE
+}
+
+/// What is known of the time in which a limit is used.
+#[derive(Debug)]
+struct Window {
+    length: Duration,
+    /// Since when every reset was within a second.
+    short_since: Option<Nanos>,
+    /// Whether so much was used since then that a minute would need longer.
+    short_used: bool,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            length: MINUTE,
+            short_since: None,
+            short_used: false,
+        }
+    }
+}
+
+/// So long every reset is within a second before the window is believed to be one: the last second of
+/// a minute looks the same.
+const SHORT_FOR: Nanos = 3_000_000_000;
+
+impl Window {
+    fn note(&mut self, announced: &Announced, sent: Nanos) {
+        if let Some(named) = announced.window {
+            self.length = named;
+            return;
+        }
+        let Some(reset) = announced.reset else {
+            return;
+        };
+        let used = |remaining| announced.limit.saturating_sub(remaining);
+        // Neither is a limit full later than after its whole window, nor does a window end later.
+        if reset.after > self.length + reset.grain {
+            let used = announced.remaining.map_or(0, used);
+            self.length = longer(announced.limit, used, reset).unwrap_or(self.length);
+        }
+        if reset.after > SECOND {
+            self.short_since = None;
+            self.short_used = false;
+            if self.length == SECOND {
+                self.length = MINUTE;
+            }
+            return;
+        }
+        let since = *self.short_since.get_or_insert(sent);
+        // A refusal says that nothing remains, however little is used of the window.
+        let remaining = announced.remaining.filter(|remaining| *remaining > 0);
+        let used = remaining.map_or(0, used);
+        self.short_used |= used >= FEW && used >= announced.limit / 16;
+        if self.short_used && sent.saturating_sub(since) >= SHORT_FOR && self.length == MINUTE {
+            self.length = SECOND;
+        }
+    }
+}
+
+/// Of fewer units used nobody can tell how long each takes to come back.
+const FEW: u64 = 4;
+
+/// The window of a limit that is full after more than a minute: the usual one in which it is, at this
+/// rate, else any in which it is, else the next usual one.
+fn longer(limit: u64, used: u64, reset: Reset) -> Option<Duration> {
+    let usual = LONGER
+        .iter()
+        .filter(|window| reset.after <= **window + reset.grain);
+    if used < FEW {
+        return usual.min().copied();
+    }
+    let agrees = |window: &&Duration| {
+        let each = window.as_nanos() / u128::from(limit.max(1));
+        let expected = each * u128::from(used);
+        expected.abs_diff(reset.after.as_nanos()) <= each + reset.grain.as_nanos()
+    };
+    let any = || {
+        let nanos = reset.after.as_nanos() * u128::from(limit) / u128::from(used);
+        let any = Duration::from_nanos(u64::try_from(nanos).ok()?);
+        Some(any.min(*LONGER.iter().max()?))
+    };
+    usual.clone().find(agrees).copied().or_else(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Nanos = 1_000_000_000;
+
+    fn said(counted: Counted, limit: u64, remaining: u64, reset_ms: u64) -> Announced {
+        Announced {
+            counted,
+            scope: 0,
+            limit,
+            remaining: Some(remaining),
+            reset: Some(Reset {
+                after: Duration::from_millis(reset_ms),
+                grain: Duration::from_millis(1),
+            }),
+            window: None,
+        }
+    }
+
+    fn requests(limit: u64, remaining: u64, reset_ms: u64) -> Announced {
+        said(Counted::Requests, limit, remaining, reset_ms)
+    }
+
+    /// How many `cost`s are admitted from `from` to `to`, each as soon as it may.
+    fn admitted(limits: &mut FollowedLimits, cost: Cost, from: Nanos, to: Nanos) -> u64 {
+        let mut now = from;
+        for count in 0.. {
+            now = limits.earliest(cost, now).map(|(at, _)| at).max().unwrap();
+            if now >= to || count == 100_000 {
+                return count;
+            }
+            limits.take(cost, now);
+            limits.release(cost, cost, now);
+        }
+        0
+    }
+
+    fn window(answers: &[(Nanos, Announced)]) -> u64 {
+        let mut limits = FollowedLimits::default();
+        for (at, announced) in answers {
+            limits.note(announced, *at, 0, *at);
+        }
+        limits.0[0].window.length.as_secs()
+    }
+
+    #[test]
+    fn requests_are_spread_over_the_window_with_some_to_spare() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&requests(600, 599, 100), 0, 0, 0);
+        let a_minute = admitted(&mut limits, Cost::ONE, 0, 60 * S);
+        assert!((582..=583).contains(&a_minute), "{a_minute}");
+        assert_eq!(
+            admitted(&mut limits, Cost::ONE, 600 * S, 600 * S + 100_000_000),
+            1,
+            "no burst"
+        );
+    }
+
+    #[test]
+    fn a_limit_that_falls_and_comes_back_is_followed_and_an_old_answer_is_not() {
+        let mut limits = FollowedLimits::default();
+        let in_ten_seconds =
+            |limits: &mut _, from| admitted(limits, Cost::ONE, from, from + 10 * S);
+        limits.note(&requests(6_000, 5_999, 10), 0, 0, 0);
+        assert_eq!(in_ten_seconds(&mut limits, 0), 971);
+        limits.note(&requests(600, 599, 100), 20 * S, 0, 20 * S);
+        assert_eq!(in_ten_seconds(&mut limits, 20 * S), 97);
+        // It was sent before the limit fell, and took its time.
+        limits.note(&requests(6_000, 5_999, 10), 10 * S, 0, 30 * S);
+        assert_eq!(in_ten_seconds(&mut limits, 30 * S), 97);
+        assert!(limits.note(&requests(6_000, 5_999, 10), 40 * S, 0, 40 * S));
+        assert_eq!(in_ten_seconds(&mut limits, 40 * S), 970);
+    }
+
+    #[test]
+    fn the_window_is_the_one_that_fits_else_a_minute() {
+        let day = |used: u64| requests(14_400, 14_400 - used, used * 6_000);
+        for (what, answers, expected) in [
+            ("nothing used", vec![(0, requests(600, 600, 0))], 60),
+            (
+                "a minute that refills",
+                vec![(0, requests(600, 500, 10_000))],
+                60,
+            ),
+            (
+                "a fixed minute",
+                vec![
+                    (0, requests(600, 599, 59_000)),
+                    (S, requests(600, 500, 58_000)),
+                ],
+                60,
+            ),
+            ("Groq's day", vec![(0, day(1)), (S, day(30))], 86_400),
+            (
+                "a day of few",
+                vec![(0, requests(50, 49, 30_000_000))],
+                86_400,
+            ),
+            (
+                "an hour that refills",
+                vec![(0, requests(3_600, 3_500, 100_000))],
+                3_600,
+            ),
+            (
+                "a month",
+                vec![(0, requests(9, 8, 600_000_000))],
+                31 * 86_400,
+            ),
+            (
+                "the last second of a minute",
+                vec![
+                    (0, requests(600, 100, 900)),
+                    (S, requests(600, 590, 59_900)),
+                ],
+                60,
+            ),
+            (
+                "a second",
+                vec![
+                    (0, requests(10, 3, 1_000)),
+                    (2 * S, requests(10, 9, 1_000)),
+                    (4 * S, requests(10, 9, 1_000)),
+                ],
+                1,
+            ),
+            (
+                "refusals, which say that nothing remains",
+                vec![
+                    (0, requests(600, 0, 100)),
+                    (2 * S, requests(600, 0, 100)),
+                    (4 * S, requests(600, 0, 100)),
+                ],
+                60,
+            ),
+            (
+                "it is named",
+                vec![(
+                    0,
+                    Announced {
+                        window: Some(Duration::from_secs(10)),
+                        ..requests(10, 0, 9_000)
+                    },
+                )],
+                10,
+            ),
+        ] {
+            assert_eq!(window(&answers), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_long_window_is_a_budget_and_not_spread() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&requests(1_000, 400, 40_000_000), 0, 0, 0);
+        assert_eq!(admitted(&mut limits, Cost::ONE, 0, S), 400);
+    }
+
+    #[test]
+    fn what_is_left_of_the_tokens_is_corrected_to_what_the_server_says() {
+        let tokens = |remaining| said(Counted::Tokens, 60_000, remaining, 0);
+        let mut limits = FollowedLimits::default();
+        limits.note(&tokens(50_000), 0, 0, 0);
+        let at_once = |limits: &mut FollowedLimits| {
+            let mut count = 0;
+            while limits
+                .earliest(Cost::tokens(1_000), 0)
+                .all(|(at, _)| at == 0)
+            {
+                limits.take(Cost::tokens(1_000), 0);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(at_once(&mut limits), 50);
+        // All of them under way: what the server has left may be theirs.
+        assert!(!limits.note(&tokens(49_000), 1, 0, 1));
+        // Ten have taken nothing of it, whatever they seem to have used here.
+        for _ in 0..10 {
+            limits.release(Cost::tokens(1_000), Cost::tokens(1_000), 1);
+        }
+        assert!(limits.note(&tokens(49_000), 2, 0, 2));
+        assert_eq!(limits.0[0].bucket.earliest(9_000, 2), 2);
+        // Somebody else has taken the rest.
+        limits.note(&tokens(1_000), 3, 0, 3);
+        assert!(limits.0[0].bucket.earliest(1_001, 3) > 3);
+    }
+
+    #[test]
+    fn tokens_of_prompts_and_of_answers_are_limited_apart() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&said(Counted::InputTokens, 60_000, 60_000, 0), 0, 0, 0);
+        limits.note(&said(Counted::OutputTokens, 6_000, 6_000, 0), 0, 0, 0);
+        // Of 1,000 tokens 900 are read and 100 written: of answers 60 are left, of prompts 66.
+        let cost = Cost::tokens(1_000).with_output(100);
+        assert_eq!(admitted(&mut limits, cost, 0, S), 60);
+        let read_only = Cost::tokens(900);
+        let waits: Vec<bool> = limits
+            .earliest(read_only, S)
+            .map(|(at, _)| at > S)
+            .collect();
+        assert_eq!(waits, [false, false]);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_limit_was_known_is_not_taken_from_it_again() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&said(Counted::Tokens, 600, 500, 0), 0, 0, 0);
+        limits.release(Cost::ONE, Cost::tokens(5_000), 0);
+        limits.release(Cost::tokens(50), Cost::tokens(5_000), 0);
+        assert_eq!(limits.0[0].bucket.earliest(500, 0), 0);
+        // What was reserved is settled.
+        limits.take(Cost::tokens(500), 0);
+        limits.release(Cost::tokens(500), Cost::tokens(100), 0);
+        assert_eq!(limits.0[0].bucket.earliest(400, 0), 0);
+    }
+
+    #[test]
+    fn a_server_that_invents_limits_is_not_followed_for_ever() {
+        let mut limits = FollowedLimits::default();
+        for scope in 0..1_000 {
+            let invented = Announced {
+                scope,
+                ..requests(u64::MAX / (scope + 1), 1, 1)
+            };
+            limits.note(&invented, 0, 0, 0);
+            let invented = Announced {
+                scope,
+                ..requests(9, 1, 1)
+            };
+            limits.note(&invented, 0, 0, 0);
+        }
+        assert_eq!(limits.0.len(), MOST);
+    }
+
+    #[test]
+    fn nothing_is_admitted_in_a_pause_and_no_burst_after_it() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&said(Counted::Tokens, 60_000, 60_000, 0), 0, 5 * S, 0);
+        limits.note(&said(Counted::Tokens, 60_000, 60_000, 0), 1, 5 * S, 1);
+        assert!(
+            limits
+                .earliest(Cost::tokens(1), S)
+                .all(|(at, _)| at > 5 * S)
+        );
+        assert!(
+            limits
+                .earliest(Cost::tokens(970), S)
+                .all(|(at, _)| at == 6 * S)
+        );
+        limits.hold(9 * S, S);
+        assert!(
+            limits
+                .earliest(Cost::tokens(1), S)
+                .all(|(at, _)| at > 9 * S)
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What a client learns of a provider's limits, on the virtual clock and counted by the provider.
+
+#![cfg(feature = "sim")]
+
+use std::io::Write as _;
+use std::process::abort;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tollgate::sim::{SimServer, SimStats};
+use tollgate::{Client, ClientBuilder, Monitor, Retry, VirtualClock};
+
+/// What became of a run.
+struct Run {
+    stats: SimStats,
+    took: Duration,
+    /// The most attempts at one row.
+    attempts: u32,
+    failed: usize,
+}
+
+impl Run {
+    /// The share of requests that were refused after `from`.
+    fn refused(&self, from: Duration) -> f64 {
+        let after = |times: &[Duration]| times.iter().filter(|at| **at >= from).count() as f64;
+        after(&self.stats.refusals) / after(&self.stats.arrivals).max(1.0)
+    }
+
+    /// Requests let in a second from `from` until nothing new was left to send.
+    fn admitted(&self, from: Duration) -> f64 {
+        let after = |times: &[Duration]| times.iter().filter(|at| **at >= from).count() as f64;
+        let admitted = after(&self.stats.arrivals) - after(&self.stats.refusals);
+        let last = self.stats.arrivals.last().copied().unwrap_or_default();
+        (admitted - 1.0) / (last.saturating_sub(from)).as_secs_f64()
+    }
+}
+
+/// Sends `rows` chats to a provider that behaves as `spec` says.
+fn run(spec: &str, rows: usize, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Run {
+    let time = VirtualClock::new();
+    let server = SimServer::builder(spec.parse().unwrap())
+        .clock(time.clock())
+        .record_arrivals(true)
+        .start()
+        .unwrap();
+    let monitor = Monitor::new();
+    let builder = Client::builder()
+        .base_url(server.base_url())
+        .no_auth()
+        .concurrency(64)
+        .clock(time.clock())
+        .retry(Retry::new().seed(1));
+    let client = configure(builder).build().unwrap().with_monitor(&monitor);
+    let prompts: Vec<String> = (0..rows).map(|n| format!("prompt {n}")).collect();
+    let began = Instant::now();
+    let replies = thread::scope(|scope| {
+        let run = scope.spawn(|| client.chat_all("m", &prompts));
+        while !run.is_finished() {
+            // A thread that waits for an answer is blocked, and the provider's is parked for it.
+            let parked = time.parked() as u64;
+            let threads = monitor.snapshot().threads;
+            if threads > 0 && parked >= threads {
+                time.advance_to_next();
+            }
+            if began.elapsed() > Duration::from_secs(120) {
+                let _ = writeln!(std::io::stderr(), "stuck: {time:?} {monitor:?}");
+                abort();
+            }
+            thread::yield_now();
+        }
+        run.join().unwrap()
+    });
+    let took = time.elapsed();
+    let attempts = replies.iter().map(|reply| match reply {
+        Ok(reply) => reply.attempts(),
+        Err(error) => error.attempts(),
+    });
+    let run = Run {
+        stats: server.stats(),
+        took,
+        attempts: attempts.max().unwrap_or(0),
+        failed: replies.iter().filter(|reply| reply.is_err()).count(),
+    };
+    eprintln!(
+        "{spec}: {rows} rows in {:.1} s, {:.2} s real; refused {:.1} %, after 10 s {:.2} %; {:.2}/s after 10 s; attempts {}, failed {}",
+        run.took.as_secs_f64(),
+        began.elapsed().as_secs_f64(),
+        run.refused(Duration::ZERO) * 100.0,
+        run.refused(Duration::from_secs(10)) * 100.0,
+        run.admitted(Duration::from_secs(10)),
+        run.attempts,
+        run.failed,
+    );
+    run
+}
+
+/// Holds a run to what is promised where answers announce the limit, which is `rate` a second.
+fn announced(spec: &str, rate: f64, rows: usize, configure: fn(ClientBuilder) -> ClientBuilder) {
+    let run = run(spec, rows, configure);
+    let start = Duration::from_secs(10);
+    let (refused, admitted) = (run.refused(start), run.admitted(start));
+    assert_eq!(run.failed, 0, "{spec}");
+    assert!(refused < 0.02, "{spec}: {refused}");
+    assert!(admitted >= 0.95 * rate, "{spec}: {admitted}");
+    assert!(run.attempts <= 5, "{spec}: {}", run.attempts);
+}
+
+#[test]
+fn announced_limits_are_kept_with_nothing_configured() {
+    announced("latency=100ms,rps=2,burst=1", 2.0, 60, |builder| builder);
+    announced("latency=100ms,rps=50,burst=10", 50.0, 800, |builder| {
+        builder
+    });
+}
+
+#[test]
+fn the_lower_of_configured_and_announced_counts() {
+    announced("latency=100ms,rps=2,burst=1", 2.0, 60, |it| {
+        it.requests_per_second(4)
+    });
+    announced("latency=100ms,rps=50,burst=10", 50.0, 800, |it| {
+        it.requests_per_second(100)
+    });
+    announced("latency=100ms,rps=50,burst=10", 20.0, 320, |it| {
+        it.requests_per_second(20)
+    });
+}
+
+/// The figures for more rates: `cargo test --release --features sim --test learned -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes a minute"]
+fn announced_limits_at_every_rate() {
+    for (rate, rows) in [(2, 100), (50, 1_500), (500, 12_000)] {
+        for burst in [1, (rate / 5).max(1), rate] {
+            let spec = format!("latency=100ms,rps={rate},burst={burst}");
+            announced(&spec, f64::from(rate), rows, |builder| builder);
+        }
+    }
+}
