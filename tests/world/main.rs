@@ -12,6 +12,8 @@ pub mod support;
 pub mod tool;
 
 mod answers;
+#[cfg(feature = "rustls")]
+mod certificates;
 mod files;
 mod flags;
 mod lines;
