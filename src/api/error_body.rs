@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::body_waits::{delay_in_fields, delay_in_words};
 use super::json::{LONGEST_PARSED, says};
-use super::times;
 
 /// What one error body tells; empty where it tells nothing.
 #[derive(Debug, Default)]
@@ -328,21 +328,9 @@ impl ErrorBody {
     pub(crate) fn delay(&self) -> Option<Duration> {
         // Gemini rounds the field down, so of two delays the longer is meant.
         let nested = self.nested.as_ref().and_then(|nested| nested.delay());
-        self.retry_delay.max(self.delay_in_words()).max(nested)
-    }
-
-    /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
-    fn delay_in_words(&self) -> Option<Duration> {
-        let message = self.message.to_ascii_lowercase();
-        [
-            "try again in ",
-            "retry in ",
-            "retry after ",
-            "try again after ",
-        ]
-        .iter()
-        .flat_map(|phrase| message.match_indices(phrase))
-        .find_map(|(at, phrase)| times::leading_duration(&message[at + phrase.len()..]))
+        self.retry_delay
+            .max(delay_in_words(&self.message))
+            .max(nested)
     }
 }
 
@@ -387,37 +375,6 @@ const MINIMAX: [(&[u64], &str); 4] = [
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
-
-/// The longest wait in the fields of an object. A bare number is seconds, unless the name says
-/// otherwise.
-fn delay_in_fields(object: &Value) -> Option<Duration> {
-    const NAMES: [&str; 7] = [
-        "retryafter",
-        "retryin",
-        "retrydelay",
-        "estimatedtime",
-        "waittime",
-        "cooldowntime",
-        "resetafter",
-    ];
-    let wait = |(name, value): (&String, &Value)| {
-        let letters = name.chars().filter(char::is_ascii_alphabetic);
-        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known))?;
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        match unit {
-            "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
-            "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
-            _ => None,
-        }
-        .or_else(|| times::duration(&text))
-    };
-    object.as_object()?.iter().filter_map(wait).max()
-}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {

@@ -23,6 +23,9 @@ pub struct ApiKey {
     others: Vec<Arc<str>>,
 }
 
+/// What shells and files put around a value.
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+
 /// Replaces the key in texts.
 const REDACTED: &str = "[redacted]";
 
@@ -55,11 +58,10 @@ impl ApiKey {
             "the API key has a character outside ASCII; was it copied from formatted text?"
         } else if text.starts_with(' ') || text.ends_with(' ') {
             "the API key begins or ends with a space"
-        } else if ['"', '\'', '`']
-            .iter()
-            .any(|&quote| text.starts_with(quote) && text.ends_with(quote))
-        {
+        } else if text.starts_with(QUOTES) && text.ends_with(QUOTES) {
             "the API key begins and ends with a quote; leave the quotes out"
+        } else if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+            "the API key begins or ends with a quote; is it complete?"
         } else if text.to_ascii_lowercase().starts_with("bearer ") {
             "the API key begins with \"Bearer\", which is sent before it by itself; leave it out"
         } else {
@@ -233,6 +235,8 @@ mod tests {
             "'sk-secret'\r\n",
             "`sk-secret`",
             "\"",
+            "\"sk-secret",
+            "sk-secret'",
             "Bearer sk-secret",
             "bearer sk-secret",
         ] {

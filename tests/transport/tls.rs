@@ -499,6 +499,49 @@ fn tls_runs_within_the_tls_of_a_proxy() {
 }
 
 #[test]
+fn a_server_that_asks_is_shown_the_certificate_and_nobody_the_key() {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(owned(&["127.0.0.1"])).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let identity = Identity::new(&certificate, &key, certificate.pem());
+    let file = |pem: String| {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(pem.as_bytes()).unwrap();
+        file
+    };
+    let secret = key.serialize_pem();
+    let (root, pem, key) = (
+        file(identity.root.clone()),
+        file(certificate.pem()),
+        file(secret.clone()),
+    );
+    let without = direct().ca_file(root.path());
+    let with = without
+        .clone()
+        .client_cert(pem.path())
+        .client_key(key.path());
+    for version in rustls::ALL_VERSIONS {
+        let (tell, seen) = mpsc::channel();
+        let config = asking_for_one(&identity, version);
+        let url = https(tls_server_with(config, polite(tell)), "127.0.0.1");
+        let transport = HttpTransport::new(with.clone()).unwrap();
+        assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"ok");
+        assert_eq!(connections(&seen), 1);
+        let shown = format!("{with:?} {transport:?}");
+        let mut lines = secret.lines().filter(|line| !line.starts_with('-'));
+        assert!(lines.all(|line| !shown.contains(line)), "{shown}");
+        let transport = HttpTransport::new(without.clone()).unwrap();
+        let error = post(&transport, &url, b"{}").unwrap_err();
+        assert_eq!(error.kind, TransportErrorKind::Tls, "{version:?}: {error}");
+        assert!(
+            error.message.contains("(--client-cert, client_cert())"),
+            "{error}"
+        );
+        assert_eq!(connections(&seen), 0);
+    }
+}
+
+#[test]
 fn the_second_connection_resumes_the_session_of_the_first() {
     for version in rustls::ALL_VERSIONS {
         let identity = issued(&["127.0.0.1"]);

@@ -325,18 +325,16 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
 
     let anthropic = r#"{"custom_id":"a","params":{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}}"#;
     let input = format!("{}{anthropic}\n", request("r"));
-    let page = |_: &Seen| Reply::status(200).body("<html>");
-    let refusal = |_: &Seen| Reply::error(400, "invalid_request_error", "bad", "no");
-    let scripts: [(fn(&Seen) -> Reply, &str, i32); 3] = [
-        (|_| Reply::ok_chat("hi"), "--price=1,1", 1),
-        (refusal, "--price=1,1", 1),
-        (page, "--simulate=latency=0ms", 0),
-    ];
+    let refusal = Reply::error(400, "invalid_request_error", "bad", "no");
     let mut seen = BTreeSet::new();
-    for (script, flag, code) in scripts {
+    for (reply, flag, code) in [
+        (Reply::ok_chat("hi"), "--price=1,1", 1),
+        (refusal, "--price=1,1", 1),
+        (Reply::status(500), "--simulate=latency=0ms", 0),
+    ] {
         let folder = Folder::new();
         folder.write("p.jsonl", &input);
-        let server = Faultd::script(script);
+        let server = Faultd::replies([reply]);
         let arguments = [
             "run",
             "p.jsonl",

@@ -68,8 +68,8 @@ impl HttpConfig {
         self
     }
 
-    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), and behind it
-    /// those that lead from it to its root, if there are any. Default: none.
+    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), an `https` proxy
+    /// among them, and behind it those that lead from it to its root, if there are any. Default: none.
     pub fn client_cert(mut self, client_cert: impl Into<PathBuf>) -> Self {
         self.client_cert = Some(client_cert.into());
         self

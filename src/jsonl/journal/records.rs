@@ -127,7 +127,7 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
         if let Some(id) = &record.custom_id {
             let id = LineHash::of(id.as_bytes());
             let request = RequestTag::of(record.hash);
-            let failed = |is_permanent| FailedRow::new(request, is_permanent);
+            let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
             match record.state {
                 RecordState::Done => part.done.push((id, request)),
                 RecordState::Unsure => part.unsure.push((id, request)),

@@ -23,8 +23,12 @@ pub(super) fn explain(error: &Error) -> String {
         Error::AlertReceived(A::UnrecognisedName) => {
             "the server does not know this name; check the URL"
         }
-        Error::AlertReceived(A::HandshakeFailure | A::ProtocolVersion)
-        | Error::PeerIncompatible(_) => {
+        // Up to TLS 1.2, that is said of a missing certificate as well.
+        Error::AlertReceived(A::HandshakeFailure) => {
+            "the server refused the handshake; it may know no cipher of TLS that is still safe, or \
+             want a certificate of its clients (--client-cert, client_cert())"
+        }
+        Error::AlertReceived(A::ProtocolVersion) | Error::PeerIncompatible(_) => {
             "the server knows no version or cipher of TLS that is still safe; it needs TLS 1.2 or 1.3"
         }
         // What a server says of the certificate of a client, or of its absence.
