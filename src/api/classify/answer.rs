@@ -79,7 +79,11 @@ impl<'b> AnswerBody<'b> {
     /// Reads the first member `body` of a record's response, if it is an object.
     pub(super) fn of_response(response: &'b str) -> Option<Self> {
         let (_, body) = response.split_once("\"body\"")?;
-        let text = body.trim_ascii_start().strip_prefix(':')?;
+        Self::at_start(body.trim_ascii_start().strip_prefix(':')?)
+    }
+
+    /// Reads the object that `text` begins with, whatever follows it.
+    fn at_start(text: &'b str) -> Option<Self> {
         Some(Self {
             text,
             opening: Some(b'{'),
@@ -154,12 +158,35 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
+/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a string,
+/// in a list, or with something before or behind it.
+pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
+    let body = unwrapped(body);
+    let answer = match promise {
+        // Of an unknown endpoint any object is an answer, even one that is part of a text.
+        Promise::Anything => AnswerBody::read(body.as_bytes()).ok(),
+        _ => body
+            .find('{')
+            .and_then(|start| AnswerBody::at_start(&body[start..])),
+    };
+    answer.is_some_and(|answer| answer.keeps(promise).is_ok())
+}
+
 /// What an answer of no use says that it took.
 pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
     match AnswerBody::read(body) {
-        Ok(answer) => answer.usage(),
-        Err(_) => AnswerBody::read(mended(body).as_bytes()).ok()?.usage(),
+        Ok(answer) if answer.opening == Some(b'{') => answer.usage(),
+        _ => {
+            let body = unwrapped(body);
+            AnswerBody::at_start(&body[body.find('{')?..])?.usage()
+        }
     }
+}
+
+/// A body mended, and taken out of a string.
+fn unwrapped(body: &[u8]) -> String {
+    let mended = mended(body);
+    serde_json::from_str(&mended).unwrap_or(mended)
 }
 
 /// Whether an array's first element is there, and is not null.
