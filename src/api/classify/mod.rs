@@ -78,7 +78,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     // answer 200 for a model that failed.
     let is_failure = matches!(why, NoAnswer::Failed(_));
     let mut error = match why {
-        NoAnswer::Failed(error) => error,
+        NoAnswer::Failed(error) => *error,
         NoAnswer::Missing => answer.says(),
     };
     let (rule, hints) = embedded(&error, response.longest_wait);
