@@ -191,6 +191,16 @@ pub(crate) fn fields<'n, 'a, const N: usize>(
     Ok(found)
 }
 
+/// As [`fields`], of the object that `text` begins with, whatever follows it.
+pub(crate) fn fields_at_start<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+) -> serde_json::Result<[Option<&'a RawValue>; N]> {
+    let mut found = Fields::new(names, false);
+    serde_json::Deserializer::from_str(text).deserialize_map(found.top())?;
+    Ok(found.values)
+}
+
 /// As [`fields`], but stops when all of them are found and does not read the rest, which may be
 /// long. So `json` must be known to be JSON.
 pub(crate) fn first_fields<'a, const N: usize>(

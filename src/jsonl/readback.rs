@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use crate::api::classify::{RecordState, judge_error, judge_message, judge_record};
+use crate::api::classify::{RecordState, is_answered, judge_error, judge_message, judge_record};
 use crate::api::json::{fields, first_fields, says_something};
 
 /// What a resume needs to know of a record.
@@ -73,10 +73,15 @@ fn read_response<'a>(
     error: Option<&'a RawValue>,
 ) -> (RecordState, Option<&'a RawValue>) {
     let error = error.filter(|error| says_something(error.get()));
-    let [status, body] = nested(response, &["status_code", "body"]);
-    let body = body.map_or("", RawValue::get);
+    let [status] = nested(response, &["status_code"]);
     let status = status.and_then(http_status);
     let is_success = status.is_none_or(|status| (200..300).contains(&status));
+    if is_success && error.is_none() && response.is_some_and(|response| is_answered(response.get()))
+    {
+        return (RecordState::Done, None);
+    }
+    let [body] = nested(response, &["body"]);
+    let body = body.map_or("", RawValue::get);
     let kept = kept_text(body, !is_success || error.is_some());
     let [code] = nested(error, &["code"]);
     let code = error.map(|_| plain(code).unwrap_or_default());

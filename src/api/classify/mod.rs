@@ -12,7 +12,8 @@ mod transport_error;
 
 pub(crate) use answer::usage_of_failure;
 pub(crate) use record::{
-    RecordState, is_nearly_answered, judge_error, judge_message, judge_record, record_code,
+    RecordState, is_answered, is_nearly_answered, judge_error, judge_message, judge_record,
+    record_code,
 };
 pub(crate) use transport_error::classify_transport_error;
 
@@ -116,7 +117,7 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     if body.starts_with(b"data:") || body.starts_with(b"event:") {
         // It was asked for, so each further attempt would be billed for the same.
         let text = "the answer is a stream of events, which is not read; \
-                    leave `stream` out of the request";
+                    leave `stream` out of the request, or turn it off at the server";
         let mut failure = unusable(response, ErrorKind::Invalid, text, &error);
         failure.verdict = Verdict::Fail;
         return failure;
