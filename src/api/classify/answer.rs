@@ -25,7 +25,7 @@ pub(super) struct AnswerBody<'b> {
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     /// It says that something failed.
-    Failed(ErrorBody),
+    Failed(Box<ErrorBody>),
     /// It lacks what the endpoint promises.
     Missing,
 }
@@ -114,12 +114,12 @@ impl<'b> AnswerBody<'b> {
         if self.get("error").is_some_and(says_something)
             && !(promise == Promise::Anything && has_choices)
         {
-            return Err(NoAnswer::Failed(self.says()));
+            return Err(NoAnswer::Failed(self.says().into()));
         }
         let is_there = match promise {
             Promise::Choices => {
                 if let Some(error) = self.get("choices").and_then(broken_off) {
-                    return Err(NoAnswer::Failed(error));
+                    return Err(NoAnswer::Failed(error.into()));
                 }
                 has_choices
             }
@@ -133,7 +133,7 @@ impl<'b> AnswerBody<'b> {
                     || (content.starts_with('[') && self.get("stop_reason").is_some())
             }),
             Promise::Response => match self.get("status") {
-                Some("\"failed\"") => return Err(NoAnswer::Failed(ErrorBody::default())),
+                Some("\"failed\"") => return Err(NoAnswer::Failed(Box::default())),
                 // A response may be asked for before it is written, or end before its first word.
                 Some("\"queued\"" | "\"in_progress\"" | "\"incomplete\"" | "\"cancelled\"") => {
                     self.get("output").is_some()

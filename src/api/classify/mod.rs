@@ -78,7 +78,7 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     // answer 200 for a model that failed.
     let is_failure = matches!(why, NoAnswer::Failed(_));
     let mut error = match why {
-        NoAnswer::Failed(error) => error,
+        NoAnswer::Failed(error) => *error,
         NoAnswer::Missing => answer.says(),
     };
     let (rule, hints) = embedded(&error, response.longest_wait);
@@ -120,7 +120,7 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     if body.starts_with(b"data:") || body.starts_with(b"event:") {
         // It was asked for, so each further attempt would be billed for the same.
         let text = "the answer is a stream of events, which is not read; \
-                    leave `stream` out of the request";
+                    leave `stream` out of the request, or turn it off at the server";
         let mut failure = unusable(response, ErrorKind::Invalid, text, &error);
         failure.verdict = Verdict::Fail;
         return failure;

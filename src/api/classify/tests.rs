@@ -571,6 +571,21 @@ fn pace() {
             K::RateLimited,
             V::PauseAll(secs(46)),
         ),
+        // OpenRouter repeats the headers of a free model in the body: 60 s after 1970 began.
+        (
+            429,
+            &[],
+            r#"{"error":{"code":429,"message":"m","metadata":{"headers":{"X-RateLimit-Limit":"20","X-RateLimit-Remaining":"0","X-RateLimit-Reset":"60"}}}}"#,
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        (
+            503,
+            &[],
+            r#"{"error":{"code":503,"message":"m","metadata":{"headers":{"Retry-After":7}}}}"#,
+            K::Server,
+            V::PauseAll(secs(7)),
+        ),
         // The longest of what is told, in a header or a field of any name.
         (
             429,
