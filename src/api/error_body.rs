@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
@@ -25,6 +26,8 @@ pub(crate) struct ErrorBody {
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
+    /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
@@ -140,6 +143,7 @@ impl ErrorBody {
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
             retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
+            headers: quoted_headers(error).map(Box::new),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
@@ -379,6 +383,17 @@ const MINIMAX: [(&[u64], &str); 4] = [
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+
+fn quoted_headers(error: &Value) -> Option<HeaderMap> {
+    let headers = error.pointer("/metadata/headers")?.as_object()?;
+    let header = |(name, value): (&String, &Value)| {
+        Some((
+            name.parse::<HeaderName>().ok()?,
+            code_text(value)?.parse().ok()?,
+        ))
+    };
+    Some(headers.iter().filter_map(header).collect())
+}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {
