@@ -126,6 +126,43 @@ fn the_lower_of_configured_and_announced_counts() {
     });
 }
 
+#[test]
+fn every_dialect_and_every_way_to_judge_is_followed() {
+    for more in [
+        "headers=anthropic",
+        "headers=openrouter",
+        "headers=ietf,hints=s",
+        "refused=count",
+        "window=fixed",
+    ] {
+        let spec = format!("latency=100ms,rps=50,burst=10,{more}");
+        announced(&spec, 50.0, 700, |builder| builder);
+    }
+    for window in ["fixed", "sliding"] {
+        let spec = format!("latency=100ms,rpm=3000,window={window}");
+        announced(&spec, 50.0, 700, |builder| builder);
+    }
+}
+
+#[test]
+fn a_limit_that_falls_and_comes_back_is_followed_at_once() {
+    let run = run(
+        "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33",
+        900,
+        |it| it,
+    );
+    let late = run
+        .stats
+        .refusals
+        .iter()
+        .filter(|at| **at >= Duration::from_secs(10));
+    assert!(late.count() <= 2, "{:?}", run.stats.refusals);
+    let in_the_cut = |at: &&Duration| (10..20).contains(&at.as_secs());
+    let in_the_cut = run.stats.arrivals.iter().filter(in_the_cut).count();
+    assert!((155..=175).contains(&in_the_cut), "{in_the_cut}");
+    assert!(run.admitted(Duration::from_secs(21)) >= 0.95 * 50.0);
+}
+
 /// The figures for more rates: `cargo test --release --features sim --test learned -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes a minute"]

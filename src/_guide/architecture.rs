@@ -44,16 +44,18 @@
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one, and `announced.rs` has those that answers announce. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
-//!   everything back while nothing can be sent.
+//!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
-//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
+//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password), TLS
+//!   (`tls/`). `connection.rs` is what
 //!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
 //!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
-//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed. `rate_limit_headers.rs` reads the waits that
-//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of `times.rs`;
-//!   `announced_limit.rs` reads the limit that a refusal names.
+//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed, and
+//!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` reads the waits that
+//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
+//!   `times.rs`; `announced_limit.rs` reads the limit that a refusal names.
 //!
 //! # A line, from file to file: thirteen files
 //!

@@ -108,6 +108,7 @@
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | what an answer of no use said, as in the table below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
+//! | `again` | `true`: it failed as all others did when [the run stopped](super::retries#when-everything-fails-alike); a rerun sends the row, after all others | then |
 //! | `prompt_tokens`, `completion_tokens` | model tokens of the answer, as the provider counted them | if the answer says them |
 //! | `cost_usd` | their cost | with a [`price`](crate::FileRun::price), if the answer says its tokens |
 //! | `line` | the number of the row's line in the input, from 1, blank lines counted | always |

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
+use super::body_waits::{delay_in_fields, delay_in_words};
 use super::json::{LONGEST_PARSED, says};
-use super::times;
 
 /// What one error body tells; empty where it tells nothing.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct ErrorBody {
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
+    /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
@@ -140,6 +143,7 @@ impl ErrorBody {
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
             retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
+            headers: quoted_headers(error).map(Box::new),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
@@ -298,9 +302,13 @@ impl ErrorBody {
             "warming up",
             "not ready",
             "capacity",
+            // What nginx says of its own limits, unless it is told another status.
+            "service temporarily unavailable",
         ]
         .iter()
         .any(|text| message.contains(text))
+            // uvicorn, of its limit on connections.
+            || message.trim() == "service unavailable"
     }
 
     /// It is the key that is refused, whatever the status says.
@@ -328,21 +336,9 @@ impl ErrorBody {
     pub(crate) fn delay(&self) -> Option<Duration> {
         // Gemini rounds the field down, so of two delays the longer is meant.
         let nested = self.nested.as_ref().and_then(|nested| nested.delay());
-        self.retry_delay.max(self.delay_in_words()).max(nested)
-    }
-
-    /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
-    fn delay_in_words(&self) -> Option<Duration> {
-        let message = self.message.to_ascii_lowercase();
-        [
-            "try again in ",
-            "retry in ",
-            "retry after ",
-            "try again after ",
-        ]
-        .iter()
-        .flat_map(|phrase| message.match_indices(phrase))
-        .find_map(|(at, phrase)| times::leading_duration(&message[at + phrase.len()..]))
+        self.retry_delay
+            .max(delay_in_words(&self.message))
+            .max(nested)
     }
 }
 
@@ -388,35 +384,15 @@ const MINIMAX: [(&[u64], &str); 4] = [
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
 
-/// The longest wait in the fields of an object. A bare number is seconds, unless the name says
-/// otherwise.
-fn delay_in_fields(object: &Value) -> Option<Duration> {
-    const NAMES: [&str; 7] = [
-        "retryafter",
-        "retryin",
-        "retrydelay",
-        "estimatedtime",
-        "waittime",
-        "cooldowntime",
-        "resetafter",
-    ];
-    let wait = |(name, value): (&String, &Value)| {
-        let letters = name.chars().filter(char::is_ascii_alphabetic);
-        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known))?;
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        match unit {
-            "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
-            "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
-            _ => None,
-        }
-        .or_else(|| times::duration(&text))
+fn quoted_headers(error: &Value) -> Option<HeaderMap> {
+    let headers = error.pointer("/metadata/headers")?.as_object()?;
+    let header = |(name, value): (&String, &Value)| {
+        Some((
+            name.parse::<HeaderName>().ok()?,
+            code_text(value)?.parse().ok()?,
+        ))
     };
-    object.as_object()?.iter().filter_map(wait).max()
+    Some(headers.iter().filter_map(header).collect())
 }
 
 fn code_text(code: &Value) -> Option<String> {

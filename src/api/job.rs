@@ -156,10 +156,15 @@ pub(crate) fn into_error(
             .with_source(last.error),
     };
     let error = error.with_facts(|facts| facts.stopped_run |= stopped_run);
-    if alike == 0 {
-        return error;
+    match alike {
+        0 => error,
+        _ => stopped_by(error, alike, ""),
     }
-    let stop = format!("{alike} answers in a row have failed alike, so the run stops");
+}
+
+/// The reason of a run that stops at so many answers alike: the last of them, and where it came from.
+pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
+    let stop = format!("{alike} answers in a row have failed alike, so the run stops{example}");
     let settings: &[_] = match error.kind() {
         ErrorKind::Quota => &[],
         _ => &["stop_alike"],

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::classify::AttemptError;
 use crate::error::ErrorKind;
+use crate::escape::without_numbers;
 use crate::retry::{Class, Likeness, Verdict};
 
 /// What a failure has in common with others: its kind, status, code and message, numbers aside. `None`
@@ -15,28 +16,23 @@ pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
     let (error, kind) = (&failed.error, failed.error.kind());
     let message = error.message();
     let (class, told) = match kind {
-        K::Quota => (Class::Money, ""),
+        K::Quota => (Class::Money, String::new()),
         K::Permission | K::NotFound => match failed.verdict {
-            Verdict::FailOrStopIfRepeated(_) => (Class::Refused, message),
-            _ => (Class::Usual, message),
+            Verdict::FailOrStopIfRepeated(_) => (Class::Refused, without_numbers(message)),
+            _ => (Class::Usual, without_numbers(message)),
         },
         K::Invalid if is_about_one_request(message) => return None,
-        K::Invalid => (Class::Usual, message),
+        K::Invalid => (Class::Usual, without_numbers(message)),
         // What came instead of an answer differs, as answers do. What is wrong with it counts.
         K::Malformed | K::Protocol | K::BodyTooLarge => {
-            let wrong = message.split(": \"").next();
-            (Class::Usual, wrong.unwrap_or_default())
+            let wrong = message.replace(error.quote().unwrap_or_default(), "");
+            (Class::Usual, wrong)
         }
         _ => return None,
     };
     let mut hasher = DefaultHasher::new();
     if class != Class::Money {
-        (kind, error.status(), error.code()).hash(&mut hasher);
-        for word in told.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_'))) {
-            // Ids hold letters beside their digits.
-            let number = word.contains(|c: char| c.is_ascii_digit());
-            if number { "#" } else { word }.hash(&mut hasher);
-        }
+        (kind, error.status(), error.code(), told).hash(&mut hasher);
     }
     let key = hasher.finish();
     Some(Likeness { key, class })

@@ -3,7 +3,7 @@
 //! A [`client`] is put together by a [`builder`]. It sends a [`request`] and gives a [`reply`];
 //! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one attempt:
 //! it uses all the rest. [`transport`] moves bytes. The other files are pure: [`classify`] judges
-//! answers and errors ([`error_body`] reads their bodies), [`rate_limit_headers`] reads the waits that
+//! answers and errors ([`error_body`] reads their bodies, [`body_waits`] the waits in them), [`rate_limit_headers`] reads the waits that
 //! servers ask for, [`announced_limit`] the limits that they name, [`likeness`] says what many failures have in
 //! common, [`cost`] estimates model tokens, [`usage`] reads how many they were, [`money`]
 //! says what they cost, [`content`] finds an answer's text, and [`json`] is the visitor of JSON under
@@ -11,6 +11,7 @@
 //! [`path`] joins URLs.
 
 mod announced_limit;
+mod body_waits;
 mod builder;
 pub(crate) mod classify;
 mod client;
@@ -55,6 +56,7 @@ pub(crate) use classify::AttemptError;
 #[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use job::{ApiJob, into_error};
+pub(crate) use job::{ApiJob, into_error, stopped_by};
+pub(crate) use likeness::likeness;
 #[cfg(feature = "cli")]
 pub(crate) use path::check_base_url;

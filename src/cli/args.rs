@@ -312,6 +312,12 @@ pub(crate) struct Timeouts {
     #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none)]
     pub(crate) max_server_delay: Duration,
 
+    /// Stop the run when this many failed answers in a row are alike and none has succeeded since it
+    /// began; after a success it takes at least 100. Waits, and failures of the server or the network, do
+    /// not count [default: 20, but 10 for HTTP 403 and 404]
+    #[arg(long, value_name = "N|never", value_parser = parse::count_or_never)]
+    pub(crate) stop_alike: Option<u32>,
+
     /// Time for requests in flight to finish after Ctrl-C. A second Ctrl-C stops at once
     #[arg(long, value_name = "T", default_value = "30s", value_parser = parse::duration)]
     pub(crate) grace: Duration,

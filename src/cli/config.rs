@@ -282,6 +282,9 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
+    let retry = with(retry, timeouts.stop_alike, |retry, answers| {
+        retry.stop_alike(Some(answers).filter(|answers| *answers != u32::MAX))
+    });
     let builder = builder
         .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
         .timeout(timeouts.timeout)

@@ -36,6 +36,14 @@ pub(crate) fn duration_or_none(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number above zero, or `never` for one that is never reached.
+pub(crate) fn count_or_never(text: &str) -> Result<u32, String> {
+    match text.trim() {
+        "never" => Ok(u32::MAX),
+        text => up_to::<u32>(u32::MAX.into())(text).map_err(|error| format!("{error}, or never")),
+    }
+}
+
 /// Requests a second; need not be whole.
 pub(crate) fn per_second(text: &str) -> Result<Rate, String> {
     Rate::try_per_second(number(text)?).map_err(|error| error.to_string())
@@ -170,6 +178,18 @@ mod tests {
         assert_eq!(duration_or_none("none"), Ok(Duration::MAX));
         assert_eq!(duration_or_none("10m"), Ok(Duration::from_secs(600)));
         assert!(duration_or_none("never").unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn never_is_a_number_that_is_not_reached() {
+        assert_eq!(count_or_never("never"), Ok(u32::MAX));
+        assert_eq!(count_or_never("7"), Ok(7));
+        for text in ["0", "-1", "none", ""] {
+            assert!(
+                count_or_never(text).unwrap_err().contains("never"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -132,12 +132,16 @@ impl<'f> Judge<'f> {
 
     fn refusal(&self) -> Option<String> {
         let (requests, lines) = (self.requests, self.lines);
-        let are_enough = if lines < FEW_LINES {
-            requests > 0
-        } else {
-            requests >= lines.div_ceil(ONE_IN)
+        let (number, message, seems) = self.first.as_ref()?;
+        let least = match lines {
+            // Behind the last line no comma is needed.
+            _ if *seems == COMMAS => 2.max(lines.div_ceil(ONE_IN)),
+            ..FEW_LINES => 1,
+            _ => lines.div_ceil(ONE_IN),
         };
-        let (number, message, seems) = self.first.as_ref().filter(|_| !are_enough)?;
+        if requests >= least {
+            return None;
+        }
         let of = match requests {
             0 if lines == 1 => "its first line is no request".to_owned(),
             0 => format!("none of its first {lines} lines is a request"),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use crate::api::classify::{RecordState, judge_error, judge_message, judge_record};
+use crate::api::classify::{RecordState, is_answered, judge_error, judge_message, judge_record};
 use crate::api::json::{fields, first_fields, says_something};
 
 /// What a resume needs to know of a record.
@@ -17,6 +17,8 @@ use crate::api::json::{fields, first_fields, says_something};
 pub(crate) struct ReadRecord {
     pub(crate) custom_id: Option<String>,
     pub(crate) state: RecordState,
+    /// It failed as all others did when its run stopped: it is tried again, after all other rows.
+    pub(crate) again: bool,
     pub(crate) hash: Option<LineHash>,
     pub(crate) simulated: bool,
 }
@@ -35,11 +37,15 @@ impl ReadRecord {
             Some(id) => serde_json::from_str(id.get()).ok()?,
             None => None,
         };
-        let [status, simulated, hash] = nested(extras, &["status", "simulated", "hash"]);
+        let [status, simulated, hash, again] =
+            nested(extras, &["status", "simulated", "hash", "again"]);
         let (state, error) = match result {
             Some(result) => read_result(result, status.and_then(http_status)),
             None => read_response(response, error),
         };
+        let is_failure = matches!(state, RecordState::Transient | RecordState::Permanent);
+        let again = is_failure && is_true(again);
+        let state = if again { RecordState::Transient } else { state };
         // The id was made of the line's number, for a row that has none or must not use its own.
         if let Some(line) = custom_id.as_deref().and_then(|id| id.strip_prefix("line-"))
             && let [Some(message)] = nested(error, &["message"])
@@ -49,9 +55,10 @@ impl ReadRecord {
         }
         Some(Self {
             custom_id,
+            again,
             state,
             hash: plain(hash).and_then(LineHash::parse),
-            simulated: simulated.is_some_and(|mark| mark.get() == "true"),
+            simulated: is_true(simulated),
         })
     }
 
@@ -66,10 +73,15 @@ fn read_response<'a>(
     error: Option<&'a RawValue>,
 ) -> (RecordState, Option<&'a RawValue>) {
     let error = error.filter(|error| says_something(error.get()));
-    let [status, body] = nested(response, &["status_code", "body"]);
-    let body = body.map_or("", RawValue::get);
+    let [status] = nested(response, &["status_code"]);
     let status = status.and_then(http_status);
     let is_success = status.is_none_or(|status| (200..300).contains(&status));
+    if is_success && error.is_none() && response.is_some_and(|response| is_answered(response.get()))
+    {
+        return (RecordState::Done, None);
+    }
+    let [body] = nested(response, &["body"]);
+    let body = body.map_or("", RawValue::get);
     let kept = kept_text(body, !is_success || error.is_some());
     let [code] = nested(error, &["code"]);
     let code = error.map(|_| plain(code).unwrap_or_default());
@@ -95,6 +107,10 @@ fn read_result(result: &RawValue, status: Option<u16>) -> (RecordState, Option<&
         }
         _ => (RecordState::Transient, None),
     }
+}
+
+fn is_true(mark: Option<&RawValue>) -> bool {
+    mark.is_some_and(|mark| mark.get() == "true")
 }
 
 /// A status as HTTP has them. Some tools write 0 where there was no answer.

@@ -103,6 +103,10 @@ impl RecordWriter {
         out.push(b'\n');
     }
 
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     fn extras(&self, object: &mut Object<'_>, record: &Record<'_>) {
         if self.simulated {
             object.field("simulated", &true);
@@ -421,6 +425,7 @@ mod tests {
             ReadRecord {
                 custom_id: Some("a\"\n".to_owned()),
                 state: RecordState::Done,
+                again: false,
                 hash: Some(hash),
                 simulated: false,
             }

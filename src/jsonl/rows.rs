@@ -1,7 +1,7 @@
 //! The rows of a run: read lazily from the input, and the job that each of them is.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
@@ -32,6 +32,9 @@ const LONGEST_ID: usize = 100;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
+
+/// So many rows at most are put off to the end.
+const MOST_LATER: usize = 1024;
 
 /// One row of the input, on its way through the engine.
 #[derive(Debug)]
@@ -148,6 +151,8 @@ pub(super) struct Rows {
     pub(super) tally: Arc<Tally>,
     /// Ids read so far of a stream, with their lines. A file has been scanned for duplicates.
     pub(super) seen: Option<HashMap<LineHash, u64>>,
+    /// Rows that are sent when all others have been.
+    pub(super) later: VecDeque<Row>,
     /// Lines that the scan has found to be done, which need not be parsed.
     pub(super) passed_over: Peekable<vec::IntoIter<Range<u64>>>,
 }
@@ -162,10 +167,10 @@ impl Rows {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
                 let order = self.order.take().map(IdTable::new);
                 self.tally.input(|input| {
-                    input.order = order;
+                    input.order = order.or_else(|| input.order.take());
                     input.at_end = true;
                 });
-                return Ok(None);
+                return Ok(self.later.pop_front());
             };
             self.tally.input(|input| input.rows += 1);
             let number = line.number;
@@ -194,7 +199,9 @@ impl Rows {
             }
             let is_stream = self.seen.is_some();
             match self.index.status(id, row.hash, promise) {
-                RowStatus::ToDo => return Ok(Some(row)),
+                // Of more than this, the others are sent in their turn: memory stays bounded.
+                RowStatus::ToDoLast if self.later.len() < MOST_LATER => self.later.push_back(row),
+                RowStatus::ToDo | RowStatus::ToDoLast => return Ok(Some(row)),
                 // A file is refused for it. Of a stream, the rows before it are already paid for.
                 RowStatus::Changed => return Ok(Some(row.refused(CHANGED))),
                 RowStatus::Done if is_stream => self.tally.count(|shown| shown.skipped += 1),
@@ -238,6 +245,7 @@ mod tests {
             order: None,
             tally: Arc::clone(&tally),
             seen: scan.is_none().then(HashMap::new),
+            later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
         (rows, tally)

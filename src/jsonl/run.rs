@@ -1,6 +1,6 @@
 //! A run over a file: rows in, records out, on the thread that asked for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Seek;
 use std::path::PathBuf;
@@ -329,7 +329,7 @@ impl FileRun<'_> {
         };
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // The answers that are there are sorted among the new ones at the end.
-        let note_order = self.choices.ordered && index.done() > 0;
+        let note_order = self.choices.ordered && (index.done() > 0 || index.puts_rows_last());
         let journal = Journal::open(&files, options, &state, &index, &outside)?;
         locks.begin();
         let index = Arc::new(index);
@@ -349,6 +349,7 @@ impl FileRun<'_> {
             order: note_order.then(Vec::new),
             tally: Arc::clone(&tally),
             seen: is_stream.then(HashMap::new),
+            later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
         };
         // Counters of its own: what the client did before is no part of this run's summary.

@@ -163,7 +163,7 @@ impl LineFold for Pass<'_> {
         let id = LineHash::of(custom_id.as_bytes());
         part.ids.push((id, number));
         match self.index.status(id, row.hash, promise) {
-            RowStatus::ToDo => {
+            RowStatus::ToDo | RowStatus::ToDoLast => {
                 found.to_do += u64::from(is_request);
                 return;
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::FailedRow;
 use super::ids::IdTable;
+use super::journal::Again;
 use super::scan::InputScan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::{Price, Usage, Usd};
@@ -194,6 +195,14 @@ impl Tally {
             shown.bad_lines += u64::from(kind == ErrorKind::InvalidLine);
             row.count_in(Arc::make_mut(&mut shown.failure_groups));
         }
+    }
+
+    /// Counts failed rows as rows that a rerun takes up, and as not attempted where the record goes.
+    /// `passes` says that they were no failures for good.
+    pub(super) fn take_back(&self, again: &Again, passes: bool) {
+        let (shown, rows) = (&mut self.counts.lock().shown, again.rows.len() as u64);
+        shown.failed -= if again.no_mark { rows } else { 0 };
+        shown.failed_for_good -= if passes { 0 } else { rows };
     }
 
     /// Counts rows that a rerun asks for again, although they may have been paid for.

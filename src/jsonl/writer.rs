@@ -1,19 +1,23 @@
 //! Turns outcomes into records, and records into writes of what is ready.
 
+use std::collections::{HashSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failures::FailedRow;
-use super::journal::{Journal, Locks, ResumeIndex};
+use super::hash::LineHash;
+use super::journal::{Again, Journal, Locks, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
 use super::rows::Row;
 use super::summary::{FileProgress, Summary};
 use super::tally::Tally;
 use crate::api::classify::{is_nearly_answered, record_code};
-use crate::api::{AttemptError, Client, Reply, into_error};
+use crate::api::{AttemptError, Client, Reply, into_error, likeness, stopped_by};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Billed, Consumer, JobOutcome, Reorder};
+use crate::pool::{Billed, Consumer, Failure as ItemFailure, JobOutcome, Reorder};
+use crate::retry::Likeness;
 
 /// How long the writing thread waits for an outcome before it calls `on_progress`.
 ///
@@ -54,6 +58,12 @@ pub(super) struct WriterState {
     failed: Vec<FailedRow>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
+    /// The rows that failed last, with what makes them alike to others.
+    last_failed: VecDeque<(LineHash, Likeness)>,
+    /// What the answers had in common that stopped the run.
+    stopped_alike: Option<Likeness>,
+    /// Rows that had failed, and were to be tried again when the run stopped.
+    interrupted: Vec<RowOutcome>,
     /// What ended the run early.
     stopped: Option<Error>,
     /// Why nothing can be written any more.
@@ -61,6 +71,13 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
+    /// The rows that failed in the way that stopped the run.
+    fn failed_alike(&self) -> HashSet<LineHash> {
+        let alike = |likeness| self.stopped_alike == Some(likeness);
+        let rows = self.last_failed.iter().filter(|row| alike(row.1));
+        rows.map(|row| row.0).collect()
+    }
+
     /// Warns of the first failure of each kind. At the end all are counted.
     fn tell(&mut self, row: &Row, error: &Error) {
         if !self.told.contains(&error.kind()) {
@@ -109,7 +126,8 @@ impl Writer<'_> {
     fn check_end(&mut self) {
         let clock = self.client.limiter().clock();
         if self.ends.is_some_and(|ends| clock.now() >= ends) {
-            self.out_of_time();
+            self.state.stopped.get_or_insert_with(out_of_time);
+            self.cancel.cancel();
         }
         // Rows that wait behind a slow one would be lost if a second signal ended the process. A run
         // that was stopped leaves an output that the next one puts in order.
@@ -126,14 +144,34 @@ impl Writer<'_> {
         }
     }
 
-    fn out_of_time(&mut self) {
-        self.state
-            .stopped
-            .get_or_insert_with(|| Error::new(ErrorKind::Deadline, "the run's time is over"));
-        self.cancel.cancel();
+    /// Records an outcome. Why the run stopped may not be known yet, and decides about a row that was
+    /// to be tried again.
+    fn record(&mut self, outcome: RowOutcome) {
+        match &outcome.result {
+            Err(ItemFailure::NotCompleted {
+                reason,
+                last: Some(_),
+            }) if reason.kind() == ErrorKind::Cancelled => self.state.interrupted.push(outcome),
+            _ => self.record_now(outcome),
+        }
     }
 
-    fn record(&mut self, outcome: RowOutcome) {
+    /// Records the rows that were to be tried again. Those that had failed as all others did have
+    /// failed, and what was paid for them is kept.
+    fn record_interrupted(&mut self) {
+        for mut outcome in mem::take(&mut self.state.interrupted) {
+            let stop = self.state.stopped_alike;
+            outcome.result = outcome.result.map_err(|failure| match failure {
+                ItemFailure::NotCompleted {
+                    last: Some(failed), ..
+                } if stop.is_some() && likeness(&failed) == stop => ItemFailure::Job(failed),
+                other => other,
+            });
+            self.record_now(outcome);
+        }
+    }
+
+    fn record_now(&mut self, outcome: RowOutcome) {
         let Some(row) = &outcome.input else {
             // The thread that reads has panicked, so this run gets no more rows.
             if let Err(failure) = outcome.result {
@@ -165,14 +203,28 @@ impl Writer<'_> {
                 self.records.write(&mut self.state.results, &record);
             }
             Err(failure) => {
-                let error = into_error(
-                    failure,
-                    outcome.attempts,
-                    outcome.stopped_run,
-                    outcome.alike,
-                );
-                if self.is_left(&error, outcome.billed) {
+                let likeness = match &failure {
+                    ItemFailure::Job(failed) => likeness(failed),
+                    _ => None,
+                };
+                let alike = outcome.alike;
+                // What failed alike is tried again after all other rows, so it needs a record.
+                let stopped_run = outcome.stopped_run && alike == 0;
+                let error = into_error(failure, outcome.attempts, stopped_run, 0);
+                if alike > 0 && self.state.stopped.is_none() {
+                    let example = format!(", the last of them at {row}");
+                    self.state.stopped = Some(stopped_by(error.clone(), alike, &example));
+                    self.state.stopped_alike = likeness;
+                }
+                if self.is_left(&error, outcome.billed, outcome.attempts) {
                     return;
+                }
+                if let (Some(likeness), Some(id)) = (likeness, &row.custom_id)
+                    && !is_nearly_answered(&error)
+                {
+                    let last = &mut self.state.last_failed;
+                    last.truncate(self.client.settings().window());
+                    last.push_front((LineHash::of(id.as_bytes()), likeness));
                 }
                 let message = error.to_string();
                 let status = error.status();
@@ -208,17 +260,19 @@ impl Writer<'_> {
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,
     /// cancelled, cut by the end of the run, or answered by what stopped it.
-    fn is_left(&mut self, error: &Error, billed: Billed) -> bool {
+    fn is_left(&mut self, error: &Error, billed: Billed, attempts: u32) -> bool {
         if error.stopped_run() {
             self.state.stopped.get_or_insert_with(|| error.clone());
         }
         let is_out_of_time = error.kind() == ErrorKind::Deadline && self.ends.is_some();
         if is_out_of_time {
-            self.out_of_time();
+            self.state.stopped.get_or_insert_with(out_of_time);
+            // There is no time for a row that has not begun, so there is none for any other.
+            if attempts == 0 {
+                self.cancel.cancel();
+            }
         }
-        // What was paid for is kept, even if so many of it stopped the run.
-        let stopped = error.stopped_run() && !is_nearly_answered(error);
-        let left = stopped || is_out_of_time || error.kind() == ErrorKind::Cancelled;
+        let left = error.stopped_run() || is_out_of_time || error.kind() == ErrorKind::Cancelled;
         // One that was sent twice is counted already.
         if billed == Billed::Possibly && (left || error.kind().is_transient()) {
             self.tally.possibly_billed(1);
@@ -280,11 +334,20 @@ impl Writer<'_> {
 
     pub(super) fn finish(mut self) -> Result<Summary> {
         self.record_out_of_order();
+        self.record_interrupted();
         self.flush();
         if self.state.broken.is_none()
             && let Err(error) = self.journal.finish()
         {
             self.give_up(error);
+        }
+        let again = Again {
+            rows: self.state.failed_alike(),
+            no_mark: self.records.is_strict(),
+        };
+        if self.journal.keeps_errors() {
+            let passes = (self.state.stopped.as_ref()).is_some_and(Error::is_transient);
+            self.tally.take_back(&again, passes);
         }
         let progress = self.report();
         if let Some(error) = self.state.broken {
@@ -304,7 +367,7 @@ impl Writer<'_> {
         let cancel = cancel.unwrap_or_default();
         let closed = self
             .journal
-            .close(&self.index, input.at_end, order.as_ref(), &cancel);
+            .close(&self.index, input.at_end, order.as_ref(), &again, &cancel);
         if let Some(error) = input.failure {
             return Err(error);
         }
@@ -325,6 +388,10 @@ impl Writer<'_> {
         summary.wall = self.tally.elapsed();
         Ok(summary)
     }
+}
+
+fn out_of_time() -> Error {
+    Error::new(ErrorKind::Deadline, "the run's time is over")
 }
 
 fn records_in(bytes: &[u8]) -> usize {

@@ -9,6 +9,7 @@ use httpdate::HttpDate;
 use super::api_error::ApiError;
 use super::content::Content;
 use super::endpoints::Draft;
+use super::manners::{Dialect, Hints};
 use super::model::{Fate, Limit, Quota, Ruling};
 
 /// An answer ready to be sent.
@@ -29,11 +30,14 @@ pub(super) fn render(
     draft: Draft,
     ruling: &Ruling,
     date: SystemTime,
+    manners: (Dialect, Hints),
     head_only: bool,
     close: bool,
 ) -> Answer {
     let outcome = match ruling.fate {
-        Fate::Limited { by, asked, wait } => Err(limited(by, asked, wait, &ruling.quotas)),
+        Fate::Limited { by, asked, wait } => {
+            Err(limited(by, asked, wait, &ruling.quotas, manners.1))
+        }
         Fate::Error(status) => Err(server_error(status, draft.anthropic)),
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
     };
@@ -70,24 +74,23 @@ pub(super) fn render(
     if draft.metered && !draft.anthropic {
         field("openai-processing-ms", &ruling.delay.as_millis());
     }
-    // As OpenAI sends them: a bucket one minute deep, and the time until it is full again.
     for quota in &ruling.quotas {
         let refused = matches!(ruling.fate, Fate::Limited { by, .. } if by == quota.limit);
-        let remaining = quota.a_minute.saturating_sub(quota.used);
+        let remaining = quota.most.saturating_sub(quota.used);
         let remaining = if refused { 0 } else { remaining };
-        let (name, _) = quota.limit.names();
-        let reset = go_duration(quota.full_in);
-        field(&format!("x-ratelimit-limit-{name}"), &quota.a_minute);
-        field(&format!("x-ratelimit-remaining-{name}"), &remaining);
-        field(&format!("x-ratelimit-reset-{name}"), &reset);
+        announce(manners.0, quota, remaining, date, &mut field);
     }
     if let Fate::Limited {
         wait: Some(wait), ..
     } = ruling.fate
     {
         let millis = wait.as_nanos().div_ceil(1_000_000);
-        field("retry-after-ms", &millis);
-        field("retry-after", &millis.div_ceil(1000).max(1));
+        if manners.1 == Hints::Exact {
+            field("retry-after-ms", &millis);
+        }
+        if manners.1 != Hints::Silent {
+            field("retry-after", &millis.div_ceil(1000).max(1));
+        }
     }
     if let Some(methods) = allow {
         // RFC 9110, section 15.5.6: a 405 says what is allowed.
@@ -124,6 +127,68 @@ pub(super) fn render(
     Answer { status, pieces }
 }
 
+/// Tells of one limit as a provider of this dialect does. `OpenAI`'s is a bucket one minute deep, and the
+/// time until it is full again.
+fn announce(
+    dialect: Dialect,
+    quota: &Quota,
+    remaining: u64,
+    date: SystemTime,
+    field: &mut impl FnMut(&str, &dyn Display),
+) {
+    let (name, _) = quota.limit.names();
+    let (most, full_in) = (quota.most, quota.full_in);
+    let since_1970 = (date + full_in).duration_since(SystemTime::UNIX_EPOCH);
+    let since_1970 = since_1970.unwrap_or_default();
+    match dialect {
+        Dialect::OpenAi => {
+            field(&format!("x-ratelimit-limit-{name}"), &most);
+            field(&format!("x-ratelimit-remaining-{name}"), &remaining);
+            field(&format!("x-ratelimit-reset-{name}"), &go_duration(full_in));
+        }
+        Dialect::Anthropic => {
+            let reset = rfc3339(since_1970.as_secs());
+            field(&format!("anthropic-ratelimit-{name}-limit"), &most);
+            field(&format!("anthropic-ratelimit-{name}-remaining"), &remaining);
+            field(&format!("anthropic-ratelimit-{name}-reset"), &reset);
+        }
+        Dialect::OpenRouter if quota.limit == Limit::Requests => {
+            field("x-ratelimit-limit", &most);
+            field("x-ratelimit-remaining", &remaining);
+            field("x-ratelimit-reset", &since_1970.as_millis());
+        }
+        Dialect::Ietf => {
+            let window = quota.period.as_secs();
+            let policy = format!("\"{name}\";q={most};w={window};qu=\"{name}\"");
+            field("ratelimit-policy", &policy);
+            let left = format!("\"{name}\";r={remaining};t={}", full_in.as_secs());
+            field("ratelimit", &left);
+        }
+        Dialect::OpenRouter | Dialect::Silent => {}
+    }
+}
+
+/// A time as Anthropic writes it. The civil date is Hinnant's `civil_from_days`.
+fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    let year = year + era * 400 + next;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z",
+        second % 60
+    )
+}
+
 fn chunks(events: &[String]) -> Vec<Vec<u8>> {
     let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
     let mut chunks: Vec<Vec<u8>> = events.iter().map(chunk).collect();
@@ -133,11 +198,18 @@ fn chunks(events: &[String]) -> Vec<Vec<u8>> {
     chunks
 }
 
-fn limited(by: Limit, asked: u64, wait: Option<Duration>, quotas: &[Quota]) -> ApiError {
+fn limited(
+    by: Limit,
+    asked: u64,
+    wait: Option<Duration>,
+    quotas: &[Quota],
+    hints: Hints,
+) -> ApiError {
     let (name, short) = by.names();
     let quota = quotas.iter().find(|quota| quota.limit == by);
-    let (limit, used) = quota.map_or((0, 0), |quota| (quota.a_minute, quota.used));
+    let (limit, used) = quota.map_or((0, 0), |quota| (quota.most, quota.used));
     let message = match wait {
+        Some(_) if hints != Hints::Exact => format!("Rate limit reached on {name}"),
         Some(wait) => format!(
             "Rate limit reached on {name} per min ({short}): Limit {limit}, Used {used}, \
              Requested {asked}. Please try again in {}.",
@@ -196,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn dates_are_written_as_they_are_read() {
+        for seconds in [
+            0,
+            951_782_399,
+            951_782_400,
+            1_709_251_199,
+            1_795_176_000,
+            4_107_542_400,
+        ] {
+            let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(crate::api::times::rfc3339(&rfc3339(seconds)), Some(moment));
+        }
+    }
+
+    #[test]
     fn a_wait_is_announced_rounded_up() {
         let ruling = Ruling {
             number: 1,
@@ -211,7 +298,14 @@ mod tests {
             metered: true,
             ..Draft::free(Ok(Content::Json(Vec::new())))
         };
-        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, false, false);
+        let answer = render(
+            draft,
+            &ruling,
+            SystemTime::UNIX_EPOCH,
+            Default::default(),
+            false,
+            false,
+        );
         let text = String::from_utf8_lossy(&answer.pieces[0]).into_owned();
         assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
         assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");

@@ -39,7 +39,7 @@
 //! ```
 
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
-// `model` rules on the draft: limits by its own `meter`, never the client's bucket; chance and texts
+// `model` rules on the draft: limits by its own `meter` or `window`, never the client's bucket; chance and texts
 // from hashes (`generate`). `form` writes JSON. `answer` puts all of it into bytes. Around them, `http` reads requests and
 // `server` holds the sockets and the threads.
 
@@ -52,12 +52,15 @@ mod fields;
 mod form;
 mod generate;
 mod http;
+mod manners;
 mod meter;
 mod model;
 mod server;
 mod spec;
 mod stats;
+mod window;
 
+pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
 pub use spec::SimSpec;
 pub use stats::SimStats;

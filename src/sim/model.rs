@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::endpoints::Draft;
 use super::generate::{Digest, Random, latency, mix};
+use super::manners::Judged;
 use super::meter::{Meter, default_burst};
 use super::spec::SimSpec;
 use super::stats::SimStats;
+use super::window::Window;
 use crate::Rate;
 
 /// What becomes of one request.
@@ -59,11 +61,12 @@ impl Limit {
     }
 }
 
-/// A limit as its headers tell it: a bucket one minute deep, whatever the burst.
+/// A limit as its headers tell it: a bucket one minute deep, whatever the burst, or a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Quota {
     pub(super) limit: Limit,
-    pub(super) a_minute: u64,
+    pub(super) most: u64,
+    pub(super) period: Duration,
     pub(super) used: u64,
     pub(super) full_in: Duration,
 }
@@ -90,12 +93,37 @@ struct Gauge {
     dearest: u64,
     /// By how much the worst window so far was above the limit, counting every arrival.
     over: u64,
-    let_in: Meter,
+    let_in: Judge,
     arrived: Meter,
+    /// The whole limit, and the share of it that holds now.
+    rate: Rate,
+    share: f64,
+}
+
+#[derive(Debug)]
+enum Judge {
+    Bucket(Meter),
+    Window(Window),
+}
+
+impl Judge {
+    fn wait(&self, at: Duration, cost: u64) -> Duration {
+        match self {
+            Self::Bucket(meter) => meter.wait(at, cost),
+            Self::Window(window) => window.wait(at, cost),
+        }
+    }
+
+    fn charge(&mut self, at: Duration, cost: u64) {
+        match self {
+            Self::Bucket(meter) => meter.charge(at, cost),
+            Self::Window(window) => window.charge(at, cost),
+        }
+    }
 }
 
 impl Gauge {
-    fn new(limit: Limit, rate: Option<Rate>, burst: Option<u64>) -> Option<Self> {
+    fn new(limit: Limit, rate: Option<Rate>, burst: Option<u64>, judged: Judged) -> Option<Self> {
         let rate = rate?;
         let burst = burst.unwrap_or_else(|| default_burst(rate));
         let nanos = rate.period().as_nanos().max(1);
@@ -107,9 +135,39 @@ impl Gauge {
             burst,
             dearest: 0,
             over: 0,
-            let_in: Meter::new(rate, burst),
+            let_in: match judged {
+                Judged::Bucket => Judge::Bucket(Meter::new(rate, burst)),
+                Judged::Fixed | Judged::Sliding => {
+                    let is_sliding = judged == Judged::Sliding;
+                    Judge::Window(Window::new(rate.period(), rate.units(), is_sliding))
+                }
+            },
             arrived: Meter::new(rate, burst),
+            rate,
+            share: 1.0,
         })
+    }
+
+    /// Goes on with a share of the limit.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn set_share(&mut self, share: f64, at: Duration) {
+        if (share - self.share).abs() < f64::EPSILON {
+            return;
+        }
+        self.share = share;
+        match &mut self.let_in {
+            Judge::Bucket(meter) => {
+                // In thousandths, so that two a second can become one in a while.
+                let units = (self.rate.units() as f64 * share * 1e3).max(1.0) as u64;
+                let rate = Rate::new(units, self.rate.period() * 1_000);
+                let used = meter.above(at, 0);
+                *meter = Meter::new(rate, self.burst);
+                meter.charge(at, used);
+            }
+            Judge::Window(window) => {
+                window.set_limit((self.rate.units() as f64 * share).max(1.0) as u64);
+            }
+        }
     }
 
     fn arrive(&mut self, at: Duration, cost: u64) {
@@ -120,20 +178,35 @@ impl Gauge {
     }
 
     fn quota(&self, at: Duration) -> Quota {
+        let (whole, period, used, full_in) = match &self.let_in {
+            Judge::Bucket(meter) => {
+                let (used, full_in) = (meter.above(at, 0), meter.time_to_empty(at));
+                (self.a_minute, MINUTE, used, full_in)
+            }
+            Judge::Window(window) => {
+                let (used, full_in) = (window.used(at), window.time_to_empty(at));
+                (self.rate.units(), self.rate.period(), used, full_in)
+            }
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let most = (whole as f64 * self.share).max(1.0) as u64;
         Quota {
             limit: self.limit,
-            a_minute: self.a_minute,
-            used: self.let_in.above(at, 0),
-            full_in: self.let_in.time_to_empty(at),
+            most,
+            period,
+            used,
+            full_in,
         }
     }
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
     pub(super) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
-        let requests = Gauge::new(Limit::Requests, spec.requests, spec.burst);
-        let tokens = Gauge::new(Limit::Tokens, spec.tokens, None);
+        let requests = Gauge::new(Limit::Requests, spec.requests, spec.burst, spec.judged);
+        let tokens = Gauge::new(Limit::Tokens, spec.tokens, None, spec.judged);
         Self {
             spec,
             gauges: requests.into_iter().chain(tokens).collect(),
@@ -198,7 +271,9 @@ impl Model {
             Limit::Requests => 1,
             Limit::Tokens => tokens,
         };
+        let cut = (self.spec.cut).filter(|cut| (cut.from..cut.to).contains(&at));
         for gauge in &mut self.gauges {
+            gauge.set_share(cut.map_or(1.0, |cut| cut.share), at);
             gauge.arrive(at, asked(gauge));
         }
         for gauge in &self.gauges {
@@ -206,6 +281,12 @@ impl Model {
             let wait = gauge.let_in.wait(at, asked);
             let wait = (asked <= gauge.a_period).then_some(wait);
             if wait != Some(Duration::ZERO) {
+                if self.spec.refused_count {
+                    let refused = (self.gauges.iter_mut()).find(|gauge| gauge.limit == by);
+                    if let Some(gauge) = refused {
+                        gauge.let_in.charge(at, asked);
+                    }
+                }
                 return Some(Fate::Limited { by, asked, wait });
             }
         }

@@ -15,6 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::answer::{Answer, render};
 use super::endpoints::{Draft, draft};
 use super::http::{ReadError, RequestReader};
+use super::manners::{Dialect, Hints};
 use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
@@ -94,6 +95,7 @@ impl SimServerBuilder {
         let addr = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
             seed: self.spec.seed,
+            manners: (self.spec.dialect, self.spec.hints),
             started: self.clock.now(),
             clock: self.clock.clone(),
             model: Mutex::new(model),
@@ -174,6 +176,7 @@ impl Drop for SimServer {
 #[derive(Debug)]
 struct Shared {
     seed: u64,
+    manners: (Dialect, Hints),
     started: Instant,
     clock: Clock,
     model: Mutex<Model>,
@@ -281,7 +284,7 @@ impl Connection<'_> {
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
             let date = self.shared.clock.wall();
-            let answer = render(draft, &ruling, date, head_only, close);
+            let answer = render(draft, &ruling, date, self.shared.manners, head_only, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::manners::{Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged, named};
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
 /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
 /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
+/// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
+/// | `refused` | `count` if refused requests count against the limits | they do not |
+/// | `headers` | whose headers tell of the limits: `openai`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
+/// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `none` | `ms` |
+/// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33` | none |
 /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
 /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
 /// | `seed` | what all chance is drawn from | `7` |
@@ -55,6 +61,11 @@ pub struct SimSpec {
     pub(super) requests: Option<Rate>,
     pub(super) tokens: Option<Rate>,
     pub(super) burst: Option<u64>,
+    pub(super) judged: Judged,
+    pub(super) refused_count: bool,
+    pub(super) dialect: Dialect,
+    pub(super) hints: Hints,
+    pub(super) cut: Option<Cut>,
     pub(super) errors: f64,
     pub(super) faults: f64,
     pub(super) seed: u64,
@@ -68,6 +79,11 @@ impl Default for SimSpec {
             requests: None,
             tokens: None,
             burst: None,
+            judged: Judged::default(),
+            refused_count: false,
+            dialect: Dialect::default(),
+            hints: Hints::default(),
+            cut: None,
             errors: 0.0,
             faults: 0.0,
             seed: 7,
@@ -118,6 +134,33 @@ impl SimSpec {
         self
     }
 
+    /// How the limits are judged; as a bucket unless set. A window has no burst.
+    pub fn judged(self, judged: Judged) -> Self {
+        Self { judged, ..self }
+    }
+
+    /// Counts refused requests against the limits, as some providers do. They are not unless set.
+    pub fn refused_count(mut self) -> Self {
+        self.refused_count = true;
+        self
+    }
+
+    /// Whose headers tell of the limits; `OpenAI`'s unless set.
+    pub fn dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// How a refusal says how long to wait; exactly unless set.
+    pub fn hints(self, hints: Hints) -> Self {
+        Self { hints, ..self }
+    }
+
+    /// Leaves only a share of the limits between two times after the start.
+    pub fn cut(mut self, from: Duration, to: Duration, share: f64) -> Self {
+        self.cut = Some(Cut { from, to, share });
+        self
+    }
+
     /// The share of requests answered 500, 502 (an HTML page) or 503, from 0 to 1; none unless set.
     ///
     /// Drawn from the seed, the request's content and how often that content has been asked, so
@@ -158,6 +201,12 @@ impl SimSpec {
         }
         if self.errors + self.faults > 1.0 {
             return Err(unusable("errors", "at most 1 together with faults"));
+        }
+        if self
+            .cut
+            .is_some_and(|cut| !(0.0..=1.0).contains(&cut.share))
+        {
+            return Err(unusable("cut", CUT));
         }
         if self.burst == Some(0) {
             return Err(unusable("burst", "a whole number of at least 1"));
@@ -200,11 +249,16 @@ impl FromStr for SimSpec {
                 "burst" => spec.burst = Some(number(name, value, WHOLE)?),
                 "errors" => spec.errors = number(name, value, SHARE)?,
                 "faults" => spec.faults = number(name, value, SHARE)?,
+                "window" => spec.judged = word(name, value, JUDGED)?,
+                "refused" => spec.refused_count = word(name, value, &[("count", true)])?,
+                "headers" => spec.dialect = word(name, value, DIALECTS)?,
+                "hints" => spec.hints = word(name, value, HINTS)?,
+                "cut" => spec.cut = Some(cut(value).ok_or_else(|| unusable(name, CUT))?),
                 "seed" => spec.seed = number(name, value, WHOLE)?,
                 _ => {
                     return Err(wrong(format!(
                         "there is no field `{name}`: it takes latency, jitter, rps, rpm, tpm, \
-                         burst, errors, faults and seed"
+                         burst, window, refused, headers, hints, cut, errors, faults and seed"
                     )));
                 }
             }
@@ -214,6 +268,25 @@ impl FromStr for SimSpec {
         }
         spec.checked()
     }
+}
+
+const CUT: &str = "two times and a share, such as 20s-40s@0.33";
+
+fn cut(value: &str) -> Option<Cut> {
+    let (times, share) = value.split_once('@')?;
+    let (from, to) = times.split_once('-')?;
+    Some(Cut {
+        from: times::typed(from)?,
+        to: times::typed(to)?,
+        share: share.parse().ok()?,
+    })
+}
+
+fn word<T: Copy>(name: &str, value: &str, names: &[(&str, T)]) -> Result<T> {
+    named(names, value).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        unusable(name, &names.join(", "))
+    })
 }
 
 fn number<T: FromStr>(name: &str, value: &str, takes: &str) -> Result<T> {

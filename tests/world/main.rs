@@ -11,11 +11,16 @@ pub mod support;
 #[path = "../cli/tool.rs"]
 pub mod tool;
 
+mod alike;
 mod answers;
+#[cfg(feature = "rustls")]
+mod certificates;
 mod files;
 mod flags;
 mod lines;
+mod money;
 mod network;
 mod numbers;
+mod patience;
 mod records;
 mod servers;

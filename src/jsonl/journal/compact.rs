@@ -21,7 +21,13 @@ use crate::error::Result;
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
     pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
+    /// Whether a line that stays is to say that its row is tried again, after all others.
+    pub(super) marked: &'a (dyn Fn(&ReadRecord) -> bool + Sync),
 }
+
+/// How a record of ours ends, and how it ends with the mark.
+const END: &str = "}}";
+const MARKED_END: &str = ",\"again\":true}}";
 
 /// Leaves in `path` the lines of `sources` that stay; of several with one id, the last. They are
 /// sorted by the rank of their ids, and lines of one rank stay in their order. Returns how many lines
@@ -61,7 +67,8 @@ pub(super) fn compact(
     let mut lines: Vec<_> = ranked.collect();
     lines.sort_unstable();
     let in_place = lines.is_sorted_by_key(|(_, line)| (line.source, line.offset));
-    changes |= lines.len() < all || !in_place;
+    let marks = lines.iter().any(|(_, line)| line.marked);
+    changes |= lines.len() < all || !in_place || marks;
     if changes {
         let rewritten = rewrite(path, sources, lines.iter().map(|(_, line)| line), cancel);
         let fresh = rewritten.map_err(|error| failed("rewrite", path, error))?;
@@ -83,8 +90,14 @@ fn rewrite<'l>(
     let mut sources: Vec<LineSource> = opened.collect::<io::Result<_>>()?;
     let mut fresh = AtomicFile::create(path)?;
     for line in lines.take_while(|_| !cancel.is_cancelled()) {
-        let end = line.offset + u64::from(line.length);
-        sources[line.source as usize].copy(line.offset, end, &mut fresh.file)?;
+        let mut end = line.offset + u64::from(line.length);
+        if line.marked {
+            end -= END.len() as u64;
+        }
+        sources[usize::from(line.source)].copy(line.offset, end, &mut fresh.file)?;
+        if line.marked {
+            fresh.file.write_all(MARKED_END.as_bytes())?;
+        }
         fresh.file.write_all(b"\n")?;
     }
     Ok(fresh)
@@ -94,16 +107,17 @@ fn rewrite<'l>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct StayingLine {
     /// The number of its source.
-    source: u32,
+    source: u16,
     offset: u64,
     /// In bytes, without the newline.
     length: u32,
+    marked: bool,
 }
 
 /// Collects the lines that stay.
 struct Staying<'a> {
     sources: &'a [Source<'a>],
-    current: u32,
+    current: u16,
     lines: Vec<(LineHash, StayingLine)>,
     /// Some line of the current source does not stay.
     left_out: bool,
@@ -113,7 +127,7 @@ impl LineFold for Staying<'_> {
     type Part = (Vec<(LineHash, StayingLine)>, bool);
 
     fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<&[u8]>) {
-        let stays = self.sources[self.current as usize].stays;
+        let Source { stays, marked, .. } = self.sources[usize::from(self.current)];
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
         let length = line.text.and_then(|text| u32::try_from(text.len()).ok());
@@ -121,6 +135,11 @@ impl LineFold for Staying<'_> {
             *left_out = true;
             return;
         };
+        let marked = record.as_ref().is_some_and(|record| {
+            !record.again
+                && text.is_some_and(|text| text.ends_with(END.as_bytes()))
+                && marked(record)
+        });
         let id = match record.and_then(|record| record.custom_id) {
             Some(id) => LineHash::of(id.as_bytes()),
             // Known by its place, behind a byte that no id has.
@@ -130,6 +149,7 @@ impl LineFold for Staying<'_> {
             source: self.current,
             offset: line.offset,
             length,
+            marked,
         };
         lines.push((id, place));
     }
@@ -163,6 +183,7 @@ mod tests {
         let source = Source {
             path: &path,
             stays: &|_, _| true,
+            marked: &|_| false,
         };
         let sources = [source];
         let cancel = Cancel::new();

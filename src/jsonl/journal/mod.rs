@@ -16,6 +16,7 @@ mod recover;
 mod repair;
 mod resume_index;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -48,6 +49,14 @@ pub(super) struct JournalOptions {
     pub(super) repair: bool,
     pub(super) policy: ResumePolicy,
     pub(super) fsync: Fsync,
+}
+
+/// Failed rows of this run that the next one tries again, after all others.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    pub(super) rows: HashSet<LineHash>,
+    /// Their records have no place for a mark, so they go: the rows are tried again in their turn.
+    pub(super) no_mark: bool,
 }
 
 /// Both files of a run, open.
@@ -97,7 +106,7 @@ impl Journal {
             old_records: state.records,
         };
         if journal.old_records > index.done() {
-            journal.old_records = journal.tidy(index, false, None, cancel)?;
+            journal.old_records = journal.tidy(index, false, None, &Again::default(), cancel)?;
             // They may be other files now.
             journal.output.open(Tail::Whole, now)?;
             if let Some(errors) = &mut journal.errors {
@@ -142,6 +151,13 @@ impl Journal {
         self.files().try_for_each(RecordFile::finish)
     }
 
+    /// Whether failures are in a file that can be rewritten.
+    pub(super) fn keeps_errors(&self) -> bool {
+        self.errors
+            .as_ref()
+            .is_some_and(|file| file.regular().is_some())
+    }
+
     fn files(&mut self) -> impl Iterator<Item = &mut RecordFile> {
         [&mut self.output].into_iter().chain(&mut self.errors)
     }
@@ -156,7 +172,7 @@ impl Journal {
     /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
     /// `whole_input` says that all rows of the input have been met: failures of other rows are
-    /// forgotten. `order` has the lines of all rows, for an output that is to be in their order.
+    /// forgotten. The records of the rows in `again` get a mark. `order` has the lines of all rows, for an output that is to be in their order.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
@@ -166,13 +182,15 @@ impl Journal {
         index: &ResumeIndex,
         whole_input: bool,
         order: Option<&IdTable<u64>>,
+        again: &Again,
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
         if self.files().any(|file| file.is_broken()) {
             return Ok(());
         }
-        self.tidy(index, whole_input, order, cancel).map(drop)
+        self.tidy(index, whole_input, order, again, cancel)
+            .map(drop)
     }
 
     /// See [`close`](Self::close). Returns how many records are in the output now.
@@ -181,6 +199,7 @@ impl Journal {
         index: &ResumeIndex,
         whole_input: bool,
         order: Option<&IdTable<u64>>,
+        again: &Again,
         cancel: &Cancel,
     ) -> Result<u64> {
         let output = self.output.regular();
@@ -194,23 +213,31 @@ impl Journal {
             id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
         };
         if let Some((path, start)) = errors
-            && (start.is_some() || is_mixed)
+            && (start.is_some() || is_mixed || !again.rows.is_empty())
         {
+            let is_again = |record: &ReadRecord| {
+                let id = record.custom_id.as_ref();
+                id.is_some_and(|id| again.rows.contains(&LineHash::of(id.as_bytes())))
+            };
             let in_output = |record: Option<&ReadRecord>, _| still_failed(record);
             let in_errors = |record: Option<&ReadRecord>, offset| {
-                start.is_none_or(|start| offset >= start) || still_failed(record)
+                let is_new = start.is_none_or(|start| offset >= start);
+                let goes = again.no_mark && record.is_some_and(is_again);
+                (is_new && !goes) || still_failed(record)
             };
             let mut sources = Vec::new();
             if let Some(output) = output.filter(|_| is_mixed) {
                 sources.push(Source {
                     path: output,
                     stays: &in_output,
+                    marked: &|_| false,
                 });
             }
             if path.exists() {
                 sources.push(Source {
                     path,
                     stays: &in_errors,
+                    marked: &is_again,
                 });
             }
             if compact(path, &sources, |_| 0, &Cancel::new())? == 0 {
@@ -243,6 +270,7 @@ impl Journal {
             let source = Source {
                 path: output,
                 stays: &stays,
+                marked: &|_| false,
             };
             let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),

@@ -28,7 +28,7 @@ const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 #[derive(Default)]
 pub(super) struct Records {
     pub(super) count: u64,
-    /// How many of them are failures.
+    /// How many of them are not surely answers.
     pub(super) failures: u64,
     pub(super) done: Vec<(LineHash, RequestTag)>,
     /// Rows that are done if their endpoint is not known.
@@ -123,11 +123,11 @@ impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
             return;
         }
         part.count += 1;
-        part.failures += u64::from(!record.is_done());
+        part.failures += u64::from(record.state != RecordState::Done);
         if let Some(id) = &record.custom_id {
             let id = LineHash::of(id.as_bytes());
             let request = RequestTag::of(record.hash);
-            let failed = |is_permanent| FailedRow::new(request, is_permanent);
+            let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
             match record.state {
                 RecordState::Done => part.done.push((id, request)),
                 RecordState::Unsure => part.unsure.push((id, request)),

@@ -57,6 +57,8 @@ struct UnsureRow {
 pub(super) struct FailedRow {
     request: RequestTag,
     permanent: bool,
+    /// It is tried again after all other rows.
+    goes_last: bool,
     /// The input of this run has the row.
     met: AtomicBool,
     /// This run has answered the row, or failed it anew.
@@ -64,10 +66,11 @@ pub(super) struct FailedRow {
 }
 
 impl FailedRow {
-    pub(super) fn new(request: RequestTag, permanent: bool) -> Self {
+    pub(super) fn new(request: RequestTag, permanent: bool, goes_last: bool) -> Self {
         Self {
             request,
             permanent,
+            goes_last,
             ..Self::default()
         }
     }
@@ -77,6 +80,8 @@ impl FailedRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowStatus {
     ToDo,
+    /// To do after all other rows, as it failed with all others when a run stopped.
+    ToDoLast,
     Done,
     /// Failed for a permanent reason, and not to be tried again.
     Failed,
@@ -111,6 +116,11 @@ impl ResumeIndex {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.done.is_empty() && self.unsure.is_empty() && self.failed.is_empty()
+    }
+
+    /// Whether rows are tried out of their order.
+    pub(crate) fn puts_rows_last(&self) -> bool {
+        self.failed.values().any(|failed| failed.goes_last)
     }
 
     /// Answered rows.
@@ -149,6 +159,8 @@ impl ResumeIndex {
         failed.met.store(true, Relaxed);
         if failed.permanent && failed.request.is(now) && !self.policy.retry_failed {
             RowStatus::Failed
+        } else if failed.goes_last {
+            RowStatus::ToDoLast
         } else {
             RowStatus::ToDo
         }
@@ -211,7 +223,7 @@ mod tests {
 
     fn failed(id: &str, permanent: bool) -> (LineHash, FailedRow) {
         let request = RequestTag::of(Some(hash("line")));
-        (hash(id), FailedRow::new(request, permanent))
+        (hash(id), FailedRow::new(request, permanent, false))
     }
 
     fn status(index: &ResumeIndex, id: &str) -> RowStatus {

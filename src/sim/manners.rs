@@ -1,0 +1,77 @@
+//! How a simulated provider judges and tells of its limits: what real ones differ in.
+
+use std::time::Duration;
+
+/// How requests and model tokens are judged against a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Judged {
+    /// All the time, with a burst.
+    #[default]
+    Bucket,
+    /// In each period from the start: a second for a rate a second, a minute for one a minute.
+    Fixed,
+    /// In the last period before each request.
+    Sliding,
+}
+
+/// Whose headers the answers have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// `x-ratelimit-limit-requests`, with durations as Go writes them.
+    #[default]
+    OpenAi,
+    /// `anthropic-ratelimit-requests-limit`, with dates.
+    Anthropic,
+    /// `x-ratelimit-limit` of requests alone, with milliseconds since 1970.
+    OpenRouter,
+    /// `ratelimit` and `ratelimit-policy`.
+    Ietf,
+    /// None at all.
+    Silent,
+}
+
+/// How a refusal says how long to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hints {
+    /// `retry-after-ms`, `retry-after`, and in words.
+    #[default]
+    Exact,
+    /// `retry-after` in whole seconds.
+    Seconds,
+    /// Not at all.
+    Silent,
+}
+
+/// A share of the limits that holds for a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cut {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+    pub(super) share: f64,
+}
+
+/// Reads a word of the table of names.
+pub(super) fn named<T: Copy>(names: &[(&str, T)], value: &str) -> Option<T> {
+    let found = names.iter().find(|(name, _)| *name == value);
+    found.map(|(_, meaning)| *meaning)
+}
+
+pub(super) const JUDGED: &[(&str, Judged)] = &[
+    ("bucket", Judged::Bucket),
+    ("fixed", Judged::Fixed),
+    ("sliding", Judged::Sliding),
+];
+
+pub(super) const DIALECTS: &[(&str, Dialect)] = &[
+    ("openai", Dialect::OpenAi),
+    ("anthropic", Dialect::Anthropic),
+    ("openrouter", Dialect::OpenRouter),
+    ("ietf", Dialect::Ietf),
+    ("none", Dialect::Silent),
+];
+
+pub(super) const HINTS: &[(&str, Hints)] = &[
+    ("ms", Hints::Exact),
+    ("s", Hints::Seconds),
+    ("none", Hints::Silent),
+];
