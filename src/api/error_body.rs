@@ -300,9 +300,13 @@ impl ErrorBody {
             "warming up",
             "not ready",
             "capacity",
+            // What nginx says of its own limits, unless it is told another status.
+            "service temporarily unavailable",
         ]
         .iter()
         .any(|text| message.contains(text))
+            // uvicorn, of its limit on connections.
+            || message.trim() == "service unavailable"
     }
 
     /// It is the key that is refused, whatever the status says.
