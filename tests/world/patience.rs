@@ -123,3 +123,17 @@ fn an_outage_lasts_until_the_deadline_and_is_asked_once_more_before_it() {
     let last = server.requests().last().unwrap().at;
     assert!(last >= start + Duration::from_secs(3));
 }
+
+#[test]
+fn a_row_without_time_for_its_wait_does_not_end_the_run_for_the_others() {
+    let folder = Folder::new();
+    folder.requests(20);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::status(408).header("retry-after", "60"),
+        _ => Reply::ok_chat("ok").after(Duration::from_millis(10)),
+    });
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "1", "--deadline", "30"]);
+    tool.at(&server).run().code(3).says(&["time is over"]);
+    assert_eq!(server.count(), 20);
+    assert_eq!(folder.records("p.results.jsonl").len(), 19);
+}
