@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
@@ -25,6 +26,8 @@ pub(crate) struct ErrorBody {
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
+    /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
@@ -121,8 +124,6 @@ impl ErrorBody {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
             known.map(|(_, word)| (*word).to_owned())
         });
-        let details = error.get("details").and_then(Value::as_array);
-        let waits = details.into_iter().flatten().chain(error.get("metadata"));
         let is_json = message.starts_with(['{', '[']);
         let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
         // Each is within the last, so they end.
@@ -139,7 +140,8 @@ impl ErrorBody {
             code: word(&CODES),
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
-            retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
+            retry_delay: delay_in_fields(error),
+            headers: quoted_headers(error).map(Box::new),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
@@ -298,9 +300,13 @@ impl ErrorBody {
             "warming up",
             "not ready",
             "capacity",
+            // What nginx says of its own limits, unless it is told another status.
+            "service temporarily unavailable",
         ]
         .iter()
         .any(|text| message.contains(text))
+            // uvicorn, of its limit on connections.
+            || message.trim() == "service unavailable"
     }
 
     /// It is the key that is refused, whatever the status says.
@@ -375,6 +381,17 @@ const MINIMAX: [(&[u64], &str); 4] = [
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+
+fn quoted_headers(error: &Value) -> Option<HeaderMap> {
+    let headers = error.pointer("/metadata/headers")?.as_object()?;
+    let header = |(name, value): (&String, &Value)| {
+        Some((
+            name.parse::<HeaderName>().ok()?,
+            code_text(value)?.parse().ok()?,
+        ))
+    };
+    Some(headers.iter().filter_map(header).collect())
+}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {
@@ -593,6 +610,14 @@ mod tests {
             ("Please try again in 6m0s.", Some(360_000)),
             ("Please retry in 10h17m5.72s.", Some(37_025_720)),
             ("Please retry after 37 seconds.", Some(37_000)),
+            (
+                "Rate limited. Please wait 20 seconds before the next",
+                Some(20_000),
+            ),
+            ("Wait for 2s", Some(2_000)),
+            ("The model is available in 1 minute", Some(60_000)),
+            ("the limit resets in 3m", Some(180_000)),
+            ("please wait a while", None),
             ("PLEASE RETRY AFTER 86400 SECONDS", Some(86_400_000)),
             ("try again in a moment, or try again in 2s", Some(2_000)),
             ("try again in a few minutes", None),
@@ -642,6 +667,14 @@ mod tests {
             (
                 r#"{"message":"m","details":[{"retry_in":9},{"retryDelay":"4s"}]}"#,
                 9_000,
+            ),
+            (
+                r#"{"error":{"message":"m","details":{"retry_after":6}}}"#,
+                6_000,
+            ),
+            (
+                r#"{"error":{"message":"m"},"limits":[{"reset_in":5}]}"#,
+                5_000,
             ),
             (
                 r#"{"error":{"message":"m","metadata":{"raw":"{\"error\":{\"retry_after\":8}}"}}}"#,

@@ -297,7 +297,10 @@ pub(crate) fn says(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) => true,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.trim().is_empty(),
+        // Python's and JavaScript's words for nothing become strings on the way.
+        Value::String(text) => !["", "null", "none", "nan", "undefined"]
+            .iter()
+            .any(|nothing| text.trim().eq_ignore_ascii_case(nothing)),
         Value::Array(elements) => elements.iter().any(says),
         Value::Object(members) => members.values().any(says),
     }
@@ -535,6 +538,8 @@ yb:##skipped:raw:{"e": 1}d:"#
             ("false", false),
             ("\"\"", false),
             ("\" \"", false),
+            ("\"None\"", false),
+            ("\"none of it\"", true),
             ("{ }", false),
             ("[]", false),
             ("0", false),

@@ -41,19 +41,19 @@ fn elsewhere(folder: &Folder, base_url: &str) -> Tool {
 #[test]
 fn an_entry_of_no_proxy_that_cannot_be_read_is_warned_of() {
     let proxy = proxy("HTTP/1.1 200 OK\r\n\r\n");
-    for (list, warned) in [
-        ("a.test 10.0.0.0/33", Some("10.0.0.0/33")),
-        ("a.test,10.0.*", Some("10.0.*")),
-        ("a.test b.test", None),
+    for (variable, list, warned) in [
+        ("NO_PROXY", "a.test 10.0.0.0/33", Some("10.0.0.0/33")),
+        ("no_proxy", "a.test,10.0.*", Some("10.0.*")),
+        ("NO_PROXY", "a.test b.test", None),
     ] {
         let folder = Folder::new();
         let ended = elsewhere(&folder, "http://api.invalid/v1")
             .env("HTTP_PROXY", &format!("http://{}", proxy.addr()))
-            .env("NO_PROXY", list)
+            .env(variable, list)
             .run()
             .code(0);
         match warned {
-            Some(entry) => ended.says(&["warning: ", "NO_PROXY", entry]),
+            Some(entry) => ended.says(&["warning: ", variable, entry]),
             None => ended.never_says(&["warning: "]),
         };
     }

@@ -25,7 +25,7 @@ pub(super) struct AnswerBody<'b> {
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     /// It says that something failed.
-    Failed(ErrorBody),
+    Failed(Box<ErrorBody>),
     /// It lacks what the endpoint promises.
     Missing,
 }
@@ -79,7 +79,11 @@ impl<'b> AnswerBody<'b> {
     /// Reads the first member `body` of a record's response, if it is an object.
     pub(super) fn of_response(response: &'b str) -> Option<Self> {
         let (_, body) = response.split_once("\"body\"")?;
-        let text = body.trim_ascii_start().strip_prefix(':')?;
+        Self::at_start(body.trim_ascii_start().strip_prefix(':')?)
+    }
+
+    /// Reads the object that `text` begins with, whatever follows it.
+    fn at_start(text: &'b str) -> Option<Self> {
         Some(Self {
             text,
             opening: Some(b'{'),
@@ -110,12 +114,12 @@ impl<'b> AnswerBody<'b> {
         if self.get("error").is_some_and(says_something)
             && !(promise == Promise::Anything && has_choices)
         {
-            return Err(NoAnswer::Failed(self.says()));
+            return Err(NoAnswer::Failed(self.says().into()));
         }
         let is_there = match promise {
             Promise::Choices => {
                 if let Some(error) = self.get("choices").and_then(broken_off) {
-                    return Err(NoAnswer::Failed(error));
+                    return Err(NoAnswer::Failed(error.into()));
                 }
                 has_choices
             }
@@ -129,7 +133,7 @@ impl<'b> AnswerBody<'b> {
                     || (content.starts_with('[') && self.get("stop_reason").is_some())
             }),
             Promise::Response => match self.get("status") {
-                Some("\"failed\"") => return Err(NoAnswer::Failed(ErrorBody::default())),
+                Some("\"failed\"") => return Err(NoAnswer::Failed(Box::default())),
                 // A response may be asked for before it is written, or end before its first word.
                 Some("\"queued\"" | "\"in_progress\"" | "\"incomplete\"" | "\"cancelled\"") => {
                     self.get("output").is_some()
@@ -154,12 +158,35 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
+/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a string,
+/// in a list, or with something before or behind it.
+pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
+    let body = unwrapped(body);
+    let answer = match promise {
+        // Of an unknown endpoint any object is an answer, even one that is part of a text.
+        Promise::Anything => AnswerBody::read(body.as_bytes()).ok(),
+        _ => body
+            .find('{')
+            .and_then(|start| AnswerBody::at_start(&body[start..])),
+    };
+    answer.is_some_and(|answer| answer.keeps(promise).is_ok())
+}
+
 /// What an answer of no use says that it took.
 pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
     match AnswerBody::read(body) {
-        Ok(answer) => answer.usage(),
-        Err(_) => AnswerBody::read(mended(body).as_bytes()).ok()?.usage(),
+        Ok(answer) if answer.opening == Some(b'{') => answer.usage(),
+        _ => {
+            let body = unwrapped(body);
+            AnswerBody::at_start(&body[body.find('{')?..])?.usage()
+        }
     }
+}
+
+/// A body mended, and taken out of a string.
+fn unwrapped(body: &[u8]) -> String {
+    let mended = mended(body);
+    serde_json::from_str(&mended).unwrap_or(mended)
 }
 
 /// Whether an array's first element is there, and is not null.

@@ -110,10 +110,10 @@ impl Proxies {
                 (http, https, direct)
             }
         };
-        let direct = direct.map_or_else(String::new, |list| list.url);
+        let (by, direct) = direct.map_or_else(Default::default, |list| (list.name, list.url));
         for entry in entries(&direct).filter(|entry| covers(entry, "", 0).is_none()) {
             log::warn!(
-                "the entry {:?} of NO_PROXY cannot be read, so it counts for nothing: write a name, an \
+                "the entry {:?} of {by} cannot be read, so it counts for nothing: write a name, an \
                  IP address or a network such as 10.0.0.0/8, and behind it :port if only that is meant",
                 entry.rsplit('@').next().unwrap_or_default()
             );

@@ -28,7 +28,7 @@ const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 #[derive(Default)]
 pub(super) struct Records {
     pub(super) count: u64,
-    /// How many of them are failures.
+    /// How many of them are not surely answers.
     pub(super) failures: u64,
     pub(super) done: Vec<(LineHash, RequestTag)>,
     /// Rows that are done if their endpoint is not known.
@@ -127,7 +127,7 @@ impl<C: Fn(&OddLine) -> Result<()> + Sync> LineFold for Reading<C> {
             return Ok(());
         };
         all.count += 1;
-        all.failures += u64::from(!record.is_done());
+        all.failures += u64::from(record.state != RecordState::Done);
         if let Some(id) = record.id {
             let request = RequestTag::of(record.hash);
             let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
