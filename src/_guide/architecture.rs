@@ -46,7 +46,8 @@
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
-//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
+//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password), TLS
+//!   (`tls/`). `connection.rs` is what
 //!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
 //!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.

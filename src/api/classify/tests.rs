@@ -915,6 +915,15 @@ fn overload_and_transient_failures() {
         "x".repeat(60_000)
     );
     table(&[
+        // The limits of nginx and of uvicorn.
+        (
+            503,
+            &[],
+            "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n</html>",
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (503, &[], "Service Unavailable", K::Overloaded, V::Throttled),
         (
             529,
             &[],
