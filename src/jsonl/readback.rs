@@ -153,8 +153,6 @@ fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
-
     use super::*;
     use proptest::prelude::*;
 

@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_object_is_kept_in_one() {
-        let garbage = [b'\xff'; KEPT];
+        let garbage = vec![b'\xff'; KEPT];
         let long = format!("{{\"x\":\"{}\"}}", "é".repeat(KEPT));
         for (body, is_cut, kept, says_cut) in [
             (&b"<html>\nNo</html>"[..], false, "<html>\nNo</html>", false),
