@@ -124,8 +124,6 @@ impl ErrorBody {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
             known.map(|(_, word)| (*word).to_owned())
         });
-        let details = error.get("details").and_then(Value::as_array);
-        let waits = details.into_iter().flatten().chain(error.get("metadata"));
         let is_json = message.starts_with(['{', '[']);
         let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
         // Each is within the last, so they end.
@@ -142,7 +140,7 @@ impl ErrorBody {
             code: word(&CODES),
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
-            retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
+            retry_delay: delay_in_fields(error),
             headers: quoted_headers(error).map(Box::new),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
@@ -612,6 +610,14 @@ mod tests {
             ("Please try again in 6m0s.", Some(360_000)),
             ("Please retry in 10h17m5.72s.", Some(37_025_720)),
             ("Please retry after 37 seconds.", Some(37_000)),
+            (
+                "Rate limited. Please wait 20 seconds before the next",
+                Some(20_000),
+            ),
+            ("Wait for 2s", Some(2_000)),
+            ("The model is available in 1 minute", Some(60_000)),
+            ("the limit resets in 3m", Some(180_000)),
+            ("please wait a while", None),
             ("PLEASE RETRY AFTER 86400 SECONDS", Some(86_400_000)),
             ("try again in a moment, or try again in 2s", Some(2_000)),
             ("try again in a few minutes", None),
@@ -661,6 +667,14 @@ mod tests {
             (
                 r#"{"message":"m","details":[{"retry_in":9},{"retryDelay":"4s"}]}"#,
                 9_000,
+            ),
+            (
+                r#"{"error":{"message":"m","details":{"retry_after":6}}}"#,
+                6_000,
+            ),
+            (
+                r#"{"error":{"message":"m"},"limits":[{"reset_in":5}]}"#,
+                5_000,
             ),
             (
                 r#"{"error":{"message":"m","metadata":{"raw":"{\"error\":{\"retry_after\":8}}"}}}"#,

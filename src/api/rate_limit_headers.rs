@@ -81,9 +81,9 @@ fn longest(
 ) -> Option<Duration> {
     let values = headers.get_all(name).into_iter();
     let delays = values.filter_map(|value| {
-        let value = value.to_str().ok()?;
+        let value = value.to_str().ok()?.trim().trim_matches('"');
         // A date has a comma of its own.
-        read(value).or_else(|| value.split(',').filter_map(&read).max())
+        read(value).or_else(|| value.split([',', ';']).filter_map(&read).max())
     });
     positive(delays.max())
 }
@@ -307,6 +307,8 @@ mod tests {
             (&[("retry-after", "2, 4")][..], ms(4_000)),
             (&[("retry-after", "4,soon,2")], ms(4_000)),
             (&[("retry-after", "2s")], ms(2_000)),
+            (&[("retry-after", "\"2\"")], ms(2_000)),
+            (&[("retry-after", "2; by the minute")], ms(2_000)),
             (&[("retry-after", "1m30s")], ms(90_000)),
             (&[("retry-after", "30 seconds")], ms(30_000)),
             (&[("retry-after", "2026-11-20T12:00:05Z")], ms(5_000)),

@@ -291,7 +291,8 @@ pub(crate) struct Limits {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timeouts and retries")]
 pub(crate) struct Timeouts {
-    /// Attempts for a request, the first included. Waits that the server asks for do not count
+    /// Attempts for a request, the first included. Those that the server refuses because it is asked
+    /// too fast or overloaded do not count
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse::up_to::<u32>(u32::MAX.into()))]
     pub(crate) max_attempts: u32,
 

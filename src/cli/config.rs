@@ -66,6 +66,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
             &env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect::<Vec<_>>(),
+            &run.server.headers,
         ),
     };
     let client = with_settings(builder, run, concurrency).build();

@@ -32,17 +32,8 @@ pub(super) fn check(judged: io::Result<Option<String>>, location: &Location) -> 
 ///
 /// # Errors
 /// Those of [`Lines::next`].
-pub(super) fn judge_file<R: Read>(
-    mut lines: Lines<R>,
-    format: &Format,
-) -> io::Result<Option<String>> {
-    let mut judge = Judge::new(format);
-    while judge.wants_more()
-        && let Some(line) = lines.next()?
-    {
-        judge.note(line);
-    }
-    Ok(judge.refusal())
+pub(super) fn judge_file<R: Read>(lines: Lines<R>, format: &Format) -> io::Result<Option<String>> {
+    Ok(Judge::of(lines, format)?.refusal())
 }
 
 /// Looks at the start of a stream, which is kept to be read. A stream that stalls is not waited for
@@ -55,23 +46,20 @@ pub(super) fn judge_stream<R: Read>(
     format: &Format,
 ) -> io::Result<Option<String>> {
     let mut judge = Judge::new(format);
-    let (mut judged, mut before) = (0, 0);
+    let mut judged = 0;
     let start = lines.preview(|start, at_end| {
-        let whole = match start.iter().rposition(|byte| *byte == b'\n') {
-            _ if at_end => start.len(),
-            Some(last) => last + 1,
-            None => 0,
+        let last_end = start.iter().rposition(|byte| *byte == b'\n');
+        let whole = if at_end {
+            start.len()
+        } else {
+            last_end.map_or(0, |last| last + 1)
         };
         if whole > judged {
-            let mut more = Lines::of_anything(&start[judged..whole], 2 * PREVIEW);
-            while judge.wants_more()
-                && let Ok(Some(line)) = more.next()
-            {
-                let number = before + line.number;
-                judge.note(Line { number, ..line });
-            }
-            before += more.number;
             judged = whole;
+            let lines = Lines::of_anything(&start[..whole], 2 * PREVIEW);
+            if let Ok(so_far) = Judge::of(lines, format) {
+                judge = so_far;
+            }
         }
         !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
     })?;
@@ -98,6 +86,17 @@ impl<'f> Judge<'f> {
             requests: 0,
             first: None,
         }
+    }
+
+    /// Looks at the first lines, as far as it needs them.
+    fn of<R: Read>(mut lines: Lines<R>, format: &'f Format) -> io::Result<Self> {
+        let mut judge = Self::new(format);
+        while judge.wants_more()
+            && let Some(line) = lines.next()?
+        {
+            judge.note(line);
+        }
+        Ok(judge)
     }
 
     fn wants_more(&self) -> bool {

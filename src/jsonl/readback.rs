@@ -13,9 +13,10 @@ use crate::api::classify::{RecordState, is_answered, judge_error, judge_message,
 use crate::api::json::{fields, first_fields, says_something};
 
 /// What a resume needs to know of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRecord {
-    pub(crate) custom_id: Option<String>,
+    /// The hash of its id; `None` if it has none.
+    pub(crate) id: Option<LineHash>,
     pub(crate) state: RecordState,
     /// It failed as all others did when its run stopped: it is tried again, after all other rows.
     pub(crate) again: bool,
@@ -54,7 +55,7 @@ impl ReadRecord {
             custom_id = None;
         }
         Some(Self {
-            custom_id,
+            id: custom_id.map(LineHash::of),
             again,
             state,
             hash: plain(hash).and_then(LineHash::parse),
@@ -152,8 +153,6 @@ fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
-
     use super::*;
     use proptest::prelude::*;
 
@@ -253,7 +252,7 @@ mod tests {
             ),
         ] {
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
-            assert_eq!(read.custom_id.as_deref(), custom_id, "{line}");
+            assert_eq!(read.id, custom_id.map(LineHash::of), "{line}");
             assert_eq!(read.is_done(), done, "{line}");
         }
     }
@@ -341,6 +340,37 @@ mod tests {
                 RecordState::Permanent
             };
             assert_eq!(read.state, state, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failure_with_the_mark_is_tried_again_and_an_answer_is_one_all_the_same() {
+        let refused = r#"{"custom_id":"a","response":{"status_code":404,"body":{}},"error":null"#;
+        let answered = r#"{"custom_id":"a","response":{"status_code":200,"body":{"choices":[{"message":{}}]}},"error":null"#;
+        for (record, mark, state, again) in [
+            (
+                refused,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Transient,
+                true,
+            ),
+            (
+                refused,
+                r#","tollgate":{"again":false}}"#,
+                RecordState::Permanent,
+                false,
+            ),
+            (refused, "}", RecordState::Permanent, false),
+            (
+                answered,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Done,
+                false,
+            ),
+        ] {
+            let line = format!("{record}{mark}");
+            let read = ReadRecord::parse(line.as_bytes()).unwrap();
+            assert_eq!((read.state, read.again), (state, again), "{line}");
         }
     }
 
