@@ -173,8 +173,9 @@
 //! are in flight. [`stop_alike`](crate::Retry::stop_alike) changes the number, or switches it off.
 //!
 //! In a run over a file the rows that failed in this way are tried again when it is run again, after all
-//! other rows: what made them fail may be put right. They have records with the mark `again`. Only an
-//! answer in all but form stays failed, as it was paid for.
+//! other rows: what made them fail may be put right. They have records with the mark `again`. If there
+//! are more than 1,024, the others are sent in their turn. Only an answer in all but form stays failed,
+//! as it was paid for.
 //!
 //! These are not counted: refusals by a server that is asked too fast or overloaded, failures of the
 //! server or the network, and refusals for the length or the content of one request.

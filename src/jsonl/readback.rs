@@ -343,6 +343,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_failure_with_the_mark_is_tried_again_and_an_answer_is_one_all_the_same() {
+        let refused = r#"{"custom_id":"a","response":{"status_code":404,"body":{}},"error":null"#;
+        let answered = r#"{"custom_id":"a","response":{"status_code":200,"body":{"choices":[{"message":{}}]}},"error":null"#;
+        for (record, mark, state, again) in [
+            (
+                refused,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Transient,
+                true,
+            ),
+            (
+                refused,
+                r#","tollgate":{"again":false}}"#,
+                RecordState::Permanent,
+                false,
+            ),
+            (refused, "}", RecordState::Permanent, false),
+            (
+                answered,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Done,
+                false,
+            ),
+        ] {
+            let line = format!("{record}{mark}");
+            let read = ReadRecord::parse(line.as_bytes()).unwrap();
+            assert_eq!((read.state, read.again), (state, again), "{line}");
+        }
+    }
+
     proptest! {
         #[test]
         fn reading_never_panics(line in prop::collection::vec(any::<u8>(), 0..100)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Error::ConnectProxyFailed;
 
-use super::context::{self, timed_out};
+use super::context::time_left;
 use super::error::proxy_status;
 use crate::sync::{Condvar, Mutex};
 
@@ -38,11 +38,7 @@ impl Login {
     ) -> Result<T, ureq::Error> {
         let mut state = self.state.lock();
         while matches!(*state, State::Trying) {
-            let left = context::with(|context| context.left());
-            if left.is_zero() {
-                return Err(timed_out());
-            }
-            state = self.tried.wait_until(state, Instant::now() + left);
+            state = self.tried.wait_until(state, Instant::now() + time_left()?);
         }
         match &*state {
             State::Accepted => {}

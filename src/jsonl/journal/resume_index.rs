@@ -306,6 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_go_last_are_told_from_the_others() {
+        let row = |id: &str, last| {
+            let request = RequestTag::of(Some(hash("line")));
+            (hash(id), FailedRow::new(request, false, last))
+        };
+        let index = ResumeIndex::new(
+            Vec::new(),
+            Vec::new(),
+            vec![row("first", false), row("last", true)],
+            ResumePolicy::default(),
+        );
+        assert_eq!(status(&index, "first"), RowStatus::ToDo);
+        assert_eq!(status(&index, "last"), RowStatus::ToDoLast);
+        assert!(index.puts_rows_last());
+        assert!(!ResumeIndex::default().puts_rows_last());
+    }
+
+    #[test]
     fn failures_are_repeated_if_that_is_asked_for() {
         let again = ResumePolicy {
             retry_failed: true,
