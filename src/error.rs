@@ -310,37 +310,24 @@ impl fmt::Display for Error {
     }
 }
 
+/// Without the body, which may be long.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Error");
-        debug
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message);
-        if !self.0.facts.settings.is_empty() {
-            debug.field("settings", &self.0.facts.settings);
-        }
-        if let Some(status) = self.0.facts.status {
-            debug.field("status", &status);
-        }
-        if let Some(code) = &self.0.facts.code {
-            debug.field("code", code);
-        }
-        if self.0.facts.attempts > 0 {
-            debug.field("attempts", &self.0.facts.attempts);
-        }
-        if let Some(source) = &self.0.source {
-            debug.field("source", source);
-        }
-        debug.finish_non_exhaustive()
+        f.debug_struct("Error")
+            .field("kind", &self.kind())
+            .field("message", &self.to_string())
+            .field("status", &self.status())
+            .field("code", &self.code())
+            .field("attempts", &self.attempts())
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_ref()
-            .map(|source| &**source as &(dyn StdError + 'static))
+        let source = self.0.source.as_ref()?;
+        Some(&**source)
     }
 }
 

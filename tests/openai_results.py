@@ -69,6 +69,7 @@ def read_openai(folder, extras):
     assert error.code == "context_length_exceeded", error
     # No use in its answer: the reason stands beside it, in the form of `errors` in OpenAI's files.
     assert {"code", "message"} == errors["garbled"]["error"].keys()
+    assert errors["garbled"]["response"]["body"] == {"text": "<html>log in</html>"}
 
 
 def read_anthropic(folder, extras):

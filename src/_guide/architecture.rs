@@ -46,12 +46,14 @@
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
-//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`), TLS (`tls/`). `connection.rs` is what
+//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password), TLS
+//!   (`tls/`). `connection.rs` is what
 //!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
 //!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
 //!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
-//!   `usage.rs` (model tokens) and `cost.rs` use it. `error_body.rs` reads what failed, and
+//!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is what its
+//!   endpoint promises, and `classify/record.rs` asks the same of a record in a file. `error_body.rs` reads what failed, and
 //!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` reads the waits that
 //!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
 //!   `times.rs`; `announced_limit.rs` reads the limit that a refusal names.
@@ -110,6 +112,7 @@
 //! |---|---|---|
 //! | status | `api/classify/rules.rs` | a row above the range that it is in, as the first match counts; one in `api/classify/tests.rs`, and one in [retries](super::retries) |
 //! | error code of a provider | `api/error_body.rs` | the same two rows, if it is no further name of what is there |
+//! | endpoint whose answers are judged | `api/response.rs` | what it promises, in `api/classify/answer.rs`; its row in [retries](super::retries) |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
 //! | provider | `api/provider.rs` | how the key travels, and its variables |

@@ -28,4 +28,6 @@
 //! - [`ClientBuilder::client_cert`](crate::ClientBuilder::client_cert): certificates for servers that
 //!   ask for one. What is wrong with a certificate or a proxy is said in words, and a proxy's refusal
 //!   stops the run.
+//! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops and
+//!   says why. Refusals without a word of how long to wait cost no row.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

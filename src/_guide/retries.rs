@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
-//! | 2xx that is an answer in all but form (`NaN` in it, or a comma too many) | `Protocol` | tried again once at most: it was billed |
+//! | 2xx that is an answer in all but form: with `NaN` in it, a comma too many, or something before or behind it | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with an error | as the status that it names, else `Server` | as for that status |
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
@@ -173,8 +173,9 @@
 //! are in flight. [`stop_alike`](crate::Retry::stop_alike) changes the number, or switches it off.
 //!
 //! In a run over a file the rows that failed in this way are tried again when it is run again, after all
-//! other rows: what made them fail may be put right. They have records with the mark `again`. Only an
-//! answer in all but form stays failed, as it was paid for.
+//! other rows: what made them fail may be put right. They have records with the mark `again`. If there
+//! are more than 1,024, the others are sent in their turn. Only an answer in all but form stays failed,
+//! as it was paid for.
 //!
 //! These are not counted: refusals by a server that is asked too fast or overloaded, failures of the
 //! server or the network, and refusals for the length or the content of one request.

@@ -6,10 +6,17 @@ use serde_json::Value;
 
 use super::times;
 
-/// The longest wait in the fields of an object. A bare number is seconds, unless the name says
-/// otherwise.
-pub(super) fn delay_in_fields(object: &Value) -> Option<Duration> {
-    const NAMES: [&str; 7] = [
+/// How deep in an answer a field may name a wait.
+const DEPTH: u8 = 3;
+
+/// The longest wait in the fields of a value and of what is in it. A bare number is seconds, unless the
+/// name says otherwise.
+pub(super) fn delay_in_fields(value: &Value) -> Option<Duration> {
+    delay_within(value, DEPTH)
+}
+
+fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
+    const NAMES: [&str; 10] = [
         "retryafter",
         "retryin",
         "retrydelay",
@@ -17,15 +24,24 @@ pub(super) fn delay_in_fields(object: &Value) -> Option<Duration> {
         "waittime",
         "cooldowntime",
         "resetafter",
+        "resetin",
+        "waitfor",
+        "wait",
     ];
+    if depth == 0 {
+        return None;
+    }
     let wait = |(name, value): (&String, &Value)| {
         let letters = name.chars().filter(char::is_ascii_alphabetic);
         let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known))?;
+        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known));
+        let Some(unit) = unit else {
+            return delay_within(value, depth - 1);
+        };
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
-            _ => return None,
+            inner => return delay_within(inner, depth - 1),
         };
         match unit {
             "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
@@ -34,7 +50,16 @@ pub(super) fn delay_in_fields(object: &Value) -> Option<Duration> {
         }
         .or_else(|| times::duration(&text))
     };
-    object.as_object()?.iter().filter_map(wait).max()
+    match value {
+        Value::Object(fields) => fields.iter().filter_map(wait).max(),
+        Value::Array(values) => {
+            let inner = values
+                .iter()
+                .filter_map(|value| delay_within(value, depth - 1));
+            inner.max()
+        }
+        _ => None,
+    }
 }
 
 /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
@@ -45,6 +70,12 @@ pub(super) fn delay_in_words(message: &str) -> Option<Duration> {
         "retry in ",
         "retry after ",
         "try again after ",
+        "wait ",
+        "wait for ",
+        "available in ",
+        "reset in ",
+        "resets in ",
+        "reset after ",
     ]
     .iter()
     .flat_map(|phrase| message.match_indices(phrase))

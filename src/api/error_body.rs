@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
@@ -25,6 +27,8 @@ pub(crate) struct ErrorBody {
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
+    /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// OpenRouter's note that a moderation filter refused the input.
     is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
@@ -121,25 +125,31 @@ impl ErrorBody {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
             known.map(|(_, word)| (*word).to_owned())
         });
-        let details = error.get("details").and_then(Value::as_array);
-        let waits = details.into_iter().flatten().chain(error.get("metadata"));
         let is_json = message.starts_with(['{', '[']);
-        let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        let quoted = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        // LiteLLM puts it into a sentence.
+        let start = message.find('{').filter(|_| !is_json);
+        let within = start.and_then(|start| message.get(start..=message.rfind('}')?));
+        let within = within.filter(|json| serde_json::from_str::<IgnoredAny>(json).is_ok());
         // Each is within the last, so they end.
-        let nested = nested
+        let nested = quoted
             .or(is_json.then_some(message))
+            .or(within)
             .map(|text| Box::new(Self::of_text(text, true)));
         let told = nested.as_ref().map_or("", |nested| &nested.message);
         Self {
             message: match (place + message, told) {
                 (outer, "") => outer,
                 (outer, inner) if is_json || outer.is_empty() => inner.to_owned(),
+                // It is shown already.
+                (outer, _) if quoted.is_none() => outer,
                 (outer, inner) => format!("{outer}: {inner}"),
             },
             code: word(&CODES),
             category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
             inner_code: word(&["/details/error_code", "/innererror/code"]),
-            retry_delay: waits.chain([error]).filter_map(delay_in_fields).max(),
+            retry_delay: delay_in_fields(error),
+            headers: quoted_headers(error).map(Box::new),
             is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
                 .iter()
                 .any(|path| error.pointer(path).is_some()),
@@ -298,9 +308,13 @@ impl ErrorBody {
             "warming up",
             "not ready",
             "capacity",
+            // What nginx says of its own limits, unless it is told another status.
+            "service temporarily unavailable",
         ]
         .iter()
         .any(|text| message.contains(text))
+            // uvicorn, of its limit on connections.
+            || message.trim() == "service unavailable"
     }
 
     /// It is the key that is refused, whatever the status says.
@@ -375,6 +389,17 @@ const MINIMAX: [(&[u64], &str); 4] = [
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+
+fn quoted_headers(error: &Value) -> Option<HeaderMap> {
+    let headers = error.pointer("/metadata/headers")?.as_object()?;
+    let header = |(name, value): (&String, &Value)| {
+        Some((
+            name.parse::<HeaderName>().ok()?,
+            code_text(value)?.parse().ok()?,
+        ))
+    };
+    Some(headers.iter().filter_map(header).collect())
+}
 
 fn code_text(code: &Value) -> Option<String> {
     match code {
@@ -593,6 +618,14 @@ mod tests {
             ("Please try again in 6m0s.", Some(360_000)),
             ("Please retry in 10h17m5.72s.", Some(37_025_720)),
             ("Please retry after 37 seconds.", Some(37_000)),
+            (
+                "Rate limited. Please wait 20 seconds before the next",
+                Some(20_000),
+            ),
+            ("Wait for 2s", Some(2_000)),
+            ("The model is available in 1 minute", Some(60_000)),
+            ("the limit resets in 3m", Some(180_000)),
+            ("please wait a while", None),
             ("PLEASE RETRY AFTER 86400 SECONDS", Some(86_400_000)),
             ("try again in a moment, or try again in 2s", Some(2_000)),
             ("try again in a few minutes", None),
@@ -642,6 +675,14 @@ mod tests {
             (
                 r#"{"message":"m","details":[{"retry_in":9},{"retryDelay":"4s"}]}"#,
                 9_000,
+            ),
+            (
+                r#"{"error":{"message":"m","details":{"retry_after":6}}}"#,
+                6_000,
+            ),
+            (
+                r#"{"error":{"message":"m"},"limits":[{"reset_in":5}]}"#,
+                5_000,
             ),
             (
                 r#"{"error":{"message":"m","metadata":{"raw":"{\"error\":{\"retry_after\":8}}"}}}"#,
@@ -727,6 +768,11 @@ mod tests {
             assert_eq!(read.message, message, "{body}");
             assert!(read.is_out_of_money(), "{body}");
         }
+        let sentence = r#"{"error":{"message":"litellm.RateLimitError: x - {\"error\":{\"code\":429,\"status\":\"insufficient_quota\",\"details\":[{\"retryDelay\":\"36s\"}]}}. Model m","code":"429"}}"#;
+        let found = read(sentence);
+        assert!(found.message.starts_with("litellm.RateLimitError: x - {"));
+        assert!(found.is_out_of_money());
+        assert_eq!(found.delay(), Some(Duration::from_secs(36)));
         let plain =
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"it is down"}}}"#;
         assert_eq!(read(plain).message, "Provider returned error: it is down");

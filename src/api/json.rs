@@ -191,6 +191,16 @@ pub(crate) fn fields<'n, 'a, const N: usize>(
     Ok(found)
 }
 
+/// As [`fields`], of the object that `text` begins with, whatever follows it.
+pub(crate) fn fields_at_start<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+) -> serde_json::Result<[Option<&'a RawValue>; N]> {
+    let mut found = Fields::new(names, false);
+    serde_json::Deserializer::from_str(text).deserialize_map(found.top())?;
+    Ok(found.values)
+}
+
 /// As [`fields`], but stops when all of them are found and does not read the rest, which may be
 /// long. So `json` must be known to be JSON.
 pub(crate) fn first_fields<'a, const N: usize>(
@@ -287,7 +297,10 @@ pub(crate) fn says(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) => true,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.trim().is_empty(),
+        // Python's and JavaScript's words for nothing become strings on the way.
+        Value::String(text) => !["", "null", "none", "nan", "undefined"]
+            .iter()
+            .any(|nothing| text.trim().eq_ignore_ascii_case(nothing)),
         Value::Array(elements) => elements.iter().any(says),
         Value::Object(members) => members.values().any(says),
     }
@@ -525,6 +538,8 @@ yb:##skipped:raw:{"e": 1}d:"#
             ("false", false),
             ("\"\"", false),
             ("\" \"", false),
+            ("\"None\"", false),
+            ("\"none of it\"", true),
             ("{ }", false),
             ("[]", false),
             ("0", false),

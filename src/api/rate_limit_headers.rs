@@ -17,7 +17,7 @@ use super::times;
 #[derive(Debug, Default)]
 pub(super) struct RetryHints {
     /// How long to wait: `retry-after-ms`, else `retry-after`, else what the body says, else when an
-    /// exhausted limit has room again.
+    /// exhausted limit has room again. A body may repeat headers, too.
     ///
     /// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has passed
     /// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
@@ -34,14 +34,17 @@ impl RetryHints {
     pub(super) fn read(response: &ResponseView<'_>, body: &ErrorBody) -> Self {
         let headers = response.headers;
         let header_delay = retry_after(headers, response.wall);
+        let quoted = body.headers.as_deref();
         let used_up = || match response.status {
-            429 => exhausted(headers, response.wall, response.cost_tokens),
+            429 => exhausted(headers, response.wall, response.cost_tokens)
+                .or_else(|| exhausted(quoted?, response.wall, response.cost_tokens)),
             _ => None,
         };
         let should_retry = text(headers, "x-should-retry").map(str::trim);
         Self {
             delay: header_delay
                 .or_else(|| positive(body.delay()))
+                .or_else(|| retry_after(quoted?, response.wall))
                 .or_else(used_up),
             header_delay,
             should_retry: should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok()),
@@ -78,9 +81,9 @@ fn longest(
 ) -> Option<Duration> {
     let values = headers.get_all(name).into_iter();
     let delays = values.filter_map(|value| {
-        let value = value.to_str().ok()?;
+        let value = value.to_str().ok()?.trim().trim_matches('"');
         // A date has a comma of its own.
-        read(value).or_else(|| value.split(',').filter_map(&read).max())
+        read(value).or_else(|| value.split([',', ';']).filter_map(&read).max())
     });
     positive(delays.max())
 }
@@ -304,6 +307,8 @@ mod tests {
             (&[("retry-after", "2, 4")][..], ms(4_000)),
             (&[("retry-after", "4,soon,2")], ms(4_000)),
             (&[("retry-after", "2s")], ms(2_000)),
+            (&[("retry-after", "\"2\"")], ms(2_000)),
+            (&[("retry-after", "2; by the minute")], ms(2_000)),
             (&[("retry-after", "1m30s")], ms(90_000)),
             (&[("retry-after", "30 seconds")], ms(30_000)),
             (&[("retry-after", "2026-11-20T12:00:05Z")], ms(5_000)),

@@ -25,6 +25,7 @@ mod simulate;
 mod speed;
 mod stdout;
 mod summary;
+mod summary_file;
 
 use std::process::ExitCode;
 

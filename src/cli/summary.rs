@@ -1,10 +1,7 @@
 //! The final report of a run: how it went, what limited it, where the files are, how to carry on.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
 use std::iter;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -12,9 +9,9 @@ use super::console::{Console, OutputMode};
 use super::exit::Exit;
 use super::format::{aligned, count, counted, flag_of, learned, rate, time};
 use super::stdout::is_broken_pipe;
+use super::summary_file::write_summary;
 use crate::jsonl::files::{Location, RunFiles};
-use crate::jsonl::io::AtomicFile;
-use crate::{Error, ErrorKind, FileProgress, Result, Summary};
+use crate::{Error, ErrorKind, FileProgress, Summary};
 
 /// A label and what it is about, for each line of the report.
 type Facts = Vec<(&'static str, String)>;
@@ -351,52 +348,6 @@ fn work(summary: &Summary) -> Facts {
     facts
 }
 
-/// What is known of a run that has no summary of its own. It began at `started`: the last progress may
-/// be old, if the run hangs.
-pub(crate) fn cut_off(
-    progress: &FileProgress,
-    stopped: Option<Error>,
-    started: Instant,
-) -> Summary {
-    let requests = progress.total.unwrap_or(progress.read).max(progress.done());
-    Summary {
-        requests,
-        not_attempted: requests - progress.done(),
-        stopped,
-        wall: progress.elapsed.max(started.elapsed()),
-        progress: progress.clone(),
-    }
-}
-
-/// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.
-pub(crate) fn write_refusal(path: Option<&Path>, error: &Error, console: &Console) {
-    let nothing = cut_off(&FileProgress::default(), None, Instant::now());
-    write_summary(path, &nothing, Exit::of_error(error))
-        .unwrap_or_else(|unwritten| console.error(&unwritten));
-}
-
-/// Puts the summary into its file, which holds a whole one at every moment, the old or the new.
-fn write_summary(path: Option<&Path>, summary: &Summary, exit: Exit) -> Result<()> {
-    let Some(path) = path else {
-        return Ok(());
-    };
-    let text = format!("{:#}\n", summary.to_json(exit.code()));
-    replace(path, text.as_bytes()).map_err(|error| {
-        let name = Location::File(path.to_owned());
-        Error::new(ErrorKind::Io, format!("--summary {name} cannot be written")).with_source(error)
-    })
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Where a device or a pipe is, a rename would put a file in its place.
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
-    }
-    let mut fresh = AtomicFile::create(path)?;
-    fresh.file.write_all(bytes)?;
-    fresh.commit()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -715,46 +666,5 @@ results     \"p.results.jsonl\"
         let command = typed.command(false);
         assert!(command.starts_with("tollgate run 'my file' "), "{command}");
         assert_eq!(shell_words::split(&command).unwrap(), words);
-    }
-
-    #[test]
-    fn a_summary_replaces_a_file_and_leaves_nothing_beside_it() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("s.json");
-        replace(&path, b"old").unwrap();
-        replace(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_device_stays_one() {
-        use std::os::unix::fs::FileTypeExt;
-        replace(Path::new("/dev/null"), b"gone").unwrap();
-        assert!(
-            fs::metadata("/dev/null")
-                .unwrap()
-                .file_type()
-                .is_char_device()
-        );
-    }
-
-    #[test]
-    fn what_is_known_of_a_run_cut_off_adds_up() {
-        let progress = FileProgress {
-            total: Some(10),
-            succeeded: 3,
-            failed: 1,
-            skipped: 2,
-            ..FileProgress::default()
-        };
-        let summary = cut_off(&progress, None, Instant::now());
-        assert_eq!((summary.requests, summary.not_attempted), (10, 4));
-        let unknown = FileProgress {
-            total: None,
-            ..progress
-        };
-        assert_eq!(cut_off(&unknown, None, Instant::now()).not_attempted, 0);
     }
 }

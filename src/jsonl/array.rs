@@ -17,11 +17,11 @@ pub(super) struct ArrayAsLines<R> {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Nothing but blanks so far.
+    /// Nothing but blanks, and arrays that have ended.
     Start,
     /// In an array, and in so many objects and arrays of an element.
     Array(u32),
-    /// No array, or what is behind it: all is left as it is.
+    /// No array: all is left as it is.
     Plain,
 }
 
@@ -62,7 +62,7 @@ impl<R: Read> ArrayAsLines<R> {
             }
             (State::Array(0), b']') => {
                 *byte = b' ';
-                self.state = State::Plain;
+                self.state = State::Start;
             }
             (State::Array(depth), b'}' | b']') => {
                 self.state = State::Array(depth.saturating_sub(1));
@@ -111,8 +111,9 @@ mod tests {
                 " {\"a\":\"],[\\\"\\\\\"}\n{\"b\":\"\\\\\\\"\"} ",
             ),
             ("[]", "  "),
-            // What is behind it, and what is cut off.
-            ("[1]\n[2,3]\n", " 1 \n[2,3]\n"),
+            // More of them, what is behind them, and what is cut off.
+            ("[1]\n[2,3]\n", " 1 \n 2\n3 \n"),
+            ("[1]\n{}\n[2,3]\n", " 1 \n{}\n[2,3]\n"),
             ("[{},{", " {}\n{"),
         ] {
             assert_eq!(read(array), lines);

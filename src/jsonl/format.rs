@@ -55,6 +55,11 @@ pub(crate) struct RowRequest<'a> {
 }
 
 impl InputRow<'_> {
+    /// The hash of its id, if it has one.
+    pub(crate) fn id(&self) -> Option<LineHash> {
+        self.custom_id.as_ref().map(LineHash::of)
+    }
+
     /// What the row's endpoint answers with.
     pub(crate) fn promise(&self) -> Promise {
         let request = self.request.as_ref();
@@ -159,8 +164,8 @@ impl Format {
         }
         let text = str::from_utf8(line.text?.trim_ascii()).ok()?;
         let [custom_id] = first_fields(text, &["custom_id"]);
-        let id = LineHash::of(string(custom_id?)?.as_bytes());
-        Some((id, LineHash::of(text.as_bytes())))
+        let id = LineHash::of(string(custom_id?)?);
+        Some((id, LineHash::of(text)))
     }
 }
 
@@ -286,7 +291,7 @@ fn prompt<'a>(text: &str, template: &Chat, row: &mut InputRow<'_>) -> Cow<'a, st
     let body = template.clone().message("user", text).to_body().to_string();
     row.custom_id = Some(format!("line-{}", row.number));
     // The whole body and not the prompt alone: another model is another question.
-    row.hash = Some(LineHash::of(body.as_bytes()));
+    row.hash = Some(LineHash::of(&body));
     body.into()
 }
 

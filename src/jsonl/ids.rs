@@ -98,7 +98,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn id(number: u64) -> LineHash {
-        LineHash::of(&number.to_le_bytes())
+        LineHash::of(number.to_le_bytes())
     }
 
     #[test]

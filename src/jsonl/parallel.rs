@@ -2,8 +2,8 @@
 //!
 //! One thread reads, as only the [line reader](super::lines) knows where lines begin and which
 //! numbers they have. The lines read are a [`Chunk`] of about 1 MiB. rayon's threads look at one
-//! chunk while the next is read, so two chunks are in memory, however long the file. What is found
-//! is put together in the order of the file.
+//! chunk while the next is read, so two chunks are in memory, however long the file. What the lines
+//! say is then put together by the thread that reads, in the order of the file.
 //!
 //! A file of less than one chunk is looked at by the thread that reads it, and so is every file
 //! without the feature `parallel`, or where the system gives no threads.
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 /// How much is read ahead, in bytes. A line that is longer is a chunk of its own.
 const CHUNK: usize = 1 << 20;
 
-/// Lines that a thread takes at a time.
+/// Lines that a thread takes at a time, at least.
 #[cfg(feature = "parallel")]
 const LINES_AT_ONCE: usize = 64;
 
@@ -31,17 +31,17 @@ enum ThreadPool {}
 
 /// What is collected over the lines of a file.
 pub(super) trait LineFold: Sync {
-    /// What some lines in a row hold.
-    type Part: Default + Send;
+    /// What one line says.
+    type Facts: Send;
 
-    /// Adds the next line to a part. Several threads do so at once, each with a part of its own.
-    fn add_line(&self, part: &mut Self::Part, line: Line<&[u8]>);
+    /// Reads a line. Several threads do so at once, so what takes time belongs here.
+    fn read(&self, line: Line<&[u8]>) -> Self::Facts;
 
-    /// Takes the next part, in the order of the file, on the thread that called [`fold`].
+    /// Takes what the next line says, in the order of the file, on the thread that called [`fold`].
     ///
     /// # Errors
     /// Any error ends the pass.
-    fn add_part(&mut self, part: Self::Part) -> Result<()>;
+    fn add(&mut self, facts: Self::Facts) -> Result<()>;
 }
 
 /// Shows all of `lines` to `fold`. Blank lines are not shown; a line that is too long is, without
@@ -68,8 +68,8 @@ pub(super) fn fold<R: Read>(
                 read = next.fill(lines);
             }
         };
-        for part in chunk.parts(fold, pool.as_ref(), read_on) {
-            fold.add_part(part)?;
+        for facts in chunk.facts(fold, pool.as_ref(), read_on) {
+            fold.add(facts)?;
         }
         if !more {
             return Ok(());
@@ -107,35 +107,33 @@ impl Chunk {
         Ok(true)
     }
 
-    /// What the lines hold. This thread does `meanwhile` if others look at the lines, else before.
-    fn parts<F: LineFold>(
+    /// What the lines say. This thread does `meanwhile` if others read the lines, else before.
+    fn facts<F: LineFold>(
         &self,
         fold: &F,
         pool: Option<&ThreadPool>,
         meanwhile: impl FnOnce(),
-    ) -> Vec<F::Part> {
-        let part = |lines: &[Line<Range<usize>>]| {
-            let mut part = F::Part::default();
-            for line in lines {
-                fold.add_line(&mut part, line.map(|text| &self.text[text.clone()]));
-            }
-            part
+    ) -> Vec<F::Facts> {
+        let read = |line: &Line<Range<usize>>| {
+            let line = line.map(|text| &self.text[text.clone()]);
+            fold.read(line)
         };
         match pool {
             #[cfg(feature = "parallel")]
             Some(pool) => {
-                let mut parts = Vec::new();
+                let mut facts = Vec::new();
                 pool.in_place_scope(|scope| {
                     scope.spawn(|_| {
-                        parts = self.lines.par_chunks(LINES_AT_ONCE).map(part).collect();
+                        let lines = self.lines.par_iter().with_min_len(LINES_AT_ONCE);
+                        facts = lines.map(read).collect();
                     });
                     meanwhile();
                 });
-                parts
+                facts
             }
             _ => {
                 meanwhile();
-                vec![part(&self.lines)]
+                self.lines.iter().map(read).collect()
             }
         }
     }
@@ -174,14 +172,14 @@ mod tests {
     struct Collect(Vec<Seen>);
 
     impl LineFold for Collect {
-        type Part = Vec<Seen>;
+        type Facts = Seen;
 
-        fn add_line(&self, part: &mut Vec<Seen>, line: Line<&[u8]>) {
-            part.push(seen(&line));
+        fn read(&self, line: Line<&[u8]>) -> Seen {
+            seen(&line)
         }
 
-        fn add_part(&mut self, part: Vec<Seen>) -> Result<()> {
-            self.0.extend(part);
+        fn add(&mut self, facts: Seen) -> Result<()> {
+            self.0.push(facts);
             Ok(())
         }
     }
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_come_in_the_order_of_the_file_with_every_line_once() {
+    fn facts_come_in_the_order_of_the_file_with_every_line_once() {
         let mut input = String::new();
         for n in 0..60_000_u32 {
             match n % 97 {
@@ -236,14 +234,12 @@ mod tests {
     fn a_cancel_is_heard_between_chunks() {
         struct CancelAtOnce(u64, Cancel);
         impl LineFold for CancelAtOnce {
-            type Part = u64;
+            type Facts = ();
 
-            fn add_line(&self, part: &mut u64, _: Line<&[u8]>) {
-                *part += 1;
-            }
+            fn read(&self, _: Line<&[u8]>) {}
 
-            fn add_part(&mut self, part: u64) -> Result<()> {
-                self.0 += part;
+            fn add(&mut self, (): ()) -> Result<()> {
+                self.0 += 1;
                 self.1.cancel();
                 Ok(())
             }

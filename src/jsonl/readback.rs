@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hash::LineHash;
-use crate::api::classify::{RecordState, judge_error, judge_message, judge_record};
+use crate::api::classify::{RecordState, is_answered, judge_error, judge_message, judge_record};
 use crate::api::json::{fields, first_fields, says_something};
 
 /// What a resume needs to know of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRecord {
-    pub(crate) custom_id: Option<String>,
+    /// The hash of its id; `None` if it has none.
+    pub(crate) id: Option<LineHash>,
     pub(crate) state: RecordState,
     /// It failed as all others did when its run stopped: it is tried again, after all other rows.
     pub(crate) again: bool,
@@ -54,7 +55,7 @@ impl ReadRecord {
             custom_id = None;
         }
         Some(Self {
-            custom_id,
+            id: custom_id.map(LineHash::of),
             again,
             state,
             hash: plain(hash).and_then(LineHash::parse),
@@ -73,10 +74,15 @@ fn read_response<'a>(
     error: Option<&'a RawValue>,
 ) -> (RecordState, Option<&'a RawValue>) {
     let error = error.filter(|error| says_something(error.get()));
-    let [status, body] = nested(response, &["status_code", "body"]);
-    let body = body.map_or("", RawValue::get);
+    let [status] = nested(response, &["status_code"]);
     let status = status.and_then(http_status);
     let is_success = status.is_none_or(|status| (200..300).contains(&status));
+    if is_success && error.is_none() && response.is_some_and(|response| is_answered(response.get()))
+    {
+        return (RecordState::Done, None);
+    }
+    let [body] = nested(response, &["body"]);
+    let body = body.map_or("", RawValue::get);
     let kept = kept_text(body, !is_success || error.is_some());
     let [code] = nested(error, &["code"]);
     let code = error.map(|_| plain(code).unwrap_or_default());
@@ -147,8 +153,6 @@ fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
-
     use super::*;
     use proptest::prelude::*;
 
@@ -248,7 +252,7 @@ mod tests {
             ),
         ] {
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
-            assert_eq!(read.custom_id.as_deref(), custom_id, "{line}");
+            assert_eq!(read.id, custom_id.map(LineHash::of), "{line}");
             assert_eq!(read.is_done(), done, "{line}");
         }
     }
@@ -336,6 +340,37 @@ mod tests {
                 RecordState::Permanent
             };
             assert_eq!(read.state, state, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failure_with_the_mark_is_tried_again_and_an_answer_is_one_all_the_same() {
+        let refused = r#"{"custom_id":"a","response":{"status_code":404,"body":{}},"error":null"#;
+        let answered = r#"{"custom_id":"a","response":{"status_code":200,"body":{"choices":[{"message":{}}]}},"error":null"#;
+        for (record, mark, state, again) in [
+            (
+                refused,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Transient,
+                true,
+            ),
+            (
+                refused,
+                r#","tollgate":{"again":false}}"#,
+                RecordState::Permanent,
+                false,
+            ),
+            (refused, "}", RecordState::Permanent, false),
+            (
+                answered,
+                r#","tollgate":{"again":true}}"#,
+                RecordState::Done,
+                false,
+            ),
+        ] {
+            let line = format!("{record}{mark}");
+            let read = ReadRecord::parse(line.as_bytes()).unwrap();
+            assert_eq!((read.state, read.again), (state, again), "{line}");
         }
     }
 

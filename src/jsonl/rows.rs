@@ -41,6 +41,8 @@ const MOST_LATER: usize = 1024;
 pub(super) struct Row {
     pub(super) number: u64,
     pub(super) custom_id: Option<String>,
+    /// The hash of its id.
+    pub(super) id: Option<LineHash>,
     pub(super) dialect: Dialect,
     pub(super) hash: Option<LineHash>,
     /// What to send, or why there is nothing to send.
@@ -63,6 +65,7 @@ impl Row {
         let number = row.number;
         Self {
             number,
+            id: row.id(),
             custom_id: row.custom_id,
             dialect: row.dialect,
             hash: row.hash,
@@ -87,6 +90,7 @@ impl Row {
         let id = self.custom_id.unwrap_or_default();
         Self {
             custom_id: None,
+            id: None,
             hash: None,
             request: Err(bad_line(
                 self.number,
@@ -183,10 +187,9 @@ impl Rows {
             let row = self.format.parse(line);
             let promise = row.promise();
             let row = Row::new(row);
-            let Some(custom_id) = &row.custom_id else {
+            let Some(id) = row.id else {
                 return Ok(Some(row));
             };
-            let id = LineHash::of(custom_id.as_bytes());
             if let Some(seen) = &mut self.seen
                 && let first = *seen.entry(id).or_insert(number)
                 && first != number

@@ -43,15 +43,6 @@ pub(crate) struct InputScan {
     pub(crate) passed_over: Vec<Range<u64>>,
 }
 
-impl InputScan {
-    fn pass_over(&mut self, lines: Range<u64>) {
-        match self.passed_over.last_mut() {
-            Some(last) if last.end == lines.start => last.end = lines.end,
-            _ => self.passed_over.push(lines),
-        }
-    }
-}
-
 /// Scans a whole input, whose name is `location`, for what `index` leaves to do.
 ///
 /// # Errors
@@ -66,71 +57,64 @@ pub(crate) fn scan<R: Read>(
     cancel: &Cancel,
 ) -> Result<InputScan> {
     let unreadable = |error| location.unreadable(error);
-    let mut lines = format.lines(source);
-    let all = Part::default();
-    let mut pass = Pass { format, index, all };
-    fold(&mut lines, &mut pass, cancel, unreadable)?;
-    let (found, changed) = (pass.all.found, pass.all.changed);
-    let duplicates = duplicates(pass.all.ids);
-    if !duplicates.is_empty() {
-        let mut ids = ids_again(location, format, &duplicates).into_iter();
-        let mut repeated = Listed::default();
-        for (first, again) in duplicates {
-            let id = ids.next().unwrap_or_default();
-            repeated.add(|| format!("lines {first} and {again}{id}"));
-        }
+    let mut pass = Pass {
+        format,
+        index,
+        found: InputScan::default(),
+        changed: Listed::default(),
+        ids: Vec::new(),
+    };
+    fold(&mut format.lines(source), &mut pass, cancel, unreadable)?;
+    let mut repeated = Listed::default();
+    for (first, again, id) in repeated_ids(location, format, pass.ids) {
+        repeated.add(|| format!("lines {first} and {again}{id}"));
+    }
+    if repeated.count > 0 {
         return Err(config(format!(
             "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
             repeated.lines()
         )));
     }
-    if changed.count > 0 {
+    if pass.changed.count > 0 {
         let message = format!(
             "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
              other ids, keep their old answers, or start anew",
-            changed.lines()
+            pass.changed.lines()
         );
         return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
-    Ok(found)
+    Ok(pass.found)
 }
 
-/// The ids of the first lines that have those of earlier ones, each behind a colon. They are read
-/// once more, as only their hashes have been kept; there are none where that cannot be done.
-pub(super) fn ids_again(
+/// Every line whose id an earlier line has: that line, this one, and the id behind a colon. Of the
+/// first of them the ids are read once more, as only hashes have been kept. For the others, and where
+/// that cannot be done, there is an empty text.
+pub(super) fn repeated_ids(
     location: &Location,
     format: &Format,
-    duplicates: &[(u64, u64)],
-) -> Vec<String> {
-    let Some(Ok(file)) = location
-        .path()
-        .filter(|path| path.is_file())
-        .map(File::open)
-    else {
-        return Vec::new();
-    };
-    let (mut lines, mut ids) = (format.lines(file), Vec::new());
-    for (_, again) in duplicates.iter().take(NAMED) {
-        while let Ok(Some(line)) = lines.next() {
-            if line.number == *again {
-                let id = format.parse(line).custom_id.unwrap_or_default();
-                ids.push(format!(": \"{}\"", printable(&id, LONGEST_ID)));
-                break;
+    ids: Vec<(LineHash, u64)>,
+) -> impl Iterator<Item = (u64, u64, String)> {
+    let path = location.path().filter(|path| path.is_file());
+    let file = path.and_then(|path| File::open(path).ok());
+    let mut lines = file.map(|file| format.lines(file));
+    let mut next_id = move |number| {
+        while let Some(line) = lines.as_mut()?.next().ok()? {
+            if line.number == number {
+                return format.parse(line).custom_id;
             }
         }
-    }
-    ids
+        None
+    };
+    (0..).zip(duplicates(ids)).map(move |(at, (first, again))| {
+        let id = if at < NAMED { next_id(again) } else { None };
+        let shown = id.map(|id| format!(": \"{}\"", printable(&id, LONGEST_ID)));
+        (first, again, shown.unwrap_or_default())
+    })
 }
 
 struct Pass<'a> {
     format: &'a Format,
     index: &'a ResumeIndex,
-    all: Part,
-}
-
-/// What some lines hold.
-#[derive(Default)]
-struct Part {
     found: InputScan,
     /// Rows that have been answered as another request.
     changed: Listed,
@@ -138,61 +122,70 @@ struct Part {
     ids: Vec<(LineHash, u64)>,
 }
 
-impl LineFold for Pass<'_> {
-    type Part = Part;
+/// What a line says.
+struct Facts {
+    number: u64,
+    is_request: bool,
+    /// Its id and what the row is, if it has an id.
+    row: Option<(LineHash, RowStatus)>,
+    /// The id of a row that has changed.
+    changed: Option<String>,
+}
 
-    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
-        let (found, number) = (&mut part.found, line.number);
-        found.rows += 1;
+impl LineFold for Pass<'_> {
+    type Facts = Facts;
+
+    fn read(&self, line: Line<&[u8]>) -> Facts {
+        let mut facts = Facts {
+            number: line.number,
+            is_request: true,
+            row: None,
+            changed: None,
+        };
         // Most lines of a rerun. Parsing them to their end would take most of its time.
         if self.index.done() > 0
             && let Some((id, hash)) = self.format.name(&line)
             && self.index.has_answered(id, hash)
         {
-            found.done += 1;
-            found.pass_over(number..number + 1);
-            part.ids.push((id, number));
-            return;
+            facts.row = Some((id, RowStatus::Done));
+            return facts;
         }
         let row = self.format.parse(line);
-        let (is_request, promise) = (row.request.is_ok(), row.promise());
+        facts.is_request = row.request.is_ok();
         // The failure of a bad line is recorded under the id that it has, so that is unique, too.
-        let Some(custom_id) = row.custom_id else {
-            return;
+        if let Some(id) = row.id() {
+            let status = self.index.status(id, row.hash, row.promise());
+            facts.row = Some((id, status));
+            facts.changed = row.custom_id.filter(|_| status == RowStatus::Changed);
+        }
+        facts
+    }
+
+    fn add(&mut self, facts: Facts) -> Result<()> {
+        let (found, number) = (&mut self.found, facts.number);
+        found.rows += 1;
+        let Some((id, status)) = facts.row else {
+            return Ok(());
         };
-        let id = LineHash::of(custom_id.as_bytes());
-        part.ids.push((id, number));
-        match self.index.status(id, row.hash, promise) {
-            RowStatus::ToDo | RowStatus::ToDoLast => {
-                found.to_do += u64::from(is_request);
-                return;
-            }
+        self.ids.push((id, number));
+        match status {
+            RowStatus::ToDo | RowStatus::ToDoLast => found.to_do += u64::from(facts.is_request),
             RowStatus::Changed => {
-                let changed = || format!("line {number}: {custom_id:?}");
-                part.changed.add(changed);
-                return;
+                let id = facts.changed.unwrap_or_default();
+                self.changed.add(|| format!("line {number}: {id:?}"));
             }
             RowStatus::Done => found.done += 1,
             RowStatus::Failed => {
                 found.failed += 1;
-                found.failed_bad += u64::from(!is_request);
+                found.failed_bad += u64::from(!facts.is_request);
             }
         }
-        found.pass_over(number..number + 1);
-    }
-
-    fn add_part(&mut self, later: Part) -> Result<()> {
-        let (found, more) = (&mut self.all.found, later.found);
-        found.rows += more.rows;
-        found.to_do += more.to_do;
-        found.done += more.done;
-        found.failed += more.failed;
-        found.failed_bad += more.failed_bad;
-        for lines in more.passed_over {
-            found.pass_over(lines);
+        if matches!(status, RowStatus::Done | RowStatus::Failed) {
+            match found.passed_over.last_mut() {
+                Some(last) if last.end == number => last.end += 1,
+                _ => found.passed_over.push(number..number + 1),
+            }
         }
-        self.all.changed.append(later.changed);
-        self.all.ids.extend(later.ids);
         Ok(())
     }
 }
@@ -210,12 +203,6 @@ impl Listed {
         if self.named.len() < NAMED {
             self.named.push(name());
         }
-    }
-
-    fn append(&mut self, later: Self) {
-        self.count += later.count;
-        self.named.extend(later.named);
-        self.named.truncate(NAMED);
     }
 
     fn lines(mut self) -> String {

@@ -172,7 +172,7 @@ impl Summary {
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
-    /// | `wait_s` | `limiter_requests`, `limiter_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
+    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
     /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, and `ignored`, how many announcements made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
@@ -202,8 +202,8 @@ impl Summary {
             "cost_usd": progress.cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
             "wait_s": {
-                "limiter_requests": seconds(engine.limiter_wait.requests),
-                "limiter_tokens": seconds(engine.limiter_wait.tokens),
+                "gate_requests": seconds(engine.limiter_wait.requests),
+                "gate_tokens": seconds(engine.limiter_wait.tokens),
                 "pause": seconds(engine.limiter_wait.pause),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),

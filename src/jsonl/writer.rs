@@ -219,12 +219,12 @@ impl Writer<'_> {
                 if self.is_left(&error, outcome.billed, outcome.attempts) {
                     return;
                 }
-                if let (Some(likeness), Some(id)) = (likeness, &row.custom_id)
+                if let (Some(likeness), Some(id)) = (likeness, row.id)
                     && !is_nearly_answered(&error)
                 {
                     let last = &mut self.state.last_failed;
                     last.truncate(self.client.settings().window());
-                    last.push_front((LineHash::of(id.as_bytes()), likeness));
+                    last.push_front((id, likeness));
                 }
                 let message = error.to_string();
                 let status = error.status();
@@ -251,7 +251,7 @@ impl Writer<'_> {
                 });
             }
         }
-        self.index.ended(row.custom_id.as_deref());
+        self.index.ended(row.id);
         if self.state.results.len() + self.state.errors.len() >= MOST_BUFFERED {
             self.flush();
             self.report();

@@ -29,7 +29,7 @@ pub(crate) struct Load {
 }
 
 /// So many items with words about money, and none that succeeds between them, are no accident.
-const MONEY: usize = 3;
+const MONEY: u8 = 3;
 /// Once something has succeeded, a run is stopped by no fewer than this,
 const AFTER_SUCCESS: u32 = 100;
 /// and by no fewer than so many times the items in flight: those were sent before anybody knew.
@@ -67,11 +67,11 @@ impl Streak {
             self.items.clear();
         }
         self.answers = self.answers.saturating_add(1);
-        if self.items.len() < MONEY && !self.items.contains(&item) {
+        if self.items.len() < MONEY.into() && !self.items.contains(&item) {
             self.items.push(item);
         }
         let most = match likeness.class {
-            Class::Money if self.items.len() >= MONEY.min(load.unfinished) => MONEY as u32,
+            Class::Money if self.items.len() >= load.unfinished.min(MONEY.into()) => MONEY.into(),
             Class::Money => return None,
             Class::Usual => self.most(policy.stop_alike?, load),
             Class::Refused => self.most(policy.stop_refused?, load),

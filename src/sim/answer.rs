@@ -11,6 +11,7 @@ use super::content::Content;
 use super::endpoints::Draft;
 use super::manners::{Dialect, Hints};
 use super::model::{Fate, Limit, Quota, Ruling};
+use crate::api::times::to_rfc3339;
 
 /// An answer ready to be sent.
 #[derive(Debug)]
@@ -147,7 +148,9 @@ fn announce(
             field(&format!("x-ratelimit-reset-{name}"), &go_duration(full_in));
         }
         Dialect::Anthropic => {
-            let reset = rfc3339(since_1970.as_secs());
+            // In whole seconds.
+            let reset = to_rfc3339(date + full_in);
+            let reset = format!("{}Z", &reset[..19]);
             field(&format!("anthropic-ratelimit-{name}-limit"), &most);
             field(&format!("anthropic-ratelimit-{name}-remaining"), &remaining);
             field(&format!("anthropic-ratelimit-{name}-reset"), &reset);
@@ -166,27 +169,6 @@ fn announce(
         }
         Dialect::OpenRouter | Dialect::Silent => {}
     }
-}
-
-/// A time as Anthropic writes it. The civil date is Hinnant's `civil_from_days`.
-fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let (hour, minute) = (second / 3_600, second / 60 % 60);
-    let year = year + era * 400 + next;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z",
-        second % 60
-    )
 }
 
 fn chunks(events: &[String]) -> Vec<Vec<u8>> {
@@ -266,21 +248,6 @@ mod tests {
             (3_603_000_000_000, "1h0m3s"),
         ] {
             assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
-        }
-    }
-
-    #[test]
-    fn dates_are_written_as_they_are_read() {
-        for seconds in [
-            0,
-            951_782_399,
-            951_782_400,
-            1_709_251_199,
-            1_795_176_000,
-            4_107_542_400,
-        ] {
-            let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            assert_eq!(crate::api::times::rfc3339(&rfc3339(seconds)), Some(moment));
         }
     }
 

@@ -75,13 +75,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
     assert_eq!(
         waits,
-        [
-            "backoff",
-            "limiter_requests",
-            "limiter_tokens",
-            "pause",
-            "wire"
-        ]
+        ["backoff", "gate_requests", "gate_tokens", "pause", "wire"]
     );
     assert_eq!(summary["requests"], 30);
     assert_eq!(summary["succeeded"], 30);

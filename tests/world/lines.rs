@@ -48,6 +48,11 @@ fn no_requests() -> Vec<(&'static str, String, &'static str)> {
         ),
         ("trailing commas", requests(0..3, ",\n"), "comma at the end"),
         (
+            "trailing commas but for the last",
+            requests(0..5, ",\n") + &request("last"),
+            "comma at the end",
+        ),
+        (
             "trailing commas, many",
             requests(0..2_000, ",\r\n"),
             "comma at the end",
@@ -242,6 +247,8 @@ fn a_json_array_of_requests_is_read() {
         array.to_string(),
         format!("{array:#}"),
         format!("\u{feff}\r\n {array:#}\r\n").replace('\n', "\r\n"),
+        // Put together from several.
+        format!("[{}]\n[{},{}]\n", array[0], array[1], array[2]),
     ] {
         let folder = Folder::new();
         folder.write("p.json", &text);

@@ -13,6 +13,8 @@ pub mod tool;
 
 mod alike;
 mod answers;
+#[cfg(feature = "rustls")]
+mod certificates;
 mod files;
 mod flags;
 mod lines;

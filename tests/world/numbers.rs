@@ -199,7 +199,7 @@ fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_re
 
 fn shows_a_pause(reply: Reply, remedy: &serde_json::Value) {
     let folder = Folder::new();
-    folder.requests(3);
+    folder.requests(2);
     let server = Faultd::replies([reply, Reply::ok_chat("hi")]);
     let arguments = ["run", "p.jsonl", "-c", "1", "--progress", "json"];
     let ended = folder.tool(&arguments).at(&server).run().code(0);
@@ -324,16 +324,19 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
         .collect();
 
     let anthropic = r#"{"custom_id":"a","params":{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}}"#;
-    let input = format!("{}{anthropic}\n", request("r"));
+    let two = format!("{}{anthropic}\n", request("r"));
+    // So many that a run stops over them.
+    let many = (0..40).map(|row| request(&format!("r{row}"))).collect();
     let refusal = Reply::error(400, "invalid_request_error", "bad", "no");
     let mut seen = BTreeSet::new();
-    for (reply, flag, code) in [
-        (Reply::ok_chat("hi"), "--price=1,1", 1),
-        (refusal, "--price=1,1", 1),
-        (Reply::status(500), "--simulate=latency=0ms", 0),
+    for (input, reply, flag, code) in [
+        (&two, Reply::ok_chat("hi"), "--price=1,1", 1),
+        (&two, refusal.clone(), "--price=1,1", 1),
+        (&two, Reply::status(500), "--simulate=latency=0ms", 0),
+        (&many, refusal, "-c1", 3),
     ] {
         let folder = Folder::new();
-        folder.write("p.jsonl", &input);
+        folder.write("p.jsonl", input);
         let server = Faultd::replies([reply]);
         let arguments = [
             "run",
@@ -350,13 +353,8 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
             .filter(|file| folder.has(file))
         {
             for record in folder.records(file) {
-                seen.extend(
-                    record["tollgate"]
-                        .as_object()
-                        .expect("an object")
-                        .keys()
-                        .cloned(),
-                );
+                let extras = record["tollgate"].as_object().expect("an object");
+                seen.extend(extras.keys().cloned());
             }
         }
     }

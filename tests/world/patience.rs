@@ -14,7 +14,7 @@ use crate::tool::{Folder, KEY};
 fn every_way_to_tell_a_wait_is_obeyed() {
     let limited = || Reply::error(429, "x", "429", "slow");
     let loading = r#"{"error":"Model m is currently loading","estimated_time":0.3}"#;
-    for refusal in [
+    let refusals = [
         limited().header("retry-after", "0.1, 0.3"),
         limited()
             .header("retry-after", "0.1")
@@ -25,7 +25,8 @@ fn every_way_to_tell_a_wait_is_obeyed() {
         Reply::status(503).body(loading),
         Reply::status(429).body(r#"{"error":{"message":"m"},"retry_after":0.3}"#),
         Reply::status(429).body(r#"{"error":{"message":"m","metadata":{"retry_after_ms":300}}}"#),
-    ] {
+    ];
+    each_at_once(refusals, |refusal| {
         let folder = Folder::new();
         folder.requests(1);
         let server = Faultd::replies([refusal.clone(), Reply::ok_chat("ok")]);
@@ -34,14 +35,25 @@ fn every_way_to_tell_a_wait_is_obeyed() {
         assert_eq!(seen.len(), 2, "{refusal:?}");
         let wait = seen[1].at - seen[0].at;
         assert!(wait >= Duration::from_millis(300), "{wait:?} {refusal:?}");
-    }
+    });
+}
+
+/// Waits are long, and nobody else needs the time.
+fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
 }
 
 #[test]
 fn refusals_without_a_hint_fail_no_row_however_many_attempts_it_has() {
     // So many in each fixed window, and nothing but a no beyond.
-    const WINDOW: Duration = Duration::from_secs(2);
-    for message in ["No deployments available for selected model.", "overloaded"] {
+    const WINDOW: Duration = Duration::from_secs(1);
+    let messages = ["No deployments available for selected model.", "overloaded"];
+    each_at_once(messages, |message| {
         let folder = Folder::new();
         folder.requests(25);
         let (start, windows) = (Instant::now(), Mutex::new(HashMap::new()));
@@ -58,17 +70,17 @@ fn refusals_without_a_hint_fail_no_row_however_many_attempts_it_has() {
         });
         let tool = folder.tool(&["run", "p.jsonl", "--max-attempts", "1"]);
         tool.at(&server).run().code(0);
-    }
+    });
 }
 
 #[test]
 fn a_few_rows_wait_for_a_server_that_loads_its_model() {
-    for rows in [1, 3] {
+    each_at_once([1, 3], |rows| {
         let folder = Folder::new();
         folder.requests(rows);
         let start = Instant::now();
         let server = Faultd::script(move |_| {
-            if start.elapsed() < Duration::from_secs(2) {
+            if start.elapsed() < Duration::from_millis(1_500) {
                 Reply::error(503, "unavailable_error", "503", "Loading model")
             } else {
                 Reply::ok_chat("ok")
@@ -76,7 +88,7 @@ fn a_few_rows_wait_for_a_server_that_loads_its_model() {
         });
         let tool = folder.tool(&["run", "p.jsonl", "--max-attempts", "2"]);
         tool.at(&server).run().code(0);
-    }
+    });
 }
 
 #[test]
@@ -101,7 +113,7 @@ fn a_slip_of_the_model_is_tried_again_a_little() {
 }
 
 #[test]
-fn an_outage_lasts_until_the_deadline_and_is_asked_once_more_before_it() {
+fn an_outage_lasts_until_the_deadline() {
     let folder = Folder::new();
     folder.requests(3);
     // Bound, and gone: nobody else is asked for.
@@ -113,7 +125,10 @@ fn an_outage_lasts_until_the_deadline_and_is_asked_once_more_before_it() {
     let tool = tool.env("OPENAI_BASE_URL", &url).env("OPENAI_API_KEY", KEY);
     tool.run().code(3).says(&["time is over", "refused"]);
     assert!(start.elapsed() >= Duration::from_secs(3));
+}
 
+#[test]
+fn an_outage_of_a_server_that_answers_is_asked_once_more_before_the_deadline() {
     let folder = Folder::new();
     folder.requests(12);
     let (start, server) = (Instant::now(), Faultd::replies([Reply::status(503)]));
@@ -122,4 +137,18 @@ fn an_outage_lasts_until_the_deadline_and_is_asked_once_more_before_it() {
     assert!(start.elapsed() >= Duration::from_secs(4));
     let last = server.requests().last().unwrap().at;
     assert!(last >= start + Duration::from_secs(3));
+}
+
+#[test]
+fn a_row_without_time_for_its_wait_does_not_end_the_run_for_the_others() {
+    let folder = Folder::new();
+    folder.requests(20);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::status(408).header("retry-after", "60"),
+        _ => Reply::ok_chat("ok").after(Duration::from_millis(10)),
+    });
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "1", "--deadline", "30"]);
+    tool.at(&server).run().code(3).says(&["time is over"]);
+    assert_eq!(server.count(), 20);
+    assert_eq!(folder.records("p.results.jsonl").len(), 19);
 }

@@ -80,6 +80,8 @@ fn what_is_no_answer_is_to_do_and_leaves_the_output_before_anything_is_sent() {
 #[test]
 fn a_failure_in_an_errors_file_that_says_nothing_of_the_row_is_to_do() {
     for record in [
+        output(r#"{"status_code":200,"body":{}}"#, "null"),
+        output(r#"{"status_code":200,"body":null}"#, "null"),
         output(r#"{"status_code":0,"body":null}"#, "null"),
         output(r#"{"status_code":0,"body":{}}"#, r#"{"message":"connection lost"}"#),
         output(r#"{"status_code":200,"body":{"text":"<html>"}}"#, r#"{"code":"invalid_response"}"#),
@@ -172,13 +174,14 @@ fn what_was_paid_for_and_cannot_be_used_is_kept_and_the_form_says_whether_to_ask
         "{{\"choices\":[{{\"x\":Infinity,\"y\":\"{}\"}}]}}",
         "z".repeat(70_000)
     );
+    let double = r#"{"choices":[{"text":"4"}]}{"choices":[{"text":"4"}]}"#;
     let comma = "{'choices': [{'message': {'content': 'it is 4'},}]}";
     let page = "<html>log in</html>";
     let half = r#"{"choices":[{"message":{"content":"The"#;
     let none = r#"{"detail":"upstream timed out"}"#;
-    let several = [nan, minus, &long, comma, page, half, none];
-    let tries = [2, 2, 2, 2, 3, 3, 3];
-    let again = [0, 0, 0, 0, 3, 3, 3];
+    let several = [nan, minus, &long, comma, double, page, half, none];
+    let tries = [2, 2, 2, 2, 2, 3, 3, 3];
+    let again = [0, 0, 0, 0, 0, 3, 3, 3];
     std::thread::scope(|scope| {
         for ((body, tries), again) in several.into_iter().zip(tries).zip(again) {
             scope.spawn(move || is_kept(body, tries, again, &[]));

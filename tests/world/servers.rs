@@ -1,5 +1,5 @@
 //! What servers and gateways that others run have really answered, byte for byte: nginx 1.22,
-//! uvicorn and FastAPI, gunicorn, `LiteLLM` 1.108 and aimock.
+//! uvicorn and `FastAPI`, gunicorn, `LiteLLM` 1.108 and aimock.
 
 use crate::support::faultd::Faultd;
 use crate::support::reply::Reply;

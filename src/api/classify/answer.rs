@@ -4,7 +4,9 @@ use serde::de::{Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::api::error_body::ErrorBody;
-use crate::api::json::{LONGEST_PARSED, fields, first_fields, mended, says_something};
+use crate::api::json::{
+    LONGEST_PARSED, fields, fields_at_start, first_fields, mended, says_something,
+};
 use crate::api::response::Promise;
 use crate::api::usage::Usage;
 
@@ -14,24 +16,16 @@ pub(super) struct AnswerBody<'b> {
     text: &'b str,
     /// The byte that its JSON begins with.
     opening: Option<u8>,
-    /// Members of an object, as text, so that no depth and no odd number inside them is an error of
-    /// the body.
-    usage: Option<&'b str>,
-    error: Option<&'b str>,
-    choices: Option<&'b str>,
-    data: Option<&'b str>,
-    embedding: Option<&'b str>,
-    content: Option<&'b str>,
-    stop_reason: Option<&'b str>,
-    output: Option<&'b str>,
-    status: Option<&'b str>,
+    /// The members [`NAMES`] of an object, as text, so that no depth and no odd number inside them is
+    /// an error of the body.
+    members: [Option<&'b RawValue>; NAMES.len()],
 }
 
 /// Why a body is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     /// It says that something failed.
-    Failed(ErrorBody),
+    Failed(Box<ErrorBody>),
     /// It lacks what the endpoint promises.
     Missing,
 }
@@ -75,31 +69,32 @@ impl<'b> AnswerBody<'b> {
                 ..Self::default()
             });
         }
-        let members = fields(text, &NAMES)?.values;
-        let [
-            usage,
-            error,
-            choices,
-            data,
-            embedding,
-            content,
-            stop_reason,
-            output,
-            status,
-        ] = members.map(|value| value.map(RawValue::get).filter(|json| *json != "null"));
         Ok(Self {
             text,
             opening,
-            usage,
-            error,
-            choices,
-            data,
-            embedding,
-            content,
-            stop_reason,
-            output,
-            status,
+            members: fields(text, &NAMES)?.values,
         })
+    }
+
+    /// Reads the first member `body` of a record's response, if it is an object.
+    pub(super) fn of_response(response: &'b str) -> Option<Self> {
+        let (_, body) = response.split_once("\"body\"")?;
+        Self::at_start(body.trim_ascii_start().strip_prefix(':')?)
+    }
+
+    /// Reads the object that `text` begins with, whatever follows it.
+    fn at_start(text: &'b str) -> Option<Self> {
+        Some(Self {
+            text,
+            opening: Some(b'{'),
+            members: fields_at_start(text, &NAMES).ok()?,
+        })
+    }
+
+    fn get(&self, name: &str) -> Option<&'b str> {
+        let index = NAMES.iter().position(|known| *known == name)?;
+        let json = self.members[index].map(RawValue::get);
+        json.filter(|json| *json != "null")
     }
 
     /// Whether it is an object or an array: no endpoint answers with less.
@@ -109,39 +104,41 @@ impl<'b> AnswerBody<'b> {
 
     /// The usage, where the body has a plausible one.
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.usage.and_then(Usage::read)
+        self.get("usage").and_then(Usage::read)
     }
 
     /// Whether it is the answer that is promised.
     pub(super) fn keeps(&self, promise: Promise) -> Result<(), NoAnswer> {
-        let has_choices = self.choices.is_some_and(has_elements);
+        let has_choices = self.get("choices").is_some_and(has_elements);
         // What an endpoint that nobody knows says beside its choices is its own business.
-        if self.error.is_some_and(says_something) && !(promise == Promise::Anything && has_choices)
+        if self.get("error").is_some_and(says_something)
+            && !(promise == Promise::Anything && has_choices)
         {
-            return Err(NoAnswer::Failed(self.says()));
+            return Err(NoAnswer::Failed(self.says().into()));
         }
         let is_there = match promise {
             Promise::Choices => {
-                if let Some(error) = self.choices.and_then(broken_off) {
-                    return Err(NoAnswer::Failed(error));
+                if let Some(error) = self.get("choices").and_then(broken_off) {
+                    return Err(NoAnswer::Failed(error.into()));
                 }
                 has_choices
             }
             // Ollama's own embeddings have no data.
-            Promise::Embeddings => [self.data, self.embedding]
+            Promise::Embeddings => [self.get("data"), self.get("embedding")]
                 .into_iter()
                 .flatten()
                 .any(has_elements),
-            Promise::Message => self.content.is_some_and(|content| {
-                has_elements(content) || (content.starts_with('[') && self.stop_reason.is_some())
+            Promise::Message => self.get("content").is_some_and(|content| {
+                has_elements(content)
+                    || (content.starts_with('[') && self.get("stop_reason").is_some())
             }),
-            Promise::Response => match self.status {
-                Some("\"failed\"") => return Err(NoAnswer::Failed(ErrorBody::default())),
+            Promise::Response => match self.get("status") {
+                Some("\"failed\"") => return Err(NoAnswer::Failed(Box::default())),
                 // A response may be asked for before it is written, or end before its first word.
                 Some("\"queued\"" | "\"in_progress\"" | "\"incomplete\"" | "\"cancelled\"") => {
-                    self.output.is_some()
+                    self.get("output").is_some()
                 }
-                _ => self.output.is_some_and(has_elements),
+                _ => self.get("output").is_some_and(has_elements),
             },
             Promise::Anything => self.is_composite(),
         };
@@ -161,12 +158,35 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
+/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a string,
+/// in a list, or with something before or behind it.
+pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
+    let body = unwrapped(body);
+    let answer = match promise {
+        // Of an unknown endpoint any object is an answer, even one that is part of a text.
+        Promise::Anything => AnswerBody::read(body.as_bytes()).ok(),
+        _ => body
+            .find('{')
+            .and_then(|start| AnswerBody::at_start(&body[start..])),
+    };
+    answer.is_some_and(|answer| answer.keeps(promise).is_ok())
+}
+
 /// What an answer of no use says that it took.
 pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
     match AnswerBody::read(body) {
-        Ok(answer) => answer.usage(),
-        Err(_) => AnswerBody::read(mended(body).as_bytes()).ok()?.usage(),
+        Ok(answer) if answer.opening == Some(b'{') => answer.usage(),
+        _ => {
+            let body = unwrapped(body);
+            AnswerBody::at_start(&body[body.find('{')?..])?.usage()
+        }
     }
+}
+
+/// A body mended, and taken out of a string.
+fn unwrapped(body: &[u8]) -> String {
+    let mended = mended(body);
+    serde_json::from_str(&mended).unwrap_or(mended)
 }
 
 /// Whether an array's first element is there, and is not null.

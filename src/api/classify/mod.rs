@@ -12,7 +12,8 @@ mod transport_error;
 
 pub(crate) use answer::usage_of_failure;
 pub(crate) use record::{
-    RecordState, is_nearly_answered, judge_error, judge_message, judge_record, record_code,
+    RecordState, is_answered, is_nearly_answered, judge_error, judge_message, judge_record,
+    record_code,
 };
 pub(crate) use transport_error::classify_transport_error;
 
@@ -27,7 +28,7 @@ use super::usage::Usage;
 use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
-use answer::{AnswerBody, NoAnswer};
+use answer::{AnswerBody, NoAnswer, holds_answer};
 use rules::Rule;
 
 /// A failed attempt: what to tell, and what to do.
@@ -77,12 +78,15 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     // answer 200 for a model that failed.
     let is_failure = matches!(why, NoAnswer::Failed(_));
     let mut error = match why {
-        NoAnswer::Failed(error) => error,
+        NoAnswer::Failed(error) => *error,
         NoAnswer::Missing => answer.says(),
     };
     let (rule, hints) = embedded(&error, response.longest_wait);
     if is_failure || tells_why_unanswered(rule.kind) {
         return Err(failed(response, &rule, &error, &hints));
+    }
+    if holds_answer(body, response.promise) {
+        return Err(nearly_answered(response, &error));
     }
     if error.message.is_empty() {
         error.message = String::from_utf8_lossy(start(body)).into_owned();
@@ -116,7 +120,7 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     if body.starts_with(b"data:") || body.starts_with(b"event:") {
         // It was asked for, so each further attempt would be billed for the same.
         let text = "the answer is a stream of events, which is not read; \
-                    leave `stream` out of the request";
+                    leave `stream` out of the request, or turn it off at the server";
         let mut failure = unusable(response, ErrorKind::Invalid, text, &error);
         failure.verdict = Verdict::Fail;
         return failure;
@@ -127,17 +131,19 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
              check the base URL, and whether a proxy or a login stands in between",
         );
     }
-    let mended = json::mended(body);
-    if AnswerBody::read(mended.as_bytes())
-        .is_ok_and(|answer| answer.keeps(response.promise).is_ok())
-    {
-        // A kind that does not pass: the same request would be paid for again, for the same.
-        let text = "the answer is whole, but not quite JSON (NaN, for one, is no number there), so it \
-                    cannot be a result; take its text from the record of this failure, or have the \
-                    server mended and retry the rows that failed";
-        return unusable(response, ErrorKind::Protocol, text, &error);
+    if holds_answer(body, response.promise) {
+        return nearly_answered(response, &error);
     }
     malformed("the answer is not JSON, or was cut short; check the base URL if it stays so")
+}
+
+/// The error of an answer in all but form. Its kind does not pass: the same request would be paid for
+/// again, for the same.
+fn nearly_answered(response: &ResponseView<'_>, error: &ErrorBody) -> AttemptError {
+    let text = "the answer is whole, but not quite JSON (NaN, for one, is no number there) or wrapped in \
+                something else, so it cannot be a result; take its text from the record of this \
+                failure, or have the server mended and retry the rows that failed";
+    unusable(response, ErrorKind::Protocol, text, error)
 }
 
 /// The error of a 2xx answer that came, and was billed perhaps, and is of no use.

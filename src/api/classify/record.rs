@@ -40,13 +40,7 @@ pub(crate) fn judge_record(
     let is_success = status.is_none_or(|status| (200..300).contains(&status));
     if is_success && error_code.is_none() {
         match AnswerBody::read(body) {
-            Ok(answer)
-                if Promise::KNOWN
-                    .iter()
-                    .any(|known| answer.keeps(*known).is_ok()) =>
-            {
-                return RecordState::Done;
-            }
+            Ok(answer) if is_known_answer(&answer) => return RecordState::Done,
             // A refusal has no status either, and an object with something else in it.
             Ok(answer) if status.is_some() && answer.keeps(Promise::Anything).is_ok() => {
                 return RecordState::Unsure;
@@ -73,6 +67,17 @@ pub(crate) fn judge_record(
         (Some(_), Err(failed)) => RecordState::of(passes(failed.error.kind(), failed.verdict)),
         _ => RecordState::of(code_passes),
     }
+}
+
+/// Whether the `body` in the `response` of a record is an answer, whatever its endpoint. Fast, as it is
+/// asked of each record.
+pub(crate) fn is_answered(response: &str) -> bool {
+    AnswerBody::of_response(response).is_some_and(|body| is_known_answer(&body))
+}
+
+fn is_known_answer(body: &AnswerBody<'_>) -> bool {
+    let keeps = |promise: &Promise| body.keeps(*promise).is_ok();
+    Promise::KNOWN.iter().any(keeps)
 }
 
 /// Judges the message of a row that succeeded in Anthropic's form.

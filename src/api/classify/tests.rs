@@ -443,7 +443,14 @@ fn an_answer_in_all_but_form_is_not_one_that_passes() {
         (r#"{"choices":[{"logprobs":[-Infinity,]}],}"#, K::Protocol),
         ("{'choices': [{'message': {'content': None}}]}", K::Protocol),
         ("{\"choices\":[{\"text\":\"a\nb\"}]}", K::Protocol),
+        (r#""{\"choices\":[{\"text\":\"x\"}]}""#, K::Protocol),
+        (r#"[{"choices":[{"text":"x"}]}]"#, K::Protocol),
+        ("Notice: x in y.php\n{\"choices\":[{}]}", K::Protocol),
+        (r#"{"choices":[{}]}{"choices":[{}]}"#, K::Protocol),
+        ("{\"choices\":[{}]}\0", K::Protocol),
         (r#"{"choices":[],"x":NaN}"#, K::Malformed),
+        (r#"{"id":1}{"choices":[{}]}"#, K::Malformed),
+        (r#"the proxy says {"a":1}"#, K::Malformed),
         (r#"{"choices":[{"logprobs":NaN"#, K::Malformed),
         ("<html>NaN</html>", K::Malformed),
     ] {
@@ -563,6 +570,21 @@ fn pace() {
                 "details":[{"@type":"x.RetryInfo","retryDelay":"46s"}]}}]"#,
             K::RateLimited,
             V::PauseAll(secs(46)),
+        ),
+        // OpenRouter repeats the headers of a free model in the body: 60 s after 1970 began.
+        (
+            429,
+            &[],
+            r#"{"error":{"code":429,"message":"m","metadata":{"headers":{"X-RateLimit-Limit":"20","X-RateLimit-Remaining":"0","X-RateLimit-Reset":"60"}}}}"#,
+            K::RateLimited,
+            V::PauseAll(secs(60)),
+        ),
+        (
+            503,
+            &[],
+            r#"{"error":{"code":503,"message":"m","metadata":{"headers":{"Retry-After":7}}}}"#,
+            K::Server,
+            V::PauseAll(secs(7)),
         ),
         // The longest of what is told, in a header or a field of any name.
         (
@@ -893,6 +915,15 @@ fn overload_and_transient_failures() {
         "x".repeat(60_000)
     );
     table(&[
+        // The limits of nginx and of uvicorn.
+        (
+            503,
+            &[],
+            "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n</html>",
+            K::Overloaded,
+            V::Throttled,
+        ),
+        (503, &[], "Service Unavailable", K::Overloaded, V::Throttled),
         (
             529,
             &[],

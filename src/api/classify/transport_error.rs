@@ -126,6 +126,10 @@ mod tests {
         use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
         use Verdict as V;
 
+        let refused = |status, verdict| {
+            let kind = T::ProxyRefused(status);
+            (kind, NothingSent, K::Unreachable, verdict, false)
+        };
         for (transport_kind, stage, kind, verdict, possibly_billed) in [
             (
                 T::Resolve,
@@ -143,6 +147,17 @@ mod tests {
             ),
             (T::Proxy, NothingSent, K::Unreachable, V::Unreachable, false),
             (T::ProxyTls, NothingSent, K::Tls, V::Stop, false),
+            refused(407, V::Stop),
+            refused(401, V::Stop),
+            refused(403, V::Stop),
+            refused(400, V::Stop),
+            refused(451, V::Stop),
+            refused(501, V::Stop),
+            refused(511, V::Stop),
+            refused(302, V::Unreachable),
+            refused(404, V::Unreachable),
+            refused(429, V::Unreachable),
+            refused(502, V::Unreachable),
             (
                 T::Timeout,
                 NothingSent,
@@ -187,7 +202,7 @@ mod tests {
                 "{transport_kind:?} {stage:?}"
             );
             assert!(
-                failure.error.message().starts_with("it broke\\u{1b}[0m; "),
+                failure.error.message().starts_with("it broke\\u{1b}[0m"),
                 "{}",
                 failure.error.message()
             );

@@ -49,7 +49,7 @@ struct Slot {
 
 impl Agents {
     pub(super) fn new(
-        connector: &SharedConnector,
+        mut connector: SharedConnector,
         proxy: Option<ureq::Proxy>,
         through: String,
         workers: usize,
@@ -68,11 +68,8 @@ impl Agents {
             .accept("")
             .accept_encoding("")
             .build();
-        let login = Arc::default();
-        let connector = SharedConnector {
-            login,
-            ..connector.clone()
-        };
+        // Each proxy has a password of its own.
+        connector.login = Arc::default();
         let resolver = &connector.resolver;
         let slot = |_| Slot {
             agent: Agent::with_parts(config.clone(), connector.clone(), resolver.clone()),

@@ -10,8 +10,10 @@ use std::error::Error as StdError;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use http::Uri;
+
 use super::head::AnswerHead;
-use super::{HttpRequest, TransportError, TransportErrorKind, TransportStage};
+use super::{HttpConfig, HttpRequest, TransportError, TransportErrorKind, TransportStage, request};
 use crate::Cancel;
 
 thread_local! {
@@ -21,6 +23,7 @@ thread_local! {
 /// One call under way. Boxed, for it is moved while the stack is deep.
 pub(super) struct CallContext {
     pub(super) cancel: Cancel,
+    pub(super) uri: Uri,
     pub(super) stage: TransportStage,
     /// The head of the request, until it is put before the body; ureq is not shown it.
     head: String,
@@ -91,7 +94,7 @@ fn end(failure: TransportError) -> ureq::Error {
 }
 
 /// An I/O operation ran into its limit.
-pub(super) fn timed_out() -> ureq::Error {
+fn timed_out() -> ureq::Error {
     use TransportErrorKind::{Connect, Timeout};
     let (kind, why) = match with(|context| (context.is_over(), context.is_connecting())) {
         (true, _) => (Timeout, "the answer was not complete in time"),
@@ -99,6 +102,16 @@ pub(super) fn timed_out() -> ureq::Error {
         (false, false) => (Timeout, "the server was silent for too long"),
     };
     fail(kind, why)
+}
+
+/// How long bytes may still be waited for, if at all.
+pub(super) fn time_left() -> Result<Duration, ureq::Error> {
+    let left = with(|context| context.left());
+    if left.is_zero() {
+        Err(timed_out())
+    } else {
+        Ok(left)
+    }
 }
 
 /// The connection is gone.
@@ -129,19 +142,16 @@ pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result
 }
 
 impl CallContext {
-    pub(super) fn new(
-        request: &HttpRequest<'_>,
-        head: String,
-        connect: Duration,
-        silence: Option<Duration>,
-    ) -> Box<Self> {
+    /// Of `request` to `uri`, which is that of the request.
+    pub(super) fn new(request: &HttpRequest<'_>, uri: Uri, config: &HttpConfig) -> Box<Self> {
         let connect_by = Instant::now()
-            .checked_add(connect)
+            .checked_add(config.connect_timeout)
             .map_or(request.deadline, |by| by.min(request.deadline));
         Box::new(Self {
             cancel: request.cancel.clone(),
+            head: request::head(request, &uri),
+            uri,
             stage: TransportStage::NothingSent,
-            head,
             awaits_head: true,
             answer_head: None,
             is_spoiled: false,
@@ -153,7 +163,7 @@ impl CallContext {
             connecting: 0,
             deadline: request.deadline,
             connect_by,
-            silence,
+            silence: config.idle_timeout,
             moved: Instant::now(),
         })
     }
@@ -162,7 +172,7 @@ impl CallContext {
     fn expired() -> Box<Self> {
         let cancel = Cancel::new();
         let request = HttpRequest::new("", "", Instant::now(), &cancel);
-        Self::new(&request, String::new(), Duration::ZERO, None)
+        Self::new(&request, Uri::default(), &HttpConfig::new())
     }
 
     /// The head, for the first bytes of the request.
@@ -175,13 +185,31 @@ impl CallContext {
         self.connecting > 0
     }
 
-    /// Whether the connection that is being made is the proxy's own.
-    pub(super) fn is_at_proxy(&self) -> bool {
-        self.connecting > 1
+    /// What it means that the call ends with `error`; it went `through` a proxy if that is not empty.
+    #[inline(never)]
+    pub(super) fn explain(
+        mut self: Box<Self>,
+        error: ureq::Error,
+        through: &str,
+    ) -> TransportError {
+        let (stage, is_connecting) = (self.stage, self.is_connecting());
+        let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
+        let mut failure = self.failure.take().unwrap_or_else(of_ureq);
+        if self.cancel.is_aborted() {
+            // An abort makes anything fail in any way.
+            failure = TransportError::new(TransportErrorKind::Aborted, stage, "aborted");
+        }
+        // Through a proxy, no address but its own is looked up here.
+        let is_lost = failure.kind == TransportErrorKind::Resolve && !through.is_empty();
+        // The connection that was being made is the proxy's own.
+        if self.connecting > 1 || is_lost {
+            failure.blame_proxy();
+        }
+        failure.at(stage, &self.uri, through)
     }
 
     /// How long bytes may still be waited for.
-    pub(super) fn left(&self) -> Duration {
+    fn left(&self) -> Duration {
         let phase = if self.is_connecting() {
             self.connect_by
         } else {

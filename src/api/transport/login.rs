@@ -1,9 +1,12 @@
 //! A proxy's password is tried on one connection at a time until it has been accepted: whoever tries a
 //! wrong one twenty times at once locks the account.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
-use super::context::{self, timed_out};
+use ureq::Error::ConnectProxyFailed;
+
+use super::context::time_left;
 use super::error::proxy_status;
 use crate::sync::{Condvar, Mutex};
 
@@ -18,11 +21,13 @@ pub(super) struct Login {
 }
 
 #[derive(Default)]
-struct State {
-    is_accepted: bool,
-    is_tried: bool,
-    /// When the last refusal came, and ureq's words for it.
-    refusal: Option<(Instant, String)>,
+enum State {
+    #[default]
+    Untried,
+    Trying,
+    Accepted,
+    /// Since when, and ureq's words for it.
+    Refused(Instant, String),
 }
 
 impl Login {
@@ -31,42 +36,29 @@ impl Login {
         &self,
         connect: impl FnOnce() -> Result<T, ureq::Error>,
     ) -> Result<T, ureq::Error> {
-        self.wait()?;
-        let made = connect();
         let mut state = self.state.lock();
-        state.is_tried = false;
-        match &made {
-            Ok(_) => state.is_accepted = true,
-            Err(ureq::Error::ConnectProxyFailed(why))
-                if matches!(proxy_status(why), Some(401 | 407)) =>
-            {
-                state.is_accepted = false;
-                state.refusal = Some((Instant::now(), why.clone()));
+        while matches!(*state, State::Trying) {
+            state = self.tried.wait_until(state, Instant::now() + time_left()?);
+        }
+        match &*state {
+            State::Accepted => {}
+            State::Refused(at, why) if at.elapsed() < QUIET => {
+                return Err(ConnectProxyFailed(why.clone()));
             }
-            Err(_) => {}
+            _ => *state = State::Trying,
         }
         drop(state);
+        let made = connect();
+        let found = match &made {
+            Ok(_) => State::Accepted,
+            Err(ConnectProxyFailed(why)) if matches!(proxy_status(why), Some(401 | 407)) => {
+                State::Refused(Instant::now(), why.clone())
+            }
+            Err(_) => State::Untried,
+        };
+        let before = mem::replace(&mut *self.state.lock(), found);
         self.tried.notify_all();
+        drop(before);
         made
-    }
-
-    fn wait(&self) -> Result<(), ureq::Error> {
-        let mut state = self.state.lock();
-        loop {
-            match &state.refusal {
-                Some((at, why)) if at.elapsed() < QUIET => {
-                    return Err(ureq::Error::ConnectProxyFailed(why.clone()));
-                }
-                _ if state.is_accepted || !state.is_tried => break,
-                _ => {}
-            }
-            let left = context::with(|context| context.left());
-            if left.is_zero() {
-                return Err(timed_out());
-            }
-            state = self.tried.wait_until(state, Instant::now() + left);
-        }
-        state.is_tried = true;
-        Ok(())
     }
 }

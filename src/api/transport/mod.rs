@@ -8,7 +8,8 @@
 //! A connection is `tcp`, perhaps with `tls` on it, with `buffers` borrowed while bytes move, and
 //! `connection` on top, which puts the head of the request before its body and uses `head` to know an
 //! answer when it comes too early. `context` is what all of them know of the present call, `abort` how an
-//! abort finds its socket, and `error` how they say that it failed.
+//! abort finds its socket, and `error` how they say that it failed. `proxy` chooses a proxy, and `login`
+//! tries its password.
 
 mod abort;
 mod agents;

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use ureq::ProxyProtocol;
 
 use super::error::{bare, origin};
-use super::tls;
 use crate::api::path::is_loopback;
 
 /// Where proxies come from.
@@ -69,7 +68,7 @@ impl ProxySetting {
         let is_usable = |proxy: &ureq::Proxy| match proxy.protocol() {
             _ if user.contains(['/', '?', '#']) => false,
             ProxyProtocol::Http => true,
-            ProxyProtocol::Https => tls::AVAILABLE,
+            ProxyProtocol::Https => cfg!(feature = "rustls"),
             _ => false,
         };
         let (name, proxy) = (self.name, ureq::Proxy::new(&self.url).ok());
@@ -85,7 +84,7 @@ impl ProxySetting {
 }
 
 impl Proxies {
-    pub(super) fn new(policy: ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(policy: &ProxyPolicy, env: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|&name| {
                 let url = env(name)?.trim().to_owned();
@@ -95,7 +94,7 @@ impl Proxies {
         let (http, https, direct) = match policy {
             ProxyPolicy::None => (None, None, None),
             ProxyPolicy::Url(url) => {
-                let name = "the proxy setting";
+                let (name, url) = ("the proxy setting", url.clone());
                 let setting = Some(ProxySetting { name, url });
                 (setting.clone(), setting, None)
             }
@@ -110,10 +109,10 @@ impl Proxies {
                 (http, https, direct)
             }
         };
-        let direct = direct.map_or_else(String::new, |list| list.url);
+        let (by, direct) = direct.map_or_else(Default::default, |list| (list.name, list.url));
         for entry in entries(&direct).filter(|entry| covers(entry, "", 0).is_none()) {
             log::warn!(
-                "the entry {:?} of NO_PROXY cannot be read, so it counts for nothing: write a name, an \
+                "the entry {:?} of {by} cannot be read, so it counts for nothing: write a name, an \
                  IP address or a network such as 10.0.0.0/8, and behind it :port if only that is meant",
                 entry.rsplit('@').next().unwrap_or_default()
             );
@@ -199,7 +198,7 @@ mod tests {
     use super::*;
 
     fn from_env(vars: &[(&str, &str)]) -> Proxies {
-        Proxies::new(ProxyPolicy::FromEnv, |name| {
+        Proxies::new(&ProxyPolicy::FromEnv, |name| {
             let var = vars.iter().find(|(candidate, _)| *candidate == name);
             var.map(|(_, value)| (*value).to_owned())
         })
@@ -243,7 +242,7 @@ mod tests {
     #[test]
     fn loopback_is_never_proxied() {
         for policy in [ProxyPolicy::FromEnv, ProxyPolicy::Url("http://p".into())] {
-            let proxies = Proxies::new(policy, |_| Some("http://p".into()));
+            let proxies = Proxies::new(&policy, |_| Some("http://p".into()));
             for host in [
                 "127.0.0.1",
                 "127.8.8.8",
@@ -359,7 +358,7 @@ mod tests {
             let why = parse(unusable).unwrap_err();
             assert!(why.contains("the proxy setting"), "{unusable}: {why}");
         }
-        assert_eq!(parse("https://proxy").is_ok(), tls::AVAILABLE);
+        assert_eq!(parse("https://proxy").is_ok(), cfg!(feature = "rustls"));
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
     if authority.contains('@') {
         return Err("the URL holds a user name or password; send them in a header");
     }
+    if is_https(&uri) && !cfg!(feature = "rustls") {
+        return Err("https needs TLS: build with the feature `rustls`, or use an http URL");
+    }
     let spoken = matches!(uri.scheme_str(), Some("http" | "https"));
     let named = uri.host().is_some_and(|host| {
         // A port that is not a number below 65,536 is dropped silently by the parser.
@@ -101,21 +104,13 @@ pub(super) fn head(request: &HttpRequest<'_>, uri: &Uri) -> String {
         .iter()
         .filter(|(name, _)| is_due(name) && !says(request, name));
     let mut head = String::with_capacity(512);
-    let query = uri.query().map_or(["", ""], |query| ["?", query]);
-    for part in [
-        request.method,
-        " ",
-        uri.path(),
-        query[0],
-        query[1],
-        " HTTP/1.1\r\n",
-    ] {
-        head.push_str(part);
+    head.extend([request.method, " ", uri.path()]);
+    if let Some(query) = uri.query() {
+        head.extend(["?", query]);
     }
+    head.push_str(" HTTP/1.1\r\n");
     for (name, value) in own.chain(request.headers) {
-        for part in [name, ": ", value, "\r\n"] {
-            head.push_str(part);
-        }
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head + "\r\n"
 }

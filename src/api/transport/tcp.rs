@@ -22,7 +22,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 use super::TransportErrorKind;
 use super::abort::Socket;
 use super::buffers::{LentBuffers, RECORD};
-use super::context::{self, CallContext, broken, fail, fail_for, timed_out};
+use super::context::{self, CallContext, broken, fail, fail_for, time_left};
 use super::error::origin;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
@@ -131,7 +131,7 @@ impl Tcp {
                     context::with(CallContext::sent);
                 }
                 Err(error) if is_wake(&error) => {
-                    left()?;
+                    time_left()?;
                     return Err(ureq::Error::Timeout(Timeout::PerWrite));
                 }
                 // A server that refuses an upload answers and closes; what is still under way then
@@ -162,7 +162,7 @@ impl Tcp {
             return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
         }
         let count = loop {
-            if let Some(time) = arm(&mut self.armed, left()?) {
+            if let Some(time) = arm(&mut self.armed, time_left()?) {
                 // macOS refuses it once the peer has closed, and then no read waits.
                 let _ = stream.set_read_timeout(Some(time));
             }
@@ -239,16 +239,6 @@ fn look(stream: &TcpStream) -> Option<usize> {
     match peeked {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         peeked => Some(peeked.unwrap_or(0)),
-    }
-}
-
-/// The time that is left for an operation, never zero.
-fn left() -> Result<Duration, ureq::Error> {
-    let left = context::with(|context| context.left());
-    if left.is_zero() {
-        Err(timed_out())
-    } else {
-        Ok(left)
     }
 }
 

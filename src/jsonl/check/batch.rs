@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use super::super::format::{Dialect, InputRow, RowRequest};
 use super::super::lines::Line;
+use super::Finding;
 use super::report::Report;
-use super::{BodyFacts, Finding};
-use crate::api::Provider;
 use crate::api::json::fields;
+use crate::api::{Provider, Size};
 
 const MB: u64 = 1_000_000;
 
@@ -80,26 +80,24 @@ impl Rules {
         }
     }
 
-    /// Judges one request by itself, and counts what is judged in the end.
-    pub(super) fn note(
+    /// Judges one request by itself.
+    pub(super) fn findings(
         self,
         line: Line<&[u8]>,
         row: &InputRow<'_>,
         request: &RowRequest<'_>,
-        body: &BodyFacts<'_>,
-        report: &mut Report,
-    ) {
-        let mut wrong = |kind, message| {
-            let finding = Finding::new(kind, Some(line.number), message);
-            report.findings.note(finding);
-        };
+        size: Size,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut wrong = |kind, message| found.push(Finding::new(kind, Some(line.number), message));
         let whose = self.whose;
         if row.dialect != self.dialect {
             let what = match self.dialect {
                 Dialect::Anthropic => "take \"custom_id\" and \"params\" only",
                 Dialect::OpenAi => "take no \"params\", but a \"body\"",
             };
-            return wrong("batch_form", format!("{whose} {what}"));
+            wrong("batch_form", format!("{whose} {what}"));
+            return found;
         }
         match self.dialect {
             Dialect::Anthropic => {
@@ -108,7 +106,7 @@ impl Rules {
                     let message = format!("\"custom_id\" must be {rule} in {whose}");
                     wrong("batch_custom_id", message);
                 }
-                if body.size.max_output.is_none_or(|tokens| tokens == 0) {
+                if size.max_output.is_none_or(|tokens| tokens == 0) {
                     let message = format!("{whose} need a \"max_tokens\" of 1 or more");
                     wrong("batch_max_tokens", message);
                 }
@@ -123,10 +121,7 @@ impl Rules {
                 }
             }
         }
-        if request.path.ends_with("/embeddings") {
-            let inputs = body.input.map_or(0, inputs);
-            report.embedding_inputs = report.embedding_inputs.saturating_add(inputs);
-        }
+        found
     }
 
     /// Judges the file as a whole.
@@ -184,7 +179,13 @@ fn is_plain_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }
 
-/// How many texts are to be embedded: a list has many, unless its items are the tokens of one.
+/// How many texts a request has embedded.
+pub(super) fn embedding_inputs(path: &str, input: Option<&RawValue>) -> u64 {
+    let input = input.filter(|_| path.ends_with("/embeddings"));
+    input.map_or(0, inputs)
+}
+
+/// A list has many, unless its items are the tokens of one.
 fn inputs(input: &RawValue) -> u64 {
     let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(input.get()) else {
         return 1;

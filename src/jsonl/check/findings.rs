@@ -64,31 +64,17 @@ pub(crate) struct OfAKind {
 
 impl Findings {
     pub(super) fn note(&mut self, finding: Finding) {
-        let of_a_kind = self.of_a_kind(finding.kind);
+        let known = self.0.iter().position(|known| known.kind == finding.kind);
+        let at = known.unwrap_or_else(|| {
+            let (kind, none) = (finding.kind, OfAKind::default());
+            self.0.push(OfAKind { kind, ..none });
+            self.0.len() - 1
+        });
+        let of_a_kind = &mut self.0[at];
         of_a_kind.total += 1;
         if of_a_kind.kept.len() < KEPT {
             of_a_kind.kept.push(finding);
         }
-    }
-
-    /// Takes the findings of later lines.
-    pub(super) fn append(&mut self, later: Self) {
-        for OfAKind { kind, total, kept } in later.0 {
-            let of_a_kind = self.of_a_kind(kind);
-            of_a_kind.total += total;
-            let room = KEPT - of_a_kind.kept.len();
-            of_a_kind.kept.extend(kept.into_iter().take(room));
-        }
-    }
-
-    fn of_a_kind(&mut self, kind: &'static str) -> &mut OfAKind {
-        let known = self.0.iter().position(|known| known.kind == kind);
-        let at = known.unwrap_or_else(|| {
-            let none = OfAKind::default();
-            self.0.push(OfAKind { kind, ..none });
-            self.0.len() - 1
-        });
-        &mut self.0[at]
     }
 
     /// How many there are, of all kinds.
@@ -105,18 +91,12 @@ impl Findings {
 mod tests {
     use super::*;
 
-    fn in_lines(lines: std::ops::Range<u64>) -> Findings {
-        let mut findings = Findings::default();
-        for line in lines {
-            findings.note(Finding::new("a", Some(line), String::new()));
-        }
-        findings
-    }
-
     #[test]
     fn all_are_counted_and_the_first_of_each_kind_are_kept() {
-        let mut findings = in_lines(1..601);
-        findings.append(in_lines(601..5_001));
+        let mut findings = Findings::default();
+        for line in 1..5_001 {
+            findings.note(Finding::new("a", Some(line), String::new()));
+        }
         findings.note(Finding::new("b", None, "late".to_owned()));
         assert_eq!(findings.total(), 5_001);
         let [a, b] = findings.by_kind() else {

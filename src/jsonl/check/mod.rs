@@ -4,9 +4,9 @@
 //! what a run would refuse or make a failed row of. The rules of a provider's own [batch](mod@batch)
 //! service come on top where they are asked for; a run needs none of them.
 //!
-//! One [pass](super::parallel) on all cores finds it: some lines at a time make a [`Report`] of
-//! their own, and those are put together in the order of the file. Memory grows by the table of
-//! [ids](super::ids) alone; [findings] and names are kept up to a number, and counted beyond.
+//! One [pass](super::parallel) on all cores reads the lines, and one thread makes a [`Report`] of what
+//! they say, in the order of the file. Memory grows by the table of [ids](super::ids) alone;
+//! [findings] and names are kept up to a number, and counted beyond.
 
 mod batch;
 mod findings;
@@ -14,16 +14,13 @@ mod report;
 
 use std::io::Read;
 
-use serde_json::value::RawValue;
-
 use super::files::Location;
-use super::format::{Format, RowRequest};
+use super::format::Format;
 use super::hash::LineHash;
-use super::ids::duplicates;
 use super::judge::judge_stream;
 use super::lines::Line;
 use super::parallel::{LineFold, fold};
-use super::scan::ids_again;
+use super::scan::repeated_ids;
 use crate::api::json::fields;
 use crate::api::{Chat, Provider, Size};
 use crate::cancel::Cancel;
@@ -32,19 +29,13 @@ use crate::error::Result;
 pub(crate) use findings::{Finding, Findings};
 pub(crate) use report::{Names, Report};
 
-use batch::Rules;
+use batch::{Rules, embedding_inputs};
 
 /// A check of one file.
 pub(crate) struct Check {
     format: Format,
     /// The rules of a provider whose batch service is to take the file as it is.
     rules: Option<Rules>,
-    found: Part,
-}
-
-/// What some lines hold.
-#[derive(Default)]
-pub(super) struct Part {
     report: Report,
     /// The ids, with their lines.
     ids: Vec<(LineHash, u64)>,
@@ -56,7 +47,8 @@ impl Check {
         Self {
             format: Format::default(),
             rules: provider.map(Rules::of),
-            found: Part::default(),
+            report: Report::default(),
+            ids: Vec::new(),
         }
     }
 
@@ -76,24 +68,20 @@ impl Check {
         let unreadable = |error| location.unreadable(error);
         if let Some(refusal) = judge_stream(&mut lines, &self.format).map_err(unreadable)? {
             let finding = Finding::new("no_requests", None, refusal);
-            self.found.report.findings.note(finding);
+            self.report.findings.note(finding);
         }
         fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
-        self.found.report.lines = lines.number;
-        self.found.report.bytes = lines.offset;
+        self.report.lines = lines.number;
+        self.report.bytes = lines.offset;
         Ok(self.finish(location))
     }
 
     /// Adds what is found in the file as a whole.
     fn finish(self, location: &Location) -> Report {
-        let Part { mut report, ids } = self.found;
-        let duplicates = duplicates(ids);
-        let mut ids = ids_again(location, &self.format, &duplicates).into_iter();
-        for (first, again) in duplicates {
-            let id = ids.next().unwrap_or_default();
-            report
-                .findings
-                .note(Finding::of_duplicate(first, again, &id));
+        let mut report = self.report;
+        for (first, again, id) in repeated_ids(location, &self.format, self.ids) {
+            let finding = Finding::of_duplicate(first, again, &id);
+            report.findings.note(finding);
         }
         if let Some(rules) = self.rules {
             for finding in rules.judge(&report) {
@@ -104,63 +92,81 @@ impl Check {
     }
 }
 
-impl LineFold for Check {
-    type Part = Part;
+/// What a line says.
+pub(super) struct Facts {
+    number: u64,
+    id: Option<LineHash>,
+    /// `None` if the line is no request.
+    request: Option<RequestFacts>,
+    findings: Vec<Finding>,
+}
 
-    fn add_line(&self, part: &mut Part, line: Line<&[u8]>) {
-        let (report, number) = (&mut part.report, line.number);
+struct RequestFacts {
+    path: String,
+    model: Option<String>,
+    size: Size,
+    /// Embedding inputs, if there are rules to count them by.
+    inputs: u64,
+}
+
+impl LineFold for Check {
+    type Facts = Facts;
+
+    fn read(&self, line: Line<&[u8]>) -> Facts {
         let row = self.format.parse(line);
+        let mut facts = Facts {
+            number: line.number,
+            // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+            id: row.id(),
+            request: None,
+            findings: Vec::new(),
+        };
         match &row.request {
             Ok(request) => {
-                let body = BodyFacts::of(request);
-                report.requests += 1;
-                report.note_tokens(&request.path, body.size);
-                // A prompt says neither: where it goes is decided when it is sent.
-                if self.format.prompts.is_none() {
-                    report.endpoints.note(&request.path, number);
-                    if let Some(model) = &body.model {
-                        report.models.note(model, number);
-                    }
-                }
+                let body = request.body.as_ref();
+                let found = fields(body, &["model", "input"]);
+                let [model, input] = found.map_or([None; 2], |found| found.values);
+                let size = Size::of(body.as_bytes());
+                let mut inputs = 0;
                 if let Some(rules) = self.rules {
-                    rules.note(line, &row, request, &body, report);
+                    facts.findings = rules.findings(line, &row, request, size);
+                    inputs = embedding_inputs(&request.path, input);
                 }
+                facts.request = Some(RequestFacts {
+                    path: request.path.to_string(),
+                    model: model.and_then(|model| serde_json::from_str(model.get()).ok()),
+                    size,
+                    inputs,
+                });
             }
-            Err(error) => {
-                report.bad_lines += 1;
-                report.findings.note(Finding::of_bad_line(number, error));
-            }
+            Err(error) => facts
+                .findings
+                .push(Finding::of_bad_line(line.number, error)),
         }
-        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
-        if let Some(id) = &row.custom_id {
-            part.ids.push((LineHash::of(id.as_bytes()), number));
-        }
+        facts
     }
 
-    fn add_part(&mut self, later: Part) -> Result<()> {
-        self.found.report.append(later.report);
-        self.found.ids.extend(later.ids);
+    fn add(&mut self, facts: Facts) -> Result<()> {
+        let report = &mut self.report;
+        self.ids.extend(facts.id.map(|id| (id, facts.number)));
+        for finding in facts.findings {
+            report.findings.note(finding);
+        }
+        let Some(request) = facts.request else {
+            report.bad_lines += 1;
+            return Ok(());
+        };
+        report.requests += 1;
+        report.note_tokens(&request.path, request.size);
+        report.embedding_inputs = report.embedding_inputs.saturating_add(request.inputs);
+        // A prompt says neither: where it goes is decided when it is sent.
+        if self.format.prompts.is_none() {
+            report.endpoints.note(&request.path, facts.number);
+            if let Some(model) = &request.model {
+                report.models.note(model, facts.number);
+            }
+        }
         Ok(())
-    }
-}
-
-/// What is read in a body.
-struct BodyFacts<'a> {
-    model: Option<String>,
-    input: Option<&'a RawValue>,
-    size: Size,
-}
-
-impl<'a> BodyFacts<'a> {
-    fn of(request: &'a RowRequest<'_>) -> Self {
-        let body = request.body.as_ref();
-        let [model, input] =
-            fields(body, &["model", "input"]).map_or([None; 2], |found| found.values);
-        Self {
-            model: model.and_then(|model| serde_json::from_str(model.get()).ok()),
-            input,
-            size: Size::of(body.as_bytes()),
-        }
     }
 }
 
@@ -257,7 +263,6 @@ mod tests {
         assert!(all.bytes > 1 << 20, "too little for threads");
         let mut one = Check::of_requests(Some(Provider::OpenAi));
         for (number, line) in (1..).zip(&lines) {
-            let mut part = Part::default();
             let text = line.trim_end().as_bytes();
             if !text.is_empty() {
                 let line = Line {
@@ -266,12 +271,12 @@ mod tests {
                     ended: true,
                     text: Some(text),
                 };
-                one.add_line(&mut part, line);
+                let facts = one.read(line);
+                one.add(facts).unwrap();
             }
-            one.add_part(part).unwrap();
         }
-        one.found.report.lines = lines.len() as u64;
-        one.found.report.bytes = all.bytes;
+        one.report.lines = lines.len() as u64;
+        one.report.bytes = all.bytes;
         assert_eq!(one.finish(&Location::Stream), all);
         assert!(all.models.others > 1_000);
     }

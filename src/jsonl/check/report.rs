@@ -7,7 +7,7 @@ use super::super::record::beginning;
 use super::Findings;
 use crate::api::{Size, writes};
 
-/// What was found in a file, or in a part of it.
+/// What was found in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Lines that are requests.
@@ -44,19 +44,6 @@ impl Report {
             self.unlimited += 1;
         }
     }
-
-    /// Takes what was found in later lines.
-    pub(super) fn append(&mut self, later: Self) {
-        self.requests += later.requests;
-        self.bad_lines += later.bad_lines;
-        self.prompt_tokens = self.prompt_tokens.saturating_add(later.prompt_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(later.output_tokens);
-        self.unlimited += later.unlimited;
-        self.embedding_inputs = self.embedding_inputs.saturating_add(later.embedding_inputs);
-        self.models.append(&later.models);
-        self.endpoints.append(&later.endpoints);
-        self.findings.append(later.findings);
-    }
 }
 
 /// Names, how many requests have each, and the first line of each.
@@ -81,50 +68,38 @@ impl Names {
     pub(crate) const MOST: usize = 1_000;
     const LONGEST: usize = 200;
 
-    pub(super) fn note(&mut self, name: &str, line: u64) {
-        let used = Used {
-            requests: 1,
-            first_line: line,
-        };
-        self.add(beginning(name, Self::LONGEST), used);
-    }
-
-    fn add(&mut self, name: &str, used: Used) {
+    pub(super) fn note(&mut self, name: &str, first_line: u64) {
+        let name = beginning(name, Self::LONGEST);
         if let Some(known) = self.kept.get_mut(name) {
-            known.requests += used.requests;
+            known.requests += 1;
         } else if self.kept.len() < Self::MOST {
+            let requests = 1;
+            let used = Used {
+                requests,
+                first_line,
+            };
             self.kept.insert(name.to_owned(), used);
         } else {
-            self.others += used.requests;
+            self.others += 1;
         }
-    }
-
-    fn append(&mut self, later: &Self) {
-        self.others += later.others;
-        for (name, used) in later.in_order() {
-            self.add(name, used);
-        }
-    }
-
-    /// By their first lines, so that the same ones are kept however many cores there are.
-    fn in_order(&self) -> Vec<(&str, Used)> {
-        let kept = self.kept.iter();
-        let mut names: Vec<_> = kept.map(|(name, used)| (name.as_str(), *used)).collect();
-        names.sort_unstable_by_key(|(_, used)| used.first_line);
-        names
     }
 
     /// The names kept, those of most requests first.
     pub(crate) fn by_requests(&self) -> Vec<(&str, Used)> {
-        let mut names = self.in_order();
-        names.sort_by_key(|(_, used)| Reverse(used.requests));
-        names
+        self.sorted_by_key(|used| (Reverse(used.requests), used.first_line))
     }
 
     /// The second name and its first line, if there is more than one.
     pub(super) fn second(&self) -> Option<(&str, u64)> {
-        let names = self.in_order();
+        let names = self.sorted_by_key(|used| used.first_line);
         names.get(1).map(|(name, used)| (*name, used.first_line))
+    }
+
+    fn sorted_by_key<K: Ord>(&self, key: impl Fn(&Used) -> K) -> Vec<(&str, Used)> {
+        let kept = self.kept.iter();
+        let mut names: Vec<_> = kept.map(|(name, used)| (name.as_str(), *used)).collect();
+        names.sort_unstable_by_key(|(_, used)| key(used));
+        names
     }
 }
 
@@ -138,10 +113,8 @@ mod tests {
         for (line, name) in (1..).zip(["b", "a", "c", "a"]) {
             names.note(name, line);
         }
-        let mut later = Names::default();
-        later.note("c", 5);
-        later.note("c", 6);
-        names.append(&later);
+        names.note("c", 5);
+        names.note("c", 6);
         let shown: Vec<_> = names
             .by_requests()
             .iter()
@@ -154,13 +127,9 @@ mod tests {
     #[test]
     fn a_file_of_nothing_but_names_is_held_in_bounds() {
         let mut whole = Names::default();
-        for part in 0..30_u64 {
-            let mut names = Names::default();
-            for line in part * 100..(part + 1) * 100 {
-                let name = format!("{line:05}{}", "\u{e9}".repeat(500));
-                names.note(&name, line);
-            }
-            whole.append(&names);
+        for line in 0..3_000 {
+            let name = format!("{line:05}{}", "\u{e9}".repeat(500));
+            whole.note(&name, line);
         }
         let kept = whole.by_requests();
         assert_eq!(kept.len(), Names::MOST);

@@ -17,12 +17,25 @@ use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// A file, and which of its lines stay: told by the record, if it is one, and by where it starts.
+/// A file, and what becomes of its lines: told by the record, if a line is one, and by where it starts.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
-    pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
-    /// Whether a line that stays is to say that its row is tried again, after all others.
-    pub(super) marked: &'a (dyn Fn(&ReadRecord) -> bool + Sync),
+    pub(super) fate: &'a (dyn Fn(Option<&ReadRecord>, u64) -> Fate + Sync),
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Goes,
+    Stays,
+    /// It stays, and is to say that its row is tried again, after all others.
+    Marked,
+}
+
+impl Fate {
+    pub(super) fn stays_if(stays: bool) -> Self {
+        if stays { Self::Stays } else { Self::Goes }
+    }
 }
 
 /// How a record of ours ends, and how it ends with the mark.
@@ -124,39 +137,33 @@ struct Staying<'a> {
 }
 
 impl LineFold for Staying<'_> {
-    type Part = (Vec<(LineHash, StayingLine)>, bool);
+    type Facts = Option<(LineHash, StayingLine)>;
 
-    fn add_line(&self, (lines, left_out): &mut Self::Part, line: Line<&[u8]>) {
-        let Source { stays, marked, .. } = self.sources[usize::from(self.current)];
-        let text = line.text.map(<[u8]>::trim_ascii);
-        let record = text.and_then(ReadRecord::parse);
-        let length = line.text.and_then(|text| u32::try_from(text.len()).ok());
-        let Some(length) = length.filter(|_| stays(record.as_ref(), line.offset)) else {
-            *left_out = true;
-            return;
-        };
-        let marked = record.as_ref().is_some_and(|record| {
-            !record.again
-                && text.is_some_and(|text| text.ends_with(END.as_bytes()))
-                && marked(record)
-        });
-        let id = match record.and_then(|record| record.custom_id) {
-            Some(id) => LineHash::of(id.as_bytes()),
-            // Known by its place, behind a byte that no id has.
-            None => LineHash::of(&[&[0xff], &line.offset.to_le_bytes()[..]].concat()),
-        };
+    fn read(&self, line: Line<&[u8]>) -> Self::Facts {
+        let whole = line.text?;
+        let text = whole.trim_ascii();
+        let record = ReadRecord::parse(text);
+        let source = &self.sources[usize::from(self.current)];
+        let fate = (source.fate)(record.as_ref(), line.offset);
+        if fate == Fate::Goes {
+            return None;
+        }
+        let has_mark = record.as_ref().is_some_and(|record| record.again);
+        // Known by its place, behind a byte that no id has.
+        let own = || LineHash::of([&[0xff], &line.offset.to_le_bytes()[..]].concat());
+        let id = record.and_then(|record| record.id).unwrap_or_else(own);
         let place = StayingLine {
             source: self.current,
             offset: line.offset,
-            length,
-            marked,
+            length: u32::try_from(whole.len()).ok()?,
+            marked: fate == Fate::Marked && !has_mark && text.ends_with(END.as_bytes()),
         };
-        lines.push((id, place));
+        Some((id, place))
     }
 
-    fn add_part(&mut self, (lines, left_out): Self::Part) -> Result<()> {
-        self.lines.extend(lines);
-        self.left_out |= left_out;
+    fn add(&mut self, staying: Self::Facts) -> Result<()> {
+        self.left_out |= staying.is_none();
+        self.lines.extend(staying);
         Ok(())
     }
 }
@@ -182,8 +189,7 @@ mod tests {
         let rank = |id| u64::from(id == LineHash::of(b"b"));
         let source = Source {
             path: &path,
-            stays: &|_, _| true,
-            marked: &|_| false,
+            fate: &|_, _| Fate::Stays,
         };
         let sources = [source];
         let cancel = Cancel::new();

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use self::compact::{Source, compact};
+use self::compact::{Fate, Source, compact};
 use self::record_file::{RecordFile, Tail};
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
@@ -206,39 +206,35 @@ impl Journal {
         let errors = self.errors.as_ref();
         let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
         let is_mixed = self.old_records > index.done();
-        let still_failed = |record: Option<&ReadRecord>| {
-            let failed = record.filter(|record| !record.is_done());
+        let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
-            let id = failed.and_then(|record| record.custom_id.as_ref());
-            id.is_some_and(|id| index.still_failed(LineHash::of(id.as_bytes()), whole_input))
+            let id = record.id.filter(|_| !record.is_done());
+            id.is_some_and(|id| index.still_failed(id, whole_input))
         };
         if let Some((path, start)) = errors
             && (start.is_some() || is_mixed || !again.rows.is_empty())
         {
-            let is_again = |record: &ReadRecord| {
-                let id = record.custom_id.as_ref();
-                id.is_some_and(|id| again.rows.contains(&LineHash::of(id.as_bytes())))
-            };
-            let in_output = |record: Option<&ReadRecord>, _| still_failed(record);
+            let is_again =
+                |record: &ReadRecord| record.id.is_some_and(|id| again.rows.contains(&id));
+            let in_output =
+                |record: Option<&ReadRecord>, _| Fate::stays_if(record.is_some_and(still_failed));
             let in_errors = |record: Option<&ReadRecord>, offset| {
                 let is_new = start.is_none_or(|start| offset >= start);
-                let goes = again.no_mark && record.is_some_and(is_again);
-                (is_new && !goes) || still_failed(record)
+                let is_again = record.is_some_and(is_again);
+                let stays = is_new && !(again.no_mark && is_again);
+                match stays || record.is_some_and(still_failed) {
+                    true if is_again => Fate::Marked,
+                    stays => Fate::stays_if(stays),
+                }
             };
             let mut sources = Vec::new();
-            if let Some(output) = output.filter(|_| is_mixed) {
-                sources.push(Source {
-                    path: output,
-                    stays: &in_output,
-                    marked: &|_| false,
-                });
+            if let Some(path) = output.filter(|_| is_mixed) {
+                let fate = &in_output;
+                sources.push(Source { path, fate });
             }
             if path.exists() {
-                sources.push(Source {
-                    path,
-                    stays: &in_errors,
-                    marked: &is_again,
-                });
+                let fate = &in_errors;
+                sources.push(Source { path, fate });
             }
             if compact(path, &sources, |_| 0, &Cancel::new())? == 0 {
                 remove(path)?;
@@ -259,18 +255,18 @@ impl Journal {
             && (is_mixed || order.is_some())
         {
             // By now each failure that counts is in the errors file, if there is one.
-            let stays = |record: Option<&ReadRecord>, _| match record {
-                Some(unsure) if unsure.state == RecordState::Unsure => {
-                    let id = unsure.custom_id.as_ref();
-                    !id.is_some_and(|id| index.overrules(LineHash::of(id.as_bytes())))
-                }
-                Some(failed) if !failed.is_done() => errors.is_none() && still_failed(record),
-                _ => true,
+            let fate = |record: Option<&ReadRecord>, _| {
+                Fate::stays_if(match record {
+                    Some(unsure) if unsure.state == RecordState::Unsure => {
+                        !unsure.id.is_some_and(|id| index.overrules(id))
+                    }
+                    Some(failed) if !failed.is_done() => errors.is_none() && still_failed(failed),
+                    _ => true,
+                })
             };
             let source = Source {
                 path: output,
-                stays: &stays,
-                marked: &|_| false,
+                fate: &fate,
             };
             let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),

@@ -24,11 +24,11 @@ pub(crate) const MAX_BODY: usize = 1 << 30;
 /// line is no record of ours.
 const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 
-/// What some lines of a file say, in its order.
+/// What the lines of a file say, in its order.
 #[derive(Default)]
 pub(super) struct Records {
     pub(super) count: u64,
-    /// How many of them are failures.
+    /// How many of them are not surely answers.
     pub(super) failures: u64,
     pub(super) done: Vec<(LineHash, RequestTag)>,
     /// Rows that are done if their endpoint is not known.
@@ -47,23 +47,24 @@ pub(super) struct OddLine {
     pub(super) offset: u64,
     /// Whether it is a simulated record; `None` if it is no record.
     pub(super) simulated: Option<bool>,
+    ended: bool,
     /// It has no newline, and may be what is left of a record.
     pub(super) may_be_torn: bool,
 }
 
 impl Records {
-    /// Reads a file, in which records must be simulated, or paid, if that matters. `check` is asked
-    /// time and again whether to go on.
+    /// Reads a file, in which records must be simulated, or paid, if that matters. `check_foreign` says
+    /// whether a line that does not belong into the file is borne.
     pub(super) fn read(
         path: &Path,
         simulated: Option<bool>,
         cancel: &Cancel,
-        check: impl Fn(&Self) -> Result<()> + Sync,
+        check_foreign: impl Fn(&OddLine) -> Result<()> + Sync,
     ) -> Result<Self> {
         let mut reading = Reading {
             records: Self::default(),
             simulated,
-            check,
+            check_foreign,
         };
         fold_file(path, &mut reading, cancel)?;
         Ok(reading.records)
@@ -94,59 +95,50 @@ pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) ->
 struct Reading<C> {
     records: Records,
     simulated: Option<bool>,
-    check: C,
+    check_foreign: C,
 }
 
-impl<C: Fn(&Records) -> Result<()> + Sync> LineFold for Reading<C> {
-    type Part = Records;
+impl<C: Fn(&OddLine) -> Result<()> + Sync> LineFold for Reading<C> {
+    type Facts = (OddLine, Option<ReadRecord>);
 
-    fn add_line(&self, part: &mut Records, line: Line<&[u8]>) {
+    fn read(&self, line: Line<&[u8]>) -> Self::Facts {
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
         let odd = OddLine {
             number: line.number,
             offset: line.offset,
             simulated: record.as_ref().map(|record| record.simulated),
+            ended: line.ended,
             may_be_torn: !line.ended && line.text.is_some_and(may_begin_a_record),
         };
-        if !line.ended {
-            part.unended = Some(odd);
-        }
-        let Some(record) = record else {
-            if line.ended {
-                part.foreign.push(odd);
+        (odd, record)
+    }
+
+    fn add(&mut self, (odd, record): Self::Facts) -> Result<()> {
+        let all = &mut self.records;
+        all.unended = Some(odd).filter(|last| !last.ended);
+        let fits = |record: &ReadRecord| self.simulated.is_none_or(|now| now == record.simulated);
+        let Some(record) = record.filter(fits) else {
+            // What is left of a record is no line yet.
+            if odd.ended || odd.simulated.is_some() {
+                all.foreign.push(odd);
+                (self.check_foreign)(&odd)?;
             }
-            return;
+            return Ok(());
         };
-        if self.simulated.is_some_and(|now| now != record.simulated) {
-            part.foreign.push(odd);
-            return;
-        }
-        part.count += 1;
-        part.failures += u64::from(!record.is_done());
-        if let Some(id) = &record.custom_id {
-            let id = LineHash::of(id.as_bytes());
+        all.count += 1;
+        all.failures += u64::from(record.state != RecordState::Done);
+        if let Some(id) = record.id {
             let request = RequestTag::of(record.hash);
             let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
             match record.state {
-                RecordState::Done => part.done.push((id, request)),
-                RecordState::Unsure => part.unsure.push((id, request)),
-                RecordState::Transient => part.failed.push((id, failed(false))),
-                RecordState::Permanent => part.failed.push((id, failed(true))),
+                RecordState::Done => all.done.push((id, request)),
+                RecordState::Unsure => all.unsure.push((id, request)),
+                RecordState::Transient => all.failed.push((id, failed(false))),
+                RecordState::Permanent => all.failed.push((id, failed(true))),
             }
         }
-    }
-
-    fn add_part(&mut self, later: Records) -> Result<()> {
-        let all = &mut self.records;
-        all.count += later.count;
-        all.failures += later.failures;
-        all.done.extend(later.done);
-        all.unsure.extend(later.unsure);
-        all.failed.extend(later.failed);
-        all.foreign.extend(later.foreign);
-        all.unended = later.unended;
-        (self.check)(all)
+        Ok(())
     }
 }
 

@@ -95,12 +95,11 @@ fn regular(location: &Location) -> Option<&Path> {
 
 fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<Records> {
     let repair = options.repair && !options.overwrite;
-    let records = Records::read(path, Some(options.simulated), cancel, |records| {
-        let mut foreign = records.foreign.iter();
-        match foreign.find(|line| !repair || line.simulated.is_some()) {
-            Some(line) => Err(refused(line, path, options)),
-            None => Ok(()),
+    let records = Records::read(path, Some(options.simulated), cancel, |line| {
+        if repair && line.simulated.is_none() {
+            return Ok(());
         }
+        Err(refused(line, path, options))
     })?;
     let other = records.torn().filter(|last| !last.may_be_torn);
     // A file without a single record is of another kind altogether; it may have no newline.
@@ -134,25 +133,27 @@ fn read_errors(
 ) -> Result<Records> {
     // A fresh run replaces the failures of any run, but a trial only those of trials.
     let simulated = (resumed || options.simulated).then_some(options.simulated);
-    let records = Records::read(path, simulated, cancel, |records| {
-        // It holds answers, and of a run that this one knows nothing of.
-        if records.count > records.failures {
-            return Err(other_errors(path));
+    let records = Records::read(path, simulated, cancel, |line| {
+        if line.simulated.is_none() {
+            return Ok(());
         }
-        let mut foreign = records.foreign.iter();
-        match foreign.find(|line| line.simulated.is_some()) {
-            Some(OddLine { number, .. }) => Err(config(format!(
-                "errors file {path:?}, line {number}: simulated failures and paid ones are never \
-                 mixed: name another output or another errors file"
-            ))
-            .with_settings(&["output", "errors"])),
-            None => Ok(()),
-        }
+        let message = format!(
+            "errors file {path:?}, line {}: simulated failures and paid ones are never mixed: name \
+             another output or another errors file",
+            line.number
+        );
+        Err(config(message).with_settings(&["output", "errors"]))
     })?;
     let may_be_torn = records.torn().map(|last| last.may_be_torn);
     let is_other = may_be_torn == Some(false) || !records.foreign.is_empty();
-    if is_other && records.count == 0 && may_be_torn != Some(true) {
-        return Err(other_errors(path));
+    let has_none = is_other && records.count == 0 && may_be_torn != Some(true);
+    // Answers in it are those of a run that this one knows nothing of.
+    if has_none || records.count > records.failures {
+        let message = format!(
+            "errors file {path:?} exists and holds something else than failed rows: name another, or \
+             move it away"
+        );
+        return Err(config(message).with_settings(&["errors"]));
     }
     Ok(records)
 }
@@ -188,12 +189,4 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     };
     let message = format!("output {path:?}, line {}: {why}", line.number);
     config(message).with_settings(settings)
-}
-
-fn other_errors(path: &Path) -> Error {
-    config(format!(
-        "errors file {path:?} exists and holds something else than failed rows: name another, or \
-         move it away"
-    ))
-    .with_settings(&["errors"])
 }

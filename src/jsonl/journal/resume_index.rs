@@ -185,11 +185,8 @@ impl ResumeIndex {
     }
 
     /// Notes that this run has answered a row, or failed it.
-    pub(crate) fn ended(&self, custom_id: Option<&str>) {
-        if !self.failed.is_empty()
-            && let Some(id) = custom_id
-            && let Some(failed) = self.failed.get(LineHash::of(id.as_bytes()))
-        {
+    pub(crate) fn ended(&self, id: Option<LineHash>) {
+        if let Some(failed) = id.and_then(|id| self.failed.get(id)) {
             failed.ended.store(true, Relaxed);
         }
     }
@@ -214,7 +211,7 @@ mod tests {
     use super::*;
 
     fn hash(text: &str) -> LineHash {
-        LineHash::of(text.as_bytes())
+        LineHash::of(text)
     }
 
     fn done(id: &str, line: Option<&str>) -> (LineHash, RequestTag) {
@@ -309,6 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_go_last_are_told_from_the_others() {
+        let row = |id: &str, last| {
+            let request = RequestTag::of(Some(hash("line")));
+            (hash(id), FailedRow::new(request, false, last))
+        };
+        let index = ResumeIndex::new(
+            Vec::new(),
+            Vec::new(),
+            vec![row("first", false), row("last", true)],
+            ResumePolicy::default(),
+        );
+        assert_eq!(status(&index, "first"), RowStatus::ToDo);
+        assert_eq!(status(&index, "last"), RowStatus::ToDoLast);
+        assert!(index.puts_rows_last());
+        assert!(!ResumeIndex::default().puts_rows_last());
+    }
+
+    #[test]
     fn failures_are_repeated_if_that_is_asked_for() {
         let again = ResumePolicy {
             retry_failed: true,
@@ -325,8 +340,8 @@ mod tests {
         let index = ResumeIndex::new(Vec::new(), Vec::new(), rows.into(), ResumePolicy::default());
         status(&index, "old");
         status(&index, "tried");
-        index.ended(Some("tried"));
-        index.ended(Some("never heard of"));
+        index.ended(Some(hash("tried")));
+        index.ended(Some(hash("never heard of")));
         index.ended(None);
         let still = |id, whole_input| index.still_failed(hash(id), whole_input);
         assert!(still("old", true) && still("old", false));

@@ -20,9 +20,6 @@ mod words;
 #[cfg(feature = "rustls")]
 pub(super) use self::layer::TlsConnector;
 
-/// Whether https can be spoken at all.
-pub(super) const AVAILABLE: bool = cfg!(feature = "rustls");
-
 /// Without TLS there is nobody to trust, and no handshake succeeds.
 #[cfg(not(feature = "rustls"))]
 #[derive(Debug)]
@@ -41,11 +38,7 @@ impl TlsConnector {
 
     /// Always fails.
     #[allow(clippy::unused_self)] // The one that speaks TLS has a use for it.
-    pub(super) fn connect(
-        &self,
-        _: Box<dyn ureq::unversioned::transport::Transport>,
-        _: &str,
-    ) -> Result<Box<dyn ureq::unversioned::transport::Transport>, ureq::Error> {
+    pub(super) fn connect<T>(&self, _: T, _: &str) -> Result<T, ureq::Error> {
         Err(ureq::Error::TlsRequired)
     }
 }
