@@ -390,7 +390,7 @@ mod tests {
         let in_ten_seconds =
             |limits: &mut _, from| admitted(limits, Cost::ONE, from, from + 10 * S);
         limits.note(&requests(6_000, 5_999, 10), 0, 0, 0);
-        assert_eq!(in_ten_seconds(&mut limits, 0), 971);
+        assert_eq!(in_ten_seconds(&mut limits, 0), 970);
         limits.note(&requests(600, 599, 100), 20 * S, 0, 20 * S);
         assert_eq!(in_ten_seconds(&mut limits, 20 * S), 97);
         // It was sent before the limit fell, and took its time.

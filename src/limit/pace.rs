@@ -35,7 +35,7 @@ const DEEPER: f64 = 0.1;
 const DEEPEST: f64 = 0.5;
 const IN_SUCCESSION: Nanos = 3 * SECOND;
 /// Stray refusals lower a rate at most to this share of what was admitted.
-const LOWEST: f64 = 0.85;
+const LOWEST: f64 = 0.8;
 /// The share of refusals among the latest answers that cuts the rate, and how many there must be: fewer
 /// may be chance.
 const MUCH: f64 = 0.15;
@@ -194,8 +194,10 @@ impl Pace {
         let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         self.held_until = self.held_until.max(end);
         let is_first = !self.is_used_up;
-        self.is_used_up |= gave_up || self.recent.is_much();
-        if self.is_used_up && self.held_until - since > self.window_hold() {
+        let is_long = self.held_until - since > self.window_hold();
+        let is_much = self.recent.is_much(if is_long { 0.1 } else { MUCH });
+        self.is_used_up |= gave_up || is_much;
+        if self.is_used_up && is_long {
             self.set_by_window(since, self.held_until, now);
         } else if self.is_used_up && is_first && !gave_up {
             self.cut(now);
@@ -402,9 +404,9 @@ impl Recent {
     }
 
     /// Whether so many are refusals that the rate is far from what is possible.
-    fn is_much(&self) -> bool {
+    fn is_much(&self, share: f64) -> bool {
         let (all, refused) = self.refused();
-        refused >= MANY && refused as f64 >= MUCH * all as f64
+        refused >= MANY && refused as f64 >= share * all as f64
     }
 
     /// All of them and the refusals: of the last second or the last twenty, whichever is more.
@@ -420,5 +422,168 @@ impl Recent {
             (all, u64::from((self.last & mask).count_ones()))
         };
         (all + self.in_flight, refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that lets in a rate with a burst, and one that answers in a tenth of a second.
+    struct Server {
+        rate: f64,
+        burst: f64,
+        level: f64,
+        at: Nanos,
+    }
+
+    impl Server {
+        fn new(rate: f64, burst: f64) -> Self {
+            Self {
+                rate,
+                burst,
+                level: burst,
+                at: 0,
+            }
+        }
+
+        /// How long until the next is let in; `None` if this one is.
+        fn wait(&mut self, now: Nanos) -> Option<Duration> {
+            self.level += self.rate * (now - self.at) as f64 / SECOND as f64;
+            self.level = self.level.min(self.burst);
+            self.at = now;
+            if self.level >= 1.0 {
+                self.level -= 1.0;
+                return None;
+            }
+            Some(Duration::from_secs_f64((1.0 - self.level) / self.rate))
+        }
+    }
+
+    /// What came of a span of time.
+    #[derive(Debug, Default)]
+    struct Came {
+        admitted: u64,
+        refused: u64,
+    }
+
+    impl Came {
+        fn share(&self) -> f64 {
+            self.refused as f64 / (self.admitted + self.refused) as f64
+        }
+    }
+
+    /// Sends from `now` to `end`, at the rate or, without one, at 640 a second.
+    fn send(pace: &mut Pace, server: &mut Server, now: &mut Nanos, end: Nanos) -> Came {
+        let mut came = Came::default();
+        while *now < end {
+            match server.wait(*now) {
+                None => {
+                    came.admitted += 1;
+                    pace.admitted(*now, *now);
+                }
+                hint => {
+                    came.refused += 1;
+                    if let Heard::Held(pause) = pace.refused(*now, hint, 0, *now) {
+                        *now += pause.as_nanos() as Nanos;
+                    }
+                }
+            }
+            *now += (SECOND as f64 / pace.rate().unwrap_or(640.0)) as Nanos;
+        }
+        came
+    }
+
+    #[test]
+    fn a_rate_is_learned_from_refusals_and_kept_close_to_the_limit() {
+        for (rate, burst) in [(2.0, 1.0), (50.0, 1.0), (50.0, 50.0), (500.0, 100.0)] {
+            let (mut pace, mut server, mut now) = (Pace::default(), Server::new(rate, burst), 0);
+            send(&mut pace, &mut server, &mut now, 30 * SECOND);
+            let came = send(&mut pace, &mut server, &mut now, 150 * SECOND);
+            assert!(came.share() < 0.05, "{rate}, {burst}: {came:?}");
+            let admitted = came.admitted as f64 / 120.0;
+            assert!(admitted >= 0.9 * rate, "{rate}, {burst}: {admitted}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_falls_and_comes_back_is_followed() {
+        let (mut pace, mut server, mut now) = (Pace::default(), Server::new(50.0, 10.0), 0);
+        send(&mut pace, &mut server, &mut now, 30 * SECOND);
+        server.rate /= 3.0;
+        send(&mut pace, &mut server, &mut now, 40 * SECOND);
+        let came = send(&mut pace, &mut server, &mut now, 60 * SECOND);
+        assert!(came.share() < 0.12 && came.admitted >= 230, "{came:?}");
+        server.rate *= 3.0;
+        send(&mut pace, &mut server, &mut now, 100 * SECOND);
+        let came = send(&mut pace, &mut server, &mut now, 120 * SECOND);
+        assert!(came.share() < 0.1 && came.admitted >= 900, "{came:?}");
+    }
+
+    #[test]
+    fn stray_refusals_hold_nobody_and_set_no_rate() {
+        let mut pace = Pace::default();
+        let mut held = 0;
+        for n in 0..10_000 {
+            let now = n * SECOND / 600;
+            if n % 20 == 19 {
+                let hint = Some(Duration::from_secs(1));
+                held += u64::from(pace.refused(now, hint, 60, now) != Heard::Stray);
+            } else {
+                pace.admitted(now, now);
+            }
+        }
+        assert_eq!((held, pace.rate()), (0, None));
+    }
+
+    #[test]
+    fn a_window_that_is_used_up_tells_what_a_minute_lets_in() {
+        let mut pace = Pace::default();
+        for n in 0..3_000 {
+            let now = n * SECOND / 600;
+            pace.admitted(now, now);
+        }
+        let hint = Some(Duration::from_secs(55));
+        for n in 0..200 {
+            let now = 5 * SECOND + n * SECOND / 600;
+            pace.refused(now, hint, 0, now);
+        }
+        let rate = pace.rate().unwrap();
+        assert!((45.0..=50.0).contains(&rate), "{rate}");
+        pace.admitted(61 * SECOND, 61 * SECOND);
+        let rate = pace.rate().unwrap();
+        assert!((45.0..=50.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn pauses_that_nobody_asked_for_double_until_something_is_admitted() {
+        let mut pace = Pace::default();
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for hint in [None; 8] {
+            let Heard::Held(pause) = pace.refused(now, hint, 0, now) else {
+                panic!("nothing was admitted")
+            };
+            pauses.push(pause.as_millis());
+            now += pause.as_nanos() as Nanos + 1;
+        }
+        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+        pace.admitted(now, now);
+        let again = pace.refused(now + 1, None, 0, now + 1);
+        assert_eq!(again, Heard::Held(FIRST_PAUSE));
+        // What was on its way says nothing new.
+        assert_eq!(
+            pace.refused(now, None, 0, now + 2),
+            Heard::Held(Duration::ZERO)
+        );
+        // A short wait is obeyed, but not for ever.
+        let hint = Some(Duration::from_millis(20));
+        now += SECOND;
+        let pauses = [0; 4].map(|_| {
+            now += SECOND;
+            pace.refused(now, hint, 0, now)
+        });
+        let ms = |ms| Heard::Held(Duration::from_millis(ms));
+        assert_eq!(pauses, [ms(20), ms(20), ms(2_000), ms(4_000)]);
     }
 }

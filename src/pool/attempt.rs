@@ -23,6 +23,23 @@ pub(super) struct Finished {
     pub(super) succeeded: bool,
 }
 
+/// Whom a refusal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Its item alone, or nobody.
+    Alone,
+    /// Everyone for so long.
+    WithAll(Duration),
+    /// The same, though others are let in: its item has been refused too often by chance, and goes first.
+    First(Duration),
+}
+
+/// An item that was sent so often and is refused by chance goes first after a pause, so that it is not
+/// refused again and again while others are let in.
+const STRAY_ATTEMPTS: u32 = 3;
+/// And the pause where the server asks for none.
+const TIRED_PAUSE: Duration = Duration::from_millis(500);
+
 /// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
 type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
@@ -112,10 +129,12 @@ impl<J: Job> RunShared<'_, J> {
             _ => None,
         };
         // Before the permit is free: whoever takes its place would be one too many.
-        let (verdict, held) = self.learn(verdict, &attempt);
-        let pause = held
-            .filter(|pause| !pause.is_zero())
-            .max(attempt.pause.get());
+        let (verdict, hold) = self.learn(verdict, &attempt);
+        let pause = match hold {
+            Refused::WithAll(pause) | Refused::First(pause) if !pause.is_zero() => Some(pause),
+            _ => None,
+        };
+        let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
         match attempt.used.get() {
@@ -139,38 +158,37 @@ impl<J: Job> RunShared<'_, J> {
             Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
             Ok(Err((error, was))) => {
                 let verdict = verdict.unwrap_or(was);
-                let is_held = held.is_some() || matches!(verdict, Verdict::PauseAll(_));
-                self.after_failure(item, error, (verdict, is_held), &attempt)
+                self.after_failure(item, error, (verdict, hold), &attempt)
             }
         }
     }
 
-    /// Tells the limiter whether an answer was a refusal. A stray one is its item's alone; another holds
-    /// everyone, as long as the server asked for or, if it did not, as long as is returned.
-    fn learn(
-        &self,
-        verdict: Option<Verdict>,
-        attempt: &Attempt<'_>,
-    ) -> (Option<Verdict>, Option<Duration>) {
+    /// Tells the limiter whether an answer was a refusal, and what becomes of the verdict.
+    fn learn(&self, verdict: Option<Verdict>, attempt: &Attempt<'_>) -> (Option<Verdict>, Refused) {
         if attempt.reach.get() != Reach::Answered {
-            return (verdict, None);
+            return (verdict, Refused::Alone);
         }
         let refusal = match verdict {
             Some(Verdict::PauseAll(hint)) => Some(Some(hint)),
             Some(Verdict::Throttled) => Some(None),
             _ => None,
         };
-        match (
-            verdict,
-            self.settings.limiter.answered(attempt.began, refusal),
-        ) {
+        let heard = self.settings.limiter.answered(attempt.began, refusal);
+        let is_tired = attempt.number >= STRAY_ATTEMPTS;
+        match (verdict, heard) {
+            (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
+                (verdict, Refused::First(hint))
+            }
             (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
-                (Some(Verdict::RetryAfter(hint)), None)
+                (Some(Verdict::RetryAfter(hint)), Refused::Alone)
+            }
+            (Some(Verdict::Throttled), Heard::Stray) if is_tired => {
+                (verdict, Refused::First(TIRED_PAUSE))
             }
             (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
-                (verdict, Some(pause))
+                (verdict, Refused::WithAll(pause))
             }
-            _ => (verdict, None),
+            _ => (verdict, Refused::Alone),
         }
     }
 
@@ -219,7 +237,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut item: JobItem<J>,
         error: J::Error,
-        (verdict, is_held): (Verdict, bool),
+        (verdict, hold): (Verdict, Refused),
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
         let now = self.settings.limiter.clock().now();
@@ -250,12 +268,13 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            let recall = if is_held {
-                let place = state.schedule.retry_after_pause(item);
-                state.recall(place)
-            } else {
+            let recall = if hold == Refused::Alone {
                 state.schedule.retry_at(item, at);
                 None
+            } else {
+                let while_others = matches!(hold, Refused::First(_));
+                let place = state.schedule.retry_after_pause(item, while_others);
+                state.recall(place)
             };
             let leader = state.parked_leader();
             drop(state);

@@ -70,8 +70,6 @@ pub(crate) struct Decider {
 
 /// How long before an item's deadline its last attempt is made.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
-/// So many waits of an item alone are as long as the server says, and no longer.
-const PATIENT_WAITS: u32 = 2;
 /// Each unusable answer may have been billed, so an item is tried again only so often.
 const UNUSABLE_RETRIES: u32 = 2;
 
@@ -181,11 +179,7 @@ impl Decider {
                 if history.waits > self.policy.max_waits {
                     return Decision::Fail;
                 }
-                let mut wait = history.backoff.after_hint(hint);
-                // What others are spared it meets again and again: it may be asked too often.
-                if matches!(verdict, Verdict::RetryAfter(_)) && history.waits > PATIENT_WAITS {
-                    wait = wait.max(history.backoff.wait(true));
-                }
+                let wait = history.backoff.after_hint(hint);
                 retry_after(wait, history, now)
             }
             // The breaker spaces the probes, so the item does not back off besides.
