@@ -4,7 +4,6 @@
 //! 75 µs a request with 1,000 of them. So a transport has many, each for [`SHARE`] requests at once,
 //! all over the same connector and resolver.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -94,7 +93,7 @@ impl Agents {
 
 /// How all connections of a transport are made: an address, TCP, perhaps a tunnel through a proxy,
 /// perhaps TLS.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) resolver: CachingResolver,
@@ -156,10 +155,4 @@ fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::E
     }
     let why = "the proxy sent more than its answer to CONNECT, or closed the connection";
     Err(fail(TransportErrorKind::Proxy, why))
-}
-
-impl fmt::Debug for SharedConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedConnector").finish_non_exhaustive()
-    }
 }

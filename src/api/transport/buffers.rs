@@ -4,6 +4,7 @@
 //! would cost each of them more than all else; here they come from one small pool when bytes are about
 //! to move and go back as soon as they have. All transports of a process share the pool.
 
+use std::fmt;
 use std::mem;
 use std::sync::LazyLock;
 
@@ -31,6 +32,13 @@ pub(super) struct Lent {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+/// What it holds may be secret.
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
 }
 
 impl Lent {
@@ -84,7 +92,7 @@ impl Lent {
 }
 
 /// Both directions of a connection, as ureq wants them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct LentBuffers {
     pub(super) output: Lent,
     pub(super) input: Lent,

@@ -6,6 +6,8 @@
 //! fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that all is sent,
 //! reads the answer, and the connection is not used again.
 
+use std::io::Write;
+
 use ureq::Timeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
@@ -93,12 +95,10 @@ impl Connection {
             context::with(|context| context.answer_head = Some(head));
             buffers.input_consume(count);
             let mut rest = &*shown;
-            while !rest.is_empty() {
-                let room = buffers.input_append_buf();
-                let (now, later) = rest.split_at(room.len().min(rest.len()));
-                room[..now.len()].copy_from_slice(now);
-                buffers.input_appended(now.len());
-                rest = later;
+            // A slice takes what fits.
+            while let Ok(count @ 1..) = buffers.input_append_buf().write(rest) {
+                buffers.input_appended(count);
+                rest = &rest[count..];
             }
         }
     }
@@ -139,11 +139,9 @@ impl Transport for Connection {
         // What ureq wrote in its place is not counted, and so overwritten.
         let mut rest = head.as_bytes();
         while !rest.is_empty() {
-            let room = self.inner.buffers().output();
-            let (now, later) = rest.split_at(room.len().min(rest.len()));
-            room[..now.len()].copy_from_slice(now);
-            self.send(now.len(), limit)?;
-            rest = later;
+            let count = self.inner.buffers().output().write(rest)?;
+            self.send(count, limit)?;
+            rest = &rest[count..];
         }
         Ok(())
     }

@@ -93,22 +93,21 @@ impl TransportError {
     /// The same, at `stage` of a call to `uri`, which went `through` a proxy if that is not empty.
     pub(super) fn at(mut self, stage: TransportStage, uri: &Uri, through: &str) -> Self {
         self.stage = stage;
+        let host = uri.host().unwrap_or_default();
         let place = match through {
             "" => origin(uri),
-            _ => format!(
-                "{}:{} through {through}",
-                uri.host().unwrap_or_default(),
-                port(uri)
-            ),
+            _ => format!("{host}:{} through {through}", port(uri)),
         };
         if !self.message.contains(&place) {
-            // What to do about it comes last.
-            let (what, next) = self
-                .message
-                .split_at(self.message.find("; ").unwrap_or(self.message.len()));
-            self.message = format!("{what} ({place}){next}");
+            let end = self.end_of_what_happened();
+            self.message.insert_str(end, &format!(" ({place})"));
         }
         self
+    }
+
+    /// What is to be done about it follows in the message, behind a semicolon.
+    fn end_of_what_happened(&self) -> usize {
+        self.message.find("; ").unwrap_or(self.message.len())
     }
 
     /// What it means that ureq itself ends a call with `error`.
@@ -146,8 +145,7 @@ impl TransportError {
             kind => kind,
         };
         // What is to be done about it is another thing, too.
-        self.message
-            .truncate(self.message.find("; ").unwrap_or(self.message.len()));
+        self.message.truncate(self.end_of_what_happened());
     }
 }
 

@@ -14,13 +14,13 @@ use crate::sync::{Condvar, Mutex};
 const QUIET: Duration = Duration::from_secs(1);
 
 /// What is known of a proxy's password.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Login {
     state: Mutex<State>,
     tried: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 enum State {
     #[default]
     Untried,

@@ -43,10 +43,15 @@ pub(super) fn receive(
         context.answer_head.take().unwrap_or_default()
     });
     let is_success = shown.status.is_success();
+    let most = if is_success {
+        request.max_body
+    } else {
+        ERROR_BODY
+    };
     let bytes = &mut answer.body;
     match unreadable(&shown) {
         _ if has_no_body(request, &shown) => {}
-        None if is_success => read_whole(&mut body, bytes, request.max_body)?,
+        None if is_success => read_whole(&mut body, bytes, most)?,
         None => read_start(&mut body, bytes)?,
         Some(why) if is_success => return Err(fail(TransportErrorKind::Protocol, why)),
         // The status of a refusal says enough.
@@ -55,11 +60,6 @@ pub(super) fn receive(
     // A caller who has asked for codings undoes them.
     if !request::says(request, "accept-encoding") {
         let codings = head.all(&CONTENT_ENCODING);
-        let most = if is_success {
-            request.max_body
-        } else {
-            ERROR_BODY
-        };
         match decode(bytes, &codings, most) {
             Ok(()) if bytes.len() > most && is_success => return Err(too_large(most)),
             Ok(()) => bytes.truncate(most),

@@ -8,7 +8,6 @@
 //! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -94,6 +93,7 @@ fn connect_to_any(
 }
 
 /// One TCP connection.
+#[derive(Debug)]
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     lent: LentBuffers,
@@ -221,12 +221,6 @@ impl Transport for Tcp {
             && !is_spoiled
             && self.lent.input.is_empty()
             && look(&self.socket.stream).is_none()
-    }
-}
-
-impl fmt::Debug for Tcp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tcp").finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,6 @@
 //! A handshake is the deepest that a connection puts on a stack, and a stack keeps what it has once
 //! grown to. So each has a thread of its own, which ends with it.
 
-use std::fmt;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,6 +24,7 @@ use crate::error;
 const STACK: usize = 512 * 1024;
 
 /// What all TLS connections of a transport are made with.
+#[derive(Debug)]
 pub(in crate::api::transport) struct TlsConnector {
     config: LazyConfig,
     /// Whether a handshake has succeeded before.
@@ -112,6 +112,7 @@ impl TlsConnector {
 }
 
 /// A connection with TLS on it.
+#[derive(Debug)]
 struct Tls {
     inner: Box<dyn Transport>,
     session: Box<ClientConnection>,
@@ -216,18 +217,10 @@ impl Transport for Tls {
     }
 }
 
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
-
 /// What it means that the handshake fails: nothing is known of whom the peer is.
 fn no_handshake(kind: TransportErrorKind, error: &Error) -> ureq::Error {
-    fail(
-        kind,
-        format!("the TLS handshake failed: {}", explain(error)),
-    )
+    let why = format!("the TLS handshake failed: {}", explain(error));
+    fail(kind, why)
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two
