@@ -111,7 +111,11 @@ impl TransportError {
     }
 
     /// What it means that ureq itself ends a call with `error`.
-    pub(super) fn of_ureq(error: ureq::Error, stage: TransportStage, is_connecting: bool) -> Self {
+    pub(super) fn from_ureq(
+        error: ureq::Error,
+        stage: TransportStage,
+        is_connecting: bool,
+    ) -> Self {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
         let is_answering = stage == TransportStage::Answering;

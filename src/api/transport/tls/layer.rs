@@ -13,7 +13,7 @@ use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::buffers::LentBuffers;
-use super::super::connection::at_once;
+use super::super::connection::without_waiting;
 use super::super::context::{self, broken, fail};
 use super::super::{HttpConfig, TransportErrorKind};
 use super::trust::{LazyConfig, configure};
@@ -21,7 +21,7 @@ use super::words::explain;
 use crate::error;
 
 /// Enough for a handshake in a debug build.
-const STACK: usize = 512 * 1024;
+const HANDSHAKE_STACK: usize = 512 * 1024;
 
 /// What all TLS connections of a transport are made with.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl TlsConnector {
             context = context::swap(None);
         };
         let builder = thread::Builder::new().name("tollgate-tls".into());
-        let builder = builder.stack_size(STACK);
+        let builder = builder.stack_size(HANDSHAKE_STACK);
         if thread::scope(|scope| builder.spawn_scoped(scope, &mut work).is_err()) {
             // No thread to be had: the caller's own will do.
             work();
@@ -87,7 +87,7 @@ impl TlsConnector {
             if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
                 let _ = tls.transmit_output(0, NextTimeout::default());
-                return Err(self.refused(&error));
+                return Err(self.handshake_failed(&error));
             }
         }
         self.has_succeeded.store(true, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl TlsConnector {
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
     /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
     /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
-    fn refused(&self, error: &Error) -> ureq::Error {
+    fn handshake_failed(&self, error: &Error) -> ureq::Error {
         use TransportErrorKind::{Connect, Tls};
         let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(error);
         no_handshake(if is_hiccup { Connect } else { Tls }, error)
@@ -203,8 +203,11 @@ impl Transport for Tls {
         let is_silent = self.inner.is_open();
         // Tickets and new keys come when they like, and are no reason to part. What there is to be
         // said to them leaves with the next request.
-        let is_open =
-            is_silent || matches!(self.await_input(at_once()), Err(ureq::Error::Timeout(_)));
+        let is_open = is_silent
+            || matches!(
+                self.await_input(without_waiting()),
+                Err(ureq::Error::Timeout(_))
+            );
         let is_spoiled = context::with(|context| {
             context.failure = None;
             context.is_spoiled
