@@ -1,8 +1,8 @@
 //! ureq's agents: how they are set up, and which one carries a request.
 //!
 //! An agent keeps connections behind one lock, and does work under it in proportion to their number:
-//! 75 µs a request with 1,000 of them. So a transport has many, each for [`REQUESTS_PER_AGENT`] requests at once,
-//! all over the same connector and resolver.
+//! 75 µs a request with 1,000 of them. So a transport has many, each for a few requests at once
+//! ([`REQUESTS_PER_AGENT`]), all over the same connector and resolver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,9 +74,8 @@ impl Agents {
             agent: Agent::with_parts(config.clone(), connector.clone(), resolver.clone()),
             busy: AtomicUsize::new(0),
         };
-        let slots = (0..workers.div_ceil(REQUESTS_PER_AGENT).max(MIN_AGENTS))
-            .map(slot)
-            .collect();
+        let count = workers.div_ceil(REQUESTS_PER_AGENT).max(MIN_AGENTS);
+        let slots = (0..count).map(slot).collect();
         Self { slots, through }
     }
 

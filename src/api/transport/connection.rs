@@ -16,8 +16,8 @@ use super::TransportStage;
 use super::context::{self, CallContext};
 use super::head::{AnswerHead, Head, parse};
 
-/// For how many times [`WRITE_TIMEOUT`](super::tcp) a server that has begun a success may leave the rest of the
-/// request unread. Some answer while they read; but nobody who means to read does nothing for so long.
+/// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that has
+/// begun a success leaves the rest of the request unread. Some answer while they read; but nobody who means to read does nothing for so long.
 const MAX_STALLS_OF_A_SUCCESS: usize = 20;
 
 /// Receiving with this limit takes in what has arrived, and neither sends nor waits.

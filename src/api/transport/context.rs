@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::Uri;
 
+use super::error::proxy_status;
 use super::head::AnswerHead;
 use super::{HttpConfig, HttpRequest, TransportError, TransportErrorKind, TransportStage, request};
 use crate::Cancel;
@@ -183,25 +184,49 @@ impl CallContext {
 
     /// What it means that the call ends with `error`; it went `through` a proxy if that is not empty.
     #[inline(never)]
-    pub(super) fn explain(
-        mut self: Box<Self>,
-        error: ureq::Error,
-        through: &str,
-    ) -> TransportError {
-        let (stage, is_connecting) = (self.stage, self.is_connecting());
-        let from_ureq = || TransportError::from_ureq(error, stage, is_connecting);
-        let mut failure = self.failure.take().unwrap_or_else(from_ureq);
-        if self.cancel.is_aborted() {
+    pub(super) fn explain(mut self, error: ureq::Error, through: &str) -> TransportError {
+        use TransportErrorKind::{Aborted, Resolve};
+        let mut failure = match self.failure.take() {
             // An abort makes anything fail in any way.
-            failure = TransportError::new(TransportErrorKind::Aborted, stage, "aborted");
-        }
+            _ if self.cancel.is_aborted() => TransportError::new(Aborted, self.stage, "aborted"),
+            Some(failure) => failure,
+            None => self.explain_ureq(error),
+        };
         // Through a proxy, no address but its own is looked up here.
-        let is_lost = failure.kind == TransportErrorKind::Resolve && !through.is_empty();
+        let is_lost = failure.kind == Resolve && !through.is_empty();
         // The connection that was being made is the proxy's own.
         if self.connecting > 1 || is_lost {
             failure.blame_proxy();
         }
-        failure.at(stage, &self.uri, through)
+        failure.at(self.stage, &self.uri, through)
+    }
+
+    /// What it means that ureq itself ends the call with `error`.
+    fn explain_ureq(&self, error: ureq::Error) -> TransportError {
+        use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
+        use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
+        let is_answering = self.stage == TransportStage::Answering;
+        let (kind, why) = match &error {
+            ConnectProxyFailed(why) => {
+                let refused = |status| (ProxyRefused(status), "the proxy refused the connection");
+                let silent = (Proxy, "the proxy closed the connection without an answer");
+                proxy_status(why).map_or(silent, refused)
+            }
+            _ if self.is_connecting() => {
+                (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1")
+            }
+            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
+            Io(_) => (Broken, "the server closed the connection without an answer"),
+            LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+            _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
+            _ => (Unsendable, "the request cannot be sent"),
+        };
+        let failure = TransportError::new(kind, self.stage, why);
+        match kind {
+            // All of it has been said.
+            ProxyRefused(_) => failure,
+            _ => failure.because(error),
+        }
     }
 
     /// How long bytes may still be waited for.

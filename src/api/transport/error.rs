@@ -110,36 +110,6 @@ impl TransportError {
         self.message.find("; ").unwrap_or(self.message.len())
     }
 
-    /// What it means that ureq itself ends a call with `error`.
-    pub(super) fn from_ureq(
-        error: ureq::Error,
-        stage: TransportStage,
-        is_connecting: bool,
-    ) -> Self {
-        use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
-        use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
-        let is_answering = stage == TransportStage::Answering;
-        let (kind, why) = match &error {
-            ConnectProxyFailed(why) => {
-                let refused = |status| (ProxyRefused(status), "the proxy refused the connection");
-                let silent = (Proxy, "the proxy closed the connection without an answer");
-                proxy_status(why).map_or(silent, refused)
-            }
-            _ if is_connecting => (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1"),
-            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
-            Io(_) => (Broken, "the server closed the connection without an answer"),
-            LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
-            _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
-            _ => (Unsendable, "the request cannot be sent"),
-        };
-        let failure = Self::new(kind, stage, why);
-        match kind {
-            // All of it has been said.
-            ProxyRefused(_) => failure,
-            _ => failure.because(error),
-        }
-    }
-
     /// The connection to a proxy failed so, not the one through it.
     pub(super) fn blame_proxy(&mut self) {
         use TransportErrorKind::{Connect, Proxy, ProxyTls, Resolve, Timeout, Tls};

@@ -139,10 +139,8 @@ fn too_large(most: usize) -> ureq::Error {
 fn read_start(body: &mut Body, bytes: &mut Vec<u8>) -> Result<(), ureq::Error> {
     context::with(|context| context.end_within(ERROR_BODY_TIMEOUT));
     let mut reader = body.as_reader();
-    let read = reader
-        .by_ref()
-        .take(MAX_ERROR_BODY as u64)
-        .read_to_end(bytes);
+    let mut start = reader.by_ref().take(MAX_ERROR_BODY as u64);
+    let read = start.read_to_end(bytes);
     if context::with(|context| context.cancel.is_aborted()) {
         return Err(ureq::Error::ConnectionFailed);
     }

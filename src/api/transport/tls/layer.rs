@@ -80,7 +80,8 @@ impl TlsConnector {
         while tls.session.is_handshaking() {
             tls.flush(NextTimeout::default())?;
             if !tls.inner.await_input(NextTimeout::default())? {
-                let why = "the peer closed the connection in the TLS handshake, as it may if it speaks no TLS";
+                let why = "the peer closed the connection in the TLS handshake, as it may if it \
+                           speaks no TLS";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
             tls.open();
