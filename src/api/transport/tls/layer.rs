@@ -20,6 +20,8 @@ use super::trust::{LazyConfig, configure};
 use super::words::explain;
 use crate::error;
 
+type TransportResult = Result<Box<dyn Transport>, ureq::Error>;
+
 /// Enough for a handshake in a debug build.
 const HANDSHAKE_STACK: usize = 512 * 1024;
 
@@ -46,7 +48,7 @@ impl TlsConnector {
         &self,
         inner: Box<dyn Transport>,
         host: &str,
-    ) -> Result<Box<dyn Transport>, ureq::Error> {
+    ) -> TransportResult {
         let mut inner = Some(inner);
         let mut context = context::swap(None);
         let mut made = None;
@@ -65,11 +67,7 @@ impl TlsConnector {
         made.unwrap_or(Err(ureq::Error::ConnectionFailed))
     }
 
-    fn shake_hands(
-        &self,
-        inner: Box<dyn Transport>,
-        host: &str,
-    ) -> Result<Box<dyn Transport>, ureq::Error> {
+    fn shake_hands(&self, inner: Box<dyn Transport>, host: &str) -> TransportResult {
         let session = self.session(host);
         let mut tls = Box::new(Tls {
             inner,
@@ -84,7 +82,7 @@ impl TlsConnector {
                            speaks no TLS";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
-            tls.open();
+            tls.decrypt();
             if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
                 let _ = tls.transmit_output(0, NextTimeout::default());
@@ -125,7 +123,7 @@ struct Tls {
 
 impl Tls {
     /// Decrypts what has arrived, as far as it is whole. What was decrypted before an error counts.
-    fn open(&mut self) {
+    fn decrypt(&mut self) {
         let mut arrived = self.inner.buffers().input();
         let count = arrived.len();
         let input = &mut self.lent.input;
@@ -193,7 +191,7 @@ impl Transport for Tls {
                 context::with(|context| context.is_cut_short = true);
                 return Ok(false);
             }
-            self.open();
+            self.decrypt();
             self.flush(limit)?;
         }
         Ok(true)
