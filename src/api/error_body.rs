@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
@@ -125,16 +126,23 @@ impl ErrorBody {
             known.map(|(_, word)| (*word).to_owned())
         });
         let is_json = message.starts_with(['{', '[']);
-        let nested = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        let quoted = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        // LiteLLM puts it into a sentence.
+        let start = message.find('{').filter(|_| !is_json);
+        let within = start.and_then(|start| message.get(start..=message.rfind('}')?));
+        let within = within.filter(|json| serde_json::from_str::<IgnoredAny>(json).is_ok());
         // Each is within the last, so they end.
-        let nested = nested
+        let nested = quoted
             .or(is_json.then_some(message))
+            .or(within)
             .map(|text| Box::new(Self::of_text(text, true)));
         let told = nested.as_ref().map_or("", |nested| &nested.message);
         Self {
             message: match (place + message, told) {
                 (outer, "") => outer,
                 (outer, inner) if is_json || outer.is_empty() => inner.to_owned(),
+                // It is shown already.
+                (outer, _) if quoted.is_none() => outer,
                 (outer, inner) => format!("{outer}: {inner}"),
             },
             code: word(&CODES),
@@ -760,6 +768,11 @@ mod tests {
             assert_eq!(read.message, message, "{body}");
             assert!(read.is_out_of_money(), "{body}");
         }
+        let sentence = r#"{"error":{"message":"litellm.RateLimitError: x - {\"error\":{\"code\":429,\"status\":\"insufficient_quota\",\"details\":[{\"retryDelay\":\"36s\"}]}}. Model m","code":"429"}}"#;
+        let found = read(sentence);
+        assert!(found.message.starts_with("litellm.RateLimitError: x - {"));
+        assert!(found.is_out_of_money());
+        assert_eq!(found.delay(), Some(Duration::from_secs(36)));
         let plain =
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"it is down"}}}"#;
         assert_eq!(read(plain).message, "Provider returned error: it is down");

@@ -231,12 +231,7 @@ pub(crate) struct Server {
     /// Send this header with each request, in place of one of the same name. A value @VAR is that of
     /// the variable VAR; @@ stands for an @ at the start. A secret must come from a variable, as other
     /// users of this machine can read a command line. Can be given several times
-    #[arg(
-        short = 'H',
-        long = "header",
-        value_name = "'NAME: VALUE'",
-        conflicts_with = "simulate"
-    )]
+    #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
     pub(crate) headers: Vec<String>,
 
     /// The largest answer to accept, in bytes, or with K, M or G, such as 200M; 1G at most
@@ -258,7 +253,7 @@ pub(crate) struct Server {
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
     /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
     /// it behaves: see tollgate simulate --help
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "headers")]
     pub(crate) simulate: Option<String>,
 }
 
@@ -271,11 +266,11 @@ pub(crate) struct Limits {
     pub(crate) concurrency: u32,
 
     /// Requests a second, at most [default: no limit]
-    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_second, allow_negative_numbers = true)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_second), allow_negative_numbers = true)]
     pub(crate) rps: Option<Rate>,
 
     /// Requests a minute, at most [default: no limit]
-    #[arg(long, value_name = "R", group = "rate", value_parser = parse::per_minute, allow_negative_numbers = true)]
+    #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
     /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
@@ -310,13 +305,13 @@ pub(crate) struct Timeouts {
 
     /// Stop the run if the server asks for a longer wait than this. With none, wait as long as it
     /// asks
-    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::duration_or_none)]
+    #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::most_or("none", Duration::MAX, parse::duration))]
     pub(crate) max_server_delay: Duration,
 
     /// Stop the run when this many failed answers in a row are alike and none has succeeded since it
     /// began; after a success it takes at least 100. Waits, and failures of the server or the network, do
     /// not count [default: 20, but 10 for HTTP 403 and 404]
-    #[arg(long, value_name = "N|never", value_parser = parse::count_or_never)]
+    #[arg(long, value_name = "N|never", value_parser = parse::most_or("never", u32::MAX, parse::up_to(u32::MAX.into())))]
     pub(crate) stop_alike: Option<u32>,
 
     /// Time for requests in flight to finish after Ctrl-C. A second Ctrl-C stops at once

@@ -196,64 +196,54 @@ fn check_prompts(run: &Run) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let files = run_files(run);
+    let (files, server) = (run_files(run), &run.server);
     let summary = run.summary.as_deref();
-    if let Some(summary) = summary {
-        check_summary(summary, &files)?;
-    }
-    let written = [
-        ("-o", files.output.path()),
-        ("--errors", files.errors.path()),
-        ("--summary", summary),
+    let (output, errors) = (files.output.path(), files.errors.path());
+    let of_the_run = [
+        ("the input", files.input.path()),
+        ("the output", output),
+        ("the errors file", errors),
     ];
-    for (flag, read) in [
-        ("--api-key-file", &run.server.api_key_file),
-        ("--ca-file", &run.server.ca_file),
-        ("--client-cert", &run.server.client_cert),
-        ("--client-key", &run.server.client_key),
+    let only_read = [
+        ("the file of --api-key-file", server.api_key_file.as_deref()),
+        ("the file of --ca-file", server.ca_file.as_deref()),
+        ("the file of --client-cert", server.client_cert.as_deref()),
+        ("the file of --client-key", server.client_key.as_deref()),
+    ];
+    let all = [&of_the_run[..], &only_read].concat();
+    for (by, written, others) in [
+        ("-o", output, &only_read[..]),
+        ("--errors", errors, &only_read),
+        ("--summary", summary, &all),
     ] {
-        for (by, path) in written {
-            if let (Some(read), Some(path)) = (read, path)
-                && is_same(read, path)
+        for (what, other) in others {
+            if let (Some(written), Some(other)) = (written, other)
+                && is_same(written, other)
             {
                 return Err(config(format!(
-                    "{by} {path:?} is the file of {flag}: it would be overwritten"
+                    "{by} {written:?} is {what}, which would be overwritten: name another"
                 )));
             }
         }
     }
-    Ok(summary)
-}
-
-fn check_summary(summary: &Path, files: &RunFiles) -> Result<()> {
-    let refused = |why: &str| Err(config(format!("--summary {summary:?} {why}")));
-    if summary == Path::new("-") {
-        return refused("is no file: the summary needs a file of its own");
-    }
-    if summary.is_dir() {
-        return refused("is a directory");
-    }
-    if sidecars::resolved(summary).is_none() {
-        return refused("cannot be written: its folder does not exist");
-    }
-    for (location, role) in [
-        (&files.input, "the input"),
-        (&files.output, "the output"),
-        (&files.errors, "the errors file"),
-    ] {
-        let Some(path) = location.path() else {
-            continue;
-        };
-        if is_same(summary, path) {
-            return refused(&format!("is {role}"));
-        }
-        if sidecars::is_sidecar(path, summary) {
-            return refused(&format!(
-                "has the name of a file that a run makes beside {role}"
-            ));
-        }
-    }
-    Ok(())
+    let Some(path) = summary else {
+        return Ok(None);
+    };
+    let beside = |(_, owner): &(_, Option<&Path>)| {
+        owner.is_some_and(|owner| sidecars::is_sidecar(owner, path))
+    };
+    let why = if path == Path::new("-") {
+        "is no file: the summary needs a file of its own".to_owned()
+    } else if path.is_dir() {
+        "is a directory".to_owned()
+    } else if sidecars::resolved(path).is_none() {
+        "cannot be written: its folder does not exist".to_owned()
+    } else if let Some((role, _)) = of_the_run.iter().copied().find(beside) {
+        format!("has the name of a file that a run makes beside {role}")
+    } else {
+        return Ok(summary);
+    };
+    Err(config(format!("--summary {path:?} {why}")))
 }
 
 /// Whether two names lead to the same file.

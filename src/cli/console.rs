@@ -42,34 +42,33 @@ impl Console {
     /// Something to know. `-q` hides it.
     pub(crate) fn say(&self, text: &str) {
         if self.mode != OutputMode::Quiet {
-            self.tell("message", "", text, None);
+            self.tell("message", text, None);
         }
     }
 
     /// Something to act on before it is an error. `-q` hides it.
     pub(crate) fn warn(&self, text: &str) {
         if self.mode != OutputMode::Quiet {
-            self.tell("warning", "warning: ", text, None);
+            self.tell("warning", text, None);
         }
     }
 
     /// What went wrong, with its causes. Always shown.
     pub(crate) fn error(&self, error: &Error) {
-        self.tell("error", "error: ", &with_causes(error), None);
+        self.tell("error", &with_causes(error), None);
     }
 
     /// A line of the log. For a program it has the time, and with `timed` for a person, too.
     pub(crate) fn log(&self, is_warning: bool, text: &str, timed: bool) {
         let time = || to_rfc3339(SystemTime::now());
         let time = (timed || self.mode == OutputMode::Json).then(time);
-        match self.mode {
-            OutputMode::Quiet => {}
-            _ if is_warning => self.tell("warning", "warning: ", text, time),
-            _ => self.tell("message", "", text, time),
+        if self.mode != OutputMode::Quiet {
+            let event = if is_warning { "warning" } else { "message" };
+            self.tell(event, text, time);
         }
     }
 
-    fn tell(&self, event: &str, prefix: &str, text: &str, time: Option<String>) {
+    fn tell(&self, event: &str, text: &str, time: Option<String>) {
         if self.mode == OutputMode::Json {
             let mut object = json!({ "event": event, "text": text });
             if let Some(time) = time {
@@ -79,6 +78,10 @@ impl Console {
             return;
         }
         let time = time.map(|time| format!("{time} ")).unwrap_or_default();
+        let prefix = match event {
+            "message" => String::new(),
+            _ => format!("{event}: "),
+        };
         // Line by line: the newlines are the message's own, foreign ones have been escaped in it.
         let lines: Vec<String> = text.lines().map(|line| printable(line, LONGEST)).collect();
         self.write(&format!("{time}{prefix}{}", lines.join("\n")));

@@ -28,30 +28,27 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration, or `none` for one that never ends.
-pub(crate) fn duration_or_none(text: &str) -> Result<Duration, String> {
-    match text.trim() {
-        "none" => Ok(Duration::MAX),
-        text => duration(text).map_err(|error| format!("{error} (or none)")),
+/// What `parse` reads, or `word` for the `most` there is.
+pub(crate) fn most_or<T: Clone>(
+    word: &'static str,
+    most: T,
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| match text.trim() {
+        text if text == word => Ok(most.clone()),
+        text => parse(text).map_err(|error| format!("{error}, or {word}")),
     }
 }
 
-/// A number above zero, or `never` for one that is never reached.
-pub(crate) fn count_or_never(text: &str) -> Result<u32, String> {
-    match text.trim() {
-        "never" => Ok(u32::MAX),
-        text => up_to::<u32>(u32::MAX.into())(text).map_err(|error| format!("{error}, or never")),
+/// A rate that need not be whole.
+pub(crate) fn rate(
+    make: fn(f64) -> crate::Result<Rate>,
+) -> impl Fn(&str) -> Result<Rate, String> + Clone {
+    move |text| {
+        let number = text.trim().parse();
+        let number = number.map_err(|_| "give a number above zero, such as 10 or 0.5")?;
+        make(number).map_err(|error| error.to_string())
     }
-}
-
-/// Requests a second; need not be whole.
-pub(crate) fn per_second(text: &str) -> Result<Rate, String> {
-    Rate::try_per_second(number(text)?).map_err(|error| error.to_string())
-}
-
-/// Requests a minute; need not be whole.
-pub(crate) fn per_minute(text: &str) -> Result<Rate, String> {
-    Rate::try_per_minute(number(text)?).map_err(|error| error.to_string())
 }
 
 /// A whole number above zero, `most` at most.
@@ -130,12 +127,6 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     }
 }
 
-fn number(text: &str) -> Result<f64, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| "give a number above zero, such as 10 or 0.5".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +166,7 @@ mod tests {
 
     #[test]
     fn none_is_a_time_that_never_ends() {
+        let duration_or_none = most_or("none", Duration::MAX, duration);
         assert_eq!(duration_or_none("none"), Ok(Duration::MAX));
         assert_eq!(duration_or_none("10m"), Ok(Duration::from_secs(600)));
         assert!(duration_or_none("never").unwrap_err().contains("none"));
@@ -182,6 +174,7 @@ mod tests {
 
     #[test]
     fn never_is_a_number_that_is_not_reached() {
+        let count_or_never = most_or("never", u32::MAX, up_to(u64::from(u32::MAX)));
         assert_eq!(count_or_never("never"), Ok(u32::MAX));
         assert_eq!(count_or_never("7"), Ok(7));
         for text in ["0", "-1", "none", ""] {
@@ -231,6 +224,8 @@ mod tests {
 
     #[test]
     fn rates_that_no_limiter_can_run_at_are_refused() {
+        let per_second = rate(Rate::try_per_second);
+        let per_minute = rate(Rate::try_per_minute);
         assert_eq!(per_second("10"), Ok(Rate::per_second(10)));
         assert_eq!(per_minute("600"), Ok(Rate::per_minute(600)));
         assert!(per_second("0.5").is_ok());

@@ -65,7 +65,7 @@ pub(super) fn judge_stream<R: Read>(
     })?;
     // No line has ended: it is long, or its ends are none.
     if judge.lines == 0 && ends_in_cr(start) {
-        return Ok(Some(refusal(OLD_MAC, "")));
+        return Ok(Some(format!("seems to be {OLD_MAC}")));
     }
     Ok(judge.refusal())
 }
@@ -141,78 +141,58 @@ impl<'f> Judge<'f> {
         if requests >= least {
             return None;
         }
-        let of = match requests {
+        let few = match requests {
             0 if lines == 1 => "its first line is no request".to_owned(),
             0 => format!("none of its first {lines} lines is a request"),
             _ => format!("of its first {lines} lines only {requests} can be sent"),
         };
-        let why = format!(": {of} (line {number}: {message})");
-        Some(refusal(*seems, &why))
+        Some(format!(
+            "seems to be {seems} ({few}; line {number}: {message})"
+        ))
     }
 }
 
-fn refusal((what, next): Seems, why: &str) -> String {
-    format!("seems to be {what}{why}; {next}")
-}
-
 /// What an input seems to be, and what to do then.
-type Seems = (&'static str, &'static str);
+type Seems = &'static str;
 
-const OLD_MAC: Seems = (
-    "lines that end in CR alone, as old Macs wrote them",
-    "end them in LF, as `tr '\\r' '\\n'` does",
-);
-const PRETTY: Seems = (
-    "pretty-printed JSON, with objects over several lines",
-    "put each object on one line, as `jq -c .` does",
-);
-const COMMAS: Seems = (
-    "JSON lines with a comma at the end of each",
-    "remove the commas",
-);
-const NOT_UTF8: Seems = (
-    "text in another encoding than UTF-8",
-    "convert it, as `iconv` does",
-);
-const PROMPTS: &str = "if each line is a prompt, say so by prompts (--prompts of the tool)";
-const ONE_OBJECT: &str = "write one JSON object a line";
+const OLD_MAC: Seems = "lines that end in CR alone, as old Macs wrote them: end them in LF, as \
+                        `tr '\\r' '\\n'` does";
+const PRETTY: Seems = "pretty-printed JSON, with objects over several lines: put each object on one \
+                       line, as `jq -c .` does";
+const COMMAS: Seems = "JSON lines with a comma at the end of each: remove the commas";
 
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
     let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     match serde_json::from_str::<IgnoredAny>(text) {
-        _ if error.kind == "not_utf8" => NOT_UTF8,
+        _ if error.kind == "not_utf8" => {
+            "text in another encoding than UTF-8: convert it, as `iconv` does"
+        }
         Ok(_) => seems_json(text, error.kind),
         Err(_) if ends_in_cr(line) => OLD_MAC,
         Err(error) if text.starts_with(['{', '[']) && error.is_eof() => PRETTY,
         Err(_) if text.strip_suffix(',').is_some_and(is_json) => COMMAS,
-        Err(_) if text.starts_with("{'") => {
-            ("Python dictionaries", "write JSON, as `json.dumps` does")
+        Err(_) if text.starts_with("{'") => "Python dictionaries: write JSON, as `json.dumps` does",
+        Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => {
+            "JSON with mistakes: write one JSON object a line"
         }
-        Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => ("JSON with mistakes", ONE_OBJECT),
-        Err(_) if text.starts_with('<') => ("HTML or XML", ONE_OBJECT),
-        Err(_) if has_columns(line) => ("CSV", ONE_OBJECT),
-        Err(_) => ("plain text", PROMPTS),
+        Err(_) if text.starts_with('<') => "HTML or XML: write one JSON object a line",
+        Err(_) if has_columns(line) => "CSV: write one JSON object a line",
+        Err(_) => "plain text: if each line is a prompt, say so by prompts (--prompts of the tool)",
     }
 }
 
 /// The same for a line of JSON, of whose mistake this is the kind.
 fn seems_json(text: &str, mistake: &str) -> Seems {
     if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
-        ("requests that cannot be sent", "correct them")
+        "requests that cannot be sent: correct them"
     } else if has(text, &["response", "result", "error"]) {
-        ("results, not requests", "give the file that they answer")
+        "results, not requests: give the file that they answer"
     } else if has(text, &["messages", "prompt", "input", "contents"]) {
-        (
-            "bodies of requests alone",
-            "put each into {\"custom_id\": .., \"body\": ..}",
-        )
+        "bodies of requests alone: put each into {\"custom_id\": .., \"body\": ..}"
     } else {
-        (
-            "JSON of another kind",
-            "each line needs a \"custom_id\" and a \"body\"",
-        )
+        "JSON of another kind: each line needs a \"custom_id\" and a \"body\""
     }
 }
 

@@ -15,7 +15,7 @@ const MAX_BODY: usize = 64 << 20;
 const READ: usize = 2 << 10;
 
 /// A request, read to the end of its body.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ReceivedRequest {
     pub(super) method: String,
     /// As in the request line, query included.
@@ -23,6 +23,9 @@ pub(super) struct ReceivedRequest {
     pub(super) body: Vec<u8>,
     /// The client wants no other answer on this connection.
     pub(super) close: bool,
+    /// The body's length; chunks say their own.
+    pub(super) length: Option<usize>,
+    pub(super) expects_continue: bool,
 }
 
 impl ReceivedRequest {
@@ -66,13 +69,12 @@ impl<S: Read + Write> RequestReader<S> {
 
     /// Reads the next request.
     pub(super) fn next(&mut self) -> Result<ReceivedRequest, ReadError> {
-        let head = self.parse(parse_head, MAX_HEAD, "The head is larger than 64 KiB.")?;
-        if head.expects_continue && self.buffer.is_empty() {
+        let mut request = self.parse(parse_head, MAX_HEAD, "The head is larger than 64 KiB.")?;
+        if request.expects_continue && self.buffer.is_empty() {
             let sent = self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
             sent.map_err(|_| ReadError::Closed)?;
         }
-        let mut request = head.request;
-        let body = match head.length {
+        let body = match request.length {
             None => self.read_chunks(),
             Some(length) if length > MAX_BODY => Err(too_large()),
             Some(length) => self.take(length),
@@ -146,16 +148,9 @@ impl<S: Read + Write> RequestReader<S> {
     }
 }
 
-struct Head {
-    /// Without its body.
-    request: ReceivedRequest,
-    /// The body's length; chunks say their own.
-    length: Option<usize>,
-    expects_continue: bool,
-}
-
-/// The head that `bytes` begin with, once it is whole, and its length.
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ReadError> {
+/// The request whose head `bytes` begin with, once that is whole, without its body; and the head's
+/// length.
+fn parse_head(bytes: &[u8]) -> Result<Option<(ReceivedRequest, usize)>, ReadError> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let end = match parsed.parse(bytes) {
@@ -168,15 +163,11 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ReadError> {
     if !target.is_ascii() {
         return Err(refused(400, "The request's target is not ASCII."));
     }
-    let mut head = Head {
-        request: ReceivedRequest {
-            method: parsed.method.unwrap_or_default().to_owned(),
-            target: target.to_owned(),
-            body: Vec::new(),
-            close: parsed.version == Some(0),
-        },
-        length: None,
-        expects_continue: false,
+    let mut request = ReceivedRequest {
+        method: parsed.method.unwrap_or_default().to_owned(),
+        target: target.to_owned(),
+        close: parsed.version == Some(0),
+        ..ReceivedRequest::default()
     };
     let (mut announced, mut chunked) = (None, false);
     for header in parsed.headers {
@@ -195,19 +186,19 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ReadError> {
             chunked = true;
         } else if is("connection") {
             let mut options = value.split(|byte| *byte == b',');
-            head.request.close |=
+            request.close |=
                 options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         } else if is("expect") {
-            head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+            request.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
         }
     }
-    head.length = match announced {
+    request.length = match announced {
         // RFC 9112, section 6.1: both is how requests are smuggled.
         Some(_) if chunked => return Err(refused(400, "Both content-length and chunked.")),
         None if chunked => None,
         announced => Some(announced.unwrap_or(0)),
     };
-    Ok(Some((head, end)))
+    Ok(Some((request, end)))
 }
 
 fn content_length(value: &[u8]) -> Result<usize, ReadError> {

@@ -382,7 +382,7 @@ mod tests {
             method: method.to_owned(),
             target: target.to_owned(),
             body: body.as_bytes().to_vec(),
-            close: false,
+            ..ReceivedRequest::default()
         }
     }
 

@@ -15,31 +15,19 @@ use crate::error::Result;
 /// Moves the lines that start at `offsets`, in their order, to the file's `.rejected`.
 pub(super) fn move_aside(path: &Path, offsets: &[u64]) -> Result<()> {
     let rejected = sidecar(path, REJECTED_SUFFIX);
-    append(path, offsets, &rejected).map_err(|error| failed("write to", &rejected, error))?;
-    leave_out(path, offsets).map_err(|error| failed("repair", path, error))
+    let target = open(&rejected).map_err(|error| failed("write to", &rejected, error))?;
+    divide(path, offsets, target).map_err(|error| failed("repair", path, error))
 }
 
-fn append(path: &Path, offsets: &[u64], rejected: &Path) -> io::Result<()> {
-    let mut source = LineSource::open(path)?;
+/// Opens a file to append lines to. A repair that was killed may have torn its last one.
+fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let mut target = options
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(rejected)?;
-    // A repair that was killed may have torn its last line.
-    if !ends_a_line(&mut target)? {
-        target.write_all(b"\n")?;
+    let mut file = options.read(true).append(true).create(true).open(path)?;
+    if !ends_a_line(&mut file)? {
+        file.write_all(b"\n")?;
     }
-    let mut target = BufWriter::new(target);
-    for &offset in offsets {
-        let end = source.line_end(offset)?;
-        source.copy(offset, end, &mut target)?;
-    }
-    target.flush()?;
-    target.get_ref().sync_all()?;
-    sync_folder(rejected);
-    Ok(())
+    sync_folder(path);
+    Ok(file)
 }
 
 fn ends_a_line(file: &mut File) -> io::Result<bool> {
@@ -52,15 +40,19 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn leave_out(path: &Path, offsets: &[u64]) -> io::Result<()> {
+fn divide(path: &Path, offsets: &[u64], rejected: File) -> io::Result<()> {
     let mut source = LineSource::open(path)?;
+    let mut rejected = BufWriter::new(rejected);
     let mut fresh = AtomicFile::create(path)?;
     let mut position = 0;
     for &offset in offsets {
         source.copy(position, offset, &mut fresh.file)?;
         position = source.line_end(offset)?;
+        source.copy(offset, position, &mut rejected)?;
     }
     source.copy(position, u64::MAX, &mut fresh.file)?;
+    rejected.flush()?;
+    rejected.get_ref().sync_all()?;
     fresh.commit()
 }
 
