@@ -20,7 +20,7 @@ pub(super) fn decode(bytes: &mut Vec<u8>, codings: &str, most: usize) -> Result<
             [a, b, ..] => a & 15 == 8 && u16::from_be_bytes([*a, *b]) % 31 == 0,
             _ => false,
         };
-        let mut decoder: Box<dyn Read + '_> = match &*coding.trim().to_ascii_lowercase() {
+        let mut reader: Box<dyn Read + '_> = match &*coding.trim().to_ascii_lowercase() {
             "gzip" | "x-gzip" if body.starts_with(&[0x1f, 0x8b]) => {
                 Box::new(MultiGzDecoder::new(body))
             }
@@ -34,11 +34,11 @@ pub(super) fn decode(bytes: &mut Vec<u8>, codings: &str, most: usize) -> Result<
         };
         let mut decoded = Vec::with_capacity(2 * body.len());
         let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-        let read = copy(&mut decoder.by_ref().take(limit), &mut decoded);
+        let read = copy(&mut reader.by_ref().take(limit), &mut decoded);
         if read.is_err() && decoded.is_empty() {
             return Err(());
         }
-        drop(decoder);
+        drop(reader);
         *bytes = decoded;
     }
     Ok(())
