@@ -91,12 +91,8 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     if error.message.is_empty() {
         error.message = String::from_utf8_lossy(start(body)).into_owned();
     }
-    Err(unusable(
-        response,
-        ErrorKind::Malformed,
-        promised(response.promise),
-        &error,
-    ))
+    let text = promised(response.promise);
+    Err(unusable(response, ErrorKind::Malformed, text, &error))
 }
 
 /// Judges a 2xx body that is no JSON.
