@@ -255,18 +255,12 @@ impl Tally {
         input: &InputState,
         stopped: Option<Error>,
     ) -> Summary {
-        let requests = progress.total.unwrap_or(0).max(input.rows);
-        let not_attempted = requests.saturating_sub(progress.done());
+        let mut summary = Summary::of(progress, stopped, self.elapsed());
         // A limit that the last row has reached has stopped nothing.
-        let is_left = not_attempted > 0 || !input.at_end;
-        let spent = || self.limits.reached(&progress).filter(|_| is_left);
-        Summary {
-            requests,
-            not_attempted,
-            stopped: stopped.or_else(spent),
-            wall: self.elapsed(),
-            progress,
+        if summary.stopped.is_none() && (summary.not_attempted > 0 || !input.at_end) {
+            summary.stopped = self.limits.reached(&summary.progress);
         }
+        summary
     }
 }
 
