@@ -90,8 +90,6 @@ struct Counts {
 /// How far the input has been read.
 #[derive(Debug, Default)]
 pub(super) struct InputState {
-    /// Rows read, those of earlier runs included.
-    pub(super) rows: u64,
     /// Whether all rows of the input are known.
     pub(super) at_end: bool,
     /// The line numbers of all rows by their ids, if they were asked for and the end was reached.
@@ -137,9 +135,7 @@ impl Tally {
 
     /// Notes how far the input has been read.
     pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        let counts = &mut *self.counts.lock();
-        note(&mut counts.input);
-        counts.shown.read = counts.input.rows;
+        note(&mut self.counts.lock().input);
     }
 
     /// Counts rows in what the user sees.
