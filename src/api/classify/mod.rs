@@ -12,8 +12,8 @@ mod transport_error;
 
 pub(crate) use answer::usage_of_failure;
 pub(crate) use record::{
-    RecordState, is_answered, is_nearly_answered, judge_error, judge_message, judge_record,
-    record_code,
+    RecordState, anthropic_error_type, is_answered, is_nearly_answered, judge_error, judge_message,
+    judge_record, record_code,
 };
 pub(crate) use transport_error::classify_transport_error;
 
