@@ -304,7 +304,7 @@ fn a_server_that_only_refuses_is_given_up_after_ten_minutes_and_no_row_before() 
             assert!(bench.time.elapsed() >= secs(600), "{rows} rows");
             assert!(bench.time.elapsed() <= secs(800), "{:?}", bench.time);
             let errors = results.into_iter().map(Result::unwrap_err);
-            let (stopped, rest): (Vec<_>, Vec<_>) = errors.partition(|error| error.stopped_run());
+            let (stopped, rest): (Vec<_>, Vec<_>) = errors.partition(tollgate::Error::stopped_run);
             assert_eq!(stopped.len(), 1, "{rows} rows");
             assert!(
                 rest.iter()

@@ -368,9 +368,9 @@ fn a_connection_lost_in_the_handshake_is_not_blamed_on_the_certificate() {
 
 #[test]
 fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
-    let identity = issued(&["127.0.0.1"]);
     // A number may be the start of a longer one; an object says itself where it ends.
     const BODIES: [&str; 5] = ["half", "half", r#"{"a":[1]"#, "12", r#" {"a":[1]} "#];
+    let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |number, mut session| {
         read_request(&mut session);
         let answer = format!("HTTP/1.1 200 OK\r\n\r\n{}", BODIES[number]);

@@ -258,9 +258,12 @@ fn a_strict_run_has_no_place_for_a_mark_and_leaves_the_rows_to_do() {
     folder.requests(60);
     let mended = std::sync::Arc::new(AtomicBool::new(false));
     let is_mended = mended.clone();
-    let server = Faultd::script(move |_| match is_mended.load(Ordering::SeqCst) {
-        true => Reply::ok_chat("ok"),
-        false => unknown(),
+    let server = Faultd::script(move |_| {
+        if is_mended.load(Ordering::SeqCst) {
+            Reply::ok_chat("ok")
+        } else {
+            unknown()
+        }
     });
     let arguments = ["run", "p.jsonl", "--strict", "--summary", "s.json"];
     folder.tool(&arguments).at(&server).run().code(3);

@@ -13,6 +13,7 @@ use crate::cancel::OnAbort;
 use crate::sync::Mutex;
 
 /// A connection's socket, and the `Cancel` it works for at the moment.
+#[derive(Debug)]
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     user: AtomicUsize,
@@ -49,7 +50,7 @@ impl Socket {
 }
 
 /// All sockets of one transport.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Sockets {
     live: Mutex<Vec<Weak<Socket>>>,
 }

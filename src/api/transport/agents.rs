@@ -1,10 +1,9 @@
 //! ureq's agents: how they are set up, and which one carries a request.
 //!
 //! An agent keeps connections behind one lock, and does work under it in proportion to their number:
-//! 75 µs a request with 1,000 of them. So a transport has many, each for [`SHARE`] requests at once,
-//! all over the same connector and resolver.
+//! 75 µs a request with 1,000 of them. So a transport has many, each for a few requests at once
+//! ([`REQUESTS_PER_AGENT`]), all over the same connector and resolver.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,13 +25,13 @@ use super::tcp::{self, Tcp};
 use super::tls::TlsConnector;
 
 /// Requests at once through an agent.
-const SHARE: usize = 32;
+const REQUESTS_PER_AGENT: usize = 32;
 /// Agents at least, however few workers there are: others may use a client too, from threads of their
 /// own. When all are full, the first takes more.
-const AGENTS: usize = 64;
+const MIN_AGENTS: usize = 64;
 /// Servers keep a connection for 5 s or more. Each is looked at before it is used again, so this
 /// only bounds how many are held for nothing.
-const AGE: Duration = Duration::from_secs(8);
+const MAX_IDLE_AGE: Duration = Duration::from_secs(8);
 
 /// The agents for one way to servers: through one proxy, or none.
 pub(super) struct Agents {
@@ -63,7 +62,7 @@ impl Agents {
             // No more than requests at once, in any case.
             .max_idle_connections(usize::MAX)
             .max_idle_connections_per_host(usize::MAX)
-            .max_idle_age(AGE)
+            .max_idle_age(MAX_IDLE_AGE)
             .user_agent(USER_AGENT)
             .accept("")
             .accept_encoding("")
@@ -75,7 +74,8 @@ impl Agents {
             agent: Agent::with_parts(config.clone(), connector.clone(), resolver.clone()),
             busy: AtomicUsize::new(0),
         };
-        let slots = (0..workers.div_ceil(SHARE).max(AGENTS)).map(slot).collect();
+        let count = workers.div_ceil(REQUESTS_PER_AGENT).max(MIN_AGENTS);
+        let slots = (0..count).map(slot).collect();
         Self { slots, through }
     }
 
@@ -83,7 +83,7 @@ impl Agents {
     /// many threads take turns.
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         // Two that look at once may both think it free, which does no harm.
-        let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < SHARE;
+        let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < REQUESTS_PER_AGENT;
         let slot = self.slots.iter().find(is_free).unwrap_or(&self.slots[0]);
         slot.busy.fetch_add(1, Ordering::Relaxed);
         let answer = run(&slot.agent);
@@ -94,7 +94,7 @@ impl Agents {
 
 /// How all connections of a transport are made: an address, TCP, perhaps a tunnel through a proxy,
 /// perhaps TLS.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) resolver: CachingResolver,
@@ -123,7 +123,7 @@ impl Connector for SharedConnector {
 impl SharedConnector {
     fn make(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let transport = match details.config.proxy() {
-            Some(proxy) if proxy.username().is_some() => self.login.alone(|| tunnel(details))?,
+            Some(proxy) if proxy.username().is_some() => self.login.log_in(|| tunnel(details))?,
             Some(_) => tunnel(details)?,
             None => self.open(details)?,
         };
@@ -156,10 +156,4 @@ fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::E
     }
     let why = "the proxy sent more than its answer to CONNECT, or closed the connection";
     Err(fail(TransportErrorKind::Proxy, why))
-}
-
-impl fmt::Debug for SharedConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedConnector").finish_non_exhaustive()
-    }
 }

@@ -4,6 +4,7 @@
 //! would cost each of them more than all else; here they come from one small pool when bytes are about
 //! to move and go back as soon as they have. All transports of a process share the pool.
 
+use std::fmt;
 use std::mem;
 use std::sync::LazyLock;
 
@@ -13,14 +14,14 @@ use crate::sync::Mutex;
 
 /// The room there is at least for what is to be sent: a whole TLS record fits, with what it adds to
 /// 16 KiB of contents.
-pub(super) const RECORD: usize = 16 * 1024 + 512;
+pub(super) const TLS_RECORD: usize = 16 * 1024 + 512;
 /// A record fits behind a small request, and so does an answer's head in most cases.
-const SIZE: usize = RECORD + 4 * 1024;
+const BUFFER_SIZE: usize = TLS_RECORD + 4 * 1024;
 /// A head is read whole before it is parsed, and one above 64 KiB is refused: twice that is never
 /// filled.
-const LARGEST: usize = 128 * 1024;
+const LARGEST_BUFFER: usize = 128 * 1024;
 /// Enough for the threads that really move bytes at one time on any machine.
-const KEPT: usize = 128;
+const MAX_POOLED: usize = 128;
 
 /// The buffers nobody needs at the moment.
 static POOL: LazyLock<Mutex<Vec<Vec<u8>>>> = LazyLock::new(Mutex::default);
@@ -31,6 +32,13 @@ pub(super) struct Lent {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+/// What it holds may be secret.
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
 }
 
 impl Lent {
@@ -52,14 +60,15 @@ impl Lent {
     pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.buffer.is_empty() {
             let kept = POOL.lock().pop();
-            self.buffer = kept.unwrap_or_else(|| vec![0; SIZE]);
+            self.buffer = kept.unwrap_or_else(|| vec![0; BUFFER_SIZE]);
         }
         if self.left() < least {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.left() < least {
-            self.buffer.resize(LARGEST.min(2 * self.buffer.len()), 0);
+            self.buffer
+                .resize(LARGEST_BUFFER.min(2 * self.buffer.len()), 0);
         }
         &mut self.buffer[self.end..]
     }
@@ -76,7 +85,7 @@ impl Lent {
         if self.is_empty() && !self.buffer.is_empty() {
             let buffer = mem::take(self).buffer;
             let mut kept = POOL.lock();
-            if buffer.len() == SIZE && kept.len() < KEPT {
+            if buffer.len() == BUFFER_SIZE && kept.len() < MAX_POOLED {
                 kept.push(buffer);
             }
         }
@@ -84,7 +93,7 @@ impl Lent {
 }
 
 /// Both directions of a connection, as ureq wants them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct LentBuffers {
     pub(super) output: Lent,
     pub(super) input: Lent,
@@ -94,7 +103,7 @@ pub(super) struct LentBuffers {
 
 impl Buffers for LentBuffers {
     fn output(&mut self) -> &mut [u8] {
-        self.output.room(RECORD)
+        self.output.room(TLS_RECORD)
     }
 
     fn input(&self) -> &[u8] {
@@ -136,7 +145,10 @@ mod tests {
             lent.fill(4);
         }
         lent.consume(4);
-        assert_eq!((lent.bytes(), lent.buffer.len()), (&b"body"[..], SIZE));
+        assert_eq!(
+            (lent.bytes(), lent.buffer.len()),
+            (&b"body"[..], BUFFER_SIZE)
+        );
         lent.consume(4);
         assert!(lent.buffer.is_empty());
 
@@ -148,14 +160,14 @@ mod tests {
     #[test]
     fn a_buffer_grows_for_a_long_head_and_is_not_kept() {
         let mut lent = Lent::default();
-        while lent.bytes().len() < LARGEST {
+        while lent.bytes().len() < LARGEST_BUFFER {
             let room = lent.room(1).len();
             assert!(room > 0);
             lent.fill(room);
         }
         assert_eq!(lent.room(1).len(), 0, "not for ever");
-        lent.consume(LARGEST);
-        let is_of_size = |buffer: &Vec<u8>| buffer.len() == SIZE;
+        lent.consume(LARGEST_BUFFER);
+        let is_of_size = |buffer: &Vec<u8>| buffer.len() == BUFFER_SIZE;
         assert!(POOL.lock().iter().all(is_of_size));
     }
 

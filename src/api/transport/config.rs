@@ -44,20 +44,16 @@ impl HttpConfig {
     }
 
     /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
-    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self {
-            connect_timeout,
-            ..self
-        }
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
     }
 
     /// How long a peer may be silent, neither taking nor sending a byte. Default: until the call's
     /// deadline, for a completion may take minutes to its first byte.
-    pub fn idle_timeout(self, idle_timeout: Option<Duration>) -> Self {
-        Self {
-            idle_timeout,
-            ..self
-        }
+    pub fn idle_timeout(mut self, idle_timeout: Option<Duration>) -> Self {
+        self.idle_timeout = idle_timeout;
+        self
     }
 
     /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a

@@ -6,6 +6,8 @@
 //! fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that all is sent,
 //! reads the answer, and the connection is not used again.
 
+use std::io::Write;
+
 use ureq::Timeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
@@ -14,12 +16,12 @@ use super::TransportStage;
 use super::context::{self, CallContext};
 use super::head::{AnswerHead, Head, parse};
 
-/// For how many times [`STUCK`](super::tcp) a server that has begun a success may leave the rest of the
-/// request unread. Some answer while they read; but nobody who means to read does nothing for so long.
-const PATIENCE: usize = 20;
+/// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that has
+/// begun a success leaves the rest of the request unread. Some answer while they read; but nobody who means to read does nothing for so long.
+const MAX_STALLS_OF_A_SUCCESS: usize = 20;
 
 /// Receiving with this limit takes in what has arrived, and neither sends nor waits.
-pub(super) fn at_once() -> NextTimeout {
+pub(super) fn without_waiting() -> NextTimeout {
     NextTimeout {
         after: Duration::from_secs(0),
         ..NextTimeout::default()
@@ -37,7 +39,7 @@ impl Connection {
         while !context::with(|context| context.is_refused) {
             match self.inner.transmit_output(amount, limit) {
                 Ok(()) => break,
-                Err(error) => self.survive(error)?,
+                Err(error) => self.go_on_if_answered(error)?,
             }
             amount = 0;
         }
@@ -46,18 +48,18 @@ impl Connection {
 
     /// Goes on after sending has failed or is stuck, unless that is the end. An answer is one if it is
     /// no success, for then nobody reads on; or if nothing can be sent any more, or not for long.
-    fn survive(&mut self, error: ureq::Error) -> Result<(), ureq::Error> {
+    fn go_on_if_answered(&mut self, error: ureq::Error) -> Result<(), ureq::Error> {
         let is_stuck = matches!(error, ureq::Error::Timeout(Timeout::PerWrite));
         if is_stuck {
-            self.take_in();
+            self.receive_what_has_arrived();
         }
         let stalls = context::with(|context| {
             context.stalls += 1;
             context.stalls
         });
         match parse(self.inner.buffers().input()) {
-            Head::Answer(200..300) if is_stuck && stalls < PATIENCE => {}
-            Head::Answer(_) => context::with(CallContext::refuse),
+            Head::Answer(200..300) if is_stuck && stalls < MAX_STALLS_OF_A_SUCCESS => {}
+            Head::Answer(_) => context::with(CallContext::note_refusal),
             _ if is_stuck => {}
             _ => return Err(error),
         }
@@ -65,8 +67,8 @@ impl Connection {
     }
 
     /// Takes in what has arrived. Whether the connection is still open, the next attempt will say.
-    fn take_in(&mut self) {
-        while let Ok(true) = self.inner.await_input(at_once()) {
+    fn receive_what_has_arrived(&mut self) {
+        while let Ok(true) = self.inner.await_input(without_waiting()) {
             while let Head::Interim(length) = parse(self.inner.buffers().input()) {
                 self.pass_over(length);
             }
@@ -93,12 +95,10 @@ impl Connection {
             context::with(|context| context.answer_head = Some(head));
             buffers.input_consume(count);
             let mut rest = &*shown;
-            while !rest.is_empty() {
-                let room = buffers.input_append_buf();
-                let (now, later) = rest.split_at(room.len().min(rest.len()));
-                room[..now.len()].copy_from_slice(now);
-                buffers.input_appended(now.len());
-                rest = later;
+            // A slice takes what fits.
+            while let Ok(count @ 1..) = buffers.input_append_buf().write(rest) {
+                buffers.input_appended(count);
+                rest = &rest[count..];
             }
         }
     }
@@ -120,7 +120,7 @@ impl Connection {
                 Head::Part => match self.inner.await_input(limit) {
                     Ok(true) => begun(),
                     Ok(false) => return Ok(false),
-                    Err(error) => self.survive(error)?,
+                    Err(error) => self.go_on_if_answered(error)?,
                 },
             }
         }
@@ -139,11 +139,9 @@ impl Transport for Connection {
         // What ureq wrote in its place is not counted, and so overwritten.
         let mut rest = head.as_bytes();
         while !rest.is_empty() {
-            let room = self.inner.buffers().output();
-            let (now, later) = rest.split_at(room.len().min(rest.len()));
-            room[..now.len()].copy_from_slice(now);
-            self.send(now.len(), limit)?;
-            rest = later;
+            let count = self.inner.buffers().output().write(rest)?;
+            self.send(count, limit)?;
+            rest = &rest[count..];
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::Uri;
 
+use super::error::proxy_status;
 use super::head::AnswerHead;
 use super::{HttpConfig, HttpRequest, TransportError, TransportErrorKind, TransportStage, request};
 use crate::Cancel;
@@ -41,16 +42,18 @@ pub(super) struct CallContext {
     pub(super) is_cut_short: bool,
     /// Why the call cannot go on: what ureq is told instead says less.
     pub(super) failure: Option<TransportError>,
-    /// Whether its connection has carried a call before this one.
-    is_on_reused: bool,
+    /// The stage from the first byte of the request on. It tells whether the connection has carried a
+    /// call before this one.
+    stage_once_sent: TransportStage,
     /// How many connections are being made, one through the other.
     connecting: u8,
     deadline: Instant,
     /// When the connection must be ready: address, TCP, proxy and TLS together.
     pub(super) connect_by: Instant,
-    silence: Option<Duration>,
+    /// How long the peer may be silent.
+    max_silence: Option<Duration>,
     /// When bytes moved last.
-    moved: Instant,
+    last_moved: Instant,
 }
 
 /// Makes `context` the one of this thread while `call` runs, and takes it out again.
@@ -93,25 +96,19 @@ fn end(failure: TransportError) -> ureq::Error {
     ureq::Error::ConnectionFailed
 }
 
-/// An I/O operation ran into its limit.
-fn timed_out() -> ureq::Error {
+/// How long bytes may still be waited for; an error if no longer.
+pub(super) fn time_left() -> Result<Duration, ureq::Error> {
     use TransportErrorKind::{Connect, Timeout};
+    let left = with(|context| context.left());
+    if !left.is_zero() {
+        return Ok(left);
+    }
     let (kind, why) = match with(|context| (context.is_over(), context.is_connecting())) {
         (true, _) => (Timeout, "the answer was not complete in time"),
         (false, true) => (Connect, "the connection was not ready in time"),
         (false, false) => (Timeout, "the server was silent for too long"),
     };
-    fail(kind, why)
-}
-
-/// How long bytes may still be waited for, if at all.
-pub(super) fn time_left() -> Result<Duration, ureq::Error> {
-    let left = with(|context| context.left());
-    if left.is_zero() {
-        Err(timed_out())
-    } else {
-        Ok(left)
-    }
+    Err(fail(kind, why))
 }
 
 /// The connection is gone.
@@ -131,7 +128,7 @@ pub(super) fn broken(error: impl StdError + Send + Sync + 'static) -> ureq::Erro
 pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result<(T, bool), E> {
     with(|context| {
         context.connecting += 1;
-        context.is_on_reused = false;
+        context.stage_once_sent = TransportStage::Sent;
     });
     let made = connect()?;
     let is_within = with(|context| {
@@ -159,12 +156,12 @@ impl CallContext {
             stalls: 0,
             is_cut_short: false,
             failure: None,
-            is_on_reused: true,
+            stage_once_sent: TransportStage::SentOnReused,
             connecting: 0,
             deadline: request.deadline,
             connect_by,
-            silence: config.idle_timeout,
-            moved: Instant::now(),
+            max_silence: config.idle_timeout,
+            last_moved: Instant::now(),
         })
     }
 
@@ -187,25 +184,49 @@ impl CallContext {
 
     /// What it means that the call ends with `error`; it went `through` a proxy if that is not empty.
     #[inline(never)]
-    pub(super) fn explain(
-        mut self: Box<Self>,
-        error: ureq::Error,
-        through: &str,
-    ) -> TransportError {
-        let (stage, is_connecting) = (self.stage, self.is_connecting());
-        let of_ureq = || TransportError::of_ureq(error, stage, is_connecting);
-        let mut failure = self.failure.take().unwrap_or_else(of_ureq);
-        if self.cancel.is_aborted() {
+    pub(super) fn explain(mut self, error: ureq::Error, through: &str) -> TransportError {
+        use TransportErrorKind::{Aborted, Resolve};
+        let mut failure = match self.failure.take() {
             // An abort makes anything fail in any way.
-            failure = TransportError::new(TransportErrorKind::Aborted, stage, "aborted");
-        }
+            _ if self.cancel.is_aborted() => TransportError::new(Aborted, self.stage, "aborted"),
+            Some(failure) => failure,
+            None => self.explain_ureq(error),
+        };
         // Through a proxy, no address but its own is looked up here.
-        let is_lost = failure.kind == TransportErrorKind::Resolve && !through.is_empty();
+        let is_lost = failure.kind == Resolve && !through.is_empty();
         // The connection that was being made is the proxy's own.
         if self.connecting > 1 || is_lost {
             failure.blame_proxy();
         }
-        failure.at(stage, &self.uri, through)
+        failure.at(self.stage, &self.uri, through)
+    }
+
+    /// What it means that ureq itself ends the call with `error`.
+    fn explain_ureq(&self, error: ureq::Error) -> TransportError {
+        use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
+        use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
+        let is_answering = self.stage == TransportStage::Answering;
+        let (kind, why) = match &error {
+            ConnectProxyFailed(why) => {
+                let refused = |status| (ProxyRefused(status), "the proxy refused the connection");
+                let silent = (Proxy, "the proxy closed the connection without an answer");
+                proxy_status(why).map_or(silent, refused)
+            }
+            _ if self.is_connecting() => {
+                (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1")
+            }
+            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
+            Io(_) => (Broken, "the server closed the connection without an answer"),
+            LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
+            _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
+            _ => (Unsendable, "the request cannot be sent"),
+        };
+        let failure = TransportError::new(kind, self.stage, why);
+        match kind {
+            // All of it has been said.
+            ProxyRefused(_) => failure,
+            _ => failure.because(error),
+        }
     }
 
     /// How long bytes may still be waited for.
@@ -216,8 +237,8 @@ impl CallContext {
             self.deadline
         };
         let left = phase.saturating_duration_since(Instant::now());
-        let silence = self.silence.unwrap_or(Duration::MAX);
-        left.min(silence.saturating_sub(self.moved.elapsed()))
+        let silence = self.max_silence.unwrap_or(Duration::MAX);
+        left.min(silence.saturating_sub(self.last_moved.elapsed()))
     }
 
     /// Whether the call itself is out of time, not only a part of it.
@@ -226,30 +247,26 @@ impl CallContext {
     }
 
     /// Bytes moved, so that the peer is not silent.
-    pub(super) fn moved(&mut self) {
-        self.moved = Instant::now();
+    pub(super) fn note_bytes_moved(&mut self) {
+        self.last_moved = Instant::now();
     }
 
     /// Bytes went out: the request's, unless the connection is still being made.
-    pub(super) fn sent(&mut self) {
-        self.moved();
+    pub(super) fn note_bytes_sent(&mut self) {
+        self.note_bytes_moved();
         if !self.is_connecting() && self.stage == TransportStage::NothingSent {
-            self.stage = if self.is_on_reused {
-                TransportStage::SentOnReused
-            } else {
-                TransportStage::Sent
-            };
+            self.stage = self.stage_once_sent;
         }
     }
 
     /// The peer has answered and takes no more of the request: there is an answer to be read.
-    pub(super) fn refuse(&mut self) {
+    pub(super) fn note_refusal(&mut self) {
         (self.is_refused, self.is_spoiled) = (true, true);
         self.failure = None;
     }
 
     /// Leaves at most `time` for the rest.
-    pub(super) fn hurry(&mut self, time: Duration) {
+    pub(super) fn end_within(&mut self, time: Duration) {
         if let Some(by) = Instant::now().checked_add(time) {
             self.deadline = self.deadline.min(by);
         }

@@ -32,14 +32,14 @@ pub(super) fn decode(bytes: &mut Vec<u8>, codings: &str, most: usize) -> Result<
             // Some name the charset here, or "none", and mean no coding.
             _ => continue,
         };
-        let mut decoded = Vec::with_capacity(2 * body.len());
+        let mut plain = Vec::with_capacity(2 * body.len());
         let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-        let read = copy(&mut decoder.by_ref().take(limit), &mut decoded);
-        if read.is_err() && decoded.is_empty() {
+        let read = copy(&mut decoder.by_ref().take(limit), &mut plain);
+        if read.is_err() && plain.is_empty() {
             return Err(());
         }
         drop(decoder);
-        *bytes = decoded;
+        *bytes = plain;
     }
     Ok(())
 }
@@ -89,8 +89,8 @@ mod tests {
             ("deflate", b"\xff\xff".to_vec(), Err(())),
         ] {
             let mut bytes = body.clone();
-            let decoded = decode(&mut bytes, codings, 1000).map(|()| &bytes[..]);
-            assert_eq!(decoded, expected, "{codings:?} {body:?}");
+            let plain = decode(&mut bytes, codings, 1000).map(|()| &bytes[..]);
+            assert_eq!(plain, expected, "{codings:?} {body:?}");
         }
     }
 

@@ -93,48 +93,21 @@ impl TransportError {
     /// The same, at `stage` of a call to `uri`, which went `through` a proxy if that is not empty.
     pub(super) fn at(mut self, stage: TransportStage, uri: &Uri, through: &str) -> Self {
         self.stage = stage;
+        let host = uri.host().unwrap_or_default();
         let place = match through {
             "" => origin(uri),
-            _ => format!(
-                "{}:{} through {through}",
-                uri.host().unwrap_or_default(),
-                port(uri)
-            ),
+            _ => format!("{host}:{} through {through}", port(uri)),
         };
         if !self.message.contains(&place) {
-            // What to do about it comes last.
-            let (what, next) = self
-                .message
-                .split_at(self.message.find("; ").unwrap_or(self.message.len()));
-            self.message = format!("{what} ({place}){next}");
+            let end = self.end_of_what_happened();
+            self.message.insert_str(end, &format!(" ({place})"));
         }
         self
     }
 
-    /// What it means that ureq itself ends a call with `error`.
-    pub(super) fn of_ureq(error: ureq::Error, stage: TransportStage, is_connecting: bool) -> Self {
-        use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
-        use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};
-        let is_answering = stage == TransportStage::Answering;
-        let (kind, why) = match &error {
-            ConnectProxyFailed(why) => {
-                let refused = |status| (ProxyRefused(status), "the proxy refused the connection");
-                let silent = (Proxy, "the proxy closed the connection without an answer");
-                proxy_status(why).map_or(silent, refused)
-            }
-            _ if is_connecting => (Proxy, "the answer of the proxy to CONNECT is not HTTP/1.1"),
-            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
-            Io(_) => (Broken, "the server closed the connection without an answer"),
-            LargeResponseHeader(..) => (Protocol, "the answer's head is too large"),
-            _ if is_answering => (Protocol, "the answer is not HTTP/1.1"),
-            _ => (Unsendable, "the request cannot be sent"),
-        };
-        let failure = Self::new(kind, stage, why);
-        match kind {
-            // All of it has been said.
-            ProxyRefused(_) => failure,
-            _ => failure.because(error),
-        }
+    /// What is to be done about it follows in the message, behind a semicolon.
+    fn end_of_what_happened(&self) -> usize {
+        self.message.find("; ").unwrap_or(self.message.len())
     }
 
     /// The connection to a proxy failed so, not the one through it.
@@ -146,8 +119,7 @@ impl TransportError {
             kind => kind,
         };
         // What is to be done about it is another thing, too.
-        self.message
-            .truncate(self.message.find("; ").unwrap_or(self.message.len()));
+        self.message.truncate(self.end_of_what_happened());
     }
 }
 

@@ -17,11 +17,11 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The largest head that is taken, in bytes.
-const LARGEST: usize = 64 * 1024;
+const LARGEST_HEAD: usize = 64 * 1024;
 /// As many headers as most answers have.
-const TYPICAL: usize = 24;
+const TYPICAL_HEADERS: usize = 24;
 /// `HTTP/1.1 200`.
-const STATUS: usize = 12;
+const STATUS_LENGTH: usize = 12;
 
 /// What arrived bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,15 +40,15 @@ pub(super) enum Head {
 pub(super) fn parse(bytes: &[u8]) -> Head {
     // Some servers end a body with a line too many.
     let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
-    let Some(line) = bytes[start..].get(..STATUS) else {
+    let Some(line) = bytes[start..].get(..STATUS_LENGTH) else {
         return Head::Part;
     };
     let digits = line.strip_prefix(b"HTTP/1.").map(|rest| &rest[2..]);
     let status = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
     match (status, length(&bytes[start..])) {
         (Some(100 | 102..200), Some(length)) => Head::Interim(start + length),
-        (Some(status), Some(length)) if length <= LARGEST => Head::Answer(status),
-        (Some(_), None) if bytes.len() <= LARGEST => Head::Part,
+        (Some(status), Some(length)) if length <= LARGEST_HEAD => Head::Answer(status),
+        (Some(_), None) if bytes.len() <= LARGEST_HEAD => Head::Part,
         _ => Head::Other,
     }
 }
@@ -94,7 +94,7 @@ impl AnswerHead {
     /// The headers as a map. It is made when the body has been read: one that is made before leaves a
     /// hole of its size in front of each body that is kept.
     pub(super) fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(TYPICAL);
+        let mut headers = HeaderMap::with_capacity(TYPICAL_HEADERS);
         for (name, value) in self.fields() {
             headers.append(name, value);
         }
@@ -189,7 +189,7 @@ mod tests {
         ] {
             assert_eq!(parse(bytes.as_bytes()), expected, "{bytes:?}");
         }
-        let long = "HTTP/1.1 200 OK\r\nx: ".to_owned() + &"y".repeat(LARGEST);
+        let long = "HTTP/1.1 200 OK\r\nx: ".to_owned() + &"y".repeat(LARGEST_HEAD);
         assert_eq!(parse(long.as_bytes()), Head::Other);
     }
 

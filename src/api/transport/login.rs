@@ -11,16 +11,16 @@ use super::error::proxy_status;
 use crate::sync::{Condvar, Mutex};
 
 /// So long after a refusal the proxy is not asked again: whoever stops at it needs a moment.
-const QUIET: Duration = Duration::from_secs(1);
+const REFUSAL_KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// What is known of a proxy's password.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Login {
     state: Mutex<State>,
     tried: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 enum State {
     #[default]
     Untried,
@@ -32,7 +32,7 @@ enum State {
 
 impl Login {
     /// Has `connect` log in, when no other connection is at it.
-    pub(super) fn alone<T>(
+    pub(super) fn log_in<T>(
         &self,
         connect: impl FnOnce() -> Result<T, ureq::Error>,
     ) -> Result<T, ureq::Error> {
@@ -42,7 +42,7 @@ impl Login {
         }
         match &*state {
             State::Accepted => {}
-            State::Refused(at, why) if at.elapsed() < QUIET => {
+            State::Refused(at, why) if at.elapsed() < REFUSAL_KEPT_FOR => {
                 return Err(ConnectProxyFailed(why.clone()));
             }
             _ => *state = State::Trying,

@@ -126,10 +126,8 @@ fn host(uri: &Uri) -> String {
 
 /// Whether the caller's headers say something under `name`.
 pub(super) fn says(request: &HttpRequest<'_>, name: &str) -> bool {
-    request
-        .headers
-        .iter()
-        .any(|(other, _)| other.eq_ignore_ascii_case(name))
+    let is_said = |(other, _): &(&str, &str)| other.eq_ignore_ascii_case(name);
+    request.headers.iter().any(is_said)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,7 +1,7 @@
 //! Host names to addresses, once every half minute and not once a request.
 //!
 //! ureq asks before every request, though most go over a connection that is kept; and a thousand
-//! connections may be opened at once. So an answer is kept for [`KEPT`], one lookup at a time is made
+//! connections may be opened at once. So an answer is kept for [`FRESH_FOR`], one lookup at a time is made
 //! for a name whoever asks, and nobody waits for it while an older answer will do. Failures are not
 //! kept. The one thread a lookup takes is what lets a caller give up on it: the system's resolver
 //! cannot be interrupted.
@@ -25,11 +25,11 @@ use super::error::{bare_host, origin, port};
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
-const KEPT: Duration = Duration::from_secs(30);
+const FRESH_FOR: Duration = Duration::from_secs(30);
 /// How long it is used while, or because, no newer one is to be had.
-const USABLE: Duration = Duration::from_secs(330);
+const USABLE_FOR: Duration = Duration::from_secs(330);
 /// Addresses tried at most; ureq has room for no more.
-const ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
@@ -73,14 +73,14 @@ impl CachingResolver {
         let mut has_waited = false;
         loop {
             let known = names.entry(host.to_owned()).or_default();
-            let age = known.since.map_or(USABLE, |since| since.elapsed());
-            if age >= KEPT && !known.is_looking && !has_waited {
+            let age = known.since.map_or(USABLE_FOR, |since| since.elapsed());
+            if age >= FRESH_FOR && !known.is_looking && !has_waited {
                 (known.is_looking, known.failure) = (true, None);
                 if let Err(error) = self.look_up(host) {
                     known.learn(Err(error));
                 }
             }
-            if age < USABLE {
+            if age < USABLE_FOR {
                 return Ok(known.addresses.clone());
             }
             if let Some(error) = known.failure.clone() {
@@ -143,7 +143,7 @@ impl Resolver for CachingResolver {
             fail_for(TransportErrorKind::Resolve, why, error)
         })?;
         let mut resolved = self.empty();
-        for address in addresses.into_iter().take(ADDRESSES) {
+        for address in addresses.into_iter().take(MAX_ADDRESSES) {
             resolved.push(SocketAddr::new(address, port(uri)));
         }
         Ok(resolved)
@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(order(), [lively, silent]);
         }
         // The answer has grown old: it is used once more, and a new one forgets what was.
-        let age = |known: &mut Known| known.since = Instant::now().checked_sub(KEPT);
+        let age = |known: &mut Known| known.since = Instant::now().checked_sub(FRESH_FOR);
         resolver.0.names.lock().get_mut("host.test").map(age);
         let wait = soon();
         while order() != [silent, lively] {

@@ -15,17 +15,17 @@ use super::{HttpRequest, HttpResponse, TransportErrorKind, request};
 use crate::escape::printable;
 
 /// What is kept of an error's body, in bytes.
-const ERROR_BODY: usize = 64 * 1024;
+const MAX_ERROR_BODY: usize = 64 * 1024;
 /// How long it is waited for: the status is known, and so is what to do.
-const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much more of it is read, and for how long, to keep the connection.
-const DRAINED: u64 = 64 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+const MAX_DRAINED: u64 = 64 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Memory reserved for a body on the server's word alone, and where nothing is said of its length.
-const TRUSTED_LENGTH: usize = 256 * 1024;
-const UNKNOWN_LENGTH: usize = 2 * 1024;
+const MAX_RESERVED: usize = 256 * 1024;
+const RESERVED_WITHOUT_LENGTH: usize = 2 * 1024;
 /// How many characters of a value are quoted.
-const QUOTED: usize = 40;
+const MAX_QUOTED: usize = 40;
 
 /// Reads the rest of the answer to `request`, whose head has come, into `answer`.
 #[inline(never)]
@@ -43,10 +43,15 @@ pub(super) fn receive(
         context.answer_head.take().unwrap_or_default()
     });
     let is_success = shown.status.is_success();
+    let most = if is_success {
+        request.max_body
+    } else {
+        MAX_ERROR_BODY
+    };
     let bytes = &mut answer.body;
     match unreadable(&shown) {
         _ if has_no_body(request, &shown) => {}
-        None if is_success => read_whole(&mut body, bytes, request.max_body)?,
+        None if is_success => read_whole(&mut body, bytes, most)?,
         None => read_start(&mut body, bytes)?,
         Some(why) if is_success => return Err(fail(TransportErrorKind::Protocol, why)),
         // The status of a refusal says enough.
@@ -55,16 +60,11 @@ pub(super) fn receive(
     // A caller who has asked for codings undoes them.
     if !request::says(request, "accept-encoding") {
         let codings = head.all(&CONTENT_ENCODING);
-        let most = if is_success {
-            request.max_body
-        } else {
-            ERROR_BODY
-        };
         match decode(bytes, &codings, most) {
             Ok(()) if bytes.len() > most && is_success => return Err(too_large(most)),
             Ok(()) => bytes.truncate(most),
             Err(()) if is_success => {
-                let codings = printable(&codings, QUOTED);
+                let codings = printable(&codings, MAX_QUOTED);
                 let why = format!("the answer cannot be decoded; it is said to be \"{codings}\"");
                 return Err(fail(TransportErrorKind::Protocol, why));
             }
@@ -104,7 +104,7 @@ fn unreadable(shown: &Parts) -> Option<String> {
         shown.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     (!is_understood).then(|| {
         let coding = String::from_utf8_lossy(coding.as_bytes());
-        let (version, coding) = (shown.version, printable(&coding, QUOTED));
+        let (version, coding) = (shown.version, printable(&coding, MAX_QUOTED));
         format!(
             "the transfer-encoding of the answer, {version:?}, is \"{coding}\": only chunked is \
              understood, in HTTP/1.1"
@@ -121,7 +121,7 @@ fn read_whole(body: &mut Body, bytes: &mut Vec<u8>, most: usize) -> Result<(), u
     }
     // One more than allowed, to tell a body that is just as long from one that is longer.
     let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    bytes.reserve_exact(length.unwrap_or(UNKNOWN_LENGTH).min(TRUSTED_LENGTH));
+    bytes.reserve_exact(length.unwrap_or(RESERVED_WITHOUT_LENGTH).min(MAX_RESERVED));
     body.as_reader().take(more).read_to_end(bytes)?;
     if bytes.len() > most {
         return Err(too_large(most));
@@ -137,16 +137,17 @@ fn too_large(most: usize) -> ureq::Error {
 /// The start of an error answer's body. Its status has been read, so whatever cuts the body short, but
 /// an abort, takes nothing away from what is known.
 fn read_start(body: &mut Body, bytes: &mut Vec<u8>) -> Result<(), ureq::Error> {
-    context::with(|context| context.hurry(ERROR_BODY_TIME));
+    context::with(|context| context.end_within(ERROR_BODY_TIMEOUT));
     let mut reader = body.as_reader();
-    let read = reader.by_ref().take(ERROR_BODY as u64).read_to_end(bytes);
+    let mut start = reader.by_ref().take(MAX_ERROR_BODY as u64);
+    let read = start.read_to_end(bytes);
     if context::with(|context| context.cancel.is_aborted()) {
         return Err(ureq::Error::ConnectionFailed);
     }
-    if read.is_ok() && bytes.len() == ERROR_BODY {
-        context::with(|context| context.hurry(DRAIN_TIME));
+    if read.is_ok() && bytes.len() == MAX_ERROR_BODY {
+        context::with(|context| context.end_within(DRAIN_TIMEOUT));
         // A connection that cannot be drained is not used again; nothing else depends on it.
-        let _ = reader.take(DRAINED).read_to_end(&mut Vec::new());
+        let _ = reader.take(MAX_DRAINED).read_to_end(&mut Vec::new());
     }
     Ok(())
 }

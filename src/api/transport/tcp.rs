@@ -8,7 +8,6 @@
 //! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
 use super::abort::Socket;
-use super::buffers::{LentBuffers, RECORD};
+use super::buffers::{LentBuffers, TLS_RECORD};
 use super::context::{self, CallContext, broken, fail, fail_for, time_left};
 use super::error::origin;
 
@@ -31,13 +30,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// What an address is given before the next is tried: long enough for the one segment that is lost to
 /// be sent again, after a second (RFC 6298).
-const TRY: Duration = Duration::from_secs(2);
+const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 /// What is read at first, without a buffer: most short chats whole, with some 1.5 kB of head. It is on
 /// the stack of a thread that waits, and less than what reading the head takes there later.
-const FIRST: usize = 4096;
+const FIRST_READ: usize = 4096;
 
 /// How often an upload that is stuck looks whether it has been answered, and at the clock.
-const STUCK: Duration = Duration::from_millis(250);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Connects to the first of `addresses` that can be; `uri` is whose they are, and `avoid` is told of
 /// those that are silent.
@@ -59,13 +58,13 @@ pub(super) fn connect(
     let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
     // None is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(STUCK));
+    let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     Ok(stream)
 }
 
-/// Tries each address in turn: each gets half of the time that is left, [`TRY`] at the most, and the
-/// last all of it, so that a dead first address (IPv6 without a route to it) leaves time for a living
+/// Tries each address in turn: each gets half of the time that is left, [`TIME_PER_ADDRESS`] at the
+/// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves time for a living
 /// second. Not two at once, as RFC 8305 has it: a thread waits for one.
 fn connect_to_any(
     addresses: &[SocketAddr],
@@ -79,7 +78,11 @@ fn connect_to_any(
             return Err(ErrorKind::TimedOut.into());
         }
         let is_last = tried + 1 == addresses.len();
-        let share = if is_last { left } else { TRY.min(left / 2) };
+        let share = if is_last {
+            left
+        } else {
+            TIME_PER_ADDRESS.min(left / 2)
+        };
         match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
             Ok(stream) => return Ok(stream),
             Err(error) => {
@@ -94,6 +97,7 @@ fn connect_to_any(
 }
 
 /// One TCP connection.
+#[derive(Debug)]
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     lent: LentBuffers,
@@ -113,7 +117,7 @@ impl Tcp {
         }
     }
 
-    /// Sends all that is held back. A peer that takes nothing for [`STUCK`] makes this
+    /// Sends all that is held back. A peer that takes nothing for [`WRITE_TIMEOUT`] makes this
     /// [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
         let (stream, output) = (&self.socket.stream, &mut self.lent.output);
@@ -128,7 +132,7 @@ impl Tcp {
             match (&*stream).write(output.bytes()) {
                 Ok(count) => {
                     output.consume(count);
-                    context::with(CallContext::sent);
+                    context::with(CallContext::note_bytes_sent);
                 }
                 Err(error) if is_wake(&error) => {
                     time_left()?;
@@ -136,8 +140,8 @@ impl Tcp {
                 }
                 // A server that refuses an upload answers and closes; what is still under way then
                 // resets the connection, but the answer has arrived before the reset.
-                Err(_) if matches!(look(stream), Some(1..)) => {
-                    context::with(CallContext::refuse);
+                Err(_) if matches!(peek(stream), Some(1..)) => {
+                    context::with(CallContext::note_refusal);
                     return Ok(());
                 }
                 Err(error) => return Err(broken(error)),
@@ -149,7 +153,7 @@ impl Tcp {
     /// Waits until something has arrived; `false` at the end of the stream.
     fn receive(&mut self) -> Result<bool, ureq::Error> {
         let (stream, input) = (&self.socket.stream, &mut self.lent.input);
-        let mut first = [0; FIRST];
+        let mut first = [0; FIRST_READ];
         let is_first = input.is_empty() && !self.has_more;
         let room = if is_first { &mut first } else { input.room(1) };
         let capacity = room.len();
@@ -172,11 +176,11 @@ impl Tcp {
                 Err(error) => return Err(broken(error)),
             }
         };
-        context::with(CallContext::moved);
+        context::with(CallContext::note_bytes_moved);
         self.has_more = count == capacity;
         if is_first {
             // There is always room in an empty one.
-            input.room(FIRST)[..count].copy_from_slice(&first[..count]);
+            input.room(FIRST_READ)[..count].copy_from_slice(&first[..count]);
         }
         input.fill(count);
         // An abort shuts the socket down, which reads like the end of the stream.
@@ -194,14 +198,14 @@ impl Transport for Tcp {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         self.lent.output.fill(amount);
-        let is_held = amount > 0 && self.lent.output.left() >= RECORD;
+        let is_held = amount > 0 && self.lent.output.left() >= TLS_RECORD;
         if is_held { Ok(()) } else { self.flush() }
     }
 
     /// A limit of no time means neither to send nor to wait; the context knows all other limits.
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         if limit.after.is_zero() {
-            return match look(&self.socket.stream) {
+            return match peek(&self.socket.stream) {
                 None => Err(ureq::Error::Timeout(limit.reason)),
                 Some(0) => Ok(false),
                 Some(_) => self.receive(),
@@ -220,19 +224,13 @@ impl Transport for Tcp {
         self.socket.detach()
             && !is_spoiled
             && self.lent.input.is_empty()
-            && look(&self.socket.stream).is_none()
-    }
-}
-
-impl fmt::Debug for Tcp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tcp").finish_non_exhaustive()
+            && peek(&self.socket.stream).is_none()
     }
 }
 
 /// How many bytes have arrived, 1 at most, or nothing; 0 is the end of the stream, or an error. It
 /// does not wait.
-fn look(stream: &TcpStream) -> Option<usize> {
+fn peek(stream: &TcpStream) -> Option<usize> {
     let _ = stream.set_nonblocking(true);
     let peeked = stream.peek(&mut [0]);
     let _ = stream.set_nonblocking(false);
@@ -242,7 +240,7 @@ fn look(stream: &TcpStream) -> Option<usize> {
     }
 }
 
-/// Whether the socket's time-out went off, or the thread was woken otherwise: time to look at the clock.
+/// Whether the socket's time-out went off, or the thread was woken otherwise: time to peek at the clock.
 fn is_wake(error: &io::Error) -> bool {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => true,

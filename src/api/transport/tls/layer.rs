@@ -4,7 +4,6 @@
 //! A handshake is the deepest that a connection puts on a stack, and a stack keeps what it has once
 //! grown to. So each has a thread of its own, which ends with it.
 
-use std::fmt;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,17 +13,20 @@ use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::super::buffers::LentBuffers;
-use super::super::connection::at_once;
+use super::super::connection::without_waiting;
 use super::super::context::{self, broken, fail};
 use super::super::{HttpConfig, TransportErrorKind};
 use super::trust::{LazyConfig, configure};
 use super::words::explain;
 use crate::error;
 
+type TransportResult = Result<Box<dyn Transport>, ureq::Error>;
+
 /// Enough for a handshake in a debug build.
-const STACK: usize = 512 * 1024;
+const HANDSHAKE_STACK: usize = 512 * 1024;
 
 /// What all TLS connections of a transport are made with.
+#[derive(Debug)]
 pub(in crate::api::transport) struct TlsConnector {
     config: LazyConfig,
     /// Whether a handshake has succeeded before.
@@ -46,7 +48,7 @@ impl TlsConnector {
         &self,
         inner: Box<dyn Transport>,
         host: &str,
-    ) -> Result<Box<dyn Transport>, ureq::Error> {
+    ) -> TransportResult {
         let mut inner = Some(inner);
         let mut context = context::swap(None);
         let mut made = None;
@@ -56,7 +58,7 @@ impl TlsConnector {
             context = context::swap(None);
         };
         let builder = thread::Builder::new().name("tollgate-tls".into());
-        let builder = builder.stack_size(STACK);
+        let builder = builder.stack_size(HANDSHAKE_STACK);
         if thread::scope(|scope| builder.spawn_scoped(scope, &mut work).is_err()) {
             // No thread to be had: the caller's own will do.
             work();
@@ -65,11 +67,7 @@ impl TlsConnector {
         made.unwrap_or(Err(ureq::Error::ConnectionFailed))
     }
 
-    fn shake_hands(
-        &self,
-        inner: Box<dyn Transport>,
-        host: &str,
-    ) -> Result<Box<dyn Transport>, ureq::Error> {
+    fn shake_hands(&self, inner: Box<dyn Transport>, host: &str) -> TransportResult {
         let session = self.session(host);
         let mut tls = Box::new(Tls {
             inner,
@@ -80,14 +78,15 @@ impl TlsConnector {
         while tls.session.is_handshaking() {
             tls.flush(NextTimeout::default())?;
             if !tls.inner.await_input(NextTimeout::default())? {
-                let why = "the peer closed the connection in the TLS handshake, as it may if it speaks no TLS";
+                let why = "the peer closed the connection in the TLS handshake, as it may if it \
+                           speaks no TLS";
                 return Err(fail(TransportErrorKind::Connect, why));
             }
-            tls.open();
+            tls.decrypt();
             if let Some(Err(error)) = tls.end.clone() {
                 // A courtesy to the peer, whose log should say what ours says.
                 let _ = tls.transmit_output(0, NextTimeout::default());
-                return Err(self.refused(&error));
+                return Err(self.handshake_failed(&error));
             }
         }
         self.has_succeeded.store(true, Ordering::Relaxed);
@@ -104,7 +103,7 @@ impl TlsConnector {
     /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
     /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
     /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
-    fn refused(&self, error: &Error) -> ureq::Error {
+    fn handshake_failed(&self, error: &Error) -> ureq::Error {
         use TransportErrorKind::{Connect, Tls};
         let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(error);
         no_handshake(if is_hiccup { Connect } else { Tls }, error)
@@ -112,6 +111,7 @@ impl TlsConnector {
 }
 
 /// A connection with TLS on it.
+#[derive(Debug)]
 struct Tls {
     inner: Box<dyn Transport>,
     session: Box<ClientConnection>,
@@ -123,7 +123,7 @@ struct Tls {
 
 impl Tls {
     /// Decrypts what has arrived, as far as it is whole. What was decrypted before an error counts.
-    fn open(&mut self) {
+    fn decrypt(&mut self) {
         let mut arrived = self.inner.buffers().input();
         let count = arrived.len();
         let input = &mut self.lent.input;
@@ -191,7 +191,7 @@ impl Transport for Tls {
                 context::with(|context| context.is_cut_short = true);
                 return Ok(false);
             }
-            self.open();
+            self.decrypt();
             self.flush(limit)?;
         }
         Ok(true)
@@ -202,8 +202,11 @@ impl Transport for Tls {
         let is_silent = self.inner.is_open();
         // Tickets and new keys come when they like, and are no reason to part. What there is to be
         // said to them leaves with the next request.
-        let is_open =
-            is_silent || matches!(self.await_input(at_once()), Err(ureq::Error::Timeout(_)));
+        let is_open = is_silent
+            || matches!(
+                self.await_input(without_waiting()),
+                Err(ureq::Error::Timeout(_))
+            );
         let is_spoiled = context::with(|context| {
             context.failure = None;
             context.is_spoiled
@@ -216,18 +219,10 @@ impl Transport for Tls {
     }
 }
 
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
-
 /// What it means that the handshake fails: nothing is known of whom the peer is.
 fn no_handshake(kind: TransportErrorKind, error: &Error) -> ureq::Error {
-    fail(
-        kind,
-        format!("the TLS handshake failed: {}", explain(error)),
-    )
+    let why = format!("the TLS handshake failed: {}", explain(error));
+    fail(kind, why)
 }
 
 /// What it means that a session fails later: it is lost like any connection. A verdict on who the two

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription as A, CertificateError as C, Error};
 
+use crate::api::times::to_rfc3339;
+
 /// What to do, for more than one fault.
 const NAME_IT: &str =
     "if it is your own or a private CA's, name that one as the CA file (--ca-file, ca_file())";
@@ -13,9 +15,7 @@ const RENEW_IT: &str = "it must be renewed, unless this machine's clock is wrong
 
 pub(super) fn explain(error: &Error) -> String {
     let what = match error {
-        Error::InvalidCertificate(error) => {
-            return format!("the server's certificate {}", of_certificate(error));
-        }
+        Error::InvalidCertificate(error) => return of_certificate(error),
         Error::InvalidMessage(_) => {
             "what answers there does not speak TLS; check the host and the port, or write http:// if \
              it is meant to be unencrypted"
@@ -42,56 +42,52 @@ pub(super) fn explain(error: &Error) -> String {
 }
 
 fn of_certificate(error: &C) -> String {
-    match error {
+    let (what, next) = match error {
         C::ExpiredContext { not_after, .. } => {
-            format!("expired on {}; {RENEW_IT}", date(*not_after))
+            (format!("expired on {}", date(*not_after)), RENEW_IT)
         }
         C::NotValidYetContext { not_before, .. } => {
-            format!(
-                "is not valid before {}; check this machine's clock",
-                date(*not_before)
-            )
+            let what = format!("is not valid before {}", date(*not_before));
+            (what, "check this machine's clock")
         }
-        C::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            format!("names no host, for a common name does not count; {MAKE_IT}")
-        }
+        C::NotValidForNameContext { presented, .. } if presented.is_empty() => (
+            "names no host, for a common name does not count".into(),
+            MAKE_IT,
+        ),
         C::NotValidForNameContext {
             expected,
             presented,
         } => {
             // As in `DnsName("a.test")`. Whoever has seen five knows that it is another server.
-            let names = presented
-                .iter()
-                .take(5)
-                .filter_map(|name| name.split(['(', ')']).nth(1));
+            let names = presented.iter().take(5);
+            let names = names.filter_map(|name| name.split(['(', ')']).nth(1));
             let names: Vec<&str> = names.map(|name| name.trim_matches('"')).collect();
             let (names, expected) = (names.join(", "), expected.to_str());
-            format!("is for other names ({names}), not for {expected}; check the host in the URL")
+            let what = format!("is for other names ({names}), not for {expected}");
+            (what, "check the host in the URL")
         }
-        C::UnknownIssuer => format!("is signed by nobody who is trusted here; {NAME_IT}"),
+        C::UnknownIssuer => ("is signed by nobody who is trusted here".into(), NAME_IT),
         C::BadSignature => {
-            "is not the server's, or not signed by whom it names; check the URL and the CA file"
-                .into()
+            let what = "is not the server's, or not signed by whom it names";
+            (what.into(), "check the URL and the CA file")
         }
         C::Other(rule) => match &*rule.to_string() {
-            "CaUsedAsEndEntity" => {
-                format!("is marked as a CA's, as self-signed ones are; {NAME_IT}")
-            }
-            "UnsupportedCertVersion" => format!("is of X.509 version 1, for no name; {MAKE_IT}"),
-            rule => format!("breaks a rule: {}; {MAKE_IT}", spaced(&rule)),
+            "CaUsedAsEndEntity" => (
+                "is marked as a CA's, as self-signed ones are".into(),
+                NAME_IT,
+            ),
+            "UnsupportedCertVersion" => ("is of X.509 version 1, for no name".into(), MAKE_IT),
+            rule => (format!("breaks a rule: {}", spaced(&rule)), MAKE_IT),
         },
-        other => format!("is of no use: {}; {MAKE_IT}", spaced(other)),
-    }
+        other => (format!("is of no use: {}", spaced(other)), MAKE_IT),
+    };
+    format!("the server's certificate {what}; {next}")
 }
 
 /// As `2021-01-01`, in UTC.
 fn date(time: UnixTime) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
-    // As in `Fri, 01 Jan 2021 00:00:00 GMT`.
-    let http = httpdate::fmt_http_date(time);
-    let month = MONTHS.find(&http[8..11]).map_or(0, |at| at / 3 + 1);
-    format!("{}-{month:02}-{}", &http[12..16], &http[5..7])
+    to_rfc3339(time).split('T').take(1).collect()
 }
 
 /// rustls names many errors as its code does: `CamelCase` becomes words.
