@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::announced::Announced;
 use super::bucket::Nanos;
 use super::nested::{self, HeldMark};
-use super::pace::Heard;
+use super::pace::{Answer, Heard};
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
@@ -241,16 +241,15 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent at `sent`: whether it was a refusal, and the wait that it
-    /// asked for if it did.
-    pub(crate) fn answered(&self, sent: Instant, refusal: Option<Option<Duration>>) -> Heard {
-        let (heard, head) = {
+    /// Takes note of an answer to what was sent at `sent`.
+    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+        let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), refusal, now);
+            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
             (heard, locked.head_if(|_| sooner))
         };
-        unpark(head);
+        unpark(to_wake);
         heard
     }
 

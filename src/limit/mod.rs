@@ -21,7 +21,7 @@ mod state;
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};
-pub(crate) use pace::Heard;
+pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
 pub use state::{Learned, Waited};

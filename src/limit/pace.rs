@@ -60,6 +60,15 @@ const OBEYED: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The request was let in, whatever became of it.
+    LetIn,
+    /// It was refused, and the server asks for a wait or does not.
+    Refused(Option<Duration>),
+}
+
 /// What follows from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -426,6 +435,11 @@ impl Recent {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "times within minutes"
+)]
 mod tests {
     use super::*;
 

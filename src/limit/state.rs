@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
-use super::pace::{Heard, Pace};
+use super::pace::{Answer, Heard, Pace};
 use super::rate::{Cost, Rate};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -150,24 +150,19 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`: whether it was a refusal, and the wait that
-    /// it asked for if it did. With it comes whether something may be admitted sooner than it was said.
-    pub(super) fn answered(
-        &mut self,
-        sent: Nanos,
-        refusal: Option<Option<Duration>>,
-        now: Nanos,
-    ) -> (Heard, bool) {
+    /// Takes note of an answer to what was sent at `sent`. With what follows comes whether something may be
+    /// admitted sooner than it was said.
+    pub(super) fn answered(&mut self, sent: Nanos, answer: Answer, now: Nanos) -> (Heard, bool) {
         let before = self.pace.rate();
-        let heard = match refusal {
-            // One of those in flight is this one.
-            Some(hint) => {
-                let others = self.in_flight.saturating_sub(1);
-                self.pace.refused(sent, hint, others, now)
-            }
-            None => {
+        let heard = match answer {
+            Answer::LetIn => {
                 self.pace.admitted(sent, now);
                 Heard::Admitted
+            }
+            Answer::Refused(hint) => {
+                // One of those in flight is this one.
+                let others = self.in_flight.saturating_sub(1);
+                self.pace.refused(sent, hint, others, now)
             }
         };
         let after = self.pace.rate();

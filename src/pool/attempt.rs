@@ -14,7 +14,7 @@ use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Cost, Heard, Permit};
+use crate::limit::{Answer, Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 /// An item that has its outcome.
@@ -168,12 +168,12 @@ impl<J: Job> RunShared<'_, J> {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, Refused::Alone);
         }
-        let refusal = match verdict {
-            Some(Verdict::PauseAll(hint)) => Some(Some(hint)),
-            Some(Verdict::Throttled) => Some(None),
-            _ => None,
+        let answer = match verdict {
+            Some(Verdict::PauseAll(hint)) => Answer::Refused(Some(hint)),
+            Some(Verdict::Throttled) => Answer::Refused(None),
+            _ => Answer::LetIn,
         };
-        let heard = self.settings.limiter.answered(attempt.began, refusal);
+        let heard = self.settings.limiter.answered(attempt.began, answer);
         let is_tired = attempt.number >= STRAY_ATTEMPTS;
         match (verdict, heard) {
             (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
