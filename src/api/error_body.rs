@@ -5,6 +5,7 @@
 //! [`ErrorBody::read`] accepts them all. Its other methods answer what `classify` asks, so that
 //! `classify` stays a table.
 
+use std::iter;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
@@ -52,14 +53,10 @@ impl ErrorBody {
         {
             return Self::of_body(&value);
         }
-        let is_html = text.starts_with('<');
+        let title = text.starts_with('<').then(|| html_title(text));
+        let message = title.map_or(text, Option::unwrap_or_default);
         Self {
-            message: if is_html {
-                html_title(text).unwrap_or_default()
-            } else {
-                text
-            }
-            .to_owned(),
+            message: message.to_owned(),
             ..Self::default()
         }
     }
@@ -98,35 +95,28 @@ impl ErrorBody {
         if !found.message.is_empty() || found.code.is_some() {
             return found;
         }
-        let inner = |name: &&str| Some(body.pointer(name)?).filter(|inner| inner.is_object());
-        WRAPPERS.iter().find_map(inner).map_or(found, Self::of_body)
+        let inner = members(body, &WRAPPERS).find(|inner| inner.is_object());
+        inner.map_or(found, Self::of_body)
     }
 
     fn of_error(error: &Value) -> Self {
-        let word = |paths: &[&str]| {
-            paths
-                .iter()
-                .find_map(|path| code_text(error.pointer(path)?))
-        };
-        let message = MESSAGES
-            .iter()
-            .find_map(|path| error.pointer(path)?.as_str());
-        let message = message.unwrap_or_default();
+        let code = |paths: &[&str]| members(error, paths).find_map(code_text);
+        let text = |paths: &[&str]| members(error, paths).find_map(Value::as_str);
+        let message = text(&MESSAGES).unwrap_or_default();
         // FastAPI names the field that is wrong beside what is wrong with it.
         let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
         let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
-        let place = if place.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", place.join("."))
-        };
+        let mut place = place.join(".");
+        if !place.is_empty() {
+            place += ": ";
+        }
         let minimax = error.pointer("/status_code").and_then(Value::as_u64);
         let minimax = minimax.and_then(|code| {
             let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
             known.map(|(_, word)| (*word).to_owned())
         });
         let is_json = message.starts_with(['{', '[']);
-        let quoted = NESTED.iter().find_map(|path| error.pointer(path)?.as_str());
+        let quoted = text(&NESTED);
         // LiteLLM puts it into a sentence.
         let start = message.find('{').filter(|_| !is_json);
         let within = start.and_then(|start| message.get(start..=message.rfind('}')?));
@@ -145,28 +135,28 @@ impl ErrorBody {
                 (outer, _) if quoted.is_none() => outer,
                 (outer, inner) => format!("{outer}: {inner}"),
             },
-            code: word(&CODES),
-            category: minimax.or_else(|| word(&["/type", "/status", "/__type"])),
-            inner_code: word(&["/details/error_code", "/innererror/code"]),
+            code: code(&CODES),
+            category: minimax.or_else(|| code(&["/type", "/status", "/__type"])),
+            inner_code: code(&["/details/error_code", "/innererror/code"]),
             retry_delay: delay_in_fields(error),
             headers: quoted_headers(error).map(Box::new),
-            is_moderated: ["/metadata/reasons", "/metadata/flagged_input"]
-                .iter()
-                .any(|path| error.pointer(path).is_some()),
+            is_moderated: members(error, &MODERATION).next().is_some(),
             nested,
         }
     }
 
+    /// This error, and those that it quotes, each within the one before.
+    fn with_nested(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |error| error.nested.as_deref())
+    }
+
     /// Whether any of its codes is one of `words`.
     pub(crate) fn has_code(&self, words: &[&str]) -> bool {
-        [&self.code, &self.category, &self.inner_code]
-            .into_iter()
+        let errors = self.with_nested();
+        let codes = errors.flat_map(|error| [&error.code, &error.category, &error.inner_code]);
+        codes
             .flatten()
             .any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
-            || self
-                .nested
-                .as_ref()
-                .is_some_and(|nested| nested.has_code(words))
     }
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
@@ -240,7 +230,7 @@ impl ErrorBody {
         let words = words.split_whitespace().filter(|word| !word.contains('/'));
         let text = words.collect::<Vec<_>>().join(" ");
         let mut each = text.split(|c: char| !c.is_alphanumeric());
-        each.any(|word| WORDS.contains(&word)) || PHRASES.iter().any(|phrase| text.contains(phrase))
+        each.any(|word| WORDS.contains(&word)) || holds_any(&text, &PHRASES)
     }
 
     /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
@@ -258,12 +248,10 @@ impl ErrorBody {
     /// 413): "Limit 30000, Requested 36278". Waiting changes nothing.
     pub(crate) fn never_fits(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
-        match (
-            number_after(&message, "limit"),
-            number_after(&message, "requested"),
-        ) {
-            (Some(limit), Some(requested)) => requested > limit,
-            _ => message.contains("request too large"),
+        let requested = number_after(&message, "requested");
+        match number_after(&message, "limit").zip(requested) {
+            Some((limit, requested)) => requested > limit,
+            None => message.contains("request too large"),
         }
     }
 
@@ -279,22 +267,20 @@ impl ErrorBody {
             "qps",
         ];
         let codes = [&self.code, &self.category].into_iter().flatten();
-        [&self.message].into_iter().chain(codes).any(|text| {
-            let text = text.to_ascii_lowercase();
-            WORDS.iter().any(|word| text.contains(word))
-        })
+        let mut texts = codes.chain([&self.message]);
+        texts.any(|text| holds_any(&text.to_ascii_lowercase(), &WORDS))
     }
 
     /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
-        let message = self.message.to_ascii_lowercase();
-        self.has_code(&[
+        const CODES: [&str; 5] = [
             "server_is_overloaded",
             "overloaded_error",
             "engine_overloaded",
             "slow_down",
             "insufficient_system_resource",
-        ]) || [
+        ];
+        const PHRASES: [&str; 14] = [
             "overloaded",
             "server busy",
             "maximum pending requests",
@@ -310,11 +296,11 @@ impl ErrorBody {
             "capacity",
             // What nginx says of its own limits, unless it is told another status.
             "service temporarily unavailable",
-        ]
-        .iter()
-        .any(|text| message.contains(text))
-            // uvicorn, of its limit on connections.
-            || message.trim() == "service unavailable"
+        ];
+        let message = self.message.to_ascii_lowercase();
+        // uvicorn, of its limit on connections.
+        let is_uvicorn = message.trim() == "service unavailable";
+        is_uvicorn || self.has_code(&CODES) || holds_any(&message, &PHRASES)
     }
 
     /// It is the key that is refused, whatever the status says.
@@ -329,22 +315,20 @@ impl ErrorBody {
 
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
     pub(crate) fn is_content_filter(&self) -> bool {
-        self.is_moderated
-            || self.has_code(&[
-                "content_filter",
-                "content_policy_violation",
-                "ResponsibleAIPolicyViolation",
-                "moderation_blocked",
-            ])
+        const CODES: [&str; 4] = [
+            "content_filter",
+            "content_policy_violation",
+            "ResponsibleAIPolicyViolation",
+            "moderation_blocked",
+        ];
+        self.is_moderated || self.has_code(&CODES)
     }
 
     /// How long it says to wait, in a field or in words.
     pub(crate) fn delay(&self) -> Option<Duration> {
         // Gemini rounds the field down, so of two delays the longer is meant.
-        let nested = self.nested.as_ref().and_then(|nested| nested.delay());
-        self.retry_delay
-            .max(delay_in_words(&self.message))
-            .max(nested)
+        let delay = |error: &Self| error.retry_delay.max(delay_in_words(&error.message));
+        self.with_nested().filter_map(delay).max()
     }
 }
 
@@ -390,6 +374,18 @@ const MINIMAX: [(&[u64], &str); 4] = [
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
 
+/// Where `OpenRouter` says what its moderation has found.
+const MODERATION: [&str; 2] = ["/metadata/reasons", "/metadata/flagged_input"];
+
+/// What `value` has at `paths`, in their order.
+fn members<'a>(value: &'a Value, paths: &[&str]) -> impl Iterator<Item = &'a Value> {
+    paths.iter().filter_map(|path| value.pointer(path))
+}
+
+fn holds_any(text: &str, phrases: &[&str]) -> bool {
+    phrases.iter().any(|phrase| text.contains(phrase))
+}
+
 fn quoted_headers(error: &Value) -> Option<HeaderMap> {
     let headers = error.pointer("/metadata/headers")?.as_object()?;
     let header = |(name, value): (&String, &Value)| {
@@ -422,10 +418,8 @@ fn html_title(page: &str) -> Option<&str> {
 fn number_after(text: &str, word: &str) -> Option<u64> {
     text.match_indices(word).find_map(|(at, word)| {
         let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
-        let digits = rest
-            .split(|c: char| !c.is_ascii_digit() && c != ',')
-            .next()?;
-        digits.replace(',', "").parse().ok()
+        let end = |c: char| !c.is_ascii_digit() && c != ',';
+        rest.split(end).next()?.replace(',', "").parse().ok()
     })
 }
 

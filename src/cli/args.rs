@@ -286,6 +286,13 @@ pub(crate) struct Limits {
     pub(crate) tpm: Option<Rate>,
 }
 
+impl Limits {
+    /// The limits of requests and of model tokens.
+    pub(crate) fn rates(&self) -> [Option<Rate>; 2] {
+        [self.rps.or(self.rpm), self.tpm]
+    }
+}
+
 /// How long to wait, and how often to try.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timeouts and retries")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
+use super::server::with;
 use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
 use crate::api::path;
@@ -61,6 +62,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         // Simulated answers cost nothing, and these are in a file of their own.
         starts_anew: simulator.is_some() && run.output.is_none(),
         retry_failed: run.retry_failed,
+        rates: run.limits.rates(),
         key_from,
         command: headers::without_secrets(
             &env::args_os()
@@ -282,19 +284,14 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry);
-    let request_rate = limits.rps.or(limits.rpm);
-    let builder = with(builder, request_rate, ClientBuilder::request_rate);
+    let [requests, tokens] = limits.rates();
+    let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
-    let tokens = limits.tpm.map(Rate::units);
-    with(builder, tokens, ClientBuilder::tokens_per_minute)
-}
-
-/// `builder` with a setting, if that was given.
-pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
-    match given {
-        Some(value) => set(builder, value),
-        None => builder,
-    }
+    with(
+        builder,
+        tokens.map(Rate::units),
+        ClientBuilder::tokens_per_minute,
+    )
 }
 
 #[cfg(test)]

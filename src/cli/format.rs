@@ -29,19 +29,24 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
     text
 }
 
-/// The flag that keeps to a limit which the server has named, and the words to tell it.
-pub(crate) fn flag_of(limit: AnnouncedLimit) -> Option<(&'static str, String)> {
-    let (flag, what) = match (limit.is_tokens, limit.period_s) {
-        (false, 1) => ("--rps", " a second"),
-        (false, 60) => ("--rpm", " a minute"),
-        (true, 60) => ("--tpm", " tokens a minute"),
+/// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to it,
+/// because it was told to by `rates` of requests and model tokens, or because it has learned to.
+pub(crate) fn remedy(
+    limit: AnnouncedLimit,
+    [requests, tokens]: [Option<Rate>; 2],
+    learned: &Learned,
+) -> Option<String> {
+    let (flag, what, rates) = match (limit.is_tokens, limit.period_s) {
+        (false, 1) => ("--rps", " a second", [requests, learned.requests]),
+        (false, 60) => ("--rpm", " a minute", [requests, learned.requests]),
+        (true, 60) => ("--tpm", " tokens a minute", [tokens, learned.tokens]),
         _ => return None,
     };
+    let most = limit.number as f64 / limit.period_s as f64;
+    let mut rates = rates.into_iter().flatten();
+    let is_kept = rates.any(|rate| rate.units_per_second() <= most);
     let (number, counted) = (limit.number, count(limit.number));
-    Some((
-        flag,
-        format!("the server says {counted}{what}: {flag} {number}"),
-    ))
+    (!is_kept).then(|| format!("the server says {counted}{what}: {flag} {number}"))
 }
 
 /// A rate: `0.25`, `9.8`, `1,234`.

@@ -43,7 +43,6 @@ pub(crate) struct Display {
 
 impl Display {
     pub(crate) fn new(console: &Console, args: &Run) -> Self {
-        let limits = &args.limits;
         let interval = match (console.mode, &console.bar) {
             (_, Some(_)) => Duration::from_millis(100),
             (OutputMode::Json, _) => Duration::from_secs(1),
@@ -52,7 +51,7 @@ impl Display {
         };
         Self {
             console: console.clone(),
-            speed: Speed::new(limits.rps.or(limits.rpm), limits.tpm),
+            speed: Speed::new(args.limits.rates()),
             interval,
             next: console.bar.as_ref().map_or(interval, |_| Duration::ZERO),
             introduced: false,
@@ -159,12 +158,9 @@ fn held(hold: &Hold, speed: &Speed, learned: &Learned) -> String {
     )
 }
 
-/// The flag that keeps to the limit which the server has named, unless the run keeps to it, because it
-/// was told to or because it has learned it.
 fn remedy(hold: &Hold, speed: &Speed, learned: &Learned) -> Option<String> {
     let limit = hold.error.as_ref()?.announced_limit()?;
-    let (_, remedy) = format::flag_of(limit).filter(|_| !speed.keeps_to(limit, learned))?;
-    Some(remedy)
+    format::remedy(limit, speed.rates(), learned)
 }
 
 /// A run's progress for a program. A rate or an estimate that nobody can give is null.
@@ -264,7 +260,7 @@ mod tests {
     }
 
     fn told(progress: &FileProgress) -> (String, String) {
-        let mut speed = Speed::new(None, None);
+        let mut speed = Speed::new([None; 2]);
         speed.note(progress);
         (head(progress, &speed), detail(progress, &speed))
     }
@@ -276,7 +272,7 @@ mod tests {
         progress.learned.tokens = Some(Rate::per_minute(200_000));
         let words = "500/min and 200,000 tokens/min learned from headers";
         assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
-        let object = object(&progress, &Speed::new(None, None));
+        let object = object(&progress, &Speed::new([None; 2]));
         assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
     }
 
@@ -327,10 +323,10 @@ mod tests {
             progress.hold = Some(outage(seconds));
             let (_, detail) = told(&progress);
             assert!(detail.starts_with(words), "{detail}");
-            let object = object(&progress, &Speed::new(None, None));
+            let object = object(&progress, &Speed::new([None; 2]));
             assert_eq!(object["held"]["next_try_s"], seconds as f64);
         }
-        let object = object(&progress(None), &Speed::new(None, None));
+        let object = object(&progress(None), &Speed::new([None; 2]));
         assert_eq!(object["held"], Value::Null);
     }
 
@@ -380,7 +376,7 @@ mod tests {
                 error,
                 next_try: Duration::from_secs(41),
             });
-            let mut speed = Speed::new(own, None);
+            let mut speed = Speed::new([own, None]);
             speed.note(&progress);
             let detail = detail(&progress, &speed);
             assert!(detail.starts_with(words), "{detail}");
@@ -401,7 +397,7 @@ mod tests {
             ..FileProgress::default()
         };
         assert_eq!(told(&fresh).0, "0/5  0.0/s  ETA unknown");
-        let speed = Speed::new(None, None);
+        let speed = Speed::new([None; 2]);
         assert_eq!(object(&fresh, &speed)["eta_s"], Value::Null);
     }
 }

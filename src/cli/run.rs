@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::args::Run;
-use super::config::{self, with};
+use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
+use super::server::with;
 use super::summary::FinalReport;
 use super::summary_file::{cut_off, write_refusal};
 use super::{logger, signals};

@@ -83,16 +83,23 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
         builder = builder.header(name, value);
     }
     let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
-    if let Some(path) = args.ca_file.clone().or(from_environment.map(PathBuf::from)) {
-        builder = builder.ca_file(path);
-    }
-    if let Some(path) = &args.client_cert {
-        builder = builder.client_cert(path);
-    }
-    if let Some(path) = &args.client_key {
-        builder = builder.client_key(path);
-    }
+    let ca_file = args.ca_file.clone().or(from_environment.map(PathBuf::from));
+    let builder = with(builder, ca_file, ClientBuilder::ca_file);
+    let builder = with(
+        builder,
+        args.client_cert.as_ref(),
+        ClientBuilder::client_cert,
+    );
+    let builder = with(builder, args.client_key.as_ref(), ClientBuilder::client_key);
     Ok((builder.from_env(provider), key_from, None))
+}
+
+/// `builder` with a setting, if that was given.
+pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match given {
+        Some(value) => set(builder, value),
+        None => builder,
+    }
 }
 
 /// The same error, and where the file that it is about was named if no flag did.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::{AnnouncedLimit, FileProgress, Learned, Rate};
+use crate::{FileProgress, Rate};
 
 /// How far back the rates look at least,
 const WINDOW: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ struct Sample {
 }
 
 impl Speed {
-    pub(crate) fn new(requests: Option<Rate>, tokens: Option<Rate>) -> Self {
+    pub(crate) fn new([requests, tokens]: [Option<Rate>; 2]) -> Self {
         Self {
             requests,
             tokens,
@@ -66,17 +66,9 @@ impl Speed {
         }
     }
 
-    /// Whether this run's own limit, or one that it has learned, allows no more than this one, which a
-    /// server has named.
-    pub(crate) fn keeps_to(&self, limit: AnnouncedLimit, learned: &Learned) -> bool {
-        let own = if limit.is_tokens {
-            [self.tokens, learned.tokens]
-        } else {
-            [self.requests, learned.requests]
-        };
-        let most = limit.number as f64 / limit.period_s as f64;
-        let mut own = own.into_iter().flatten();
-        own.any(|own| own.units_per_second() <= most)
+    /// The limits of requests and of model tokens that are known beforehand.
+    pub(crate) fn rates(&self) -> [Option<Rate>; 2] {
+        [self.requests, self.tokens]
     }
 
     /// Rows a second.
@@ -136,7 +128,7 @@ mod tests {
         limits: (Option<Rate>, Option<Rate>),
         notes: impl IntoIterator<Item = (f64, u64)>,
     ) -> Speed {
-        let mut speed = Speed::new(limits.0, limits.1);
+        let mut speed = Speed::new([limits.0, limits.1]);
         for (seconds, done) in notes {
             speed.note(&at(seconds, done));
         }

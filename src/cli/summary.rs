@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::console::{Console, OutputMode};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, flag_of, learned, rate, time};
+use super::format::{aligned, count, counted, learned, rate, remedy, time};
 use super::stdout::is_broken_pipe;
 use super::summary_file::write_summary;
 use crate::jsonl::files::{Location, RunFiles};
-use crate::{Error, ErrorKind, FileProgress, Summary};
+use crate::{Error, ErrorKind, FileProgress, Rate, Summary};
 
 /// A label and what it is about, for each line of the report.
 type Facts = Vec<(&'static str, String)>;
@@ -32,6 +32,8 @@ pub(crate) struct FinalReport {
     /// A rerun starts anew, so it cannot carry on.
     pub(crate) starts_anew: bool,
     pub(crate) retry_failed: bool,
+    /// The limits that were given, of requests and of model tokens.
+    pub(crate) rates: [Option<Rate>; 2],
     /// The flag or variable that the key is from.
     pub(crate) key_from: String,
     /// The command line as it was typed.
@@ -102,40 +104,26 @@ impl FinalReport {
         if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
             return None;
         }
-        let wall = summary.wall;
+        let (wall, wait) = (summary.wall, &engine.limiter_wait);
+        let whose =
+            |learned: Option<Rate>, flags| learned.map_or(flags, |_| "that the server names");
+        let requests = whose(progress.learned.requests, "(--rps, --rpm)");
+        let tokens = whose(progress.learned.tokens, "(--tpm)");
         let (waited, what) = [
-            (
-                engine.limiter_wait.requests,
-                match progress.learned.requests {
-                    Some(_) => "the limit on requests that the server names",
-                    None => "the limit on requests (--rps, --rpm)",
-                },
-            ),
-            (
-                engine.limiter_wait.tokens,
-                match progress.learned.tokens {
-                    Some(_) => "the limit on model tokens that the server names",
-                    None => "the limit on model tokens (--tpm)",
-                },
-            ),
-            (
-                engine.limiter_wait.pause,
-                "pauses that the server asked for",
-            ),
+            (wait.requests, format!("the limit on requests {requests}")),
+            (wait.tokens, format!("the limit on model tokens {tokens}")),
+            (wait.pause, "pauses that the server asked for".to_owned()),
         ]
         .into_iter()
         .max_by_key(|(waited, _)| *waited)?;
         if waited >= wall / 2 && !waited.is_zero() {
-            let remedy = self
-                .remedy(summary)
-                .filter(|_| waited == engine.limiter_wait.pause);
-            let remedy = remedy
-                .map(|remedy| format!("; {remedy}"))
-                .unwrap_or_default();
+            let named = progress.announced_limit.filter(|_| waited == wait.pause);
+            let remedy = named.and_then(|limit| remedy(limit, self.rates, &progress.learned));
+            let remedy = remedy.map(|remedy| format!("; {remedy}"));
+            let (waited, wall) = (time(waited), time(wall));
             return Some(format!(
-                "{what}: {} of {}{remedy}",
-                time(waited),
-                time(wall)
+                "{what}: {waited} of {wall}{}",
+                remedy.unwrap_or_default()
             ));
         }
         if engine.throttled > 0 && engine.throttled >= engine.attempts.div_ceil(2) {
@@ -163,20 +151,6 @@ impl FinalReport {
         } else {
             "the latency of the answers alone".to_owned()
         })
-    }
-
-    /// The flag that keeps to the limit which the server has named, unless it was typed or learned.
-    fn remedy(&self, summary: &Summary) -> Option<String> {
-        let limit = summary.progress.announced_limit?;
-        let (flag, remedy) = flag_of(limit)?;
-        let is_typed = self.command.iter().any(|word| word.starts_with(flag));
-        let learned = summary.progress.learned;
-        let learned = if limit.is_tokens {
-            learned.tokens
-        } else {
-            learned.requests
-        };
-        (!is_typed && learned.is_none()).then_some(remedy)
     }
 
     /// Whether as many requests as allowed were in flight for most of the run, and more waited.
@@ -398,6 +372,10 @@ mod tests {
             simulated: false,
             starts_anew: false,
             retry_failed: typed.contains(RETRY_FAILED),
+            rates: [
+                typed.contains("--rpm=60").then(|| Rate::per_minute(60)),
+                None,
+            ],
             key_from: String::new(),
             command: typed.split(' ').map(str::to_owned).collect(),
         }

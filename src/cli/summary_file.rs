@@ -18,14 +18,8 @@ pub(crate) fn cut_off(
     stopped: Option<Error>,
     started: Instant,
 ) -> Summary {
-    let requests = progress.total.unwrap_or(progress.read).max(progress.done());
-    Summary {
-        requests,
-        not_attempted: requests - progress.done(),
-        stopped,
-        wall: progress.elapsed.max(started.elapsed()),
-        progress: progress.clone(),
-    }
+    let wall = progress.elapsed.max(started.elapsed());
+    Summary::of(progress.clone(), stopped, wall)
 }
 
 /// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.

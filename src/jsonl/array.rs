@@ -26,20 +26,17 @@ enum State {
 }
 
 impl<R: Read> ArrayAsLines<R> {
-    pub(super) fn new(source: R) -> Self {
+    /// A stream that may be an array, or that stays as it is, whatever it holds.
+    pub(super) fn new(source: R, may_be_array: bool) -> Self {
         Self {
             source,
-            state: State::Start,
+            state: if may_be_array {
+                State::Start
+            } else {
+                State::Plain
+            },
             in_string: false,
             escaped: false,
-        }
-    }
-
-    /// The stream as it is, whatever it holds.
-    pub(super) fn plain(source: R) -> Self {
-        Self {
-            state: State::Plain,
-            ..Self::new(source)
         }
     }
 
@@ -93,7 +90,7 @@ mod tests {
 
     fn read(source: &str) -> String {
         let mut text = String::new();
-        let mut lines = ArrayAsLines::new(source.as_bytes());
+        let mut lines = ArrayAsLines::new(source.as_bytes(), true);
         lines.read_to_string(&mut text).unwrap();
         text
     }
@@ -127,7 +124,7 @@ mod tests {
             assert_eq!(read(text), text);
         }
         let mut text = String::new();
-        let mut prompts = ArrayAsLines::plain(&b"[a,b]"[..]);
+        let mut prompts = ArrayAsLines::new(&b"[a,b]"[..], false);
         prompts.read_to_string(&mut text).unwrap();
         assert_eq!(text, "[a,b]");
     }

@@ -58,55 +58,46 @@ impl FailedRow {
         {
             message = message.replace(quote, "");
         }
-        let pattern = Some(without_numbers(&message));
-        let is_full = groups.len() >= MOST;
-        let same = groups.iter().position(|group| {
-            group.is_as(self)
-                && group.pattern == pattern
-                && group.code.as_deref() == self.error.code()
-        });
-        let other = || {
-            groups
-                .iter()
-                .position(|group| group.is_as(self) && group.pattern.is_none())
-        };
-        match same.or_else(|| other().filter(|_| is_full)) {
-            Some(at) => groups[at].add(self),
-            None => groups.push(self.group(pattern.filter(|_| !is_full))),
+        let mut group = self.group(Some(without_numbers(&message)));
+        let place = |group: &FailureGroup| groups.iter().position(|known| known.is_as(group));
+        let mut same = place(&group);
+        if same.is_none() && groups.len() >= MOST {
+            group = self.group(None);
+            same = place(&group);
+        }
+        match same {
+            Some(at) => groups[at].add(group),
+            None => groups.push(group),
         }
     }
 
-    fn status(&self) -> Option<u16> {
-        self.error.status().map(|status| status.as_u16())
-    }
-
+    /// The group that it is the only row of. Without a pattern it is told by its kind and status alone.
     fn group(&self, pattern: Option<String>) -> FailureGroup {
-        let own = self.error.to_string();
-        // What is wrong with a success is in our own words alone.
-        let is_refusal = self.status().is_some_and(|status| !is_success(status));
-        let quote = self.error.quote().filter(|_| is_refusal);
+        let error = &self.error;
+        let status = error.status().map(|status| status.as_u16());
+        let own = error.to_string();
         // A bad line's message begins with its number.
-        let own = own
-            .strip_prefix(&format!("line {}: ", self.line))
-            .unwrap_or(&own);
-        let message = match pattern {
-            Some(_) => quote.unwrap_or(own),
-            None => "other messages",
+        let number = format!("line {}: ", self.line);
+        let own = own.strip_prefix(&number).unwrap_or(&own);
+        let is_told = pattern.is_some();
+        // What is wrong with a success is in our own words alone.
+        let is_refusal = status.is_some_and(|status| !is_success(status));
+        let quote = error.quote().filter(|_| is_refusal && is_told);
+        let message = if is_told {
+            quote.unwrap_or(own)
+        } else {
+            "other messages"
         };
         let custom_id = self.custom_id.as_deref();
         FailureGroup {
-            kind: self.error.kind(),
-            status: self.status(),
-            code: self
-                .error
-                .code()
-                .filter(|_| pattern.is_some())
-                .map(str::to_owned),
+            kind: error.kind(),
+            status,
+            code: error.code().filter(|_| is_told).map(str::to_owned),
             count: 1,
             message: printable(message, LONGEST_MESSAGE),
             line: self.line,
             custom_id: custom_id.map(|id| beginning(id, LONGEST_ID).to_owned()),
-            is_quote: quote.is_some() && pattern.is_some(),
+            is_quote: quote.is_some(),
             pattern,
         }
     }
@@ -114,16 +105,17 @@ impl FailedRow {
 
 impl FailureGroup {
     /// Rows fail in any order. The first of a group is the one whose line comes first.
-    fn add(&mut self, row: &FailedRow) {
-        let count = self.count + 1;
-        if row.line < self.line {
-            *self = row.group(self.pattern.take());
+    fn add(&mut self, other: Self) {
+        let count = self.count + other.count;
+        if other.line < self.line {
+            *self = other;
         }
         self.count = count;
     }
 
-    fn is_as(&self, row: &FailedRow) -> bool {
-        (self.kind, self.status) == (row.error.kind(), row.status())
+    fn is_as(&self, other: &Self) -> bool {
+        (self.kind, self.status, &self.code, &self.pattern)
+            == (other.kind, other.status, &other.code, &other.pattern)
     }
 
     pub(super) fn to_json(&self) -> Value {

@@ -115,10 +115,7 @@ impl Default for Format {
 impl Format {
     /// The lines of an input. A JSON array has its elements as lines.
     pub(super) fn lines<R: Read>(&self, source: R) -> Lines<ArrayAsLines<R>> {
-        Lines::new(match self.prompts {
-            None => ArrayAsLines::new(source),
-            Some(_) => ArrayAsLines::plain(source),
-        })
+        Lines::new(ArrayAsLines::new(source, self.prompts.is_none()))
     }
 
     /// Reads one line.

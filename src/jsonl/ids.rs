@@ -5,6 +5,12 @@
 //! ids once in some 10²⁴ files.
 
 use super::hash::LineHash;
+use crate::escape::printable;
+
+/// An id as a message shows it.
+pub(super) fn quoted(id: &str) -> String {
+    format!("\"{}\"", printable(id, 100))
+}
 
 /// Values by id, each id once: sorted when it is made, then only searched.
 #[derive(Debug)]

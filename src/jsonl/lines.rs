@@ -94,15 +94,11 @@ impl<R: Read> Lines<R> {
             self.begin()?;
         }
         let (start, source) = self.source.get_mut().get_mut();
-        let begin = BOM.len() * usize::from(start.position() > 0);
         let mut at_end = false;
-        while !enough(&start.get_ref()[begin..], at_end)
-            && !at_end
-            && start.get_ref().len() < PREVIEW
-        {
+        while !enough(start.get_ref(), at_end) && !at_end && start.get_ref().len() < PREVIEW {
             at_end = read_more(source, start.get_mut())? == 0;
         }
-        Ok(&start.get_ref()[begin..])
+        Ok(start.get_ref())
     }
 
     /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
@@ -115,10 +111,6 @@ impl<R: Read> Lines<R> {
         {
             let message = format!("looks like {what}: give plain UTF-8 JSON lines");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        if start.get_ref().starts_with(BOM) {
-            self.offset = BOM.len() as u64;
-            start.set_position(self.offset);
         }
         self.has_begun = true;
         Ok(())
@@ -152,11 +144,7 @@ impl<R: Read> Lines<R> {
             let length = trimmed(&self.line).len();
             let is_whole = length <= self.cap;
             // Of a file that was put together from others, each may have begun with a mark.
-            let marks = if is_whole {
-                marks(&self.line[..length])
-            } else {
-                0
-            };
+            let marks = marks(&self.line[..length]);
             if !is_whole {
                 // The memory of a very long line is freed, not kept for the rest of the run.
                 self.line = Vec::new();

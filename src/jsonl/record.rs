@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::format::Dialect;
 use super::hash::LineHash;
+use crate::api::classify::anthropic_error_type;
 use crate::api::json::fields;
 use crate::api::{Usage, Usd};
 
@@ -185,10 +186,11 @@ fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
             (response, failure, _) => {
                 let (kind, message) = match (failure, response) {
                     (Some(failure), _) => (kind_of_code(failure.code), failure.message.to_owned()),
-                    (None, Some(response)) => {
-                        (kind_of_status(response.status), snippet(response.body))
-                    }
-                    (None, None) => (API_ERROR, String::new()),
+                    (None, Some(response)) => (
+                        anthropic_error_type(response.status),
+                        snippet(response.body),
+                    ),
+                    (None, None) => ("api_error", String::new()),
                 };
                 object.field("type", "errored");
                 object.nested("error", |object| {
@@ -211,29 +213,12 @@ fn is_anthropics_error(body: &str) -> bool {
     })
 }
 
-const API_ERROR: &str = "api_error";
-const INVALID_REQUEST_ERROR: &str = "invalid_request_error";
-
-/// Anthropic's types of errors are a closed list, and typed readers refuse any other.
+/// Anthropic's type of an error, for a row that failed other than by a status.
 fn kind_of_code(code: &str) -> &'static str {
     match code {
         "timeout" => "timeout_error",
-        "invalid_request_line" | "rejected" => INVALID_REQUEST_ERROR,
-        _ => API_ERROR,
-    }
-}
-
-fn kind_of_status(status: u16) -> &'static str {
-    match status {
-        401 => "authentication_error",
-        402 => "billing_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        429 => "rate_limit_error",
-        529 => "overloaded_error",
-        408 | 504 => "timeout_error",
-        400..500 => INVALID_REQUEST_ERROR,
-        _ => API_ERROR,
+        "invalid_request_line" | "rejected" => "invalid_request_error",
+        _ => "api_error",
     }
 }
 

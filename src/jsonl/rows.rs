@@ -15,7 +15,7 @@ use super::array::ArrayAsLines;
 use super::files::Location;
 use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
-use super::ids::IdTable;
+use super::ids::{IdTable, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::judge::{self, judge_stream};
 use super::lines::Lines;
@@ -24,11 +24,7 @@ use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Chat, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::escape::printable;
 use crate::pool::Job;
-
-/// So many characters of an id are shown.
-const LONGEST_ID: usize = 100;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
                        force_resume (--force-resume of the tool)";
@@ -54,7 +50,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.number)?;
         match &self.custom_id {
-            Some(id) => write!(f, " (\"{}\")", printable(id, LONGEST_ID)),
+            Some(id) => write!(f, " ({})", quoted(id)),
             None => Ok(()),
         }
     }
@@ -176,7 +172,7 @@ impl Rows {
                 });
                 return Ok(self.later.pop_front());
             };
-            self.tally.input(|input| input.rows += 1);
+            self.tally.count(|shown| shown.read += 1);
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
@@ -256,6 +252,12 @@ mod tests {
 
     const THREE: &str = "{\"custom_id\":\"a\",\"body\":{}}\n\n{\"custom_id\":\"b\",\"body\":{}}\n{\"custom_id\":\"a\",\"body\":{}}\n";
 
+    fn read(tally: &Tally) -> u64 {
+        let mut read = 0;
+        tally.count(|shown| read = shown.read);
+        read
+    }
+
     #[test]
     fn no_line_is_read_after_a_cancel() {
         let cancel = Cancel::new();
@@ -264,7 +266,7 @@ mod tests {
         cancel.cancel();
         assert!(rows.next().is_none());
         let input = tally.take_input();
-        assert_eq!((input.rows, input.at_end), (1, false));
+        assert_eq!((read(&tally), input.at_end), (1, false));
         assert!(input.failure.is_none());
     }
 
@@ -279,7 +281,7 @@ mod tests {
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
         let input = tally.take_input();
-        assert_eq!((input.rows, input.at_end), (3, true));
+        assert_eq!((read(&tally), input.at_end), (3, true));
     }
 
     #[test]

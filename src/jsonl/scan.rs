@@ -12,16 +12,12 @@ use std::ops::Range;
 use super::files::Location;
 use super::format::Format;
 use super::hash::LineHash;
-use super::ids::duplicates;
+use super::ids::{duplicates, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Line;
 use super::parallel::{LineFold, fold};
 use crate::cancel::Cancel;
 use crate::error::{Result, config};
-use crate::escape::printable;
-
-/// How much of an id is shown, in characters.
-const LONGEST_ID: usize = 100;
 
 /// How many lines a message names.
 const NAMED: usize = 20;
@@ -107,7 +103,7 @@ pub(super) fn repeated_ids(
     };
     (0..).zip(duplicates(ids)).map(move |(at, (first, again))| {
         let id = if at < NAMED { next_id(again) } else { None };
-        let shown = id.map(|id| format!(": \"{}\"", printable(&id, LONGEST_ID)));
+        let shown = id.map(|id| format!(": {}", quoted(&id)));
         (first, again, shown.unwrap_or_default())
     })
 }
@@ -143,7 +139,7 @@ impl LineFold for Pass<'_> {
             changed: None,
         };
         // Most lines of a rerun. Parsing them to their end would take most of its time.
-        if self.index.done() > 0
+        if !self.index.is_empty()
             && let Some((id, hash)) = self.format.name(&line)
             && self.index.has_answered(id, hash)
         {

@@ -158,6 +158,18 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The summary of a run that has ended, or been cut off.
+    pub(crate) fn of(progress: FileProgress, stopped: Option<Error>, wall: Duration) -> Self {
+        let requests = progress.total.unwrap_or(progress.read).max(progress.done());
+        Self {
+            requests,
+            not_attempted: requests - progress.done(),
+            stopped,
+            wall,
+            progress,
+        }
+    }
+
     /// The summary as one JSON object. `exit` is the exit code of the program.
     ///
     /// | Key | Value |

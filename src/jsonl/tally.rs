@@ -90,8 +90,6 @@ struct Counts {
 /// How far the input has been read.
 #[derive(Debug, Default)]
 pub(super) struct InputState {
-    /// Rows read, those of earlier runs included.
-    pub(super) rows: u64,
     /// Whether all rows of the input are known.
     pub(super) at_end: bool,
     /// The line numbers of all rows by their ids, if they were asked for and the end was reached.
@@ -137,9 +135,7 @@ impl Tally {
 
     /// Notes how far the input has been read.
     pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        let counts = &mut *self.counts.lock();
-        note(&mut counts.input);
-        counts.shown.read = counts.input.rows;
+        note(&mut self.counts.lock().input);
     }
 
     /// Counts rows in what the user sees.
@@ -255,18 +251,12 @@ impl Tally {
         input: &InputState,
         stopped: Option<Error>,
     ) -> Summary {
-        let requests = progress.total.unwrap_or(0).max(input.rows);
-        let not_attempted = requests.saturating_sub(progress.done());
+        let mut summary = Summary::of(progress, stopped, self.elapsed());
         // A limit that the last row has reached has stopped nothing.
-        let is_left = not_attempted > 0 || !input.at_end;
-        let spent = || self.limits.reached(&progress).filter(|_| is_left);
-        Summary {
-            requests,
-            not_attempted,
-            stopped: stopped.or_else(spent),
-            wall: self.elapsed(),
-            progress,
+        if summary.stopped.is_none() && (summary.not_attempted > 0 || !input.at_end) {
+            summary.stopped = self.limits.reached(&summary.progress);
         }
+        summary
     }
 }
 

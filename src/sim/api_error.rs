@@ -3,6 +3,8 @@
 
 use serde_json::json;
 
+use crate::api::classify::anthropic_error_type;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ApiError {
     pub(super) status: u16,
@@ -80,12 +82,8 @@ impl ApiError {
     /// Anthropic has one type for each status.
     fn anthropic_kind(&self) -> &'static str {
         match self.status {
-            404 => "not_found_error",
             413 => "request_too_large",
-            429 => "rate_limit_error",
-            529 => "overloaded_error",
-            500.. => "api_error",
-            _ => "invalid_request_error",
+            status => anthropic_error_type(status),
         }
     }
 }

@@ -12,8 +12,8 @@ mod transport_error;
 
 pub(crate) use answer::usage_of_failure;
 pub(crate) use record::{
-    RecordState, is_answered, is_nearly_answered, judge_error, judge_message, judge_record,
-    record_code,
+    RecordState, anthropic_error_type, is_answered, is_nearly_answered, judge_error, judge_message,
+    judge_record, record_code,
 };
 pub(crate) use transport_error::classify_transport_error;
 
@@ -91,12 +91,8 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     if error.message.is_empty() {
         error.message = String::from_utf8_lossy(start(body)).into_owned();
     }
-    Err(unusable(
-        response,
-        ErrorKind::Malformed,
-        promised(response.promise),
-        &error,
-    ))
+    let text = promised(response.promise);
+    Err(unusable(response, ErrorKind::Malformed, text, &error))
 }
 
 /// Judges a 2xx body that is no JSON.

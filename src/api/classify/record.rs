@@ -143,6 +143,22 @@ pub(crate) fn record_code(kind: ErrorKind, is_answered: bool) -> &'static str {
     }
 }
 
+/// Anthropic's type of an error with this status. Its types are a closed list, and typed readers refuse
+/// any other.
+pub(crate) fn anthropic_error_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        408 | 504 => "timeout_error",
+        400..500 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use super::fsync::Fsync;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What records are appended to.
 pub(super) trait Medium: Write {
@@ -35,6 +36,8 @@ impl Medium for File {
 #[derive(Debug)]
 pub(super) struct Appender<M> {
     pub(super) medium: M,
+    /// What a message calls the file.
+    name: String,
     fsync: Fsync,
     /// Where the last whole record ends, in a regular file.
     pub(super) end: Option<u64>,
@@ -45,31 +48,11 @@ pub(super) struct Appender<M> {
     pub(super) broken: bool,
 }
 
-/// A write or a flush that failed, after which the file is given up.
-#[derive(Debug)]
-pub(super) struct AppendError {
-    /// What could not be done, for a message.
-    pub(super) what: &'static str,
-    pub(super) error: io::Error,
-    /// How many bytes of whole records are in the file all the same. `None` if what was written of
-    /// the next record could not be cut off.
-    pub(super) kept: Option<usize>,
-}
-
-impl AppendError {
-    fn new(what: &'static str, error: io::Error) -> Self {
-        Self {
-            what,
-            error,
-            kept: Some(0),
-        }
-    }
-}
-
 impl<M: Medium> Appender<M> {
-    pub(super) fn new(medium: M, end: Option<u64>, fsync: Fsync) -> Self {
+    pub(super) fn new(medium: M, name: String, end: Option<u64>, fsync: Fsync) -> Self {
         Self {
             medium,
+            name,
             fsync,
             end,
             unsynced: None,
@@ -86,27 +69,31 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Appends whole records, in one write where the system takes them in one, so that a kill in
-    /// between tears no record but the last.
-    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> Result<(), AppendError> {
+    /// between tears no record but the last. Returns how many bytes of them are in the file now, and
+    /// how it went: a write that fails half-way leaves some.
+    pub(super) fn append(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         if self.broken {
             let error = io::Error::other("an earlier write failed");
-            return Err(AppendError::new("write to", error));
+            return (0, Err(self.failed("write to", error, "")));
         }
         if let Err(error) = self.medium.write_all(records) {
             self.broken = true;
-            return Err(AppendError {
-                kept: self.cut_back(records).ok(),
-                ..AppendError::new("write to", error)
-            });
+            let (kept, torn) = match self.cut_back(records) {
+                Ok(kept) => (kept, ""),
+                Err(_) => (0, "; it ends in a torn record, which the next run cuts off"),
+            };
+            return (kept, Err(self.failed("write to", error, torn)));
         }
         if let Some(end) = &mut self.end {
             *end += records.len() as u64;
             self.unsynced.get_or_insert(now);
         }
-        match self.fsync {
+        let synced = match self.fsync {
             Fsync::Always => self.sync(),
             Fsync::None | Fsync::Interval(_) => Ok(()),
-        }
+        };
+        let kept = if synced.is_ok() { records.len() } else { 0 };
+        (kept, synced)
     }
 
     /// Leaves the whole records of what was written: they are paid for. Returns their length.
@@ -128,7 +115,7 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Flushes what has waited for long enough.
-    pub(super) fn tick(&mut self, now: Instant) -> Result<(), AppendError> {
+    pub(super) fn tick(&mut self, now: Instant) -> Result<()> {
         match (self.fsync, self.unsynced) {
             (Fsync::Interval(most), Some(since)) if now.duration_since(since) >= most => {
                 self.sync()
@@ -138,22 +125,36 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Flushes everything, unless that is not asked for.
-    pub(super) fn finish(&mut self) -> Result<(), AppendError> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         match self.fsync {
             Fsync::None => Ok(()),
             Fsync::Interval(_) | Fsync::Always => self.sync(),
         }
     }
 
-    fn sync(&mut self) -> Result<(), AppendError> {
+    fn sync(&mut self) -> Result<()> {
         if self.broken || self.unsynced.is_none() {
             return Ok(());
         }
         self.unsynced = None;
         self.medium.sync().map_err(|error| {
             self.broken = true;
-            AppendError::new("flush", error)
+            self.failed("flush", error, "")
         })
+    }
+
+    /// The error for a write or a flush that failed, after which the file is given up.
+    fn failed(&self, what: &str, error: io::Error, torn: &str) -> Error {
+        let todo = match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => "make room",
+            _ => "fix the cause",
+        };
+        let name = &self.name;
+        let message =
+            format!("cannot {what} {name}: {error}: {todo}, and run again to go on{torn}");
+        Error::new(ErrorKind::Io, message).with_source(error)
     }
 }
 
@@ -162,6 +163,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
     use std::collections::VecDeque;
+    use std::error::Error as _;
     use std::io::ErrorKind;
     use std::time::Duration;
 
@@ -169,7 +171,7 @@ mod tests {
     #[derive(Default)]
     struct Disk {
         bytes: RefCell<Vec<u8>>,
-        writes: VecDeque<Result<usize, ErrorKind>>,
+        writes: VecDeque<std::result::Result<usize, ErrorKind>>,
         cut_fails: bool,
         sync_fails: bool,
         syncs: RefCell<u32>,
@@ -214,7 +216,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn on(disk: Disk, fsync: Fsync) -> Appender<Disk> {
-        Appender::new(disk, Some(0), fsync)
+        Appender::new(disk, "file".to_owned(), Some(0), fsync)
+    }
+
+    fn kind(error: &Error) -> ErrorKind {
+        let cause = error
+            .source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.unwrap().kind()
     }
 
     fn held(appender: &Appender<Disk>) -> String {
@@ -229,7 +238,7 @@ mod tests {
             ..Disk::default()
         };
         let mut file = on(disk, Fsync::None);
-        file.append(b"first\n", Instant::now()).unwrap();
+        file.append(b"first\n", Instant::now()).1.unwrap();
         assert_eq!((held(&file).as_str(), file.end), ("first\n", Some(6)));
     }
 
@@ -247,13 +256,12 @@ mod tests {
             };
             let mut file = on(disk, Fsync::Always);
             let now = Instant::now();
-            file.append(b"first\n", now).unwrap();
-            let failed = file.append(b"second\n", now).unwrap_err();
-            assert_eq!(failed.kept, Some(0));
-            assert_eq!(failed.error.kind(), kind);
+            file.append(b"first\n", now).1.unwrap();
+            let (kept, failed) = file.append(b"second\n", now);
+            assert_eq!((kept, self::kind(&failed.unwrap_err())), (0, kind));
             assert_eq!((held(&file).as_str(), file.end), ("first\n", Some(6)));
             // There would be room by now.
-            assert!(file.append(b"third\n", now).is_err());
+            assert!(file.append(b"third\n", now).1.is_err());
             file.tick(now + SECOND).unwrap();
             file.finish().unwrap();
             assert_eq!(held(&file), "first\n");
@@ -270,9 +278,9 @@ mod tests {
             };
             let mut file = on(disk, Fsync::None);
             let now = Instant::now();
-            file.append(b"first\n", now).unwrap();
-            let failed = file.append(b"next\nthird\nlast\n", now).unwrap_err();
-            assert_eq!(failed.kept, Some(kept), "{taken}");
+            file.append(b"first\n", now).1.unwrap();
+            let (left, failed) = file.append(b"next\nthird\nlast\n", now);
+            assert_eq!((left, failed.is_err()), (kept, true), "{taken}");
             let expected = &"first\nnext\nthird\n"[..6 + kept];
             assert_eq!(held(&file), expected);
             assert_eq!(file.end, Some(expected.len() as u64));
@@ -287,8 +295,8 @@ mod tests {
             ..Disk::default()
         };
         let mut file = on(disk, Fsync::None);
-        let failed = file.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(failed.kept.is_none());
+        let (kept, failed) = file.append(b"record\n", Instant::now());
+        assert!(kept == 0 && failed.unwrap_err().to_string().contains("torn"));
         assert_eq!(held(&file), "rec");
     }
 
@@ -299,9 +307,9 @@ mod tests {
             ..Disk::default()
         };
         let mut file = on(disk, Fsync::None);
-        file.append(b"first\n", Instant::now()).unwrap();
+        file.append(b"first\n", Instant::now()).1.unwrap();
         file.medium.bytes.borrow_mut().clear();
-        file.append(b"second\n", Instant::now()).unwrap_err();
+        file.append(b"second\n", Instant::now()).1.unwrap_err();
         assert_eq!(held(&file), "");
     }
 
@@ -315,15 +323,15 @@ mod tests {
         ] {
             let mut file = on(Disk::default(), fsync);
             let syncs = |file: &Appender<Disk>| *file.medium.syncs.borrow();
-            file.append(b"one\n", start).unwrap();
-            file.append(b"two\n", start + SECOND / 2).unwrap();
+            file.append(b"one\n", start).1.unwrap();
+            file.append(b"two\n", start + SECOND / 2).1.unwrap();
             file.tick(start + SECOND * 99 / 100).unwrap();
             assert_eq!(syncs(&file), after_writes.min(2), "{fsync:?}");
             file.tick(start + SECOND).unwrap();
             // Nothing waits now.
             file.tick(start + 3 * SECOND).unwrap();
             let before = syncs(&file);
-            file.append(b"three\n", start + 4 * SECOND).unwrap();
+            file.append(b"three\n", start + 4 * SECOND).1.unwrap();
             assert_eq!(syncs(&file), after_ticks, "{fsync:?}");
             assert_eq!(before, after_ticks.min(2), "{fsync:?}");
             file.finish().unwrap();
@@ -341,11 +349,11 @@ mod tests {
             };
             let mut file = on(disk, fsync);
             let start = Instant::now();
-            let written = file.append(b"record\n", start);
+            let (_, written) = file.append(b"record\n", start);
             let later = start + SECOND;
             let failed = written.and_then(|()| file.tick(later)).unwrap_err();
-            assert_eq!(failed.what, "flush");
-            file.append(b"more\n", later).unwrap_err();
+            assert!(failed.to_string().contains("cannot flush file"), "{failed}");
+            file.append(b"more\n", later).1.unwrap_err();
             file.tick(later + SECOND).unwrap();
             file.finish().unwrap();
             assert_eq!(*file.medium.syncs.borrow(), 1, "{fsync:?}");
@@ -359,10 +367,10 @@ mod tests {
             writes: [Ok(3), Ok(2), Err(ErrorKind::BrokenPipe)].into(),
             ..Disk::default()
         };
-        let mut pipe = Appender::new(disk, None, Fsync::Always);
-        pipe.append(b"ok\n", Instant::now()).unwrap();
-        let failed = pipe.append(b"record\n", Instant::now()).unwrap_err();
-        assert!(failed.kept.is_some());
+        let mut pipe = Appender::new(disk, "pipe".to_owned(), None, Fsync::Always);
+        pipe.append(b"ok\n", Instant::now()).1.unwrap();
+        let (_, failed) = pipe.append(b"record\n", Instant::now());
+        assert!(!failed.unwrap_err().to_string().contains("torn"));
         pipe.finish().unwrap();
         assert_eq!(held(&pipe), "ok\nre");
         assert_eq!(*pipe.medium.syncs.borrow(), 0);

@@ -10,7 +10,7 @@ use same_file::Handle;
 
 use super::super::files::Location;
 use super::super::io::{failed, is_same_file, sync_folder};
-use super::append::{AppendError, Appender};
+use super::append::Appender;
 use super::fsync::Fsync;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -103,12 +103,12 @@ impl RecordFile {
         {
             sync_folder(path);
         }
-        self.file = Some(Appender::new(file, end, self.fsync));
+        self.file = Some(Appender::new(file, self.to_string(), end, self.fsync));
         Ok(())
     }
 
     /// Appends whole records, if there are any. Returns how many bytes of them are in the file now,
-    /// and how it went: a write that fails half-way leaves some.
+    /// and how it went.
     pub(super) fn append(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         if records.is_empty() {
             return (0, Ok(()));
@@ -118,10 +118,9 @@ impl RecordFile {
         {
             return (0, Err(error));
         }
-        let file = self.file.as_mut();
-        match file.map_or(Ok(()), |file| file.append(records, now)) {
-            Ok(()) => (records.len(), Ok(())),
-            Err(failed) => (failed.kept.unwrap_or_default(), Err(self.failed(failed))),
+        match &mut self.file {
+            Some(file) => file.append(records, now),
+            None => (0, Ok(())),
         }
     }
 
@@ -132,15 +131,13 @@ impl RecordFile {
             self.checked = now;
             self.check_in_place()?;
         }
-        let ticked = self.file.as_mut().map_or(Ok(()), |file| file.tick(now));
-        ticked.map_err(|failed| self.failed(failed))
+        self.file.as_mut().map_or(Ok(()), |file| file.tick(now))
     }
 
     /// Flushes everything.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.check_in_place()?;
-        let finished = self.file.as_mut().map_or(Ok(()), Appender::finish);
-        finished.map_err(|failed| self.failed(failed))
+        self.file.as_mut().map_or(Ok(()), Appender::finish)
     }
 
     /// Checks that the file is where it was opened, and as long as it was made.
@@ -169,26 +166,6 @@ impl RecordFile {
                  lost: stop that program, and run again to send what is missing"
             ),
         ))
-    }
-
-    fn failed(&self, failed: AppendError) -> Error {
-        let AppendError { what, error, kept } = failed;
-        let todo = match error.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => "make room",
-            _ => "fix the cause",
-        };
-        let torn = if kept.is_none() {
-            "; it ends in a torn record, which the next run cuts off"
-        } else {
-            ""
-        };
-        Error::new(
-            ErrorKind::Io,
-            format!("cannot {what} {self}: {error}: {todo}, and run again to go on{torn}"),
-        )
-        .with_source(error)
     }
 }
 

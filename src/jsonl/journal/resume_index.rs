@@ -2,7 +2,7 @@
 //!
 //! It is kept for the whole run: 24 bytes for each answered row, 32 for each failed one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::super::hash::LineHash;
 use super::super::ids::IdTable;
@@ -13,8 +13,6 @@ use crate::api::classify::Promise;
 pub(crate) struct ResumeIndex {
     done: IdTable<RequestTag>,
     unsure: IdTable<UnsureRow>,
-    /// How many of these this input shows to be no answers.
-    overruled: AtomicU64,
     failed: IdTable<FailedRow>,
     policy: ResumePolicy,
 }
@@ -108,7 +106,6 @@ impl ResumeIndex {
         Self {
             done,
             unsure: IdTable::new(unsure.collect()),
-            overruled: AtomicU64::default(),
             failed: IdTable::new(failed),
             policy,
         }
@@ -125,7 +122,11 @@ impl ResumeIndex {
 
     /// Answered rows.
     pub(crate) fn done(&self) -> u64 {
-        (self.done.len() + self.unsure.len()) as u64 - self.overruled.load(Relaxed)
+        let unsure = self
+            .unsure
+            .values()
+            .filter(|row| !row.overruled.load(Relaxed));
+        (self.done.len() + unsure.count()) as u64
     }
 
     /// Whether a line has been answered as it stands, to the letter. Then it is also a request.
@@ -171,9 +172,7 @@ impl ResumeIndex {
         if promise == Promise::Anything {
             return Some(&row.request);
         }
-        if !row.overruled.swap(true, Relaxed) {
-            self.overruled.fetch_add(1, Relaxed);
-        }
+        row.overruled.store(true, Relaxed);
         None
     }
 
