@@ -52,7 +52,8 @@ where
         self
     }
 
-    /// Calls `hook` after each attempt, whose outcome it may change, before its permit is free for the next item.
+    /// Calls `hook` after each attempt, whose outcome it may change. The permit is still held, so the
+    /// next item has not begun.
     pub(crate) fn on_attempt(
         mut self,
         hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
