@@ -164,10 +164,12 @@ pub(crate) fn into_error(
 
 /// The reason of a run that stops at so many answers alike: the last of them, and where it came from.
 pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
-    let stop = format!("{alike} answers in a row have failed alike, so the run stops{example}");
-    let settings: &[_] = match error.kind() {
-        ErrorKind::Quota => &[],
-        _ => &["stop_alike"],
+    // What to do about the answers ends the message, so the setting is not told behind that.
+    let setting = match error.kind() {
+        ErrorKind::Quota => "",
+        _ => " (--stop-alike, stop_alike())",
     };
-    error.behind(&stop).with_settings(settings)
+    let stop =
+        format!("{alike} answers in a row have failed alike{example}, so the run stops{setting}");
+    error.behind(&stop)
 }

@@ -63,7 +63,7 @@ impl ApiKey {
         } else if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
             "the API key begins or ends with a quote; is it complete?"
         } else if text.to_ascii_lowercase().starts_with("bearer ") {
-            "the API key begins with \"Bearer\", which is sent before it by itself; leave it out"
+            "the API key begins with \"Bearer\", which the client adds itself; leave it out"
         } else {
             return Ok(Self {
                 key: text.into(),

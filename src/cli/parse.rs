@@ -121,8 +121,8 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message".to_owned()),
-        "stream" if value != false => Err("streams are not read".to_owned()),
+        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }
 }
