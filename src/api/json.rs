@@ -296,7 +296,7 @@ pub(crate) fn says(value: &Value) -> bool {
 
 /// As [`says`], of a text that is JSON.
 pub(crate) fn says_something(json: &str) -> bool {
-    // What is that long or deep says something.
+    // A value that is too long or too deep to parse says something.
     json.len() > LONGEST_PARSED || serde_json::from_str(json).map_or(true, |value| says(&value))
 }
 

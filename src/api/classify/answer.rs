@@ -11,7 +11,7 @@ use crate::api::response::Promise;
 use crate::api::usage::Usage;
 
 /// A 2xx body that is JSON in UTF-8, read in one pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AnswerBody<'b> {
     text: &'b str,
     /// The byte that its JSON begins with.
