@@ -179,13 +179,9 @@ impl RunFiles {
 /// What the default names of an input's files begin with: inputs that differ in their ending have
 /// files of their own, but for the two endings that inputs have as a rule.
 fn stem(input: &Path) -> Option<&OsStr> {
-    let usual = |ending: &OsStr| {
-        ["jsonl", "txt"]
-            .iter()
-            .any(|usual| ending.eq_ignore_ascii_case(usual))
-    };
+    let is = |ending: &OsStr, usual| ending.eq_ignore_ascii_case(usual);
     match input.extension() {
-        Some(ending) if !usual(ending) => input.file_name(),
+        Some(ending) if !is(ending, "jsonl") && !is(ending, "txt") => input.file_name(),
         _ => input.file_stem(),
     }
 }
