@@ -55,8 +55,8 @@
 //! *Scoped* threads end before the call returns, so what the call is given may be borrowed. *Own*
 //! threads outlive the call, so what it is given must be `'static`.
 //!
-//! A *lazy input* is any iterator of requests. It is pulled by a thread of its own and never further ahead than max(1024, 4 ×
-//! concurrency) items, so a consumer that stops taking stops the input.
+//! A *lazy input* is any iterator of requests. It is pulled by a thread of its own and never further
+//! ahead than max(1024, 4 × concurrency) items, so a consumer that stops taking stops the input.
 //!
 //! ```
 //! use tollgate::{Cost, Limiter, Pool, Rate, Verdict};

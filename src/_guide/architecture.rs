@@ -36,27 +36,32 @@
 //! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
-//!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens.
+//!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens. `key.rs` keeps
+//!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `order.rs` puts
 //!   outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
-//!   [`Pool`](crate::Pool) and [`Task`](crate::Task).
+//!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
-//!   together, `bucket.rs` is the arithmetic of one, and `announced.rs` has those that answers announce. `limit/NOTES.md` has the proofs.
+//!   together, `bucket.rs` is the arithmetic of one, and `announced.rs` has those that
+//!   answers announce. `rate.rs` and `permit.rs` are what a user holds, and `nested.rs` knows which permits
+//!   a thread holds already. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
 //!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password), TLS
-//!   (`tls/`). `connection.rs` is what
-//!   ureq sees of one. `context.rs` is what all of them know of the call: its deadline, and how far it
-//!   got. `request.rs` writes the head, `head.rs` looks at the answer's, and `response.rs` reads the
-//!   body. `buffers.rs` lends the buffers, and `abort.rs` finds the sockets that an abort shuts down.
+//!   (`tls/`). `connection.rs` is what ureq sees of one. `context.rs` is what all of them know of the
+//!   call: its deadline, and how far it got. `request.rs` writes the head, `head.rs` looks at the
+//!   answer's, `response.rs` reads the body, and `decode.rs` decompresses it. `buffers.rs` lends the
+//!   buffers, `abort.rs` finds the sockets that an abort shuts down, and `error.rs` says how a call failed.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is what its
-//!   endpoint promises, and `classify/record.rs` asks the same of a record in a file. `error_body.rs` reads what failed, and
-//!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` reads the waits that
-//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
-//!   `times.rs`; `announced_limit.rs` reads the limit that a refusal names.
+//!   endpoint promises, `classify/transport_error.rs` judges a request without an answer, and
+//!   `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure, and
+//!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` and `body_waits.rs`
+//!   read the waits that servers ask for, and `limit_headers.rs` the limits that they announce, with the
+//!   formats of `times.rs`. `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts
+//!   what answers cost.
 //!
 //! # A line, from file to file: thirteen files
 //!
@@ -81,9 +86,11 @@
 //!
 //! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, `failures.rs` groups
 //! why rows failed, and `prompts.rs` stops a run whose model refuses a field of all prompts. In
-//! `journal`,
-//! `records.rs` reads what the lines of a file say, `recover.rs` makes of it what a run carries on with
-//! (`resume_index.rs`), and `compact.rs` brings the files to what they are to be at the end.
+//! `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one), `recover.rs`
+//! makes of it what a run carries on with (`resume_index.rs`), `repair.rs` moves damaged lines away,
+//! `lock.rs` keeps a second run out, and `compact.rs` brings the files to what they are to be at the end.
+//!
+//! No walk passes `sim` and `cli`. Their `mod.rs` say which file does what.
 //!
 //! # Layers
 //!

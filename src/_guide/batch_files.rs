@@ -72,12 +72,12 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! A stream is judged on its first 64 KiB. It is waited for no longer than until one line in ten so
-//! far is a request.
+//! A stream is judged on its first 64 KiB. The run does not wait for all of them: it begins as soon as
+//! one line in ten of those that have come is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
-//! file has the same id twice, the run ends before anything is sent, with an error that names the id and both
-//! lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
+//! file has the same id twice, the run ends before anything is sent, with an error that names the id
+//! and both lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
 //! later line becomes a failed row.
 //!
 //! # Lines out
@@ -106,7 +106,7 @@
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
-//! | `body` | what an answer of no use said, as in the table below | in Anthropic's form, if a 2xx was of no use |
+//! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
 //! | `again` | `true`: it failed as all others did when [the run stopped](super::retries#when-everything-fails-alike); a rerun sends the row, after all others | then |
 //! | `prompt_tokens`, `completion_tokens` | model tokens of the answer, as the provider counted them | if the answer says them |
@@ -125,7 +125,7 @@
 //! | `timeout` | no complete answer in time | sends the row |
 //! | `connection_error` | no answer: the connection failed | sends the row |
 //! | `invalid_response` | a 2xx that is no answer: an error, an empty list, a web page, half of an answer | sends the row |
-//! | `rejected` | nothing that another try changes: an answer in all but form (`NaN` in it), one that is too large, a setting | does not |
+//! | `rejected` | a failure that another try would not change: an answer [in all but form](super::retries#answers) (`NaN` in it), one that is too large, a wrong setting | does not |
 //! | `invalid_request_line` | the line is no request, or a 2xx says that the request is wrong | does not |
 //!
 //! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of the
@@ -193,7 +193,7 @@
 //!
 //! | Key of `held` | Value |
 //! |---|---|
-//! | `is_pause` | whether the server asked for a pause; otherwise it is down, and is asked now and then |
+//! | `is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
 //! | `next_try_s` | seconds until the next request |
 //! | `error` | what the server said last, null if nothing tells |
 //! | `remedy` | the limit that it has named and the flag that keeps to it, or null |
@@ -203,8 +203,8 @@
 //! reason if their kind, status, code and message are the same; numbers and ids in messages may
 //! differ. The report shows ten reasons. `--summary` and
 //! [`FileProgress::failures`](crate::FileProgress::failures) have up to a hundred, and beyond them the
-//! number of rows by status. They are those of this run. A row that an earlier run gave up counts as
-//! failed, and its record in the errors file says why.
+//! number of rows by kind and status. These are the failures of this run. A row that an earlier run gave
+//! up counts as failed, and its record in the errors file says why.
 //!
 //! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json). Its time is the
 //! whole time from the start to the end, however the run ended. With `-v` the failed attempts are

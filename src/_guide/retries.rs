@@ -16,33 +16,35 @@
 //! |---|---|---|
 //! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
-//! | 2xx that is an answer in all but form: with `NaN` in it, a comma too many, or something before or behind it | `Protocol` | tried again once at most: it was billed |
+//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` in it, a comma too many, or something before or behind it | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with an error | as the status that it names, else `Server` | as for that status |
-//! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key), else `Malformed` | as for that kind |
-//! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as 529 |
+//! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key, the size, a content filter), else `Malformed` | as for that kind |
+//! | 2xx with blank lines or comments and nothing behind them | `Overloaded` | as for 529 without a wait |
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
-//! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as its status; three items in a row with no success between stop the run |
+//! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
 //! | 407 | `Config` | the run stops: the proxy wants credentials |
-//! | 408, 409, 425 | `Server` | backoff, or the item alone waits as long as the server asks |
+//! | 408, 409, 425 | `Server` | backoff; if the server says how long to wait, the item alone waits as long |
 //! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
 //! | 429 that says how long to wait | `RateLimited` | everyone waits |
-//! | 429 that does not | `RateLimited` | backoff, from 1 s, not counted |
+//! | 429 that does not | `RateLimited` | backoff, from 1 s; the attempt [does not count](#which-attempts-count) |
+//! | 429 `No deployments available` (`LiteLLM`) without such a header | `RateLimited` | as the row above |
 //! | 429 if the key has no quota for the model at all | `Quota` | the run stops |
 //! | any 4xx that names a content filter | `ContentFilter` | the item fails |
 //! | 400 for a slip of the model (Groq's `json_validate_failed`) | `Malformed` | tried again, at most twice |
 //! | any other 4xx | `Invalid` | the item fails |
 //! | 501 | `NotFound` | the item fails |
-//! | 529, and 5xx that says the server is overloaded or loads its model | `Overloaded` | as 429 |
+//! | 529, and 5xx that says the server is overloaded or loads its model | `Overloaded` | as for 429 |
 //! | 5xx with the code `model_not_found` | `Server` | the item fails; ten alike in a row before any success stop the run |
-//! | any other 5xx | `Server` | backoff, from 0.5 s, or everyone waits |
+//! | any other 5xx | `Server` | backoff, from 0.5 s; everyone waits if the server says how long |
+//! | a status that HTTP does not have | `Protocol` | the item fails |
 //!
 //! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be
-//! tried again. `true` makes it be tried again where it would fail, unless the request is too large.
+//! tried again. With `true` it is tried again where it would fail, unless the request is too large.
 //! What stops the run stops it all the same.
 //!
 //! What a 2xx must have depends on the end of the path:
@@ -50,7 +52,7 @@
 //! | Path | An answer has | An error is |
 //! |---|---|---|
 //! | `…/completions` | `choices`, not empty | an `error` that says something, also that of a choice, or a choice whose `finish_reason` says that the server broke off (`error`) |
-//! | `…/embeddings` | `data`, not empty | an `error` that says something |
+//! | `…/embeddings` | `data`, not empty (`embedding`, of Ollama) | an `error` that says something |
 //! | `…/messages` | `content`, a list; an empty one needs a `stop_reason` | an `error` that says something |
 //! | `…/responses` | `output`, not empty unless the `status` says that it is not completed | an `error` that says something, or the `status` `failed` |
 //! | any other | an object or an array | an `error` that says something, without `choices` |
@@ -63,12 +65,13 @@
 //! | What broke | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
 //! | anything before a byte was sent: no address, refused, no route | `Unreachable` | tried again when the server is back, see below |
-//! | a proxy refuses `CONNECT`: 407 or 401 (it wants a password, or another one), 403 and any other 4xx but those below, 501, 511 | `Unreachable` | the run stops, as each try is another login or as hopeless |
-//! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | as the row above the last |
+//! | a proxy refuses `CONNECT` for good: 407 or 401 (it wants a password, or another one), 403, and any other 4xx but those of the next row, 501, 511 | `Unreachable` | the run stops: another try would be another login, or hopeless |
+//! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | tried again when the server is back, see below |
 //! | the connection, after something was sent | `Network`, `Truncated` | backoff |
 //! | the time of the attempt ended | `Timeout` | backoff |
 //! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
-//! | HTTP itself | `Protocol` | tried again, at most twice |
+//! | the answer is not valid HTTP | `Protocol` | tried again, at most twice |
+//! | the request has a path or a header that cannot be sent | `Invalid` | the item fails |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
 //! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
@@ -84,7 +87,7 @@
 //!
 //! 1. the header `retry-after-ms`;
 //! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110, 10.2.3);
-//! 3. the same two behind `llm_provider-`, which a LiteLLM proxy puts before what it was told itself;
+//! 3. the same two with the prefix `llm_provider-`, by which a `LiteLLM` proxy passes on what it was told;
 //! 4. a wait named in the body, in words or in a field such as `retry_after` or `estimated_time`;
 //! 5. for a 429, the reset header of a limit of which nothing remains.
 //!
@@ -148,11 +151,11 @@
 //! - when at least ten different items in a row have failed for a reason that may pass, or were refused
 //!   without a word of how long to wait, and that has gone on for two seconds or for a hundred items.
 //!
-//! If fewer than ten items are left, it opens when all of them have. A single one that is left must have
-//! been refused, because a failure may be its own.
+//! If fewer than ten items are left, it opens when all of them have failed so. If only one is left, it
+//! opens only when that one was refused: a failure may be the fault of the item.
 //!
-//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to
-//! every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
+//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as
+//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
 //! when more than `max_waits` probes of it have reached the server in vain.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the
@@ -161,8 +164,8 @@
 //! A run that has never had an answer gives up when the breaker has been open for two minutes. One
 //! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
 //! server work waits as long as it takes. If fewer than ten items are left, and they fail rather than are
-//! refused, it holds them for two minutes, and from then on their attempts count. At a deadline every
-//! outage ends, and a last probe goes a second before it.
+//! refused, it holds them for two minutes at most. From then on their attempts count. At a deadline
+//! every outage ends, and a last probe goes a second before it.
 //!
 //! # When everything fails alike
 //!
@@ -173,9 +176,9 @@
 //! are in flight. [`stop_alike`](crate::Retry::stop_alike) changes the number, or switches it off.
 //!
 //! In a run over a file the rows that failed in this way are tried again when it is run again, after all
-//! other rows: what made them fail may be put right. They have records with the mark `again`. If there
-//! are more than 1,024, the others are sent in their turn. Only an answer in all but form stays failed,
-//! as it was paid for.
+//! other rows: what made them fail may be put right. Their records have the mark `again`. At most 1,024
+//! of them are put off in this way; any others are sent in their turn. Only a row with an answer in all
+//! but form stays failed, as it was paid for.
 //!
 //! These are not counted: refusals by a server that is asked too fast or overloaded, failures of the
 //! server or the network, and refusals for the length or the content of one request.

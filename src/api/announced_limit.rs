@@ -70,10 +70,8 @@ fn in_words(message: &str) -> Option<AnnouncedLimit> {
             ("per" | "a", Some("s" | "sec" | "second")) => (counted.starts_with("token"), 1),
             _ => return None,
         };
-        let before = words[..at]
-            .iter()
-            .rev()
-            .find(|word| !COUNTED.contains(word));
+        let mut before = words[..at].iter().rev();
+        let before = before.find(|word| !COUNTED.contains(word));
         let is_other = |word: &&&str| !LIMIT.contains(word) && Some(**word) != period;
         let after = words[at + 1..].iter().find(is_other);
         let number = [before, after].into_iter().flatten().find_map(positive)?;
@@ -86,12 +84,8 @@ fn in_words(message: &str) -> Option<AnnouncedLimit> {
 }
 
 fn positive(number: &(impl AsRef<str> + ?Sized)) -> Option<u64> {
-    number
-        .as_ref()
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number| *number > 0)
+    let number = number.as_ref().trim().parse().ok()?;
+    (number > 0).then_some(number)
 }
 
 /// Of the headers of OpenAI and Anthropic, a limit of which nothing remains. The time until it is full

@@ -249,7 +249,7 @@ impl Endpoint {
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
                 facts.body = Some(self.kept(&response.body));
-                // Of an error status, so much is the start of more.
+                // The transport cuts the body of an error status at this length, so a body that long was cut.
                 let longest = KEPT_BODY - usize::from(!response.status.is_success());
                 facts.body_is_cut = response.body.len() > longest;
             }

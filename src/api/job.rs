@@ -52,7 +52,8 @@ where
         self
     }
 
-    /// Calls `hook` after each attempt, whose outcome it may change, before its permit is free for the next item.
+    /// Calls `hook` after each attempt, whose outcome it may change. The permit is still held, so the
+    /// next item has not begun.
     pub(crate) fn on_attempt(
         mut self,
         hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
@@ -164,10 +165,12 @@ pub(crate) fn into_error(
 
 /// The reason of a run that stops at so many answers alike: the last of them, and where it came from.
 pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
-    let stop = format!("{alike} answers in a row have failed alike, so the run stops{example}");
-    let settings: &[_] = match error.kind() {
-        ErrorKind::Quota => &[],
-        _ => &["stop_alike"],
+    // What to do about the answers ends the message, so the setting is not told behind that.
+    let setting = match error.kind() {
+        ErrorKind::Quota => "",
+        _ => " (--stop-alike, stop_alike())",
     };
-    error.behind(&stop).with_settings(settings)
+    let stop =
+        format!("{alike} answers in a row have failed alike{example}, so the run stops{setting}");
+    error.behind(&stop)
 }

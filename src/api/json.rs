@@ -54,17 +54,20 @@ pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
     top: V::Place,
 ) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let top = Cursor {
-        visitor,
-        place: top,
-    };
-    top.deserialize(&mut deserializer)?;
+    Cursor::new(visitor, top).deserialize(&mut deserializer)?;
     deserializer.end()
 }
 
+/// A visitor, and the place of what it is shown next.
 struct Cursor<'v, V, P> {
     visitor: &'v mut V,
     place: P,
+}
+
+impl<'v, V, P> Cursor<'v, V, P> {
+    fn new(visitor: &'v mut V, place: P) -> Self {
+        Self { visitor, place }
+    }
 }
 
 impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Cursor<'_, V, V::Place> {
@@ -84,16 +87,10 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Cursor<'_, V, V::Place> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { visitor, place } = self;
-        while let Some(take) = map.next_key_seed(Key {
-            visitor: &mut *visitor,
-            place,
-        })? {
+        while let Some(take) = map.next_key_seed(Key(Cursor::new(&mut *visitor, place)))? {
             match take {
                 Take::Nothing => drop(map.next_value::<IgnoredAny>()?),
-                Take::Inside(place) => map.next_value_seed(Cursor {
-                    visitor: &mut *visitor,
-                    place,
-                })?,
+                Take::Inside(place) => map.next_value_seed(Cursor::new(&mut *visitor, place))?,
                 Take::Raw(place) => visitor.raw(place, map.next_value()?),
                 Take::Stop => return Err(A::Error::custom("there is more")),
             }
@@ -103,10 +100,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Cursor<'_, V, V::Place> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self { visitor, place } = self;
-        while let Some(()) = seq.next_element_seed(Cursor {
-            visitor: &mut *visitor,
-            place,
-        })? {}
+        while let Some(()) = seq.next_element_seed(Cursor::new(&mut *visitor, place))? {}
         Ok(())
     }
 
@@ -140,10 +134,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Cursor<'_, V, V::Place> {
 }
 
 /// Reads a member's name and asks the visitor at once, so that no name is copied.
-struct Key<'v, V, P> {
-    visitor: &'v mut V,
-    place: P,
-}
+struct Key<'v, V, P>(Cursor<'v, V, P>);
 
 impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Key<'_, V, V::Place> {
     type Value = Take<V::Place>;
@@ -161,7 +152,7 @@ impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Key<'_, V, V::Place> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.visitor.member(self.place, name))
+        Ok(self.0.visitor.member(self.0.place, name))
     }
 }
 
@@ -224,10 +215,7 @@ impl<'n, const N: usize> Fields<'n, '_, N> {
     }
 
     fn top(&mut self) -> Cursor<'_, Self, usize> {
-        Cursor {
-            visitor: self,
-            place: 0,
-        }
+        Cursor::new(self, 0)
     }
 }
 
@@ -308,7 +296,7 @@ pub(crate) fn says(value: &Value) -> bool {
 
 /// As [`says`], of a text that is JSON.
 pub(crate) fn says_something(json: &str) -> bool {
-    // What is that long or deep says something.
+    // A value that is too long or too deep to parse says something.
     json.len() > LONGEST_PARSED || serde_json::from_str(json).map_or(true, |value| says(&value))
 }
 

@@ -38,9 +38,10 @@ impl ApiKey {
     /// line end after it are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if it begins or ends with a space, if it is in
-    /// quotes or begins with `Bearer`, or if it holds a control character or one outside ASCII: such a key could not be sent as a header, or would
-    /// smuggle a second one in. The message does not repeat the key.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if the key begins or ends
+    /// with a space, or if it is in quotes or begins with `Bearer`. Also if it holds a control character
+    /// or one outside ASCII: it could not be sent as a header, or would smuggle a second header in. The
+    /// message does not repeat the key.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -63,7 +64,7 @@ impl ApiKey {
         } else if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
             "the API key begins or ends with a quote; is it complete?"
         } else if text.to_ascii_lowercase().starts_with("bearer ") {
-            "the API key begins with \"Bearer\", which is sent before it by itself; leave it out"
+            "the API key begins with \"Bearer\", which the client adds itself; leave it out"
         } else {
             return Ok(Self {
                 key: text.into(),

@@ -39,8 +39,8 @@ const PARTS: u128 = 1_000_000_000_000;
 /// Digits behind the point of a price for a million tokens; a millionth of the last is one part.
 const PRICE_DIGITS: usize = 6;
 const MILLION: u128 = 1_000_000;
-/// The largest amount that can be given, in dollars; the largest price is a million. Costs may add up to more; they would
-/// have to be a million times that before the arithmetic saturates.
+/// The largest amount that can be given, in dollars; the largest price is a million. Costs may add up
+/// to more: the arithmetic saturates at a million times that.
 const MOST: u128 = 1_000_000_000_000;
 
 impl Usd {

@@ -27,9 +27,9 @@ use crate::{Fsync, Price, Provider, Rate, Usd};
 Try it, with no key, no network and no cost:
   tollgate run prompts.jsonl --simulate
 
-Exit codes: 0 all succeeded, 1 some requests failed, 2 the command line or the input is wrong, 3 stopped
-early (run it again to carry on), 4 a local file cannot be read or written, 129/130/143 ended by
-SIGHUP, Ctrl-C or SIGTERM."
+Exit codes: 0 all succeeded, 1 some requests failed, 2 the command line or the input is wrong,
+3 stopped early (run it again to carry on), 4 a local file cannot be read or written, 129/130/143
+ended by SIGHUP, Ctrl-C or SIGTERM."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -109,11 +109,13 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
-    /// Keep the answers of requests that have changed since. Without this such an input is refused
+    /// Keep the answers of requests that have changed since they were answered. Without this an input
+    /// with such requests is refused
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) force_resume: bool,
 
-    /// Move damaged lines of the results to a file named .rejected, and send their requests again
+    /// Move damaged lines of the results to a file beside them, whose name ends in .rejected, and send
+    /// their requests again
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) repair: bool,
 
@@ -144,8 +146,8 @@ pub(crate) struct Run {
     pub(crate) price: Option<Price>,
 
     /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
-    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that does not
-    /// report its usage counts as nothing
+    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that does
+    /// not report its usage counts as nothing
     #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
 
@@ -228,9 +230,10 @@ pub(crate) struct Server {
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) endpoint: String,
 
-    /// Send this header with each request, in place of one of the same name. A value @VAR is that of
-    /// the variable VAR; @@ stands for an @ at the start. A secret must come from a variable, as other
-    /// users of this machine can read a command line. Can be given several times
+    /// Send this header with each request, in place of one of the same name. For the value @VAR, the
+    /// value of the environment variable VAR is sent; @@ stands for an @ at the start. A secret must
+    /// come from a variable, as other users of this machine can read a command line. Can be given
+    /// several times
     #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
     pub(crate) headers: Vec<String>,
 
@@ -251,8 +254,8 @@ pub(crate) struct Server {
     pub(crate) client_key: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
-    /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such as latency=2s,rpm=600,errors=0.02 changes how
-    /// it behaves: see tollgate simulate --help
+    /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such
+    /// as latency=2s,rpm=600,errors=0.02 changes how it behaves: see tollgate simulate --help
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "headers")]
     pub(crate) simulate: Option<String>,
 }
@@ -265,11 +268,11 @@ pub(crate) struct Limits {
     #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::up_to::<u32>(10_000))]
     pub(crate) concurrency: u32,
 
-    /// Requests a second, at most [default: no limit]
+    /// Requests a second, at most [default: what the server announces]
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_second), allow_negative_numbers = true)]
     pub(crate) rps: Option<Rate>,
 
-    /// Requests a minute, at most [default: no limit]
+    /// Requests a minute, at most [default: what the server announces]
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
@@ -277,7 +280,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
-    /// Model tokens a minute, of prompts and answers together, at most [default: no limit]
+    /// Model tokens a minute, of prompts and answers together, at most [default: what the server
+    /// announces]
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 }
@@ -293,8 +297,8 @@ impl Limits {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timeouts and retries")]
 pub(crate) struct Timeouts {
-    /// Attempts for a request, the first included. Those that the server refuses because it is asked
-    /// too fast or overloaded do not count
+    /// Attempts for a request, the first included. Attempts in which nothing could be sent do not
+    /// count, nor those that the server refuses because it is asked too fast or overloaded
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse::up_to::<u32>(u32::MAX.into()))]
     pub(crate) max_attempts: u32,
 
@@ -315,9 +319,9 @@ pub(crate) struct Timeouts {
     #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::most_or("none", Duration::MAX, parse::duration))]
     pub(crate) max_server_delay: Duration,
 
-    /// Stop the run when this many failed answers in a row are alike and none has succeeded since it
-    /// began; after a success it takes at least 100. Waits, and failures of the server or the network, do
-    /// not count [default: 20, but 10 for HTTP 403 and 404]
+    /// Stop the run when this many answers in a row have failed alike and none has succeeded since it
+    /// began. After a success it takes at least 100. Refusals for the speed, and failures of the server
+    /// or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
     #[arg(long, value_name = "N|never", value_parser = parse::most_or("never", u32::MAX, parse::up_to(u32::MAX.into())))]
     pub(crate) stop_alike: Option<u32>,
 
@@ -381,6 +385,13 @@ SPEC holds any of these, with commas between them:
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
+  window=W          how limits are judged: bucket, or fixed or sliding windows [default: bucket]
+  refused=count     refused requests count against the limits [default: they do not]
+  headers=H         whose headers announce the limits: openai, anthropic, openrouter, ietf or none
+                    [default: openai]
+  hints=H           how a refusal says how long to wait: ms, s or none [default: ms]
+  cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
+                    [default: none]
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
   faults=S          share of connections that break, 0 to 1 [default: 0]
   seed=N            the same seed gives the same chances [default: 7]")]

@@ -27,8 +27,8 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// Checks everything that can be checked without sending anything.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and [`ErrorKind::Io`](crate::ErrorKind::Io) if the
-/// simulated provider cannot start.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     check_prompts(run)?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {

@@ -35,7 +35,10 @@ fn read_one(typed: &str) -> Result<(String, String)> {
         .split_once(':')
         .map(|(name, value)| (name.trim(), value.trim()))
         .filter(|(name, _)| HeaderName::try_from(*name).is_ok())
-        .ok_or_else(|| config("--header: give 'Name: value' or 'Name: @VARIABLE'"))?;
+        .ok_or_else(|| config(
+                "--header without a colon, or with a name that no header can have: give 'Name: value' or \
+                 'Name: @VARIABLE'",
+            ))?;
     let value = match value.strip_prefix('@') {
         Some(literal) if literal.starts_with('@') => literal,
         Some(name_of_variable) => {
@@ -72,11 +75,11 @@ pub(crate) fn variable_shown(name: &str) -> &str {
 pub(crate) fn variable(name: &str, flag: &str) -> Result<String> {
     // A name with one of these is none, and asking for it would panic on some systems.
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(config(format!("{flag}: there is no such variable")));
+        return Err(config(format!("{flag}: no variable can have this name")));
     }
     env::var(name).map_err(|error| {
         config(match error {
-            env::VarError::NotPresent => format!("{flag}: there is no such variable"),
+            env::VarError::NotPresent => format!("{flag}: this environment variable is not set"),
             env::VarError::NotUnicode(_) => format!("{flag}: the variable is not text"),
         })
     })

@@ -28,7 +28,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What `parse` reads, or `word` for the `most` there is.
+/// Reads `word` as the value `most`, and anything else by `parse`.
 pub(crate) fn most_or<T: Clone>(
     word: &'static str,
     most: T,
@@ -96,8 +96,8 @@ pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     }
 }
 
-/// A size in bytes, with K, M or G for the powers of 1,024. A later run must be able to read the
-/// record of so large an answer, so there is a most.
+/// A size in bytes, with K, M or G for the powers of 1,024. It has an upper bound, because a later run
+/// must be able to read the record of so large an answer.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let text = text.trim().trim_end_matches(['B', 'b']);
     let (number, shift) = match text.char_indices().next_back() {
@@ -121,8 +121,8 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message".to_owned()),
-        "stream" if value != false => Err("streams are not read".to_owned()),
+        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }
 }

@@ -124,7 +124,7 @@ impl FileRun<'_> {
         if let Some(prompts) = self.choices.format.prompts.take() {
             self.choices.format.prompts = Some(prompts.set(name, value));
         } else {
-            let why = "a field is set for prompts, and lines that are requests have their own";
+            let why = "fields can be set for prompts only: lines that are requests have their own";
             self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
         }
         self
@@ -298,7 +298,8 @@ impl FileRun<'_> {
             (journal.repair, &["overwrite", "repair"]),
         ] {
             if journal.overwrite && is_set {
-                let why = "nothing of an earlier run is left to treat in a way: leave one out";
+                let why =
+                    "overwrite deletes what the other setting works on: leave one of them out";
                 return Err(config(why).with_settings(pair));
             }
         }

@@ -98,8 +98,8 @@ pub struct FileProgress {
     pub cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
-    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause that
-    /// the server asked for.
+    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause
+    /// that the server asked for.
     pub hold: Option<Hold>,
     /// What the answers have said of the provider's limits.
     pub learned: Learned,
@@ -108,9 +108,9 @@ pub struct FileProgress {
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends
-    /// again although they may have been billed, each row once. These are rows that the end of the run cut off in
-    /// flight, rows that failed for a reason that may pass, answers that could not be written or are
-    /// [`lost`](FileProgress::lost), and those in flight in a run that was killed
+    /// again although they may have been billed, each row once. These are rows that the end of the run
+    /// cut off in flight, rows that failed for a reason that may pass, answers that could not be written
+    /// or are [`lost`](FileProgress::lost), and rows that were in flight in a run that was killed
     /// ([`ResumeInfo::possibly_billed`]).
     pub engine: Progress,
 }
@@ -178,8 +178,8 @@ impl Summary {
     /// | `failed_for_good` | of `failed`, the rows that a plain rerun does not send again |
     /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
-    /// | `attempts`, `retries`, `throttled` | requests sent, of these all but the first of each row, answers that said to slow down |
-    /// | `wall_s`, `rps` | seconds from the start of the run to its end, rows finished in one of them |
+    /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+    /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |

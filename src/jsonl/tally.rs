@@ -193,8 +193,8 @@ impl Tally {
         }
     }
 
-    /// Counts failed rows as rows that a rerun takes up, and as not attempted where the record goes.
-    /// `passes` says that they were no failures for good.
+    /// Counts failed rows as rows that a rerun sends, and as not attempted if their record is removed.
+    /// `passes` says that they were not counted as failed for good.
     pub(super) fn take_back(&self, again: &Again, passes: bool) {
         let (shown, rows) = (&mut self.counts.lock().shown, again.rows.len() as u64);
         shown.failed -= if again.no_mark { rows } else { 0 };

@@ -53,8 +53,9 @@ pub(super) type RowOutcome = JobOutcome<Row, Reply, AttemptError>;
 pub(super) struct WriterState {
     /// Records of answers that are not yet in their file.
     results: Vec<u8>,
-    /// Records of failures that are not, and the rows that failed, in their order.
+    /// Records of failures that are not yet in their file.
     errors: Vec<u8>,
+    /// The rows of these, in the same order.
     failed: Vec<RowFailure>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,

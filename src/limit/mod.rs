@@ -1,9 +1,9 @@
 //! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`announced`] those that the server tells, [`state`] all limits together, [`queue`] the lock and the threads that
-//! wait, [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`]
-//! keeps a job from waiting for itself.
+//! arithmetic of one limit, [`announced`] the limits that the server announces, [`state`] all limits
+//! together, [`queue`] the lock and the threads that wait, [`permit`] what they wait for, and
+//! [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for itself.
 
 mod announced;
 mod bucket;

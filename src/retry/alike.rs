@@ -2,7 +2,7 @@
 
 use super::policy::Retry;
 
-/// What a failure has in common with others. Failures with the same are alike.
+/// What a failure has in common with others. Failures that have the same likeness are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Likeness {
     pub(crate) key: u64,
@@ -53,7 +53,7 @@ impl Streak {
         };
     }
 
-    /// Notes a failed answer to `item`. If the run is to stop at it: how many there were in a row.
+    /// Notes a failed answer to `item`. Returns how many were alike in a row, if the run is to stop.
     pub(super) fn failed(
         &mut self,
         item: u64,

@@ -48,7 +48,8 @@ pub(crate) struct Breaker {
     failing_since: Option<Instant>,
     ever_answered: bool,
     ever_worked: bool,
-    /// It has been open for a few items in vain, and may be so no more until one succeeds.
+    /// It has been open for fewer than [`FAILING_ITEMS`] in vain, and does not open for so few again until
+    /// an item succeeds.
     no_more_for_few: bool,
 }
 

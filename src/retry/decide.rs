@@ -47,7 +47,7 @@ pub(crate) enum Decision {
     OutOfTime,
     /// It has failed, and the run stops.
     Stop,
-    /// The same, since so many answers in a row were alike.
+    /// It has failed, and the run stops because so many answers in a row were alike.
     StopAlike(u32),
 }
 

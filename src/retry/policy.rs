@@ -62,9 +62,9 @@ impl Retry {
 
     /// Every item is sent at most once.
     ///
-    /// An answer that asks for a slower pace is a failure, too. A server that cannot be reached is still waited for, because an attempt in which nothing is
-    /// sent does not count: two minutes if it has never answered. A deadline, such as
-    /// [`item_deadline`](Retry::item_deadline), ends that sooner.
+    /// An answer that asks for a slower pace is a failure, too. A server that cannot be reached is still
+    /// waited for, because an attempt in which nothing is sent does not count: for two minutes, if it has
+    /// never answered. A deadline, such as [`item_deadline`](Retry::item_deadline), ends that sooner.
     pub const fn never() -> Self {
         Self::new().max_attempts(1).max_waits(0)
     }

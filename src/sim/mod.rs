@@ -39,9 +39,10 @@
 //! ```
 
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
-// `model` rules on the draft: limits by its own `meter` or `window`, never the client's bucket; chance and texts
-// from hashes (`generate`). `form` writes JSON. `answer` puts all of it into bytes. Around them, `http` reads requests and
-// `server` holds the sockets and the threads.
+// `model` rules on the draft: limits by its own `meter` or `window`, never the client's bucket; chance
+// and texts from hashes (`generate`). `form` writes JSON. `answer` puts all of it into bytes, or an
+// `api_error`. Around them, `http` reads requests and `server` holds the sockets and the threads. `spec`
+// and `manners` say how the provider behaves, and `stats` what it saw.
 
 mod answer;
 mod api_error;

@@ -11,7 +11,7 @@ use crate::api::response::Promise;
 use crate::api::usage::Usage;
 
 /// A 2xx body that is JSON in UTF-8, read in one pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AnswerBody<'b> {
     text: &'b str,
     /// The byte that its JSON begins with.
@@ -61,18 +61,16 @@ impl<'b> AnswerBody<'b> {
         // must be UTF-8.
         let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
         let opening = text.bytes().find(|byte| !byte.is_ascii_whitespace());
-        if opening != Some(b'{') {
+        let members = if opening == Some(b'{') {
+            fields(text, &NAMES)?.values
+        } else {
             serde_json::from_str::<IgnoredAny>(text)?;
-            return Ok(Self {
-                text,
-                opening,
-                ..Self::default()
-            });
-        }
+            Default::default()
+        };
         Ok(Self {
             text,
             opening,
-            members: fields(text, &NAMES)?.values,
+            members,
         })
     }
 

@@ -91,12 +91,8 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     if error.message.is_empty() {
         error.message = String::from_utf8_lossy(start(body)).into_owned();
     }
-    Err(unusable(
-        response,
-        ErrorKind::Malformed,
-        promised(response.promise),
-        &error,
-    ))
+    let text = promised(response.promise);
+    Err(unusable(response, ErrorKind::Malformed, text, &error))
 }
 
 /// Judges a 2xx body that is no JSON.
@@ -140,9 +136,9 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
 /// The error of an answer in all but form. Its kind does not pass: the same request would be paid for
 /// again, for the same.
 fn nearly_answered(response: &ResponseView<'_>, error: &ErrorBody) -> AttemptError {
-    let text = "the answer is whole, but not quite JSON (NaN, for one, is no number there) or wrapped in \
-                something else, so it cannot be a result; take its text from the record of this \
-                failure, or have the server mended and retry the rows that failed";
+    let text = "the answer is whole, but not quite JSON (with NaN in it, for example) or wrapped in \
+                something else, so it cannot be a result; a run over a file keeps its text in the \
+                errors file; to ask again, correct the server first, then retry what failed for good";
     unusable(response, ErrorKind::Protocol, text, error)
 }
 

@@ -17,7 +17,7 @@ use http::HeaderMap;
 pub(crate) enum RecordState {
     /// Answered.
     Done,
-    /// Answered, unless its endpoint is one that is known: none of those answers so.
+    /// Answered if its endpoint is unknown. No endpoint that is known gives such an answer.
     Unsure,
     /// Failed for a reason that may pass: a resume repeats the row.
     Transient,

@@ -26,10 +26,9 @@ const SHUT: usize = 1;
 impl Socket {
     /// Works for `cancel` from now on; `false` if the socket is shut, or the flag is raised.
     pub(super) fn attach(&self, cancel: &Cancel) -> bool {
+        let order = Ordering::SeqCst;
         let unless_shut = |user| (user != SHUT).then_some(cancel.id());
-        let user = self
-            .user
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, unless_shut);
+        let user = self.user.fetch_update(order, order, unless_shut);
         // The flag is looked at after the word is written, and an abort raises the flag before it
         // reads the word: one of the two sees the other.
         user.is_ok() && !cancel.is_aborted()
@@ -38,14 +37,6 @@ impl Socket {
     /// Works for nobody; `false` if the socket is shut.
     pub(super) fn detach(&self) -> bool {
         self.user.swap(NOBODY, Ordering::SeqCst) != SHUT
-    }
-
-    fn shut_if_attached_to(&self, id: usize) {
-        let order = Ordering::SeqCst;
-        if self.user.compare_exchange(id, SHUT, order, order).is_ok() {
-            // Fails only on a socket that is closed already.
-            let _ = self.stream.shutdown(Shutdown::Both);
-        }
     }
 }
 
@@ -75,8 +66,13 @@ impl OnAbort for Sockets {
     /// Shuts down the sockets that work for `cancel`.
     fn aborted(&self, cancel: usize) {
         let live: Vec<_> = self.live.lock().iter().filter_map(Weak::upgrade).collect();
+        let order = Ordering::SeqCst;
         for socket in live {
-            socket.shut_if_attached_to(cancel);
+            let user = socket.user.compare_exchange(cancel, SHUT, order, order);
+            if user.is_ok() {
+                // Fails only on a socket that is closed already.
+                let _ = socket.stream.shutdown(Shutdown::Both);
+            }
         }
     }
 }

@@ -17,7 +17,8 @@ use super::context::{self, CallContext};
 use super::head::{AnswerHead, Head, parse};
 
 /// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that has
-/// begun a success leaves the rest of the request unread. Some answer while they read; but nobody who means to read does nothing for so long.
+/// begun a success leaves the rest of the request unread. Some servers answer while they read, but one
+/// that means to read on does not pause for so long.
 const MAX_STALLS_OF_A_SUCCESS: usize = 20;
 
 /// Receiving with this limit takes in what has arrived, and neither sends nor waits.

@@ -139,7 +139,7 @@ pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result
 }
 
 impl CallContext {
-    /// Of `request` to `uri`, which is that of the request.
+    /// The context of `request`, whose parsed URL is `uri`.
     pub(super) fn new(request: &HttpRequest<'_>, uri: Uri, config: &HttpConfig) -> Box<Self> {
         let connect_by = Instant::now()
             .checked_add(config.connect_timeout)

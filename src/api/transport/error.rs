@@ -118,7 +118,7 @@ impl TransportError {
             Resolve | Connect | Timeout => Proxy,
             kind => kind,
         };
-        // What is to be done about it is another thing, too.
+        // The advice was about the server.
         self.message.truncate(self.end_of_what_happened());
     }
 }

@@ -18,7 +18,7 @@ use super::{
     HttpConfig, HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind,
     TransportStage, request, response,
 };
-use crate::error::{self, Result};
+use crate::error;
 
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by [ureq](https://docs.rs/ureq).
 ///
@@ -52,7 +52,7 @@ pub struct HttpTransport {
 }
 
 /// Through whom, or what is wrong with the setting that says so.
-type Route = std::result::Result<Agents, String>;
+type Route = Result<Agents, String>;
 
 impl HttpTransport {
     /// A transport with no connection yet.
@@ -60,7 +60,7 @@ impl HttpTransport {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the CA file cannot be read or holds no
     /// certificate, or if there is one and the crate was built without `rustls`.
-    pub fn new(config: HttpConfig) -> Result<Self> {
+    pub fn new(config: HttpConfig) -> error::Result<Self> {
         let connector = SharedConnector {
             sockets: Arc::default(),
             resolver: CachingResolver::system(),
@@ -89,7 +89,7 @@ impl HttpTransport {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is not an absolute `http` or `https` URL
     /// or holds a user name or password, if it is `https` and the crate was built without `rustls`, or
     /// if its proxy's URL is unusable.
-    pub fn check_url(&self, url: &str) -> Result<()> {
+    pub fn check_url(&self, url: &str) -> error::Result<()> {
         let uri = request::parse(url).map_err(error::config)?;
         self.route(&uri)
             .map_err(|why| error::config(why.to_owned()))?;
@@ -102,7 +102,7 @@ impl HttpTransport {
     fn prepare(
         &self,
         request: &HttpRequest<'_>,
-    ) -> std::result::Result<(Box<CallContext>, &Agents), TransportError> {
+    ) -> Result<(Box<CallContext>, &Agents), TransportError> {
         use TransportErrorKind::{Aborted, Proxy, Timeout, Unsendable};
         let stage = TransportStage::NothingSent;
         let uri = request::parse(request.url);
@@ -120,7 +120,7 @@ impl HttpTransport {
     }
 
     /// The agents that reach `uri`, through its proxy if it has one.
-    fn route(&self, uri: &Uri) -> std::result::Result<&Agents, &str> {
+    fn route(&self, uri: &Uri) -> Result<&Agents, &str> {
         let proxy = if is_https(uri) {
             &self.https_proxy
         } else {
@@ -142,14 +142,14 @@ fn carry(
     agent: &Agent,
     request: &HttpRequest<'_>,
     answer: &mut HttpResponse,
-) -> std::result::Result<(), ureq::Error> {
+) -> Result<(), ureq::Error> {
     let shown = context::with(|context| request::shown(request, &context.uri));
     let shown = shown.map_err(|why| fail(TransportErrorKind::Unsendable, why))?;
     response::receive(agent.run(*shown)?, request, answer)
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpResponse, TransportError> {
+    fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
         let (context, agents) = self.prepare(request)?;
         let mut answer = Box::new(HttpResponse::default());
         let carry = |agent: &Agent| carry(agent, request, &mut answer);

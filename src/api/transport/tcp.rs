@@ -64,8 +64,8 @@ pub(super) fn connect(
 }
 
 /// Tries each address in turn: each gets half of the time that is left, [`TIME_PER_ADDRESS`] at the
-/// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves time for a living
-/// second. Not two at once, as RFC 8305 has it: a thread waits for one.
+/// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves time
+/// for a living second. Not two at once, as RFC 8305 has it: a thread waits for one.
 fn connect_to_any(
     addresses: &[SocketAddr],
     mut avoid: impl FnMut(SocketAddr),

@@ -17,7 +17,8 @@ use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// A file, and what becomes of its lines: told by the record, if a line is one, and by where it starts.
+/// A file, and what becomes of each of its lines. `fate` is told the record, if the line is one, and
+/// where the line starts.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
     pub(super) fate: &'a (dyn Fn(Option<&ReadRecord>, u64) -> LineFate + Sync),

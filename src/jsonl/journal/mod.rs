@@ -172,7 +172,8 @@ impl Journal {
     /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
     /// `whole_input` says that all rows of the input have been met: failures of other rows are
-    /// forgotten. The records of the rows in `again` get a mark. `order` has the lines of all rows, for an output that is to be in their order.
+    /// forgotten. The records of the rows in `again` get a mark. `order` has the lines of all rows, for
+    /// an output that is to be in their order.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)

@@ -55,11 +55,11 @@ impl<'a> PemFile<'a> {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
             Ok(_) => Err(self.unusable(
                 "holds no certificate in PEM (-----BEGIN CERTIFICATE-----): \
-                 make one of DER with `openssl x509 -inform der -in FILE -out NEW`",
+                 if it is DER, convert it with `openssl x509 -inform der -in FILE -out NEW`",
             )),
-            Err(_) => {
-                Err(self.unusable("is not whole: a PEM section of it is broken off or garbled"))
-            }
+            Err(_) => Err(self.unusable(
+                "is damaged: a PEM section of it is broken off or garbled. Copy the file again",
+            )),
         }
     }
 
@@ -68,7 +68,7 @@ impl<'a> PemFile<'a> {
             self.unusable(if self.text.contains("ENCRYPTED") {
                 "is encrypted: make one without a passphrase with `openssl pkey -in FILE -out NEW`"
             } else {
-                "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)"
+                "holds no private key in PEM (-----BEGIN PRIVATE KEY-----): name the file with the key"
             })
         })
     }
@@ -82,7 +82,7 @@ pub(super) fn identity(
     let (cert, key) = match (&settings.client_cert, &settings.client_key) {
         (None, None) => return Ok(None),
         (None, Some(_)) => {
-            let why = "a client key is of no use without its certificate: give that as well";
+            let why = "a client key needs its certificate: give that as well";
             return Err(config(why).with_settings(&["client_cert"]));
         }
         (Some(cert), key) => (cert, key.as_ref().unwrap_or(cert)),
@@ -90,11 +90,13 @@ pub(super) fn identity(
     let chain = PemFile::read("client certificate", cert)?.certificates()?;
     let file = PemFile::read("client key", key)?;
     let key = provider.key_provider.load_private_key(file.key()?);
-    let unknown = "is of a kind that is not known here: use RSA, P-256, P-384 or Ed25519";
+    let unknown = "is of a kind that is not supported: use RSA, P-256, P-384 or Ed25519";
     let certified = CertifiedKey::new(chain, key.map_err(|_| file.unusable(unknown))?);
     // A certificate whose key cannot be read may still be one that the server takes.
     if certified.keys_match() == Err(KeyMismatch.into()) {
-        return Err(file.unusable(&format!("is not the key of the certificate in {cert:?}")));
+        return Err(file.unusable(&format!(
+            "is not the key of the certificate in {cert:?}: name the one that belongs to it"
+        )));
     }
     Ok(Some(certified.into()))
 }

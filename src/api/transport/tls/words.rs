@@ -9,8 +9,8 @@ use crate::api::times::to_rfc3339;
 
 /// What to do, for more than one fault.
 const NAME_IT: &str =
-    "if it is your own or a private CA's, name that one as the CA file (--ca-file, ca_file())";
-const MAKE_IT: &str = "it must be made anew, of version 3 and with a subjectAltName";
+    "if it is your own or a private CA's, name that as the CA file (--ca-file, ca_file())";
+const MAKE_IT: &str = "make a new one, of X.509 version 3 and with a subjectAltName";
 const RENEW_IT: &str = "it must be renewed, unless this machine's clock is wrong";
 
 pub(super) fn explain(error: &Error) -> String {
@@ -51,7 +51,7 @@ fn of_certificate(error: &C) -> String {
             (what, "check this machine's clock")
         }
         C::NotValidForNameContext { presented, .. } if presented.is_empty() => (
-            "names no host, for a common name does not count".into(),
+            "names no host (a common name does not count)".into(),
             MAKE_IT,
         ),
         C::NotValidForNameContext {
@@ -66,9 +66,9 @@ fn of_certificate(error: &C) -> String {
             let what = format!("is for other names ({names}), not for {expected}");
             (what, "check the host in the URL")
         }
-        C::UnknownIssuer => ("is signed by nobody who is trusted here".into(), NAME_IT),
+        C::UnknownIssuer => ("is not signed by a CA that is trusted here".into(), NAME_IT),
         C::BadSignature => {
-            let what = "is not the server's, or not signed by whom it names";
+            let what = "is not the server's, or not signed by the CA that it names";
             (what.into(), "check the URL and the CA file")
         }
         C::Other(rule) => match &*rule.to_string() {
@@ -76,10 +76,12 @@ fn of_certificate(error: &C) -> String {
                 "is marked as a CA's, as self-signed ones are".into(),
                 NAME_IT,
             ),
-            "UnsupportedCertVersion" => ("is of X.509 version 1, for no name".into(), MAKE_IT),
+            "UnsupportedCertVersion" => {
+                ("is of X.509 version 1, which names no host".into(), MAKE_IT)
+            }
             rule => (format!("breaks a rule: {}", spaced(&rule)), MAKE_IT),
         },
-        other => (format!("is of no use: {}", spaced(other)), MAKE_IT),
+        other => (format!("cannot be accepted: {}", spaced(other)), MAKE_IT),
     };
     format!("the server's certificate {what}; {next}")
 }
@@ -134,9 +136,9 @@ mod tests {
                 .into(),
                 "not valid before 2021-01-01; check this machine's clock",
             ),
-            (C::Expired.into(), "is of no use: expired"),
+            (C::Expired.into(), "cannot be accepted: expired"),
             (C::UnknownIssuer.into(), "(--ca-file, ca_file())"),
-            (C::Revoked.into(), "is of no use: revoked"),
+            (C::Revoked.into(), "cannot be accepted: revoked"),
             (rule("CaUsedAsEndEntity"), "(--ca-file, ca_file())"),
             (rule("UnsupportedCertVersion"), "X.509 version 1"),
             (
