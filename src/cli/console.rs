@@ -41,16 +41,12 @@ pub(crate) struct Console {
 impl Console {
     /// Something to know. `-q` hides it.
     pub(crate) fn say(&self, text: &str) {
-        if self.mode != OutputMode::Quiet {
-            self.tell("message", text, None);
-        }
+        self.tell("message", text, None);
     }
 
     /// Something to act on before it is an error. `-q` hides it.
     pub(crate) fn warn(&self, text: &str) {
-        if self.mode != OutputMode::Quiet {
-            self.tell("warning", text, None);
-        }
+        self.tell("warning", text, None);
     }
 
     /// What went wrong, with its causes. Always shown.
@@ -62,13 +58,14 @@ impl Console {
     pub(crate) fn log(&self, is_warning: bool, text: &str, timed: bool) {
         let time = || to_rfc3339(SystemTime::now());
         let time = (timed || self.mode == OutputMode::Json).then(time);
-        if self.mode != OutputMode::Quiet {
-            let event = if is_warning { "warning" } else { "message" };
-            self.tell(event, text, time);
-        }
+        let event = if is_warning { "warning" } else { "message" };
+        self.tell(event, text, time);
     }
 
     fn tell(&self, event: &str, text: &str, time: Option<String>) {
+        if self.mode == OutputMode::Quiet && event != "error" {
+            return;
+        }
         if self.mode == OutputMode::Json {
             let mut object = json!({ "event": event, "text": text });
             if let Some(time) = time {

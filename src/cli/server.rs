@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{args, headers};
 use crate::api::check_base_url;
 use crate::error::config;
-use crate::sim::{SimServer, SimSpec};
+use crate::sim::SimServer;
 use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Result};
 
 /// Larger than any key.
@@ -27,12 +27,11 @@ pub(crate) type Server = (ClientBuilder, String, Option<SimServer>);
 /// # Errors
 /// [`ErrorKind::Config`] for a SPEC that makes no sense, [`ErrorKind::Io`] if it cannot start.
 pub(crate) fn simulated(spec: &str) -> Result<Server> {
-    let refused = |error: Error| match error.kind() {
+    let started = spec.parse().and_then(SimServer::start);
+    let simulator = started.map_err(|error| match error.kind() {
         ErrorKind::Config => named("--simulate", &error),
         _ => error,
-    };
-    let spec: SimSpec = spec.parse().map_err(refused)?;
-    let simulator = SimServer::start(spec).map_err(refused)?;
+    })?;
     let builder = Client::builder().base_url(simulator.base_url()).no_auth();
     Ok((builder, NO_KEY.to_owned(), Some(simulator)))
 }

@@ -42,13 +42,13 @@ pub struct FailureGroup {
 }
 
 /// A row that has failed.
-pub(super) struct FailedRow {
+pub(super) struct RowFailure {
     pub(super) error: Error,
     pub(super) line: u64,
     pub(super) custom_id: Option<String>,
 }
 
-impl FailedRow {
+impl RowFailure {
     /// Counts it in its group, or in a new one.
     pub(super) fn count_in(&self, groups: &mut Vec<FailureGroup>) {
         let mut message = self.error.to_string();
@@ -164,21 +164,21 @@ fn snake_case(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn row(line: u64, status: u16, quote: &str) -> FailedRow {
+    fn row(line: u64, status: u16, quote: &str) -> RowFailure {
         let message = format!("the request is wrong (HTTP {status}): {quote:?}; correct it");
         let error = Error::new(ErrorKind::Invalid, message).with_facts(|facts| {
             facts.status = http::StatusCode::from_u16(status).ok();
             facts.quote = Some(quote.to_owned());
         });
         let custom_id = Some(format!("r-{line}"));
-        FailedRow {
+        RowFailure {
             error,
             line,
             custom_id,
         }
     }
 
-    fn groups(rows: impl IntoIterator<Item = FailedRow>) -> Vec<FailureGroup> {
+    fn groups(rows: impl IntoIterator<Item = RowFailure>) -> Vec<FailureGroup> {
         let mut groups = Vec::new();
         for row in rows {
             row.count_in(&mut groups);
@@ -186,7 +186,7 @@ mod tests {
         groups
     }
 
-    fn told(rows: impl IntoIterator<Item = FailedRow>) -> Vec<String> {
+    fn told(rows: impl IntoIterator<Item = RowFailure>) -> Vec<String> {
         groups(rows).iter().map(ToString::to_string).collect()
     }
 
@@ -234,7 +234,7 @@ mod tests {
             told(rows),
             ["2 x HTTP 400 \"bad value 6\" (first: line 2, \"r-2\")"]
         );
-        let line = |line| FailedRow {
+        let line = |line| RowFailure {
             error: Error::new(ErrorKind::InvalidLine, format!("line {line}: not JSON")),
             line,
             custom_id: None,
@@ -251,7 +251,7 @@ mod tests {
                 facts.status = Some(http::StatusCode::OK);
                 facts.quote = Some(text.to_owned());
             });
-            FailedRow {
+            RowFailure {
                 error,
                 line,
                 custom_id: None,

@@ -140,45 +140,36 @@ impl RunFiles {
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads only to itself, a folder is missing, two are the same file.
     pub(crate) fn check(&self) -> Result<()> {
-        let input = Identity::of(INPUT, &self.input, Handle::stdin)?;
-        let output = Identity::of("output", &self.output, Handle::stdout)?;
-        let errors = Identity::of("errors file", &self.errors, Handle::stdout)?;
-        let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
-        let overwritten = "is the input, which would be overwritten";
-        let clash = |role, location: &Location, what, setting: &'static [_]| {
-            let message = format!("{role} {location} {what}: name another");
-            Err(config(message).with_settings(setting))
+        let named = |role, location, stream| {
+            Identity::of(role, location, stream).map(|identity| (role, location, identity))
         };
-        if output.is(&input) {
-            return clash("output", &self.output, overwritten, &["output"]);
-        }
-        if errors.is(&input) {
-            return clash("errors file", &self.errors, overwritten, &["errors"]);
-        }
-        if errors.is(&output) && !one_stream {
-            let what = "is the output, which takes successes only";
-            return clash("errors file", &self.errors, what, &["errors"]);
-        }
-        self.check_sidecars()
-    }
-
-    /// What a run makes beside its files it also removes, or overwrites.
-    fn check_sidecars(&self) -> Result<()> {
         let all = [
-            ("input", &self.input),
-            ("output", &self.output),
-            ("errors file", &self.errors),
+            named(INPUT, &self.input, Handle::stdin)?,
+            named("output", &self.output, Handle::stdout)?,
+            named("errors file", &self.errors, Handle::stdout)?,
         ];
-        for ((role, owner), setting) in all[1..].iter().zip([&["output"], &["errors"]]) {
-            for (other_role, other) in &all {
-                let paths = owner.path().zip(other.path());
-                if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
-                    return Err(config(format!(
+        let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
+        for (at, setting) in [(1, &["output"]), (2, &["errors"])] {
+            let (role, location, identity) = &all[at];
+            for (index, (other_role, other, other_identity)) in all.iter().enumerate() {
+                let paths = location.path().zip(other.path());
+                let message = if index < at && identity.is(other_identity) {
+                    let what = match index {
+                        0 => "is the input, which would be overwritten",
+                        _ if one_stream => continue,
+                        _ => "is the output, which takes successes only",
+                    };
+                    format!("{role} {location} {what}: name another")
+                } else if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
+                    // What a run makes beside its files it also removes, or overwrites.
+                    format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
-                         {owner}: name another {role}"
-                    ))
-                    .with_settings(setting));
-                }
+                         {location}: name another {role}"
+                    )
+                } else {
+                    continue;
+                };
+                return Err(config(message).with_settings(setting));
             }
         }
         Ok(())
@@ -188,13 +179,9 @@ impl RunFiles {
 /// What the default names of an input's files begin with: inputs that differ in their ending have
 /// files of their own, but for the two endings that inputs have as a rule.
 fn stem(input: &Path) -> Option<&OsStr> {
-    let usual = |ending: &OsStr| {
-        ["jsonl", "txt"]
-            .iter()
-            .any(|usual| ending.eq_ignore_ascii_case(usual))
-    };
+    let is = |ending: &OsStr, usual| ending.eq_ignore_ascii_case(usual);
     match input.extension() {
-        Some(ending) if !usual(ending) => input.file_name(),
+        Some(ending) if !is(ending, "jsonl") && !is(ending, "txt") => input.file_name(),
         _ => input.file_stem(),
     }
 }

@@ -23,7 +23,13 @@ pub(crate) struct LineHash {
 
 impl LineHash {
     pub(crate) fn of(content: impl AsRef<[u8]>) -> Self {
-        Self::from(SipHasher24::new().hash(content.as_ref()))
+        Self::from_hash(SipHasher24::new().hash(content.as_ref()))
+    }
+
+    /// The digits, read from the left, are the algorithm's output bytes in their order.
+    fn from_hash(hash: Hash128) -> Self {
+        let (high, low) = (hash.h1.swap_bytes(), hash.h2.swap_bytes());
+        Self { high, low }
     }
 
     /// Reads back what `Display` wrote; anything else is `None`.
@@ -38,16 +44,6 @@ impl LineHash {
             high: half(high)?,
             low: half(low)?,
         })
-    }
-}
-
-/// The digits, read from the left, are the algorithm's output bytes in their order.
-impl From<Hash128> for LineHash {
-    fn from(hash: Hash128) -> Self {
-        Self {
-            high: hash.h1.swap_bytes(),
-            low: hash.h2.swap_bytes(),
-        }
     }
 }
 
@@ -69,7 +65,10 @@ mod tests {
             (&b""[..], "a3817f04ba25a8e66df67214c7550293"),
             (&b"\0"[..], "da87c1d86b99af44347659119b22fc45"),
         ] {
-            assert_eq!(LineHash::from(hasher.hash(input)).to_string(), expected);
+            assert_eq!(
+                LineHash::from_hash(hasher.hash(input)).to_string(),
+                expected
+            );
         }
     }
 

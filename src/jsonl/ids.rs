@@ -67,15 +67,10 @@ impl<V> IdTable<V> {
 
 /// Sorts entries by their ids, and keeps the last of those with one id.
 pub(super) fn keep_last<V>(entries: &mut Vec<(LineHash, V)>) {
-    // A stable sort, so that the last one is still behind the others.
+    // The sort is stable, so the last one comes first, and is the one that stays.
+    entries.reverse();
     entries.sort_by_key(|(id, _)| *id);
-    entries.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
-        if same {
-            std::mem::swap(later, kept);
-        }
-        same
-    });
+    entries.dedup_by_key(|(id, _)| *id);
 }
 
 fn bucket_of(id: LineHash, shift: u32) -> usize {

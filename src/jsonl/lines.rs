@@ -216,10 +216,8 @@ fn not_text(start: &[u8]) -> Option<&'static str> {
         (b"\xff\xfe", "UTF-16"),
         (b"\xfe\xff", "UTF-16"),
     ];
-    for (magic, name) in MAGIC {
-        if start.starts_with(magic) {
-            return Some(name);
-        }
+    if let Some((_, name)) = MAGIC.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Some(name);
     }
     if !start.contains(&0) {
         return None;

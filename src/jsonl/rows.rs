@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::iter::Peekable;
-use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,8 +139,6 @@ pub(super) fn send_rows(
 pub(super) struct Rows {
     pub(super) location: Location,
     pub(super) lines: Lines<ArrayAsLines<Box<dyn Read + Send>>>,
-    /// It is a stream, of which nobody has seen that it holds requests.
-    pub(super) unjudged: bool,
     pub(super) format: Format,
     pub(super) index: Arc<ResumeIndex>,
     /// Checked once a line: one pull may skip a million rows that are done.
@@ -160,7 +157,9 @@ pub(super) struct Rows {
 impl Rows {
     fn pull(&mut self) -> Result<Option<Row>> {
         let unreadable = |error| self.location.unreadable(error);
-        if mem::take(&mut self.unjudged) {
+        let is_stream = self.seen.is_some();
+        // Of a stream nobody has seen yet that it holds requests.
+        if is_stream && self.lines.number == 0 {
             judge::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
         }
         while !self.cancel.is_cancelled() {
@@ -196,7 +195,6 @@ impl Rows {
             if let Some(order) = &mut self.order {
                 order.push((id, row.number));
             }
-            let is_stream = self.seen.is_some();
             match self.index.status(id, row.hash, promise) {
                 // Of more than this, the others are sent in their turn: memory stays bounded.
                 RowStatus::ToDoLast if self.later.len() < MOST_LATER => self.later.push_back(row),
@@ -237,7 +235,6 @@ mod tests {
         let rows = Rows {
             location: Location::Stream,
             lines: Format::default().lines(Box::new(input.as_bytes())),
-            unjudged: scan.is_none(),
             format: Format::default(),
             index: Arc::new(ResumeIndex::default()),
             cancel: cancel.clone(),

@@ -343,7 +343,6 @@ impl FileRun<'_> {
                 OpenInput::Regular(file) => Box::new(file),
                 OpenInput::Stream(stream) => stream,
             }),
-            unjudged: is_stream,
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),

@@ -57,25 +57,26 @@ pub(crate) fn scan<R: Read>(
         format,
         index,
         found: InputScan::default(),
-        changed: Listed::default(),
+        changed: Vec::new(),
+        changed_rows: 0,
         ids: Vec::new(),
     };
     fold(&mut format.lines(source), &mut pass, cancel, unreadable)?;
-    let mut repeated = Listed::default();
-    for (first, again, id) in repeated_ids(location, format, pass.ids) {
-        repeated.add(|| format!("lines {first} and {again}{id}"));
-    }
-    if repeated.count > 0 {
+    let line = |(first, again, id)| format!("lines {first} and {again}{id}");
+    let mut repeated = repeated_ids(location, format, pass.ids).map(line);
+    let named: Vec<String> = repeated.by_ref().take(NAMED).collect();
+    if !named.is_empty() {
+        let count = named.len() + repeated.count();
         return Err(config(format!(
             "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
-            repeated.lines()
+            listed(named, count)
         )));
     }
-    if pass.changed.count > 0 {
+    if !pass.changed.is_empty() {
         let message = format!(
             "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
              other ids, keep their old answers, or start anew",
-            pass.changed.lines()
+            listed(pass.changed, pass.changed_rows)
         );
         return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
@@ -112,14 +113,15 @@ struct Pass<'a> {
     format: &'a Format,
     index: &'a ResumeIndex,
     found: InputScan,
-    /// Rows that have been answered as another request.
-    changed: Listed,
+    /// The first rows that have been answered as another request, and how many there are.
+    changed: Vec<String>,
+    changed_rows: usize,
     /// The ids, with their lines.
     ids: Vec<(LineHash, u64)>,
 }
 
 /// What a line says.
-struct Facts {
+struct RowFacts {
     number: u64,
     is_request: bool,
     /// Its id and what the row is, if it has an id.
@@ -129,10 +131,10 @@ struct Facts {
 }
 
 impl LineFold for Pass<'_> {
-    type Facts = Facts;
+    type Facts = RowFacts;
 
-    fn read(&self, line: Line<&[u8]>) -> Facts {
-        let mut facts = Facts {
+    fn read(&self, line: Line<&[u8]>) -> RowFacts {
+        let mut facts = RowFacts {
             number: line.number,
             is_request: true,
             row: None,
@@ -157,7 +159,7 @@ impl LineFold for Pass<'_> {
         facts
     }
 
-    fn add(&mut self, facts: Facts) -> Result<()> {
+    fn add(&mut self, facts: RowFacts) -> Result<()> {
         let (found, number) = (&mut self.found, facts.number);
         found.rows += 1;
         let Some((id, status)) = facts.row else {
@@ -168,7 +170,10 @@ impl LineFold for Pass<'_> {
             RowStatus::ToDo | RowStatus::ToDoLast => found.to_do += u64::from(facts.is_request),
             RowStatus::Changed => {
                 let id = facts.changed.unwrap_or_default();
-                self.changed.add(|| format!("line {number}: {id:?}"));
+                self.changed_rows += 1;
+                if self.changed.len() < NAMED {
+                    self.changed.push(format!("line {number}: {id:?}"));
+                }
             }
             RowStatus::Done => found.done += 1,
             RowStatus::Failed => {
@@ -187,27 +192,12 @@ impl LineFold for Pass<'_> {
 }
 
 /// What a message lists: the first few by name, the others by their number.
-#[derive(Default)]
-struct Listed {
-    count: u64,
-    named: Vec<String>,
-}
-
-impl Listed {
-    fn add(&mut self, name: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.named.len() < NAMED {
-            self.named.push(name());
-        }
+fn listed(mut named: Vec<String>, count: usize) -> String {
+    let more = count - named.len();
+    if more > 0 {
+        named.push(format!("and {more} more"));
     }
-
-    fn lines(mut self) -> String {
-        let more = self.count - self.named.len() as u64;
-        if more > 0 {
-            self.named.push(format!("and {more} more"));
-        }
-        self.named.join("\n  ")
-    }
+    named.join("\n  ")
 }
 
 #[cfg(test)]

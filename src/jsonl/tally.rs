@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failures::FailedRow;
+use super::failures::RowFailure;
 use super::ids::IdTable;
 use super::journal::Again;
 use super::scan::InputScan;
@@ -182,7 +182,7 @@ impl Tally {
     }
 
     /// Counts rows that are given up, and written as such.
-    pub(super) fn gave_up(&self, rows: &[FailedRow]) {
+    pub(super) fn gave_up(&self, rows: &[RowFailure]) {
         let shown = &mut self.counts.lock().shown;
         for row in rows {
             let kind = row.error.kind();

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failures::FailedRow;
+use super::failures::RowFailure;
 use super::hash::LineHash;
 use super::journal::{Again, Journal, Locks, ResumeIndex};
 use super::record::{Failure, Record, RecordWriter, Response};
@@ -56,7 +56,7 @@ pub(super) struct WriterState {
     /// Records of failures that are not yet in their file.
     errors: Vec<u8>,
     /// The rows of these, in the same order.
-    failed: Vec<FailedRow>,
+    failed: Vec<RowFailure>,
     /// The kinds of failure that the log has told of.
     told: Vec<ErrorKind>,
     /// The rows that failed last, with what makes them alike to others.
@@ -245,7 +245,7 @@ impl Writer<'_> {
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
                 self.state.tell(row, &error);
-                self.state.failed.push(FailedRow {
+                self.state.failed.push(RowFailure {
                     error,
                     line: row.number,
                     custom_id: row.custom_id.clone(),

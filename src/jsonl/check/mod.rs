@@ -93,7 +93,7 @@ impl Check {
 }
 
 /// What a line says.
-pub(super) struct Facts {
+pub(super) struct LineFacts {
     number: u64,
     id: Option<LineHash>,
     /// `None` if the line is no request.
@@ -110,11 +110,11 @@ struct RequestFacts {
 }
 
 impl LineFold for Check {
-    type Facts = Facts;
+    type Facts = LineFacts;
 
-    fn read(&self, line: Line<&[u8]>) -> Facts {
+    fn read(&self, line: Line<&[u8]>) -> LineFacts {
         let row = self.format.parse(line);
-        let mut facts = Facts {
+        let mut facts = LineFacts {
             number: line.number,
             // The failure of a bad line is recorded under the id that it has, so that is unique, too.
             id: row.id(),
@@ -146,7 +146,7 @@ impl LineFold for Check {
         facts
     }
 
-    fn add(&mut self, facts: Facts) -> Result<()> {
+    fn add(&mut self, facts: LineFacts) -> Result<()> {
         let report = &mut self.report;
         self.ids.extend(facts.id.map(|id| (id, facts.number)));
         for finding in facts.findings {

@@ -21,19 +21,19 @@ use crate::error::Result;
 /// where the line starts.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
-    pub(super) fate: &'a (dyn Fn(Option<&ReadRecord>, u64) -> Fate + Sync),
+    pub(super) fate: &'a (dyn Fn(Option<&ReadRecord>, u64) -> LineFate + Sync),
 }
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum LineFate {
     Goes,
     Stays,
     /// It stays, and is to say that its row is tried again, after all others.
     Marked,
 }
 
-impl Fate {
+impl LineFate {
     pub(super) fn stays_if(stays: bool) -> Self {
         if stays { Self::Stays } else { Self::Goes }
     }
@@ -146,7 +146,7 @@ impl LineFold for Staying<'_> {
         let record = ReadRecord::parse(text);
         let source = &self.sources[usize::from(self.current)];
         let fate = (source.fate)(record.as_ref(), line.offset);
-        if fate == Fate::Goes {
+        if fate == LineFate::Goes {
             return None;
         }
         let has_mark = record.as_ref().is_some_and(|record| record.again);
@@ -157,7 +157,7 @@ impl LineFold for Staying<'_> {
             source: self.current,
             offset: line.offset,
             length: u32::try_from(whole.len()).ok()?,
-            marked: fate == Fate::Marked && !has_mark && text.ends_with(END.as_bytes()),
+            marked: fate == LineFate::Marked && !has_mark && text.ends_with(END.as_bytes()),
         };
         Some((id, place))
     }
@@ -190,7 +190,7 @@ mod tests {
         let rank = |id| u64::from(id == LineHash::of(b"b"));
         let source = Source {
             path: &path,
-            fate: &|_, _| Fate::Stays,
+            fate: &|_, _| LineFate::Stays,
         };
         let sources = [source];
         let cancel = Cancel::new();

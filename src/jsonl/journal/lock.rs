@@ -40,7 +40,8 @@ impl Locks {
         let take = |location: &Location, role, setting| match location {
             // Devices and pipes are not locked: sharing them overwrites nothing.
             Location::File(path) if fs::metadata(path).map_or(true, |there| there.is_file()) => {
-                Lock::take(path, role, setting, in_flight as u64)
+                let taken = Lock::take(path, role, in_flight as u64);
+                taken.map_err(|error| error.with_settings(setting))
             }
             Location::File(_) | Location::Stream => Ok(None),
         };
@@ -90,18 +91,12 @@ struct Lock {
 
 impl Lock {
     /// `None` where the system cannot lock.
-    fn take(
-        path: &Path,
-        role: &str,
-        setting: &'static [&'static str],
-        in_flight: u64,
-    ) -> Result<Option<Self>> {
+    fn take(path: &Path, role: &str, in_flight: u64) -> Result<Option<Self>> {
         let lock = sidecar(path, LOCK_SUFFIX);
         let unusable = |error: io::Error| {
             config(format!(
                 "{role} {path:?} cannot be locked with {lock:?}: {error}; correct that, or name another"
             ))
-            .with_settings(setting)
             .with_source(error)
         };
         for _ in 0..TRIES {
@@ -130,8 +125,7 @@ impl Lock {
                     return Err(config(format!(
                         "{role} {path:?} is being written by {by} (lock {lock:?}): wait for it, \
                          or name another"
-                    ))
-                    .with_settings(setting));
+                    )));
                 }
                 Err(TryLockError::Error(error)) => {
                     if is_new {
@@ -147,8 +141,7 @@ impl Lock {
         }
         Err(config(format!(
             "the lock {lock:?} keeps changing hands: run again, or name another {role}"
-        ))
-        .with_settings(setting))
+        )))
     }
 
     /// In one write and without emptying the file first: a kill in between leaves the old text or

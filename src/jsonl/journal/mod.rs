@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use self::compact::{Fate, Source, compact};
+use self::compact::{LineFate, Source, compact};
 use self::record_file::{RecordFile, Tail};
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
@@ -217,15 +217,16 @@ impl Journal {
         {
             let is_again =
                 |record: &ReadRecord| record.id.is_some_and(|id| again.rows.contains(&id));
-            let in_output =
-                |record: Option<&ReadRecord>, _| Fate::stays_if(record.is_some_and(still_failed));
+            let in_output = |record: Option<&ReadRecord>, _| {
+                LineFate::stays_if(record.is_some_and(still_failed))
+            };
             let in_errors = |record: Option<&ReadRecord>, offset| {
                 let is_new = start.is_none_or(|start| offset >= start);
                 let is_again = record.is_some_and(is_again);
                 let stays = is_new && !(again.no_mark && is_again);
                 match stays || record.is_some_and(still_failed) {
-                    true if is_again => Fate::Marked,
-                    stays => Fate::stays_if(stays),
+                    true if is_again => LineFate::Marked,
+                    stays => LineFate::stays_if(stays),
                 }
             };
             let mut sources = Vec::new();
@@ -257,7 +258,7 @@ impl Journal {
         {
             // By now each failure that counts is in the errors file, if there is one.
             let fate = |record: Option<&ReadRecord>, _| {
-                Fate::stays_if(match record {
+                LineFate::stays_if(match record {
                     Some(unsure) if unsure.state == RecordState::Unsure => {
                         !unsure.id.is_some_and(|id| index.overrules(id))
                     }

@@ -162,28 +162,22 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     let (why, settings): (_, &[_]) = match line.simulated {
         _ if options.overwrite => (
             "not a simulated answer, and a simulated run overwrites nothing else: name another \
-                 output, or move this file away"
-                .to_owned(),
+             output, or move this file away",
             &["output"],
         ),
         None => (
-            format!(
-                "not a result record. If this is a results file all the same, repair it: such \
-                     lines are moved to {:?}, and their requests are sent again. Else name another \
-                     output, or start anew",
-                sidecar(path, REJECTED_SUFFIX)
-            ),
+            "not a result record. If this is a results file all the same, repair it: such lines are \
+             moved to a file beside it whose name ends in .rejected, and their requests are sent \
+             again. Else name another output, or start anew",
             &["repair", "output", "overwrite"],
         ),
         Some(true) => (
-            "a simulated answer, and paid ones are never mixed with those: name another output, \
-                 or start anew"
-                .to_owned(),
+            "a simulated answer, and paid ones are never mixed with those: name another output, or \
+             start anew",
             &["output", "overwrite"],
         ),
         Some(false) => (
-            "a paid answer, and simulated ones are never mixed with those: name another output"
-                .to_owned(),
+            "a paid answer, and simulated ones are never mixed with those: name another output",
             &["output"],
         ),
     };
