@@ -137,6 +137,25 @@
 //!
 //! The first answers bring the limits, so at first as many requests go as the concurrency allows.
 //!
+//! Where no header tells a limit on requests, refusals do. A refusal is an answer that asks for a slower
+//! pace, such as 429, or an overload, such as 503.
+//!
+//! - *Stray* is a refusal among at least 20 answers of which fewer than one in ten is one, counted over the
+//!   last second of answers or the last 20, whichever is more. Requests that are under way count as answers.
+//!   A stray refusal holds its own item alone and cuts nothing.
+//! - Any other holds everyone: as long as the server asks, or 0.25 s if it asks for nothing. That doubles up to
+//!   8 s until something is admitted. A wait that the server asks for grows so, too, if it was obeyed three
+//!   times and nothing is admitted.
+//! - Many refusals (15 % of the answers) cut the rate below that of the last admissions, once for all that
+//!   were under way. If the hold takes more than 3 s a window is used up, and what it had let in within a
+//!   minute is the rate.
+//! - The rate settles at 95 % of what was admitted. From there it is tried whether more is possible: by half
+//!   if nothing is known, and by a quarter of that after each refusal. A try that is refused goes back to
+//!   the rate before it, and the next comes 10 s to 60 s later.
+//!
+//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 1 to 5 %
+//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
+//!
 //! # Changes
 //!
 //! The limits can be changed at any time, with [`set_requests`](crate::Limiter::set_requests),

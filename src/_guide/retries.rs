@@ -10,7 +10,8 @@
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks.
+//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks. A
+//! refusal among many answers that are none holds its own item alone: see [limits](super::limits).
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
