@@ -144,8 +144,8 @@
 //!   last second of answers or the last 20, whichever is more. Requests that are under way count as answers.
 //!   A stray refusal holds its own item alone and cuts nothing.
 //! - Any other holds everyone: as long as the server asks, or 0.25 s if it asks for nothing. That doubles up to
-//!   8 s until something is admitted. A wait that the server asks for grows so, too, if it was obeyed three
-//!   times and nothing is admitted.
+//!   8 s until something is admitted. A wait that the server asks for grows so, too, if nothing is admitted
+//!   for a second.
 //! - Many refusals (15 % of the answers) cut the rate below that of the last admissions, once for all that
 //!   were under way. If the hold takes more than 3 s a window is used up, and what it had let in within a
 //!   minute is the rate.
@@ -153,7 +153,7 @@
 //!   if nothing is known, and by a quarter of that after each refusal. A try that is refused goes back to
 //!   the rate before it, and the next comes 10 s to 60 s later.
 //!
-//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 1 to 5 %
+//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
 //! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
 //!
 //! # Changes
