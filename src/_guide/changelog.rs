@@ -20,7 +20,8 @@
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
 //! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
-//!   says which. What a server refused goes before anything new.
+//!   says which. Where there are none, refusals tell the rate. What a server refused goes before anything
+//!   new, and a refusal among many answers holds nobody else.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without

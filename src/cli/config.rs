@@ -93,8 +93,8 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         .any(|folder| input.starts_with(folder));
     if is_nameless && is_device(input) {
         return Err(config(format!(
-            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no name (- is \
-             standard output)"
+            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
+             name a file with -o, or - for standard output"
         )));
     }
     if run.overwrite || run.server.simulate.is_some() {

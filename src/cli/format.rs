@@ -106,7 +106,16 @@ pub(crate) fn learned(learned: &Learned) -> Option<String> {
         learned.tokens.map(|rate| limit(rate, " tokens")),
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
-    (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")))
+    let told =
+        (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")));
+    let refused = learned.from_refusals.map(|it| {
+        let a_second = rate(it.units_per_second());
+        format!("{a_second}/s learned from refusals")
+    });
+    match (told, refused) {
+        (Some(told), Some(refused)) => Some(format!("{refused}, {told}")),
+        (told, refused) => told.or(refused),
+    }
 }
 
 #[cfg(test)]

@@ -274,6 +274,9 @@ mod tests {
         assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
         let object = object(&progress, &Speed::new([None; 2]));
         assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
+        progress.learned.from_refusals = Some(Rate::per_minute(90));
+        let words = "1.5/s learned from refusals, 500/min and";
+        assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
     }
 
     #[test]

@@ -227,13 +227,15 @@ fn shape(counted: Counted, limit: u64, window: Duration) -> Option<(Rate, u64)> 
     let period = window.checked_mul(u32::try_from(whole).ok()?)?;
     let rate = Rate::new(limit.checked_mul(share)?, period);
     rate.checked("announced").ok()?;
-    let burst = if is_spread(counted, window) {
-        let late = u128::from(limit) * CATCH_UP.as_nanos() / window.as_nanos();
-        u64::try_from(late).unwrap_or(u64::MAX).max(1)
-    } else {
-        limit
-    };
-    Some((rate, burst))
+    let is_spread = is_spread(counted, window);
+    Some((rate, if is_spread { burst_of(rate) } else { limit }))
+}
+
+/// The burst of requests that are spread evenly.
+pub(super) fn burst_of(rate: Rate) -> u64 {
+    let period = rate.period().as_nanos().max(1);
+    let late = u128::from(rate.units()) * CATCH_UP.as_nanos() / period;
+    u64::try_from(late).unwrap_or(u64::MAX).max(1)
 }
 
 fn is_spread(counted: Counted, window: Duration) -> bool {
@@ -388,7 +390,7 @@ mod tests {
         let in_ten_seconds =
             |limits: &mut _, from| admitted(limits, Cost::ONE, from, from + 10 * S);
         limits.note(&requests(6_000, 5_999, 10), 0, 0, 0);
-        assert_eq!(in_ten_seconds(&mut limits, 0), 971);
+        assert_eq!(in_ten_seconds(&mut limits, 0), 970);
         limits.note(&requests(600, 599, 100), 20 * S, 0, 20 * S);
         assert_eq!(in_ten_seconds(&mut limits, 20 * S), 97);
         // It was sent before the limit fell, and took its time.

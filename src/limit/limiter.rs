@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::announced::Announced;
 use super::bucket::Nanos;
 use super::nested::{self, HeldMark};
+use super::pace::{Answer, Heard};
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
@@ -238,6 +239,18 @@ impl Limiter {
             locked.head_if(|_| sooner)
         };
         unpark(head);
+    }
+
+    /// Takes note of an answer to what was sent at `sent`.
+    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+        let (heard, to_wake) = {
+            let mut locked = self.0.lock();
+            let now = self.0.now();
+            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
+            (heard, locked.head_if(|_| sooner))
+        };
+        unpark(to_wake);
+        heard
     }
 
     /// What the provider's answers have said of its limits, where those are lower than the ones that are

@@ -1,9 +1,10 @@
 //! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`announced`] the limits that the server announces, [`state`] all limits
-//! together, [`queue`] the lock and the threads that wait, [`permit`] what they wait for, and
-//! [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for itself.
+//! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
+//! refusals tell, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
+//! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting
+//! for itself.
 
 mod announced;
 mod bucket;
@@ -12,6 +13,7 @@ mod builder;
 mod interleavings;
 mod limiter;
 mod nested;
+mod pace;
 mod permit;
 mod queue;
 mod rate;
@@ -20,6 +22,7 @@ mod state;
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use limiter::{Limiter, Refusal};
+pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
 pub use state::{Learned, Waited};

@@ -119,6 +119,13 @@ impl Rate {
         u64::try_from(whole).unwrap_or(u64::MAX).max(1)
     }
 
+    /// So many units a second, not whole, or the nearest that a bucket can have.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(super) fn measured(units: f64) -> Self {
+        let micro = (units * 1e6).clamp(1.0, Self::MAX_PER_SECOND as f64 * 1e6);
+        Self::new(micro as u64, Duration::from_secs(1_000_000))
+    }
+
     /// Refuses a rate that no bucket can have.
     pub(crate) fn checked(self, what: &str) -> Result<Self> {
         let nanos = self.period.as_nanos();

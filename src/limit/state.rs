@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use super::announced::{Announced, Counted, FollowedLimits};
+use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
+use super::pace::{Answer, Heard, Pace};
 use super::rate::{Cost, Rate};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,6 +61,8 @@ impl Waited {
 pub struct Learned {
     /// Requests, as answers announce it.
     pub requests: Option<Rate>,
+    /// Requests, as refusals tell it, if that is lower still.
+    pub from_refusals: Option<Rate>,
     /// Model tokens, as answers announce it.
     pub tokens: Option<Rate>,
     /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
@@ -86,6 +89,9 @@ pub(super) struct LimiterState {
     paused_until: Nanos,
     slow_start: Option<SlowStart>,
     announced: FollowedLimits,
+    pace: Pace,
+    /// For the rate that the pace has learned.
+    paced: Option<Bucket>,
     /// Announcements that made no sense.
     ignored: u64,
 }
@@ -116,6 +122,8 @@ impl LimiterState {
             paused_until: 0,
             slow_start: None,
             announced: FollowedLimits::default(),
+            pace: Pace::default(),
+            paced: None,
             ignored: 0,
         }
     }
@@ -138,7 +146,35 @@ impl LimiterState {
 
     /// Whether there is a rate of requests, whoever it is from.
     fn limits_requests(&self) -> bool {
-        self.requests.is_some() || self.announced.limits(|it| it == Counted::Requests)
+        let announced = |it| it == Counted::Requests;
+        self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
+    }
+
+    /// Takes note of an answer to what was sent at `sent`. With what follows comes whether something may be
+    /// admitted sooner than it was said.
+    pub(super) fn answered(&mut self, sent: Nanos, answer: Answer, now: Nanos) -> (Heard, bool) {
+        let before = self.pace.rate();
+        let heard = match answer {
+            Answer::LetIn => {
+                self.pace.admitted(sent, now);
+                Heard::Admitted
+            }
+            Answer::Refused(hint) => {
+                // One of those in flight is this one.
+                let others = self.in_flight.saturating_sub(1);
+                self.pace.refused(sent, hint, others, now)
+            }
+        };
+        let after = self.pace.rate();
+        if before == after {
+            return (heard, false);
+        }
+        let limit = after.map(|rate| {
+            let rate = Rate::measured(rate);
+            (rate, burst_of(rate))
+        });
+        set(&mut self.paced, limit, self.paused_until, now);
+        (heard, after > before)
     }
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
@@ -160,8 +196,15 @@ impl LimiterState {
             let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
             set.is_none_or(is_lower).then_some(learned)
         };
+        let announced = lowest(&self.requests, |it| it == Counted::Requests);
+        let lowest_known = announced.or(self.requests.as_ref().map(Bucket::rate));
+        let paced = self.paced.as_ref().map(Bucket::rate);
+        let is_lower = |paced: &Rate| {
+            lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
+        };
         Learned {
-            requests: lowest(&self.requests, |it| it == Counted::Requests),
+            requests: announced,
+            from_refusals: paced.filter(is_lower),
             tokens: lowest(&self.tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
         }
@@ -230,6 +273,9 @@ impl LimiterState {
                 WaitReason::Tokens,
             );
         }
+        if let Some(paced) = &mut self.paced {
+            consider(paced.earliest(cost.requests(), now), WaitReason::Requests);
+        }
         for (at, counted) in self.announced.earliest(cost, now) {
             consider(
                 at,
@@ -264,6 +310,9 @@ impl LimiterState {
         if let Some(start) = &mut self.slow_start {
             start.bucket.take(1, now);
         }
+        if let Some(paced) = &mut self.paced {
+            paced.take(cost.requests(), now);
+        }
         self.announced.take(cost, now);
     }
 
@@ -296,7 +345,8 @@ impl LimiterState {
             return;
         }
         self.paused_until = until;
-        for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
+        let buckets = [&mut self.requests, &mut self.tokens, &mut self.paced];
+        for bucket in buckets.into_iter().flatten() {
             bucket.hold(until, now);
         }
         self.announced.hold(until, now);

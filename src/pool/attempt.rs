@@ -14,7 +14,7 @@ use super::outcomes::{JobOutcome, Outcome};
 use super::schedule::Item;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Cost, Permit};
+use crate::limit::{Answer, Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 /// An item that has its outcome.
@@ -22,6 +22,23 @@ pub(super) struct Finished {
     pub(super) index: u64,
     pub(super) succeeded: bool,
 }
+
+/// Whom a refusal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Its item alone, or nobody.
+    Alone,
+    /// Everyone for so long.
+    WithAll(Duration),
+    /// The same, though others are let in: its item has been refused too often by chance, and goes first.
+    First(Duration),
+}
+
+/// An item that was sent so often and is refused by chance goes first after a pause, so that it is not
+/// refused again and again while others are let in.
+const STRAY_ATTEMPTS: u32 = 3;
+/// And the pause where the server asks for none.
+const TIRED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
 type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
@@ -52,6 +69,7 @@ impl<J: Job> RunShared<'_, J> {
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
             number: item.history.attempts + 1,
+            began: clock.now(),
             cost,
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
@@ -68,7 +86,6 @@ impl<J: Job> RunShared<'_, J> {
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
         });
-        let began = clock.now();
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -82,7 +99,7 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        let took = clock.now().saturating_duration_since(began);
+        let took = clock.now().saturating_duration_since(attempt.began);
         let sent = attempt.was_sent();
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
@@ -112,7 +129,13 @@ impl<J: Job> RunShared<'_, J> {
             _ => None,
         };
         // Before the permit is free: whoever takes its place would be one too many.
-        let pause = self.apply_throttle(verdict, attempt.pause.get());
+        let (verdict, hold) = self.learn(verdict, &attempt);
+        let pause = match hold {
+            Refused::WithAll(pause) | Refused::First(pause) if !pause.is_zero() => Some(pause),
+            _ => None,
+        };
+        let pause = pause.max(attempt.pause.get());
+        let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
         match attempt.used.get() {
             Some(tokens) => permit.settle(tokens),
@@ -133,7 +156,39 @@ impl<J: Job> RunShared<'_, J> {
         match result {
             Err(panic) => Some(self.panicked(item, &*panic)),
             Ok(Ok(output)) => Some(self.deliver(item.ended(Ok(output)), false)),
-            Ok(Err((error, verdict))) => self.after_failure(item, error, verdict, &attempt),
+            Ok(Err((error, was))) => {
+                let verdict = verdict.unwrap_or(was);
+                self.after_failure(item, error, (verdict, hold), &attempt)
+            }
+        }
+    }
+
+    /// Tells the limiter whether an answer was a refusal, and what becomes of the verdict.
+    fn learn(&self, verdict: Option<Verdict>, attempt: &Attempt<'_>) -> (Option<Verdict>, Refused) {
+        if attempt.reach.get() != Reach::Answered {
+            return (verdict, Refused::Alone);
+        }
+        let answer = match verdict {
+            Some(Verdict::PauseAll(hint)) => Answer::Refused(Some(hint)),
+            Some(Verdict::Throttled) => Answer::Refused(None),
+            _ => Answer::LetIn,
+        };
+        let heard = self.settings.limiter.answered(attempt.began, answer);
+        let is_tired = attempt.number >= STRAY_ATTEMPTS;
+        match (verdict, heard) {
+            (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
+                (verdict, Refused::First(hint))
+            }
+            (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
+                (Some(Verdict::RetryAfter(hint)), Refused::Alone)
+            }
+            (Some(Verdict::Throttled), Heard::Stray) if is_tired => {
+                (verdict, Refused::First(TIRED_PAUSE))
+            }
+            (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
+                (verdict, Refused::WithAll(pause))
+            }
+            _ => (verdict, Refused::Alone),
         }
     }
 
@@ -182,7 +237,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut item: JobItem<J>,
         error: J::Error,
-        verdict: Verdict,
+        (verdict, hold): (Verdict, Refused),
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
         let now = self.settings.limiter.clock().now();
@@ -213,12 +268,13 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
-            let recall = if matches!(verdict, Verdict::PauseAll(_)) {
-                let place = state.schedule.retry_after_pause(item);
-                state.recall(place)
-            } else {
+            let recall = if hold == Refused::Alone {
                 state.schedule.retry_at(item, at);
                 None
+            } else {
+                let while_others = matches!(hold, Refused::First(_));
+                let place = state.schedule.retry_after_pause(item, while_others);
+                state.recall(place)
             };
             let leader = state.parked_leader();
             drop(state);

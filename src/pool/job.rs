@@ -62,6 +62,7 @@ pub(crate) enum Billed {
 #[derive(Debug)]
 pub struct Attempt<'a> {
     pub(crate) number: u32,
+    pub(crate) began: Instant,
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,

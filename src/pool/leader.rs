@@ -78,7 +78,7 @@ impl<J: Job> RunState<J> {
     /// The flag that ends a leader's wait for a permit, if its item comes after this place.
     pub(super) fn recall(&self, place: Precedence) -> Option<Cancel> {
         match &self.leader {
-            Leader::Waiting(recall, own) if own.is_none_or(|own| place < own) => {
+            Leader::Waiting(recall, own) if self.schedule.goes_before(place, *own) => {
                 Some(recall.clone())
             }
             _ => None,

@@ -39,11 +39,12 @@ pub(crate) struct Item<I, E> {
 
 /// The order of those that the server refused with a wait for everyone: the least goes first.
 ///
-/// The oldest is the least. After three attempts at one item the others come first: a pause that is too
-/// short again and again must not use up the attempts of one.
+/// The oldest is the least. After two attempts at one item the others come first, and new ones as
+/// well, until something succeeds: a pause that is too short again and again must not use up the
+/// attempts of one.
 pub(crate) type Precedence = (u32, u64);
 
-const ATTEMPTS_BEFORE_OTHERS: u32 = 3;
+const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
 
 /// The answer to "what now?".
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub(crate) struct Schedule<I, E> {
     returned: Vec<Box<Item<I, E>>>,
     /// Refused while the limiter is paused: it says when they may go.
     refused: BTreeMap<Precedence, Box<Item<I, E>>>,
+    /// Whether something has succeeded since one of them was refused.
+    admits: bool,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
@@ -86,6 +89,7 @@ impl<I: Send, E> Schedule<I, E> {
             exhausted: false,
             returned: Vec::new(),
             refused: BTreeMap::new(),
+            admits: true,
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             run_deadline,
@@ -173,8 +177,10 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        if let Some((_, item)) = self.refused.pop_first() {
-            return Next::Attempt(item);
+        if let Some(first) = self.refused.first_entry()
+            && (self.admits || self.stopped || first.key().0 == 0)
+        {
+            return Next::Attempt(first.remove());
         }
         if let Some(item) = self.returned.pop() {
             return Next::Attempt(item);
@@ -207,6 +213,9 @@ impl<I: Send, E> Schedule<I, E> {
                 Pull::End => self.exhausted = true,
             }
         }
+        if let Some((_, item)) = self.refused.pop_first() {
+            return Next::Attempt(item);
+        }
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
@@ -234,7 +243,15 @@ impl<I: Send, E> Schedule<I, E> {
     /// Whether something was refused that goes before an item with this precedence.
     pub(crate) fn has_before(&self, place: Option<Precedence>) -> bool {
         let first = self.refused.keys().next();
-        first.is_some_and(|first| place.is_none_or(|place| *first < place))
+        first.is_some_and(|first| self.goes_before(*first, place))
+    }
+
+    /// Whether an item that was refused goes before another one, which was not if it has no place.
+    pub(crate) fn goes_before(&self, refused: Precedence, other: Option<Precedence>) -> bool {
+        match other {
+            Some(other) => refused < other,
+            None => self.admits || refused.0 == 0,
+        }
     }
 
     /// Decides about a failed attempt. Unless it is to be retried the item is still out, until it
@@ -266,10 +283,17 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     /// The item is tried again as soon as the limiter, which is paused, lets it. Returns its place.
-    pub(crate) fn retry_after_pause(&mut self, mut item: Box<Item<I, E>>) -> Precedence {
+    /// `while_others` are let in it is not the pause that is too short, and nothing goes before it.
+    pub(crate) fn retry_after_pause(
+        &mut self,
+        mut item: Box<Item<I, E>>,
+        while_others: bool,
+    ) -> Precedence {
         self.handed_out -= 1;
-        let place = (item.history.attempts / ATTEMPTS_BEFORE_OTHERS, item.index);
+        let turn = item.history.attempts / ATTEMPTS_BEFORE_OTHERS;
+        let place = (if while_others { 0 } else { turn }, item.index);
         item.refused = Some(place);
+        self.admits = false;
         self.refused.insert(place, item);
         place
     }
@@ -278,6 +302,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
         self.handed_out -= 1;
         if succeeded {
+            self.admits = true;
             self.decider.succeeded();
         } else {
             self.decider.probe_withdrawn(index);
@@ -353,20 +378,32 @@ mod tests {
         let mut schedule = schedule(&ITEMS);
         let [mut first, second, third] = [0; 3].map(|_| attempt(&mut schedule, now));
         schedule.give_back(third);
-        first.history.attempts = 2;
-        let place = schedule.retry_after_pause(second);
+        first.history.attempts = 1;
+        let place = schedule.retry_after_pause(second, false);
         assert!(schedule.has_before(None) && !schedule.has_before(Some(place)));
-        let before = schedule.retry_after_pause(first);
+        let before = schedule.retry_after_pause(first, false);
         assert!(schedule.has_before(Some(place)) && before < place);
         let order = [0; 4].map(|_| attempt(&mut schedule, now));
         assert_eq!(order.each_ref().map(|item| item.index), [0, 1, 2, 3]);
-        // One that was refused three times lets the others try first.
+        // One that was refused twice lets the others try first.
         let [mut often, once, ..] = order;
+        often.history.attempts = 2;
+        schedule.retry_after_pause(often, false);
+        schedule.retry_after_pause(once, false);
+        let mut order = [0; 2].map(|_| attempt(&mut schedule, now));
+        assert_eq!(order.each_ref().map(|item| item.index), [1, 0]);
+        // And new ones, until something succeeds.
+        let again = order.each_mut().map(|item| item.history.attempts);
+        assert_eq!(again, [0, 2]);
+        let [once, often] = order;
+        schedule.retry_after_pause(often, false);
+        assert!(!schedule.has_before(None));
+        schedule.finished(once.index, true);
+        assert!(schedule.has_before(None));
+        let mut often = attempt(&mut schedule, now);
         often.history.attempts = 3;
-        schedule.retry_after_pause(often);
-        schedule.retry_after_pause(once);
-        let order = [0; 2].map(|_| attempt(&mut schedule, now).index);
-        assert_eq!(order, [1, 0]);
+        schedule.retry_after_pause(often, true);
+        assert!(schedule.has_before(None), "others are let in");
     }
 
     #[test]

@@ -192,7 +192,9 @@ fn limited(
     let quota = quotas.iter().find(|quota| quota.limit == by);
     let (limit, used) = quota.map_or((0, 0), |quota| (quota.most, quota.used));
     let message = match wait {
-        Some(_) if hints != Hints::Exact => format!("Rate limit reached on {name}"),
+        Some(_) if hints != Hints::Exact || quota.is_none() => {
+            format!("Rate limit reached on {name}")
+        }
         Some(wait) => format!(
             "Rate limit reached on {name} per min ({short}): Limit {limit}, Used {used}, \
              Requested {asked}. Please try again in {}.",

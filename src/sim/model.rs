@@ -294,7 +294,8 @@ impl Model {
     /// Draws from the seed, what was asked and how often, so that the order of arrival does not matter.
     fn chance(&mut self, identity: u64) -> Fate {
         let (errors, faults) = (self.spec.errors, self.spec.faults);
-        if errors == 0.0 && faults == 0.0 {
+        let strays = self.spec.strays;
+        if errors == 0.0 && strays == 0.0 && faults == 0.0 {
             return Fate::Answer;
         }
         let times = self.seen.entry(identity).or_default();
@@ -306,6 +307,12 @@ impl Model {
         let share = random.next_f64();
         if share < errors {
             Fate::Error([500, 502, 503][random.below(3)])
+        } else if share >= 1.0 - strays {
+            Fate::Limited {
+                by: Limit::Requests,
+                asked: 1,
+                wait: Some(Duration::from_secs(1)),
+            }
         } else if share < errors + faults {
             [Fate::Reset, Fate::Cut][random.below(2)]
         } else {

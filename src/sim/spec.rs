@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `none` | `ms` |
 /// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33` | none |
 /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
+/// | `strays` | share of requests answered 429 with a wait of a second, whatever the limits, from 0 to 1 | `0` |
 /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
 /// | `seed` | what all chance is drawn from | `7` |
 ///
@@ -67,6 +68,7 @@ pub struct SimSpec {
     pub(super) hints: Hints,
     pub(super) cut: Option<Cut>,
     pub(super) errors: f64,
+    pub(super) strays: f64,
     pub(super) faults: f64,
     pub(super) seed: u64,
 }
@@ -85,6 +87,7 @@ impl Default for SimSpec {
             hints: Hints::default(),
             cut: None,
             errors: 0.0,
+            strays: 0.0,
             faults: 0.0,
             seed: 7,
         }
@@ -171,6 +174,13 @@ impl SimSpec {
         self
     }
 
+    /// The share of requests answered 429 with a wait of a second, whatever the limits; none unless set.
+    /// Drawn as [`errors`](SimSpec::errors) are.
+    pub fn strays(mut self, share: f64) -> Self {
+        self.strays = share;
+        self
+    }
+
     /// The share of requests whose connection breaks, from 0 to 1; none unless set.
     ///
     /// Half of them are reset before the answer, half are closed in the middle of its body. Drawn
@@ -193,6 +203,7 @@ impl SimSpec {
         for (field, value, takes) in [
             ("jitter", self.jitter, SHARE),
             ("errors", self.errors, SHARE),
+            ("strays", self.strays, SHARE),
             ("faults", self.faults, SHARE),
             ("cut", self.cut.map_or(0.0, |cut| cut.share), CUT),
         ] {
@@ -200,8 +211,11 @@ impl SimSpec {
                 return Err(unusable(field, takes));
             }
         }
-        if self.errors + self.faults > 1.0 {
-            return Err(unusable("errors", "at most 1 together with faults"));
+        if self.errors + self.strays + self.faults > 1.0 {
+            return Err(unusable(
+                "errors",
+                "at most 1 together with strays and faults",
+            ));
         }
         if self.burst == Some(0) {
             return Err(unusable("burst", "a whole number of at least 1"));
@@ -243,6 +257,7 @@ impl FromStr for SimSpec {
                 "tpm" => spec.tokens = Some(rate(name, value, Rate::try_per_minute)?),
                 "burst" => spec.burst = Some(number(name, value, WHOLE)?),
                 "errors" => spec.errors = number(name, value, SHARE)?,
+                "strays" => spec.strays = number(name, value, SHARE)?,
                 "faults" => spec.faults = number(name, value, SHARE)?,
                 "window" => spec.judged = word(name, value, JUDGED)?,
                 "refused" => spec.refused_count = word(name, value, &[("count", true)])?,
@@ -253,7 +268,7 @@ impl FromStr for SimSpec {
                 _ => {
                     return Err(wrong(format!(
                         "there is no field `{name}`: it takes latency, jitter, rps, rpm, tpm, \
-                         burst, window, refused, headers, hints, cut, errors, faults and seed"
+                         burst, window, refused, headers, hints, cut, errors, strays, faults and seed"
                     )));
                 }
             }
