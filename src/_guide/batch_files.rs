@@ -168,7 +168,7 @@
 //! Lines of the input may be added, removed and moved between runs.
 //! [`overwrite`](crate::FileRun::overwrite) empties the output and starts anew. An output that holds
 //! something else than results is refused, and an errors file that holds failures of other inputs only,
-//! beside an output without records. A file never holds both simulated answers and others, and
+//! while there is no output yet. A file never holds both simulated answers and others, and
 //! a simulated run (`--simulate`) empties only files of simulated answers.
 //!
 //! Several inputs may share an output, one after the other: the answers of all of them stay. Their

@@ -84,7 +84,8 @@ impl Journal {
         whole_input: bool,
         cancel: &Cancel,
     ) -> Result<Self> {
-        if whole_input && state.records == 0 && index.knows_no_row() {
+        let is_new = files.output.path().is_none_or(|output| !output.exists());
+        if whole_input && is_new && index.knows_no_row() {
             let message = format!(
                 "errors file {} holds failures of other rows, and none of this input: name another, or \
                  start anew",
