@@ -158,9 +158,7 @@ impl Journal {
 
     /// Whether failures are in a file that can be rewritten.
     pub(super) fn keeps_errors(&self) -> bool {
-        self.errors
-            .as_ref()
-            .is_some_and(|file| file.regular().is_some())
+        self.errors.as_ref().and_then(RecordFile::regular).is_some()
     }
 
     fn files(&mut self) -> impl Iterator<Item = &mut RecordFile> {
