@@ -26,7 +26,7 @@
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
-//! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
+//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait; 5xx that says they are used up | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
 //! | 407 | `Config` | the run stops: the proxy wants credentials |
@@ -91,7 +91,7 @@
 //! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110, 10.2.3);
 //! 3. the same two with the prefix `llm_provider-`, by which a `LiteLLM` proxy passes on what it was told;
 //! 4. a wait named in the body, in words or in a field such as `retry_after` or `estimated_time`;
-//! 5. for a 429, the reset header of a limit of which nothing remains.
+//! 5. for a 429, the reset header of a limit of which nothing remains, or `x-ratelimit-reset-after`.
 //!
 //! If a header stands there more than once, or holds a list, the longest wait that can be read counts.
 //!

@@ -64,12 +64,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         retry_failed: run.retry_failed,
         rates: run.limits.rates(),
         key_from,
-        command: headers::without_secrets(
-            &env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect::<Vec<_>>(),
-            &run.server.headers,
-        ),
+        command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
