@@ -84,13 +84,16 @@
 //! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
 //!     them to the disk.
 //!
-//! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, `failures.rs` groups
-//! why rows failed, and `prompts.rs` stops a run whose model refuses a field of all prompts. In
+//! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes beside
+//! them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs` groups why rows
+//! failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has changed, and `check/` is
+//! `tollgate check`. `prompts.rs` stops a run whose model refuses a field of all prompts. In
 //! `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one), `recover.rs`
-//! makes of it what a run carries on with (`resume_index.rs`), `repair.rs` moves damaged lines away,
-//! `lock.rs` keeps a second run out, and `compact.rs` brings the files to what they are to be at the end.
+//! makes of it what a run carries on with (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to
+//! the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a second run out, and `compact.rs`
+//! brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim` and `cli`. Their `mod.rs` say which file does what.
+//! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
 //!
 //! # Layers
 //!

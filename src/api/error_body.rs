@@ -183,6 +183,7 @@ impl ErrorBody {
             "insufficient_credits",
             "insufficient_funds",
             "insufficient_user_quota",
+            "pre_consume_token_quota_failed",
             "out_of_credits",
             "budget_exceeded",
             "Arrearage",
@@ -203,19 +204,29 @@ impl ErrorBody {
     /// Its words are about money, which is no proof: a message may quote the request, or explain how
     /// to get a higher limit.
     pub(crate) fn speaks_of_money(&self) -> bool {
-        const WORDS: [&str; 6] = [
-            "balance", "credits", "billing", "recharge", "arrears", "overdue",
+        const WORDS: [&str; 9] = [
+            "balance", "credits", "billing", "recharge", "arrears", "overdue", "payment", "unpaid",
+            "monthly",
         ];
-        const PHRASES: [&str; 16] = [
+        const PHRASES: [&str; 25] = [
             "exceeded budget",
             "crossed budget",
+            "over budget",
             "budget has been exceeded",
             "budget exceeded",
             "spend limit",
             "spending limit",
+            // Others speak of usage limits.
+            "usage limit ",
+            "key limit exceeded",
+            "quota is not enough",
+            "not enough quota",
+            "insufficient quota",
+            "resource pack",
+            "free tier",
+            "trial key",
             "past due",
-            "top up",
-            "payment method",
+            " top up",
             "insufficient credit",
             "insufficient fund",
             "enough credit",
@@ -223,14 +234,63 @@ impl ErrorBody {
             "余额",
             "欠费",
             "充值",
+            "额度",
         ];
-        // What is quoted stands further in, and links lead to pages about everything.
-        let start: String = self.message.chars().take(MAX_WORDS).collect();
-        let words = start.to_lowercase();
-        let words = words.split_whitespace().filter(|word| !word.contains('/'));
-        let text = words.collect::<Vec<_>>().join(" ");
-        let mut each = text.split(|c: char| !c.is_alphanumeric());
-        each.any(|word| WORDS.contains(&word)) || holds_any(&text, &PHRASES)
+        // What refills so soon is a limit on the rate, whatever it is called.
+        const SOON: [&str; 9] = [
+            "second", "seconds", "sec", "minute", "min", "hour", "rpm", "tpm", "qps",
+        ];
+        let text = self.words();
+        let has = |known: &[&str]| text.split(' ').any(|word| known.contains(&word));
+        !has(&SOON) && (has(&WORDS) || holds_any(&text, &PHRASES))
+    }
+
+    /// Its words say that there is no money left. A server that fails may speak of its billing, too.
+    pub(crate) fn lacks_money(&self) -> bool {
+        const LACK: [&str; 13] = [
+            "insufficient",
+            "enough",
+            "exhausted",
+            "used up",
+            "too low",
+            "recharge",
+            " top up",
+            "budget",
+            "limit exceeded",
+            "limit reached",
+            "reached your",
+            "不足",
+            "欠费",
+        ];
+        self.speaks_of_money() && holds_any(&self.words(), &LACK)
+    }
+
+    /// The words of its message and its codes, each in small letters between blanks. What is quoted
+    /// stands further in, and links lead to pages about everything: neither is among them.
+    fn words(&self) -> String {
+        let message: String = self.message.chars().take(MAX_WORDS).collect();
+        let codes = [&self.category, &self.code].into_iter().flatten();
+        let texts = iter::once(&message).chain(codes);
+        let words = texts.flat_map(|text| text.split_whitespace());
+        let mut shown = String::new();
+        let is_link =
+            |word: &&str| word.contains('/') && (word.contains('.') || word.starts_with('/'));
+        for word in words.filter(|word| !is_link(word)) {
+            let mut after = ' ';
+            shown.push(' ');
+            for c in word
+                .chars()
+                .map(|c| if c.is_alphanumeric() { c } else { ' ' })
+            {
+                // `ExceededBudget` is two words.
+                if after.is_lowercase() && c.is_uppercase() {
+                    shown.push(' ');
+                }
+                shown.extend(c.to_lowercase());
+                after = c;
+            }
+        }
+        shown + " "
     }
 
     /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
@@ -713,6 +773,13 @@ mod tests {
             "No deployments available - crossed budget: Exceeded budget for provider openai: 5.4e-05 >= 5e-05",
             "Budget has been exceeded! Current cost: 10.5, Max budget: 10.0",
             "用户余额不足",
+            "ExceededBudget: User=x over budget. Spend=1.1, Budget=1.0",
+            "Usage limit exceeded for virtual key",
+            "You've reached your usage limit.",
+            "FailedOperation.ResourcePackExhausted",
+            "token quota is not enough, token remain quota: $0.01",
+            "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+            "Your top-up is needed",
         ] {
             let body = ErrorBody {
                 message: text.into(),
@@ -726,6 +793,12 @@ mod tests {
             "Rate limit reached. See https://platform.openai.com/account/billing or /balance",
             "a credit card number was found",
             "thinking.budget_tokens: must be below max_tokens",
+            "usage limit per minute",
+            "Usage limit: 20 requests/minute",
+            "Rate limit exceeded: free-models-per-min. Add 10 credits to unlock more",
+            "Resource has been exhausted (e.g. check quota).",
+            "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests_per_base_model",
+            "stop upstream",
             "",
         ] {
             let body = ErrorBody {

@@ -64,12 +64,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         retry_failed: run.retry_failed,
         rates: run.limits.rates(),
         key_from,
-        command: headers::without_secrets(
-            &env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect::<Vec<_>>(),
-            &run.server.headers,
-        ),
+        command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
@@ -98,8 +93,8 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         .any(|folder| input.starts_with(folder));
     if is_nameless && is_device(input) {
         return Err(config(format!(
-            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no name (- is \
-             standard output)"
+            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
+             name a file with -o, or - for standard output"
         )));
     }
     if run.overwrite || run.server.simulate.is_some() {

@@ -119,17 +119,14 @@ impl Tally {
             ..FileProgress::default()
         };
         shown.engine.possibly_billed = found.unwrap_or_default().possibly_billed;
-        let counts = Counts {
-            shown,
-            input: InputState {
-                at_end: scan.is_some(),
-                ..InputState::default()
-            },
+        let input = InputState {
+            at_end: scan.is_some(),
+            ..InputState::default()
         };
         Self {
             limits,
             opened,
-            counts: Mutex::new(counts),
+            counts: Mutex::new(Counts { shown, input }),
         }
     }
 

@@ -20,21 +20,23 @@ const SECOND: Nanos = 1_000_000_000;
 
 /// So many admissions are needed before they tell a rate, and answers before one can be stray.
 const ENOUGH: usize = 20;
-/// Fewer tell a rate if they took their time. So many are looked at.
+/// Fewer than [`ENOUGH`] tell a rate if they took half a second, but no fewer than this. At most
+/// [`LATEST`] are looked at.
 const FEWEST: usize = 8;
 const LATEST: usize = 32;
-/// A bucket that fills holds no longer than that, and the time of a request or two.
+/// A bucket that refills holds for no longer than this and the time of two requests. A longer hold is
+/// that of a window.
 const WINDOW_HOLD: Nanos = 3 * SECOND;
-/// The window that is looked at then, in seconds.
+/// The longest window that is looked at then, in seconds.
 const WINDOW: u64 = 60;
 /// Where the rate settles, as a share of the one that was refused.
 const SETTLED: f64 = 0.95;
-/// A cut below the rate that was admitted, and more of it for cuts in quick succession.
+/// A cut goes to this share of the rate that was admitted, and lower for cuts in quick succession.
 const CUT: f64 = 0.9;
 const DEEPER: f64 = 0.1;
 const DEEPEST: f64 = 0.5;
 const IN_SUCCESSION: Nanos = 3 * SECOND;
-/// Stray refusals lower a rate at most to this share of what was admitted.
+/// Stray refusals lower a rate to no less than this share of what was admitted.
 const LOWEST: f64 = 0.8;
 /// The share of refusals among the latest answers that cuts the rate, and how many there must be: fewer
 /// may be chance.
@@ -43,14 +45,14 @@ const MANY: u64 = 5;
 /// How the rate grows back to the good one, in each second or few requests.
 const REGROWTH: f64 = 1.05;
 const FEW: f64 = 4.0;
-/// Shares by which more is tried. One that is too much gives way to a quarter of it, one that is not to
-/// twice as much.
+/// By which share a higher rate is tried. After a try that was too much the next is a quarter as large,
+/// after one that was not it is twice as large.
 const SMALLEST_TRY: f64 = 0.01;
 const LARGEST_TRY: f64 = 0.5;
 const SMALL: f64 = 0.1;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY: f64 = 0.7;
-/// How long it is not tried whether more is possible: at first, and at most.
+/// How long no higher rate is tried: at first, after a refusal, and at most.
 const FIRST_WAIT: Nanos = 2 * SECOND;
 const WAIT: Nanos = 10 * SECOND;
 const LONGEST_WAIT: Nanos = 60 * SECOND;

@@ -57,8 +57,8 @@ impl Rule {
                 (
                     K::RateLimited,
                     V::Throttled,
-                    "the gateway has no deployment available; \
-                 if it stays so, check the keys of its backends",
+                    "the gateway has no deployment available; if it stays so, the rate may be above its \
+                     limit (lower it, with --rpm on the command line), or its backends refuse their keys",
                 )
             }
             429 => (
@@ -141,6 +141,10 @@ impl Rule {
                 pause_or(V::Throttled),
                 "the server is overloaded or not ready; a later attempt may succeed",
             ),
+            // Only words, here too.
+            500..600 if hints.delay.is_none() && body.lacks_money() => {
+                (K::Quota, V::Retry, OUT_OF_MONEY)
+            }
             500..600 => (
                 K::Server,
                 pause_or(V::Retry),
