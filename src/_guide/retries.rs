@@ -118,7 +118,7 @@
 //! - attempts that were refused without a word of how long to wait (429, overload). An item never fails
 //!   for these;
 //! - attempts in which nothing was sent;
-//! - probes, see below.
+//! - attempts that fail in an outage, see below.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
@@ -157,9 +157,11 @@
 //! opens only when that one was refused: a failure may be the fault of the item.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as
-//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes do not count
-//! as attempts of their items. But an item fails when more than `max_waits` probes of it have reached the
-//! server in vain.
+//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes, and
+//! attempts that were on their way when it opened, do not count for their items. But an item fails when
+//! more than `max_waits` of these have reached the server in vain. So that no item is out of attempts
+//! before an outage can be told, the last one of each waits until the two seconds are over, if two or more
+//! items fail at that time.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the
 //! refusal of one item.
