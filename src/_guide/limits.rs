@@ -149,7 +149,8 @@
 //!   item goes first. It lowers a learned rate by 1 % at most.
 //! - Any other refusal holds everyone: as long as the server asks, or 0.25 s if the server does not say.
 //!   The 0.25 s double with each such refusal, up to 8 s, until something is admitted. A wait that the
-//!   server asks for is obeyed as it is three times; from then on the doubled wait counts if it is longer.
+//!   server asks for is obeyed as it is. Where nothing is admitted for a second the doubled wait counts if it
+//!   is longer. Such refusals lower a learned rate by 4 %.
 //! - If 15 % of the latest answers are refusals, and at least five, the rate is cut to 90 % of what was
 //!   admitted last. Refusals of requests that were in flight at the cut do not cut again.
 //! - If everyone is held for more than 3 s, a window is taken to be used up. The rate is then what that
@@ -158,7 +159,7 @@
 //!   first by half. If a try is refused, the rate goes back, and the next try comes 10 s to 60 s later and
 //!   is a quarter as large.
 //!
-//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 1 to 5 %
+//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
 //! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
 //!
 //! # Changes
