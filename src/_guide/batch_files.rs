@@ -84,7 +84,7 @@
 //!
 //! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt` to
 //! `p.results.jsonl`, and with any other ending to a name that keeps it, such as
-//! `p.json.results.jsonl`. Prompts and requests do not share such a file: a `.txt` input beside the
+//! `p.json.results.jsonl`; without an ending `p` has `p..results.jsonl`. Prompts and requests do not share such a file: a `.txt` input beside the
 //! results of requests is refused, and the other way round.
 //!
 //! Results are appended as they finish. Each write has whole lines. The output has successes only,

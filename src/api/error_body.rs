@@ -30,6 +30,8 @@ pub(crate) struct ErrorBody {
     retry_delay: Option<Duration>,
     /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
     pub(crate) headers: Option<Box<HeaderMap>>,
+    /// The server expects TLS, and was spoken to without.
+    pub(crate) wants_tls: bool,
     /// OpenRouter's note that a moderation filter refused the input.
     pub(super) is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
@@ -54,6 +56,7 @@ impl ErrorBody {
         let message = title.map_or(text, Option::unwrap_or_default);
         Self {
             message: message.to_owned(),
+            wants_tls: wants_tls(text),
             ..Self::default()
         }
     }
@@ -137,6 +140,8 @@ impl ErrorBody {
             inner_code: code(&["/details/error_code", "/innererror/code"]),
             retry_delay: delay_in_fields(error),
             headers: quoted_headers(error).map(Box::new),
+            // A request may speak of it, and be quoted.
+            wants_tls: false,
             is_moderated: members(error, &MODERATION).next().is_some(),
             nested,
         }
@@ -238,6 +243,18 @@ fn code_text(code: &Value) -> Option<String> {
         Value::Number(code) => Some(code.to_string()),
         _ => None,
     }
+}
+
+/// Whether a page says that TLS was expected, as nginx, Apache, Go and Tomcat do. Apache's title
+/// does not say it.
+fn wants_tls(page: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        "plain HTTP request was sent to HTTPS port",
+        "speaking plain HTTP to an SSL-enabled server port",
+        "HTTP request to an HTTPS server",
+        "host and port requires TLS",
+    ];
+    page.len() < 4_096 && WORDS.iter().any(|words| page.contains(words))
 }
 
 /// The text of a page's title, which says more than its first tags.

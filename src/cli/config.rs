@@ -4,6 +4,7 @@
 //! Every error names the flag, the variable or the file that it is about.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
+use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
@@ -88,10 +89,11 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     else {
         return Ok(());
     };
-    let is_nameless = ["/dev", "/proc"]
-        .iter()
-        .any(|folder| input.starts_with(folder));
-    if is_nameless && is_device(input) {
+    // `/dev/stdin` is a link, also where it leads to a file.
+    let is_file = fs::symlink_metadata(input).is_ok_and(|metadata| metadata.is_file());
+    let absolute = std::path::absolute(input).unwrap_or_default();
+    let mut folders = ["/dev", "/proc"].iter();
+    if !is_file && folders.any(|folder| absolute.starts_with(folder)) {
         return Err(config(format!(
             "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
              name a file with -o, or - for standard output"

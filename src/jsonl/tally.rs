@@ -166,8 +166,8 @@ impl Tally {
         drop(counts);
         if is_first && (self.limits.max_cost.is_some() || self.limits.max_tokens.is_some()) {
             log::warn!(
-                "an answer did not say how many model tokens it took (it has no \"usage\"): such \
-                 answers count nothing against the budget, so it may never be reached"
+                "an answer did not say how many model tokens it took (it has no \"usage\", or \
+                 one whose counts make no sense): such answers count nothing against the budget, so it may never be reached"
             );
         }
         false

@@ -72,6 +72,11 @@ impl Rule {
                 V::Fail,
                 "the content filter refused the request; change its content",
             ),
+            400 if body.wants_tls => (
+                K::Config,
+                V::Stop,
+                "the server expects TLS on this port; use https:// in the base URL",
+            ),
             // Gemini, and LiteLLM without a database, refuse a key with 400.
             400 if body.is_wrong_key() => WRONG_KEY,
             401 => WRONG_KEY,

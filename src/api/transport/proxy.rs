@@ -179,7 +179,11 @@ fn is_below(host: &str, domain: &str) -> Option<bool> {
 /// Whether `host` is an address in `network`, if that is one: an address, or one with a number of bits.
 fn is_within(host: &str, network: &str) -> Option<bool> {
     let (address, bits) = network.split_once('/').unzip();
-    let address: IpAddr = bare(address.unwrap_or(network)).parse().ok()?;
+    let address = address.unwrap_or(network);
+    if address.starts_with('[') != address.ends_with(']') {
+        return None;
+    }
+    let address: IpAddr = bare(address).parse().ok()?;
     let all = if address.is_ipv4() { 32 } else { 128 };
     let bits: u32 = bits.map_or(Ok(all), str::parse).ok()?;
     let is_same = |host| (number(host) ^ number(address)).leading_zeros() >= 128 - all + bits;
@@ -305,6 +309,8 @@ mod tests {
             assert!(!proxies.is_direct("elsewhere.example", 443), "{list}");
         }
         for (entry, host) in [
+            ("[::1", "::1"),
+            ("2001:db8::1]", "2001:db8::1"),
             ("10.0.0.0/33", "10.0.0.0"),
             ("10.0.0.0/255.0.0.0", "10.0.0.1"),
             ("10.0.*", "10.0.0.1"),
