@@ -11,12 +11,14 @@ mod bucket;
 mod builder;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod learned_rate;
 mod limiter;
 mod nested;
 mod pace;
 mod permit;
 mod queue;
 mod rate;
+mod recent;
 mod state;
 
 pub(crate) use announced::{Announced, Counted, Reset};

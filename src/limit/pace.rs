@@ -15,50 +15,26 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::Nanos;
+use super::learned_rate::{LONGEST_WAIT, LearnedRate, SECOND};
+use super::recent::RecentAnswers;
 
-const SECOND: Nanos = 1_000_000_000;
-
-/// So many admissions are needed before they tell a rate, and answers before one can be stray.
-const ENOUGH: usize = 20;
-/// Fewer than [`ENOUGH`] tell a rate if they took half a second, but no fewer than this. At most
-/// [`LATEST`] are looked at.
-const FEWEST: usize = 8;
-const LATEST: usize = 32;
+/// So many admissions are needed before they tell a rate.
+const ENOUGH_ADMISSIONS: usize = 20;
+/// Fewer tell a rate if they took half a second, but no fewer than this.
+const FEWEST_ADMISSIONS: usize = 8;
+/// So many are looked at, at most.
+const MOST_ADMISSIONS: usize = 32;
 /// A bucket that refills holds for no longer than this and the time of two requests. A longer hold is
 /// that of a window.
 const WINDOW_HOLD: Nanos = 3 * SECOND;
 /// The longest window that is looked at then, in seconds.
-const WINDOW: u64 = 60;
-/// Where the rate settles, as a share of the one that was refused.
-const SETTLED: f64 = 0.95;
-/// A cut goes to this share of the rate that was admitted, and lower for cuts in quick succession.
-const CUT: f64 = 0.9;
-const DEEPER: f64 = 0.1;
-const DEEPEST: f64 = 0.5;
-const IN_SUCCESSION: Nanos = 3 * SECOND;
-/// Stray refusals lower a rate to no less than this share of what was admitted.
-const LOWEST: f64 = 0.8;
-/// The share of refusals among the latest answers that cuts the rate, and how many there must be: fewer
-/// may be chance.
-const MUCH: f64 = 0.15;
-const MANY: u64 = 5;
-/// How the rate grows back to the good one, in each second or few requests.
-const REGROWTH: f64 = 1.05;
-const FEW: f64 = 4.0;
-/// By which share a higher rate is tried. After a try that was too much the next is a quarter as large,
-/// after one that was not it is twice as large.
-const SMALLEST_TRY: f64 = 0.01;
-const LARGEST_TRY: f64 = 0.5;
-const SMALL: f64 = 0.1;
-/// The share of the rate that must be used to tell whether more is possible.
-const BUSY: f64 = 0.7;
-/// How long no higher rate is tried: at first, after a refusal, and at most.
-const FIRST_WAIT: Nanos = 2 * SECOND;
-const WAIT: Nanos = 10 * SECOND;
-const LONGEST_WAIT: Nanos = 60 * SECOND;
+const WINDOW_SECONDS: u64 = 60;
+/// The share of refusals among the latest answers that cuts the rate, and the one that ends a window.
+const CUTTING_SHARE: f64 = 0.15;
+const WINDOW_SHARE: f64 = 0.1;
 /// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
 /// server that counts what it refuses lets nothing in if it is asked as often as it says.
-const OBEYED: Nanos = SECOND;
+const HINTS_OBEYED_FOR: Nanos = SECOND;
 /// The pause after a refusal that asks for none: it doubles until something is admitted.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -85,7 +61,7 @@ pub(crate) enum Heard {
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    recent: Recent,
+    recent: RecentAnswers,
     /// When the last requests were sent that were admitted, and how many in each of the last seconds.
     latest: VecDeque<Nanos>,
     seconds: VecDeque<(u64, u64)>,
@@ -97,44 +73,20 @@ pub(super) struct Pace {
     held_until: Nanos,
     /// Whether refusals were so many then that the limit must have been used up.
     is_used_up: bool,
-    learned: Option<Rate>,
-}
-
-/// A rate that was learned, in requests a second.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    now: f64,
-    /// The highest that was not refused.
-    good: f64,
-    /// Stray refusals lower it no further.
-    lowest: f64,
-    /// By which share the rate is above the good one, to try whether that is good as well.
-    trying: Option<f64>,
-    next_try: f64,
-    /// How long nothing is tried after a refusal.
-    wait: Nanos,
-    /// When it may grow next, since when it is what it is, and what was admitted since.
-    next: Nanos,
-    since: Nanos,
-    /// How long a rate is tried at least.
-    trial: Nanos,
-    admitted: u64,
-    refused: u64,
-    /// Cuts in quick succession.
-    cuts: u32,
+    learned: Option<LearnedRate>,
 }
 
 impl Pace {
     /// The rate to keep to, in requests a second.
     pub(super) fn rate(&self) -> Option<f64> {
-        self.learned.map(|rate| rate.now)
+        self.learned.map(|rate| rate.now())
     }
 
     /// Takes note of an answer to what was sent at `sent`.
     pub(super) fn admitted(&mut self, sent: Nanos, now: Nanos) {
         self.recent.note(false, now);
         self.first.get_or_insert(sent);
-        if self.latest.len() == LATEST {
+        if self.latest.len() == MOST_ADMISSIONS {
             self.latest.pop_front();
         }
         self.latest.push_back(sent);
@@ -146,7 +98,7 @@ impl Pace {
         while self
             .seconds
             .front()
-            .is_some_and(|it| it.0 + 2 * WINDOW < second)
+            .is_some_and(|it| it.0 + 2 * WINDOW_SECONDS < second)
         {
             self.seconds.pop_front();
         }
@@ -171,7 +123,7 @@ impl Pace {
         now: Nanos,
     ) -> Heard {
         self.recent.note(true, now);
-        self.recent.in_flight = in_flight as u64;
+        self.recent.set_in_flight(in_flight);
         let is_held = self.held_since.is_some();
         let stray = self.recent.is_stray() && !is_held;
         // On its way with the one that came first, whose pause holds everyone already.
@@ -185,7 +137,7 @@ impl Pace {
                 .is_some_and(|rate| rate.lower(stray, now));
         }
         if gave_up {
-            self.recent = Recent::default();
+            self.recent = RecentAnswers::default();
         }
         if stray {
             return Heard::Stray;
@@ -195,14 +147,16 @@ impl Pace {
         let own = Duration::from_nanos(now - since).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let pause = match hint {
             _ if is_late => Duration::ZERO,
-            Some(hint) if now - since < OBEYED => hint,
+            Some(hint) if now - since < HINTS_OBEYED_FOR => hint,
             hint => hint.unwrap_or_default().max(own),
         };
         let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         self.held_until = self.held_until.max(end);
         let is_first = !self.is_used_up;
         let is_long = self.held_until - since > self.window_hold();
-        let is_much = self.recent.is_much(if is_long { 0.1 } else { MUCH });
+        let is_much = self
+            .recent
+            .is_much(if is_long { WINDOW_SHARE } else { CUTTING_SHARE });
         self.is_used_up |= gave_up || is_much;
         if self.is_used_up && is_long {
             self.set_by_window(since, self.held_until, now);
@@ -214,7 +168,7 @@ impl Pace {
 
     /// A longer hold is the end of a window. After a pause a slow rate takes its time as well.
     fn window_hold(&self) -> Nanos {
-        let each = self.learned.map_or(0.0, |rate| SECOND as f64 / rate.now);
+        let each = self.learned.map_or(0.0, |rate| SECOND as f64 / rate.now());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         WINDOW_HOLD.saturating_add(2 * each.min(LONGEST_WAIT as f64) as Nanos)
     }
@@ -229,14 +183,14 @@ impl Pace {
             return;
         };
         let span = to.saturating_sub(*from);
-        let few = self.latest.len() < ENOUGH;
-        if self.latest.len() < FEWEST || span == 0 || (few && span < SECOND / 2) {
+        let few = self.latest.len() < ENOUGH_ADMISSIONS;
+        if self.latest.len() < FEWEST_ADMISSIONS || span == 0 || (few && span < SECOND / 2) {
             return;
         }
         let admitted = (self.latest.len() - 1) as f64 * SECOND as f64 / span as f64;
-        self.recent = Recent::default();
+        self.recent = RecentAnswers::default();
         match &mut self.learned {
-            None => self.learned = Some(Rate::below(admitted, CUT, now)),
+            None => self.learned = Some(LearnedRate::of_admissions(admitted, now)),
             Some(rate) => rate.cut(admitted, now),
         }
     }
@@ -244,217 +198,31 @@ impl Pace {
     /// Sets the rate to the one of the window that was used up at `since` and ends at `end`.
     fn set_by_window(&mut self, since: Nanos, end: Nanos, now: Nanos) {
         let Some(first) = self.first else { return };
-        let from = since.saturating_sub(WINDOW * SECOND) / SECOND;
+        let from = since.saturating_sub(WINDOW_SECONDS * SECOND) / SECOND;
         let counted = |it: &&(u64, u64)| (from..=since / SECOND).contains(&it.0);
         let counted = self.seconds.iter().filter(counted);
         let admitted: u64 = counted.map(|it| it.1).sum();
-        if admitted < ENOUGH as u64 {
+        if admitted < ENOUGH_ADMISSIONS as u64 {
             return;
         }
-        let span = end.saturating_sub(first).clamp(SECOND, WINDOW * SECOND);
+        let span = end
+            .saturating_sub(first)
+            .clamp(SECOND, WINDOW_SECONDS * SECOND);
         let admitted = admitted as f64 * SECOND as f64 / span as f64;
-        let mut rate = Rate::below(admitted, SETTLED, now);
-        rate.next_try = SMALLEST_TRY;
-        rate.wait = match self.learned {
-            Some(old) if (rate.good / old.good - 1.0).abs() < 0.1 => 2 * old.wait,
-            _ => WAIT,
-        };
-        rate.wait = rate.wait.clamp(WAIT, LONGEST_WAIT);
-        rate.trial = WINDOW * SECOND;
-        rate.next = end.saturating_add(rate.wait);
+        let window = WINDOW_SECONDS * SECOND;
+        let rate = LearnedRate::of_window(admitted, self.learned, window, end, now);
         self.learned = Some(rate);
     }
 }
 
-impl Rate {
-    /// `refused` was too much, or just what is possible.
-    fn below(refused: f64, cut: f64, now: Nanos) -> Self {
-        Self {
-            now: refused * cut,
-            good: refused * SETTLED,
-            lowest: refused * LOWEST,
-            trying: None,
-            // Nothing is known of what is above.
-            next_try: LARGEST_TRY,
-            wait: FIRST_WAIT,
-            next: now + SECOND,
-            since: now,
-            trial: SECOND,
-            admitted: 0,
-            refused: 0,
-            cuts: 0,
-        }
-    }
-
-    /// Refusals that are not stray: what was tried was too much, or the limit has fallen.
-    fn cut(&mut self, admitted: f64, now: Nanos) {
-        if self.trying.is_some() {
-            return self.give_up_trying(now);
-        }
-        let is_soon = now.saturating_sub(self.since) < IN_SUCCESSION;
-        let cuts = if is_soon { self.cuts + 1 } else { 0 };
-        let share = (CUT - DEEPER * f64::from(cuts)).max(DEEPEST);
-        *self = Self {
-            cuts,
-            wait: WAIT,
-            trial: self.trial,
-            ..Self::below(admitted.min(self.now), share, now)
-        };
-    }
-
-    /// A refusal: what was tried was too much, or the rate is still a little above the limit. Whether it
-    /// was what was tried.
-    fn lower(&mut self, is_stray: bool, now: Nanos) -> bool {
-        self.refused += 1;
-        if self.trying.is_some() {
-            let is_too_much =
-                self.refused >= 2 && 10 * self.refused >= self.admitted + self.refused;
-            if is_too_much {
-                self.give_up_trying(now);
-            }
-            return is_too_much;
-        }
-        // More than chance: what was measured was too much as well.
-        let step = if is_stray {
-            SMALLEST_TRY
-        } else {
-            4.0 * SMALLEST_TRY
-        };
-        if !is_stray {
-            self.lowest *= 1.0 - step;
-        }
-        let good = (self.good * (1.0 - step)).max(self.lowest);
-        if good >= self.good {
-            return false;
-        }
-        self.good = good;
-        self.now = self.now.min(good);
-        self.restart(now, self.wait);
-        false
-    }
-
-    /// The smaller the step that was too much, the longer until the next.
-    fn give_up_trying(&mut self, now: Nanos) {
-        let step = self.trying.take().unwrap_or(SMALLEST_TRY);
-        self.now = self.good;
-        self.next_try = (step / 4.0).max(SMALLEST_TRY);
-        let longer = if step < SMALL { 2 * self.wait } else { WAIT };
-        self.wait = longer.clamp(WAIT, LONGEST_WAIT);
-        self.restart(now, self.wait);
-    }
-
-    fn grow(&mut self, now: Nanos) {
-        self.admitted += 1;
-        if now < self.next {
-            return;
-        }
-        // As fast as it may: else more would not be used, and nobody would know whether it is too much.
-        let most = self.now * now.saturating_sub(self.since) as f64 / SECOND as f64;
-        let is_busy = self.admitted as f64 >= BUSY * most;
-        if is_busy && self.trying.is_none() && self.now < self.good {
-            self.now = (self.now * REGROWTH).min(self.good);
-            if self.now >= self.good {
-                return self.restart(now, self.wait);
-            }
-        } else if is_busy {
-            let step = match self.trying {
-                Some(step) => {
-                    // A burst hides for a while that what is tried is too much. One more: a span of
-                    // few requests may have just missed one.
-                    let span = now.saturating_sub(self.since).max(1) as f64 / SECOND as f64;
-                    let admitted = self.now.min((self.admitted + 1) as f64 / span);
-                    if admitted < self.good {
-                        return self.give_up_trying(now);
-                    }
-                    self.good = admitted;
-                    self.lowest = admitted * LOWEST;
-                    (2.0 * step).min(LARGEST_TRY)
-                }
-                None => self.next_try,
-            };
-            self.trying = Some(step);
-            self.now = self.good * (1.0 + step);
-        }
-        // At a slow rate a second says nothing.
-        let few = (FEW * SECOND as f64 / self.now.max(1e-3)).min(LONGEST_WAIT as f64);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        self.restart(now, self.trial.max(few as Nanos));
-    }
-
-    fn restart(&mut self, now: Nanos, wait: Nanos) {
-        self.next = now.saturating_add(wait);
-        self.since = now;
-        self.admitted = 0;
-        self.refused = 0;
-    }
-}
-
-/// The answers of the last second, and the last twenty. Only time counts in which answers came: after a
-/// pause it would be the few that are refused at once.
-#[derive(Debug, Default)]
-struct Recent {
-    /// By tenths of a second: which it is, answers, refusals.
-    tenths: VecDeque<(u64, u32, u32)>,
-    /// The last twenty, a bit each, the newest lowest.
-    last: u32,
-    count: u64,
-    /// Those that are still to come. A refusal is there at once, an answer is not: at a start only
-    /// refusals would have come.
-    in_flight: u64,
-}
-
-impl Recent {
-    fn note(&mut self, refused: bool, now: Nanos) {
-        self.count += 1;
-        self.last = (self.last << 1) | u32::from(refused);
-        let tenth = now / (SECOND / 10);
-        match self.tenths.back_mut() {
-            Some(it) if it.0 >= tenth => {
-                it.1 += 1;
-                it.2 += u32::from(refused);
-            }
-            _ => self.tenths.push_back((tenth, 1, refused.into())),
-        }
-        if self.tenths.len() > 10 {
-            self.tenths.pop_front();
-        }
-    }
-
-    /// Whether fewer than one in ten of them is a refusal.
-    fn is_stray(&self) -> bool {
-        let (all, refused) = self.refused();
-        all >= ENOUGH as u64 && 10 * refused < all
-    }
-
-    /// Whether so many are refusals that the rate is far from what is possible.
-    fn is_much(&self, share: f64) -> bool {
-        let (all, refused) = self.refused();
-        refused >= MANY && refused as f64 >= share * all as f64
-    }
-
-    /// All of them and the refusals: of the last second or the last twenty, whichever is more.
-    fn refused(&self) -> (u64, u64) {
-        let of_second = self.tenths.iter().fold((0, 0), |(all, refused), it| {
-            (all + u64::from(it.1), refused + u64::from(it.2))
-        });
-        let (all, refused) = if of_second.0 >= ENOUGH as u64 {
-            of_second
-        } else {
-            let all = self.count.min(ENOUGH as u64);
-            let mask = (1 << all) - 1;
-            (all, u64::from((self.last & mask).count_ones()))
-        };
-        (all + self.in_flight, refused)
-    }
-}
-
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "times within minutes"
-)]
 mod tests {
+    #![expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "times within minutes"
+    )]
+
     use super::*;
 
     /// A server that lets in a rate with a burst, and one that answers in a tenth of a second.
