@@ -44,6 +44,7 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
 /// it is hexadecimal, long, or in letters of both cases.
 pub(crate) fn without_numbers(text: &str) -> String {
     const LONG: usize = 16;
+    let text = without_uuids(text);
     let mut masked = String::with_capacity(text.len());
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let end = word
@@ -66,6 +67,28 @@ pub(crate) fn without_numbers(text: &str) -> String {
         masked.push_str(separator);
     }
     masked
+}
+
+/// `text` with a 0 for each UUID: in groups, some of its digits are letters only, and read as words.
+fn without_uuids(text: &str) -> String {
+    const LENGTH: usize = 36;
+    let is_uuid = |at: &usize| {
+        let digits = text.as_bytes().get(*at..at + LENGTH);
+        digits.is_some_and(|digits| {
+            let mut digits = digits.iter().enumerate();
+            digits.all(|(at, digit)| match at {
+                8 | 13 | 18 | 23 => *digit == b'-',
+                _ => digit.is_ascii_hexdigit(),
+            })
+        })
+    };
+    let (mut left, mut from) = (String::with_capacity(text.len()), 0);
+    while let Some(at) = (from..text.len()).find(is_uuid) {
+        left += &text[from..at];
+        left.push('0');
+        from = at + LENGTH;
+    }
+    left + &text[from..]
 }
 
 fn is_unsafe(c: char) -> bool {
@@ -92,7 +115,12 @@ mod tests {
                 "id req_4f3a-0b, chatcmpl-x7Kp2Q!",
                 "id req_0-0, chatcmpl-0!",
             ),
-            ("8d1f0c77-12ab-4cde-9f00-0123456789ab", "0-0-0-0-0"),
+            ("8d1f0c77-12ab-4cde-9f00-0123456789ab", "0"),
+            (
+                "request abcdefab-deca-cbfe-abcd-abcdefabcdef.",
+                "request 0.",
+            ),
+            ("beef-deca", "beef-deca"),
             ("no model gpt-4o or llama3", "no model gpt-0o or llama0"),
             ("deadbeef is a WORD, über 2x", "deadbeef is a WORD, über 0x"),
             ("", ""),

@@ -271,6 +271,7 @@ fn check_forms(
             "pet" => assert!(is_pet(&json()), "{made}"),
             name => {
                 assert!(text.is_null() && tool == name, "{more}: {made}");
+                assert!(arguments.is_object(), "{more}: {made}");
                 assert!(name != "note" || is_pet(&arguments), "{made}");
             }
         }
@@ -325,6 +326,11 @@ fn chat_obeys_formats_and_tools_in_form() {
             (choose(named.clone()), "note"),
             (choose(json!("required")), "other"),
             (choose(allowed), "note"),
+            (
+                json!({"tools": [{"type": "function", "function": {"name": "any", "parameters": {}}}],
+                       "tool_choice": "required"}),
+                "any",
+            ),
             (choose(json!("none")), "text"),
             (choose(json!("auto")), "text"),
             (choose(Value::Null), "text"),
@@ -387,6 +393,11 @@ fn responses_obey_formats_and_tools_in_form() {
             (json!({"text": {"format": {"type": "text"}}}), "text"),
             (json!({"text": {"verbosity": "low"}}), "text"),
             (choose(json!("required")), "other"),
+            (
+                json!({"tools": [{"type": "function", "name": "any", "parameters": {}}],
+                       "tool_choice": "required"}),
+                "any",
+            ),
             (choose(named.clone()), "note"),
             (choose(allowed), "note"),
         ],

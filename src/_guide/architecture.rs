@@ -57,8 +57,8 @@
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is what its
 //!   endpoint promises, `classify/transport_error.rs` judges a request without an answer, and
-//!   `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure, and
-//!   `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` and `body_waits.rs`
+//!   `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure,
+//!   `error_meaning.rs` says what its codes and words mean, and `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` and `body_waits.rs`
 //!   read the waits that servers ask for, and `limit_headers.rs` the limits that they announce, with the
 //!   formats of `times.rs`. `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts
 //!   what answers cost.
@@ -84,13 +84,16 @@
 //! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
 //!     them to the disk.
 //!
-//! Left out are these: `files.rs` says which files a run has, `tally.rs` counts, `failures.rs` groups
-//! why rows failed, and `prompts.rs` stops a run whose model refuses a field of all prompts. In
+//! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes beside
+//! them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs` groups why rows
+//! failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has changed, and `check/` is
+//! `tollgate check`. `prompts.rs` stops a run whose model refuses a field of all prompts. In
 //! `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one), `recover.rs`
-//! makes of it what a run carries on with (`resume_index.rs`), `repair.rs` moves damaged lines away,
-//! `lock.rs` keeps a second run out, and `compact.rs` brings the files to what they are to be at the end.
+//! makes of it what a run carries on with (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to
+//! the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a second run out, and `compact.rs`
+//! brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim` and `cli`. Their `mod.rs` say which file does what.
+//! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
 //!
 //! # Layers
 //!
@@ -118,7 +121,7 @@
 //! | A new | goes into | and needs |
 //! |---|---|---|
 //! | status | `api/classify/rules.rs` | a row above the range that it is in, as the first match counts; one in `api/classify/tests.rs`, and one in [retries](super::retries) |
-//! | error code of a provider | `api/error_body.rs` | the same two rows, if it is no further name of what is there |
+//! | error code of a provider | `api/error_meaning.rs` | the same two rows, if it is no further name of what is there |
 //! | endpoint whose answers are judged | `api/response.rs` | what it promises, in `api/classify/answer.rs`; its row in [retries](super::retries) |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |

@@ -123,37 +123,43 @@
 //! | `x-ratelimit-{limit,remaining,reset}` | OpenRouter |
 //! | `ratelimit-{limit,remaining,reset}`, `RateLimit`, `RateLimit-Policy` | the IETF's drafts |
 //!
-//! - A reset may be a duration (`6m0s`, `7.66s`), seconds, a date, or seconds or milliseconds since 1970. A
-//!   date is compared with the answer's own `Date`.
+//! - A reset may be a duration (`6m0s`, `7.66s`), seconds, a date, or seconds or milliseconds since
+//!   1970. A date is compared with the answer's own `Date`.
 //! - Values that cannot be, such as -1 or 0, are ignored and counted.
 //! - Of an announced limit 97 % are used: the server's clock is its own.
 //! - Where the window is not named, it is the one in which limit, remaining and reset fit together, else
 //!   a minute. Groq's limit on requests is one of a day.
 //! - Requests are spread evenly over a window of up to a minute. A longer window is a budget, and so are
-//!   model tokens: as many may go at once as the server says are left. After a pause neither has a burst.
-//! - An announced limit never makes a request impossible. One that costs more than the limit waits for all
-//!   of it.
+//!   model tokens: as many may go at once as the server says are left. After a pause there is no burst
+//!   of either.
+//! - An announced limit never makes a request impossible. A request that costs more than the limit waits
+//!   until all of it is free.
 //! - One limiter follows one set of limits. For models with limits of their own, use a client for each.
 //!
 //! The first answers bring the limits, so at first as many requests go as the concurrency allows.
 //!
-//! Where no header tells a limit on requests, refusals do. A refusal is an answer that asks for a slower
-//! pace, such as 429, or an overload, such as 503.
+//! ## Limits that refusals tell
 //!
-//! - *Stray* is a refusal among at least 20 answers of which fewer than one in ten is one, counted over the
-//!   last second of answers or the last 20, whichever is more. Requests that are under way count as answers.
-//!   A stray refusal holds its own item alone and cuts nothing.
-//! - Any other holds everyone: as long as the server asks, or 0.25 s if it asks for nothing. That doubles up to
-//!   8 s until something is admitted. A wait that the server asks for grows so, too, if it was obeyed three
-//!   times and nothing is admitted.
-//! - Many refusals (15 % of the answers) cut the rate below that of the last admissions, once for all that
-//!   were under way. If the hold takes more than 3 s a window is used up, and what it had let in within a
-//!   minute is the rate.
-//! - The rate settles at 95 % of what was admitted. From there it is tried whether more is possible: by half
-//!   if nothing is known, and by a quarter of that after each refusal. A try that is refused goes back to
-//!   the rate before it, and the next comes 10 s to 60 s later.
+//! Where no header tells the rate of requests, refusals do. A *refusal* is an answer that asks for a
+//! slower pace, such as 429, or that says that the server is overloaded, such as 529.
 //!
-//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 1 to 5 %
+//! - A refusal is *stray* if fewer than one in ten of the latest answers are refusals. The latest answers
+//!   are those of the last second, or the last 20 if these are more. Requests in flight count as answers.
+//!   A stray refusal holds its own item alone. From the item's third attempt on it holds everyone, and the
+//!   item goes first. It lowers a learned rate by 1 % at most.
+//! - Any other refusal holds everyone: as long as the server asks, or 0.25 s if the server does not say.
+//!   The 0.25 s double with each such refusal, up to 8 s, until something is admitted. A wait that the
+//!   server asks for is obeyed as it is. Where nothing is admitted for a second the doubled wait counts if it
+//!   is longer. Such refusals lower a learned rate by 4 %.
+//! - If 15 % of the latest answers are refusals, and at least five, the rate is cut to 90 % of what was
+//!   admitted last. Refusals of requests that were in flight at the cut do not cut again.
+//! - If everyone is held for more than 3 s, a window is taken to be used up. The rate is then what that
+//!   window let in within a minute.
+//! - The rate settles at 95 % of what was admitted. From there a higher one is tried now and then, at
+//!   first by half. If a try is refused, the rate goes back, and the next try comes 10 s to 60 s later and
+//!   is a quarter as large.
+//!
+//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
 //! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
 //!
 //! # Changes

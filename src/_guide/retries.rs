@@ -10,8 +10,9 @@
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the limiter is paused: all that use it wait as long as the server asks. A
-//! refusal among many answers that are none holds its own item alone: see [limits](super::limits).
+//! *Everyone waits* means that the limiter is paused, and all that use it wait: as long as the server
+//! asks, or else 0.25 s at first, and longer if that is not enough. A 429 or an overload among many other
+//! answers holds its own item alone: see [limits](super::limits#limits-that-refusals-tell).
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
@@ -25,14 +26,14 @@
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
-//! | 4xx that speaks of balance, credits, billing or a spending limit, and tells no wait | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
+//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait; 5xx that says they are used up | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
 //! | 407 | `Config` | the run stops: the proxy wants credentials |
 //! | 408, 409, 425 | `Server` | backoff; if the server says how long to wait, the item alone waits as long |
 //! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
 //! | 429 that says how long to wait | `RateLimited` | everyone waits |
-//! | 429 that does not | `RateLimited` | backoff, from 1 s; the attempt [does not count](#which-attempts-count) |
+//! | 429 that does not | `RateLimited` | everyone waits; the attempt [does not count](#which-attempts-count) |
 //! | 429 `No deployments available` (`LiteLLM`) without such a header | `RateLimited` | as the row above |
 //! | 429 if the key has no quota for the model at all | `Quota` | the run stops |
 //! | any 4xx that names a content filter | `ContentFilter` | the item fails |
@@ -91,7 +92,7 @@
 //! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110, 10.2.3);
 //! 3. the same two with the prefix `llm_provider-`, by which a `LiteLLM` proxy passes on what it was told;
 //! 4. a wait named in the body, in words or in a field such as `retry_after` or `estimated_time`;
-//! 5. for a 429, the reset header of a limit of which nothing remains.
+//! 5. for a 429, the reset header of a limit of which nothing remains, or `x-ratelimit-reset-after`.
 //!
 //! If a header stands there more than once, or holds a list, the longest wait that can be read counts.
 //!
@@ -104,7 +105,7 @@
 //!
 //! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
-//! an overload it begins with 1 s.
+//! an overload that holds its item alone it begins with 1 s.
 //!
 //! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
 //! request would be refused.
@@ -118,7 +119,7 @@
 //! - attempts that were refused without a word of how long to wait (429, overload). An item never fails
 //!   for these;
 //! - attempts in which nothing was sent;
-//! - probes, see below.
+//! - attempts that fail in an outage, see below.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
@@ -157,8 +158,11 @@
 //! opens only when that one was refused: a failure may be the fault of the item.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as
-//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes do not count as attempts of their items. But an item fails
-//! when more than `max_waits` probes of it have reached the server in vain.
+//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes, and
+//! attempts that were on their way when it opened, do not count for their items. But an item fails when
+//! more than `max_waits` of these have reached the server in vain. So that no item is out of attempts
+//! before an outage can be told, the last one of each waits until the two seconds are over, if two or more
+//! items fail at that time.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the
 //! refusal of one item.

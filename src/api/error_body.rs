@@ -2,8 +2,8 @@
 //!
 //! There is no agreed shape: an object or a bare string under `error`, a flat object, an array
 //! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from a proxy.
-//! [`ErrorBody::read`] accepts them all. Its other methods answer what `classify` asks, so that
-//! `classify` stays a table.
+//! [`ErrorBody::read`] accepts them all. What a body means is in `error_meaning`, so that `classify`
+//! stays a table.
 
 use std::iter;
 use std::time::Duration;
@@ -23,21 +23,20 @@ pub(crate) struct ErrorBody {
     /// `code`, a number or a word, as it came.
     pub(crate) code: Option<String>,
     /// `type`, or Gemini's `status`.
-    category: Option<String>,
+    pub(super) category: Option<String>,
     /// A more exact code further in: `details.error_code`, `innererror.code`.
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
     retry_delay: Option<Duration>,
     /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
     pub(crate) headers: Option<Box<HeaderMap>>,
+    /// The server expects TLS, and was spoken to without.
+    pub(crate) wants_tls: bool,
     /// OpenRouter's note that a moderation filter refused the input.
-    is_moderated: bool,
+    pub(super) is_moderated: bool,
     /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
     nested: Option<Box<Self>>,
 }
-
-/// At most so many characters of a message are searched for words about money.
-const MAX_WORDS: usize = 500;
 
 impl ErrorBody {
     /// Reads the body of an error answer.
@@ -57,6 +56,7 @@ impl ErrorBody {
         let message = title.map_or(text, Option::unwrap_or_default);
         Self {
             message: message.to_owned(),
+            wants_tls: wants_tls(text),
             ..Self::default()
         }
     }
@@ -140,6 +140,8 @@ impl ErrorBody {
             inner_code: code(&["/details/error_code", "/innererror/code"]),
             retry_delay: delay_in_fields(error),
             headers: quoted_headers(error).map(Box::new),
+            // A request may speak of it, and be quoted.
+            wants_tls: false,
             is_moderated: members(error, &MODERATION).next().is_some(),
             nested,
         }
@@ -164,164 +166,6 @@ impl ErrorBody {
         let codes = [&self.code, &self.category].into_iter().flatten();
         let mut numbers = codes.filter_map(|code| code.parse().ok());
         numbers.find(|status| (400..600).contains(status))
-    }
-
-    /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
-    pub(crate) fn is_out_of_money(&self) -> bool {
-        const CODES: &[&str] = &[
-            "insufficient_quota",
-            "credit_balance_exhausted",
-            "organization_spend_limit_exceeded",
-            "project_spend_limit_exceeded",
-            "organization_usage_limit_exceeded",
-            "enforced_spend_limit_reached",
-            "billing_hard_limit_reached",
-            "billing_not_active",
-            "billing_error",
-            "exceeded_current_quota_error",
-            "insufficient_balance",
-            "insufficient_credits",
-            "insufficient_funds",
-            "insufficient_user_quota",
-            "out_of_credits",
-            "budget_exceeded",
-            "Arrearage",
-            "AccountOverdueError",
-            // Of Zhipu.
-            "1113",
-        ];
-        // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
-        // a message may quote the request.
-        const TEXTS: &[&str] = &[
-            "You have reached your specified API usage limits",
-            "Your credit balance is too low",
-        ];
-        let message = self.message.trim_start();
-        self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
-    }
-
-    /// Its words are about money, which is no proof: a message may quote the request, or explain how
-    /// to get a higher limit.
-    pub(crate) fn speaks_of_money(&self) -> bool {
-        const WORDS: [&str; 6] = [
-            "balance", "credits", "billing", "recharge", "arrears", "overdue",
-        ];
-        const PHRASES: [&str; 16] = [
-            "exceeded budget",
-            "crossed budget",
-            "budget has been exceeded",
-            "budget exceeded",
-            "spend limit",
-            "spending limit",
-            "past due",
-            "top up",
-            "payment method",
-            "insufficient credit",
-            "insufficient fund",
-            "enough credit",
-            "out of credit",
-            "余额",
-            "欠费",
-            "充值",
-        ];
-        // What is quoted stands further in, and links lead to pages about everything.
-        let start: String = self.message.chars().take(MAX_WORDS).collect();
-        let words = start.to_lowercase();
-        let words = words.split_whitespace().filter(|word| !word.contains('/'));
-        let text = words.collect::<Vec<_>>().join(" ");
-        let mut each = text.split(|c: char| !c.is_alphanumeric());
-        each.any(|word| WORDS.contains(&word)) || holds_any(&text, &PHRASES)
-    }
-
-    /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
-    /// gives beside it means nothing.
-    pub(crate) fn has_no_quota(&self) -> bool {
-        // A day's quota of 0.5 or a list item of 05 would be something.
-        self.message.match_indices("limit: 0").any(|(at, found)| {
-            let next = self.message[at + found.len()..].chars().next();
-            !next.is_some_and(|c| c.is_ascii_digit() || c == '.')
-                || self.message[at + found.len()..].starts_with(". ")
-        }) && self.message.to_ascii_lowercase().contains("quota")
-    }
-
-    /// The request alone is more than the limit allows in its whole period (OpenAI's 429, Groq's
-    /// 413): "Limit 30000, Requested 36278". Waiting changes nothing.
-    pub(crate) fn never_fits(&self) -> bool {
-        let message = self.message.to_ascii_lowercase();
-        let requested = number_after(&message, "requested");
-        match number_after(&message, "limit").zip(requested) {
-            Some((limit, requested)) => requested > limit,
-            None => message.contains("request too large"),
-        }
-    }
-
-    /// Its words or its code are those of a limit on the rate.
-    pub(crate) fn is_rate_limit(&self) -> bool {
-        const WORDS: [&str; 7] = [
-            "rate limit",
-            "rate_limit",
-            "ratelimit",
-            "request limit",
-            "too many requests",
-            "throttl",
-            "qps",
-        ];
-        let codes = [&self.code, &self.category].into_iter().flatten();
-        let mut texts = codes.chain([&self.message]);
-        texts.any(|text| holds_any(&text.to_ascii_lowercase(), &WORDS))
-    }
-
-    /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
-    pub(crate) fn is_overload(&self) -> bool {
-        const CODES: [&str; 5] = [
-            "server_is_overloaded",
-            "overloaded_error",
-            "engine_overloaded",
-            "slow_down",
-            "insufficient_system_resource",
-        ];
-        const PHRASES: [&str; 14] = [
-            "overloaded",
-            "server busy",
-            "maximum pending requests",
-            "loading model",
-            "model loading",
-            "is loading",
-            "currently loading",
-            "still loading",
-            "being loaded",
-            "starting up",
-            "warming up",
-            "not ready",
-            "capacity",
-            // What nginx says of its own limits, unless it is told another status.
-            "service temporarily unavailable",
-        ];
-        let message = self.message.to_ascii_lowercase();
-        // uvicorn, of its limit on connections.
-        let is_uvicorn = message.trim() == "service unavailable";
-        is_uvicorn || self.has_code(&CODES) || holds_any(&message, &PHRASES)
-    }
-
-    /// It is the key that is refused, whatever the status says.
-    pub(crate) fn is_wrong_key(&self) -> bool {
-        let codes = [
-            "invalid_api_key",
-            "authentication_error",
-            "no_db_connection",
-        ];
-        self.has_code(&codes) || self.message.starts_with("API key not valid")
-    }
-
-    /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
-    pub(crate) fn is_content_filter(&self) -> bool {
-        const CODES: [&str; 4] = [
-            "content_filter",
-            "content_policy_violation",
-            "ResponsibleAIPolicyViolation",
-            "moderation_blocked",
-        ];
-        self.is_moderated || self.has_code(&CODES)
     }
 
     /// How long it says to wait, in a field or in words.
@@ -382,10 +226,6 @@ fn members<'a>(value: &'a Value, paths: &[&str]) -> impl Iterator<Item = &'a Val
     paths.iter().filter_map(|path| value.pointer(path))
 }
 
-fn holds_any(text: &str, phrases: &[&str]) -> bool {
-    phrases.iter().any(|phrase| text.contains(phrase))
-}
-
 fn quoted_headers(error: &Value) -> Option<HeaderMap> {
     let headers = error.pointer("/metadata/headers")?.as_object()?;
     let header = |(name, value): (&String, &Value)| {
@@ -405,6 +245,18 @@ fn code_text(code: &Value) -> Option<String> {
     }
 }
 
+/// Whether a page says that TLS was expected, as nginx, Apache, Go and Tomcat do. Apache's title
+/// does not say it.
+fn wants_tls(page: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        "plain HTTP request was sent to HTTPS port",
+        "speaking plain HTTP to an SSL-enabled server port",
+        "HTTP request to an HTTPS server",
+        "host and port requires TLS",
+    ];
+    page.len() < 4_096 && WORDS.iter().any(|words| page.contains(words))
+}
+
 /// The text of a page's title, which says more than its first tags.
 fn html_title(page: &str) -> Option<&str> {
     let lower = page.to_ascii_lowercase();
@@ -412,15 +264,6 @@ fn html_title(page: &str) -> Option<&str> {
     let start = start + lower[start..].find('>')? + 1;
     let end = start + lower[start..].find("</title")?;
     page.get(start..end).map(str::trim)
-}
-
-/// The number that follows `word`, thousands separated or not.
-fn number_after(text: &str, word: &str) -> Option<u64> {
-    text.match_indices(word).find_map(|(at, word)| {
-        let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
-        let end = |c: char| !c.is_ascii_digit() && c != ',';
-        rest.split(end).next()?.replace(',', "").parse().ok()
-    })
 }
 
 #[cfg(test)]
@@ -713,6 +556,13 @@ mod tests {
             "No deployments available - crossed budget: Exceeded budget for provider openai: 5.4e-05 >= 5e-05",
             "Budget has been exceeded! Current cost: 10.5, Max budget: 10.0",
             "用户余额不足",
+            "ExceededBudget: User=x over budget. Spend=1.1, Budget=1.0",
+            "Usage limit exceeded for virtual key",
+            "You've reached your usage limit.",
+            "FailedOperation.ResourcePackExhausted",
+            "token quota is not enough, token remain quota: $0.01",
+            "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+            "Your top-up is needed",
         ] {
             let body = ErrorBody {
                 message: text.into(),
@@ -726,6 +576,12 @@ mod tests {
             "Rate limit reached. See https://platform.openai.com/account/billing or /balance",
             "a credit card number was found",
             "thinking.budget_tokens: must be below max_tokens",
+            "usage limit per minute",
+            "Usage limit: 20 requests/minute",
+            "Rate limit exceeded: free-models-per-min. Add 10 credits to unlock more",
+            "Resource has been exhausted (e.g. check quota).",
+            "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests_per_base_model",
+            "stop upstream",
             "",
         ] {
             let body = ErrorBody {

@@ -5,7 +5,7 @@
 //! it uses all the rest. [`transport`] moves bytes.
 //!
 //! The other files are pure. [`classify`] judges answers and errors. [`error_body`] reads their bodies,
-//! [`body_waits`] the waits in them, and [`rate_limit_headers`] the waits in headers.
+//! [`error_meaning`] says what those mean; [`body_waits`] reads the waits in them, and [`rate_limit_headers`] the waits in headers.
 //! [`announced_limit`] reads the limit that a refusal names, and [`limit_headers`] those that every
 //! answer announces. [`likeness`] says what many failures have in common. [`cost`] estimates model
 //! tokens, [`usage`] reads how many they were, and [`money`] says what they cost. [`content`] finds an
@@ -22,6 +22,7 @@ mod cost;
 mod embed;
 mod endpoint;
 mod error_body;
+mod error_meaning;
 pub(crate) mod headers;
 mod job;
 pub(crate) mod json;

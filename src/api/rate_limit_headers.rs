@@ -37,7 +37,8 @@ impl RetryHints {
         let quoted = body.headers.as_deref();
         let used_up = || match response.status {
             429 => exhausted(headers, response.wall, response.cost_tokens)
-                .or_else(|| exhausted(quoted?, response.wall, response.cost_tokens)),
+                .or_else(|| exhausted(quoted?, response.wall, response.cost_tokens))
+                .or_else(|| longest(headers, "x-ratelimit-reset-after", times::seconds)),
             _ => None,
         };
         let should_retry = text(headers, "x-should-retry").map(str::trim);

@@ -268,11 +268,11 @@ pub(crate) struct Limits {
     #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::up_to::<u32>(10_000))]
     pub(crate) concurrency: u32,
 
-    /// Requests a second, at most [default: what the server announces]
+    /// Requests a second, at most [default: learned from the server]
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_second), allow_negative_numbers = true)]
     pub(crate) rps: Option<Rate>,
 
-    /// Requests a minute, at most [default: what the server announces]
+    /// Requests a minute, at most [default: learned from the server]
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
@@ -280,8 +280,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
-    /// Model tokens a minute, of prompts and answers together, at most [default: what the server
-    /// announces]
+    /// Model tokens a minute, of prompts and answers together, at most [default: learned from the
+    /// server]
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 }

@@ -40,11 +40,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch service takes",
         ));
     }
-    let check = if prompts {
-        Check::of_prompts()
-    } else {
-        Check::of_requests(args.provider)
-    };
+    let check = Check::new(prompts, args.provider);
     let location = Location::new(&args.input);
     let report = location.open_input().and_then(|input| match input {
         OpenInput::Regular(file) => check.run(file, &location),

@@ -4,6 +4,7 @@
 //! Every error names the flag, the variable or the file that it is about.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::config;
-use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
+use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
@@ -64,12 +65,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         retry_failed: run.retry_failed,
         rates: run.limits.rates(),
         key_from,
-        command: headers::without_secrets(
-            &env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect::<Vec<_>>(),
-            &run.server.headers,
-        ),
+        command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
@@ -93,13 +89,14 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     else {
         return Ok(());
     };
-    let is_nameless = ["/dev", "/proc"]
-        .iter()
-        .any(|folder| input.starts_with(folder));
-    if is_nameless && is_device(input) {
+    // `/dev/stdin` is a link, also where it leads to a file.
+    let is_file = fs::symlink_metadata(input).is_ok_and(|metadata| metadata.is_file());
+    let absolute = std::path::absolute(input).unwrap_or_default();
+    let mut folders = ["/dev", "/proc"].iter();
+    if !is_file && folders.any(|folder| absolute.starts_with(folder)) {
         return Err(config(format!(
-            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no name (- is \
-             standard output)"
+            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
+             name a file with -o, or - for standard output"
         )));
     }
     if run.overwrite || run.server.simulate.is_some() {

@@ -1,6 +1,7 @@
 //! Headers given by `-H`, variables that hold secrets, and the command line without any.
 
 use std::env;
+use std::ffi::OsString;
 
 use http::HeaderName;
 
@@ -87,16 +88,20 @@ pub(crate) fn variable(name: &str, flag: &str) -> Result<String> {
 
 /// The words of a command line without the values of its headers and without passwords in URLs. The
 /// names of variables stay, so that the command can be run again.
-pub(crate) fn without_secrets(words: &[String], headers: &[String]) -> Vec<String> {
-    let shown = |word: &String| {
+pub(crate) fn without_secrets(
+    words: impl Iterator<Item = OsString>,
+    headers: &[String],
+) -> Vec<String> {
+    let shown = |word: OsString| {
+        let word = word.to_string_lossy();
         // A header is a word of its own, or stands behind its flag.
         let in_word = headers.iter().filter(|header| word.ends_with(*header));
         match in_word.max_by_key(|header| header.len()) {
             Some(header) => word.replace(header, &header_shown(header)),
-            None => url_shown(word),
+            None => url_shown(&word),
         }
     };
-    words.iter().map(shown).collect()
+    words.map(shown).collect()
 }
 
 fn header_shown(header: &str) -> String {
@@ -202,8 +207,8 @@ mod tests {
         ]
         .map(str::to_owned);
         let shown = |line: &str| {
-            let words: Vec<String> = line.split('|').map(str::to_owned).collect();
-            without_secrets(&words, &headers).join("|")
+            let words = line.split('|').map(OsString::from);
+            without_secrets(words, &headers).join("|")
         };
         for (typed, expected) in [
             ("run|-H|X-A: s3cret|p", "run|-H|X-A: …|p"),

@@ -46,11 +46,14 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     let check = |url: &str, from| {
         check_base_url(url, args.allow_insecure_http).map_err(|error| named(from, &error))
     };
+    let mut asks = String::new();
     if let Some(url) = &args.base_url {
         check(url, "--base-url")?;
         builder = builder.base_url(url);
+        asks.clone_from(url);
     } else if let Some((variable, url)) = provider.base_url_from_env() {
         check(&url, variable)?;
+        asks = url;
     } else if provider.default_base_url().is_none() {
         return Err(config(
             "--base-url is missing: Azure has another one for each customer, so give yours",
@@ -81,7 +84,14 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     for (name, value) in headers::read(&args.headers)? {
         builder = builder.header(name, value);
     }
-    let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    // The variable is for all programs, so it matters only where this one uses TLS.
+    let proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let speaks = |url: &str, scheme| url.trim_start().to_ascii_lowercase().starts_with(scheme);
+    let uses_tls = !speaks(&asks, "http:")
+        || proxies
+            .iter()
+            .any(|name| env::var(name).is_ok_and(|url| speaks(&url, "https:")));
+    let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| uses_tls && !path.is_empty());
     let ca_file = args.ca_file.clone().or(from_environment.map(PathBuf::from));
     let builder = with(builder, ca_file, ClientBuilder::ca_file);
     let builder = with(

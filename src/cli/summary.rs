@@ -107,7 +107,10 @@ impl FinalReport {
         let (wall, wait) = (summary.wall, &engine.limiter_wait);
         let whose =
             |learned: Option<Rate>, flags| learned.map_or(flags, |_| "that the server names");
-        let requests = whose(progress.learned.requests, "(--rps, --rpm)");
+        let requests = match progress.learned.from_refusals {
+            Some(_) => "that its refusals tell",
+            None => whose(progress.learned.requests, "(--rps, --rpm)"),
+        };
         let tokens = whose(progress.learned.tokens, "(--tpm)");
         let (waited, what) = [
             (wait.requests, format!("the limit on requests {requests}")),

@@ -4,7 +4,7 @@
 //! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
 //! hard link, a symlink or a redirected stream is found, too.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -113,7 +113,7 @@ impl RunFiles {
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
                 let kind = if simulate { "simulated" } else { "results" };
-                Location::File(beside(input, stem(input), kind))
+                Location::File(beside(input, stem(input).as_deref(), kind))
             }
         };
         let errors = match (errors, &output, &input) {
@@ -123,7 +123,7 @@ impl RunFiles {
             }
             // No files are made beside a device.
             (None, Location::File(_), Location::File(input)) => {
-                Location::File(beside(input, stem(input), "errors"))
+                Location::File(beside(input, stem(input).as_deref(), "errors"))
             }
             (None, ..) => Location::Stream,
         };
@@ -177,13 +177,19 @@ impl RunFiles {
 }
 
 /// What the default names of an input's files begin with: inputs that differ in their ending have
-/// files of their own, but for the two endings that inputs have as a rule.
-fn stem(input: &Path) -> Option<&OsStr> {
+/// files of their own, but for the two endings that inputs have as a rule. Without an ending, `p`
+/// has `p..results.jsonl`.
+fn stem(input: &Path) -> Option<OsString> {
     let is = |ending: &OsStr, usual| ending.eq_ignore_ascii_case(usual);
-    match input.extension() {
-        Some(ending) if !is(ending, "jsonl") && !is(ending, "txt") => input.file_name(),
-        _ => input.file_stem(),
+    let name = match input.extension() {
+        Some(ending) if is(ending, "jsonl") || is(ending, "txt") => input.file_stem()?,
+        _ => input.file_name()?,
+    };
+    let mut name = name.to_owned();
+    if input.extension().is_none() {
+        name.push(".");
     }
+    Some(name)
 }
 
 /// The `custom_id` in the first line of a file that is there and has one. A pipe can be read once,
@@ -353,12 +359,12 @@ mod tests {
         for (input, stem) in [
             ("p.txt", "p"),
             ("p.TXT", "p"),
-            ("p", "p"),
+            ("p", "p."),
             ("a.b.jsonl", "a.b"),
             ("p.json", "p.json"),
             ("p.csv", "p.csv"),
             ("p.ndjson", "p.ndjson"),
-            (".hidden", ".hidden"),
+            (".hidden", ".hidden."),
         ] {
             let files = RunFiles::complete(&folder.path(input), None, None, false);
             assert_eq!(files.output, folder.file(&format!("{stem}.results.jsonl")));

@@ -229,7 +229,7 @@ fn not_json(error: &serde_json::Error, indent: usize) -> LineError {
     let told = error.to_string();
     let what = match told.split(" at line ").next().unwrap_or_default() {
         "expected ident" => "a word that is none of true, false and null",
-        "expected value" => "no JSON begins so",
+        "expected value" => "a value is missing or cannot be read: texts need double quotes",
         "key must be a string" => "the name of a field needs double quotes",
         "trailing characters" => "something follows the object",
         "recursion limit exceeded" => "nested too deep",

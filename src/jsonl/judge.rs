@@ -161,6 +161,8 @@ const PRETTY: Seems = "pretty-printed JSON, with objects over several lines: put
                        line, as `jq -c .` does";
 const COMMAS: Seems = "JSON lines with a comma at the end of each: remove the commas";
 
+const CSV: Seems = "CSV: write one JSON object a line";
+
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
@@ -174,11 +176,13 @@ fn seems(line: &[u8], error: &LineError) -> Seems {
         Err(error) if text.starts_with(['{', '[']) && error.is_eof() => PRETTY,
         Err(_) if text.strip_suffix(',').is_some_and(is_json) => COMMAS,
         Err(_) if text.starts_with("{'") => "Python dictionaries: write JSON, as `json.dumps` does",
+        // Quoted cells, and not the fields of an object.
+        Err(_) if text.starts_with('"') && has_columns(line) && !text.contains("\":") => CSV,
         Err(_) if text.starts_with(['{', '}', '[', ']', '"']) => {
             "JSON with mistakes: write one JSON object a line"
         }
         Err(_) if text.starts_with('<') => "HTML or XML: write one JSON object a line",
-        Err(_) if has_columns(line) => "CSV: write one JSON object a line",
+        Err(_) if has_columns(line) => CSV,
         Err(_) => "plain text: if each line is a prompt, say so (--prompts, prompts())",
     }
 }

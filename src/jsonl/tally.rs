@@ -119,17 +119,14 @@ impl Tally {
             ..FileProgress::default()
         };
         shown.engine.possibly_billed = found.unwrap_or_default().possibly_billed;
-        let counts = Counts {
-            shown,
-            input: InputState {
-                at_end: scan.is_some(),
-                ..InputState::default()
-            },
+        let input = InputState {
+            at_end: scan.is_some(),
+            ..InputState::default()
         };
         Self {
             limits,
             opened,
-            counts: Mutex::new(counts),
+            counts: Mutex::new(Counts { shown, input }),
         }
     }
 
@@ -169,8 +166,8 @@ impl Tally {
         drop(counts);
         if is_first && (self.limits.max_cost.is_some() || self.limits.max_tokens.is_some()) {
             log::warn!(
-                "an answer did not say how many model tokens it took (it has no \"usage\"): such \
-                 answers count nothing against the budget, so it may never be reached"
+                "an answer did not say how many model tokens it took (it has no \"usage\", or \
+                 one whose counts make no sense): such answers count nothing against the budget, so it may never be reached"
             );
         }
         false

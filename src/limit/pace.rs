@@ -20,21 +20,23 @@ const SECOND: Nanos = 1_000_000_000;
 
 /// So many admissions are needed before they tell a rate, and answers before one can be stray.
 const ENOUGH: usize = 20;
-/// Fewer tell a rate if they took their time. So many are looked at.
+/// Fewer than [`ENOUGH`] tell a rate if they took half a second, but no fewer than this. At most
+/// [`LATEST`] are looked at.
 const FEWEST: usize = 8;
 const LATEST: usize = 32;
-/// A bucket that fills holds no longer than that, and the time of a request or two.
+/// A bucket that refills holds for no longer than this and the time of two requests. A longer hold is
+/// that of a window.
 const WINDOW_HOLD: Nanos = 3 * SECOND;
-/// The window that is looked at then, in seconds.
+/// The longest window that is looked at then, in seconds.
 const WINDOW: u64 = 60;
 /// Where the rate settles, as a share of the one that was refused.
 const SETTLED: f64 = 0.95;
-/// A cut below the rate that was admitted, and more of it for cuts in quick succession.
+/// A cut goes to this share of the rate that was admitted, and lower for cuts in quick succession.
 const CUT: f64 = 0.9;
 const DEEPER: f64 = 0.1;
 const DEEPEST: f64 = 0.5;
 const IN_SUCCESSION: Nanos = 3 * SECOND;
-/// Stray refusals lower a rate at most to this share of what was admitted.
+/// Stray refusals lower a rate to no less than this share of what was admitted.
 const LOWEST: f64 = 0.8;
 /// The share of refusals among the latest answers that cuts the rate, and how many there must be: fewer
 /// may be chance.
@@ -43,19 +45,20 @@ const MANY: u64 = 5;
 /// How the rate grows back to the good one, in each second or few requests.
 const REGROWTH: f64 = 1.05;
 const FEW: f64 = 4.0;
-/// Shares by which more is tried. One that is too much gives way to a quarter of it, one that is not to
-/// twice as much.
+/// By which share a higher rate is tried. After a try that was too much the next is a quarter as large,
+/// after one that was not it is twice as large.
 const SMALLEST_TRY: f64 = 0.01;
 const LARGEST_TRY: f64 = 0.5;
 const SMALL: f64 = 0.1;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY: f64 = 0.7;
-/// How long it is not tried whether more is possible: at first, and at most.
+/// How long no higher rate is tried: at first, after a refusal, and at most.
 const FIRST_WAIT: Nanos = 2 * SECOND;
 const WAIT: Nanos = 10 * SECOND;
 const LONGEST_WAIT: Nanos = 60 * SECOND;
-/// So many waits that the server asks for are obeyed to the letter, while nothing is admitted.
-const OBEYED: u32 = 4;
+/// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
+/// server that counts what it refuses lets nothing in if it is asked as often as it says.
+const OBEYED: Nanos = SECOND;
 /// The pause after a refusal that asks for none: it doubles until something is admitted.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -94,8 +97,6 @@ pub(super) struct Pace {
     held_until: Nanos,
     /// Whether refusals were so many then that the limit must have been used up.
     is_used_up: bool,
-    /// Refusals in that time, but for those that were on their way.
-    refusals: u32,
     learned: Option<Rate>,
 }
 
@@ -151,7 +152,6 @@ impl Pace {
         }
         if let Some(since) = self.held_since.filter(|since| sent > *since) {
             self.held_since = None;
-            self.refusals = 0;
             if std::mem::take(&mut self.is_used_up) && sent - since > self.window_hold() {
                 self.set_by_window(since, sent, now);
             }
@@ -179,7 +179,10 @@ impl Pace {
         let mut gave_up = false;
         if self.is_news(sent) {
             self.changed = Some(now);
-            gave_up = self.learned.as_mut().is_some_and(|rate| rate.lower(now));
+            gave_up = self
+                .learned
+                .as_mut()
+                .is_some_and(|rate| rate.lower(stray, now));
         }
         if gave_up {
             self.recent = Recent::default();
@@ -188,17 +191,12 @@ impl Pace {
             return Heard::Stray;
         }
         let since = *self.held_since.get_or_insert(now);
-        let pause = if is_late {
-            Duration::ZERO
-        } else {
-            self.refusals += 1;
-            let doubled = 2_u32.saturating_pow(self.refusals - 1);
-            let own = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
-            // A server that counts what it refuses lets nothing in if it is asked as often as it says.
-            match hint {
-                Some(hint) if self.refusals < OBEYED => hint,
-                hint => hint.unwrap_or_default().max(own),
-            }
+        // As long again as nothing was let in.
+        let own = Duration::from_nanos(now - since).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let pause = match hint {
+            _ if is_late => Duration::ZERO,
+            Some(hint) if now - since < OBEYED => hint,
+            hint => hint.unwrap_or_default().max(own),
         };
         let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         self.held_until = self.held_until.max(end);
@@ -306,7 +304,7 @@ impl Rate {
 
     /// A refusal: what was tried was too much, or the rate is still a little above the limit. Whether it
     /// was what was tried.
-    fn lower(&mut self, now: Nanos) -> bool {
+    fn lower(&mut self, is_stray: bool, now: Nanos) -> bool {
         self.refused += 1;
         if self.trying.is_some() {
             let is_too_much =
@@ -316,7 +314,16 @@ impl Rate {
             }
             return is_too_much;
         }
-        let good = (self.good * (1.0 - SMALLEST_TRY)).max(self.lowest);
+        // More than chance: what was measured was too much as well.
+        let step = if is_stray {
+            SMALLEST_TRY
+        } else {
+            4.0 * SMALLEST_TRY
+        };
+        if !is_stray {
+            self.lowest *= 1.0 - step;
+        }
+        let good = (self.good * (1.0 - step)).max(self.lowest);
         if good >= self.good {
             return false;
         }
@@ -352,8 +359,15 @@ impl Rate {
         } else if is_busy {
             let step = match self.trying {
                 Some(step) => {
-                    self.good = self.now;
-                    self.lowest = self.now * LOWEST;
+                    // A burst hides for a while that what is tried is too much. One more: a span of
+                    // few requests may have just missed one.
+                    let span = now.saturating_sub(self.since).max(1) as f64 / SECOND as f64;
+                    let admitted = self.now.min((self.admitted + 1) as f64 / span);
+                    if admitted < self.good {
+                        return self.give_up_trying(now);
+                    }
+                    self.good = admitted;
+                    self.lowest = admitted * LOWEST;
                     (2.0 * step).min(LARGEST_TRY)
                 }
                 None => self.next_try,
@@ -581,7 +595,7 @@ mod tests {
             pauses.push(pause.as_millis());
             now += pause.as_nanos() as Nanos + 1;
         }
-        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+        assert_eq!(pauses, [250, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]);
         pace.admitted(now, now);
         let again = pace.refused(now + 1, None, 0, now + 1);
         assert_eq!(again, Heard::Held(FIRST_PAUSE));
@@ -592,12 +606,13 @@ mod tests {
         );
         // A short wait is obeyed, but not for ever.
         let hint = Some(Duration::from_millis(20));
-        now += SECOND;
         let pauses = [0; 4].map(|_| {
-            now += SECOND;
+            now += SECOND / 2;
             pace.refused(now, hint, 0, now)
         });
         let ms = |ms| Heard::Held(Duration::from_millis(ms));
-        assert_eq!(pauses, [ms(20), ms(20), ms(2_000), ms(4_000)]);
+        let longer = |heard| matches!(heard, Heard::Held(pause) if pause.as_millis() >= 1_000);
+        assert_eq!(pauses[0], ms(20));
+        assert!(longer(pauses[2]) && longer(pauses[3]), "{pauses:?}");
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum Refused {
 /// An item that was sent so often and is refused by chance goes first after a pause, so that it is not
 /// refused again and again while others are let in.
 const STRAY_ATTEMPTS: u32 = 3;
-/// And the pause where the server asks for none.
+/// And the least pause then: a limit that refills has room after it, whoever else was on the way.
 const TIRED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
@@ -177,7 +177,7 @@ impl<J: Job> RunShared<'_, J> {
         let is_tired = attempt.number >= STRAY_ATTEMPTS;
         match (verdict, heard) {
             (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
-                (verdict, Refused::First(hint))
+                (verdict, Refused::First(hint.max(TIRED_PAUSE)))
             }
             (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
                 (Some(Verdict::RetryAfter(hint)), Refused::Alone)
@@ -186,7 +186,12 @@ impl<J: Job> RunShared<'_, J> {
                 (verdict, Refused::First(TIRED_PAUSE))
             }
             (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
-                (verdict, Refused::WithAll(pause))
+                let least = if is_tired {
+                    TIRED_PAUSE
+                } else {
+                    Duration::ZERO
+                };
+                (verdict, Refused::WithAll(pause.max(least)))
             }
             _ => (verdict, Refused::Alone),
         }

@@ -17,6 +17,9 @@
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
 //!
+//! Six attempts may take less than two seconds. So no item makes its last one before the two seconds are
+//! over, and none is charged for what fails while the breaker is open.
+//!
 //! Of fewer than ten items nobody knows whether the server fails or they do. If the server has worked
 //! before, they are held for two minutes and then go on as if there were no breaker.
 
@@ -67,8 +70,8 @@ struct Open {
 /// What the breaker made of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Noted {
-    /// It was the probe's, or opened the breaker: it is not the item's fault.
-    pub(crate) probe: bool,
+    /// It opened the breaker, or came while that was open: it is not the item's fault.
+    pub(crate) outage: bool,
     /// The server has been down for so long that the run gives up.
     pub(crate) hopeless: bool,
 }
@@ -94,6 +97,13 @@ impl Breaker {
             Some(Open { probe_at, .. }) if now < probe_at => Passage::NotUntil(probe_at),
             Some(_) => Passage::Probe,
         }
+    }
+
+    /// When it can be told whether the items that fail now do so for an outage. `None` while it is one, and
+    /// while fewer than two fail.
+    pub(crate) fn decides_at(&self) -> Option<Instant> {
+        let since = self.failing_since.filter(|_| self.open.is_none())?;
+        (self.failing.len() > 1).then_some(since + FAILING_FOR)
     }
 
     /// `item` is sent as the probe that [`passage`](Self::passage) allowed.
@@ -166,13 +176,12 @@ impl Breaker {
                 });
             }
             return Noted {
-                probe: opens,
+                outage: opens,
                 ..Noted::default()
             };
         };
         // Others were sent before it opened, and say nothing new.
-        let is_probe = open.probe == Some(item);
-        if is_probe {
+        if open.probe == Some(item) {
             open.probe = None;
             open.spacing = (open.spacing * 2).min(LAST_SPACING);
             open.probe_at = probe_after(open.spacing, end, now);
@@ -184,7 +193,7 @@ impl Breaker {
             return Noted::default();
         }
         Noted {
-            probe: is_probe,
+            outage: true,
             hopeless: (!self.ever_answered && open_for >= NEVER_ANSWERED)
                 || (!self.ever_worked && open_for >= NEVER_WORKED),
         }

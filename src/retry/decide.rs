@@ -19,7 +19,7 @@ pub(crate) struct History {
     charged: u32,
     /// Waits that the server asked for.
     waits: u32,
-    /// Failed probes.
+    /// Attempts that failed in an outage: probes, and what was sent before it was known.
     probes: u32,
     /// Unusable answers.
     unusable: u32,
@@ -151,10 +151,11 @@ impl Decider {
             // No waits at all: the item is sent once.
             Verdict::Throttled if self.policy.max_waits == 0 => Decision::Fail,
             // A refusal is never charged, a probe even less: the breaker spaces those.
-            Verdict::Throttled if noted.probe => retry_after(Duration::ZERO, history, now),
+            Verdict::Throttled if noted.outage => retry_after(Duration::ZERO, history, now),
             Verdict::Throttled => back_off(history.backoff.wait(true), history, now),
-            // A probe asks on behalf of the run, so it is not charged to its item.
-            Verdict::Retry if noted.probe => {
+            // A probe asks on behalf of the run, and others were sent before the outage was known: they
+            // are not charged to their items.
+            Verdict::Retry if noted.outage => {
                 history.probes += 1;
                 if history.probes > self.policy.max_waits {
                     return Decision::Fail;
@@ -169,7 +170,11 @@ impl Decider {
                 {
                     return Decision::Fail;
                 }
-                back_off(history.backoff.wait(false), history, now)
+                let wait = history.backoff.wait(false);
+                let is_last = history.charged + 1 == self.policy.max_attempts;
+                let told = self.breaker.decides_at().filter(|_| is_last);
+                let held = told.map(|at| at.saturating_duration_since(now));
+                back_off(held.map_or(wait, |held| held.max(wait)), history, now)
             }
             Verdict::PauseAll(hint) | Verdict::RetryAfter(hint) => {
                 if !self.policy.obeys(hint) {
@@ -348,6 +353,33 @@ mod tests {
             }
             assert_eq!(decide(20, start + Duration::from_secs(300)), end);
         }
+    }
+
+    #[test]
+    fn no_item_is_out_of_attempts_before_an_outage_can_be_told() {
+        // Whatever the jitter: these waits are next to nothing.
+        let quick = Retry::new().initial_backoff(Duration::from_millis(1));
+        let (start, mut decider) = (Instant::now(), Decider::new(quick));
+        let histories = (0..16).map(|item| (start, decider.history(item, start, None)));
+        let mut items: Vec<_> = histories.collect();
+        while let Passage::Free = decider.passage(items[0].0) {
+            for item in 0..items.len() {
+                // All that are due are sent at once.
+                let (at, history) = &mut items[item];
+                let failure = failed(Verdict::Retry, Reach::Answered);
+                let decision = decider.decide(item as u64, history, failure, MANY, *at);
+                let Decision::RetryAt(next) = decision else {
+                    panic!("{decision:?} for {item} after {:?}", *at - start)
+                };
+                *at = next;
+            }
+            let latest = items.iter().map(|(at, _)| *at).max().unwrap();
+            items.iter_mut().for_each(|(at, _)| *at = latest);
+        }
+        assert_eq!(items[0].1.charged, 5);
+        // One item that fails says nothing about the server, and is not held.
+        let (waits, _) = run(quick, std::iter::repeat(Verdict::Retry));
+        assert!(waits.iter().sum::<Duration>() < Duration::from_secs(1));
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Retry {
     }
 
     /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
-    /// fast and that does not say how long to wait, while it answers others. Default: 1 s.
+    /// fast and that does not say how long to wait. It counts only while the server still answers most
+    /// requests: else everyone waits. Default: 1 s.
     pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
         self.throttled_backoff = backoff;
         self

@@ -26,14 +26,14 @@ pub enum Verdict {
     /// The failure may pass: try again after the usual backoff. Counts for
     /// [`max_attempts`](crate::Retry::max_attempts).
     Retry,
-    /// The server is asked too fast and does not say how long to wait. While it answers others, the item is
-    /// tried again after the longer [`throttled_backoff`](crate::Retry::throttled_backoff). Else everyone
-    /// waits, for 0.25 s at first. Does not count for `max_attempts`. When
+    /// The server is asked too fast and does not say how long to wait. Everyone waits, for 0.25 s at
+    /// first. If the server still answers most requests, the item alone waits, for the longer
+    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Does not count for `max_attempts`. When
     /// this is all that comes, the run sends one request at a time to find out when it is over.
     Throttled,
     /// The server asked to wait this long. The limiter is paused, so that all users of it wait, and
-    /// the item is tried again before anything new. If this is one refusal among many answers that are
-    /// none, the item alone waits. Does not count for `max_attempts`, but for
+    /// the item is tried again before anything new. If the server still answers most requests, the item
+    /// alone waits. Does not count for `max_attempts`, but for
     /// [`max_waits`](crate::Retry::max_waits).
     PauseAll(Duration),
     /// As [`PauseAll`](Verdict::PauseAll), for this item alone: nothing else waits.

@@ -11,6 +11,7 @@ use super::content::Content;
 use super::endpoints::Draft;
 use super::manners::{Dialect, Hints};
 use super::model::{Fate, Limit, Quota, Ruling};
+use super::spec::SimSpec;
 use crate::api::times::to_rfc3339;
 
 /// An answer ready to be sent.
@@ -31,13 +32,13 @@ pub(super) fn render(
     draft: Draft,
     ruling: &Ruling,
     date: SystemTime,
-    manners: (Dialect, Hints),
+    spec: &SimSpec,
     head_only: bool,
     close: bool,
 ) -> Answer {
     let outcome = match ruling.fate {
         Fate::Limited { by, asked, wait } => {
-            Err(limited(by, asked, wait, &ruling.quotas, manners.1))
+            Err(limited(by, asked, wait, &ruling.quotas, spec.hints))
         }
         Fate::Error(status) => Err(server_error(status, draft.anthropic)),
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
@@ -79,17 +80,17 @@ pub(super) fn render(
         let refused = matches!(ruling.fate, Fate::Limited { by, .. } if by == quota.limit);
         let remaining = quota.most.saturating_sub(quota.used);
         let remaining = if refused { 0 } else { remaining };
-        announce(manners.0, quota, remaining, date, &mut field);
+        announce(spec.dialect, quota, remaining, date, &mut field);
     }
     if let Fate::Limited {
         wait: Some(wait), ..
     } = ruling.fate
     {
         let millis = wait.as_nanos().div_ceil(1_000_000);
-        if manners.1 == Hints::Exact {
+        if spec.hints == Hints::Exact {
             field("retry-after-ms", &millis);
         }
-        if manners.1 != Hints::Silent {
+        if spec.hints != Hints::Silent {
             field("retry-after", &millis.div_ceil(1000).max(1));
         }
     }
@@ -271,7 +272,7 @@ mod tests {
             draft,
             &ruling,
             SystemTime::UNIX_EPOCH,
-            Default::default(),
+            &SimSpec::default(),
             false,
             false,
         );

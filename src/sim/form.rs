@@ -32,7 +32,12 @@ impl Form {
             random: Random::new(seed),
             left: 1_000,
         };
-        writer.value(&self.schema, 0).to_string()
+        let value = writer.value(&self.schema, 0);
+        // Arguments have names, whatever the schema leaves open.
+        if self.tool.is_some() && !value.is_object() {
+            return "{}".to_owned();
+        }
+        value.to_string()
     }
 }
 

@@ -50,12 +50,6 @@ pub(super) struct Cut {
     pub(super) share: f64,
 }
 
-/// Reads a word of the table of names.
-pub(super) fn named<T: Copy>(names: &[(&str, T)], value: &str) -> Option<T> {
-    let found = names.iter().find(|(name, _)| *name == value);
-    found.map(|(_, meaning)| *meaning)
-}
-
 pub(super) const JUDGED: &[(&str, Judged)] = &[
     ("bucket", Judged::Bucket),
     ("fixed", Judged::Fixed),

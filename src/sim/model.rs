@@ -88,7 +88,6 @@ pub(super) struct Model {
 struct Gauge {
     limit: Limit,
     a_minute: u64,
-    a_period: u64,
     burst: u64,
     dearest: u64,
     /// By how much the worst window so far was above the limit, counting every arrival.
@@ -131,7 +130,6 @@ impl Gauge {
         Some(Self {
             limit,
             a_minute: u64::try_from(a_minute).unwrap_or(u64::MAX).max(1),
-            a_period: rate.units(),
             burst,
             dearest: 0,
             over: 0,
@@ -276,16 +274,13 @@ impl Model {
             gauge.set_share(cut.map_or(1.0, |cut| cut.share), at);
             gauge.arrive(at, asked(gauge));
         }
-        for gauge in &self.gauges {
+        for gauge in &mut self.gauges {
             let (by, asked) = (gauge.limit, asked(gauge));
             let wait = gauge.let_in.wait(at, asked);
-            let wait = (asked <= gauge.a_period).then_some(wait);
+            let wait = (asked <= gauge.rate.units()).then_some(wait);
             if wait != Some(Duration::ZERO) {
                 if self.spec.refused_count {
-                    let refused = (self.gauges.iter_mut()).find(|gauge| gauge.limit == by);
-                    if let Some(gauge) = refused {
-                        gauge.let_in.charge(at, asked);
-                    }
+                    gauge.let_in.charge(at, asked);
                 }
                 return Some(Fate::Limited { by, asked, wait });
             }

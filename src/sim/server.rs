@@ -15,7 +15,6 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::answer::{Answer, render};
 use super::endpoints::{Draft, draft};
 use super::http::{ReadError, RequestReader};
-use super::manners::{Dialect, Hints};
 use super::model::{Fate, Model, Ruling};
 use super::spec::SimSpec;
 use super::stats::SimStats;
@@ -94,8 +93,7 @@ impl SimServerBuilder {
         let listener = listen(self.port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
-            seed: self.spec.seed,
-            manners: (self.spec.dialect, self.spec.hints),
+            spec: self.spec,
             started: self.clock.now(),
             clock: self.clock.clone(),
             model: Mutex::new(model),
@@ -175,8 +173,7 @@ impl Drop for SimServer {
 
 #[derive(Debug)]
 struct Shared {
-    seed: u64,
-    manners: (Dialect, Hints),
+    spec: SimSpec,
     started: Instant,
     clock: Clock,
     model: Mutex<Model>,
@@ -271,7 +268,7 @@ impl Connection<'_> {
             let refused = received.is_err();
             let (draft, head_only, close) = match received {
                 Ok(request) => {
-                    let draft = draft(self.shared.seed, &request);
+                    let draft = draft(self.shared.spec.seed, &request);
                     (draft, request.method == "HEAD", request.close)
                 }
                 Err(ReadError::Refused(error, anthropic)) => {
@@ -284,7 +281,7 @@ impl Connection<'_> {
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
             let date = self.shared.clock.wall();
-            let answer = render(draft, &ruling, date, self.shared.manners, head_only, close);
+            let answer = render(draft, &ruling, date, &self.shared.spec, head_only, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::manners::{Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged, named};
+use super::manners::{Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged};
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -200,14 +200,15 @@ impl SimSpec {
         if self.latency > LONGEST_LATENCY {
             return Err(unusable("latency", "at most an hour"));
         }
-        for (field, value) in [
-            ("jitter", self.jitter),
-            ("errors", self.errors),
-            ("strays", self.strays),
-            ("faults", self.faults),
+        for (field, value, takes) in [
+            ("jitter", self.jitter, SHARE),
+            ("errors", self.errors, SHARE),
+            ("strays", self.strays, SHARE),
+            ("faults", self.faults, SHARE),
+            ("cut", self.cut.map_or(0.0, |cut| cut.share), CUT),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(unusable(field, SHARE));
+                return Err(unusable(field, takes));
             }
         }
         if self.errors + self.strays + self.faults > 1.0 {
@@ -215,12 +216,6 @@ impl SimSpec {
                 "errors",
                 "at most 1 together with strays and faults",
             ));
-        }
-        if self
-            .cut
-            .is_some_and(|cut| !(0.0..=1.0).contains(&cut.share))
-        {
-            return Err(unusable("cut", CUT));
         }
         if self.burst == Some(0) {
             return Err(unusable("burst", "a whole number of at least 1"));
@@ -297,8 +292,10 @@ fn cut(value: &str) -> Option<Cut> {
     })
 }
 
+/// Reads a word of a table of names.
 fn word<T: Copy>(name: &str, value: &str, names: &[(&str, T)]) -> Result<T> {
-    named(names, value).ok_or_else(|| {
+    let found = names.iter().find(|(known, _)| *known == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         unusable(name, &names.join(", "))
     })

@@ -154,7 +154,10 @@ fn flags() {
         let arguments = [&["run", "p.jsonl"], arguments].concat();
         refused.run(&arguments, &[], words);
     }
-    let from_environment = [("SSL_CERT_FILE", "none.pem")];
+    let from_environment = [
+        ("SSL_CERT_FILE", "none.pem"),
+        ("OPENAI_BASE_URL", "https://127.0.0.1:9/v1"),
+    ];
     refused.run(&["run", "p.jsonl"], &from_environment, &["none.pem"]);
     refused.folder.write("p.txt", "hello\n");
     refused.run(&["run", "p.txt"], &[], &["--model"]);

@@ -27,6 +27,22 @@ fn five_minutes_of_503_lose_no_row_and_cost_few_requests() {
 }
 
 #[test]
+fn lucky_waits_lose_no_row_before_the_outage_is_noticed() {
+    for seed in 0..8 {
+        let quick = Retry::new().seed(seed).initial_backoff(ms(5));
+        let bench = bench_with(
+            |builder| builder.retry(quick),
+            |ask| match ask.at {
+                at if at < secs(30) => error(500, "x", "boom"),
+                _ => says("ok"),
+            },
+        );
+        let replies = bench.run(|client| client.chat_all("m", &prompts(60)));
+        assert!(replies.iter().all(Result::is_ok), "seed {seed}");
+    }
+}
+
+#[test]
 fn an_outage_in_the_middle_loses_nothing_either() {
     let bench = bench_with(
         |builder| builder.requests_per_second(50),

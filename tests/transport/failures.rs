@@ -168,3 +168,14 @@ fn requests_that_cannot_be_sent_are_told_without_their_secrets() {
         assert!(!shown.contains("secret"), "{shown}");
     }
 }
+
+#[cfg(not(feature = "rustls"))]
+#[test]
+fn https_without_tls_is_refused_in_words() {
+    let error = post(&transport(), "https://127.0.0.1:1/secret", b"{}").unwrap_err();
+    assert_eq!(
+        (error.kind, error.stage),
+        (TransportErrorKind::Unsendable, TransportStage::NothingSent)
+    );
+    assert!(error.message.contains("build with the feature"), "{error}");
+}

@@ -9,7 +9,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::network::{ANSWER, read_head};
+use crate::support::faultd::Faultd;
 use crate::support::listener::Listener;
+use crate::support::reply::Reply;
 use crate::tool::{Folder, Tool};
 
 /// A TLS server, and what a client has to trust, as PEM.
@@ -124,7 +126,12 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
             vec![0x30, 0x82, 1, 0, 0x30],
             Some("openssl x509 -inform der"),
         ),
-        ("nothing", Vec::new(), Some("no certificate")),
+        ("nothing", Vec::new(), Some("is empty")),
+        (
+            "a key",
+            b"-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n".to_vec(),
+            Some("private key and no certificate"),
+        ),
         (
             "cut short",
             root.as_bytes()[..root.len() - 40].to_vec(),
@@ -160,6 +167,19 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
             }
         }
     }
+}
+
+#[test]
+fn the_variable_of_the_certificates_does_not_matter_without_tls() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let server = Faultd::replies([Reply::ok_chat("hello")]);
+    let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
+    tool.env("SSL_CERT_FILE", "none.pem").run().code(0);
+    let tool = folder.tool(&["run", "p.jsonl"]).at(&server);
+    let tool = tool.env("SSL_CERT_FILE", "none.pem");
+    let tool = tool.env("HTTP_PROXY", "https://127.0.0.1:9");
+    tool.run().code(2).says(&["none.pem"]);
 }
 
 #[test]
@@ -220,7 +240,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks() {
         (
             two("key.pem", "cert.pem"),
             2,
-            vec!["key.pem", "holds no certificate"],
+            vec!["key.pem", "private key and no certificate"],
         ),
         (
             two("cert.pem", "other.pem"),

@@ -20,12 +20,13 @@ fn inputs_of_one_stem_have_outputs_of_their_own() {
         ("p.json", "p.json.results.jsonl"),
         ("p.ndjson", "p.ndjson.results.jsonl"),
         ("p.csv", "p.csv.results.jsonl"),
+        ("p", "p..results.jsonl"),
     ] {
         folder.write(input, &line);
         folder.tool(&["run", input]).at(&server).run().code(0);
         assert_eq!(folder.records(output).len(), 1);
     }
-    assert_eq!(server.count(), 4);
+    assert_eq!(server.count(), 5);
 }
 
 #[test]
@@ -121,6 +122,9 @@ fn a_pipe_without_a_name_needs_one_for_the_results() {
         let script = format!("cat p.jsonl | \"$TOLLGATE\" run {input}");
         run(&script).code(2).says(&["-o is missing", input]);
     }
+    run("\"$TOLLGATE\" run /dev/stdin < p.jsonl")
+        .code(2)
+        .says(&["-o is missing"]);
     assert_eq!(server.count(), 0);
     run("cat p.jsonl | \"$TOLLGATE\" run /dev/stdin -o o.jsonl").code(0);
     assert_eq!(folder.records("o.jsonl").len(), 2);

@@ -57,6 +57,21 @@ fn no_requests() -> Vec<(&'static str, String, &'static str)> {
             requests(0..2_000, ",\r\n"),
             "comma at the end",
         ),
+        (
+            "quoted csv",
+            "\"custom_id\",\"prompt\"\n\"0\",\"hello\"\n".into(),
+            "CSV",
+        ),
+        (
+            "quoted csv with a number",
+            "\"custom_id\";\"n\"\r\n\"0\";1\r\n".into(),
+            "CSV",
+        ),
+        (
+            "the rest of an object",
+            "\"a\": [1,2],\n\"b\": 3\n".into(),
+            "JSON with mistakes",
+        ),
         ("csv", "custom_id,prompt\na,hi\nb,ho\n".into(), "CSV"),
         (
             "csv of blanks",

@@ -15,6 +15,14 @@ const LITELLM: &str = r#"{"error":{"message":"litellm.BadRequestError: Anthropic
 const SILICON: &str =
     r#"{"code":30001,"message":"Sorry, your account balance is insufficient","data":null}"#;
 const ONE_API: &str = r#"{"error":{"message":"用户余额不足","type":"new_api_error","code":"x"}}"#;
+const TOKEN_QUOTA: &str = r#"{"error":{"message":"token quota is not enough, token remain quota: $0.01, need quota: $0.02","type":"one_api_error","code":"pre_consume_token_quota_failed"}}"#;
+const OVER_BUDGET: &str = r#"{"error":{"message":"ExceededBudget: User=x over budget. Spend=1.1, Budget=1.0","type":"auth_error","code":"400"}}"#;
+const VIRTUAL_KEY: &str =
+    r#"{"status":"failure","message":"Usage limit exceeded for virtual key"}"#;
+const USAGE_LIMIT: &str =
+    r#"{"error":{"message":"You've reached your usage limit.","type":"usage_limit_reached"}}"#;
+const RECHARGE: &str = r#"{"error":{"message":"Insufficient credits. Recharge your account"}}"#;
+const TENCENT: &str = r#"{"Response":{"Error":{"Code":"FailedOperation.ResourcePackExhausted","Message":"resource pack is exhausted"}}}"#;
 const FIRST_WORDS: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#;
 
 #[test]
@@ -33,6 +41,12 @@ fn the_run_stops_and_a_rerun_after_paying_sends_all_the_rest() {
         (403, ONE_API),
         (400, FIRST_WORDS),
         (402, "{}"),
+        (403, TOKEN_QUOTA),
+        (400, OVER_BUDGET),
+        (412, VIRTUAL_KEY),
+        (429, USAGE_LIMIT),
+        (503, RECHARGE),
+        (200, TENCENT),
     ] {
         let folder = Folder::new();
         folder.requests(300);

@@ -22,6 +22,8 @@ fn every_way_to_tell_a_wait_is_obeyed() {
         limited().header("retry-after", "300ms"),
         limited().header("llm_provider-retry-after", "0.3"),
         limited().header("retry-after-ms", "100, 300"),
+        limited().header("x-ratelimit-reset-after", "0.3"),
+        Reply::error(429, "x", "429", "Rate limit resets in 300ms"),
         Reply::status(503).body(loading),
         Reply::status(429).body(r#"{"error":{"message":"m"},"retry_after":0.3}"#),
         Reply::status(429).body(r#"{"error":{"message":"m","metadata":{"retry_after_ms":300}}}"#),

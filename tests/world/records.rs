@@ -282,3 +282,41 @@ fn answers_in_all_but_form_that_stop_a_run_are_kept_all_of_them() {
     assert!(failed.len() > errors.len() && errors.iter().all(|old| failed.contains(old)));
     assert!(server.count() > sent);
 }
+
+#[test]
+fn an_errors_file_counts_before_there_is_an_output_and_is_never_erased_unasked() {
+    let of = |id: &str, status: u16| {
+        format!(
+            "{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\"body\":{{\"error\":\
+             {{\"message\":\"no\",\"type\":\"invalid_request_error\"}}}}}},\"error\":null}}\n"
+        )
+    };
+    for empty_output in [false, true] {
+        let folder = Folder::new();
+        folder.write("p.jsonl", request("a") + &request("b") + &request("c"));
+        let failed = of("a", 400);
+        folder.write("e.jsonl", format!("{failed}a note\n{}", of("b", 0)));
+        if empty_output {
+            folder.write("o.jsonl", "");
+        }
+        let server = Faultd::replies([Reply::ok_chat("new")]);
+        let run = |more: &[&str]| {
+            let arguments = ["run", "p.jsonl", "-o", "o.jsonl", "--errors", "e.jsonl"];
+            let arguments = [&arguments[..], more].concat();
+            folder.tool(&arguments).at(&server).run()
+        };
+        run(&[]).code(1);
+        assert_eq!(server.count(), 2, "what failed for good is not sent");
+        assert_eq!(folder.read("e.jsonl"), failed);
+        assert_eq!(folder.read("e.jsonl.rejected"), "a note\n");
+        assert_eq!(folder.records("o.jsonl").len(), 2);
+        // Nothing in it is of use to this run.
+        std::fs::remove_file(folder.path("o.jsonl")).unwrap();
+        let other = of("x", 400) + &of("y", 0);
+        folder.write("e.jsonl", &other);
+        run(&[]).code(2).says(&["\"e.jsonl\"", "--overwrite"]);
+        assert_eq!((folder.read("e.jsonl"), server.count()), (other, 2));
+        run(&["--overwrite"]).code(0);
+        assert_eq!(server.count(), 5);
+    }
+}

@@ -57,8 +57,8 @@ impl Rule {
                 (
                     K::RateLimited,
                     V::Throttled,
-                    "the gateway has no deployment available; \
-                 if it stays so, check the keys of its backends",
+                    "the gateway has no deployment available; if it stays so, the rate may be above its \
+                     limit (lower it, with --rpm on the command line), or its backends refuse their keys",
                 )
             }
             429 => (
@@ -71,6 +71,11 @@ impl Rule {
                 K::ContentFilter,
                 V::Fail,
                 "the content filter refused the request; change its content",
+            ),
+            400 if body.wants_tls => (
+                K::Config,
+                V::Stop,
+                "the server expects TLS on this port; use https:// in the base URL",
             ),
             // Gemini, and LiteLLM without a database, refuse a key with 400.
             400 if body.is_wrong_key() => WRONG_KEY,
@@ -141,6 +146,10 @@ impl Rule {
                 pause_or(V::Throttled),
                 "the server is overloaded or not ready; a later attempt may succeed",
             ),
+            // Only words, here too.
+            500..600 if hints.delay.is_none() && body.lacks_money() => {
+                (K::Quota, V::Retry, OUT_OF_MONEY)
+            }
             500..600 => (
                 K::Server,
                 pause_or(V::Retry),

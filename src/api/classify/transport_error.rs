@@ -95,14 +95,14 @@ fn refused_by_proxy(status: u16) -> (ErrorKind, Verdict, &'static str) {
     let (verdict, next) = match status {
         401 | 407 => (
             Verdict::Stop,
-            "it wants a user name and a password, or other ones: write them into its URL, \
+            "it wants a user name and a password, or refused those it got: write them into its URL, \
              http://user:password@host:port, percent-encoded (they are sent as Basic; no other scheme \
              is known here)",
         ),
         400 | 405 | 501 => (
             Verdict::Stop,
-            "what answers may be no proxy, or none that knows CONNECT, which is used for http:// as \
-             well: check its address, or except this host with NO_PROXY",
+            "at this address may be no proxy, or one without CONNECT, which is used for http:// as \
+             well: check the address, or except this host with NO_PROXY",
         ),
         // Of these, some say so of a server that is gone for a moment.
         404 | 408 | 425 | 429 => (Verdict::Unreachable, GONE),
@@ -117,8 +117,8 @@ fn refused_by_proxy(status: u16) -> (ErrorKind, Verdict, &'static str) {
     (ErrorKind::Unreachable, verdict, next)
 }
 
-const GONE: &str = "it may not have reached the server: check the base URL, and whether the proxy is in \
-                    order, or except this host with NO_PROXY";
+const GONE: &str = "the proxy may not have reached the server: check the base URL and the proxy, or except \
+                    this host with NO_PROXY";
 
 #[cfg(test)]
 mod tests {

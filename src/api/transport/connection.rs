@@ -12,9 +12,9 @@ use ureq::Timeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-use super::TransportStage;
-use super::context::{self, CallContext};
+use super::context::{self, CallContext, fail};
 use super::head::{AnswerHead, Head, parse};
+use super::{TransportErrorKind, TransportStage};
 
 /// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that has
 /// begun a success leaves the rest of the request unread. Some servers answer while they read, but one
@@ -85,14 +85,18 @@ impl Connection {
 
     /// Keeps the head of the answer in the context, and leaves ureq only the lines that frame it.
     #[inline(never)]
-    fn divide_head(&mut self) {
+    fn divide_head(&mut self) -> Result<(), ureq::Error> {
         let buffers = self.inner.buffers();
         let input = buffers.input();
         if context::with(|context| context.answer_head.is_some()) {
-            return;
+            return Ok(());
         }
         let count = input.len();
-        if let Some((head, shown)) = AnswerHead::divide(input) {
+        let divided = AnswerHead::divide(input).map_err(|wrong| {
+            let why = format!("the answer's head cannot be trusted: {wrong}");
+            fail(TransportErrorKind::Protocol, why)
+        })?;
+        if let Some((head, shown)) = divided {
             context::with(|context| context.answer_head = Some(head));
             buffers.input_consume(count);
             let mut rest = &*shown;
@@ -102,6 +106,7 @@ impl Connection {
                 rest = &rest[count..];
             }
         }
+        Ok(())
     }
 
     /// Waits for the head of the answer: ureq is shown none or a whole one.
@@ -115,7 +120,7 @@ impl Connection {
                 }
                 Head::Answer(_) | Head::Other => {
                     begun();
-                    self.divide_head();
+                    self.divide_head()?;
                     return Ok(true);
                 }
                 Head::Part => match self.inner.await_input(limit) {

@@ -85,7 +85,7 @@ pub(super) fn fail(kind: TransportErrorKind, why: impl Into<String>) -> ureq::Er
     end(TransportError::new(kind, TransportStage::NothingSent, why))
 }
 
-/// As above, with the cause, which must not hold anything secret.
+/// As [`fail`], with the cause, which must not hold anything secret.
 pub(super) fn fail_for(
     kind: TransportErrorKind,
     why: impl Into<String>,
@@ -126,8 +126,8 @@ pub(super) fn broken(error: impl StdError + Send + Sync + 'static) -> ureq::Erro
     fail_for(kind, why, error)
 }
 
-/// Bytes belong to the making of a connection while `connect` runs, and after it if that fails. Whether
-/// the connection is for another one to be made through it.
+/// Runs `connect`, which makes a connection. Until that has succeeded, the bytes that move are not the
+/// request's. Beside the connection, it says whether another one is being made through it.
 pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result<(T, bool), E> {
     with(|context| {
         context.connecting += 1;
@@ -185,8 +185,8 @@ impl CallContext {
         self.connecting > 0
     }
 
-    /// What it means that the call ends with `error`, after this part of the `answer`; it went `through`
-    /// a proxy if that is not empty.
+    /// The failure of a call that ureq ends with `error`, after this part of the `answer`. The call went
+    /// `through` a proxy if that is not empty.
     #[inline(never)]
     pub(super) fn explain(
         mut self,
@@ -211,7 +211,7 @@ impl CallContext {
         failure.at(self.stage, &self.uri, through)
     }
 
-    /// What it means that ureq itself ends the call with `error`.
+    /// What `error` means if it is ureq's own, and not one of [`fail`].
     fn explain_ureq(&self, error: ureq::Error) -> TransportError {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io, LargeResponseHeader};

@@ -6,8 +6,8 @@
 //! and log them all: so it is shown how the answer is framed, and nothing else.
 //!
 //! Some servers write odd heads. What cannot be read in two ways is taken, as curl takes it: a header
-//! line that is folded, a repeated length or coding, a space before a colon, a name that is none, no
-//! reason phrase. A space before the colon of what frames an answer is refused: somebody on the way may
+//! line that is folded, a repeated length or coding, the coding `identity`, a space before a colon, a name
+//! that is none, no reason phrase. A space before the colon of what frames an answer is refused: somebody on the way may
 //! not have seen the line, and taken the body to end elsewhere (RFC 9112, 5.1 and 11.2).
 
 use std::io::BufRead;
@@ -16,10 +16,14 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::escape::printable;
+
 /// The largest head that is taken, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// As many headers as most answers have.
 const TYPICAL_HEADERS: usize = 24;
+/// How many characters of a value are quoted.
+const MAX_QUOTED: usize = 40;
 /// `HTTP/1.1 200`.
 const STATUS_LENGTH: usize = 12;
 
@@ -59,27 +63,41 @@ pub(super) struct AnswerHead(Bytes);
 
 impl AnswerHead {
     /// The head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`. `None` for
-    /// a head that is to be refused, which ureq does.
-    pub(super) fn divide(bytes: &[u8]) -> Option<(Self, Vec<u8>)> {
+    /// what is no head, which ureq refuses.
+    ///
+    /// # Errors
+    /// What is wrong with a head that is to be refused.
+    pub(super) fn divide(bytes: &[u8]) -> Result<Option<(Self, Vec<u8>)>, String> {
         let start = bytes.iter().take_while(|byte| is_newline(**byte)).count();
-        let (head, rest) = bytes[start..].split_at(length(&bytes[start..])?);
+        let is_http = bytes[start..].starts_with(b"HTTP/1.");
+        let Some(length) = length(&bytes[start..]).filter(|_| is_http) else {
+            return Ok(None);
+        };
+        let (head, rest) = bytes[start..].split_at(length);
         let head = Self(unfold(head).into());
         let mut shown = Vec::with_capacity(rest.len() + 256);
-        shown.extend(head.0.split_inclusive(|byte| *byte == b'\n').next()?);
-        if !head.lines().all(is_plain) {
-            return None;
+        let status = head.0.split_inclusive(|byte| *byte == b'\n').next();
+        shown.extend(status.unwrap_or_default());
+        if let Some(wrong) = head.lines().find_map(wrong) {
+            return Err(wrong);
         }
         for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
             let all = head.all(&name);
             let mut values: Vec<_> = all.split(',').map(str::trim).collect();
             values.dedup_by_key(|value| value.to_ascii_lowercase());
-            if values != [""] {
+            let is_length = |value: &&str| value.bytes().all(|byte| byte.is_ascii_digit());
+            if name == CONTENT_LENGTH && (values.len() > 1 || !values.iter().all(is_length)) {
+                let all = printable(&all, MAX_QUOTED);
+                return Err(format!("its content-length is \"{all}\""));
+            }
+            let is_coded = !values[0].eq_ignore_ascii_case("identity") || name != TRANSFER_ENCODING;
+            if values != [""] && (values.len() > 1 || is_coded) {
                 shown.extend(format!("{name}: {}\r\n", values.join(", ")).bytes());
             }
         }
         shown.extend(b"\r\n");
         shown.extend(rest);
-        Some((head, shown))
+        Ok(Some((head, shown)))
     }
 
     /// All values under `name`, as one list.
@@ -129,18 +147,20 @@ fn unfold(head: &[u8]) -> Vec<u8> {
     head
 }
 
-/// Whether a line can be read in one way only.
-fn is_plain(line: &[u8]) -> bool {
+/// What is wrong with a line that cannot be read in one way only.
+fn wrong(line: &[u8]) -> Option<String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let is_framing = |name: &[u8]| {
-        let name = HeaderName::from_bytes(name.trim_ascii());
-        name.is_ok_and(|name| name == CONTENT_LENGTH || name == TRANSFER_ENCODING)
+    let Some((name, _)) = split(line) else {
+        return Some("a line has no colon".to_owned());
     };
-    let is_clear =
-        |name: &[u8]| !name.is_empty() && (name.trim_ascii_end() == name || !is_framing(name));
-    split(line).is_some_and(|(name, _)| is_clear(name))
-        && !line.iter().any(|byte| matches!(byte, b'\0' | b'\r'))
+    let known = HeaderName::from_bytes(name.trim_ascii()).ok();
+    let known = known.filter(|name| *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING);
+    if let Some(known) = known.filter(|_| name.trim_ascii_end() != name) {
+        return Some(format!("there is a blank between {known} and its colon"));
+    }
+    let is_broken = line.iter().any(|byte| matches!(byte, b'\0' | b'\r'));
+    is_broken.then(|| "a line holds a NUL or a lone CR".to_owned())
 }
 
 fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -197,7 +217,7 @@ mod tests {
     fn ureq_is_shown_how_an_answer_is_framed_and_all_of_a_bad_head() {
         let head =
             "\r\nHTTP/1.1 200 OK\r\nset-cookie: a=b\r\nContent-Length:2\r\nset-cookie:\tc \n\r\nok";
-        let (head, shown) = AnswerHead::divide(head.as_bytes()).unwrap();
+        let (head, shown) = AnswerHead::divide(head.as_bytes()).unwrap().unwrap();
         let headers = head.headers();
         assert_eq!(shown, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         assert_eq!(headers["content-length"], "2");
@@ -207,12 +227,13 @@ mod tests {
             "content-length : 2",
             "Transfer-Encoding\t: chunked",
             "no colon",
-            ": x",
+            "content-length: 2\r\ncontent-length: 3",
+            "content-length: 2x",
             "a: \0",
             "a: b\rc: d",
         ] {
             let head = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
-            assert!(AnswerHead::divide(head.as_bytes()).is_none(), "{line:?}");
+            assert!(AnswerHead::divide(head.as_bytes()).is_err(), "{line:?}");
         }
     }
 
@@ -227,9 +248,10 @@ mod tests {
                 "content-length: 2\r\n",
                 &[],
             ),
+            (": c\r\nx-a: b\r\n", "", &[("x-a", "b")]),
             (
-                "content-length: 2\r\ncontent-length: 3\r\n",
-                "content-length: 2, 3\r\n",
+                "content-length: 2\r\nTransfer-Encoding: Identity\r\n",
+                "content-length: 2\r\n",
                 &[],
             ),
             (
@@ -244,7 +266,7 @@ mod tests {
             ),
         ] {
             let bytes = format!("HTTP/1.1 200\r\n{lines}\r\n");
-            let (head, shown) = AnswerHead::divide(bytes.as_bytes()).unwrap();
+            let (head, shown) = AnswerHead::divide(bytes.as_bytes()).unwrap().unwrap();
             assert_eq!(
                 shown,
                 format!("HTTP/1.1 200\r\n{framed}\r\n").into_bytes(),

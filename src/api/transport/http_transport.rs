@@ -51,7 +51,7 @@ pub struct HttpTransport {
     https_proxy: Option<Route>,
 }
 
-/// Through whom, or what is wrong with the setting that says so.
+/// The agents that go through a proxy, or what is wrong with the proxy's setting.
 type Route = Result<Agents, String>;
 
 impl HttpTransport {

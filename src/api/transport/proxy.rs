@@ -49,7 +49,7 @@ impl fmt::Debug for ProxyPolicy {
 pub(super) struct Proxies {
     pub(super) http: Option<ProxySetting>,
     pub(super) https: Option<ProxySetting>,
-    direct: String,
+    no_proxy: String,
 }
 
 /// A proxy's URL and the name of the setting it came from, for messages: the URL may hold a password.
@@ -91,7 +91,7 @@ impl Proxies {
                 (!url.is_empty()).then_some(ProxySetting { name, url })
             })
         };
-        let (http, https, direct) = match policy {
+        let (http, https, no_proxy) = match policy {
             ProxyPolicy::None => (None, None, None),
             ProxyPolicy::Url(url) => {
                 let (name, url) = ("the proxy setting", url.clone());
@@ -105,14 +105,15 @@ impl Proxies {
                 let http = first(&http[usize::from(env("REQUEST_METHOD").is_some())..]);
                 let https = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
                 let is_used = http.is_some() || https.is_some();
-                let direct = first(&["NO_PROXY", "no_proxy"]).filter(|_| is_used);
-                (http, https, direct)
+                let no_proxy = first(&["NO_PROXY", "no_proxy"]).filter(|_| is_used);
+                (http, https, no_proxy)
             }
         };
-        let (by, direct) = direct.map_or_else(Default::default, |list| (list.name, list.url));
-        for entry in entries(&direct).filter(|entry| covers(entry, "", 0).is_none()) {
+        let list = no_proxy.map(|list| (list.name, list.url));
+        let (name, no_proxy) = list.unwrap_or_default();
+        for entry in entries(&no_proxy).filter(|entry| covers(entry, "", 0).is_none()) {
             log::warn!(
-                "the entry {:?} of {by} cannot be read, so it counts for nothing: write a name, an \
+                "the entry {:?} of {name} cannot be read, so it counts for nothing: write a name, an \
                  IP address or a network such as 10.0.0.0/8, and behind it :port if only that is meant",
                 entry.rsplit('@').next().unwrap_or_default()
             );
@@ -120,14 +121,14 @@ impl Proxies {
         Self {
             http,
             https,
-            direct,
+            no_proxy,
         }
     }
 
     /// Whether `host` is reached directly whatever the scheme's proxy.
     pub(super) fn is_direct(&self, host: &str, port: u16) -> bool {
         let host = bare(host);
-        let mut entries = entries(&self.direct);
+        let mut entries = entries(&self.no_proxy);
         is_loopback(host) || entries.any(|entry| covers(entry, host, port) == Some(true))
     }
 }
@@ -178,7 +179,11 @@ fn is_below(host: &str, domain: &str) -> Option<bool> {
 /// Whether `host` is an address in `network`, if that is one: an address, or one with a number of bits.
 fn is_within(host: &str, network: &str) -> Option<bool> {
     let (address, bits) = network.split_once('/').unzip();
-    let address: IpAddr = bare(address.unwrap_or(network)).parse().ok()?;
+    let address = address.unwrap_or(network);
+    if address.starts_with('[') != address.ends_with(']') {
+        return None;
+    }
+    let address: IpAddr = bare(address).parse().ok()?;
     let all = if address.is_ipv4() { 32 } else { 128 };
     let bits: u32 = bits.map_or(Ok(all), str::parse).ok()?;
     let is_same = |host| (number(host) ^ number(address)).leading_zeros() >= 128 - all + bits;
@@ -304,6 +309,8 @@ mod tests {
             assert!(!proxies.is_direct("elsewhere.example", 443), "{list}");
         }
         for (entry, host) in [
+            ("[::1", "::1"),
+            ("2001:db8::1]", "2001:db8::1"),
             ("10.0.0.0/33", "10.0.0.0"),
             ("10.0.0.0/255.0.0.0", "10.0.0.1"),
             ("10.0.*", "10.0.0.1"),

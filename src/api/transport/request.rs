@@ -141,7 +141,7 @@ mod tests {
         let (deadline, cancel) = (Instant::now(), Cancel::new());
         let mut call = HttpRequest::new(method, url, deadline, &cancel);
         (call.headers, call.body) = (headers, body);
-        let uri = parse(url).unwrap();
+        let uri = url.parse().unwrap();
         shown(&call, &uri).unwrap();
         let head = super::head(&call, &uri);
         let own =

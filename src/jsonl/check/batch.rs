@@ -205,7 +205,7 @@ mod tests {
 
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
-        let check = Check::of_requests(Some(provider));
+        let check = Check::new(false, Some(provider));
         let report = check.run(file.as_bytes(), &Location::Stream).unwrap();
         let kinds = report.findings.by_kind().iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()

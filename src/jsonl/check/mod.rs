@@ -42,21 +42,19 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// The check of a file of requests, for a provider's own batch service if there is one.
-    pub(crate) fn of_requests(provider: Option<Provider>) -> Self {
+    /// The check of a file of requests, for a provider's own batch service if there is one, or of
+    /// prompts, whose requests are yet to be made.
+    pub(crate) fn new(prompts: bool, provider: Option<Provider>) -> Self {
+        let prompts = prompts.then(|| Chat::template(""));
         Self {
-            format: Format::default(),
+            format: Format {
+                prompts,
+                ..Format::default()
+            },
             rules: provider.map(Rules::of),
             report: Report::default(),
             ids: Vec::new(),
         }
-    }
-
-    /// The check of a file of prompts, whose requests are yet to be made.
-    pub(crate) fn of_prompts() -> Self {
-        let mut check = Self::of_requests(None);
-        check.format.prompts = Some(Chat::template(""));
-        check
     }
 
     /// Checks a whole input, whose name is `location`.
@@ -192,7 +190,7 @@ mod tests {
             "\n",
             r#"{"custom_id":"d","body":{"stream":true}}"#,
         );
-        let report = look(Check::of_requests(None), file);
+        let report = look(Check::new(false, None), file);
         assert_eq!((report.requests, report.bad_lines), (3, 2));
         assert_eq!((report.lines, report.blank_lines()), (6, 1));
         assert_eq!(report.bytes, file.len() as u64);
@@ -229,7 +227,7 @@ mod tests {
     fn tokens_are_those_that_the_limiter_reserves() {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"What is this?"}],"max_tokens":70,"n":3}"#;
         let report = look(
-            Check::of_requests(None),
+            Check::new(false, None),
             &format!("{{\"custom_id\":\"a\",\"body\":{body}}}"),
         );
         let size = Size::of(body.as_bytes());
@@ -239,7 +237,7 @@ mod tests {
 
     #[test]
     fn prompts_are_counted_without_models_or_endpoints() {
-        let report = look(Check::of_prompts(), "12345678\n\n12345678\n");
+        let report = look(Check::new(true, None), "12345678\n\n12345678\n");
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -259,9 +257,9 @@ mod tests {
             ),
         };
         let lines: Vec<String> = (0..30_000).map(line).collect();
-        let all = look(Check::of_requests(Some(Provider::OpenAi)), &lines.concat());
+        let all = look(Check::new(false, Some(Provider::OpenAi)), &lines.concat());
         assert!(all.bytes > 1 << 20, "too little for threads");
-        let mut one = Check::of_requests(Some(Provider::OpenAi));
+        let mut one = Check::new(false, Some(Provider::OpenAi));
         for (number, line) in (1..).zip(&lines) {
             let text = line.trim_end().as_bytes();
             if !text.is_empty() {
@@ -283,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let check = Check::of_requests(None);
+        let check = Check::new(false, None);
         let refused = check.run(&b"\x1f\x8b\x08"[..], &Location::Stream);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }

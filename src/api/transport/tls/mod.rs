@@ -5,8 +5,8 @@
 //! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
 //! `pem` reads certificates, `trust` says which are good, `layer` is a session on a connection, and
-//! `words` says why one fails. Without the
-//! feature `rustls` only this file is left, and https is refused before anything is sent.
+//! `words` says why one fails. Without the feature `rustls` only this file is left, and https is
+//! refused before anything is sent.
 
 #[cfg(feature = "rustls")]
 mod layer;

@@ -53,6 +53,10 @@ impl<'a> PemFile<'a> {
         }
         match certificates {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+            Ok(_) if self.text.trim().is_empty() => Err(self.unusable("is empty: name another")),
+            Ok(_) if self.text.contains("PRIVATE KEY-----") => Err(self.unusable(
+                "holds a private key and no certificate: name the file with the certificate",
+            )),
             Ok(_) => Err(self.unusable(
                 "holds no certificate in PEM (-----BEGIN CERTIFICATE-----): \
                  if it is DER, convert it with `openssl x509 -inform der -in FILE -out NEW`",

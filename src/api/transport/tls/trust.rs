@@ -95,7 +95,7 @@ impl CaFile {
         let mut roots = RootCertStore::empty();
         // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let none = "holds no certificate that can be understood";
+        let none = "holds no certificate that can be understood: make one of X.509 version 3";
         let chains =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let chains = chains.build().map_err(|_| file.unusable(none))?;

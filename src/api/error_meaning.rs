@@ -1,0 +1,244 @@
+//! What an error body means: money, keys, limits, filters, overload.
+//!
+//! The body's codes and the words of its message answer each question. The lists of both stand here;
+//! `error_body` knows where a body keeps them.
+
+use std::iter;
+
+use super::error_body::ErrorBody;
+
+/// At most so many characters of a message are searched for words about money.
+const MAX_WORDS: usize = 500;
+
+impl ErrorBody {
+    /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
+    pub(crate) fn is_out_of_money(&self) -> bool {
+        const CODES: &[&str] = &[
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "organization_spend_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+            "enforced_spend_limit_reached",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "billing_error",
+            "exceeded_current_quota_error",
+            "insufficient_balance",
+            "insufficient_credits",
+            "insufficient_funds",
+            "insufficient_user_quota",
+            "pre_consume_token_quota_failed",
+            "out_of_credits",
+            "budget_exceeded",
+            "Arrearage",
+            "AccountOverdueError",
+            // Of Zhipu.
+            "1113",
+        ];
+        // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
+        // a message may quote the request.
+        const TEXTS: &[&str] = &[
+            "You have reached your specified API usage limits",
+            "Your credit balance is too low",
+        ];
+        let message = self.message.trim_start();
+        self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
+    }
+
+    /// Its words are about money, which is no proof: a message may quote the request, or explain how
+    /// to get a higher limit.
+    pub(crate) fn speaks_of_money(&self) -> bool {
+        const WORDS: [&str; 9] = [
+            "balance", "credits", "billing", "recharge", "arrears", "overdue", "payment", "unpaid",
+            "monthly",
+        ];
+        const PHRASES: [&str; 25] = [
+            "exceeded budget",
+            "crossed budget",
+            "over budget",
+            "budget has been exceeded",
+            "budget exceeded",
+            "spend limit",
+            "spending limit",
+            // Others speak of usage limits.
+            "usage limit ",
+            "key limit exceeded",
+            "quota is not enough",
+            "not enough quota",
+            "insufficient quota",
+            "resource pack",
+            "free tier",
+            "trial key",
+            "past due",
+            " top up",
+            "insufficient credit",
+            "insufficient fund",
+            "enough credit",
+            "out of credit",
+            "余额",
+            "欠费",
+            "充值",
+            "额度",
+        ];
+        // What refills so soon is a limit on the rate, whatever it is called.
+        const SOON: [&str; 9] = [
+            "second", "seconds", "sec", "minute", "min", "hour", "rpm", "tpm", "qps",
+        ];
+        let text = self.words();
+        let has = |known: &[&str]| text.split(' ').any(|word| known.contains(&word));
+        !has(&SOON) && (has(&WORDS) || holds_any(&text, &PHRASES))
+    }
+
+    /// Its words say that there is no money left. A server that fails may speak of its billing, too.
+    pub(crate) fn lacks_money(&self) -> bool {
+        const LACK: [&str; 13] = [
+            "insufficient",
+            "enough",
+            "exhausted",
+            "used up",
+            "too low",
+            "recharge",
+            " top up",
+            "budget",
+            "limit exceeded",
+            "limit reached",
+            "reached your",
+            "不足",
+            "欠费",
+        ];
+        self.speaks_of_money() && holds_any(&self.words(), &LACK)
+    }
+
+    /// The words of its message and its codes, each in small letters between blanks. What is quoted
+    /// stands further in, and links lead to pages about everything: neither is among them.
+    fn words(&self) -> String {
+        let message: String = self.message.chars().take(MAX_WORDS).collect();
+        let codes = [&self.category, &self.code].into_iter().flatten();
+        let texts = iter::once(&message).chain(codes);
+        let words = texts.flat_map(|text| text.split_whitespace());
+        let mut shown = String::new();
+        let is_link =
+            |word: &&str| word.contains('/') && (word.contains('.') || word.starts_with('/'));
+        for word in words.filter(|word| !is_link(word)) {
+            let mut after = ' ';
+            shown.push(' ');
+            for c in word
+                .chars()
+                .map(|c| if c.is_alphanumeric() { c } else { ' ' })
+            {
+                // `ExceededBudget` is two words.
+                if after.is_lowercase() && c.is_uppercase() {
+                    shown.push(' ');
+                }
+                shown.extend(c.to_lowercase());
+                after = c;
+            }
+        }
+        shown + " "
+    }
+
+    /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
+    /// gives beside it means nothing.
+    pub(crate) fn has_no_quota(&self) -> bool {
+        // A day's quota of 0.5 or a list item of 05 would be something.
+        self.message.match_indices("limit: 0").any(|(at, found)| {
+            let next = self.message[at + found.len()..].chars().next();
+            !next.is_some_and(|c| c.is_ascii_digit() || c == '.')
+                || self.message[at + found.len()..].starts_with(". ")
+        }) && self.message.to_ascii_lowercase().contains("quota")
+    }
+
+    /// The request alone is more than the limit allows in its whole period (OpenAI's 429, Groq's
+    /// 413): "Limit 30000, Requested 36278". Waiting changes nothing.
+    pub(crate) fn never_fits(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        let requested = number_after(&message, "requested");
+        match number_after(&message, "limit").zip(requested) {
+            Some((limit, requested)) => requested > limit,
+            None => message.contains("request too large"),
+        }
+    }
+
+    /// Its words or its code are those of a limit on the rate.
+    pub(crate) fn is_rate_limit(&self) -> bool {
+        const WORDS: [&str; 7] = [
+            "rate limit",
+            "rate_limit",
+            "ratelimit",
+            "request limit",
+            "too many requests",
+            "throttl",
+            "qps",
+        ];
+        let codes = [&self.code, &self.category].into_iter().flatten();
+        let mut texts = codes.chain([&self.message]);
+        texts.any(|text| holds_any(&text.to_ascii_lowercase(), &WORDS))
+    }
+
+    /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
+    pub(crate) fn is_overload(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "server_is_overloaded",
+            "overloaded_error",
+            "engine_overloaded",
+            "slow_down",
+            "insufficient_system_resource",
+        ];
+        const PHRASES: [&str; 14] = [
+            "overloaded",
+            "server busy",
+            "maximum pending requests",
+            "loading model",
+            "model loading",
+            "is loading",
+            "currently loading",
+            "still loading",
+            "being loaded",
+            "starting up",
+            "warming up",
+            "not ready",
+            "capacity",
+            // What nginx says of its own limits, unless it is told another status.
+            "service temporarily unavailable",
+        ];
+        let message = self.message.to_ascii_lowercase();
+        // uvicorn, of its limit on connections.
+        let is_uvicorn = message.trim() == "service unavailable";
+        is_uvicorn || self.has_code(&CODES) || holds_any(&message, &PHRASES)
+    }
+
+    /// It is the key that is refused, whatever the status says.
+    pub(crate) fn is_wrong_key(&self) -> bool {
+        let codes = [
+            "invalid_api_key",
+            "authentication_error",
+            "no_db_connection",
+        ];
+        self.has_code(&codes) || self.message.starts_with("API key not valid")
+    }
+
+    /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
+    pub(crate) fn is_content_filter(&self) -> bool {
+        const CODES: [&str; 4] = [
+            "content_filter",
+            "content_policy_violation",
+            "ResponsibleAIPolicyViolation",
+            "moderation_blocked",
+        ];
+        self.is_moderated || self.has_code(&CODES)
+    }
+}
+
+fn holds_any(text: &str, phrases: &[&str]) -> bool {
+    phrases.iter().any(|phrase| text.contains(phrase))
+}
+
+/// The number that follows `word`, thousands separated or not.
+fn number_after(text: &str, word: &str) -> Option<u64> {
+    text.match_indices(word).find_map(|(at, word)| {
+        let rest = text[at + word.len()..].trim_start_matches([' ', ':']);
+        let end = |c: char| !c.is_ascii_digit() && c != ',';
+        rest.split(end).next()?.replace(',', "").parse().ok()
+    })
+}
