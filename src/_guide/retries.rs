@@ -74,6 +74,7 @@
 //! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
 //! | the answer is not valid HTTP | `Protocol` | tried again, at most twice |
 //! | the request has a path or a header that cannot be sent | `Invalid` | the item fails |
+//! | a 2xx compressed unasked, other than with gzip or deflate | `Protocol` | tried again once at most: it was billed |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
 //! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
