@@ -201,7 +201,7 @@ impl Error {
         self.0.kind.is_transient()
     }
 
-    /// The HTTP status of the last answer, if there was one.
+    /// The HTTP status of the last answer, if there was one, be it one that broke off.
     pub fn status(&self) -> Option<StatusCode> {
         self.0.facts.status
     }
@@ -232,7 +232,7 @@ impl Error {
     }
 
     /// The start of the last answer's body, at most 64 KiB and without the API key, if there was an
-    /// answer.
+    /// answer or part of one.
     pub fn body(&self) -> Option<&[u8]> {
         self.0.facts.body.as_deref()
     }

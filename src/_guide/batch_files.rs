@@ -130,7 +130,8 @@
 //!
 //! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of the
 //! `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an object,
-//! `{"text": ".."}`, with `"cut": true` if there was more.
+//! `{"text": ".."}`, with `"cut": true` if there was more. So is what had come of a 2xx that broke off,
+//! took too long or was too large, always with `"cut": true`; its row is to do or not as the table says.
 //!
 //! A row that has no id of its own, as its line is no request or its id is that of another row, gets
 //! the `custom_id` `line-N` in its record, where N is the number of its line.

@@ -74,6 +74,7 @@
 //! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
 //! | the answer is not valid HTTP | `Protocol` | tried again, at most twice |
 //! | the request has a path or a header that cannot be sent | `Invalid` | the item fails |
+//! | a 2xx compressed unasked, other than with gzip or deflate | `Protocol` | tried again once at most: it was billed |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
 //! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
@@ -160,7 +161,7 @@
 //! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes, and
 //! attempts that were on their way when it opened, do not count for their items. But an item fails when
 //! more than `max_waits` of these have reached the server in vain. So that no item is out of attempts
-//! before an outage can be told, the last one of each waits until the two seconds are over, if two or more
+//! before an outage can be told, the last one of each waits until the two seconds are over, if ten or more
 //! items fail at that time.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as the

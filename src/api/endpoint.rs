@@ -139,10 +139,18 @@ impl Endpoint {
 
     /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
     #[inline(never)]
-    fn unanswered(&self, error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
+    fn unanswered(&self, mut error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
         attempt.reach.set(reach(&error));
-        let mut failed = self.attempt_error(classify_transport_error(&error), attempt, None);
-        failed.error = failed.error.with_source(error);
+        let partial = error.partial.take();
+        let is_partial = partial.is_some();
+        let failed = classify_transport_error(&error);
+        let mut failed = self.attempt_error(failed, attempt, partial.map(|partial| *partial));
+        // It was paid for, and the next is likely to be the same.
+        if error.kind == TransportErrorKind::Encoded && attempt.number > 1 {
+            failed.verdict = Verdict::Fail;
+        }
+        let error = failed.error.with_source(error);
+        failed.error = error.with_facts(|facts| facts.body_is_cut |= is_partial);
         failed
     }
 

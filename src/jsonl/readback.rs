@@ -82,8 +82,12 @@ fn read_response<'a>(
         return (RecordState::Done, None);
     }
     let [body] = nested(response, &["body"]);
-    let body = body.map_or("", RawValue::get);
-    let kept = kept_text(body, !is_success || error.is_some());
+    let [cut] = nested(body, &["cut"]);
+    let kept = match body.map_or("", RawValue::get) {
+        // Of a part of an answer the error says all.
+        _ if is_success && error.is_some() && is_true(cut) => Cow::default(),
+        body => kept_text(body, !is_success || error.is_some()),
+    };
     let [code] = nested(error, &["code"]);
     let code = error.map(|_| plain(code).unwrap_or_default());
     (judge_record(status, kept.as_bytes(), code), error)
@@ -313,6 +317,14 @@ mod tests {
             ),
             (
                 r#"{"custom_id":"a","response":{"status_code":200,"body":{"text":"{\"choices\":[{\"x\":NaN}]}"}},"error":{"code":"x"}}"#,
+                false,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":{"text":"{\"choices\":[{\"x\":NaN}]}","cut":true}},"error":{"code":"timeout"}}"#,
+                true,
+            ),
+            (
+                r#"{"custom_id":"a","response":{"status_code":200,"body":{"text":"{\"choices\":[{}]}","cut":true}},"error":{"code":"rejected"}}"#,
                 false,
             ),
             (

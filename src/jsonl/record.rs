@@ -152,7 +152,7 @@ fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
             object.field("status_code", &response.status);
             object.field("request_id", response.request_id.unwrap_or(id));
             let is_answer = record.failure.is_none() && is_success(response.status);
-            match json(response.body).filter(|body| is_answer || is_whole_object(response, body)) {
+            match json(response.body).filter(|_| is_answer) {
                 Some(body) => object.one_line("body", body),
                 None => object.kept("body", response),
             }
@@ -267,8 +267,13 @@ impl Object<'_> {
         }
     }
 
-    /// A body that is no answer, as far as it is kept.
+    /// A body that is no answer: an object that is whole, or the text of what is kept.
     fn kept(&mut self, key: &str, response: &Response<'_>) {
+        if let Some(body) = json(response.body).filter(|body| body.starts_with('{'))
+            && !response.is_cut
+        {
+            return self.one_line(key, body);
+        }
         let text = String::from_utf8_lossy(response.body);
         // Every byte that is no UTF-8 has become three.
         let kept = beginning(&text, KEPT);
@@ -307,10 +312,6 @@ fn json(body: &[u8]) -> Option<&str> {
     serde_json::from_slice::<&RawValue>(body)
         .ok()
         .map(RawValue::get)
-}
-
-fn is_whole_object(response: &Response<'_>, json: &str) -> bool {
-    json.starts_with('{') && !response.is_cut
 }
 
 /// The start of a body, as text.

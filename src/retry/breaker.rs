@@ -17,8 +17,8 @@
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
 //!
-//! Six attempts may take less than two seconds. So no item makes its last one before the two seconds are
-//! over, and none is charged for what fails while the breaker is open.
+//! Six attempts may take less than two seconds. So while ten items or more fail, none makes its last one
+//! before the two seconds are over, and none is charged for what fails while the breaker is open.
 //!
 //! Of fewer than ten items nobody knows whether the server fails or they do. If the server has worked
 //! before, they are held for two minutes and then go on as if there were no breaker.
@@ -100,10 +100,10 @@ impl Breaker {
     }
 
     /// When it can be told whether the items that fail now do so for an outage. `None` while it is one, and
-    /// while fewer than two fail.
+    /// while fewer fail than [`FAILING_ITEMS`].
     pub(crate) fn decides_at(&self) -> Option<Instant> {
         let since = self.failing_since.filter(|_| self.open.is_none())?;
-        (self.failing.len() > 1).then_some(since + FAILING_FOR)
+        (self.failing.len() >= FAILING_ITEMS).then_some(since + FAILING_FOR)
     }
 
     /// `item` is sent as the probe that [`passage`](Self::passage) allowed.

@@ -363,18 +363,19 @@ mod tests {
         let histories = (0..16).map(|item| (start, decider.history(item, start, None)));
         let mut items: Vec<_> = histories.collect();
         while let Passage::Free = decider.passage(items[0].0) {
-            for item in 0..items.len() {
+            for (item, (at, history)) in (0..).zip(&mut items) {
                 // All that are due are sent at once.
-                let (at, history) = &mut items[item];
                 let failure = failed(Verdict::Retry, Reach::Answered);
-                let decision = decider.decide(item as u64, history, failure, MANY, *at);
+                let decision = decider.decide(item, history, failure, MANY, *at);
                 let Decision::RetryAt(next) = decision else {
                     panic!("{decision:?} for {item} after {:?}", *at - start)
                 };
                 *at = next;
             }
             let latest = items.iter().map(|(at, _)| *at).max().unwrap();
-            items.iter_mut().for_each(|(at, _)| *at = latest);
+            for (at, _) in &mut items {
+                *at = latest;
+            }
         }
         assert_eq!(items[0].1.charged, 5);
         // One item that fails says nothing about the server, and is not held.

@@ -267,9 +267,10 @@ fn a_coding_that_is_not_understood_is_named_and_takes_nothing_from_a_refusal() {
     let error = post(&transport, &success, b"{}").unwrap_err();
     assert_eq!(
         (error.kind, error.stage),
-        (TransportErrorKind::Protocol, TransportStage::Answering)
+        (TransportErrorKind::Encoded, TransportStage::Answering)
     );
-    assert!(error.message.contains("br"), "{error}");
+    assert!(error.message.contains("\"br\""), "{error}");
+    assert_eq!(error.partial.unwrap().body, b"\x0b\xff");
 
     let refusal = url(repeating(coded(503, "br", b"\x0b\xff"), tell));
     let answer = post(&transport, &refusal, b"{}").unwrap();

@@ -369,7 +369,18 @@ fn a_connection_lost_in_the_handshake_is_not_blamed_on_the_certificate() {
 #[test]
 fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
     // A number may be the start of a longer one; an object says itself where it ends.
-    const BODIES: [&str; 5] = ["half", "half", r#"{"a":[1]"#, "12", r#" {"a":[1]} "#];
+    const BODIES: [&str; 10] = [
+        "half",
+        "half",
+        r#"{"a":[1]"#,
+        "12",
+        r#"{"a":"]}"#,
+        r#"{"a":"\"}"#,
+        r#" {"a":[1]} "#,
+        "\u{feff}{\"a\":[1]}",
+        r#"{"s":NaN,"t":"[\"{'"}"#,
+        "{'s': None, 't': '[\"',}\n",
+    ];
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |number, mut session| {
         read_request(&mut session);
@@ -382,15 +393,22 @@ fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
     });
     let (transport, url) = (trusting(&identity.root), https(address, "127.0.0.1"));
     assert_eq!(post(&transport, &url, b"{}").unwrap().body, b"half");
-    for _ in 1..4 {
+    for body in &BODIES[1..6] {
         let error = post(&transport, &url, b"{}").unwrap_err();
+        let partial = error.partial.expect(body);
+        assert_eq!(
+            (partial.status.as_u16(), partial.body),
+            (200, body.as_bytes().to_vec())
+        );
         assert_eq!(
             (error.kind, error.stage),
             (TransportErrorKind::Truncated, TransportStage::Answering)
         );
     }
-    let whole = post(&transport, &url, b"{}").unwrap();
-    assert_eq!(whole.body, BODIES[4].as_bytes());
+    for body in &BODIES[6..] {
+        let whole = post(&transport, &url, b"{}").expect(body);
+        assert_eq!(whole.body, body.as_bytes());
+    }
 }
 
 #[test]

@@ -117,6 +117,107 @@ fn what_is_not_wrong_with_an_answer_is_left_alone() {
 }
 
 #[test]
+fn what_came_of_an_answer_that_broke_off_is_kept_and_no_result() {
+    let nan = r#"{"choices":[{"x":NaN}]}"#;
+    let half = &OK[..OK.len() / 2];
+    let cases = [
+        (Reply::json(OK).half_body(), half, "invalid_response"),
+        (
+            Reply::json(OK).chunked(20).half_body(),
+            half,
+            "invalid_response",
+        ),
+        (Reply::json(OK).half_body().then_hold(), half, "timeout"),
+        (
+            Reply::json(OK).half_body().then_reset(),
+            half,
+            "invalid_response",
+        ),
+        (
+            Reply::json(OK).content_length("499").then_close(),
+            OK,
+            "invalid_response",
+        ),
+        (
+            Reply::json(nan).content_length("499").then_close(),
+            nan,
+            "invalid_response",
+        ),
+        (Reply::json(OK.repeat(9)), OK, "rejected"),
+        (Reply::json(OK.repeat(9)).chunked(99), OK, "rejected"),
+    ];
+    std::thread::scope(|scope| {
+        for (reply, text, code) in cases {
+            scope.spawn(move || is_kept_in_part(reply, text, code));
+        }
+    });
+}
+
+fn is_kept_in_part(reply: Reply, text: &str, code: &str) {
+    let folder = Folder::new();
+    folder.requests(1);
+    let broken = Faultd::replies([reply]);
+    let more = ["--max-attempts", "1", "--timeout", "1", "--max-body", "500"];
+    run(&folder, &broken, &more).code(1);
+    let record = &folder.records("p.errors.jsonl")[0];
+    let response = &record["response"];
+    assert_eq!(record["error"]["code"], code, "{record}");
+    assert_eq!(response["status_code"], 200, "{record}");
+    assert_eq!(response["body"]["cut"], true, "{record}");
+    let kept = response["body"]["text"].as_str().expect("a text");
+    assert!(kept.starts_with(text), "{record}");
+
+    let good = Faultd::replies([Reply::json(OK)]);
+    let is_left = usize::from(code != "rejected");
+    run(&folder, &good, &[]).code(1 - i32::from(code != "rejected"));
+    assert_eq!(good.count(), is_left, "{record}");
+}
+
+#[test]
+fn a_coding_that_is_not_understood_is_named_and_paid_for_once_more() {
+    for (coding, body) in [
+        ("br", b"\x0b\x02\x80{}\xff"),
+        ("zstd", b"\x28\xb5\x2f\xfd{}"),
+    ] {
+        let folder = Folder::new();
+        folder.requests(1);
+        let server = Faultd::replies([Reply::json(*body).header("content-encoding", coding)]);
+        run(&folder, &server, &[]).code(1);
+        assert_eq!(server.count(), 2, "{coding}");
+        let record = &folder.records("p.errors.jsonl")[0];
+        let message = record["error"]["message"].as_str().expect("a text");
+        assert!(
+            message.contains(&format!("compressed as \"{coding}\"")),
+            "{message}"
+        );
+        assert!(
+            message.contains("proxy") && !message.contains("base URL"),
+            "{message}"
+        );
+        let kept = record["response"]["body"]["text"].as_str();
+        assert!(kept.is_some_and(|text| text.contains("{}")), "{record}");
+    }
+}
+
+#[test]
+fn an_object_of_no_use_stays_one_in_both_forms() {
+    let body = r#"{"detail":"upstream timed out"}"#;
+    let expected: Value = serde_json::from_str(body).unwrap();
+    let anthropic = r#"{"custom_id":"a","params":{"model":"m","max_tokens":9,"messages":[]}}"#;
+    for (line, place) in [
+        (&*line("/v1/messages"), "/response/body"),
+        (anthropic, "/tollgate/body"),
+    ] {
+        let folder = Folder::new();
+        folder.write("p.jsonl", line);
+        let server = Faultd::replies([Reply::json(body)]);
+        run(&folder, &server, &["--max-attempts", "1"]).code(1);
+        let record = &folder.records("p.errors.jsonl")[0];
+        assert_eq!(record.pointer(place), Some(&expected), "{record}");
+    }
+}
+
+#[test]
 fn money_in_a_200_stops_the_run() {
     for body in [
         r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
@@ -140,7 +241,9 @@ fn a_count_that_cannot_be_is_not_counted_as_nothing() {
             &format!("\"completion_tokens\":{count}"),
         );
         let server = Faultd::replies([Reply::json(body)]);
-        run(&folder, &server, &["--price", "1,2"]).code(0);
+        let arguments = ["--price", "1,2", "--max-cost", "1"];
+        let ended = run(&folder, &server, &arguments);
+        ended.code(0).says(&["counts make no sense"]);
         let summary = folder.json("s.json");
         assert_eq!(summary["uncounted"], 1, "{summary}");
         let record = &folder.records("p.results.jsonl")[0]["tollgate"];

@@ -114,7 +114,7 @@ fn passes(kind: ErrorKind, verdict: Verdict) -> bool {
 /// for, so its row stays failed, with the text, until somebody asks for it again.
 pub(crate) fn is_nearly_answered(error: &Error) -> bool {
     let is_success = error.status().is_some_and(|status| status.is_success());
-    is_success && error.kind() == ErrorKind::Protocol
+    is_success && error.kind() == ErrorKind::Protocol && !error.possibly_billed()
 }
 
 const INVALID_REQUEST_LINE: &str = "invalid_request_line";
@@ -131,6 +131,7 @@ pub(crate) fn record_code(kind: ErrorKind, is_answered: bool) -> &'static str {
     match kind {
         ErrorKind::Timeout | ErrorKind::Deadline => "timeout",
         ErrorKind::Malformed | ErrorKind::Truncated => "invalid_response",
+        ErrorKind::Network => "connection_error",
         kind if kind.is_transient() && is_answered => "invalid_response",
         kind if kind.is_transient() => "connection_error",
         ErrorKind::Permission

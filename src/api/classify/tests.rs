@@ -848,6 +848,13 @@ fn words_about_money_are_no_proof_and_none_where_a_wait_is_told() {
             K::Server,
             V::Retry,
         ),
+        (
+            500,
+            &[],
+            &error("", "could not read the balance: timeout"),
+            K::Server,
+            V::Retry,
+        ),
     ]);
 }
 

@@ -45,6 +45,11 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
             V::Unusable,
             "check that the base URL is that of an HTTP server",
         ),
+        T::Encoded => (
+            K::Protocol,
+            V::Unusable,
+            "the server, or a proxy before it, compresses unasked: turn that off there",
+        ),
         T::TooLarge => (
             K::BodyTooLarge,
             V::Fail,
@@ -179,6 +184,7 @@ mod tests {
             (T::Truncated, Answering, K::Truncated, V::Retry, true),
             (T::Tls, NothingSent, K::Tls, V::Stop, false),
             (T::Protocol, Answering, K::Protocol, V::Unusable, true),
+            (T::Encoded, Answering, K::Protocol, V::Unusable, true),
             (T::TooLarge, Answering, K::BodyTooLarge, V::Fail, true),
             (T::Aborted, Sent, K::Cancelled, V::Fail, true),
             (T::Aborted, NothingSent, K::Cancelled, V::Fail, false),
@@ -188,6 +194,7 @@ mod tests {
                 kind: transport_kind,
                 stage,
                 message: "it broke\u{1b}[0m".to_owned(),
+                partial: None,
                 source: None,
             };
             let failure = classify_transport_error(&error);

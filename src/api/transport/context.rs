@@ -14,7 +14,10 @@ use http::Uri;
 
 use super::error::proxy_status;
 use super::head::AnswerHead;
-use super::{HttpConfig, HttpRequest, TransportError, TransportErrorKind, TransportStage, request};
+use super::{
+    HttpConfig, HttpRequest, HttpResponse, TransportError, TransportErrorKind, TransportStage,
+    request,
+};
 use crate::Cancel;
 
 thread_local! {
@@ -182,10 +185,15 @@ impl CallContext {
         self.connecting > 0
     }
 
-    /// The failure of a call that ureq ends with `error`. The call went `through` a proxy if that is not
-    /// empty.
+    /// The failure of a call that ureq ends with `error`, after this part of the `answer`. The call went
+    /// `through` a proxy if that is not empty.
     #[inline(never)]
-    pub(super) fn explain(mut self, error: ureq::Error, through: &str) -> TransportError {
+    pub(super) fn explain(
+        mut self,
+        error: ureq::Error,
+        through: &str,
+        answer: Box<HttpResponse>,
+    ) -> TransportError {
         use TransportErrorKind::{Aborted, Resolve};
         let mut failure = match self.failure.take() {
             // An abort makes anything fail in any way.
@@ -199,6 +207,7 @@ impl CallContext {
         if self.connecting > 1 || is_lost {
             failure.blame_proxy();
         }
+        failure.partial = (!answer.body.is_empty()).then_some(answer);
         failure.at(self.stage, &self.uri, through)
     }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use http::Uri;
 use http::uri::Scheme;
 
+use super::HttpResponse;
+
 /// How far an exchange got before it broke: what decides whether it may have been billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,6 +44,8 @@ pub enum TransportErrorKind {
     Truncated,
     /// Not HTTP/1.1.
     Protocol,
+    /// The body is compressed, unasked, and cannot be decoded.
+    Encoded,
     /// The body is above [`HttpRequest::max_body`](crate::HttpRequest::max_body).
     TooLarge,
     /// [`HttpRequest::cancel`](crate::HttpRequest::cancel) was aborted.
@@ -65,6 +69,9 @@ pub struct TransportError {
     pub stage: TransportStage,
     /// What happened, in words, without keys, paths or queries.
     pub message: String,
+    /// What had come of the answer, if part of its body had. That body may be as long as
+    /// [`HttpRequest::max_body`](crate::HttpRequest::max_body).
+    pub partial: Option<Box<HttpResponse>>,
     /// The cause, if there is one.
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -80,6 +87,7 @@ impl TransportError {
             kind,
             stage,
             message: message.into(),
+            partial: None,
             source: None,
         }
     }

@@ -155,7 +155,7 @@ impl Transport for HttpTransport {
         let carry = |agent: &Agent| carry(agent, request, &mut answer);
         match context::during(context, || agents.with(carry)) {
             (Ok(()), _) => Ok(*answer),
-            (Err(error), context) => Err(context.explain(error, &agents.through)),
+            (Err(error), context) => Err(context.explain(error, &agents.through, answer)),
         }
     }
 }

@@ -99,8 +99,8 @@ impl fmt::Debug for HttpRequest<'_> {
     }
 }
 
-/// A complete answer.
-#[derive(Clone, Debug, Default)]
+/// An answer.
+#[derive(Clone, Default)]
 pub struct HttpResponse {
     /// The HTTP status.
     pub status: StatusCode,
@@ -108,4 +108,14 @@ pub struct HttpResponse {
     pub headers: HeaderMap,
     /// The decoded body; of an error answer at most its first 64 KiB.
     pub body: Vec<u8>,
+}
+
+/// Without the headers and the body, which may be anything.
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }

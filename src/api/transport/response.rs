@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
-use serde::de::IgnoredAny;
 use ureq::Body;
 
 use super::context::{self, fail};
@@ -48,43 +47,60 @@ pub(super) fn receive(
     } else {
         MAX_ERROR_BODY
     };
+    answer.status = shown.status;
+    answer.headers = head.headers();
     let bytes = &mut answer.body;
-    match unreadable(&shown) {
-        _ if has_no_body(request, &shown) => {}
-        None if is_success => read_whole(&mut body, bytes, most)?,
-        None => read_start(&mut body, bytes)?,
-        Some(why) if is_success => return Err(fail(TransportErrorKind::Protocol, why)),
+    let came = match unreadable(&shown) {
+        _ if has_no_body(request, &shown) => Ok(()),
+        None if is_success => read_whole(&mut body, bytes, most),
+        None => read_start(&mut body, bytes),
+        Some(why) if is_success => Err(fail(TransportErrorKind::Protocol, why)),
         // The status of a refusal says enough.
-        Some(_) => {}
-    }
+        Some(_) => Ok(()),
+    };
     // A caller who has asked for codings undoes them.
     if !request::says(request, "accept-encoding") {
         let codings = head.all(&CONTENT_ENCODING);
         match decode(bytes, &codings, most) {
+            _ if came.is_err() => {}
             Ok(()) if bytes.len() > most && is_success => return Err(too_large(most)),
             Ok(()) => bytes.truncate(most),
             Err(()) if is_success => {
                 let codings = printable(&codings, MAX_QUOTED);
-                let why = format!("the answer cannot be decoded; it is said to be \"{codings}\"");
-                return Err(fail(TransportErrorKind::Protocol, why));
+                let why = format!(
+                    "the answer is compressed as \"{codings}\", which is not understood here"
+                );
+                return Err(fail(TransportErrorKind::Encoded, why));
             }
             Err(()) => bytes.clear(),
         }
     }
+    came?;
     // TLS says when the stream is over; without that, anybody on the way may have cut it. An object or
     // an array says so itself.
     let is_cut_short = context::with(|context| context.is_cut_short);
-    let is_whole = || {
-        let is_bracketed = matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..]);
-        is_bracketed && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
-    };
-    if is_success && is_cut_short && !shown.headers.contains_key(CONTENT_LENGTH) && !is_whole() {
+    if is_success && is_cut_short && !shown.headers.contains_key(CONTENT_LENGTH) && !is_whole(bytes)
+    {
         let why = "the answer ended without the end of the TLS connection";
         return Err(fail(TransportErrorKind::Truncated, why));
     }
-    answer.status = shown.status;
-    answer.headers = head.headers();
     Ok(())
+}
+
+/// Whether a text ends as it closes the last of the brackets that it opened, be it JSON or nearly so.
+fn is_whole(text: &[u8]) -> bool {
+    let (mut open, mut quote, mut bytes) = (0_i64, None, text.iter());
+    while let Some(byte) = bytes.next() {
+        match (byte, quote) {
+            (b'\\', Some(_)) => drop(bytes.next()),
+            (_, Some(end)) if byte == end => quote = None,
+            (b'"' | b'\'', None) if open > 0 => quote = Some(byte),
+            (b'{' | b'[', None) => open += 1,
+            (b'}' | b']', None) => open -= 1,
+            _ => {}
+        }
+    }
+    open == 0 && matches!(text.trim_ascii_end(), [.., b'}' | b']'])
 }
 
 /// A 205 has no body (RFC 9110, 15.3.6), and not every server says so.
@@ -117,7 +133,9 @@ fn read_whole(body: &mut Body, bytes: &mut Vec<u8>, most: usize) -> Result<(), u
     let length = body.content_length();
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if length.is_some_and(|length| length > most) {
-        return Err(too_large(most));
+        let error = too_large(most);
+        read_start(body, bytes)?;
+        return Err(error);
     }
     // One more than allowed, to tell a body that is just as long from one that is longer.
     let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
