@@ -148,7 +148,7 @@
 //! # A rerun
 //!
 //! A *rerun* is the same command, or the same call, once more. It needs no state but the output and
-//! the errors file. If one of them exists, a run
+//! the errors file. If the output exists, a run
 //!
 //! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer is
 //!   decided as for one that has just come: a record with a 200 and no body, or with an error in it, is
@@ -168,8 +168,7 @@
 //!
 //! Lines of the input may be added, removed and moved between runs.
 //! [`overwrite`](crate::FileRun::overwrite) empties the output and starts anew. An output that holds
-//! something else than results is refused, and an errors file that holds failures of other inputs only,
-//! while there is no output yet. A file never holds both simulated answers and others, and
+//! something else than results is refused. A file never holds both simulated answers and others, and
 //! a simulated run (`--simulate`) empties only files of simulated answers.
 //!
 //! Several inputs may share an output, one after the other: the answers of all of them stay. Their

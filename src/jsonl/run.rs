@@ -331,7 +331,7 @@ impl FileRun<'_> {
         let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && (index.done() > 0 || index.puts_rows_last());
-        let journal = Journal::open(&files, options, &state, &index, scan.is_some(), &outside)?;
+        let journal = Journal::open(&files, options, &state, &index, &outside)?;
         locks.begin();
         let index = Arc::new(index);
         let is_stream = scan.is_none();

@@ -166,7 +166,6 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     ];
     let tool = folder.tool(&shared).at(&server);
     tool.run()
-        .code(2)
-        .says(&["errors file \"out.errors.jsonl\"", "--overwrite"]);
-    assert_eq!(ids("out.errors.jsonl"), ["\"b-bad\""]);
+        .code(1)
+        .says(&["warning: errors file \"out.errors.jsonl\"", "starts anew"]);
 }

@@ -29,7 +29,7 @@ use super::io::remove;
 use super::readback::ReadRecord;
 use crate::api::classify::RecordState;
 use crate::cancel::Cancel;
-use crate::error::{Result, config};
+use crate::error::Result;
 
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
@@ -70,29 +70,18 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the files, cuts off what a killed run left torn, and takes records that are no answers
-    /// out of the output. `whole_input` says that all rows of the input have been met.
+    /// out of the output.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened, or that
-    /// holds nothing but failures of rows that the input does not have,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened,
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
     pub(super) fn open(
         files: &RunFiles,
         options: JournalOptions,
         state: &FileState,
         index: &ResumeIndex,
-        whole_input: bool,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let is_new = files.output.path().is_none_or(|output| !output.exists());
-        if whole_input && is_new && index.knows_no_row() {
-            let message = format!(
-                "errors file {} holds failures of other rows, and none of this input: name another, or \
-                 start anew",
-                files.errors
-            );
-            return Err(config(message).with_settings(&["errors", "overwrite"]));
-        }
         let now = Instant::now();
         let mut output = RecordFile::new(&files.output, "output", options.fsync);
         output.open(state.output, now)?;
@@ -103,6 +92,12 @@ impl Journal {
         } else if let Location::File(path) = &files.errors
             && path.is_file()
         {
+            // What an older run left says nothing about this one.
+            if !options.overwrite {
+                log::warn!(
+                    "errors file {path:?} was left by a run with another output, and starts anew"
+                );
+            }
             remove(path)?;
         }
         let mut journal = Self {

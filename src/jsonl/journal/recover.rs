@@ -31,8 +31,8 @@ pub(crate) struct FileState {
     pub(crate) rejected: u64,
 }
 
-/// Reads the files, and changes nothing, but that it moves lines that are no records out of the
-/// errors file, and out of the output if that is asked for.
+/// Reads the files, and changes nothing, unless lines that are no records are to be moved out of
+/// the output.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the output must not be appended to or the
@@ -43,15 +43,15 @@ pub(crate) fn recover(
     options: JournalOptions,
     cancel: &Cancel,
 ) -> Result<(ResumeIndex, FileState)> {
-    // Files without an answer are carried on with, too: nothing succeeded.
-    let resumed = !options.overwrite;
+    // An output without a record is one to carry on with, too: nothing succeeded.
+    let resumed = !options.overwrite && files.output.path().is_some_and(Path::exists);
     let mut state = FileState::default();
     let mut output = Records::default();
     if let Some(path) = regular(&files.output) {
         if resumed {
             output = read_output(path, options, cancel)?;
             if !output.foreign.is_empty() {
-                state.rejected = move_foreign(&output.foreign, "output", path)?;
+                state.rejected = move_foreign(&output.foreign, path)?;
                 output = read_output(path, options, cancel)?;
             }
             state.output = output.tail();
@@ -70,12 +70,8 @@ pub(crate) fn recover(
     }
     let mut failures = output.failed;
     if let Some(path) = regular(&files.errors) {
-        let mut errors = read_errors(path, options, resumed, cancel)?;
+        let errors = read_errors(path, options, resumed, cancel)?;
         if resumed {
-            if !errors.foreign.is_empty() {
-                move_foreign(&errors.foreign, "errors file", path)?;
-                errors = read_errors(path, options, resumed, cancel)?;
-            }
             state.errors = Some(errors.tail());
             failures.extend(errors.failed);
         }
@@ -114,21 +110,20 @@ fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<
     wrong.map_or(Ok(records), |line| Err(refused(&line, path, options)))
 }
 
-/// Moves lines that are no records out of a file; returns how many. Their numbers, by which they are
-/// named, are soon those of other lines.
-fn move_foreign(lines: &[OddLine], role: &str, path: &Path) -> Result<u64> {
+/// Moves lines that are no records out of the output; returns how many. Their numbers, by which they
+/// are named, are soon those of other lines.
+fn move_foreign(lines: &[OddLine], path: &Path) -> Result<u64> {
     let rejected = sidecar(path, REJECTED_SUFFIX);
     for line in lines.iter().take(NAMED) {
         let number = line.number;
-        log::warn!("{role} {path:?}, line {number}: not a record, moved to {rejected:?}");
+        log::warn!("output {path:?}, line {number}: not a record, moved to {rejected:?}");
     }
     let offsets: Vec<u64> = lines.iter().map(|line| line.offset).collect();
     move_aside(path, &offsets)?;
     Ok(offsets.len() as u64)
 }
 
-/// Lines that are no records are no reason to refuse a run, since the file is rewritten at its end
-/// and they are moved out of it.
+/// Lines that are no records are no reason to refuse a run, since the file is rewritten at its end.
 /// A file that holds no record at all is not ours to rewrite.
 fn read_errors(
     path: &Path,
@@ -144,10 +139,10 @@ fn read_errors(
         }
         let message = format!(
             "errors file {path:?}, line {}: simulated failures and paid ones are never mixed: name \
-             another output or another errors file, or start anew",
+             another output or another errors file",
             line.number
         );
-        Err(config(message).with_settings(&["output", "errors", "overwrite"]))
+        Err(config(message).with_settings(&["output", "errors"]))
     })?;
     let may_be_torn = records.torn().map(|last| last.may_be_torn);
     let is_other = may_be_torn == Some(false) || !records.foreign.is_empty();

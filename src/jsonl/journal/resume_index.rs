@@ -196,11 +196,6 @@ impl ResumeIndex {
         all.filter(|failed| !failed.met.load(Relaxed)).count()
     }
 
-    /// Whether rows failed, and the input has none of them, as far as it has been read.
-    pub(super) fn knows_no_row(&self) -> bool {
-        !self.failed.is_empty() && self.not_met() == self.failed.len()
-    }
-
     /// Whether the last record of an earlier run's failure still counts. `whole_input` says that a
     /// row this run has not met is no longer in the input.
     pub(super) fn still_failed(&self, id: LineHash, whole_input: bool) -> bool {
