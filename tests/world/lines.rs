@@ -26,6 +26,7 @@ fn pretty(ids: std::ops::Range<u32>) -> Vec<String> {
 
 /// Inputs of which no line, or nearly none, is a request: a name, the input, and a word of what it
 /// seems to be.
+#[expect(clippy::too_many_lines, reason = "a table is as long as its rows")]
 fn no_requests() -> Vec<(&'static str, String, &'static str)> {
     let one = request("r1");
     let one = one.trim();
