@@ -148,11 +148,13 @@
 //!   A stray refusal holds its own item alone. From the item's third attempt on it holds everyone, and the
 //!   item goes first. It lowers a learned rate by 1 % at most.
 //! - Any other refusal holds everyone: as long as the server asks, or 0.25 s if the server does not say.
-//!   The 0.25 s double with each such refusal, up to 8 s, until something is admitted. A wait that the
+//!   The 0.25 s double with each such refusal, up to 8 s or `max_backoff`, until something is admitted. A wait that the
 //!   server asks for is obeyed as it is. Where nothing is admitted for a second the doubled wait counts if it
 //!   is longer. Such refusals lower a learned rate by 4 %.
 //! - If 15 % of the latest answers are refusals, and at least five, the rate is cut to 90 % of what was
 //!   admitted last. Refusals of requests that were in flight at the cut do not cut again.
+//!   If six more cuts follow each other within 3 s, the rate is not what the server refuses for: it is
+//!   forgotten, and none is learned for 30 s.
 //! - If everyone is held for more than 3 s, a window is taken to be used up. The rate is then what that
 //!   window let in within a minute.
 //! - The rate settles at 95 % of what was admitted. From there a higher one is tried now and then, at

@@ -102,10 +102,12 @@ impl LearnedRate {
         }
     }
 
-    /// Refusals that are not stray: what was tried was too much, or the limit has fallen.
-    pub(super) fn cut(&mut self, admitted: f64, now: Nanos) {
+    /// Refusals that are not stray: what was tried was too much, or the limit has fallen. Returns how many
+    /// cuts came in quick succession before this one.
+    pub(super) fn cut(&mut self, admitted: f64, now: Nanos) -> u32 {
         if self.trying.is_some() {
-            return self.give_up_trying(now);
+            self.give_up_trying(now);
+            return 0;
         }
         let is_soon = now.saturating_sub(self.since) < IN_SUCCESSION;
         let cuts = if is_soon { self.cuts + 1 } else { 0 };
@@ -116,6 +118,7 @@ impl LearnedRate {
             trial: self.trial,
             ..Self::below(admitted.min(self.now), share, now)
         };
+        cuts
     }
 
     /// A refusal: what was tried was too much, or the rate is still a little above the limit. Whether it

@@ -32,6 +32,10 @@ const WINDOW_SECONDS: u64 = 60;
 /// The share of refusals among the latest answers that cuts the rate, and the one that ends a window.
 const CUTTING_SHARE: f64 = 0.15;
 const WINDOW_SHARE: f64 = 0.1;
+/// After so many cuts in quick succession the rate is not what the refusals come from: cutting it further
+/// would slow the run down for nothing. It is forgotten, and none is learned for so long.
+const CUTS_IN_VAIN: u32 = 6;
+const BLIND_FOR: Nanos = 30 * SECOND;
 /// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
 /// server that counts what it refuses lets nothing in if it is asked as often as it says.
 const HINTS_OBEYED_FOR: Nanos = SECOND;
@@ -74,6 +78,8 @@ pub(super) struct Pace {
     /// Whether refusals were so many then that the limit must have been used up.
     is_used_up: bool,
     learned: Option<LearnedRate>,
+    /// Until when no rate is learned.
+    blind_until: Nanos,
 }
 
 impl Pace {
@@ -190,8 +196,14 @@ impl Pace {
         let admitted = (self.latest.len() - 1) as f64 * SECOND as f64 / span as f64;
         self.recent = RecentAnswers::default();
         match &mut self.learned {
+            None if now < self.blind_until => {}
             None => self.learned = Some(LearnedRate::of_admissions(admitted, now)),
-            Some(rate) => rate.cut(admitted, now),
+            Some(rate) => {
+                if rate.cut(admitted, now) >= CUTS_IN_VAIN {
+                    self.learned = None;
+                    self.blind_until = now + BLIND_FOR;
+                }
+            }
         }
     }
 
@@ -382,5 +394,27 @@ mod tests {
         let longer = |heard| matches!(heard, Heard::Held(pause) if pause.as_millis() >= 1_000);
         assert_eq!(pauses[0], ms(20));
         assert!(longer(pauses[2]) && longer(pauses[3]), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_rate_is_forgotten_if_no_cut_of_it_ends_the_refusals() {
+        let mut pace = Pace::default();
+        let (mut now, mut lowest) = (SECOND, f64::MAX);
+        for request in 0..10_000_u32 {
+            // As fast as the rate allows, and half are refused whatever it is.
+            let each = pace
+                .rate()
+                .map_or(0, |rate| (SECOND as f64 / rate) as Nanos);
+            let sent = now + each.max(SECOND / 1_000);
+            now = sent + SECOND / 1_000;
+            if request % 2 == 0 {
+                pace.refused(sent, None, 0, now);
+            } else {
+                pace.admitted(sent, now);
+            }
+            lowest = lowest.min(pace.rate().unwrap_or(f64::MAX));
+        }
+        assert!(lowest < 300.0, "it is cut at first: {lowest}");
+        assert!(now < 120 * SECOND, "{} s", now / SECOND);
     }
 }

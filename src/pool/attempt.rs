@@ -175,15 +175,17 @@ impl<J: Job> RunShared<'_, J> {
         };
         let heard = self.settings.limiter.answered(attempt.began, answer);
         let is_tired = attempt.number >= STRAY_ATTEMPTS;
+        // A wait that no server asks for is a backoff.
+        let own = |wait: Duration| wait.min(self.settings.retry.longest_backoff());
         match (verdict, heard) {
             (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
-                (verdict, Refused::First(hint.max(TIRED_PAUSE)))
+                (verdict, Refused::First(hint.max(own(TIRED_PAUSE))))
             }
             (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
                 (Some(Verdict::RetryAfter(hint)), Refused::Alone)
             }
             (Some(Verdict::Throttled), Heard::Stray) if is_tired => {
-                (verdict, Refused::First(TIRED_PAUSE))
+                (verdict, Refused::First(own(TIRED_PAUSE)))
             }
             (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
                 let least = if is_tired {
@@ -191,7 +193,11 @@ impl<J: Job> RunShared<'_, J> {
                 } else {
                     Duration::ZERO
                 };
-                (verdict, Refused::WithAll(pause.max(least)))
+                let asked = match answer {
+                    Answer::Refused(Some(hint)) => hint.min(pause),
+                    _ => Duration::ZERO,
+                };
+                (verdict, Refused::WithAll(asked.max(own(pause.max(least)))))
             }
             _ => (verdict, Refused::Alone),
         }

@@ -105,6 +105,11 @@ impl Retry {
         self
     }
 
+    /// The longest that an item waits though no server asks for it.
+    pub(crate) const fn longest_backoff(&self) -> Duration {
+        self.max_backoff
+    }
+
     /// The longest wait that the server may ask for. A longer one stops the run, which can be resumed
     /// later. `None` obeys any. Default: 10 minutes.
     pub const fn max_server_delay(mut self, delay: Option<Duration>) -> Self {
