@@ -150,10 +150,10 @@ fn answer() -> Vec<u8> {
          openai-project: proj_0123456789ABCDEFGHIJKLMN\r\n\
          openai-version: 2020-10-01\r\n\
          x-envoy-upstream-service-time: 706\r\n\
-         x-ratelimit-limit-requests: 10000\r\n\
-         x-ratelimit-limit-tokens: 30000000\r\n\
-         x-ratelimit-remaining-requests: 9999\r\n\
-         x-ratelimit-remaining-tokens: 29999500\r\n\
+         x-ratelimit-limit-requests: 60000000\r\n\
+         x-ratelimit-limit-tokens: 3000000000\r\n\
+         x-ratelimit-remaining-requests: 59999999\r\n\
+         x-ratelimit-remaining-tokens: 2999999500\r\n\
          x-ratelimit-reset-requests: 6ms\r\n\
          x-ratelimit-reset-tokens: 1ms\r\n\
          x-request-id: req_0123456789abcdef0123456789abcdef\r\n\
