@@ -284,6 +284,11 @@ pub(crate) struct Limits {
     /// server]
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
+
+    /// Send the first N requests alone, and the others when these have ended. A provider that caches the
+    /// beginnings of prompts then has them in its cache
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
+    pub(crate) warmup: Option<u64>,
 }
 
 impl Limits {
@@ -475,6 +480,7 @@ mod tests {
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
             (&["in", "--burst", "5"], "--rps"),
+            (&["in", "--warmup", "0"], "--warmup"),
             (&["in", "--price", "1"], "--price"),
             (&["in", "--price", "NaN,1"], "--price"),
             (&["in", "--price=-1,1"], "--price"),

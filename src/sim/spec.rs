@@ -350,7 +350,7 @@ fn cut(value: &str) -> Option<Cut> {
     })
 }
 
-const AT_ONCE: &str = "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
+const AT_ONCE: &str =
     "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
 
 fn at_once(name: &str, value: &str) -> Result<AtOnce> {
@@ -366,7 +366,8 @@ fn at_once(name: &str, value: &str) -> Result<AtOnce> {
     read().ok_or_else(|| unusable(name, AT_ONCE))
 }
 
-const LOAD: &str = "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2";
+const LOAD: &str =
+    "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2";
 
 fn load(value: &str) -> Option<Load> {
     let (above, times) = with_more(value);
