@@ -11,4 +11,5 @@ mod outages;
 mod secrets;
 mod settings;
 mod stops;
+mod times;
 mod waits;
