@@ -13,3 +13,4 @@ mod settings;
 mod stops;
 mod times;
 mod waits;
+mod warmup;
