@@ -11,17 +11,11 @@ use super::input::panic_message;
 use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::Item;
+use super::schedule::{Finished, Item};
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Answer, Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// An item that has its outcome.
-pub(super) struct Finished {
-    pub(super) index: u64,
-    pub(super) succeeded: bool,
-}
 
 /// Whom a refusal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,6 +370,10 @@ impl<J: Job> RunShared<'_, J> {
         if !self.sink.deliver(outcome) {
             settings.cancel.cancel();
         }
-        Finished { index, succeeded }
+        Finished {
+            index,
+            succeeded,
+            was_sent: attempts > 0,
+        }
     }
 }

@@ -115,7 +115,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         // One thread, which leads.
         let state = RunState {
-            schedule: Schedule::new(input, settings.retry, deadline),
+            schedule: Schedule::new(input, settings.retry, deadline).with_warmup(settings.warmup),
             leader: Leader::Busy,
             idle: Vec::new(),
             threads: 1,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::input::{InputQueue, Pull};
 use super::job::{Billed, out_of_time, run_over};
+use super::warmup::Warmup;
 use crate::clock::Parker;
 use crate::error::Error;
 use crate::limit::Cost;
@@ -46,6 +47,15 @@ pub(crate) type Precedence = (u32, u64);
 
 const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
 
+/// An item that has its outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) index: u64,
+    pub(crate) succeeded: bool,
+    /// Whether there was an attempt at it.
+    pub(crate) was_sent: bool,
+}
+
 /// The answer to "what now?".
 #[derive(Debug)]
 pub(crate) enum Next<I, E> {
@@ -72,6 +82,7 @@ pub(crate) struct Schedule<I, E> {
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
+    warmup: Warmup,
     run_deadline: Option<Instant>,
     /// Items handed out and not yet finished.
     handed_out: usize,
@@ -92,10 +103,17 @@ impl<I: Send, E> Schedule<I, E> {
             admits: true,
             due: BTreeMap::new(),
             decider: Decider::new(retry),
+            warmup: Warmup::default(),
             run_deadline,
             handed_out: 0,
             stopped: false,
         }
+    }
+
+    /// The same, whose first `items` go before all others.
+    pub(crate) fn with_warmup(mut self, items: u64) -> Self {
+        self.warmup = Warmup::of(items);
+        self
     }
 
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
@@ -190,9 +208,10 @@ impl<I: Send, E> Schedule<I, E> {
         {
             return Next::Attempt(first.remove());
         }
-        if !self.exhausted {
+        if !self.exhausted && (self.stopped || self.warmup.lets_in()) {
             match self.input.pull(self.stopped, waiter) {
                 Pull::Item(index, input) => {
+                    self.warmup.begun();
                     return Next::Attempt(Box::new(Item {
                         index,
                         input,
@@ -298,15 +317,16 @@ impl<I: Send, E> Schedule<I, E> {
         place
     }
 
-    /// An item's outcome has been handed over.
-    pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
+    /// An item's outcome has been handed over. Whether other items have waited for that.
+    pub(crate) fn finished(&mut self, finished: Finished) -> bool {
         self.handed_out -= 1;
-        if succeeded {
+        if finished.succeeded {
             self.admits = true;
             self.decider.succeeded();
         } else {
-            self.decider.probe_withdrawn(index);
+            self.decider.probe_withdrawn(finished.index);
         }
+        self.warmup.ended(finished.was_sent)
     }
 
     /// Attempts nothing from now on; what is left is abandoned. `false` if that was so already.
@@ -344,6 +364,14 @@ mod tests {
             verdict,
             reach,
             likeness: None,
+        }
+    }
+
+    fn done(index: u64, succeeded: bool) -> Finished {
+        Finished {
+            index,
+            succeeded,
+            was_sent: true,
         }
     }
 
@@ -398,12 +426,41 @@ mod tests {
         let [once, often] = order;
         schedule.retry_after_pause(often, false);
         assert!(!schedule.has_before(None));
-        schedule.finished(once.index, true);
+        schedule.finished(done(once.index, true));
         assert!(schedule.has_before(None));
         let mut often = attempt(&mut schedule, now);
         often.history.attempts = 3;
         schedule.retry_after_pause(often, true);
         assert!(schedule.has_before(None), "others are let in");
+    }
+
+    #[test]
+    fn the_first_go_alone_and_a_stop_waits_for_nobody() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS).with_warmup(1);
+        let nothing = |schedule: &mut Schedule<_, _>, now| {
+            assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait(_)));
+            assert!(schedule.expects_more());
+        };
+        let first = attempt(&mut schedule, now);
+        nothing(&mut schedule, now);
+        let later = now + Duration::from_secs(5);
+        schedule.retry_at(first, later);
+        nothing(&mut schedule, now);
+        assert_eq!(attempt(&mut schedule, later).index, 0);
+        nothing(&mut schedule, later);
+        assert!(schedule.finished(done(0, false)), "others have waited");
+        assert_eq!(attempt(&mut schedule, later).index, 1);
+        assert_eq!(attempt(&mut schedule, later).index, 2);
+        assert!(!schedule.finished(done(1, true)));
+
+        let mut stopped = self::schedule(&ITEMS).with_warmup(1);
+        attempt(&mut stopped, now);
+        stopped.stop();
+        for _ in 0..3 {
+            let next = stopped.next(now, &Parker::new());
+            assert!(matches!(next, Next::GiveUp(..)), "{next:?}");
+        }
     }
 
     #[test]
@@ -421,7 +478,7 @@ mod tests {
             Next::Wait(Some(_))
         ));
         let item = attempt(&mut schedule, now + Duration::from_secs(1));
-        schedule.finished(item.index, true);
+        schedule.finished(done(item.index, true));
         assert!(schedule.is_over());
     }
 
@@ -442,14 +499,14 @@ mod tests {
         let mut abandoned = Vec::new();
         while let Next::GiveUp(item, _) = schedule.next(now, &Parker::new()) {
             abandoned.push(item.index);
-            schedule.finished(item.index, false);
+            schedule.finished(done(item.index, false));
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
             matches!(schedule.next(now, &Parker::new()), Next::Wait(None)),
             "one is still out"
         );
-        schedule.finished(1, false);
+        schedule.finished(done(1, false));
         assert!(schedule.is_over());
     }
 
@@ -476,7 +533,7 @@ mod tests {
             matches!(schedule.next(probe_at, &Parker::new()), Next::Wait(None)),
             "one at a time"
         );
-        schedule.finished(probe.index, true);
+        schedule.finished(done(probe.index, true));
         assert_eq!(attempt(&mut schedule, probe_at).index, 1);
     }
 
@@ -540,7 +597,9 @@ mod tests {
         }
         for _ in 0..2 {
             match schedule.next(at(4), &Parker::new()) {
-                Next::GiveUp(item, _) => schedule.finished(item.index, false),
+                Next::GiveUp(item, _) => {
+                    schedule.finished(done(item.index, false));
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -567,7 +626,7 @@ mod tests {
                 Next::GiveUp(item, _) => assert_eq!(item.index, index),
                 other => panic!("{other:?}"),
             }
-            schedule.finished(index, false);
+            schedule.finished(done(index, false));
         }
         assert!(schedule.is_over());
     }

@@ -8,11 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobItem, Leader, RunShared, RunState, Spawner};
 use super::monitor::Progress;
-use super::schedule::Next;
+use super::schedule::{Finished, Next};
 use crate::clock::{Parker, unpark};
 use crate::limit::{Permit, Refusal};
 use crate::sync::atomic::Ordering;
@@ -107,9 +106,10 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         let mut to_wake = None;
         if let Some(finished) = finished {
             let was_in_outage = state.schedule.next_probe(now).is_some();
-            state.schedule.finished(finished.index, finished.succeeded);
-            if was_in_outage {
+            if state.schedule.finished(finished) || was_in_outage {
                 to_wake = state.parked_leader();
+            }
+            if was_in_outage {
                 let probe = state.schedule.next_probe(now);
                 _old_outage = run.settings.monitor.set_outage(probe, None);
             }

@@ -12,3 +12,4 @@ mod secrets;
 mod settings;
 mod stops;
 mod waits;
+mod warmup;
