@@ -21,6 +21,7 @@ use super::request::{CHAT_PATH, Request};
 use super::transport::{
     HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
 };
+use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::pool::Attempt;
@@ -210,6 +211,7 @@ impl Endpoint {
                     body: response.body,
                     usage,
                     attempts: attempt.number,
+                    times: Times::default(),
                 })
             }
             Err(mut failed) => {
