@@ -12,8 +12,8 @@
 //!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
 //!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
 //!    sends the request itself.
-//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. It is pure: no
-//!    thread, no lock, no clock.
+//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input, once the first
+//!    ones have ended if there is a warm-up (`warmup.rs`). It is pure: no thread, no lock, no clock.
 //! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits, in
 //!    the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.

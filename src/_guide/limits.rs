@@ -185,7 +185,40 @@
 //!   is a quarter as large.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
-//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
+//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
+//!
+//! ## Three runs
+//!
+//! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and answers in
+//! 100 ms. It counts what it admits and what it refuses. The client may have 64 in flight.
+//!
+//! Where headers announce the limit, the first answers suffice. Where only refusals tell it, it is found
+//! within seconds, and a higher rate is tried now and then, which costs a few refusals.
+//!
+#![doc = include_str!("plots/limits.svg")]
+//!
+//! A limit that is cut and restored is followed at the next answer with headers. Without them, refusals
+//! tell of the cut at once, and the next try of a higher rate tells of its end.
+//!
+#![doc = include_str!("plots/cut.svg")]
+//!
+//! Two processes with one key, which do not know of each other, keep to the limit together. Nothing sees to
+//! it that both get the same share.
+//!
+#![doc = include_str!("plots/two.svg")]
+//!
+//! `cargo bench --features sim --bench plots` draws them anew.
+//!
+//! # Warm-up
+//!
+//! Many providers cache the beginnings of prompts, and charge less for what they find in the cache.
+//! Requests that go at the same moment find nothing there. With
+//! [`warmup(1)`](crate::ClientBuilder::warmup), or `--warmup 1`, the first request of a run goes alone, and
+//! the others when it has ended. With more, so many go at once and the others wait for all of them.
+//!
+//! A request that fails has ended, and so the others go. While it is tried again they wait. A request that
+//! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
+//! results begins with the first request that is left.
 //!
 //! # Changes
 //!

@@ -42,6 +42,7 @@ pub struct ClientBuilder {
     http: HttpConfig,
     insecure_http: bool,
     transport: Option<Arc<dyn Transport>>,
+    warmup: u64,
     /// The settings that were given and are among [`CONFLICTS`].
     given: Vec<&'static str>,
 }
@@ -84,6 +85,7 @@ impl Client {
             http: HttpConfig::new(),
             insecure_http: false,
             transport: None,
+            warmup: 0,
             given: Vec::new(),
         }
     }
@@ -198,6 +200,16 @@ impl ClientBuilder {
         self.given("limiter")
     }
 
+    /// Of each run over many requests, sends the first `requests` alone, and the others when these have
+    /// ended, well or not. A provider that caches the beginnings of prompts then has them in its cache when
+    /// the others come. Default: 0, none waits for another.
+    ///
+    /// A request that is tried again has not ended, and one that cannot be sent does not count.
+    pub fn warmup(mut self, requests: u64) -> Self {
+        self.warmup = requests;
+        self
+    }
+
     /// How failed requests are tried again. Default: [`Retry::new`].
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
@@ -301,7 +313,8 @@ impl ClientBuilder {
             Some(limiter) => limiter,
             None => self.limits.build()?,
         };
-        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
+        let mut pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
+        pool.settings.warmup = self.warmup;
         let transport = if let Some(transport) = self.transport {
             transport
         } else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::classify::AttemptError;
 use super::cost::model_key;
 use super::endpoint::Endpoint;
-use super::job::{ApiJob, into_error};
+use super::job::{ApiJob, finished};
 use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
@@ -177,9 +177,7 @@ impl Client {
         items: &'a [T],
     ) -> Vec<Result<Reply>> {
         match self.settings().collect(job, items) {
-            Ok(outcomes) => outcomes
-                .map(|outcome| outcome.map_err(into_error).result)
-                .collect(),
+            Ok(outcomes) => outcomes.map(|outcome| finished(outcome).result).collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -216,7 +214,7 @@ impl Client {
         self.settings().for_each(
             self.job(),
             Feed::scoped(Requests(requests)),
-            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
+            &mut |outcome: JobOutcome<_, _, _>| done(finished(outcome)),
         )
     }
 
@@ -276,7 +274,7 @@ impl Client {
     {
         let requests = Requests(requests);
         let outcomes = self.settings().stream(self.job(), requests, in_order)?;
-        let outcomes = outcomes.map(|outcome| outcome.map_err(into_error));
+        let outcomes = outcomes.map(finished);
         Ok(Outcomes(Box::new(outcomes)))
     }
 

@@ -24,6 +24,7 @@ use super::transport::{
     HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
 };
 use super::usage::Usage;
+use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::pool::Attempt;
@@ -213,6 +214,7 @@ impl Endpoint {
                     body: response.body,
                     usage,
                     attempts: attempt.number,
+                    times: Times::default(),
                 })
             }
             Err(mut failed) => {

@@ -4,21 +4,34 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::pace::{Answer, Heard, Pace};
 use super::rate::{Cost, Rate};
+use crate::binding::{Binding, Times};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitReason {
+pub(crate) enum WaitReason {
     Requests,
     Tokens,
     Pause,
     InFlight,
+}
+
+impl From<WaitReason> for Binding {
+    fn from(reason: WaitReason) -> Self {
+        match reason {
+            WaitReason::Requests => Self::Requests,
+            WaitReason::Tokens => Self::Tokens,
+            WaitReason::Pause => Self::Pause,
+            WaitReason::InFlight => Self::InFlight,
+        }
+    }
 }
 
 /// How long an admission waited, by reason.
@@ -43,6 +56,15 @@ impl Waited {
         self.requests + self.tokens + self.pause + self.in_flight + self.queue
     }
 
+    /// Adds it to where an item's time went.
+    pub(crate) fn add_to(&self, times: &mut Times) {
+        times.add(Binding::Requests, self.requests);
+        times.add(Binding::Tokens, self.tokens);
+        times.add(Binding::Pause, self.pause);
+        times.add(Binding::InFlight, self.in_flight);
+        times.add(Binding::Queue, self.queue);
+    }
+
     /// Without a reason it was the queue.
     pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
         *match reason {
@@ -52,6 +74,16 @@ impl Waited {
             Some(WaitReason::InFlight) => &mut self.in_flight,
             None => &mut self.queue,
         } += time;
+    }
+}
+
+impl AddAssign for Waited {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.tokens += other.tokens;
+        self.pause += other.pause;
+        self.in_flight += other.in_flight;
+        self.queue += other.queue;
     }
 }
 

@@ -11,17 +11,12 @@ use super::input::panic_message;
 use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::Item;
+use super::schedule::{Finished, Item};
+use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Answer, Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// An item that has its outcome.
-pub(super) struct Finished {
-    pub(super) index: u64,
-    pub(super) succeeded: bool,
-}
 
 /// Whom a refusal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +43,7 @@ impl<I, E> Item<I, E> {
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
             attempts: self.history.attempts,
-            waited: self.waited,
+            times: self.times,
             billed: self.billed,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
@@ -101,6 +96,7 @@ impl<J: Job> RunShared<'_, J> {
             attempt.reach.set(Reach::NotSent);
         }
         let took = clock.now().saturating_duration_since(attempt.began);
+        item.times.add(Binding::Wire, took);
         let sent = attempt.was_sent();
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
@@ -214,7 +210,13 @@ impl<J: Job> RunShared<'_, J> {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
-            item.waited += waited;
+            let is_pause = item.refused.is_some();
+            let reason = if is_pause {
+                Binding::Pause
+            } else {
+                Binding::Backoff
+            };
+            item.times.add(reason, waited);
         }
         item
     }
@@ -380,6 +382,10 @@ impl<J: Job> RunShared<'_, J> {
         if !self.sink.deliver(outcome) {
             settings.cancel.cancel();
         }
-        Finished { index, succeeded }
+        Finished {
+            index,
+            succeeded,
+            was_sent: attempts > 0,
+        }
     }
 }

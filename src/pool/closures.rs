@@ -88,6 +88,7 @@ impl Pool {
                 monitor: Monitor::new(),
                 events: Events::default(),
                 deadline: None,
+                warmup: 0,
             },
         })
     }
