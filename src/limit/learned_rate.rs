@@ -13,7 +13,8 @@ const DEEPEST_CUT: f64 = 0.5;
 const ENOUGH_REQUESTS: f64 = 8.0;
 /// Refusals here and there lower a rate to no less than this share of what a cascade told.
 const LOWEST_SHARE: f64 = 0.9;
-const LITTLE_LOWER: f64 = 0.985;
+const LOWEST_AT_FIRST: f64 = 0.8;
+const LITTLE_LOWER: f64 = 0.97;
 /// The least and the largest step up.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 0.5;
@@ -89,11 +90,17 @@ impl LearnedRate {
             None if doubt > MUCH_DOUBT => ceiling = f64::INFINITY,
             None => {}
         }
+        // The first cascade counts the burst as well.
+        let lowest = if before.is_some() {
+            LOWEST_SHARE
+        } else {
+            LOWEST_AT_FIRST
+        };
         let is_soon = before.is_some_and(|before| before.sent < IN_SUCCESSION);
         let mut rate = Self {
             now: told * SETTLED_SHARE,
             ceiling,
-            lowest: told * LOWEST_SHARE,
+            lowest: told * lowest / (1.0 + doubt),
             step: 0.0,
             next: 0,
             since: 0,
@@ -118,8 +125,11 @@ impl LearnedRate {
 
     /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
     /// chance.
-    pub(super) fn refused(&mut self, now: Nanos) {
+    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) {
         self.refused += 1;
+        if !is_stray {
+            self.lowest *= LITTLE_LOWER;
+        }
         let expected = self.by_chance * self.sent as f64;
         if self.refused as f64 <= expected + 2.0 * expected.sqrt() {
             return;
@@ -159,14 +169,10 @@ impl LearnedRate {
         self.restart(A_STEP, now);
     }
 
-    /// Half of the way to the ceiling, and beyond it the faster the farther: it is no ceiling any more.
+    /// Half of the way to the ceiling, and beyond it half as far again: it is no ceiling any more.
     fn next_step(&self) -> f64 {
-        let distance = if self.now < self.ceiling {
-            (self.ceiling / self.now - 1.0) / 2.0
-        } else {
-            self.now / self.ceiling - 1.0
-        };
-        distance.clamp(LEAST_STEP, LARGEST_STEP)
+        let distance = self.ceiling.max(self.now) / self.ceiling.min(self.now) - 1.0;
+        (distance / 2.0).clamp(LEAST_STEP, LARGEST_STEP)
     }
 
     fn restart(&mut self, (time, requests): (Nanos, f64), now: Nanos) {

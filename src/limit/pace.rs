@@ -16,7 +16,7 @@ use super::recent::RecentAnswers;
 
 /// A cascade is so many refusals, and this share of the last requests: those of a second, or so many.
 const CASCADE: u32 = 5;
-const CASCADE_SHARE: f64 = 0.15;
+const CASCADE_SHARE: f64 = 0.1;
 const LAST_REQUESTS: u32 = 20;
 /// After so many cuts in quick succession the rate is not what the refusals come from: cutting it further
 /// would slow the run down for nothing. It is forgotten, and none is learned for so long.
@@ -118,14 +118,15 @@ impl Pace {
         self.answers.note(true, now);
         self.sent.refused(sent);
         let is_news = self.is_news(sent);
+        let is_stray = self.answers.is_stray();
         if is_news && let Some(rate) = &mut self.learned {
             let before = rate.now();
-            rate.refused(now);
+            rate.refused(is_stray, now);
             if rate.now() < before {
                 self.changed = Some(now);
             }
         }
-        if self.answers.is_stray() {
+        if is_stray {
             return Heard::Stray;
         }
         let hold = self.hold.get_or_insert(Hold {
@@ -144,7 +145,9 @@ impl Pace {
             hint => hint.unwrap_or_default().max(own),
         };
         let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
-        hold.until = hold.until.max(end);
+        let end = hold.until.max(end);
+        self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
+        hold.until = end;
         hold.is_cascade |= self.sent.is_cascade();
         let hold = *hold;
         if hold.is_cascade && now >= self.blind_until {
@@ -170,8 +173,6 @@ impl Pace {
             self.hold = None;
         } else if cut.is_some() {
             self.learned = cut;
-        } else {
-            // Nothing was told: what comes after the hold may tell more.
         }
     }
 }
@@ -185,6 +186,8 @@ struct Sent {
     /// What was let in before those.
     earlier: u64,
     first: Option<Nanos>,
+    /// How much of the pauses since then may have been for nothing.
+    idle: Nanos,
 }
 
 const QUARTER: Nanos = SECOND / 4;
@@ -217,6 +220,7 @@ impl Sent {
     fn forget_before(&mut self, start: Nanos) {
         self.quarters.retain(|it| it.0 >= start);
         self.earlier = 0;
+        self.idle = 0;
         self.first = Some(start);
     }
 
@@ -225,7 +229,7 @@ impl Sent {
         Some(LetIn {
             requests: (self.earlier + kept) as f64,
             span: hold.until.saturating_sub(self.first?),
-            idle: (hold.until - hold.since).min(ROUNDED),
+            idle: self.idle,
         })
     }
 
@@ -346,4 +350,97 @@ mod tests {
         assert!(came.share() < 0.1 && came.admitted >= 900, "{came:?}");
     }
 
+    #[test]
+    fn stray_refusals_hold_nobody_and_set_no_rate() {
+        let mut pace = Pace::default();
+        let mut held = 0;
+        for n in 0..10_000 {
+            let now = n * SECOND / 600;
+            pace.sent(now);
+            if n % 20 == 19 {
+                let hint = Some(Duration::from_secs(1));
+                held += u64::from(pace.refused(now, hint, now) != Heard::Stray);
+            } else {
+                pace.admitted(now, now);
+            }
+        }
+        assert_eq!((held, pace.rate()), (0, None));
+    }
+
+    #[test]
+    fn a_window_that_is_used_up_tells_what_a_minute_lets_in() {
+        let mut pace = Pace::default();
+        for n in 0..3_000 {
+            let now = n * SECOND / 600;
+            pace.sent(now);
+            pace.admitted(now, now);
+        }
+        let hint = Some(Duration::from_secs(55));
+        for n in 0..200 {
+            let now = 5 * SECOND + n * SECOND / 600;
+            pace.sent(now);
+            pace.refused(now, hint, now);
+        }
+        let rate = pace.rate().unwrap();
+        assert!((45.0..=50.0).contains(&rate), "{rate}");
+        pace.admitted(61 * SECOND, 61 * SECOND);
+        let rate = pace.rate().unwrap();
+        assert!((45.0..=50.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn pauses_that_nobody_asked_for_double_until_something_is_admitted() {
+        let mut pace = Pace::default();
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for hint in [None; 8] {
+            let Heard::Held(pause) = pace.refused(now, hint, now) else {
+                panic!("nothing was admitted")
+            };
+            pauses.push(pause.as_millis());
+            now += pause.as_nanos() as Nanos + 1;
+        }
+        assert_eq!(pauses, [250, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+        pace.admitted(now, now);
+        let again = pace.refused(now + 1, None, now + 1);
+        assert_eq!(again, Heard::Held(FIRST_PAUSE));
+        // What was on its way says nothing new.
+        assert_eq!(
+            pace.refused(now, None, now + 2),
+            Heard::Held(Duration::ZERO)
+        );
+        // A short wait is obeyed, but not for ever.
+        let hint = Some(Duration::from_millis(20));
+        let pauses = [0; 4].map(|_| {
+            now += SECOND / 2;
+            pace.refused(now, hint, now)
+        });
+        let ms = |ms| Heard::Held(Duration::from_millis(ms));
+        let longer = |heard| matches!(heard, Heard::Held(pause) if pause.as_millis() >= 1_000);
+        assert_eq!(pauses[0], ms(20));
+        assert!(longer(pauses[2]) && longer(pauses[3]), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_rate_is_forgotten_if_no_cut_of_it_ends_the_refusals() {
+        let mut pace = Pace::default();
+        let (mut now, mut lowest) = (SECOND, f64::MAX);
+        for request in 0..10_000_u32 {
+            // As fast as the rate allows, and half are refused whatever it is.
+            let each = pace
+                .rate()
+                .map_or(0, |rate| (SECOND as f64 / rate) as Nanos);
+            let sent = now + each.max(SECOND / 1_000);
+            now = sent + SECOND / 1_000;
+            pace.sent(sent);
+            if request % 2 == 0 {
+                pace.refused(sent, None, now);
+            } else {
+                pace.admitted(sent, now);
+            }
+            lowest = lowest.min(pace.rate().unwrap_or(f64::MAX));
+        }
+        assert!(lowest < 300.0, "it is cut at first: {lowest}");
+        assert!(now < 120 * SECOND, "{} s", now / SECOND);
+    }
 }
