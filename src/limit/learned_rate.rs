@@ -15,6 +15,7 @@ const ENOUGH_REQUESTS: f64 = 8.0;
 const LOWEST_SHARE: f64 = 0.9;
 const LOWEST_AT_FIRST: f64 = 0.8;
 const LITTLE_LOWER: f64 = 0.97;
+const LOWER: f64 = 0.93;
 /// The least and the largest step up.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 0.5;
@@ -127,15 +128,20 @@ impl LearnedRate {
     /// chance.
     pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) {
         self.refused += 1;
+        let lower = if is_stray { LITTLE_LOWER } else { LOWER };
         if !is_stray {
-            self.lowest *= LITTLE_LOWER;
+            self.lowest *= lower;
         }
         let expected = self.by_chance * self.sent as f64;
         if self.refused as f64 <= expected + 2.0 * expected.sqrt() {
             return;
         }
         if self.step == 0.0 {
-            self.now = self.lowest.max(self.now * LITTLE_LOWER);
+            // What is refused at the lowest as well is refused by chance.
+            if self.now > self.lowest {
+                self.now = self.lowest.max(self.now * lower);
+                (self.sent, self.refused, self.since) = (0, 0, now);
+            }
             return;
         }
         self.ceiling = self.now;
