@@ -64,19 +64,42 @@
 //! # Model tokens
 //!
 //! How many model tokens a request uses is known when its answer is there. Before that, a client
-//! estimates it: a quarter of the text's bytes for the prompt, and for the output the bound in the
-//! request (`max_tokens`, times `n`). Without a bound it takes what earlier answers have needed.
+//! estimates it. At first it takes a quarter of the text's bytes for the prompt, and for the output the
+//! bound in the request (`max_tokens`, times `n`), or 500 without a bound.
+//!
+//! From the usage in answers it then learns, for each model, how many bytes a token has, and for each
+//! model and order of `max_tokens` how much of it is written. After some thirty answers the estimate is
+//! what they took: 50 tokens of an allowed 4,096, or a token for every two bytes of Chinese. One odd
+//! answer changes it by no more than a factor of two. A retry is estimated anew. What has been learned
+//! never makes a request larger than the limit that it must fit.
 //! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
 //! yours.
+//!
+//! Providers differ in what they count:
+//!
+//! | Provider | Reserved for the output | Counted in the end |
+//! |---|---|---|
+//! | OpenAI, Azure, Cerebras | all that the request allows | all |
+//! | Groq | all that the request allows | all but what is read from a cache |
+//! | Anthropic | what is usual | all but what is read from a cache |
+//! | Gemini's endpoint for OpenAI's API | nothing | the prompt |
+//! | any other | what is usual | all |
+//!
+//! They are known by their base URL, Anthropic and Azure by
+//! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
+//! 4206") corrects the first column.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
 //!
-//! - If fewer tokens were used, the rest is refunded at once.
+//! - If fewer tokens were used, the rest is refunded at once. During a pause a refund only pays what
+//!   the bucket owes.
 //! - If more were used, the bucket owes them: it goes below zero, and later requests wait until it
 //!   has filled again.
-//! - If nothing says how many were used (an error, a timeout, a panic), the estimate stands.
-//! - If nothing was sent, all tokens are refunded.
+//! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
+//!   nothing was sent, all tokens are refunded.
+//! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
+//!   panic), the estimate stands.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
