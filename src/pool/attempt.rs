@@ -4,7 +4,7 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::events::Event;
 use super::input::panic_message;
@@ -57,6 +57,7 @@ impl<J: Job> RunShared<'_, J> {
             why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
+        self.tell_news(attempt.began);
         self.settings.events.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
@@ -162,6 +163,22 @@ impl<J: Job> RunShared<'_, J> {
         };
         let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
         (Some(verdict), pause)
+    }
+
+    /// Tells the observer, if there is one, what has changed of how the run goes.
+    fn tell_news(&self, now: Instant) {
+        let settings = &self.settings;
+        if settings.events.0.is_none() || !self.told.lock().is_old(now) {
+            return;
+        }
+        let (binding, learned) = (
+            settings.monitor.snapshot().binding,
+            settings.limiter.learned(),
+        );
+        let news = self.told.lock().news(binding, learned);
+        for event in news.into_iter().flatten() {
+            settings.events.emit(|| event);
+        }
     }
 
     /// Counts an item out of its backoff.

@@ -15,6 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::events::Told;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
@@ -34,6 +35,7 @@ pub(super) struct RunShared<'env, J: Job> {
     /// Threads that ask for a permit while another leads.
     pub(super) contending: AtomicUsize,
     pub(super) state: Mutex<RunState<J>>,
+    pub(super) told: Mutex<Told>,
 }
 
 /// An item of a job.
@@ -133,6 +135,7 @@ impl<'env, J: Job> RunShared<'env, J> {
             settings,
             contending: AtomicUsize::new(0),
             state: Mutex::new(state),
+            told: Mutex::default(),
         }
     }
 
