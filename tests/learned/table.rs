@@ -210,10 +210,11 @@ fn cut() {
             let run = run(&spec, usize::try_from(rows).unwrap(), |it| it);
             let refused = run.refused(s(from), s(to)) * 100.0;
             let per_second = rate as f64;
-            let down = follows(&run, s(from), rate, |admitted, refused| {
-                refused <= 0.05 && admitted <= 1.1 * per_second / 3.0
+            // What is sent then is at most that much above the limit, and what is let in that near to it.
+            let down = follows(&run, s(from), rate, |sent, _| {
+                sent <= 1.15 * per_second / 3.0
             });
-            let up = follows(&run, s(to), rate, |admitted, _| {
+            let up = follows(&run, s(to), rate, |_, admitted| {
                 admitted >= 0.9 * per_second
             });
             let attempts = run.attempts;
@@ -234,7 +235,8 @@ fn follows(
     let mut starts = tenths.take_while(|start| *start + span <= run.last());
     let fits = |start: &Duration| {
         let (start, end) = (*start, *start + span);
-        is_as_it_should(run.admitted(start, end), run.refused(start, end))
+        let sent = count(&run.stats.arrivals, start, end) as f64 / span.as_secs_f64();
+        is_as_it_should(sent, run.admitted(start, end))
     };
     match starts.find(fits) {
         Some(start) => format!("{:.1} s", start.saturating_sub(from).as_secs_f64()),
