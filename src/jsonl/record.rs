@@ -37,6 +37,8 @@ pub(crate) struct Record<'a> {
     pub(crate) hash: Option<LineHash>,
     /// Requests sent for this row.
     pub(crate) attempts: u32,
+    /// The answer is that of a copy of the first attempt.
+    pub(crate) by_copy: bool,
     /// Waited for permits and between attempts.
     pub(crate) wait: Duration,
     /// What the answer took, where it says.
@@ -116,6 +118,7 @@ impl RecordWriter {
             return;
         }
         object.field("attempts", &record.attempts);
+        object.if_known("hedge_won", record.by_copy.then_some(true));
         object.raw("wait_s", &format!("{:.3}", record.wait.as_secs_f64()));
         let mut code = record.code;
         // Anthropic's form has no place for the status, nor for the code of a failure.

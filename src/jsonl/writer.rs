@@ -187,6 +187,7 @@ impl Writer<'_> {
             line: Some(row.number),
             hash: row.hash,
             attempts: outcome.attempts,
+            by_copy: outcome.by_copy,
             wait: outcome.waited,
             ..Record::default()
         };
