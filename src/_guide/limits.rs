@@ -162,7 +162,7 @@
 //!   is a quarter as large.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
-//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
+//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
 //!
 //! # Warm-up
 //!

@@ -392,7 +392,9 @@ pub(crate) struct Check {
 #[command(after_help = "\
 SPEC holds any of these, with commas between them:
   latency=T         mean time to an answer [default: 500ms]
-  jitter=J          spread of the latency: standard deviation / mean, 0 to 1 [default: 0.3]
+  jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
+  load=N or N@F     the latency rises with what is worked on at once: above N in proportion to it, or
+                    to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
@@ -402,8 +404,13 @@ SPEC holds any of these, with commas between them:
                     [default: openai]
   hints=H           how a refusal says how long to wait: ms, s or none [default: ms]
   cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
-                    [default: none]
+                    [default: none]; with @0 all requests get status 503
+  places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T
+                    [default: no limit]
+  overload=N or N@T the same, but more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
+  strays=S          share of requests that get status 429 and a wait of a second, whatever the
+                    limits, 0 to 1 [default: 0]
   faults=S          share of connections that break, 0 to 1 [default: 0]
   seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {

@@ -20,6 +20,8 @@ mod queue;
 mod rate;
 mod recent;
 mod state;
+#[cfg(test)]
+mod trial;
 
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
