@@ -104,6 +104,7 @@
 //! |---|---|---|
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
+//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([`hedge`](crate::ClientBuilder::hedge)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |

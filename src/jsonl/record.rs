@@ -356,6 +356,7 @@ mod tests {
             line: Some(3),
             hash: Some(LineHash::of(b"line")),
             attempts: 2,
+            by_copy: true,
             wait: Duration::from_millis(1250),
             usage: Some(Usage {
                 prompt_tokens: 5,
@@ -404,7 +405,7 @@ mod tests {
             "response": {"status_code": 200, "request_id": "req_1", "body": {"choices": [{}]}},
             "error": null,
             "tollgate": {
-                "attempts": 2, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
+                "attempts": 2, "hedge_won": true, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
                 "cost_usd": 0.000_012_5, "line": 3, "hash": hash.to_string(),
             },
         });

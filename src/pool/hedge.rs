@@ -219,11 +219,11 @@ impl<C> Hedging<C> {
         pair.spare.replace(copy)
     }
 
-    /// As after many attempts that took no time.
-    #[cfg(all(test, loom))]
-    pub(super) fn expect_no_latency(&mut self) {
-        (self.latencies.counts, self.latencies.known) = (vec![1_000], 1_000);
-        self.sent = 1_000;
+    /// As after many attempts that took no time, and `sent` for the count of copies.
+    #[cfg(test)]
+    pub(super) fn expect_no_latency(&mut self, sent: u64) {
+        (self.latencies.counts, self.latencies.known) = (vec![100_000], 100_000);
+        self.sent = sent;
     }
 
     /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the run stops
@@ -313,5 +313,109 @@ mod tests {
             latencies.observe(ms(10), 20);
         }
         assert!(latencies.longest_usual(20).unwrap() <= ms(10));
+    }
+
+    /// A table that expects no latency, and its first attempts at the items 0, 1 and so on.
+    fn sent(attempts: u64) -> (Instant, Hedging<u64>, Vec<Race>) {
+        let start = Instant::now();
+        let mut hedging = Hedging::default();
+        hedging.expect_no_latency(0);
+        let first = |index| {
+            let cut = Cancel::new();
+            let id = (start + ms(index), index);
+            hedging.first_sent(id, cut.clone(), index);
+            Race {
+                id,
+                is_copy: false,
+                cut: Some(cut),
+            }
+        };
+        let firsts = (0..attempts).map(first).collect();
+        (start, hedging, firsts)
+    }
+
+    /// The copy of an attempt, which goes.
+    fn copy(hedging: &mut Hedging<u64>, first: &Race) -> Race {
+        let race = Race {
+            id: first.id,
+            is_copy: true,
+            cut: Some(Cancel::new()),
+        };
+        assert!(hedging.copy_sent(&race));
+        race
+    }
+
+    const FAILED: Withdrawn = Withdrawn {
+        attempts: 1,
+        possibly_billed: true,
+    };
+
+    #[test]
+    fn one_in_twenty_has_a_copy_the_oldest_first() {
+        let (start, mut hedging, firsts) = sent(59);
+        assert!(matches!(hedging.next(start - ms(1)), Some(Err(due)) if due == start));
+        for first in &firsts[..2] {
+            assert!(hedging.expects_copies());
+            let index = first.id.1;
+            assert!(matches!(hedging.next(start + ms(60)), Some(Ok(copy)) if copy == index));
+            copy(&mut hedging, first);
+        }
+        assert!(!hedging.expects_copies() && hedging.next(start + ms(60)).is_none());
+    }
+
+    #[test]
+    fn a_copy_without_room_is_put_off_and_one_that_comes_too_late_is_given_back() {
+        let (start, mut hedging, firsts) = sent(40);
+        let (first, now) = (&firsts[0], start + ms(50));
+        let put_off = |hedging: &mut Hedging<u64>| {
+            assert!(matches!(hedging.next(now), Some(Ok(0))));
+            hedging.put_off(first.id, 0, now + ms(5))
+        };
+        assert_eq!(put_off(&mut hedging), None);
+        assert!(matches!(hedging.next(now), Some(Err(due)) if due == now + ms(5)));
+        // Something ends, and there may be room.
+        hedging.ended(&firsts[1], ms(1), true, FAILED);
+        assert_eq!(put_off(&mut hedging), None);
+        hedging.ended(first, ms(1), true, FAILED);
+        assert_eq!(hedging.put_off(first.id, 0, now), Some(0));
+        assert!(!hedging.copy_sent(first));
+    }
+
+    #[test]
+    fn the_first_success_decides_and_of_two_failures_the_last() {
+        for by_copy in [false, true] {
+            let (_, mut hedging, firsts) = sent(40);
+            let pair = |hedging: &mut Hedging<u64>, first: usize| {
+                let copy = copy(hedging, &firsts[first]);
+                let first = &firsts[first];
+                let first = Race {
+                    cut: first.cut.clone(),
+                    ..*first
+                };
+                if by_copy {
+                    [copy, first]
+                } else {
+                    [first, copy]
+                }
+            };
+            let [winner, loser] = pair(&mut hedging, 0);
+            let end = hedging.ended(&winner, ms(1), true, FAILED);
+            let Standing::Decides(Decides { cut: Some(cut), .. }) = end else {
+                panic!("{end:?}")
+            };
+            assert_eq!(cut.id(), loser.cut.as_ref().unwrap().id());
+            let end = hedging.ended(&loser, ms(1), true, FAILED);
+            assert!(matches!(end, Standing::Lost));
+
+            let [before, after] = pair(&mut hedging, 1);
+            let end = hedging.ended(&before, ms(1), false, FAILED);
+            assert!(matches!(end, Standing::Withdraws));
+            let end = hedging.ended(&after, ms(1), false, FAILED);
+            let Standing::Decides(decides) = end else {
+                panic!("{end:?}")
+            };
+            assert!(decides.cut.is_none() && decides.withdrawn == Some(FAILED));
+            assert_eq!(hedging.pairs.len(), 38);
+        }
     }
 }

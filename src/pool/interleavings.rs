@@ -135,7 +135,7 @@ fn run(setting: Setting) {
         }));
         let shared = RunShared::new(settings, Acts, InputQueue::filled(items), tally);
         if let Some(hedging) = &mut shared.state.lock().schedule.hedging {
-            hedging.expect_no_latency();
+            hedging.expect_no_latency(1_000);
         }
         let run: &RunShared<Acts> = Box::leak(Box::new(shared));
         let outsider = outsider.then(|| {

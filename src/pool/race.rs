@@ -74,29 +74,29 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn admit_copy(&self, mut copy: JobItem<J>) -> Option<(JobItem<J>, Permit)> {
         let limiter = &self.settings.limiter;
         let admitted = limiter.try_acquire(copy.cost.unwrap_or(Cost::ONE));
-        let race = copy.race.as_mut()?;
-        race.cut = admitted.is_ok().then(|| self.settings.cancel.child());
+        if let Some(race) = &mut copy.race {
+            race.cut = admitted.is_ok().then(|| self.settings.cancel.child());
+        }
         let until = match &admitted {
             Err(Refusal::NotUntil(at)) => *at,
             _ => limiter.clock().now() + PUT_OFF,
         };
+        // Dropped after the lock.
+        let _unused;
         let mut state = self.state.lock();
-        let hedging = state.schedule.hedging.as_mut()?;
-        let goes = admitted.is_ok() && hedging.copy_sent(race);
-        if goes && let Ok(permit) = admitted {
-            return Some((copy, permit));
+        if let Some(hedging) = &mut state.schedule.hedging
+            && let Some(race) = &copy.race
+        {
+            match admitted {
+                Ok(permit) if hedging.copy_sent(race) => return Some((copy, permit)),
+                Err(Refusal::NotUntil(_) | Refusal::Busy) => {
+                    _unused = (None, hedging.put_off(race.id, copy, until));
+                }
+                // The first attempt has ended meanwhile.
+                admitted => _unused = (admitted.ok(), Some(copy)),
+            }
         }
-        let id = race.id;
-        let _dropped_outside_the_lock = match admitted {
-            Ok(_) | Err(Refusal::Never(_)) => Some(copy),
-            Err(_) => hedging.put_off(id, copy, until),
-        };
         state.schedule.leave_race();
-        drop(state);
-        if let Ok(permit) = admitted {
-            // The first attempt has ended meanwhile.
-            permit.settle(0);
-        }
         None
     }
 
