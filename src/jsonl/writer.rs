@@ -188,7 +188,7 @@ impl Writer<'_> {
             hash: row.hash,
             attempts: outcome.attempts,
             by_copy: outcome.by_copy,
-            wait: outcome.waited,
+            times: outcome.times,
             ..Record::default()
         };
         match outcome.result {

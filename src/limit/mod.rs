@@ -29,4 +29,5 @@ pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
+pub(crate) use state::WaitReason;
 pub use state::{Learned, Waited};

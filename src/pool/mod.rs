@@ -4,7 +4,8 @@
 //! take too long. [`worker`] is the loop of a thread, [`attempt`] what it does with each item, [`race`] what
 //! it does where there are two attempts at one, and [`leader`] what the threads of a run share. [`input`] and
 //! [`outcomes`] are the two ends of a run, and [`run`] puts it together. [`closures`] is the public face,
-//! [`events`] and [`monitor`] are for those who watch. Nothing here knows what a job does.
+//! [`events`] and [`monitor`] are for those who watch, with [`track`] for what holds the run back. Nothing here
+//! knows what a job does.
 
 mod attempt;
 mod closures;
@@ -22,6 +23,7 @@ mod race;
 mod run;
 mod schedule;
 mod settings;
+mod track;
 mod warmup;
 mod worker;
 

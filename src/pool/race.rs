@@ -7,6 +7,7 @@ use super::hedge::{Copied, Race, Standing, Withdrawn};
 use super::job::{Attempt, Billed, Caught, Job};
 use super::leader::{JobItem, RunShared};
 use super::schedule::Item;
+use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::limit::{Cost, Permit, Refusal};
 use crate::retry::Verdict;
@@ -49,7 +50,7 @@ impl<J: Job> RunShared<'_, J> {
             cost: item.cost,
             last: None,
             backing_off: None,
-            waited: item.waited,
+            times: item.times,
             // What the first attempt repeats is counted by that.
             billed: match item.billed {
                 Billed::Possibly => Billed::PossiblyTwice,
@@ -143,6 +144,11 @@ impl<J: Job> RunShared<'_, J> {
             possibly_billed = true;
         } else if decides.withdrawn.is_none() {
             return End::Decides;
+        }
+        if race.is_copy {
+            // Until it was sent the item waited for its first attempt.
+            let before = attempt.began.saturating_duration_since(race.id.0);
+            item.times.add(Binding::Wire, before);
         }
         let won = race.is_copy && succeeded;
         item.copied = if won { Copied::Won } else { Copied::Yes };

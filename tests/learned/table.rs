@@ -19,11 +19,17 @@ const RATES: [u64; 3] = [2, 50, 500];
 
 const HEADERS: &[&str] = &[
     "headers=openai",
+    "headers=azure",
     "headers=anthropic",
     "headers=openrouter",
     "headers=ietf,hints=s",
 ];
-const HINTS: &[&str] = &["headers=none", "headers=none,hints=s"];
+const HINTS: &[&str] = &[
+    "headers=none",
+    "headers=none,hints=s",
+    "headers=none,hints=words",
+    "headers=groq,hints=s",
+];
 const NO_HINTS: &[&str] = &["headers=none,hints=none"];
 const NO_HEADERS: &[&str] = &[
     "headers=none",
@@ -232,7 +238,7 @@ fn follows(
         is_as_it_should(run.admitted(start, end), run.refused(start, end))
     };
     match starts.find(fits) {
-        Some(start) => format!("{:.1} s", (start - from).as_secs_f64()),
+        Some(start) => format!("{:.1} s", start.saturating_sub(from).as_secs_f64()),
         None => "never".to_owned(),
     }
 }

@@ -160,7 +160,7 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     let ended = again.at(&well).run().code(1);
     ended
         .says(&[
-            "failed      10 for good\n",
+            "failed     10 for good\n",
             "(first: line 13)\n            9 x failed in an earlier run",
         ])
         .never_says(&["Invalid model name"]);
@@ -332,7 +332,12 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
     for (input, reply, flag, code) in [
         (&two, Reply::ok_chat("hi"), "--price=1,1", 1),
         (&two, refusal.clone(), "--price=1,1", 1),
-        (&two, Reply::status(500), "--simulate=latency=0ms", 0),
+        (
+            &two,
+            Reply::status(500),
+            "--simulate=latency=9ms,rps=9,burst=1",
+            0,
+        ),
         (&many, refusal, "-c1", 3),
     ] {
         let folder = Folder::new();
