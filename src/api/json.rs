@@ -238,6 +238,19 @@ impl<'de, const N: usize> JsonVisitor<'de> for Fields<'_, 'de, N> {
     }
 }
 
+/// The [`first_fields`] of a value, none if it is no object.
+pub(crate) fn members<'a, const N: usize>(
+    value: Option<&'a RawValue>,
+    names: &[&'static str; N],
+) -> [Option<&'a RawValue>; N] {
+    value.map_or([None; N], |value| first_fields(value.get(), names))
+}
+
+/// The text of a string; `None` of anything else.
+pub(crate) fn string(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
 /// A number from 0 to a million million, without its fraction. Anything else is no count.
 pub(crate) fn count(json: &RawValue) -> Option<u64> {
     whole(json.get().parse().ok()?)

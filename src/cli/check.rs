@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
 use crate::escape::printable;
-use crate::jsonl::check::{Check, Finding, Names, Report};
+use crate::jsonl::check::{self, Finding, Names, Report};
 use crate::jsonl::files::{Location, OpenInput};
 use crate::{Error, ErrorKind, Result};
 
@@ -40,11 +40,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch service takes",
         ));
     }
-    let check = Check::new(prompts, args.provider);
     let location = Location::new(&args.input);
     let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check.run(file, &location),
-        OpenInput::Stream(stream) => check.run(stream, &location),
+        OpenInput::Regular(file) => check::check(file, &location, prompts, args.provider),
+        OpenInput::Stream(stream) => check::check(stream, &location, prompts, args.provider),
     });
     let report = match report {
         Ok(report) => report,

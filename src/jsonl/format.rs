@@ -19,7 +19,7 @@ use super::flaw::{Flaw, flaw};
 use super::hash::LineHash;
 use super::lines::{Line, Lines};
 use crate::api::classify::Promise;
-use crate::api::json::{fields, first_fields};
+use crate::api::json::{fields, first_fields, string};
 use crate::api::{Chat, path};
 
 /// The form a request came in, which its result goes out in.
@@ -257,10 +257,6 @@ fn bad_id(custom_id: Option<&RawValue>) -> LineError {
         Some(_) => "is not a string",
     };
     LineError::new("custom_id", format!("\"custom_id\" {what}"))
-}
-
-fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
 }
 
 /// A body that a blocking call can send: an object that does not ask for a stream.

@@ -11,7 +11,6 @@ use super::super::hash::LineHash;
 use super::super::ids::keep_last;
 use super::super::io::{AtomicFile, LineSource, failed};
 use super::super::lines::Line;
-use super::super::parallel::LineFold;
 use super::super::readback::ReadRecord;
 use super::records::fold_file;
 use crate::cancel::Cancel;
@@ -56,25 +55,22 @@ pub(super) fn compact(
     rank: impl Fn(LineHash) -> u64,
     cancel: &Cancel,
 ) -> Result<usize> {
-    let mut staying = Staying {
-        sources,
-        current: 0,
-        lines: Vec::new(),
-        left_out: false,
-    };
+    let mut lines = Vec::new();
     let mut changes = false;
     for (number, source) in (0..).zip(sources) {
-        let before = staying.lines.len();
-        staying.current = number;
-        staying.left_out = false;
-        fold_file(source.path, &mut staying, cancel)?;
+        let (before, mut left_out) = (lines.len(), false);
+        let read = |line: Line<&[u8]>| StayingLine::read(number, source, line);
+        fold_file(source.path, cancel, read, |staying| {
+            left_out |= staying.is_none();
+            lines.extend(staying);
+            Ok(())
+        })?;
         changes |= if source.path == path {
-            staying.left_out
+            left_out
         } else {
-            staying.lines.len() > before
+            lines.len() > before
         };
     }
-    let mut lines = staying.lines;
     let all = lines.len();
     keep_last(&mut lines);
     let ranked = lines.into_iter().map(|(id, line)| (rank(id), line));
@@ -128,23 +124,12 @@ struct StayingLine {
     marked: bool,
 }
 
-/// Collects the lines that stay.
-struct Staying<'a> {
-    sources: &'a [Source<'a>],
-    current: u16,
-    lines: Vec<(LineHash, StayingLine)>,
-    /// Some line of the current source does not stay.
-    left_out: bool,
-}
-
-impl LineFold for Staying<'_> {
-    type Facts = Option<(LineHash, StayingLine)>;
-
-    fn read(&self, line: Line<&[u8]>) -> Self::Facts {
+impl StayingLine {
+    /// The line and its id, if it stays.
+    fn read(number: u16, source: &Source<'_>, line: Line<&[u8]>) -> Option<(LineHash, Self)> {
         let whole = line.text?;
         let text = whole.trim_ascii();
         let record = ReadRecord::parse(text);
-        let source = &self.sources[usize::from(self.current)];
         let fate = (source.fate)(record.as_ref(), line.offset);
         if fate == LineFate::Goes {
             return None;
@@ -153,19 +138,13 @@ impl LineFold for Staying<'_> {
         // Known by its place, behind a byte that no id has.
         let own = || LineHash::of([&[0xff], &line.offset.to_le_bytes()[..]].concat());
         let id = record.and_then(|record| record.id).unwrap_or_else(own);
-        let place = StayingLine {
-            source: self.current,
+        let place = Self {
+            source: number,
             offset: line.offset,
             length: u32::try_from(whole.len()).ok()?,
             marked: fate == LineFate::Marked && !has_mark && text.ends_with(END.as_bytes()),
         };
         Some((id, place))
-    }
-
-    fn add(&mut self, staying: Self::Facts) -> Result<()> {
-        self.left_out |= staying.is_none();
-        self.lines.extend(staying);
-        Ok(())
     }
 }
 
