@@ -15,7 +15,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::array::ArrayAsLines;
-use super::flaw::{Flaw, flaw};
+use super::flaw::flaw;
 use super::hash::LineHash;
 use super::lines::{Line, Lines};
 use crate::api::classify::Promise;
@@ -180,14 +180,7 @@ fn request<'a>(
         row.dialect = Dialect::Anthropic;
     }
     row.custom_id = custom_id.and_then(string).filter(|id| !id.is_empty());
-    if let Some(flaw) = flaw(text) {
-        let (at, kind, what) = match flaw {
-            Flaw::TooDeep(at) => (at, "too_deep", "nested deeper than 128 levels"),
-            Flaw::LoneSurrogate(at) => {
-                let what = "half of a surrogate pair, which is not a character,";
-                (at, "lone_surrogate", what)
-            }
-        };
+    if let Some((at, (kind, what))) = flaw(text) {
         return Err(LineError::at(indent + at + 1, kind, what, ""));
     }
     if let Some(field) = found.twice {

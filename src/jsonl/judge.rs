@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::files::Location;
 use super::format::{Format, LineError};
 use super::lines::{Line, Lines, PREVIEW};
-use crate::api::json::fields;
+use crate::api::json::{fields, with_nulls};
 use crate::error::{Result, config};
 
 /// How many lines are looked at.
@@ -166,6 +166,7 @@ const CSV: Seems = "CSV: write one JSON object a line";
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
+    let text = &*with_nulls(text).map_or(Cow::Borrowed(text), Cow::Owned);
     let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     match serde_json::from_str::<IgnoredAny>(text) {
         _ if error.kind == "not_utf8" => {

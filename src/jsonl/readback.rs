@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use crate::api::classify::{RecordState, is_answered, judge_error, judge_message, judge_record};
-use crate::api::json::{fields, members, says_something, string};
+use crate::api::json::{fields, members, says_something, string, with_nulls};
 
 /// What a resume needs to know of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,15 @@ pub(crate) struct ReadRecord {
 
 impl ReadRecord {
     /// Reads one line of a results or errors file, ours or another tool's. `None` if it is not a JSON
-    /// object, or is neither a result nor an error.
+    /// object, or is neither a result nor an error. A number may be `NaN`, as Python writes it.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
+        let line = str::from_utf8(line).ok()?;
+        Self::of_json(line).or_else(|| Self::of_json(&with_nulls(line)?))
+    }
+
+    fn of_json(line: &str) -> Option<Self> {
         const NAMES: [&str; 5] = ["custom_id", "response", "error", "result", "tollgate"];
-        let found = fields(str::from_utf8(line).ok()?, &NAMES).ok()?;
+        let found = fields(line, &NAMES).ok()?;
         let [custom_id, response, error, result, extras] = found.values;
         if found.twice.is_some() || (response.is_none() && error.is_none() && result.is_none()) {
             return None;
