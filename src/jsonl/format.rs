@@ -432,7 +432,7 @@ mod tests {
         let prompts = |model: &str| {
             let system = "Be \"brief\".";
             Format {
-                prompts: Some(Chat::template(model).system(system).max_tokens(9)),
+                prompts: Some(Chat::new((), model).system(system).max_tokens(9)),
                 ..Format::default()
             }
         };

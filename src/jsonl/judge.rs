@@ -45,7 +45,7 @@ pub(super) fn judge_stream<R: Read>(
     lines: &mut Lines<R>,
     format: &Format,
 ) -> io::Result<Option<String>> {
-    let mut judge = Judge::new(format);
+    let mut judge = Judge::default();
     let mut judged = 0;
     let start = lines.preview(|start, at_end| {
         let last_end = start.iter().rposition(|byte| *byte == b'\n');
@@ -61,7 +61,7 @@ pub(super) fn judge_stream<R: Read>(
                 judge = so_far;
             }
         }
-        !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
+        !judge.wants_more(format) || (judge.lines > 0 && judge.refusal().is_none())
     })?;
     // No line has ended: it is long, or its ends are none.
     if judge.lines == 0 && ends_in_cr(start) {
@@ -70,51 +70,39 @@ pub(super) fn judge_stream<R: Read>(
     Ok(judge.refusal())
 }
 
-struct Judge<'f> {
-    format: &'f Format,
+#[derive(Default)]
+struct Judge {
     lines: u64,
     requests: u64,
     /// Of the first line that is no request: its number, what is wrong, what the file seems to be.
     first: Option<(u64, Cow<'static, str>, Seems)>,
 }
 
-impl<'f> Judge<'f> {
-    fn new(format: &'f Format) -> Self {
-        Self {
-            format,
-            lines: 0,
-            requests: 0,
-            first: None,
-        }
-    }
-
+impl Judge {
     /// Looks at the first lines, as far as it needs them.
-    fn of<R: Read>(mut lines: Lines<R>, format: &'f Format) -> io::Result<Self> {
-        let mut judge = Self::new(format);
-        while judge.wants_more()
+    fn of<R: Read>(mut lines: Lines<R>, format: &Format) -> io::Result<Self> {
+        let mut judge = Self::default();
+        while judge.wants_more(format)
             && let Some(line) = lines.next()?
         {
-            judge.note(line);
+            judge.note(line, format);
         }
         Ok(judge)
     }
 
-    fn wants_more(&self) -> bool {
+    fn wants_more(&self, format: &Format) -> bool {
         // Any line is a prompt.
-        let enough = self
-            .format
-            .prompts
-            .as_ref()
-            .map_or(MOST_LINES / ONE_IN, |_| 1);
+        let prompts = format.prompts.as_ref();
+        let enough = prompts.map_or(MOST_LINES / ONE_IN, |_| 1);
         self.lines < MOST_LINES && self.requests < enough
     }
 
-    fn note(&mut self, line: Line<&[u8]>) {
+    fn note(&mut self, line: Line<&[u8]>, format: &Format) {
         self.lines += 1;
         let text = line.text.unwrap_or_default().trim_ascii();
-        let (message, seems) = match self.format.parse(line).request {
+        let (message, seems) = match format.parse(line).request {
             // A file of prompts that is one line in all.
-            Ok(_) if self.format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
+            Ok(_) if format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
                 ("it has no LF".into(), OLD_MAC)
             }
             Ok(_) => {

@@ -100,7 +100,7 @@ impl FileRun<'_> {
     /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
     /// `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        let mut template = Chat::template(model);
+        let mut template = Chat::new((), model);
         if let Some(text) = system {
             template = template.system(text);
         }

@@ -43,7 +43,7 @@ pub(crate) fn check<R: Read>(
     provider: Option<Provider>,
 ) -> Result<Report> {
     let format = Format {
-        prompts: prompts.then(|| Chat::template("")),
+        prompts: prompts.then(|| Chat::new((), "")),
         ..Format::default()
     };
     let rules = provider.map(Rules::of);
