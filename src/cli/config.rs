@@ -192,29 +192,18 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
     let summary = run.summary.as_deref();
     let (output, errors) = (files.output.path(), files.errors.path());
-    let of_the_run = [
-        ("the input", files.input.path()),
-        ("the output", output),
-        ("the errors file", errors),
-    ];
-    let only_read = [
-        ("the file of --api-key-file", server.api_key_file.as_deref()),
-        ("the file of --ca-file", server.ca_file.as_deref()),
-        ("the file of --client-cert", server.client_cert.as_deref()),
-        ("the file of --client-key", server.client_key.as_deref()),
-    ];
-    let all = [&of_the_run[..], &only_read].concat();
-    for (by, written, others) in [
-        ("-o", output, &only_read[..]),
-        ("--errors", errors, &only_read),
-        ("--summary", summary, &all),
-    ] {
-        for (what, other) in others {
-            if let (Some(written), Some(other)) = (written, other)
-                && is_same(written, other)
+    for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
+        for (flag, read) in [
+            ("--api-key-file", &server.api_key_file),
+            ("--ca-file", &server.ca_file),
+            ("--client-cert", &server.client_cert),
+            ("--client-key", &server.client_key),
+        ] {
+            if let (Some(written), Some(read)) = (written, read)
+                && is_same(written, read)
             {
                 return Err(config(format!(
-                    "{by} {written:?} is {what}, which would be overwritten: name another"
+                    "{by} {written:?} is the file of {flag}, which would be overwritten: name another"
                 )));
             }
         }
@@ -222,16 +211,24 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let Some(path) = summary else {
         return Ok(None);
     };
-    let beside = |(_, owner): &(_, Option<&Path>)| {
-        owner.is_some_and(|owner| sidecars::is_sidecar(owner, path))
+    let of_the_run = [
+        ("the input", files.input.path()),
+        ("the output", output),
+        ("the errors file", errors),
+    ];
+    let find = |is: fn(&Path, &Path) -> bool| {
+        let mut files = of_the_run.iter();
+        files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
     };
-    let why = if path == Path::new("-") {
+    let why = if let Some((role, _)) = find(is_same) {
+        format!("is {role}, which would be overwritten: name another")
+    } else if path == Path::new("-") {
         "is no file: the summary needs a file of its own".to_owned()
     } else if path.is_dir() {
         "is a directory".to_owned()
     } else if sidecars::resolved(path).is_none() {
         "cannot be written: its folder does not exist".to_owned()
-    } else if let Some((role, _)) = of_the_run.iter().copied().find(beside) {
+    } else if let Some((role, _)) = find(sidecars::is_sidecar) {
         format!("has the name of a file that a run makes beside {role}")
     } else {
         return Ok(summary);

@@ -178,10 +178,10 @@ fn seems(line: &[u8], error: &LineError) -> Seems {
 
 /// The same for a line of JSON, of whose mistake this is the kind.
 fn seems_json(text: &str, mistake: &str) -> Seems {
-    if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
-        "requests that cannot be sent: correct them"
-    } else if has(text, &["response", "result", "error"]) {
+    if has(text, &["response", "result", "error"]) {
         "results, not requests: give the file that they answer"
+    } else if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
+        "requests that cannot be sent: correct them"
     } else if has(text, &["messages", "prompt", "input", "contents"]) {
         "bodies of requests alone: put each into {\"custom_id\": .., \"body\": ..}"
     } else {
