@@ -92,7 +92,7 @@
 //! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
-//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
@@ -105,6 +105,8 @@
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
+//! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
+//! | `binding` | the longest of them | if there is more than one |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -188,7 +190,8 @@
 //! # What a run says
 //!
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
-//! and with `--progress json` an object a second. If the run sends nothing because the server is down
+//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at the
+//! moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run sends nothing because the server is down
 //! or asked for a pause, that comes first: until when, why, and what helps. If the server has named
 //! its limit, that is a flag to copy (`the server says 60 a minute: --rpm 60`). In JSON it is `held`:
 //!
@@ -207,7 +210,12 @@
 //! number of rows by kind and status. These are the failures of this run. A row that an earlier run gave
 //! up counts as failed, and its record in the errors file says why.
 //!
-//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json). Its time is the
+//! If the run took 2 s and 20 requests or more, the report ends with what bound for how much of the time,
+//! and a number that helps: `the limit on requests (500/min learned from headers) bound for 81 % of the
+//! time; 34 at once would have been enough`.
+//!
+//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and `advice`: that
+//! sentence, or null. Its time is the
 //! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
 //! shown, with `-vv` all attempts, each with the time, and the line and the id of its row.
 //!
@@ -254,7 +262,7 @@
 //!
 //! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
 //! requests the file has, which models and endpoints, about how many model tokens are in the prompts
-//! (estimated as a limit on tokens estimates them), and how many tokens the answers may have at most.
+//! (estimated as a limit on tokens estimates the first of them), and how many tokens the answers may have at most.
 //! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
 //! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
 //! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.

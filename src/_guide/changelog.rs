@@ -31,4 +31,6 @@
 //!   stops the run.
 //! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops and
 //!   says why. Refusals without a word of how long to wait cost no row.
+//! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup): the first requests of a run go alone, for
+//!   providers' caches of prompts.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

@@ -4,21 +4,34 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::pace::{Answer, Heard, Pace};
 use super::rate::{Cost, Rate};
+use crate::binding::{Binding, Times};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitReason {
+pub(crate) enum WaitReason {
     Requests,
     Tokens,
     Pause,
     InFlight,
+}
+
+impl From<WaitReason> for Binding {
+    fn from(reason: WaitReason) -> Self {
+        match reason {
+            WaitReason::Requests => Self::Requests,
+            WaitReason::Tokens => Self::Tokens,
+            WaitReason::Pause => Self::Pause,
+            WaitReason::InFlight => Self::InFlight,
+        }
+    }
 }
 
 /// How long an admission waited, by reason.
@@ -43,6 +56,15 @@ impl Waited {
         self.requests + self.tokens + self.pause + self.in_flight + self.queue
     }
 
+    /// Adds it to where an item's time went.
+    pub(crate) fn add_to(&self, times: &mut Times) {
+        times.add(Binding::Requests, self.requests);
+        times.add(Binding::Tokens, self.tokens);
+        times.add(Binding::Pause, self.pause);
+        times.add(Binding::InFlight, self.in_flight);
+        times.add(Binding::Queue, self.queue);
+    }
+
     /// Without a reason it was the queue.
     pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
         *match reason {
@@ -52,6 +74,16 @@ impl Waited {
             Some(WaitReason::InFlight) => &mut self.in_flight,
             None => &mut self.queue,
         } += time;
+    }
+}
+
+impl AddAssign for Waited {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.tokens += other.tokens;
+        self.pause += other.pause;
+        self.in_flight += other.in_flight;
+        self.queue += other.queue;
     }
 }
 
@@ -140,8 +172,11 @@ impl LimiterState {
         self.concurrency = permits;
     }
 
-    pub(super) fn limits_tokens(&self) -> bool {
-        self.tokens.is_some() || self.announced.limits(|it| it != Counted::Requests)
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
+    pub(super) fn most_tokens(&self) -> Option<u64> {
+        let announced = self.announced.limits(|it| it != Counted::Requests);
+        let set = self.tokens.as_ref().map(Bucket::largest);
+        set.or(announced.then_some(u64::MAX))
     }
 
     /// Whether there is a rate of requests, whoever it is from.
@@ -159,11 +194,7 @@ impl LimiterState {
                 self.pace.admitted(sent, now);
                 Heard::Admitted
             }
-            Answer::Refused(hint) => {
-                // One of those in flight is this one.
-                let others = self.in_flight.saturating_sub(1);
-                self.pace.refused(sent, hint, others, now)
-            }
+            Answer::Refused(hint) => self.pace.refused(sent, hint, now),
         };
         let after = self.pace.rate();
         if before == after {
@@ -314,6 +345,7 @@ impl LimiterState {
             paced.take(cost.requests(), now);
         }
         self.announced.take(cost, now);
+        self.pace.sent(now);
     }
 
     /// One fewer is in flight. What was taken from the buckets stays taken.
@@ -328,14 +360,15 @@ impl LimiterState {
         }
     }
 
-    /// As [`release`](Self::release), where `used` model tokens count in place of those taken for `cost`.
+    /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
     /// `now` is asked for the time if that is of use.
-    pub(super) fn end(&mut self, cost: Cost, used: u64, now: impl FnOnce() -> Nanos) {
+    pub(super) fn end(&mut self, cost: Cost, used: Cost, now: impl FnOnce() -> Nanos) {
         self.release();
-        if used != cost.model_tokens() || self.announced.limits(|_| true) {
+        let tokens = used.model_tokens();
+        if tokens != cost.model_tokens() || self.announced.limits(|_| true) {
             let now = now();
-            self.settle(cost, used, now);
-            self.announced.release(cost, cost.with_used(used), now);
+            self.settle(cost, tokens, now);
+            self.announced.release(cost, used, now);
         }
     }
 

@@ -20,6 +20,11 @@ pub enum Dialect {
     /// `x-ratelimit-limit-requests`, with durations as Go writes them.
     #[default]
     OpenAi,
+    /// The same names, with bare seconds.
+    Azure,
+    /// As `OpenAI`'s, but requests are those of a day, 1,440 times what a minute allows. The limit that
+    /// is judged is told by refusals alone.
+    Groq,
     /// `anthropic-ratelimit-requests-limit`, with dates.
     Anthropic,
     /// `x-ratelimit-limit` of requests alone, with milliseconds since 1970.
@@ -38,6 +43,8 @@ pub enum Hints {
     Exact,
     /// `retry-after` in whole seconds.
     Seconds,
+    /// In the words of the body alone, as Gemini's.
+    Words,
     /// Not at all.
     Silent,
 }
@@ -50,6 +57,31 @@ pub(super) struct Cut {
     pub(super) share: f64,
 }
 
+/// So many requests at once, and how long what comes beyond is asked to wait, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AtOnce {
+    pub(super) most: usize,
+    pub(super) wait: Option<Duration>,
+}
+
+/// A latency that rises with what is worked on at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Load {
+    pub(super) above: usize,
+    /// By what the latency is multiplied; in proportion to what is worked on, if nothing is said.
+    pub(super) times: Option<f64>,
+}
+
+impl Load {
+    /// By what the latency of one of `at_once` requests is multiplied.
+    pub(super) fn factor(self, at_once: usize) -> f64 {
+        if at_once <= self.above {
+            return 1.0;
+        }
+        self.times.unwrap_or(at_once as f64 / self.above as f64)
+    }
+}
+
 pub(super) const JUDGED: &[(&str, Judged)] = &[
     ("bucket", Judged::Bucket),
     ("fixed", Judged::Fixed),
@@ -58,6 +90,8 @@ pub(super) const JUDGED: &[(&str, Judged)] = &[
 
 pub(super) const DIALECTS: &[(&str, Dialect)] = &[
     ("openai", Dialect::OpenAi),
+    ("azure", Dialect::Azure),
+    ("groq", Dialect::Groq),
     ("anthropic", Dialect::Anthropic),
     ("openrouter", Dialect::OpenRouter),
     ("ietf", Dialect::Ietf),
@@ -67,5 +101,6 @@ pub(super) const DIALECTS: &[(&str, Dialect)] = &[
 pub(super) const HINTS: &[(&str, Hints)] = &[
     ("ms", Hints::Exact),
     ("s", Hints::Seconds),
+    ("words", Hints::Words),
     ("none", Hints::Silent),
 ];
