@@ -58,6 +58,7 @@ fn table() {
     strays();
     places();
     load();
+    stragglers();
 }
 
 /// Whether the case is asked for.
@@ -384,6 +385,45 @@ fn load() {
             let run = run(&spec, 10_000, |it| it.concurrency(fixed));
             best = line(load, &fixed.to_string(), &run, best).max(best);
         }
+    }
+}
+
+/// Answers of which one in a hundred takes ten times the median, with hedging and without. Each is the mean
+/// of eight seeds.
+fn stragglers() {
+    if !wanted("stragglers") {
+        return;
+    }
+    head(&[
+        "rows",
+        "at once",
+        "wall",
+        "with hedging",
+        "÷",
+        "requests more",
+    ]);
+    for (rows, at_once) in [
+        (50, 50),
+        (100, 100),
+        (200, 20),
+        (1_000, 20),
+        (1_000, 100),
+        (1_000, 500),
+    ] {
+        let mean = |hedge| {
+            let runs = (1..=8).map(|seed| {
+                let spec = format!("latency=163ms,jitter=1.29,seed={seed}");
+                let run = run(&spec, rows, |it| it.concurrency(at_once).hedge(hedge));
+                (run.took.as_secs_f64() / 8.0, run.stats.arrivals.len())
+            });
+            runs.fold((0.0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1))
+        };
+        let ((wall, sent), (hedged, more)) = (mean(false), mean(true));
+        println!(
+            "| {rows} | {at_once} | {wall:.2} s | {hedged:.2} s | {:.2} | {:.1} % |",
+            hedged / wall,
+            (more as f64 / sent as f64 - 1.0) * 100.0,
+        );
     }
 }
 
