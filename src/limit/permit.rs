@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queue::Queue;
 use super::rate::Cost;
-use super::state::Waited;
+use super::waited::Waited;
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///
