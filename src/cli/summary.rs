@@ -11,7 +11,7 @@ use super::format::{aligned, count, counted, learned, rate, remedy, time};
 use super::stdout::is_broken_pipe;
 use super::summary_file::write_summary;
 use crate::jsonl::files::{Location, RunFiles};
-use crate::{Error, ErrorKind, FileProgress, Rate, Summary};
+use crate::{Concurrency, Error, ErrorKind, FileProgress, Rate, Summary};
 
 /// A label and what it is about, for each line of the report.
 type Facts = Vec<(&'static str, String)>;
@@ -25,7 +25,7 @@ pub(crate) struct FinalReport {
     pub(crate) files: RunFiles,
     /// Where the summary is written as JSON.
     pub(crate) summary: Option<PathBuf>,
-    pub(crate) concurrency: u32,
+    pub(crate) concurrency: Concurrency,
     /// More were asked for than this process may have open.
     pub(crate) is_capped: bool,
     pub(crate) simulated: bool,
@@ -161,7 +161,8 @@ impl FinalReport {
         const MOST: f64 = 0.75;
         let engine = &summary.progress.engine;
         let in_flight = engine.wire.as_secs_f64() / summary.wall.as_secs_f64();
-        in_flight >= MOST * f64::from(self.concurrency) && engine.attempts > engine.in_flight_peak
+        in_flight >= MOST * self.concurrency.high() as f64
+            && engine.attempts > engine.in_flight_peak
     }
 
     /// The command that carries on where this run stopped or tries again what failed, if there is
@@ -370,7 +371,7 @@ mod tests {
             },
             files: places(),
             summary: None,
-            concurrency: 20,
+            concurrency: 20.into(),
             is_capped: false,
             simulated: false,
             starts_anew: false,

@@ -15,7 +15,7 @@ use super::schedule::{Finished, Item};
 use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Answer, Cost, Heard, Permit};
+use crate::limit::{Answer, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 /// Whom a refusal holds.
@@ -55,17 +55,21 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        self.finish_attempt(self.attempt(&mut item, permit.cost()), item, permit)
+        self.finish_attempt(self.attempt(&mut item, &permit), item, permit)
     }
 
     #[inline(never)]
-    fn attempt(&self, item: &mut Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+    fn attempt(
+        &self,
+        item: &mut Item<J::Input, J::Error>,
+        permit: &Permit,
+    ) -> (Caught<J>, Attempt<'_>) {
         let monitor = &self.settings.monitor;
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
             number: item.history.attempts + 1,
             began: clock.now(),
-            cost,
+            cost: permit.cost(),
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             used: Cell::new(None),
@@ -78,10 +82,16 @@ impl<J: Job> RunShared<'_, J> {
             index: item.index,
             attempt: attempt.number,
         });
-        monitor.update(|progress| {
+        let most = permit.most_in_flight();
+        let before = monitor.update(|progress| {
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+            std::mem::replace(&mut progress.concurrency, most)
         });
+        if before != most && before != 0 {
+            let event = || Event::Concurrency { at_once: most };
+            self.settings.events.emit(event);
+        }
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -118,7 +128,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         (result, attempt): (Caught<J>, Attempt<'_>),
         mut item: JobItem<J>,
-        permit: Permit,
+        mut permit: Permit,
     ) -> Option<Finished> {
         item.history.attempts += u32::from(attempt.was_sent());
         let verdict = match &result {
@@ -133,6 +143,9 @@ impl<J: Job> RunShared<'_, J> {
         };
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
+        if !matches!(result, Ok(Ok(_))) {
+            permit.fail();
+        }
         // Before the result goes anywhere: a consumer may take its time.
         match (attempt.counted.get(), attempt.used.get()) {
             (Some(counted), _) => permit.settle_with(counted),
