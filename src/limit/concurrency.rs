@@ -18,10 +18,14 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    pub(super) const UNLIMITED: Self = Self {
-        low: usize::MAX,
-        high: usize::MAX,
-    };
+    pub(super) const UNLIMITED: Self = Self::fixed(usize::MAX);
+
+    pub(crate) const fn fixed(requests: usize) -> Self {
+        Self {
+            low: requests,
+            high: requests,
+        }
+    }
 
     /// The low end. Of a number it is the number.
     pub fn low(&self) -> usize {
@@ -52,7 +56,7 @@ impl Concurrency {
 
 impl From<usize> for Concurrency {
     fn from(requests: usize) -> Self {
-        Self::from(requests..=requests)
+        Self::fixed(requests)
     }
 }
 

@@ -225,11 +225,7 @@ impl LimiterState {
                 self.pace.admitted(sent, now);
                 Heard::Admitted
             }
-            Answer::Refused(hint) => {
-                // One of those in flight is this one.
-                let others = self.in_flight.saturating_sub(1);
-                self.pace.refused(sent, hint, others, now)
-            }
+            Answer::Refused(hint) => self.pace.refused(sent, hint, now),
         };
         if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
             adaptive.refused();
@@ -396,6 +392,7 @@ impl LimiterState {
             paced.take(cost.requests(), now);
         }
         self.announced.take(cost, now);
+        self.pace.sent(now);
     }
 
     /// One fewer is in flight. What was taken from the buckets stays taken.
