@@ -102,9 +102,11 @@ impl AnswerHead {
 
     /// All values under `name`, as one list.
     pub(super) fn all(&self, name: &HeaderName) -> String {
-        let values = self.fields().filter(|(other, _)| other == name);
+        // Names are compared as bytes: a `HeaderName` of each would be allocated for most.
+        let is_it = |other: &[u8]| other.eq_ignore_ascii_case(name.as_str().as_bytes());
+        let values = self.fields().filter(|(other, _)| is_it(other));
         let values: Vec<_> = values
-            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .map(|(_, value)| String::from_utf8_lossy(value))
             .collect();
         values.join(", ")
     }
@@ -114,18 +116,17 @@ impl AnswerHead {
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(TYPICAL_HEADERS);
         for (name, value) in self.fields() {
-            headers.append(name, value);
+            let value = HeaderValue::from_maybe_shared(self.0.slice_ref(value));
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+                headers.append(name, value);
+            }
         }
         headers
     }
 
-    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.lines().filter_map(|line| {
-            let (name, value) = split(line)?;
-            let name = HeaderName::from_bytes(name.trim_ascii()).ok()?;
-            let value = self.0.slice_ref(value.trim_ascii());
-            Some((name, HeaderValue::from_maybe_shared(value).ok()?))
-        })
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let fields = self.lines().filter_map(split);
+        fields.map(|(name, value)| (name.trim_ascii(), value.trim_ascii()))
     }
 
     /// The lines between the status and the empty line.
@@ -154,10 +155,13 @@ fn wrong(line: &[u8]) -> Option<String> {
     let Some((name, _)) = split(line) else {
         return Some("a line has no colon".to_owned());
     };
-    let known = HeaderName::from_bytes(name.trim_ascii()).ok();
-    let known = known.filter(|name| *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING);
-    if let Some(known) = known.filter(|_| name.trim_ascii_end() != name) {
-        return Some(format!("there is a blank between {known} and its colon"));
+    let trimmed = name.trim_ascii();
+    if trimmed.len() < name.trim_ascii_start().len() {
+        let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
+        let is_it = |known: &HeaderName| trimmed.eq_ignore_ascii_case(known.as_str().as_bytes());
+        if let Some(known) = framing.iter().find(|known| is_it(known)) {
+            return Some(format!("there is a blank between {known} and its colon"));
+        }
     }
     let is_broken = line.iter().any(|byte| matches!(byte, b'\0' | b'\r'));
     is_broken.then(|| "a line holds a NUL or a lone CR".to_owned())
