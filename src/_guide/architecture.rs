@@ -36,7 +36,7 @@
 //! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
-//!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens. `key.rs` keeps
+//!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects that by what answers took. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `order.rs` puts
@@ -125,7 +125,7 @@
 //! | endpoint whose answers are judged | `api/response.rs` | what it promises, in `api/classify/answer.rs`; its row in [retries](super::retries) |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
-//! | provider | `api/provider.rs` | how the key travels, and its variables |
+//! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |

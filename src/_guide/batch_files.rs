@@ -256,7 +256,7 @@
 //!
 //! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
 //! requests the file has, which models and endpoints, about how many model tokens are in the prompts
-//! (estimated as a limit on tokens estimates them), and how many tokens the answers may have at most.
+//! (estimated as a limit on tokens estimates the first of them), and how many tokens the answers may have at most.
 //! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
 //! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
 //! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.

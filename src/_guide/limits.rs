@@ -64,19 +64,42 @@
 //! # Model tokens
 //!
 //! How many model tokens a request uses is known when its answer is there. Before that, a client
-//! estimates it: a quarter of the text's bytes for the prompt, and for the output the bound in the
-//! request (`max_tokens`, times `n`). Without a bound it takes what earlier answers have needed.
+//! estimates it. At first it takes a quarter of the text's bytes for the prompt, and for the output the
+//! bound in the request (`max_tokens`, times `n`), or 500 without a bound.
+//!
+//! From the usage in answers it then learns, for each model, how many bytes a token has, and for each
+//! model and order of `max_tokens` how much of it is written. After some thirty answers the estimate is
+//! what they took: 50 tokens of an allowed 4,096, or a token for every two bytes of Chinese. One odd
+//! answer changes it by no more than a factor of two. A retry is estimated anew. What has been learned
+//! never makes a request larger than the limit that it must fit.
 //! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
 //! yours.
+//!
+//! Providers differ in what they count:
+//!
+//! | Provider | Reserved for the output | Counted in the end |
+//! |---|---|---|
+//! | OpenAI, Azure, Cerebras | all that the request allows | all |
+//! | Groq | all that the request allows | all but what is read from a cache |
+//! | Anthropic | what is usual | all but what is read from a cache |
+//! | Gemini's endpoint for OpenAI's API | nothing | the prompt |
+//! | any other | what is usual | all |
+//!
+//! They are known by their base URL, Anthropic and Azure by
+//! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
+//! 4206") corrects the first column.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
 //!
-//! - If fewer tokens were used, the rest is refunded at once.
+//! - If fewer tokens were used, the rest is refunded at once. During a pause a refund only pays what
+//!   the bucket owes.
 //! - If more were used, the bucket owes them: it goes below zero, and later requests wait until it
 //!   has filled again.
-//! - If nothing says how many were used (an error, a timeout, a panic), the estimate stands.
-//! - If nothing was sent, all tokens are refunded.
+//! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
+//!   nothing was sent, all tokens are refunded.
+//! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
+//!   panic), the estimate stands.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
@@ -163,6 +186,28 @@
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
 //! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
+//!
+//! ## Three runs
+//!
+//! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and answers in
+//! 100 ms. It counts what it admits and what it refuses. The client may have 64 in flight.
+//!
+//! Where headers announce the limit, the first answers suffice. Where only refusals tell it, it is found
+//! within seconds, and a higher rate is tried now and then, which costs a few refusals.
+//!
+#![doc = include_str!("plots/limits.svg")]
+//!
+//! A limit that is cut and restored is followed at the next answer with headers. Without them, refusals
+//! tell of the cut at once, and the next try of a higher rate tells of its end.
+//!
+#![doc = include_str!("plots/cut.svg")]
+//!
+//! Two processes with one key, which do not know of each other, keep to the limit together. Nothing sees to
+//! it that both get the same share.
+//!
+#![doc = include_str!("plots/two.svg")]
+//!
+//! `cargo bench --features sim --bench plots` draws them anew.
 //!
 //! # Warm-up
 //!

@@ -9,8 +9,8 @@ use http::HeaderName;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 use super::client::Client;
-use super::cost::TypicalOutput;
 use super::endpoint::Endpoint;
+use super::estimate::{Counting, Estimates};
 use super::key::ApiKey;
 use super::path::check_base_url;
 use super::provider::Provider;
@@ -178,7 +178,8 @@ impl ClientBuilder {
     }
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
-    /// estimated from its text and `max_tokens`. The usage in its answer then replaces the estimate.
+    /// estimated from its text, `max_tokens` and what earlier answers took. The usage in its answer then
+    /// replaces the estimate.
     /// Default: no limit. For another period or burst, make a [`limiter`](Self::limiter).
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.limits = self.limits.tokens(Rate::per_minute(tokens));
@@ -321,6 +322,7 @@ impl ClientBuilder {
             http.check_url(&base_url)?;
             Arc::new(http)
         };
+        let counting = Counting::of(self.provider, &base_url);
         Ok(Client::new(
             pool,
             Endpoint {
@@ -332,7 +334,7 @@ impl ClientBuilder {
                 transport,
                 limiter,
                 retry: self.retry,
-                typical: Mutex::new(TypicalOutput::default()),
+                estimates: Mutex::new(Estimates::new(counting)),
             },
         ))
     }

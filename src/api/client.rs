@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::AttemptError;
+use super::cost::model_key;
 use super::endpoint::Endpoint;
 use super::job::{ApiJob, finished};
 use super::reply::Reply;
@@ -132,9 +133,10 @@ impl Client {
         P: AsRef<str> + Sync,
     {
         // A body is written when it is sent; its cost is known without it.
+        let key = model_key(model);
         let job = ApiJob::new(
             &self.endpoint,
-            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
+            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat(key, (*prompt).as_ref())),
             |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
         );
         self.collect(job, prompts)

@@ -159,7 +159,7 @@ impl Limiter {
         Permit {
             queue: Arc::clone(&self.0),
             cost,
-            used: cost.model_tokens(),
+            used: cost,
             waited,
         }
     }
@@ -295,9 +295,10 @@ impl Limiter {
         &self.0.clock
     }
 
-    /// Whether there is a token rate, so that an estimate is of use.
-    pub(crate) fn limits_tokens(&self) -> bool {
-        self.0.lock().limits.limits_tokens()
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them, so that no
+    /// estimate is of use.
+    pub(crate) fn most_tokens(&self) -> Option<u64> {
+        self.0.lock().limits.most_tokens()
     }
 
     /// Marks this thread as running a pool's job that holds a permit of this limiter.

@@ -108,15 +108,16 @@ impl Queue {
         ticket.wait(cost, deadline, cancel, waited, watch)
     }
 
-    /// Ends a permit: one fewer is in flight, and `used` model tokens count in place of the reserved.
-    pub(super) fn release(&self, cost: Cost, used: u64) {
+    /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
+    /// reserved.
+    pub(super) fn release(&self, cost: Cost, used: Cost) {
         let head = {
             let mut locked = self.lock();
             let reserved = cost.model_tokens();
             locked.limits.end(cost, used, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
-                WaitReason::Tokens => used < reserved,
+                WaitReason::Tokens => used.model_tokens() < reserved,
                 WaitReason::Requests | WaitReason::Pause => false,
             })
         };

@@ -172,8 +172,11 @@ impl LimiterState {
         self.concurrency = permits;
     }
 
-    pub(super) fn limits_tokens(&self) -> bool {
-        self.tokens.is_some() || self.announced.limits(|it| it != Counted::Requests)
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
+    pub(super) fn most_tokens(&self) -> Option<u64> {
+        let announced = self.announced.limits(|it| it != Counted::Requests);
+        let set = self.tokens.as_ref().map(Bucket::largest);
+        set.or(announced.then_some(u64::MAX))
     }
 
     /// Whether there is a rate of requests, whoever it is from.
@@ -360,14 +363,15 @@ impl LimiterState {
         }
     }
 
-    /// As [`release`](Self::release), where `used` model tokens count in place of those taken for `cost`.
+    /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
     /// `now` is asked for the time if that is of use.
-    pub(super) fn end(&mut self, cost: Cost, used: u64, now: impl FnOnce() -> Nanos) {
+    pub(super) fn end(&mut self, cost: Cost, used: Cost, now: impl FnOnce() -> Nanos) {
         self.release();
-        if used != cost.model_tokens() || self.announced.limits(|_| true) {
+        let tokens = used.model_tokens();
+        if tokens != cost.model_tokens() || self.announced.limits(|_| true) {
             let now = now();
-            self.settle(cost, used, now);
-            self.announced.release(cost, cost.with_used(used), now);
+            self.settle(cost, tokens, now);
+            self.announced.release(cost, used, now);
         }
     }
 

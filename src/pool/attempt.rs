@@ -69,6 +69,7 @@ impl<J: Job> RunShared<'_, J> {
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             used: Cell::new(None),
+            counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
@@ -133,9 +134,10 @@ impl<J: Job> RunShared<'_, J> {
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
-        match attempt.used.get() {
-            Some(tokens) => permit.settle(tokens),
-            None => drop(permit),
+        match (attempt.counted.get(), attempt.used.get()) {
+            (Some(counted), _) => permit.settle_with(counted),
+            (None, Some(tokens)) => permit.settle(tokens),
+            (None, None) => drop(permit),
         }
         if let Some(wait) = pause {
             let why = match &result {
@@ -281,6 +283,8 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
+            // More is known by then of what such items take.
+            item.cost = None;
             let recall = if hold == Refused::Alone {
                 state.schedule.retry_at(item, at);
                 None

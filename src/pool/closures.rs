@@ -239,7 +239,7 @@ where
     E: Send,
 {
     /// What an attempt at an item reserves with the limiter. Default: [`Cost::ONE`], a request
-    /// without model tokens. Called once for each item.
+    /// without model tokens. Called once for each attempt.
     pub fn cost(mut self, cost: impl Fn(&I) -> Cost + Send + Sync + 'a) -> Self {
         self.cost = Arc::new(cost);
         self

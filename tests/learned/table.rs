@@ -231,7 +231,7 @@ fn follows(
         is_as_it_should(run.admitted(start, end), run.refused(start, end))
     };
     match starts.find(fits) {
-        Some(start) => format!("{:.1} s", (start - from).as_secs_f64()),
+        Some(start) => format!("{:.1} s", start.saturating_sub(from).as_secs_f64()),
         None => "never".to_owned(),
     }
 }
