@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
@@ -57,13 +58,15 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         console: console.clone(),
         files,
         summary: run.summary.clone(),
-        concurrency,
-        is_capped: concurrency < run.limits.concurrency,
+        given: GivenLimits {
+            concurrency,
+            is_capped: concurrency < run.limits.concurrency,
+            rates: run.limits.rates(),
+        },
         simulated: simulator.is_some(),
         // Simulated answers cost nothing, and these are in a file of their own.
         starts_anew: simulator.is_some() && run.output.is_none(),
         retry_failed: run.retry_failed,
-        rates: run.limits.rates(),
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };

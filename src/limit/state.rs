@@ -194,11 +194,7 @@ impl LimiterState {
                 self.pace.admitted(sent, now);
                 Heard::Admitted
             }
-            Answer::Refused(hint) => {
-                // One of those in flight is this one.
-                let others = self.in_flight.saturating_sub(1);
-                self.pace.refused(sent, hint, others, now)
-            }
+            Answer::Refused(hint) => self.pace.refused(sent, hint, now),
         };
         let after = self.pace.rate();
         if before == after {
@@ -349,6 +345,7 @@ impl LimiterState {
             paced.take(cost.requests(), now);
         }
         self.announced.take(cost, now);
+        self.pace.sent(now);
     }
 
     /// One fewer is in flight. What was taken from the buckets stays taken.
