@@ -221,6 +221,49 @@
 //! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
 //! results begins with the first request that is left.
 //!
+//! # A range of concurrency
+//!
+//! With a range, `concurrency(4..=200)` or `-c 4-200`, the number in flight is found. It begins at the low
+//! end and doubles while that brings throughput. Then higher and lower numbers are tried in turn, and kept
+//! where they pay.
+//!
+//! - A number and the one it is compared with are tried one right after the other, by the latencies of
+//!   some 8 to 200 successful requests each. Rows of different length, or a slow minute, do not count against it.
+//! - Twice the number must bring 40 % of twice the throughput at least. Beyond the point where a server only
+//!   makes requests wait, nothing is gained, and fewer are tried.
+//! - The number grows only if it is used. Where a rate is the limit, or few rows are left, it stays.
+//! - A refusal takes a try back.
+//! - While nothing has been answered, the low end is added each second. So only a few are in flight until the
+//!   first headers have told the limits, or until the first second is over.
+//!
+//! A number, `concurrency(20)`, is kept as it is, from the start. [`Limiter::most_in_flight`] says the number
+//! that holds now, and so do a [`Monitor`](crate::Monitor) and an
+//! [`Event::Concurrency`](crate::Event::Concurrency).
+//!
+//! # Hedging
+//!
+//! Some answers take ten times as long as most, and the last of them make a run long. With
+//! [`hedge(true)`](crate::ClientBuilder::hedge), or `--hedge`, a request is sent a second time when its
+//! answer takes too long. The answer that comes first is taken, and the other attempt is cut off (Dean and
+//! Barroso, *The Tail at Scale*, Communications of the ACM 56, 2013).
+//!
+//! - A copy is due when its request has taken longer than 95 % of all. Requests whose answers have not come
+//!   count as longer than all others. At least 20 answers must have come.
+//! - Nothing waits for a copy. It goes when no other request is to be sent and the limits allow one more at
+//!   once. So the copies go at the end of a run, and while its input is slow or its consumer is.
+//! - A request has one copy at most, and a run at most one for 20 requests.
+//! - A copy costs as much as a request: it is counted in the limits, in `attempts` and `hedges`, and its
+//!   answer's usage in the tokens and the cost, if it comes. What is cut off may be billed without a word of how
+//!   much: it is counted in `possibly_billed`, and keeps the tokens that were estimated for it.
+//! - If one of the two fails, the other decides. If both fail, it is one failure for
+//!   [`Retry::max_attempts`](crate::Retry::max_attempts), of two requests sent. What may not be tried again has
+//!   no copy. An answer that stops the run stops it at once.
+//! - A run ends when all attempts have ended. An attempt that is cut off ends at once, but for the look-up of
+//!   a name or a connect, which may last until its timeout.
+//!
+//! In a simulated provider of which one answer in a hundred takes ten times the median, 1,000 requests at 100
+//! at once take 0.77 of the time, for 2 % more requests; 100 at once take 0.6, for 4 %.
+//!
 //! # What binds
 //!
 //! At each moment something keeps a run from going faster: the *binding* limit. It is noted whenever it
@@ -292,3 +335,4 @@
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned
+//! [`Limiter::most_in_flight`]: crate::Limiter::most_in_flight

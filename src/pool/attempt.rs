@@ -3,23 +3,22 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 use std::time::Duration;
 
 use super::events::Event;
+use super::hedge::Copied;
 use super::input::panic_message;
-use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
+use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
+use super::race::End;
 use super::schedule::{Finished, Item};
 use crate::binding::Binding;
+use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Answer, Cost, Permit};
+use crate::limit::{Answer, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
-type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
 impl<I, E> Item<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
@@ -28,6 +27,7 @@ impl<I, E> Item<I, E> {
             attempts: self.history.attempts,
             times: self.times,
             billed: self.billed,
+            by_copy: self.copied == Copied::Won,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
@@ -38,33 +38,51 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        self.finish_attempt(self.attempt(&mut item, permit.cost()), item, permit)
+        let race = item.race.as_deref();
+        let cut = race.and_then(|race| race.cut.clone());
+        let cut = cut.as_ref().unwrap_or(&self.settings.cancel);
+        self.finish_attempt(self.attempt(&mut item, &permit, cut), item, permit)
     }
 
     #[inline(never)]
-    fn attempt(&self, item: &mut Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+    fn attempt<'a>(
+        &'a self,
+        item: &mut Item<J::Input, J::Error>,
+        permit: &Permit,
+        cut: &'a Cancel,
+    ) -> (Caught<J>, Attempt<'a>) {
         let monitor = &self.settings.monitor;
+        // The first attempt at an item is sent before its copy.
+        let is_copy = item.race.as_ref().is_some_and(|race| race.is_copy);
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
-            number: item.history.attempts + 1,
+            number: item.history.attempts + 1 + u32::from(is_copy),
             began: clock.now(),
-            cost,
+            cost: permit.cost(),
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
+            cut,
             used: Cell::new(None),
             counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
+        self.tell_news(attempt.began);
         self.settings.events.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
         });
-        monitor.update(|progress| {
+        let most = permit.most_in_flight();
+        let before = monitor.update(|progress| {
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+            std::mem::replace(&mut progress.concurrency, most)
         });
+        if before != most && before != 0 {
+            let event = || Event::Concurrency { at_once: most };
+            self.settings.events.emit(event);
+        }
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -88,7 +106,8 @@ impl<J: Job> RunShared<'_, J> {
         monitor.update(|progress| {
             progress.in_flight -= 1;
             progress.attempts += u64::from(sent);
-            progress.retries += u64::from(sent && item.history.attempts > 0);
+            progress.hedges += u64::from(sent && is_copy);
+            progress.retries += u64::from(sent && !is_copy && item.history.attempts > 0);
             progress.possibly_billed += u64::from(sent_again);
             progress.wire += took;
             progress.tokens += attempt.used.get().unwrap_or(0);
@@ -101,18 +120,26 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         (result, attempt): (Caught<J>, Attempt<'_>),
         mut item: JobItem<J>,
-        permit: Permit,
+        mut permit: Permit,
     ) -> Option<Finished> {
         item.history.attempts += u32::from(attempt.was_sent());
+        let end = self.end_race(&mut item, &result, &attempt);
         let verdict = match &result {
             Ok(Err((_, verdict))) => Some(*verdict),
             _ => None,
         };
-        // Before the permit is free: whoever takes its place would be one too many.
-        let (verdict, hold) = self.learn(verdict, &attempt);
+        // Before the permit is free: whoever takes its place would be one too many. One that was cut off
+        // says nothing.
+        let (verdict, hold) = match end {
+            End::Lost => (None, None),
+            _ => self.learn(verdict, &attempt),
+        };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
+        if !matches!(result, Ok(Ok(_))) {
+            permit.fail();
+        }
         // Before the result goes anywhere: a consumer may take its time.
         match (attempt.counted.get(), attempt.used.get()) {
             (Some(counted), _) => permit.settle_with(counted),
@@ -130,6 +157,10 @@ impl<J: Job> RunShared<'_, J> {
                 self.settings.monitor.set_pause(end, why);
             }
             self.settings.events.emit(|| Event::Pause { wait });
+        }
+        if end != End::Decides {
+            self.leave_race();
+            return None;
         }
         match result {
             Err(panic) => Some(self.panicked(item, &*panic)),
@@ -195,7 +226,7 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
-        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !settings.retry.obeys(hint)) {
+        if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));

@@ -42,12 +42,20 @@ pub struct Progress {
     pub attempts: u64,
     /// Of the attempts, those after an item's first.
     pub retries: u64,
+    /// Of the attempts, copies of an attempt that took too long
+    /// ([`ClientBuilder::hedge`](crate::ClientBuilder::hedge)). They are no retries.
+    pub hedges: u64,
+    /// Of these, those whose answer was the first and was taken.
+    pub hedges_won: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
     /// Requests on the wire now.
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
+    /// How many requests might be on the wire at once when the last one was sent: of a
+    /// [range](crate::Concurrency), the number that was found.
+    pub concurrency: usize,
     /// Items that wait for a permit of the limiter now.
     pub waiting: u64,
     /// Items that wait for their next attempt now.
