@@ -122,19 +122,19 @@ impl Limiter {
     /// A [`Refusal`]. Nothing is reserved then.
     pub fn try_acquire(&self, cost: Cost) -> Result<Permit, Refusal> {
         self.check_nested().map_err(Refusal::Never)?;
-        {
+        let place = {
             let mut locked = self.0.lock();
             locked.limits.check_fits(cost).map_err(Refusal::Never)?;
             if !locked.waiting.is_empty() {
                 return Err(Refusal::Busy);
             }
             match locked.limits.admit(cost, self.0.now()) {
-                Admission::Now => {}
+                Admission::Now => locked.limits.place(),
                 Admission::At(at, _) => return Err(Refusal::NotUntil(self.0.instant(at))),
                 Admission::WhenReleased => return Err(Refusal::Busy),
             }
-        }
-        Ok(self.permit(cost, Waited::default()))
+        };
+        Ok(self.permit(cost, Waited::default(), place))
     }
 
     pub(crate) fn acquire_until(
@@ -144,17 +144,18 @@ impl Limiter {
         cancel: Option<&Cancel>,
     ) -> Result<Permit> {
         self.check_nested()?;
-        let waited = self.0.acquire(cost, deadline, cancel)?;
-        Ok(self.permit(cost, waited))
+        let (waited, place) = self.0.acquire(cost, deadline, cancel)?;
+        Ok(self.permit(cost, waited, place))
     }
 
     #[inline]
-    fn permit(&self, cost: Cost, waited: Waited) -> Permit {
+    fn permit(&self, cost: Cost, waited: Waited, place: usize) -> Permit {
         Permit {
             queue: Arc::clone(&self.0),
             cost,
             used: cost.model_tokens(),
             waited,
+            place,
         }
     }
 
@@ -241,12 +242,15 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent at `sent`.
-    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+    /// Takes note of an answer to what was sent with this permit at `sent`.
+    pub(crate) fn answered(&self, permit: &Permit, sent: Instant, answer: Answer) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
+            let (heard, sooner) =
+                locked
+                    .limits
+                    .answered(self.0.nanos(sent), permit.place, answer, now);
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);

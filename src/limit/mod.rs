@@ -2,7 +2,7 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
+//! refusals tell, [`places`] how many at once, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
 //! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting
 //! for itself.
 
@@ -16,6 +16,7 @@ mod limiter;
 mod nested;
 mod pace;
 mod permit;
+mod places;
 mod queue;
 mod rate;
 mod recent;

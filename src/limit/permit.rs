@@ -17,6 +17,8 @@ pub struct Permit {
     pub(super) cost: Cost,
     pub(super) used: u64,
     pub(super) waited: Waited,
+    /// How many were in flight with it when it was given.
+    pub(super) place: usize,
 }
 
 impl Permit {

@@ -73,20 +73,20 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted; the answer is how long that took.
+    /// Waits until `cost` is admitted; the answer is how long that took, and how many are in flight then.
     pub(super) fn acquire(
         &self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-    ) -> Result<Waited> {
+    ) -> Result<(Waited, usize)> {
         check_cancelled(cancel)?;
         let ticket = {
             let mut locked = self.lock();
             locked.limits.check_fits(cost)?;
             if locked.waiting.is_empty() && locked.limits.admit(cost, self.now()) == Admission::Now
             {
-                return Ok(Waited::default());
+                return Ok((Waited::default(), locked.limits.place()));
             }
             let number = locked.next_ticket;
             locked.next_ticket += 1;
@@ -161,7 +161,7 @@ impl Ticket<'_> {
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-    ) -> Result<Waited> {
+    ) -> Result<(Waited, usize)> {
         let queue = self.queue;
         let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
         let mut waited = Waited::default();
@@ -176,7 +176,7 @@ impl Ticket<'_> {
                 let mut wake_at = None;
                 if locked.waiting.keys().next() == Some(&self.number) {
                     reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
-                        Admission::Now => return Ok(waited),
+                        Admission::Now => return Ok((waited, locked.limits.place())),
                         Admission::WhenReleased => WaitReason::InFlight,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));

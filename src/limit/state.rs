@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::pace::{Answer, Heard, Pace};
+use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -63,6 +64,8 @@ pub struct Learned {
     pub requests: Option<Rate>,
     /// Requests, as refusals tell it, if that is lower still.
     pub from_refusals: Option<Rate>,
+    /// How many requests may be in flight at once, as refusals tell it.
+    pub at_once: Option<usize>,
     /// Model tokens, as answers announce it.
     pub tokens: Option<Rate>,
     /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
@@ -92,6 +95,8 @@ pub(super) struct LimiterState {
     pace: Pace,
     /// For the rate that the pace has learned.
     paced: Option<Bucket>,
+    kept: Option<f64>,
+    places: Places,
     /// Announcements that made no sense.
     ignored: u64,
 }
@@ -124,12 +129,19 @@ impl LimiterState {
             announced: FollowedLimits::default(),
             pace: Pace::default(),
             paced: None,
+            kept: None,
+            places: Places::default(),
             ignored: 0,
         }
     }
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Which place the last that was admitted is in.
+    pub(super) fn place(&self) -> usize {
+        self.places.place(self.in_flight)
     }
 
     pub(super) fn concurrency(&self) -> usize {
@@ -150,31 +162,54 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`. With what follows comes whether something may be
-    /// admitted sooner than it was said.
-    pub(super) fn answered(&mut self, sent: Nanos, answer: Answer, now: Nanos) -> (Heard, bool) {
-        let before = self.pace.rate();
+    /// Takes note of an answer to what was sent at `sent`, when as many were in flight as `place` says. With
+    /// what follows comes whether something may be admitted sooner than it was said.
+    pub(super) fn answered(
+        &mut self,
+        sent: Nanos,
+        place: usize,
+        answer: Answer,
+        now: Nanos,
+    ) -> (Heard, bool) {
         let heard = match answer {
             Answer::LetIn => {
                 self.pace.admitted(sent, now);
+                if self.places.let_in(place, sent, now) {
+                    self.pace = Pace::default();
+                }
                 Heard::Admitted
             }
+            Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
             Answer::Refused(hint) => {
                 // One of those in flight is this one.
                 let others = self.in_flight.saturating_sub(1);
-                self.pace.refused(sent, hint, others, now)
+                let heard = self.pace.refused(sent, hint, others, now);
+                if let Heard::Held(pause) = heard {
+                    self.places.held(pause, self.in_flight, now);
+                }
+                heard
             }
         };
-        let after = self.pace.rate();
+        (heard, self.keep_pace(now))
+    }
+
+    /// Keeps to the rate that refusals tell, unless it is the number at once that they are about. Whether
+    /// something may be admitted sooner than it was said.
+    fn keep_pace(&mut self, now: Nanos) -> bool {
+        let after = match self.places.most() {
+            Some(_) => None,
+            None => self.pace.rate(),
+        };
+        let before = std::mem::replace(&mut self.kept, after);
         if before == after {
-            return (heard, false);
+            return false;
         }
         let limit = after.map(|rate| {
             let rate = Rate::measured(rate);
             (rate, burst_of(rate))
         });
         set(&mut self.paced, limit, self.paused_until, now);
-        (heard, after > before)
+        after.is_none() || after > before
     }
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
@@ -202,8 +237,10 @@ impl LimiterState {
         let is_lower = |paced: &Rate| {
             lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
         };
+        let at_once = self.places.most();
         Learned {
             requests: announced,
+            at_once: at_once.filter(|at_once| *at_once < self.concurrency),
             from_refusals: paced.filter(is_lower),
             tokens: lowest(&self.tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
@@ -254,6 +291,16 @@ impl LimiterState {
         if self.in_flight >= self.concurrency {
             return Admission::WhenReleased;
         }
+        let is_paused = now < self.paused_until;
+        let room = self
+            .places
+            .room(self.in_flight, self.concurrency, is_paused, now);
+        self.keep_pace(now);
+        match room {
+            Room::Yes => {}
+            Room::At(at) => return Admission::At(at, WaitReason::InFlight),
+            Room::WhenReleased => return Admission::WhenReleased,
+        }
         let mut latest = (now, WaitReason::Requests);
         let mut consider = |at: Nanos, reason: WaitReason| {
             if at > latest.0 {
@@ -301,6 +348,7 @@ impl LimiterState {
     /// Takes what [`check`](Self::check) has just allowed.
     fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
+        self.places.admitted(self.in_flight, now);
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);
         }
@@ -332,8 +380,9 @@ impl LimiterState {
     /// `now` is asked for the time if that is of use.
     pub(super) fn end(&mut self, cost: Cost, used: u64, now: impl FnOnce() -> Nanos) {
         self.release();
-        if used != cost.model_tokens() || self.announced.limits(|_| true) {
+        if used != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
             let now = now();
+            self.places.released(now);
             self.settle(cost, used, now);
             self.announced.release(cost, cost.with_used(used), now);
         }

@@ -129,7 +129,7 @@ impl<J: Job> RunShared<'_, J> {
             _ => None,
         };
         // Before the permit is free: whoever takes its place would be one too many.
-        let (verdict, hold) = self.learn(verdict, &attempt);
+        let (verdict, hold) = self.learn(verdict, &attempt, &permit);
         let pause = match hold {
             Refused::WithAll(pause) | Refused::First(pause) if !pause.is_zero() => Some(pause),
             _ => None,
@@ -164,7 +164,12 @@ impl<J: Job> RunShared<'_, J> {
     }
 
     /// Tells the limiter whether an answer was a refusal, and what becomes of the verdict.
-    fn learn(&self, verdict: Option<Verdict>, attempt: &Attempt<'_>) -> (Option<Verdict>, Refused) {
+    fn learn(
+        &self,
+        verdict: Option<Verdict>,
+        attempt: &Attempt<'_>,
+        permit: &Permit,
+    ) -> (Option<Verdict>, Refused) {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, Refused::Alone);
         }
@@ -173,11 +178,19 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::Throttled) => Answer::Refused(None),
             _ => Answer::LetIn,
         };
-        let heard = self.settings.limiter.answered(attempt.began, answer);
+        let heard = self
+            .settings
+            .limiter
+            .answered(permit, attempt.began, answer);
         let is_tired = attempt.number >= STRAY_ATTEMPTS;
         // A wait that no server asks for is a backoff.
         let own = |wait: Duration| wait.min(self.settings.retry.longest_backoff());
         match (verdict, heard) {
+            // The wait that the server asks for has nothing to do with it.
+            (_, Heard::Full) => {
+                let at_once = Duration::ZERO;
+                (Some(Verdict::PauseAll(at_once)), Refused::WithAll(at_once))
+            }
             (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
                 (verdict, Refused::First(hint.max(own(TIRED_PAUSE))))
             }
