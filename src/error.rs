@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::binding::Times;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -51,6 +53,7 @@ pub(crate) struct Facts {
     pub(crate) body_is_cut: bool,
     pub(crate) possibly_billed: bool,
     pub(crate) stopped_run: bool,
+    pub(crate) times: Times,
 }
 
 /// What kind of failure an [`Error`] is.
@@ -214,6 +217,12 @@ impl Error {
     /// How many requests were sent for this item, the failed one included.
     pub fn attempts(&self) -> u32 {
         self.0.facts.attempts
+    }
+
+    /// Where the time of this item went, the attempts before the last included. Nothing for what is no
+    /// item's failure.
+    pub fn times(&self) -> Times {
+        self.0.facts.times
     }
 
     /// How long the server asked to wait, if it did.

@@ -200,6 +200,7 @@ pub mod _guide;
 struct ReadmeExamples;
 
 mod api;
+mod binding;
 mod cancel;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -222,6 +223,7 @@ pub use api::{
     HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport,
     TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
+pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{AnnouncedLimit, Error, ErrorKind, Result};

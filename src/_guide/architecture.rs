@@ -12,8 +12,8 @@
 //!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
 //!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
 //!    sends the request itself.
-//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. It is pure: no
-//!    thread, no lock, no clock.
+//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input, once the first
+//!    ones have ended if there is a warm-up (`warmup.rs`). It is pure: no thread, no lock, no clock.
 //! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits, in
 //!    the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
@@ -36,7 +36,7 @@
 //! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
-//!   are what goes through; `embed.rs` is embeddings; `cost.rs` estimates model tokens. `key.rs` keeps
+//!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects that by what answers took. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `order.rs` puts
@@ -44,7 +44,8 @@
 //!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and
-//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`. `rate.rs` and
+//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`, and `places.rs` how
+//!   many at once. `rate.rs` and
 //!   `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
@@ -125,7 +126,7 @@
 //! | endpoint whose answers are judged | `api/response.rs` | what it promises, in `api/classify/answer.rs`; its row in [retries](super::retries) |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
-//! | provider | `api/provider.rs` | how the key travels, and its variables |
+//! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |

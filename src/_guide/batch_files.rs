@@ -92,7 +92,7 @@
 //! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
-//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
@@ -105,6 +105,8 @@
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
+//! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
+//! | `binding` | the longest of them | if there is more than one |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -254,7 +256,7 @@
 //!
 //! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
 //! requests the file has, which models and endpoints, about how many model tokens are in the prompts
-//! (estimated as a limit on tokens estimates them), and how many tokens the answers may have at most.
+//! (estimated as a limit on tokens estimates the first of them), and how many tokens the answers may have at most.
 //! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
 //! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
 //! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.

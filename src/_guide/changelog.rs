@@ -20,7 +20,7 @@
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
 //! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
-//!   says which. Where there are none, refusals tell the rate. What a server refused goes before anything
+//!   says which. Where there are none, refusals tell the rate, or how many at once. What a server refused goes before anything
 //!   new, and a refusal among many answers holds nobody else.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
@@ -31,4 +31,6 @@
 //!   stops the run.
 //! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops and
 //!   says why. Refusals without a word of how long to wait cost no row.
+//! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup): the first requests of a run go alone, for
+//!   providers' caches of prompts.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

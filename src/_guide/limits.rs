@@ -64,19 +64,42 @@
 //! # Model tokens
 //!
 //! How many model tokens a request uses is known when its answer is there. Before that, a client
-//! estimates it: a quarter of the text's bytes for the prompt, and for the output the bound in the
-//! request (`max_tokens`, times `n`). Without a bound it takes what earlier answers have needed.
+//! estimates it. At first it takes a quarter of the text's bytes for the prompt, and for the output the
+//! bound in the request (`max_tokens`, times `n`), or 500 without a bound.
+//!
+//! From the usage in answers it then learns, for each model, how many bytes a token has, and for each
+//! model and order of `max_tokens` how much of it is written. After some thirty answers the estimate is
+//! what they took: 50 tokens of an allowed 4,096, or a token for every two bytes of Chinese. One odd
+//! answer changes it by no more than a factor of two. A retry is estimated anew. What has been learned
+//! never makes a request larger than the limit that it must fit.
 //! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
 //! yours.
+//!
+//! Providers differ in what they count:
+//!
+//! | Provider | Reserved for the output | Counted in the end |
+//! |---|---|---|
+//! | OpenAI, Azure, Cerebras | all that the request allows | all |
+//! | Groq | all that the request allows | all but what is read from a cache |
+//! | Anthropic | what is usual | all but what is read from a cache |
+//! | Gemini's endpoint for OpenAI's API | nothing | the prompt |
+//! | any other | what is usual | all |
+//!
+//! They are known by their base URL, Anthropic and Azure by
+//! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
+//! 4206") corrects the first column.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
 //!
-//! - If fewer tokens were used, the rest is refunded at once.
+//! - If fewer tokens were used, the rest is refunded at once. During a pause a refund only pays what
+//!   the bucket owes.
 //! - If more were used, the bucket owes them: it goes below zero, and later requests wait until it
 //!   has filled again.
-//! - If nothing says how many were used (an error, a timeout, a panic), the estimate stands.
-//! - If nothing was sent, all tokens are refunded.
+//! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
+//!   nothing was sent, all tokens are refunded.
+//! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
+//!   panic), the estimate stands.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
@@ -162,7 +185,64 @@
 //!   is a quarter as large.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
-//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned.rs` measures it.
+//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
+//!
+//! ## How many at once, as refusals tell it
+//!
+//! Some servers limit how many requests are in flight, whatever their rate: a LiteLLM key with
+//! `max_parallel_requests`, servers with slots. They refuse in the same words, and may ask for a wait of a
+//! minute while a place is free within a second. A fixed concurrency of 20 is then lowered, for as long as
+//! such refusals last, and never by anything else. The bar and the summary say so: `3 at once learned from
+//! refusals`. It is never raised above what is set.
+//!
+//! - The first refusals do not say which of both limits it is. Their wait holds everyone. After it, as many
+//!   requests are in flight as were let in. If more were let in at once within the last minute, it is a
+//!   rate.
+//! - One request more is tried in the midst of the others, after 0.25 s and twice as long after each try
+//!   that is refused. A server with so many places refuses it. A server that limits a rate lets it in:
+//!   after three such tries the refusals count for the rate.
+//! - A refusal of that one more holds nobody: its item is sent as soon as another is done.
+//! - After a refusal of a request within the places one request asks whether they are still there. A server
+//!   frees a place when it has answered or a little later, so a place then rests for 3 ms, and three times
+//!   as long after each such refusal. After the fifth, or where the rest were longer than a quarter of an
+//!   answer, it is a rate, or the places are counted anew.
+//! - When three tries were refused and requests went on, it is certain. One place more is then tried every
+//!   30 s, and twice as long after each refusal, up to 10 min.
+//! - Once the refusals turned out to be about a rate, they are taken for one for a minute, and twice as
+//!   long each time.
+//!
+//! ## Three runs
+//!
+//! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and answers in
+//! 100 ms. It counts what it admits and what it refuses. The client may have 64 in flight.
+//!
+//! Where headers announce the limit, the first answers suffice. Where only refusals tell it, it is found
+//! within seconds, and a higher rate is tried now and then, which costs a few refusals.
+//!
+#![doc = include_str!("plots/limits.svg")]
+//!
+//! A limit that is cut and restored is followed at the next answer with headers. Without them, refusals
+//! tell of the cut at once, and the next try of a higher rate tells of its end.
+//!
+#![doc = include_str!("plots/cut.svg")]
+//!
+//! Two processes with one key, which do not know of each other, keep to the limit together. Nothing sees to
+//! it that both get the same share.
+//!
+#![doc = include_str!("plots/two.svg")]
+//!
+//! `cargo bench --features sim --bench plots` draws them anew.
+//!
+//! # Warm-up
+//!
+//! Many providers cache the beginnings of prompts, and charge less for what they find in the cache.
+//! Requests that go at the same moment find nothing there. With
+//! [`warmup(1)`](crate::ClientBuilder::warmup), or `--warmup 1`, the first request of a run goes alone, and
+//! the others when it has ended. With more, so many go at once and the others wait for all of them.
+//!
+//! A request that fails has ended, and so the others go. While it is tried again they wait. A request that
+//! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
+//! results begins with the first request that is left.
 //!
 //! # Changes
 //!

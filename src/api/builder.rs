@@ -9,8 +9,8 @@ use http::HeaderName;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 use super::client::Client;
-use super::cost::TypicalOutput;
 use super::endpoint::Endpoint;
+use super::estimate::{Counting, Estimates};
 use super::key::ApiKey;
 use super::path::check_base_url;
 use super::provider::Provider;
@@ -42,6 +42,7 @@ pub struct ClientBuilder {
     http: HttpConfig,
     insecure_http: bool,
     transport: Option<Arc<dyn Transport>>,
+    warmup: u64,
     /// The settings that were given and are among [`CONFLICTS`].
     given: Vec<&'static str>,
 }
@@ -84,6 +85,7 @@ impl Client {
             http: HttpConfig::new(),
             insecure_http: false,
             transport: None,
+            warmup: 0,
             given: Vec::new(),
         }
     }
@@ -176,7 +178,8 @@ impl ClientBuilder {
     }
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
-    /// estimated from its text and `max_tokens`. The usage in its answer then replaces the estimate.
+    /// estimated from its text, `max_tokens` and what earlier answers took. The usage in its answer then
+    /// replaces the estimate.
     /// Default: no limit. For another period or burst, make a [`limiter`](Self::limiter).
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.limits = self.limits.tokens(Rate::per_minute(tokens));
@@ -195,6 +198,16 @@ impl ClientBuilder {
     pub fn limiter(mut self, limiter: Limiter) -> Self {
         self.limiter = Some(limiter);
         self.given("limiter")
+    }
+
+    /// Of each run over many requests, sends the first `requests` alone, and the others when these have
+    /// ended, well or not. A provider that caches the beginnings of prompts then has them in its cache when
+    /// the others come. Default: 0, none waits for another.
+    ///
+    /// A request that is tried again has not ended, and one that cannot be sent does not count.
+    pub fn warmup(mut self, requests: u64) -> Self {
+        self.warmup = requests;
+        self
     }
 
     /// How failed requests are tried again. Default: [`Retry::new`].
@@ -300,7 +313,8 @@ impl ClientBuilder {
             Some(limiter) => limiter,
             None => self.limits.build()?,
         };
-        let pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
+        let mut pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
+        pool.settings.warmup = self.warmup;
         let transport = if let Some(transport) = self.transport {
             transport
         } else {
@@ -308,6 +322,7 @@ impl ClientBuilder {
             http.check_url(&base_url)?;
             Arc::new(http)
         };
+        let counting = Counting::of(self.provider, &base_url);
         Ok(Client::new(
             pool,
             Endpoint {
@@ -319,7 +334,7 @@ impl ClientBuilder {
                 transport,
                 limiter,
                 retry: self.retry,
-                typical: Mutex::new(TypicalOutput::default()),
+                estimates: Mutex::new(Estimates::new(counting)),
             },
         ))
     }

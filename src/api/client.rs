@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::AttemptError;
+use super::cost::model_key;
 use super::endpoint::Endpoint;
-use super::job::{ApiJob, into_error};
+use super::job::{ApiJob, finished};
 use super::reply::Reply;
 use super::request::{Chat, Request};
 use crate::cancel::Cancel;
@@ -132,9 +133,10 @@ impl Client {
         P: AsRef<str> + Sync,
     {
         // A body is written when it is sent; its cost is known without it.
+        let key = model_key(model);
         let job = ApiJob::new(
             &self.endpoint,
-            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat((*prompt).as_ref())),
+            |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat(key, (*prompt).as_ref())),
             |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
         );
         self.collect(job, prompts)
@@ -175,9 +177,7 @@ impl Client {
         items: &'a [T],
     ) -> Vec<Result<Reply>> {
         match self.settings().collect(job, items) {
-            Ok(outcomes) => outcomes
-                .map(|outcome| outcome.map_err(into_error).result)
-                .collect(),
+            Ok(outcomes) => outcomes.map(|outcome| finished(outcome).result).collect(),
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -214,7 +214,7 @@ impl Client {
         self.settings().for_each(
             self.job(),
             Feed::scoped(Requests(requests)),
-            &mut |outcome: JobOutcome<_, _, _>| done(outcome.map_err(into_error)),
+            &mut |outcome: JobOutcome<_, _, _>| done(finished(outcome)),
         )
     }
 
@@ -274,7 +274,7 @@ impl Client {
     {
         let requests = Requests(requests);
         let outcomes = self.settings().stream(self.job(), requests, in_order)?;
-        let outcomes = outcomes.map(|outcome| outcome.map_err(into_error));
+        let outcomes = outcomes.map(finished);
         Ok(Outcomes(Box::new(outcomes)))
     }
 

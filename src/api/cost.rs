@@ -1,16 +1,15 @@
-//! Estimates how many model tokens a request will take, before it is sent.
+//! What a request's body says of how many model tokens it will take.
 //!
 //! It need not be exact: OpenAI's own limiter is reported to guess from characters
-//! (community.openai.com/t/360359), and the limiter settles every request with the usage in its
-//! answer. The estimate is a quarter of the text's bytes, a flat sum for what is not text, and the
-//! output that the request allows or, without a limit, what earlier answers took.
+//! (community.openai.com/t/360359), [`super::estimate`] corrects it by what answers have taken, and the
+//! limiter settles every request with the usage in its answer. It is a quarter of the text's bytes, a
+//! flat sum for what is not text, and the output that the request allows or, without a limit, a guess.
 
-use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::value::RawValue;
 
 use super::json::{self, JsonVisitor, Take, count};
-use crate::limit::Cost;
 
 /// Bytes of text a token stands for; English is a little above, most other text below.
 const BYTES_PER_TOKEN: usize = 4;
@@ -31,15 +30,21 @@ pub(crate) struct Size {
     pub(crate) max_output: Option<u64>,
     /// How many replies it asks for; 1 unless the body says otherwise.
     pub(crate) replies: u64,
+    /// Tells models apart.
+    pub(super) model: u64,
 }
 
 impl Size {
+    /// The tokens of a reply without a limit: a few paragraphs, the length of a usual chat answer.
+    pub(super) const GUESS: u64 = 500;
+
     /// Reads a body. One in no known format counts as text.
     pub(crate) fn of(body: &[u8]) -> Self {
         let mut size = Self {
             prompt: 0,
             max_output: None,
             replies: 1,
+            model: 0,
         };
         let is_read = std::str::from_utf8(body)
             .is_ok_and(|text| json::visit(text, &mut size, Place::Top).is_ok());
@@ -47,6 +52,16 @@ impl Size {
             size.prompt = text_tokens(body.len());
         }
         size
+    }
+
+    /// That of a chat of one message, without writing its body.
+    pub(super) fn of_chat(model: u64, prompt: &str) -> Self {
+        Self {
+            prompt: PER_REPLY + PER_MESSAGE + text_tokens(prompt.len()),
+            max_output: None,
+            replies: 1,
+            model,
+        }
     }
 
     /// The output of all replies together, each as long as it may be or, where it has no limit,
@@ -57,23 +72,11 @@ impl Size {
     }
 }
 
-/// What to reserve for a request with this body.
-///
-/// `typical_output` is the output where the body sets no limit; pass 0 for an endpoint that does not
-/// [write](writes).
-pub(crate) fn estimate(body: &[u8], typical_output: u64) -> Cost {
-    let size = Size::of(body);
-    both(size.prompt, size.output(typical_output))
-}
-
-/// The [`estimate`] for a chat of one message, without writing its body.
-pub(crate) fn estimate_chat(prompt: &str, typical_output: u64) -> Cost {
-    let prompt = PER_REPLY + PER_MESSAGE + text_tokens(prompt.len());
-    both(prompt, typical_output)
-}
-
-fn both(prompt: u64, output: u64) -> Cost {
-    Cost::tokens(prompt.saturating_add(output)).with_output(output)
+/// What tells a model from others.
+pub(super) fn model_key(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether a model writes text at this endpoint; for embeddings and moderations it does not.
@@ -90,6 +93,7 @@ fn text_tokens(bytes: usize) -> u64 {
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     Top,
+    Model,
     /// A prompt or a part of one: a text, a list, a message, or the number of a token.
     Prompt,
     /// JSON that a model reads about as it is: a schema, or a tool's arguments.
@@ -103,6 +107,7 @@ impl JsonVisitor<'_> for Size {
 
     fn member(&mut self, place: Place, name: &str) -> Take<Place> {
         match (place, name) {
+            (Place::Top, "model") => Take::Inside(Place::Model),
             (Place::Top, "messages") => {
                 self.prompt += PER_REPLY;
                 Take::Inside(Place::Prompt)
@@ -131,8 +136,10 @@ impl JsonVisitor<'_> for Size {
     }
 
     fn text(&mut self, place: Place, text: &str) {
-        if let Place::Prompt = place {
-            self.prompt += text_tokens(text.len());
+        match place {
+            Place::Prompt => self.prompt += text_tokens(text.len()),
+            Place::Model => self.model = model_key(text),
+            _ => {}
         }
     }
 
@@ -159,49 +166,26 @@ impl Size {
     }
 }
 
-/// The mean output of the last answers, for requests that set no limit of their own.
-///
-/// [`TypicalOutput::GUESS`] until the first answer.
-#[derive(Debug, Default)]
-pub(crate) struct TypicalOutput(VecDeque<u32>);
-
-impl TypicalOutput {
-    /// A few paragraphs: the length of a usual chat answer.
-    pub(crate) const GUESS: u64 = 500;
-    /// Answers remembered (bespoke curator's figure).
-    const WINDOW: usize = 50;
-
-    /// Takes the completion tokens of one answer.
-    pub(crate) fn observe(&mut self, tokens: u64) {
-        if self.0.len() == Self::WINDOW {
-            self.0.pop_front();
-        }
-        self.0.push_back(u32::try_from(tokens).unwrap_or(u32::MAX));
-    }
-
-    /// The mean, rounded up.
-    pub(crate) fn mean(&self) -> u64 {
-        let sum: u64 = self.0.iter().copied().map(u64::from).sum();
-        match self.0.len() as u64 {
-            0 => Self::GUESS,
-            count => sum.div_ceil(count),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    /// All tokens of a body, with so many for a reply without a limit.
+    fn estimate(body: &[u8], typical: u64) -> u64 {
+        let size = Size::of(body);
+        size.prompt.saturating_add(size.output(typical))
+    }
+
     #[test]
     fn a_chat_is_estimated_as_its_body_would_be() {
         let long = "x".repeat(100_001);
         for prompt in ["", "a", "12345", "\u{1f980}\n\"\\", &long] {
             let chat: crate::Request = crate::Request::chat("m", prompt).into();
-            let whole = estimate(chat.body(), 100);
-            assert_eq!(estimate_chat(prompt, 100), whole, "{prompt:.20}");
+            let alone = Size::of_chat(model_key("m"), prompt);
+            assert_eq!(alone, Size::of(chat.body()), "{prompt:.20}");
+            assert_ne!(alone, Size::of_chat(model_key("n"), prompt));
         }
     }
 
@@ -288,11 +272,7 @@ mod tests {
             (r#"{"messages":["#, 4 + 100),
             ("", 100),
         ] {
-            assert_eq!(
-                estimate(body.as_bytes(), 100).model_tokens(),
-                expected,
-                "{body}"
-            );
+            assert_eq!(estimate(body.as_bytes(), 100), expected, "{body}");
         }
     }
 
@@ -317,34 +297,7 @@ mod tests {
             "[".repeat(10_000),
             "]".repeat(10_000)
         );
-        assert_eq!(
-            estimate(body.as_bytes(), 0).model_tokens(),
-            text_tokens(body.len())
-        );
-    }
-
-    #[test]
-    fn the_typical_output_follows_the_last_fifty() {
-        let mut typical = TypicalOutput::default();
-        assert_eq!(typical.mean(), TypicalOutput::GUESS);
-        typical.observe(10);
-        assert_eq!(typical.mean(), 10);
-        typical.observe(21);
-        assert_eq!(typical.mean(), 16);
-        for _ in 0..50 {
-            typical.observe(7);
-        }
-        assert_eq!(typical.mean(), 7);
-        typical.observe(57);
-        assert_eq!(typical.mean(), 8);
-        for _ in 0..50 {
-            typical.observe(u64::MAX);
-        }
-        assert_eq!(typical.mean(), u64::from(u32::MAX));
-        for _ in 0..50 {
-            typical.observe(0);
-        }
-        assert_eq!(typical.mean(), 0);
+        assert_eq!(estimate(body.as_bytes(), 0), text_tokens(body.len()));
     }
 
     proptest! {

@@ -9,7 +9,9 @@ use super::classify::{
     AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
     is_nearly_answered, usage_of_failure,
 };
-use super::cost::{self, TypicalOutput};
+use super::cost::{Size, writes};
+use super::error_meaning::requested;
+use super::estimate::Estimates;
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
@@ -17,10 +19,12 @@ use super::limit_headers;
 use super::path::{asked, check_path, join};
 use super::rate_limit_headers::exhausted_window;
 use super::reply::Reply;
-use super::request::{CHAT_PATH, Request};
+use super::request::Request;
 use super::transport::{
     HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind, TransportStage,
 };
+use super::usage::Usage;
+use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::{Cost, Limiter};
 use crate::pool::Attempt;
@@ -42,7 +46,7 @@ pub(crate) struct Endpoint {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
-    pub(super) typical: Mutex<TypicalOutput>,
+    pub(super) estimates: Mutex<Estimates>,
 }
 
 impl AttemptError {
@@ -60,26 +64,25 @@ impl AttemptError {
 impl Endpoint {
     /// What an attempt at `request` reserves of the limits.
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
-        let estimate = |typical| cost::estimate(request.body(), typical);
-        self.cost(&request.path, |typical| {
-            let given = request.tokens.map(Cost::tokens);
-            given.unwrap_or_else(|| estimate(typical))
-        })
+        match request.tokens {
+            Some(tokens) => Cost::tokens(tokens),
+            None => self.cost(writes(&request.path), || Size::of(request.body())),
+        }
     }
 
     /// As [`reserve`](Self::reserve), for a chat of one message.
-    pub(super) fn reserve_chat(&self, prompt: &str) -> Cost {
-        self.cost(CHAT_PATH, |typical| cost::estimate_chat(prompt, typical))
+    pub(super) fn reserve_chat(&self, model: u64, prompt: &str) -> Cost {
+        self.cost(true, || Size::of_chat(model, prompt))
     }
 
-    /// The cost by an estimate, which is given how many tokens an answer is likely to have if its
-    /// request sets no limit.
-    fn cost(&self, path: &str, estimate: impl FnOnce(u64) -> Cost) -> Cost {
-        if !self.limiter.limits_tokens() {
-            return Cost::ONE;
+    fn cost(&self, writes: bool, size: impl FnOnce() -> Size) -> Cost {
+        match self.limiter.most_tokens() {
+            Some(most) => {
+                let size = size();
+                self.estimates.lock().cost(&size, writes, most)
+            }
+            None => Cost::ONE,
         }
-        let typical = cost::writes(path).then(|| self.typical.lock().mean());
-        estimate(typical.unwrap_or(0))
     }
 
     /// One attempt, with a permit held.
@@ -190,9 +193,10 @@ impl Endpoint {
         match usage {
             Ok(usage) => {
                 if let Some(usage) = usage {
-                    attempt.used.set(Some(usage.total_tokens));
-                    if usage.completion_tokens > 0 && self.limiter.limits_tokens() {
-                        self.typical.lock().observe(usage.completion_tokens);
+                    let used = self.settle(&usage, attempt);
+                    if self.limiter.most_tokens().is_some() {
+                        let size = Size::of(request.body());
+                        self.estimates.lock().answered(&size, used);
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
@@ -210,6 +214,7 @@ impl Endpoint {
                     body: response.body,
                     usage,
                     attempts: attempt.number,
+                    times: Times::default(),
                 })
             }
             Err(mut failed) => {
@@ -219,6 +224,10 @@ impl Endpoint {
                     failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
                 failed = self.attempt_error(failed, attempt, Some(response));
+                if let Some(requested) = failed.error.quote().and_then(requested) {
+                    let size = Size::of(request.body());
+                    self.estimates.lock().refused(&size, requested);
+                }
                 // It was paid for, and the next is likely to be the same.
                 if is_nearly_answered(&failed.error) && attempt.number > 1 {
                     failed.verdict = Verdict::Fail;
@@ -240,10 +249,11 @@ impl Endpoint {
         failed.usage = response
             .as_ref()
             .and_then(|response| usage_of_failure(&response.body));
-        if nothing_sent {
+        let is_refused = response.as_ref().is_some_and(|it| is_refused(it, &failed));
+        if let Some(usage) = failed.usage {
+            self.settle(&usage, attempt);
+        } else if nothing_sent || is_refused {
             attempt.used.set(Some(0));
-        } else if let Some(usage) = failed.usage {
-            attempt.used.set(Some(usage.total_tokens));
         }
         let is_limited = failed.error.is_rate_limited();
         failed.error = failed.error.with_facts(|facts| {
@@ -265,6 +275,14 @@ impl Endpoint {
         failed
     }
 
+    /// Counts what an answer took of the limits.
+    fn settle(&self, usage: &Usage, attempt: &Attempt<'_>) -> Cost {
+        let counted = self.estimates.lock().counting().used(usage);
+        attempt.used.set(Some(usage.total_tokens));
+        attempt.counted.set(Some(counted));
+        counted
+    }
+
     /// The start of an error body, without the key, which some providers repeat. The key is taken out
     /// first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
@@ -276,6 +294,14 @@ impl Endpoint {
         kept.shrink_to_fit();
         kept
     }
+}
+
+/// Whether a request was refused before a model worked on it, so that its tokens are still there.
+fn is_refused(response: &HttpResponse, failed: &AttemptError) -> bool {
+    // Of 408 it is not certain: the time may have been a gateway's.
+    let is_wrong = response.status.is_client_error() && response.status.as_u16() != 408;
+    let is_not_now = matches!(failed.verdict, Verdict::PauseAll(_) | Verdict::Throttled);
+    is_wrong || is_not_now && !failed.error.possibly_billed()
 }
 
 fn reach(error: &TransportError) -> Reach {

@@ -153,8 +153,7 @@ impl ErrorBody {
     /// 413): "Limit 30000, Requested 36278". Waiting changes nothing.
     pub(crate) fn never_fits(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
-        let requested = number_after(&message, "requested");
-        match number_after(&message, "limit").zip(requested) {
+        match number_after(&message, "limit").zip(requested(&message)) {
             Some((limit, requested)) => requested > limit,
             None => message.contains("request too large"),
         }
@@ -235,6 +234,11 @@ fn holds_any(text: &str, phrases: &[&str]) -> bool {
 }
 
 /// The number that follows `word`, thousands separated or not.
+/// How many tokens a refusal says that it counts for the request: "Limit 30000, Used 29000, Requested 2000".
+pub(super) fn requested(message: &str) -> Option<u64> {
+    number_after(&message.to_ascii_lowercase(), "requested")
+}
+
 fn number_after(text: &str, word: &str) -> Option<u64> {
     text.match_indices(word).find_map(|(at, word)| {
         let rest = text[at + word.len()..].trim_start_matches([' ', ':']);

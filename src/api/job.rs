@@ -11,7 +11,7 @@ use super::reply::Reply;
 use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::Cost;
-use crate::pool::{Attempt, Failure, Job};
+use crate::pool::{Attempt, Failure, Job, JobOutcome, Outcome};
 use crate::retry::{Likeness, Verdict};
 
 /// Sends a request for each item. Two functions say what an item costs and what is sent for it.
@@ -132,6 +132,17 @@ fn log_attempt(
         }
         _ => {}
     }
+}
+
+/// The outcome of an item with the crate's error. The reply, too, is told where the time went.
+pub(crate) fn finished<I>(outcome: JobOutcome<I, Reply, AttemptError>) -> Outcome<I, Reply, Error> {
+    let times = outcome.times;
+    let mut outcome = outcome.map_err(into_error);
+    outcome.result = match outcome.result {
+        Ok(reply) => Ok(Reply { times, ..reply }),
+        Err(error) => Err(error.with_facts(|facts| facts.times = times)),
+    };
+    outcome
 }
 
 /// Makes the crate's error of an item's failure.

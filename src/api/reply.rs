@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::content::Content;
 use super::headers::{Head, request_id};
 use super::usage::Usage;
+use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A successful answer.
@@ -21,6 +22,7 @@ pub struct Reply {
     pub(super) body: Vec<u8>,
     pub(super) usage: Option<Usage>,
     pub(super) attempts: u32,
+    pub(super) times: Times,
 }
 
 impl Reply {
@@ -103,6 +105,23 @@ impl Reply {
     /// The provider's id of this answer, to quote to its support.
     pub fn request_id(&self) -> Option<&str> {
         request_id(|name| self.head.get(name))
+    }
+
+    /// Where its time went: what it waited for, and the wire. All its attempts and the waits between them
+    /// count.
+    ///
+    /// ```
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"text":"yes"}]}"#.to_vec(), ..Default::default() }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::Binding;
+    ///
+    /// let times = client.chat("a-model", "Say hi").send()?.times();
+    /// assert_eq!(times.total(), times.of(Binding::Wire), "it did not wait");
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// How many requests were sent for it, this one included.

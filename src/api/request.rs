@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The path of chat completions under an API root.
-pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
+const CHAT_PATH: &str = "/v1/chat/completions";
 
 /// One request: a path under the base URL, and a body that is sent byte for byte.
 ///

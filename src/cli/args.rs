@@ -284,6 +284,11 @@ pub(crate) struct Limits {
     /// server]
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
+
+    /// Send the first N requests alone, and the others when these have ended. A provider that caches the
+    /// beginnings of prompts then has them in its cache
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
+    pub(crate) warmup: Option<u64>,
 }
 
 impl Limits {
@@ -381,7 +386,9 @@ pub(crate) struct Check {
 #[command(after_help = "\
 SPEC holds any of these, with commas between them:
   latency=T         mean time to an answer [default: 500ms]
-  jitter=J          spread of the latency: standard deviation / mean, 0 to 1 [default: 0.3]
+  jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
+  load=N or N@F     the latency rises with what is worked on at once: above N in proportion to it, or
+                    to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
@@ -391,8 +398,13 @@ SPEC holds any of these, with commas between them:
                     [default: openai]
   hints=H           how a refusal says how long to wait: ms, s or none [default: ms]
   cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
-                    [default: none]
+                    [default: none]; with @0 all requests get status 503
+  places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T
+                    [default: no limit]
+  overload=N or N@T the same, but more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
+  strays=S          share of requests that get status 429 and a wait of a second, whatever the
+                    limits, 0 to 1 [default: 0]
   faults=S          share of connections that break, 0 to 1 [default: 0]
   seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {
@@ -468,6 +480,7 @@ mod tests {
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
             (&["in", "--burst", "5"], "--rps"),
+            (&["in", "--warmup", "0"], "--warmup"),
             (&["in", "--price", "1"], "--price"),
             (&["in", "--price", "NaN,1"], "--price"),
             (&["in", "--price=-1,1"], "--price"),

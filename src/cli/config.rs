@@ -284,6 +284,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let [requests, tokens] = limits.rates();
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
+    let builder = with(builder, limits.warmup, ClientBuilder::warmup);
     with(
         builder,
         tokens.map(Rate::units),

@@ -89,7 +89,8 @@ pub(crate) fn coarse_time(time: Duration) -> String {
     }
 }
 
-/// What was learned of limits: `500/min and 90,000 tokens/min learned from headers`.
+/// What was learned of limits: `3 at once learned from refusals, 500/min and 90,000 tokens/min learned
+/// from headers`.
 pub(crate) fn learned(learned: &Learned) -> Option<String> {
     let limit = |rate: Rate, what: &str| {
         let period = match rate.period().as_secs() {
@@ -105,17 +106,21 @@ pub(crate) fn learned(learned: &Learned) -> Option<String> {
         learned.requests.map(|rate| limit(rate, "")),
         learned.tokens.map(|rate| limit(rate, " tokens")),
     ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
-    let told =
-        (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")));
-    let refused = learned.from_refusals.map(|it| {
-        let a_second = rate(it.units_per_second());
-        format!("{a_second}/s learned from refusals")
-    });
-    match (told, refused) {
-        (Some(told), Some(refused)) => Some(format!("{refused}, {told}")),
-        (told, refused) => told.or(refused),
-    }
+    let refused = [
+        learned
+            .at_once
+            .map(|it| format!("{} at once", count(it as u64))),
+        learned
+            .from_refusals
+            .map(|it| format!("{}/s", rate(it.units_per_second()))),
+    ];
+    let told = |limits: [Option<String>; 2], from: &str| {
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        (!limits.is_empty()).then(|| format!("{} learned from {from}", limits.join(" and ")))
+    };
+    let told = [told(refused, "refusals"), told(limits, "headers")];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 #[cfg(test)]

@@ -15,9 +15,12 @@ use super::hash::LineHash;
 use crate::api::classify::anthropic_error_type;
 use crate::api::json::fields;
 use crate::api::{Usage, Usd};
+use crate::binding::{Binding, Times};
 
 /// The most of a body that is no JSON object to keep, in bytes.
 const KEPT: usize = 64 << 10;
+/// The shortest time that is told.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// The most of it to keep in a message.
 const SNIPPET: usize = 2 << 10;
 
@@ -37,8 +40,8 @@ pub(crate) struct Record<'a> {
     pub(crate) hash: Option<LineHash>,
     /// Requests sent for this row.
     pub(crate) attempts: u32,
-    /// Waited for permits and between attempts.
-    pub(crate) wait: Duration,
+    /// Where its time went.
+    pub(crate) times: Times,
     /// What the answer took, where it says.
     pub(crate) usage: Option<Usage>,
     /// Of the answer, where there is a price.
@@ -116,7 +119,19 @@ impl RecordWriter {
             return;
         }
         object.field("attempts", &record.attempts);
-        object.raw("wait_s", &format!("{:.3}", record.wait.as_secs_f64()));
+        object.raw("wait_s", &seconds(record.times.waited()));
+        let mut is_split = false;
+        object.nested("time_s", |object| {
+            // What is shorter than that is shown as nothing, and says nothing.
+            let told = record.times.iter().filter(|it| it.1 >= SHORTEST);
+            for (n, (binding, time)) in told.enumerate() {
+                object.raw(binding.as_str(), &seconds(time));
+                is_split = n > 0;
+            }
+        });
+        // Alone it is in no need of a name.
+        let binding = record.times.binding().filter(|_| is_split);
+        object.if_known("binding", binding.map(Binding::as_str));
         let mut code = record.code;
         // Anthropic's form has no place for the status, nor for the code of a failure.
         if record.dialect == Dialect::Anthropic {
@@ -314,6 +329,10 @@ fn json(body: &[u8]) -> Option<&str> {
         .map(RawValue::get)
 }
 
+fn seconds(time: Duration) -> String {
+    format!("{:.3}", time.as_secs_f64())
+}
+
 /// The start of a body, as text.
 fn snippet(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET)]);
@@ -353,7 +372,11 @@ mod tests {
             line: Some(3),
             hash: Some(LineHash::of(b"line")),
             attempts: 2,
-            wait: Duration::from_millis(1250),
+            times: times([
+                (Binding::Pause, 1_250),
+                (Binding::Requests, 0),
+                (Binding::Wire, 520),
+            ]),
             usage: Some(Usage {
                 prompt_tokens: 5,
                 completion_tokens: 7,
@@ -362,6 +385,14 @@ mod tests {
             cost: Some("0.0000125".parse().unwrap()),
             code: None,
         }
+    }
+
+    fn times<const N: usize>(parts: [(Binding, u64); N]) -> Times {
+        let mut times = Times::default();
+        for (binding, ms) in parts {
+            times.add(binding, Duration::from_millis(ms));
+        }
+        times
     }
 
     fn failed<'a>(code: &'a str, message: &'a str) -> Record<'a> {
@@ -401,7 +432,8 @@ mod tests {
             "response": {"status_code": 200, "request_id": "req_1", "body": {"choices": [{}]}},
             "error": null,
             "tollgate": {
-                "attempts": 2, "wait_s": 1.25, "prompt_tokens": 5, "completion_tokens": 7,
+                "attempts": 2, "wait_s": 1.25, "time_s": {"pause": 1.25, "wire": 0.52},
+                "binding": "pause", "prompt_tokens": 5, "completion_tokens": 7,
                 "cost_usd": 0.000_012_5, "line": 3, "hash": hash.to_string(),
             },
         });

@@ -187,7 +187,7 @@ impl Writer<'_> {
             line: Some(row.number),
             hash: row.hash,
             attempts: outcome.attempts,
-            wait: outcome.waited,
+            times: outcome.times,
             ..Record::default()
         };
         match outcome.result {

@@ -73,11 +73,14 @@ impl Bucket {
         self.level = self.level.saturating_sub(self.scaled(cost));
     }
 
-    /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt.
+    /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt. A bucket on hold stays
+    /// empty: there a refund only pays a debt.
     pub(super) fn settle(&mut self, reserved: u64, actual: u64, now: Nanos) {
         self.refill(now);
         let refund = self.scaled(reserved) - self.scaled(actual);
-        self.level = self.level.saturating_add(refund).min(self.full_level());
+        let is_held = self.as_of > now;
+        let most = if is_held { 0 } else { self.full_level() };
+        self.level = self.level.saturating_add(refund).min(most);
     }
 
     /// Brings the level to `most` at most, and to `least` at least unless the bucket is on hold.
@@ -204,6 +207,10 @@ mod tests {
         bucket.hold(5 * SECOND, 0);
         assert_eq!(bucket.earliest(1, 0), 5 * SECOND + SECOND / 10);
         assert_eq!(bucket.earliest(0, 0), 0);
+        // What is given back meanwhile pays a debt, and no more.
+        bucket.settle(0, 10, 0);
+        bucket.settle(20, 0, 0);
+        assert_eq!(bucket.earliest(1, 0), 5 * SECOND + SECOND / 10);
     }
 
     #[test]

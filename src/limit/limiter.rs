@@ -11,7 +11,7 @@ use super::pace::{Answer, Heard};
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
-use super::state::{Admission, Learned, LimiterState, Waited, checked_concurrency};
+use super::state::{Admission, Learned, LimiterState, WaitReason, Waited, checked_concurrency};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ impl Limiter {
     /// above what a whole period allows, and [`ErrorKind::Nested`](crate::ErrorKind::Nested) inside
     /// a pool's job that holds a permit of this limiter.
     pub fn acquire(&self, cost: Cost) -> Result<Permit> {
-        self.acquire_until(cost, None, None)
+        self.acquire_until(cost, None, None, |_| ()).0
     }
 
     /// Waits for a permit, at most for `timeout`.
@@ -105,7 +105,8 @@ impl Limiter {
     /// As [`acquire`](Limiter::acquire), and [`ErrorKind::Deadline`](crate::ErrorKind::Deadline)
     /// when the time is over, or at once when a pause lasts longer than that.
     pub fn acquire_timeout(&self, cost: Cost, timeout: Duration) -> Result<Permit> {
-        self.acquire_until(cost, self.0.clock.now().checked_add(timeout), None)
+        let deadline = self.0.clock.now().checked_add(timeout);
+        self.acquire_until(cost, deadline, None, |_| ()).0
     }
 
     /// Waits for a permit until `cancel` is raised.
@@ -113,7 +114,7 @@ impl Limiter {
     /// # Errors
     /// As [`acquire`](Limiter::acquire), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
     pub fn acquire_cancellable(&self, cost: Cost, cancel: &Cancel) -> Result<Permit> {
-        self.acquire_until(cost, None, Some(cancel))
+        self.acquire_until(cost, None, Some(cancel), |_| ()).0
     }
 
     /// A permit now, or when to ask again. Does not wait.
@@ -137,15 +138,23 @@ impl Limiter {
         Ok(self.permit(cost, Waited::default(), place))
     }
 
+    /// A permit, or why there is none, and how long that took. `watch` is told what it waits for, without
+    /// a reason behind others in the queue; it is called without a lock.
     pub(crate) fn acquire_until(
         &self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-    ) -> Result<Permit> {
-        self.check_nested()?;
-        let (waited, place) = self.0.acquire(cost, deadline, cancel)?;
-        Ok(self.permit(cost, waited, place))
+        watch: impl Fn(Option<WaitReason>),
+    ) -> (Result<Permit>, Waited) {
+        let mut waited = Waited::default();
+        let acquired = self
+            .check_nested()
+            .and_then(|()| self.0.acquire(cost, deadline, cancel, &mut waited, watch));
+        (
+            acquired.map(|place| self.permit(cost, waited, place)),
+            waited,
+        )
     }
 
     #[inline]
@@ -153,7 +162,7 @@ impl Limiter {
         Permit {
             queue: Arc::clone(&self.0),
             cost,
-            used: cost.model_tokens(),
+            used: cost,
             waited,
             place,
         }
@@ -293,9 +302,10 @@ impl Limiter {
         &self.0.clock
     }
 
-    /// Whether there is a token rate, so that an estimate is of use.
-    pub(crate) fn limits_tokens(&self) -> bool {
-        self.0.lock().limits.limits_tokens()
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them, so that no
+    /// estimate is of use.
+    pub(crate) fn most_tokens(&self) -> Option<u64> {
+        self.0.lock().limits.most_tokens()
     }
 
     /// Marks this thread as running a pool's job that holds a permit of this limiter.

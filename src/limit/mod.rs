@@ -21,6 +21,8 @@ mod queue;
 mod rate;
 mod recent;
 mod state;
+#[cfg(test)]
+mod trial;
 
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
@@ -28,4 +30,5 @@ pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
+pub(crate) use state::WaitReason;
 pub use state::{Learned, Waited};

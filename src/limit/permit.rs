@@ -15,7 +15,7 @@ use super::state::Waited;
 pub struct Permit {
     pub(super) queue: Arc<Queue>,
     pub(super) cost: Cost,
-    pub(super) used: u64,
+    pub(super) used: Cost,
     pub(super) waited: Waited,
     /// How many were in flight with it when it was given.
     pub(super) place: usize,
@@ -25,7 +25,12 @@ impl Permit {
     /// Ends the permit, and counts `tokens` model tokens in place of the estimate. Fewer than
     /// estimated are refunded. More become a debt, which later admissions wait for.
     pub fn settle(mut self, tokens: u64) {
-        self.used = tokens;
+        self.used = self.cost.with_used(tokens);
+    }
+
+    /// As [`settle`](Self::settle), with the tokens of prompt and answer apart.
+    pub(crate) fn settle_with(mut self, used: Cost) {
+        self.used = used;
     }
 
     /// What was reserved.

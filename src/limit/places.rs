@@ -15,27 +15,31 @@ use super::learned_rate::SECOND;
 const MILLI: Nanos = SECOND / 1_000;
 /// What was not refused within this, or twice the time of the slowest refusal, was let in.
 const LEAST_PATIENCE: Nanos = 100 * MILLI;
-/// How long no more places are tried after a try that was refused: four times as long after each.
+/// How long no further place is tried after a try that was refused: twice as long after each.
 const FIRST_WAIT: Nanos = 250 * MILLI;
 const SETTLED_WAIT: Nanos = 30 * SECOND;
 const LONGEST_WAIT: Nanos = 600 * SECOND;
-/// A rate refuses a try that comes too soon after another request as well. It comes so much of the usual
-/// time between two requests after the last, and so many tries are refused before it is certain.
+/// A rate refuses a try as well that comes too soon after another request. So a try comes this share of the
+/// usual time between two requests after the last.
 const LATE_IN_TURN: f64 = 0.7;
+/// It is certain that refusals are about places after so many tries that were refused, and so many more
+/// requests than there are places that were let in since.
 const REFUSED_TRIES: usize = 3;
-/// After so many tries that were let in the refusals are not about places.
-const MOST_FLIPS: usize = 3;
 const MORE_THAN_PLACES: usize = 3;
+/// It is certain that they are not after so many tries that were let in.
+const MOST_FLIPS: usize = 3;
 /// For how long it counts that more were let in at once.
 const PROVEN_FOR: Nanos = 60 * SECOND;
-/// So many refusals within the places: they are not about places, or those have become fewer.
+/// After so many refusals within the places they are not about places, or those have become fewer. So much
+/// of one is forgiven for each request that is let in.
 const MOST_DOUBTS: f64 = 4.0;
 const DOUBTS_FORGIVEN: f64 = 0.05;
-/// A server frees a place when it has answered, or a little later. How long it is not used then, after the
-/// first refusal within the places: three times as long after each.
+/// A server frees a place when it has answered, or a little later. How long a place rests after the first
+/// refusal within the places: three times as long after each, and no more than this share of an answer.
 const FIRST_REST: Nanos = 3 * MILLI;
-/// For so long refusals are not looked at again after they were found to be about something else: twice
-/// as long each time.
+const LONGEST_REST: Nanos = 4;
+/// How long refusals are not looked at after they were found to be about something else: twice as long
+/// each time.
 const FIRST_BLINDNESS: Nanos = 60 * SECOND;
 
 /// Whether another request may be in flight.
@@ -76,28 +80,34 @@ struct Known {
     /// How many places there seem to be, now and at first.
     most: usize,
     first: usize,
+    /// Requests that were sent before were counted at first.
     since: Nanos,
-    /// How many more are tried at once, and since when those are in flight.
-    step: usize,
+    /// Whether that is all that may be in flight anyway.
+    is_all: bool,
+    /// When one more was sent, of which nobody knows yet whether it is let in.
     trying: Option<Nanos>,
+    /// When one more may be sent next, and when the last was refused.
     next_try: Nanos,
-    /// When the last try was refused.
     tried: Nanos,
     wait: Nanos,
-    hint: Option<Nanos>,
+    /// The wait that the last refusal asked for.
+    hint: Nanos,
     /// The first admission after the last try, how many there were since, and the last of all.
     turn: Option<(Nanos, usize)>,
     last: Nanos,
-    /// How long after another request one more is tried, if that is known.
+    /// How long after another request one more is sent, if that is known.
     spacing: Option<Nanos>,
-    /// Tries that were refused since one was let in, and how many were let in within the places.
+    /// Tries that were refused since one was let in, and requests that were let in since the last try.
     refused_tries: usize,
     let_in: usize,
+    /// Whether it is certain that refusals are about places.
     settled: bool,
-    /// Tries that were let in, or, once that was certain, that were taken back.
+    /// Tries that were let in before that was certain, and those that were taken back.
     flips: usize,
+    /// Refusals within the places.
     doubts: f64,
     doubt: Option<Doubt>,
+    /// How long a place is not used after its answer.
     rest: Nanos,
     /// What the quickest answer took.
     quickest: Option<Nanos>,
@@ -144,7 +154,7 @@ impl Places {
                 return Room::Yes;
             }
         }
-        known.step = known.step.min(concurrency.saturating_sub(known.most));
+        known.is_all = known.most >= concurrency;
         known.room(in_flight, patience, now)
     }
 
@@ -162,7 +172,7 @@ impl Places {
         let Some(known) = &mut self.known else {
             return;
         };
-        if known.step > 0 && place >= known.most + known.step {
+        if place > known.most {
             known.trying.get_or_insert(now);
         }
         if let Some(doubt) = &mut known.doubt {
@@ -237,7 +247,8 @@ impl Places {
             known.most = (known.most - 1).max(1);
             return false;
         }
-        known.hint = hint.map(|hint| u64::try_from(hint.as_nanos()).unwrap_or(u64::MAX));
+        let hint = hint.unwrap_or_default();
+        known.hint = u64::try_from(hint.as_nanos()).unwrap_or(u64::MAX);
         if place > known.most {
             if known.trying.is_some() {
                 known.stop_trying(now);
@@ -293,12 +304,12 @@ impl Known {
             most,
             first: most,
             since: now,
-            step: 1,
+            is_all: false,
             trying: None,
             next_try: now,
             tried: now,
             wait: FIRST_WAIT,
-            hint: None,
+            hint: 0,
             turn: None,
             last: now,
             spacing: None,
@@ -335,12 +346,12 @@ impl Known {
         let next = match self.trying {
             Some(since) => Some(since + patience),
             // A place that rests may be free already.
-            None if self.step == 0 || self.doubt.is_some() || rested.is_some() => None,
+            None if self.is_all || self.doubt.is_some() || rested.is_some() => None,
             None => {
                 let at = self
                     .next_try
                     .max(self.last + self.spacing.unwrap_or(FIRST_WAIT));
-                if now >= at && occupied < self.most + self.step {
+                if now >= at && occupied <= self.most {
                     return Room::Yes;
                 }
                 (now < at).then_some(at)
@@ -364,8 +375,7 @@ impl Known {
 
     /// What was tried was let in.
     fn succeed(&mut self, now: Nanos) {
-        self.most += self.step;
-        self.step = if self.settled { 2 * self.step } else { 1 };
+        self.most += 1;
         self.trying = None;
         self.wait = FIRST_WAIT;
         self.next_try = now;
@@ -376,9 +386,8 @@ impl Known {
 
     /// What was tried was refused.
     fn stop_trying(&mut self, now: Nanos) {
-        self.step = 1;
         self.trying = None;
-        self.next_try = now.saturating_add(self.wait.max(self.hint.unwrap_or(0)));
+        self.next_try = now.saturating_add(self.wait.max(self.hint));
         let least = if self.settled { SETTLED_WAIT } else { 0 };
         self.wait = (2 * self.wait).clamp(least, LONGEST_WAIT);
         self.turn = None;
@@ -391,10 +400,9 @@ impl Known {
             // It was on its way with the one that raised the doubt.
             return true;
         }
-        let is_all = self.step == 0;
         self.stop_trying(now);
         self.doubts += 1.0;
-        if self.most > self.first && !is_all {
+        if self.most > self.first && !self.is_all {
             // It was a try that seemed to be let in.
             self.most -= 1;
             self.flips += 1;
@@ -402,11 +410,125 @@ impl Known {
             self.rest = (3 * self.rest).max(FIRST_REST);
         }
         let ask_at = now + self.rest.max(FIRST_REST);
-        let is_short = self.quickest.is_none_or(|it| self.rest <= it / 4);
+        let is_short = self
+            .quickest
+            .is_none_or(|it| self.rest <= it / LONGEST_REST);
         self.doubt = Some(Doubt {
             ask_at,
             asked: None,
         });
         is_short && self.doubts <= MOST_DOUBTS && self.flips < MOST_FLIPS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HINT: Option<Duration> = Some(Duration::from_secs(60));
+
+    /// Twenty are sent at once, of which so many are let in. The pause is over.
+    fn counted(let_in: usize) -> Places {
+        let mut places = Places::default();
+        let mut in_flight = 20;
+        while in_flight > let_in {
+            assert!(!places.explains(in_flight, 0, HINT, MILLI));
+            places.held(Duration::from_secs(60), in_flight, MILLI);
+            in_flight -= 1;
+        }
+        assert_eq!(places.room(let_in, 20, true, SECOND), Room::Yes);
+        assert_eq!(places.most(), None, "in the pause");
+        places.room(0, 20, false, 60 * SECOND);
+        places
+    }
+
+    /// Lets this many in at this time.
+    fn fill(places: &mut Places, in_flight: usize, now: Nanos) {
+        for place in 1..=in_flight {
+            assert_eq!(places.room(place - 1, 20, false, now), Room::Yes);
+            places.admitted(place, now);
+        }
+    }
+
+    #[test]
+    fn those_that_were_let_in_of_a_cascade_are_the_places() {
+        let mut places = counted(3);
+        let now = 60 * SECOND;
+        assert_eq!(places.most(), Some(3));
+        fill(&mut places, 3, now);
+        let next_try = now + FIRST_WAIT;
+        assert_eq!(places.room(3, 20, false, now), Room::At(next_try));
+        assert_eq!(places.room(3, 3, false, now), Room::WhenReleased);
+        assert_eq!(counted(0).most(), None, "nothing was let in");
+    }
+
+    #[test]
+    fn a_try_that_is_refused_holds_nobody_and_the_next_comes_later() {
+        let mut places = counted(3);
+        let mut now = 61 * SECOND;
+        fill(&mut places, 3, now);
+        for wait in [1, 1, 2, 4, 8].map(|it| it * FIRST_WAIT) {
+            assert_eq!(places.room(3, 20, false, now), Room::At(now + wait));
+            now += wait;
+            assert_eq!(places.room(3, 20, false, now), Room::Yes);
+            places.admitted(4, now);
+            assert!(places.explains(4, now, None, now));
+            assert_eq!(places.most(), Some(3));
+        }
+        assert!(places.explains(4, now, HINT, now), "on its way with it");
+    }
+
+    #[test]
+    fn tries_that_are_let_in_show_that_it_is_a_rate() {
+        let mut places = counted(3);
+        let mut now = 61 * SECOND;
+        fill(&mut places, 3, now);
+        for most in 3..6 {
+            assert_eq!(places.most(), Some(most));
+            now += FIRST_WAIT;
+            assert_eq!(places.room(most, 20, false, now), Room::Yes);
+            places.admitted(most + 1, now);
+            now += LEAST_PATIENCE;
+            places.room(most + 1, 20, false, now);
+        }
+        assert_eq!(places.most(), None);
+        places.held(Duration::from_secs(1), 20, now);
+        places.room(0, 20, false, now + 2 * SECOND);
+        assert_eq!(places.most(), None, "and it is not looked at again at once");
+    }
+
+    #[test]
+    fn after_a_refusal_within_the_places_one_asks_and_then_it_is_a_rate() {
+        let mut places = counted(3);
+        let mut now = 61 * SECOND;
+        fill(&mut places, 3, now);
+        assert!(places.explains(3, now, HINT, now + MILLI));
+        assert!(places.explains(2, now, HINT, now + MILLI));
+        let mut rest = FIRST_REST;
+        for _ in 1..4 {
+            now += MILLI;
+            assert_eq!(places.room(0, 20, false, now), Room::At(now + rest));
+            now += rest;
+            assert_eq!(places.room(0, 20, false, now), Room::Yes);
+            places.admitted(1, now);
+            assert!(matches!(places.room(1, 20, false, now), Room::At(_)), "one");
+            assert!(places.explains(1, now, HINT, now + MILLI));
+            rest *= 3;
+        }
+        now += SECOND;
+        places.room(0, 20, false, now);
+        places.admitted(1, now);
+        assert!(!places.explains(1, now, HINT, now));
+        assert_eq!(places.most(), None);
+    }
+
+    #[test]
+    fn what_was_let_in_at_once_before_is_no_limit_of_places() {
+        let mut places = Places::default();
+        places.let_in(20, 0, SECOND);
+        places.explains(20, SECOND, HINT, SECOND);
+        places.held(Duration::from_secs(60), 20, SECOND);
+        places.room(0, 20, false, 61 * SECOND);
+        assert_eq!(places.most(), None);
     }
 }

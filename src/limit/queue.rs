@@ -73,20 +73,23 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted; the answer is how long that took, and how many are in flight then.
+    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `waited`, whatever comes of it.
+    /// What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-    ) -> Result<(Waited, usize)> {
+        waited: &mut Waited,
+        watch: impl Fn(Option<WaitReason>),
+    ) -> Result<usize> {
         check_cancelled(cancel)?;
         let ticket = {
             let mut locked = self.lock();
             locked.limits.check_fits(cost)?;
             if locked.waiting.is_empty() && locked.limits.admit(cost, self.now()) == Admission::Now
             {
-                return Ok((Waited::default(), locked.limits.place()));
+                return Ok(locked.limits.place());
             }
             let number = locked.next_ticket;
             locked.next_ticket += 1;
@@ -102,18 +105,19 @@ impl Queue {
                 parker,
             }
         };
-        ticket.wait(cost, deadline, cancel)
+        ticket.wait(cost, deadline, cancel, waited, watch)
     }
 
-    /// Ends a permit: one fewer is in flight, and `used` model tokens count in place of the reserved.
-    pub(super) fn release(&self, cost: Cost, used: u64) {
+    /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
+    /// reserved.
+    pub(super) fn release(&self, cost: Cost, used: Cost) {
         let head = {
             let mut locked = self.lock();
             let reserved = cost.model_tokens();
             locked.limits.end(cost, used, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
-                WaitReason::Tokens => used < reserved,
+                WaitReason::Tokens => used.model_tokens() < reserved,
                 WaitReason::Requests | WaitReason::Pause => false,
             })
         };
@@ -161,22 +165,23 @@ impl Ticket<'_> {
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-    ) -> Result<(Waited, usize)> {
+        waited: &mut Waited,
+        watch: impl Fn(Option<WaitReason>),
+    ) -> Result<usize> {
         let queue = self.queue;
         let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
-        let mut waited = Waited::default();
         let (mut since, mut reason) = (queue.clock.now(), None);
         loop {
-            check_cancelled(cancel)?;
             let wake_at = {
                 let mut locked = queue.lock();
                 let now = queue.clock.now();
                 waited.add(reason, now.saturating_duration_since(since));
                 since = now;
+                check_cancelled(cancel)?;
                 let mut wake_at = None;
                 if locked.waiting.keys().next() == Some(&self.number) {
                     reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
-                        Admission::Now => return Ok((waited, locked.limits.place())),
+                        Admission::Now => return Ok(locked.limits.place()),
                         Admission::WhenReleased => WaitReason::InFlight,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));
@@ -197,6 +202,7 @@ impl Ticket<'_> {
                 }
                 [wake_at, deadline].into_iter().flatten().min()
             };
+            watch(reason);
             queue.clock.park(&self.parker, wake_at);
         }
     }

@@ -212,7 +212,7 @@ impl Cost {
     }
 
     /// How many of the model tokens are those of the answer.
-    pub(super) const fn output_tokens(self) -> u64 {
+    pub(crate) const fn output_tokens(self) -> u64 {
         self.output
     }
 

@@ -4,6 +4,7 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
@@ -11,15 +12,27 @@ use super::bucket::{Bucket, Nanos};
 use super::pace::{Answer, Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
+use crate::binding::{Binding, Times};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitReason {
+pub(crate) enum WaitReason {
     Requests,
     Tokens,
     Pause,
     InFlight,
+}
+
+impl From<WaitReason> for Binding {
+    fn from(reason: WaitReason) -> Self {
+        match reason {
+            WaitReason::Requests => Self::Requests,
+            WaitReason::Tokens => Self::Tokens,
+            WaitReason::Pause => Self::Pause,
+            WaitReason::InFlight => Self::InFlight,
+        }
+    }
 }
 
 /// How long an admission waited, by reason.
@@ -44,6 +57,15 @@ impl Waited {
         self.requests + self.tokens + self.pause + self.in_flight + self.queue
     }
 
+    /// Adds it to where an item's time went.
+    pub(crate) fn add_to(&self, times: &mut Times) {
+        times.add(Binding::Requests, self.requests);
+        times.add(Binding::Tokens, self.tokens);
+        times.add(Binding::Pause, self.pause);
+        times.add(Binding::InFlight, self.in_flight);
+        times.add(Binding::Queue, self.queue);
+    }
+
     /// Without a reason it was the queue.
     pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
         *match reason {
@@ -56,6 +78,16 @@ impl Waited {
     }
 }
 
+impl AddAssign for Waited {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.tokens += other.tokens;
+        self.pause += other.pause;
+        self.in_flight += other.in_flight;
+        self.queue += other.queue;
+    }
+}
+
 /// What a limiter has learned of the provider's limits, where they are lower than those that are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,7 +96,7 @@ pub struct Learned {
     pub requests: Option<Rate>,
     /// Requests, as refusals tell it, if that is lower still.
     pub from_refusals: Option<Rate>,
-    /// How many requests may be in flight at once, as refusals tell it.
+    /// How many requests may be in flight at once, as refusals tell it, if that is lower than what is set.
     pub at_once: Option<usize>,
     /// Model tokens, as answers announce it.
     pub tokens: Option<Rate>,
@@ -152,8 +184,11 @@ impl LimiterState {
         self.concurrency = permits;
     }
 
-    pub(super) fn limits_tokens(&self) -> bool {
-        self.tokens.is_some() || self.announced.limits(|it| it != Counted::Requests)
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
+    pub(super) fn most_tokens(&self) -> Option<u64> {
+        let announced = self.announced.limits(|it| it != Counted::Requests);
+        let set = self.tokens.as_ref().map(Bucket::largest);
+        set.or(announced.then_some(u64::MAX))
     }
 
     /// Whether there is a rate of requests, whoever it is from.
@@ -376,15 +411,16 @@ impl LimiterState {
         }
     }
 
-    /// As [`release`](Self::release), where `used` model tokens count in place of those taken for `cost`.
+    /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
     /// `now` is asked for the time if that is of use.
-    pub(super) fn end(&mut self, cost: Cost, used: u64, now: impl FnOnce() -> Nanos) {
+    pub(super) fn end(&mut self, cost: Cost, used: Cost, now: impl FnOnce() -> Nanos) {
         self.release();
-        if used != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
+        let tokens = used.model_tokens();
+        if tokens != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
             let now = now();
             self.places.released(now);
-            self.settle(cost, used, now);
-            self.announced.release(cost, cost.with_used(used), now);
+            self.settle(cost, tokens, now);
+            self.announced.release(cost, used, now);
         }
     }
 

@@ -11,17 +11,12 @@ use super::input::panic_message;
 use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
-use super::schedule::Item;
+use super::schedule::{Finished, Item};
+use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Answer, Cost, Heard, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// An item that has its outcome.
-pub(super) struct Finished {
-    pub(super) index: u64,
-    pub(super) succeeded: bool,
-}
 
 /// Whom a refusal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +43,7 @@ impl<I, E> Item<I, E> {
     fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
         Outcome {
             attempts: self.history.attempts,
-            waited: self.waited,
+            times: self.times,
             billed: self.billed,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
@@ -74,6 +69,7 @@ impl<J: Job> RunShared<'_, J> {
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             used: Cell::new(None),
+            counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
@@ -100,6 +96,7 @@ impl<J: Job> RunShared<'_, J> {
             attempt.reach.set(Reach::NotSent);
         }
         let took = clock.now().saturating_duration_since(attempt.began);
+        item.times.add(Binding::Wire, took);
         let sent = attempt.was_sent();
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
@@ -137,9 +134,10 @@ impl<J: Job> RunShared<'_, J> {
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
-        match attempt.used.get() {
-            Some(tokens) => permit.settle(tokens),
-            None => drop(permit),
+        match (attempt.counted.get(), attempt.used.get()) {
+            (Some(counted), _) => permit.settle_with(counted),
+            (None, Some(tokens)) => permit.settle(tokens),
+            (None, None) => drop(permit),
         }
         if let Some(wait) = pause {
             let why = match &result {
@@ -225,7 +223,13 @@ impl<J: Job> RunShared<'_, J> {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
-            item.waited += waited;
+            let is_pause = item.refused.is_some();
+            let reason = if is_pause {
+                Binding::Pause
+            } else {
+                Binding::Backoff
+            };
+            item.times.add(reason, waited);
         }
         item
     }
@@ -292,6 +296,8 @@ impl<J: Job> RunShared<'_, J> {
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);
+            // More is known by then of what such items take.
+            item.cost = None;
             let recall = if hold == Refused::Alone {
                 state.schedule.retry_at(item, at);
                 None
@@ -389,6 +395,10 @@ impl<J: Job> RunShared<'_, J> {
         if !self.sink.deliver(outcome) {
             settings.cancel.cancel();
         }
-        Finished { index, succeeded }
+        Finished {
+            index,
+            succeeded,
+            was_sent: attempts > 0,
+        }
     }
 }

@@ -88,6 +88,7 @@ impl Pool {
                 monitor: Monitor::new(),
                 events: Events::default(),
                 deadline: None,
+                warmup: 0,
             },
         })
     }
@@ -238,7 +239,7 @@ where
     E: Send,
 {
     /// What an attempt at an item reserves with the limiter. Default: [`Cost::ONE`], a request
-    /// without model tokens. Called once for each item.
+    /// without model tokens. Called once for each attempt.
     pub fn cost(mut self, cost: impl Fn(&I) -> Cost + Send + Sync + 'a) -> Self {
         self.cost = Arc::new(cost);
         self

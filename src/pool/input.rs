@@ -14,7 +14,8 @@ use crate::sync::Mutex;
 
 /// The next item of a run.
 pub(super) enum Pull<I> {
-    Item(u64, I),
+    /// With its index, and whether it is known to be the last.
+    Item(u64, I, bool),
     /// The input's iterator panicked here.
     Broken(u64, String),
     /// Nothing now.
@@ -57,6 +58,10 @@ impl<I> Queue<I> {
 
     fn has_room(&self) -> bool {
         !self.closed && self.outstanding < self.window && self.ready.len() < self.most_ready()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.ready.is_empty() && self.ended && self.panicked.is_none()
     }
 
     /// Not at every free place: to wake the feeder for a single item would cost more than the item.
@@ -210,9 +215,10 @@ impl<I: Send> InputQueue<I> {
             let index = queue.next_index;
             queue.next_index += 1;
             let feeder = queue.feeder_if_low();
+            let is_last = queue.is_spent();
             drop(queue);
             unpark(feeder);
-            return Pull::Item(index, item);
+            return Pull::Item(index, item, is_last);
         }
         if let Some(message) = queue.panicked.take() {
             return Pull::Broken(queue.next_index, message);
@@ -226,10 +232,15 @@ impl<I: Send> InputQueue<I> {
         Pull::Empty
     }
 
+    /// Whether there is room for more than the iterator has given.
+    pub(super) fn is_behind(&self) -> bool {
+        let queue = self.state.lock();
+        queue.ready.is_empty() && !queue.ended && queue.has_room()
+    }
+
     /// Whether it is certain that nothing more will come.
     pub(super) fn is_spent(&self) -> bool {
-        let queue = self.state.lock();
-        queue.ready.is_empty() && queue.ended && queue.panicked.is_none()
+        self.state.lock().is_spent()
     }
 }
 

@@ -117,6 +117,7 @@ fn run(setting: Setting) {
             monitor: Monitor::new(),
             events: Events::default(),
             deadline: None,
+            warmup: 0,
         };
         // Loom's threads cannot borrow: what they share is left to leak, once an interleaving.
         let tally: &Tally = Box::leak(Box::default());

@@ -68,6 +68,8 @@ pub struct Attempt<'a> {
     pub(crate) cancel: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
+    /// What counts of these against the limits, if that is not all or is known apart.
+    pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
     /// Why, if the attempt succeeded.

@@ -20,6 +20,7 @@ use super::job::Job;
 use super::outcomes::Sink;
 use super::schedule::{Item, Precedence, Schedule};
 use super::settings::Settings;
+use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::{Parker, unpark};
 use crate::sync::Mutex;
@@ -50,6 +51,8 @@ pub(super) struct RunState<J: Job> {
     /// The system would not give another thread; the run goes on with those there are.
     pub(super) no_more_threads: bool,
     pub(super) ended: bool,
+    /// What the monitor was told that holds the run back, if that is still so.
+    pub(super) binding: Option<Binding>,
 }
 
 pub(super) enum Leader {
@@ -115,13 +118,14 @@ impl<'env, J: Job> RunShared<'env, J> {
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         // One thread, which leads.
         let state = RunState {
-            schedule: Schedule::new(input, settings.retry, deadline),
+            schedule: Schedule::new(input, settings.retry, deadline).with_warmup(settings.warmup),
             leader: Leader::Busy,
             idle: Vec::new(),
             threads: 1,
             started: 1,
             no_more_threads: false,
             ended: false,
+            binding: None,
         };
         Self {
             job,
@@ -129,6 +133,14 @@ impl<'env, J: Job> RunShared<'env, J> {
             settings,
             contending: AtomicUsize::new(0),
             state: Mutex::new(state),
+        }
+    }
+
+    /// Notes what holds the run back from now on.
+    pub(super) fn bind(&self, state: &mut RunState<J>, binding: Binding) {
+        if state.binding.replace(binding) != Some(binding) {
+            let (settings, clock) = (&self.settings, self.settings.limiter.clock());
+            settings.monitor.set_binding(Some(binding), clock);
         }
     }
 
@@ -147,6 +159,8 @@ impl<'env, J: Job> RunShared<'env, J> {
             }
             (state.parked_leader(), std::mem::take(&mut state.idle))
         };
+        let clock = self.settings.limiter.clock();
+        self.settings.monitor.set_binding(None, clock);
         for (_, parker) in followers {
             parker.unpark();
         }

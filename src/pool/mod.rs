@@ -1,9 +1,9 @@
 //! The engine: any blocking job over many items, within a limiter's limits, with retries.
 //!
-//! [`schedule`] decides what goes next. [`worker`] is the loop of a thread, [`attempt`] what it does with
+//! [`schedule`] decides what goes next, with [`warmup`] for the first items. [`worker`] is the loop of a thread, [`attempt`] what it does with
 //! each item, and [`leader`] what the threads of a run share. [`input`] and [`outcomes`] are the two ends
 //! of a run, and [`run`] puts it together. [`closures`] is the public face, [`events`] and [`monitor`] are
-//! for those who watch. Nothing here knows what a job does.
+//! for those who watch, with [`track`] for what holds the run back. Nothing here knows what a job does.
 
 mod attempt;
 mod closures;
@@ -19,6 +19,8 @@ mod outcomes;
 mod run;
 mod schedule;
 mod settings;
+mod track;
+mod warmup;
 mod worker;
 
 pub use closures::{Pool, Task};

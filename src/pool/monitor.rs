@@ -1,8 +1,11 @@
 //! Live progress as data: counters that a run's threads add to, and snapshots of them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::track::BindingTrack;
+use crate::binding::{Binding, Times};
+use crate::clock::Clock;
 use crate::error::{AnnouncedLimit, Error};
 use crate::limit::Waited;
 use crate::sync::Mutex;
@@ -67,6 +70,10 @@ pub struct Progress {
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
+    /// How long each limit held runs back. Of several at once, it is that of the one that changed last.
+    pub bound: Times,
+    /// What has held runs back most of the last second or so: the binding limit at the moment.
+    pub binding: Option<Binding>,
 }
 
 /// Why a run sends nothing at the moment. See [retries](crate::_guide::retries).
@@ -99,7 +106,23 @@ impl Monitor {
 
     /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
-        self.update(|progress| *progress)
+        let mut progress = self.update(|progress| *progress);
+        if let Some(clock) = self.0.clock.get() {
+            let now = clock.now();
+            (progress.bound, progress.binding) = self.track(|track| track.settle(now));
+        }
+        progress
+    }
+
+    /// From now on it is this that holds the run back.
+    pub(super) fn set_binding(&self, binding: Option<Binding>, clock: &Clock) {
+        let now = self.0.clock.get_or_init(|| clock.clone()).now();
+        self.track(|track| track.set(binding, now));
+    }
+
+    fn track<R>(&self, change: impl FnOnce(&mut BindingTrack) -> R) -> R {
+        let track = self.0.track.lock();
+        change(&mut track.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What keeps the run waiting now, if something does.
@@ -152,12 +175,15 @@ impl Monitor {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// The standard library's lock: it is held for a few additions, and need not be a part of what the
-    /// model checker explores.
+    /// The standard library's lock, as that of the track: it is held for a few additions, and need not be
+    /// a part of what the model checker explores.
     progress: std::sync::Mutex<Progress>,
     down: Mutex<Option<Down>>,
     /// The last pause and its end, which may have passed.
     pause: Mutex<Option<Down>>,
+    /// What holds the run back, by the clock of the first run.
+    track: std::sync::Mutex<BindingTrack>,
+    clock: OnceLock<Clock>,
 }
 
 /// The other side is down: why, as far as that can be told, and when the next probe may go.

@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::input::InputQueue;
 use super::job::{Billed, Failure, run_over};
+use crate::binding::Times;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
 use crate::sync::Mutex;
@@ -30,8 +30,8 @@ pub struct Outcome<I, T, E> {
     pub result: Result<T, E>,
     /// How many attempts it took, not counting those in which nothing was sent.
     pub attempts: u32,
-    /// How long it waited, for its permits and between attempts.
-    pub waited: Duration,
+    /// Where its time went: what it waited for, and the wire.
+    pub times: Times,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,
     /// If it did because answers were alike: how many in a row.
@@ -47,7 +47,7 @@ impl<I, T, E> Outcome<I, T, E> {
             input,
             result,
             attempts: 0,
-            waited: Duration::ZERO,
+            times: Times::default(),
             stopped_run: false,
             alike: 0,
             billed: Billed::No,
@@ -67,7 +67,7 @@ impl<I, T, E> Outcome<I, T, E> {
                 .result
                 .map_err(|error| change(error, self.attempts, self.stopped_run, self.alike)),
             attempts: self.attempts,
-            waited: self.waited,
+            times: self.times,
             stopped_run: self.stopped_run,
             alike: self.alike,
             billed: self.billed,

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::input::{InputQueue, Pull};
 use super::job::{Billed, out_of_time, run_over};
+use super::warmup::Warmup;
+use crate::binding::{Binding, Times};
 use crate::clock::Parker;
 use crate::error::Error;
 use crate::limit::Cost;
@@ -30,8 +32,8 @@ pub(crate) struct Item<I, E> {
     pub(crate) last: Option<E>,
     /// Since when it is counted among those that back off, if it is.
     pub(crate) backing_off: Option<Instant>,
-    /// How long it has waited, for permits and between attempts.
-    pub(crate) waited: Duration,
+    /// Where its time went.
+    pub(crate) times: Times,
     pub(crate) billed: Billed,
     /// Its place among those that wait for a pause of the limiter to end, if it is one of them.
     pub(crate) refused: Option<Precedence>,
@@ -45,6 +47,15 @@ pub(crate) struct Item<I, E> {
 pub(crate) type Precedence = (u32, u64);
 
 const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
+
+/// An item that has its outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) index: u64,
+    pub(crate) succeeded: bool,
+    /// Whether there was an attempt at it.
+    pub(crate) was_sent: bool,
+}
 
 /// The answer to "what now?".
 #[derive(Debug)]
@@ -72,6 +83,7 @@ pub(crate) struct Schedule<I, E> {
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
+    warmup: Warmup,
     run_deadline: Option<Instant>,
     /// Items handed out and not yet finished.
     handed_out: usize,
@@ -92,10 +104,17 @@ impl<I: Send, E> Schedule<I, E> {
             admits: true,
             due: BTreeMap::new(),
             decider: Decider::new(retry),
+            warmup: Warmup::default(),
             run_deadline,
             handed_out: 0,
             stopped: false,
         }
+    }
+
+    /// The same, whose first `items` go before all others.
+    pub(crate) fn with_warmup(mut self, items: u64) -> Self {
+        self.warmup = Warmup::of(items);
+        self
     }
 
     /// What to do now. `waiter` is the parker of whoever will wait if there is nothing.
@@ -190,9 +209,11 @@ impl<I: Send, E> Schedule<I, E> {
         {
             return Next::Attempt(first.remove());
         }
-        if !self.exhausted {
+        if !self.exhausted && (self.stopped || self.warmup.lets_in()) {
             match self.input.pull(self.stopped, waiter) {
-                Pull::Item(index, input) => {
+                Pull::Item(index, input, is_last) => {
+                    self.exhausted = is_last;
+                    self.warmup.begun();
                     return Next::Attempt(Box::new(Item {
                         index,
                         input,
@@ -200,7 +221,7 @@ impl<I: Send, E> Schedule<I, E> {
                         cost: None,
                         last: None,
                         backing_off: None,
-                        waited: Duration::ZERO,
+                        times: Times::default(),
                         billed: Billed::default(),
                         refused: None,
                     }));
@@ -298,15 +319,16 @@ impl<I: Send, E> Schedule<I, E> {
         place
     }
 
-    /// An item's outcome has been handed over.
-    pub(crate) fn finished(&mut self, index: u64, succeeded: bool) {
+    /// An item's outcome has been handed over. Whether other items have waited for that.
+    pub(crate) fn finished(&mut self, finished: Finished) -> bool {
         self.handed_out -= 1;
-        if succeeded {
+        if finished.succeeded {
             self.admits = true;
             self.decider.succeeded();
         } else {
-            self.decider.probe_withdrawn(index);
+            self.decider.probe_withdrawn(finished.index);
         }
+        self.warmup.ended(finished.was_sent)
     }
 
     /// Attempts nothing from now on; what is left is abandoned. `false` if that was so already.
@@ -324,6 +346,26 @@ impl<I: Send, E> Schedule<I, E> {
         self.handed_out == 0 && !self.expects_more()
     }
 
+    /// Whether everything is known to have begun, and nothing waits to be tried again.
+    pub(crate) fn has_begun_all(&self) -> bool {
+        self.exhausted && self.returned.is_empty() && self.refused.is_empty() && self.due.is_empty()
+    }
+
+    /// What keeps a run from sending that has nothing to send.
+    pub(crate) fn binding(&self, now: Instant) -> Binding {
+        if self.stopped {
+            Binding::Wire
+        } else if self.next_probe(now).is_some() {
+            Binding::Outage
+        } else if !self.exhausted && self.input.is_behind() {
+            Binding::Input
+        } else if self.due.is_empty() {
+            Binding::Wire
+        } else {
+            Binding::Backoff
+        }
+    }
+
     /// While the breaker keeps attempts back: when the next probe may go.
     pub(crate) fn next_probe(&self, now: Instant) -> Option<Instant> {
         match self.decider.passage(now) {
@@ -338,12 +380,21 @@ impl<I: Send, E> Schedule<I, E> {
 mod tests {
     use super::*;
     use crate::retry::{Reach, Verdict};
+    use std::time::Duration;
 
     fn failed(verdict: Verdict, reach: Reach) -> Failed {
         Failed {
             verdict,
             reach,
             likeness: None,
+        }
+    }
+
+    fn done(index: u64, succeeded: bool) -> Finished {
+        Finished {
+            index,
+            succeeded,
+            was_sent: true,
         }
     }
 
@@ -398,12 +449,81 @@ mod tests {
         let [once, often] = order;
         schedule.retry_after_pause(often, false);
         assert!(!schedule.has_before(None));
-        schedule.finished(once.index, true);
+        schedule.finished(done(once.index, true));
         assert!(schedule.has_before(None));
         let mut often = attempt(&mut schedule, now);
         often.history.attempts = 3;
         schedule.retry_after_pause(often, true);
         assert!(schedule.has_before(None), "others are let in");
+    }
+
+    #[test]
+    fn what_a_run_waits_for_that_has_nothing_to_send() {
+        let now = Instant::now();
+        let queue = InputQueue::new(2, crate::clock::Clock::system());
+        let mut schedule = Schedule::new(Arc::clone(&queue), Retry::new().seed(1), None);
+        let next = |schedule: &mut Schedule<u32, ()>| schedule.next(now, &Parker::new());
+        assert!(matches!(next(&mut schedule), Next::Wait(None)));
+        assert_eq!(schedule.binding(now), Binding::Input);
+        let mut input = 10..13;
+        let [Next::Attempt(first), Next::Attempt(second)] = [0; 2].map(|_| {
+            queue.fill(&mut input);
+            next(&mut schedule)
+        }) else {
+            panic!("two are there, and the window is full")
+        };
+        assert_eq!(schedule.binding(now), Binding::Wire);
+        schedule.retry_at(first, now + Duration::from_secs(1));
+        assert_eq!(schedule.binding(now), Binding::Backoff);
+        assert!(!schedule.has_begun_all());
+        schedule.finished(done(second.index, true));
+        queue.delivered(1);
+        assert_eq!(schedule.binding(now), Binding::Input);
+        let mut history = schedule.decider.history(2, now, None);
+        let down = failed(Verdict::Unreachable, Reach::NotSent);
+        schedule.decide(2, &mut history, down, now);
+        assert_eq!(schedule.binding(now), Binding::Outage);
+    }
+
+    #[test]
+    fn the_last_item_is_known_to_be_the_last() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS[..2]);
+        attempt(&mut schedule, now);
+        assert!(!schedule.has_begun_all());
+        let last = attempt(&mut schedule, now);
+        assert!(schedule.has_begun_all());
+        schedule.give_back(last);
+        assert!(!schedule.has_begun_all());
+    }
+
+    #[test]
+    fn the_first_go_alone_and_a_stop_waits_for_nobody() {
+        let now = Instant::now();
+        let mut schedule = schedule(&ITEMS).with_warmup(1);
+        let nothing = |schedule: &mut Schedule<_, _>, now| {
+            assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait(_)));
+            assert!(schedule.expects_more());
+        };
+        let first = attempt(&mut schedule, now);
+        nothing(&mut schedule, now);
+        let later = now + Duration::from_secs(5);
+        schedule.retry_at(first, later);
+        nothing(&mut schedule, now);
+        assert_eq!(attempt(&mut schedule, later).index, 0);
+        nothing(&mut schedule, later);
+        assert!(schedule.finished(done(0, false)), "others have waited");
+        assert_eq!(attempt(&mut schedule, later).index, 1);
+        assert_eq!(attempt(&mut schedule, later).index, 2);
+        assert!(!schedule.finished(done(1, true)));
+
+        let mut stopped = self::schedule(&ITEMS).with_warmup(1);
+        attempt(&mut stopped, now);
+        stopped.stop();
+        for _ in 0..3 {
+            let next = stopped.next(now, &Parker::new());
+            assert!(matches!(next, Next::GiveUp(..)), "{next:?}");
+        }
     }
 
     #[test]
@@ -421,7 +541,7 @@ mod tests {
             Next::Wait(Some(_))
         ));
         let item = attempt(&mut schedule, now + Duration::from_secs(1));
-        schedule.finished(item.index, true);
+        schedule.finished(done(item.index, true));
         assert!(schedule.is_over());
     }
 
@@ -442,14 +562,14 @@ mod tests {
         let mut abandoned = Vec::new();
         while let Next::GiveUp(item, _) = schedule.next(now, &Parker::new()) {
             abandoned.push(item.index);
-            schedule.finished(item.index, false);
+            schedule.finished(done(item.index, false));
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
             matches!(schedule.next(now, &Parker::new()), Next::Wait(None)),
             "one is still out"
         );
-        schedule.finished(1, false);
+        schedule.finished(done(1, false));
         assert!(schedule.is_over());
     }
 
@@ -476,7 +596,7 @@ mod tests {
             matches!(schedule.next(probe_at, &Parker::new()), Next::Wait(None)),
             "one at a time"
         );
-        schedule.finished(probe.index, true);
+        schedule.finished(done(probe.index, true));
         assert_eq!(attempt(&mut schedule, probe_at).index, 1);
     }
 
@@ -540,7 +660,9 @@ mod tests {
         }
         for _ in 0..2 {
             match schedule.next(at(4), &Parker::new()) {
-                Next::GiveUp(item, _) => schedule.finished(item.index, false),
+                Next::GiveUp(item, _) => {
+                    schedule.finished(done(item.index, false));
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -567,7 +689,7 @@ mod tests {
                 Next::GiveUp(item, _) => assert_eq!(item.index, index),
                 other => panic!("{other:?}"),
             }
-            schedule.finished(index, false);
+            schedule.finished(done(index, false));
         }
         assert!(schedule.is_over());
     }

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) monitor: Monitor,
     pub(crate) events: Events,
     pub(crate) deadline: Option<Duration>,
+    /// So many items at the start of a run go before the others.
+    pub(crate) warmup: u64,
 }
 
 impl Settings {

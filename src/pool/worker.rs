@@ -8,13 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempt::Finished;
 use super::job::{Job, out_of_time};
 use super::leader::{JobItem, Leader, RunShared, RunState, Spawner};
-use super::monitor::Progress;
-use super::schedule::Next;
+use super::schedule::{Finished, Next};
+use crate::binding::Binding;
 use crate::clock::{Parker, unpark};
-use crate::limit::{Permit, Refusal};
+use crate::limit::{Permit, Refusal, WaitReason};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life, from its first leadership to its exit.
@@ -107,9 +106,10 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         let mut to_wake = None;
         if let Some(finished) = finished {
             let was_in_outage = state.schedule.next_probe(now).is_some();
-            state.schedule.finished(finished.index, finished.succeeded);
-            if was_in_outage {
+            if state.schedule.finished(finished) || was_in_outage {
                 to_wake = state.parked_leader();
+            }
+            if was_in_outage {
                 let probe = state.schedule.next_probe(now);
                 _old_outage = run.settings.monitor.set_outage(probe, None);
             }
@@ -167,7 +167,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         if self.leads {
             state.leader = Leader::Busy;
         }
-        let until = match state.schedule.next(now, &self.parker) {
+        let next = state.schedule.next(now, &self.parker);
+        if state.schedule.has_begun_all() {
+            self.run.bind(state, Binding::Wire);
+        }
+        let until = match next {
             Next::Wait(until) => until,
             next => return Some(next),
         };
@@ -181,6 +185,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         if state.schedule.is_over() {
             self.parker.unpark();
         }
+        let binding = state.schedule.binding(now);
+        self.run.bind(state, binding);
         state.leader = Leader::Parked(Arc::clone(&self.parker));
         self.leads = true;
         Some(Next::Wait(until))
@@ -213,6 +219,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
         let most = run.settings.limiter.concurrency();
         if !state.idle.is_empty() || state.no_more_threads || state.threads >= most {
+            if state.idle.is_empty() {
+                run.bind(&mut state, Binding::InFlight);
+            }
             let next = state.appoint();
             drop(state);
             unpark(next);
@@ -283,23 +292,21 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                 self.leads = true;
             }
             state.leader = Leader::Waiting(recall.clone(), item.refused);
+            state.binding = None;
         }
         monitor.update(|progress| progress.waiting += 1);
-        let permit = limiter.acquire_until(cost, deadline, Some(&recall));
-        monitor.update(|progress| progress.waiting -= 1);
+        let watch = |reason: Option<WaitReason>| {
+            let binding = reason.map_or(Binding::Queue, Binding::from);
+            monitor.set_binding(Some(binding), limiter.clock());
+        };
+        let (permit, waited) = limiter.acquire_until(cost, deadline, Some(&recall), watch);
+        monitor.update(|progress| {
+            progress.waiting -= 1;
+            progress.limiter_wait += waited;
+        });
+        waited.add_to(&mut item.times);
         match permit {
-            Ok(permit) => {
-                let waited = permit.waited();
-                monitor.update(|Progress { limiter_wait, .. }| {
-                    limiter_wait.requests += waited.requests;
-                    limiter_wait.tokens += waited.tokens;
-                    limiter_wait.pause += waited.pause;
-                    limiter_wait.in_flight += waited.in_flight;
-                    limiter_wait.queue += waited.queue;
-                });
-                item.waited += waited.total();
-                Ok(Some((item, permit)))
-            }
+            Ok(permit) => Ok(Some((item, permit))),
             Err(_) if recall.is_cancelled() && !run.settings.cancel.is_cancelled() => {
                 run.state.lock().schedule.give_back(item);
                 Ok(None)

@@ -9,8 +9,9 @@ use httpdate::HttpDate;
 use super::api_error::ApiError;
 use super::content::Content;
 use super::endpoints::Draft;
+use super::gauge::{Limit, Quota};
 use super::manners::{Dialect, Hints};
-use super::model::{Fate, Limit, Quota, Ruling};
+use super::model::{Fate, Ruling};
 use super::spec::SimSpec;
 use crate::api::times::to_rfc3339;
 
@@ -40,7 +41,10 @@ pub(super) fn render(
         Fate::Limited { by, asked, wait } => {
             Err(limited(by, asked, wait, &ruling.quotas, spec.hints))
         }
-        Fate::Error(status) => Err(server_error(status, draft.anthropic)),
+        Fate::TooMany { status: 429, .. } => Err(too_many()),
+        Fate::TooMany { status, .. } | Fate::Error(status) => {
+            Err(server_error(status, draft.anthropic))
+        }
         Fate::Answer | Fate::Reset | Fate::Cut => draft.outcome,
     };
     let request_id = format!("req_sim{:016x}", ruling.number);
@@ -82,10 +86,7 @@ pub(super) fn render(
         let remaining = if refused { 0 } else { remaining };
         announce(spec.dialect, quota, remaining, date, &mut field);
     }
-    if let Fate::Limited {
-        wait: Some(wait), ..
-    } = ruling.fate
-    {
+    if let Some(wait) = ruling.fate.wait() {
         let millis = wait.as_nanos().div_ceil(1_000_000);
         if spec.hints == Hints::Exact {
             field("retry-after-ms", &millis);
@@ -208,6 +209,13 @@ fn limited(
     ApiError::new(429, name, message).code("rate_limit_exceeded")
 }
 
+/// In the words of `LiteLLM`, which do not say which of the limits it is.
+fn too_many() -> ApiError {
+    let message = "Rate Limit Handler for rate limit type = key. Crossed TPM / RPM / Max Parallel \
+                   Request Limit.";
+    ApiError::new(429, "requests", message).code("rate_limit_exceeded")
+}
+
 fn server_error(status: u16, anthropic: bool) -> ApiError {
     if status == 503 {
         let message = "The server is currently overloaded with other requests.";
@@ -262,6 +270,7 @@ mod tests {
                 asked: 1,
                 wait: Some(Duration::from_nanos(1_000_000_001)),
             },
+            takes_place: false,
             quotas: Vec::new(),
         };
         let draft = Draft {

@@ -50,6 +50,31 @@ pub(super) struct Cut {
     pub(super) share: f64,
 }
 
+/// So many requests at once, and how long what comes beyond is asked to wait, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AtOnce {
+    pub(super) most: usize,
+    pub(super) wait: Option<Duration>,
+}
+
+/// A latency that rises with what is worked on at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Load {
+    pub(super) above: usize,
+    /// By what the latency is multiplied; in proportion to what is worked on, if nothing is said.
+    pub(super) times: Option<f64>,
+}
+
+impl Load {
+    /// By what the latency of one of `at_once` requests is multiplied.
+    pub(super) fn factor(self, at_once: usize) -> f64 {
+        if at_once <= self.above {
+            return 1.0;
+        }
+        self.times.unwrap_or(at_once as f64 / self.above as f64)
+    }
+}
+
 pub(super) const JUDGED: &[(&str, Judged)] = &[
     ("bucket", Judged::Bucket),
     ("fixed", Judged::Fixed),

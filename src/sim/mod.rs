@@ -39,10 +39,11 @@
 //! ```
 
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
-// `model` rules on the draft: limits by its own `meter` or `window`, never the client's bucket; chance
-// and texts from hashes (`generate`). `form` writes JSON. `answer` puts all of it into bytes, or an
-// `api_error`. Around them, `http` reads requests and `server` holds the sockets and the threads. `spec`
-// and `manners` say how the provider behaves, and `stats` what it saw.
+// `model` rules on the draft: limits by a `gauge` each, with a `meter` or a `window` of its own and never
+// the client's bucket; how many are worked on; chance and texts from hashes (`generate`). `form` writes
+// JSON. `answer` puts all of it into bytes, or an `api_error`. Around them, `http` reads requests and
+// `server` holds the sockets and the threads. `spec` and `manners` say how the provider behaves, and
+// `stats` what it saw.
 
 mod answer;
 mod api_error;
@@ -51,6 +52,7 @@ mod content;
 mod endpoints;
 mod fields;
 mod form;
+mod gauge;
 mod generate;
 mod http;
 mod manners;

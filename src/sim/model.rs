@@ -7,13 +7,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::endpoints::Draft;
+use super::gauge::{Gauge, Limit, Quota};
 use super::generate::{Digest, Random, latency, mix};
-use super::manners::Judged;
-use super::meter::{Meter, default_burst};
 use super::spec::SimSpec;
 use super::stats::SimStats;
-use super::window::Window;
-use crate::Rate;
 
 /// What becomes of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +20,8 @@ pub(super) struct Ruling {
     /// How long after its arrival it is answered.
     pub(super) delay: Duration,
     pub(super) fate: Fate,
+    /// It is worked on until it is answered.
+    pub(super) takes_place: bool,
     /// The state of the limits after it; empty where there are none, or none applies.
     pub(super) quotas: Vec<Quota>,
 }
@@ -37,6 +36,8 @@ pub(super) enum Fate {
         asked: u64,
         wait: Option<Duration>,
     },
+    /// Too many are worked on: 429, or 503 beyond the overload point and in an outage.
+    TooMany { status: u16, wait: Option<Duration> },
     /// 500, 502 or 503.
     Error(u16),
     /// The connection is reset before the answer.
@@ -45,30 +46,19 @@ pub(super) enum Fate {
     Cut,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
-    Requests,
-    Tokens,
-}
+impl Fate {
+    /// It is not let in, and may come again.
+    fn is_refusal(self) -> bool {
+        matches!(self, Self::Limited { .. } | Self::TooMany { .. })
+    }
 
-impl Limit {
-    /// What is counted, and the usual short name of its limit a minute.
-    pub(super) fn names(self) -> (&'static str, &'static str) {
+    /// How long a refusal asks to wait.
+    pub(super) fn wait(self) -> Option<Duration> {
         match self {
-            Self::Requests => ("requests", "RPM"),
-            Self::Tokens => ("tokens", "TPM"),
+            Self::Limited { wait, .. } | Self::TooMany { wait, .. } => wait,
+            _ => None,
         }
     }
-}
-
-/// A limit as its headers tell it: a bucket one minute deep, whatever the burst, or a window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Quota {
-    pub(super) limit: Limit,
-    pub(super) most: u64,
-    pub(super) period: Duration,
-    pub(super) used: u64,
-    pub(super) full_in: Duration,
 }
 
 #[derive(Debug)]
@@ -80,125 +70,10 @@ pub(super) struct Model {
     record_arrivals: bool,
     last: Duration,
     connections: usize,
+    /// How many requests are worked on.
+    places: usize,
     stats: SimStats,
 }
-
-/// A limit: what has been let in, and what has arrived.
-#[derive(Debug)]
-struct Gauge {
-    limit: Limit,
-    a_minute: u64,
-    burst: u64,
-    dearest: u64,
-    /// By how much the worst window so far was above the limit, counting every arrival.
-    over: u64,
-    let_in: Judge,
-    arrived: Meter,
-    /// The whole limit, and the share of it that holds now.
-    rate: Rate,
-    share: f64,
-}
-
-#[derive(Debug)]
-enum Judge {
-    Bucket(Meter),
-    Window(Window),
-}
-
-impl Judge {
-    fn wait(&self, at: Duration, cost: u64) -> Duration {
-        match self {
-            Self::Bucket(meter) => meter.wait(at, cost),
-            Self::Window(window) => window.wait(at, cost),
-        }
-    }
-
-    fn charge(&mut self, at: Duration, cost: u64) {
-        match self {
-            Self::Bucket(meter) => meter.charge(at, cost),
-            Self::Window(window) => window.charge(at, cost),
-        }
-    }
-}
-
-impl Gauge {
-    fn new(limit: Limit, rate: Option<Rate>, burst: Option<u64>, judged: Judged) -> Option<Self> {
-        let rate = rate?;
-        let burst = burst.unwrap_or_else(|| default_burst(rate));
-        let nanos = rate.period().as_nanos().max(1);
-        let a_minute = u128::from(rate.units()) * 60_000_000_000 / nanos;
-        Some(Self {
-            limit,
-            a_minute: u64::try_from(a_minute).unwrap_or(u64::MAX).max(1),
-            burst,
-            dearest: 0,
-            over: 0,
-            let_in: match judged {
-                Judged::Bucket => Judge::Bucket(Meter::new(rate, burst)),
-                Judged::Fixed | Judged::Sliding => {
-                    let is_sliding = judged == Judged::Sliding;
-                    Judge::Window(Window::new(rate.period(), rate.units(), is_sliding))
-                }
-            },
-            arrived: Meter::new(rate, burst),
-            rate,
-            share: 1.0,
-        })
-    }
-
-    /// Goes on with a share of the limit.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn set_share(&mut self, share: f64, at: Duration) {
-        if (share - self.share).abs() < f64::EPSILON {
-            return;
-        }
-        self.share = share;
-        match &mut self.let_in {
-            Judge::Bucket(meter) => {
-                // In thousandths, so that two a second can become one in a while.
-                let units = (self.rate.units() as f64 * share * 1e3).max(1.0) as u64;
-                let rate = Rate::new(units, self.rate.period() * 1_000);
-                let used = meter.above(at, 0);
-                *meter = Meter::new(rate, self.burst);
-                meter.charge(at, used);
-            }
-            Judge::Window(window) => {
-                window.set_limit((self.rate.units() as f64 * share).max(1.0) as u64);
-            }
-        }
-    }
-
-    fn arrive(&mut self, at: Duration, cost: u64) {
-        self.dearest = self.dearest.max(cost);
-        let allowed = self.burst.max(self.dearest);
-        self.arrived.charge(at, cost);
-        self.over = self.over.max(self.arrived.above(at, allowed));
-    }
-
-    fn quota(&self, at: Duration) -> Quota {
-        let (whole, period, used, full_in) = match &self.let_in {
-            Judge::Bucket(meter) => {
-                let (used, full_in) = (meter.above(at, 0), meter.time_to_empty(at));
-                (self.a_minute, MINUTE, used, full_in)
-            }
-            Judge::Window(window) => {
-                let (used, full_in) = (window.used(at), window.time_to_empty(at));
-                (self.rate.units(), self.rate.period(), used, full_in)
-            }
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let most = (whole as f64 * self.share).max(1.0) as u64;
-        Quota {
-            limit: self.limit,
-            most,
-            period,
-            used,
-            full_in,
-        }
-    }
-}
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
@@ -212,6 +87,7 @@ impl Model {
             record_arrivals,
             last: Duration::ZERO,
             connections: 0,
+            places: 0,
             stats: SimStats::default(),
         }
     }
@@ -232,6 +108,7 @@ impl Model {
             number: self.stats.requests,
             delay: Duration::ZERO,
             fate: Fate::Answer,
+            takes_place: false,
             quotas: Vec::new(),
         };
         if !draft.metered {
@@ -245,48 +122,61 @@ impl Model {
             Some(limited) => limited,
             None => self.chance(draft.identity),
         };
-        if self.record_arrivals && matches!(ruling.fate, Fate::Limited { .. }) {
+        let is_refused = ruling.fate.is_refusal();
+        if self.record_arrivals && is_refused {
             self.stats.refusals.push(at);
         }
         ruling.quotas = self.gauges.iter().map(|gauge| gauge.quota(at)).collect();
-        let at_once = match ruling.fate {
-            Fate::Limited { .. } => true,
-            Fate::Answer => draft.outcome.is_err(),
-            _ => false,
-        };
-        if !at_once {
+        let is_wrong = ruling.fate == Fate::Answer && draft.outcome.is_err();
+        ruling.takes_place = !is_refused && !is_wrong;
+        if ruling.takes_place {
+            self.places += 1;
             self.stats.prompt_tokens += draft.prompt_tokens;
             self.stats.completion_tokens += draft.completion_tokens;
             let mut random = Random::new(mix(self.spec.seed ^ ruling.number));
-            ruling.delay = latency(self.spec.latency, self.spec.jitter, &mut random);
+            let delay = latency(self.spec.latency, self.spec.jitter, &mut random);
+            let load = self.spec.load.map_or(1.0, |load| load.factor(self.places));
+            ruling.delay = delay.mul_f64(load);
+            self.stats.busy += ruling.delay;
         }
         ruling
     }
 
-    /// Charges a request to all limits; or to none, and says which one refuses it.
+    /// Charges a request to all limits; or to none, and says what refuses it.
     fn admit(&mut self, at: Duration, tokens: u64) -> Option<Fate> {
         let asked = |gauge: &Gauge| match gauge.limit {
             Limit::Requests => 1,
             Limit::Tokens => tokens,
         };
         let cut = (self.spec.cut).filter(|cut| (cut.from..cut.to).contains(&at));
+        let is_outage = cut.is_some_and(|cut| cut.share == 0.0);
+        let share = cut.filter(|_| !is_outage).map_or(1.0, |cut| cut.share);
         for gauge in &mut self.gauges {
-            gauge.set_share(cut.map_or(1.0, |cut| cut.share), at);
+            gauge.set_share(share, at);
             gauge.arrive(at, asked(gauge));
+        }
+        if is_outage {
+            let (status, wait) = (503, None);
+            return Some(Fate::TooMany { status, wait });
+        }
+        for (status, at_once) in [(503, self.spec.overload), (429, self.spec.places)] {
+            if let Some(full) = at_once.filter(|at_once| self.places >= at_once.most) {
+                let wait = full.wait;
+                return Some(Fate::TooMany { status, wait });
+            }
         }
         for gauge in &mut self.gauges {
             let (by, asked) = (gauge.limit, asked(gauge));
-            let wait = gauge.let_in.wait(at, asked);
-            let wait = (asked <= gauge.rate.units()).then_some(wait);
+            let wait = gauge.wait(at, asked);
             if wait != Some(Duration::ZERO) {
                 if self.spec.refused_count {
-                    gauge.let_in.charge(at, asked);
+                    gauge.charge(at, asked);
                 }
                 return Some(Fate::Limited { by, asked, wait });
             }
         }
         for gauge in &mut self.gauges {
-            gauge.let_in.charge(at, asked(gauge));
+            gauge.charge(at, asked(gauge));
         }
         None
     }
@@ -322,9 +212,10 @@ impl Model {
 
     /// Counts a request as over, its answer being on its way: before the last byte is written, or
     /// a client that has the answer could ask for the counts and not find itself in them.
-    pub(super) fn answered(&mut self, fate: Fate, status: u16) {
+    pub(super) fn answered(&mut self, ruling: &Ruling, status: u16) {
         self.stats.in_flight -= 1;
-        *self.counter(fate, status) += 1;
+        self.places -= usize::from(ruling.takes_place);
+        *self.counter(ruling.fate, status) += 1;
     }
 
     /// Takes that back: the answer could not be written after all.
@@ -336,7 +227,7 @@ impl Model {
     fn counter(&mut self, fate: Fate, status: u16) -> &mut u64 {
         match fate {
             Fate::Reset | Fate::Cut => &mut self.stats.faults,
-            Fate::Limited { .. } => &mut self.stats.limited,
+            Fate::Limited { .. } | Fate::TooMany { .. } => &mut self.stats.limited,
             Fate::Error(_) => &mut self.stats.errors,
             Fate::Answer if status < 400 => &mut self.stats.answered,
             Fate::Answer => &mut self.stats.refused,
@@ -369,6 +260,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rate;
     use crate::sim::endpoints::draft;
     use crate::sim::http::ReceivedRequest;
 
@@ -447,6 +339,55 @@ mod tests {
         assert_eq!(fates, [Fate::Answer, Fate::Answer, limited, limited]);
         let quotas = model.rule(ms(0), &asked).quotas;
         assert_eq!((quotas[0].limit, quotas[0].used), (Limit::Requests, 2));
+    }
+
+    #[test]
+    fn too_many_at_once_are_refused_until_one_is_answered() {
+        let wait = Some(ms(60_000));
+        for (spec, status) in [
+            (SimSpec::default().places(2, wait), 429),
+            (SimSpec::default().overload(2, wait).places(9, None), 503),
+        ] {
+            let mut model = Model::new(spec, true);
+            let first = model.rule(ms(0), &chat("a"));
+            assert_eq!(model.rule(ms(0), &chat("b")).fate, Fate::Answer);
+            let third = model.rule(ms(0), &chat("c"));
+            assert_eq!(third.fate, Fate::TooMany { status, wait });
+            assert_eq!(third.delay, ms(0));
+            model.answered(&third, status);
+            assert!(model.rule(ms(1), &chat("c")).fate.is_refusal());
+            model.answered(&first, 200);
+            assert_eq!(model.rule(ms(2), &chat("c")).fate, Fate::Answer);
+            assert_eq!(model.stats().refusals, [ms(0), ms(1)]);
+        }
+    }
+
+    #[test]
+    fn a_cut_to_nothing_is_an_outage() {
+        let mut model = Model::new(SimSpec::default().cut(ms(10), ms(20), 0.0), false);
+        let outage = Fate::TooMany {
+            status: 503,
+            wait: None,
+        };
+        let fates = [9, 10, 19, 20].map(|at| model.rule(ms(at), &chat("a")).fate);
+        assert_eq!(fates, [Fate::Answer, outage, outage, Fate::Answer]);
+    }
+
+    #[test]
+    fn the_latency_rises_with_what_is_worked_on() {
+        for (times, expected) in [
+            (Some(2.0), [500, 500, 1000, 1000]),
+            (None, [500, 500, 750, 1000]),
+        ] {
+            let spec = SimSpec::default().jitter(0.0).load(2, times);
+            let mut model = Model::new(spec, false);
+            let rulings = [0, 0, 0, 0].map(|at| model.rule(ms(at), &chat("a")));
+            assert_eq!(rulings.each_ref().map(|it| it.delay), expected.map(ms));
+            model.answered(&rulings[0], 200);
+            assert_eq!(model.rule(ms(9), &chat("a")).delay, ms(expected[3]));
+            let busy: u64 = expected.iter().sum();
+            assert_eq!(model.stats().busy, ms(busy + expected[3]));
+        }
     }
 
     #[test]

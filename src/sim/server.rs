@@ -308,7 +308,7 @@ impl Connection<'_> {
             .iter()
             .try_for_each(&mut write)
             .and_then(|()| self.wait_until(arrived + ruling.delay));
-        self.shared.model.lock().answered(fate, status);
+        self.shared.model.lock().answered(ruling, status);
         let sent = on_time.and_then(|()| match fate {
             // With no time to linger, closing sends RST in place of FIN.
             Fate::Reset => SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)),

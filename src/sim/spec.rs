@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::manners::{Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged};
+use super::manners::{AtOnce, Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged, Load};
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// | Field | Meaning | Default |
 /// |---|---|---|
 /// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
-/// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 1 | `0.3` |
+/// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 3 | `0.3` |
+/// | `load` | the latency rises with what is worked on at once: `40` in proportion above 40, `40@2` to the double above 40 | it does not |
 /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
 /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
 /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
@@ -25,7 +26,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `refused` | `count` if refused requests count against the limits | they do not |
 /// | `headers` | whose headers tell of the limits: `openai`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
 /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `none` | `ms` |
-/// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33` | none |
+/// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33`; with `@0` all is answered 503 | none |
+/// | `places` | requests worked on at once, more are answered 429; with the wait that this asks for: `3@60s` | no limit |
+/// | `overload` | the same, and more are answered 503: `120`, `120@5s` | no limit |
 /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
 /// | `strays` | share of requests answered 429 with a wait of a second, whatever the limits, from 0 to 1 | `0` |
 /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
@@ -54,7 +57,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Log-normal, as measured latencies of services are: never negative, with a long tail. With mean
 /// `m` and jitter `j`, the latency is `m · exp(σz − σ²/2)`, where `σ² = ln(1 + j²)` and `z` is a
 /// standard normal draw held within ±4. The k-th request to arrive gets the k-th draw, so a run
-/// over N requests waits the same total each time. Refusals (4xx) are answered at once.
+/// over N requests waits the same total each time. With a jitter of 1.29, one answer in a hundred
+/// takes ten times the median or longer. Refusals (4xx) are answered at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimSpec {
     pub(super) latency: Duration,
@@ -67,6 +71,9 @@ pub struct SimSpec {
     pub(super) dialect: Dialect,
     pub(super) hints: Hints,
     pub(super) cut: Option<Cut>,
+    pub(super) load: Option<Load>,
+    pub(super) places: Option<AtOnce>,
+    pub(super) overload: Option<AtOnce>,
     pub(super) errors: f64,
     pub(super) strays: f64,
     pub(super) faults: f64,
@@ -86,6 +93,9 @@ impl Default for SimSpec {
             dialect: Dialect::default(),
             hints: Hints::default(),
             cut: None,
+            load: None,
+            places: None,
+            overload: None,
             errors: 0.0,
             strays: 0.0,
             faults: 0.0,
@@ -96,7 +106,10 @@ impl Default for SimSpec {
 
 const SHARE: &str = "a number from 0 to 1";
 const WHOLE: &str = "a whole number without a sign";
+const JITTER: &str = "a number from 0 to 3";
 const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
+const MOST_JITTER: f64 = 3.0;
+const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
     /// The mean time from a request's arrival to its answer; 500 ms unless set, at most an hour.
@@ -104,7 +117,7 @@ impl SimSpec {
         Self { latency, ..self }
     }
 
-    /// The latency's standard deviation ÷ mean, from 0 (fixed) to 1; 0.3 unless set.
+    /// The latency's standard deviation ÷ mean, from 0 (fixed) to 3; 0.3 unless set.
     pub fn jitter(self, jitter: f64) -> Self {
         Self { jitter, ..self }
     }
@@ -158,9 +171,36 @@ impl SimSpec {
         Self { hints, ..self }
     }
 
-    /// Leaves only a share of the limits between two times after the start.
+    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is an
+    /// outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
     pub fn cut(mut self, from: Duration, to: Duration, share: f64) -> Self {
         self.cut = Some(Cut { from, to, share });
+        self
+    }
+
+    /// Makes the latency rise where more than `above` requests are worked on at once: `times` it is,
+    /// or, with `None`, in proportion to their number, as at a server that works on `above` and queues
+    /// the others. It does not rise unless set.
+    ///
+    /// The number is the one at the request's arrival, itself included.
+    pub fn load(mut self, above: usize, times: Option<f64>) -> Self {
+        self.load = Some(Load { above, times });
+        self
+    }
+
+    /// The requests worked on at once; no limit unless set. More are answered 429, which asks for
+    /// `wait`. They are not charged to the other limits.
+    ///
+    /// `LiteLLM`'s limit on parallel requests asks for 60 s, whenever a place becomes free.
+    pub fn places(mut self, most: usize, wait: Option<Duration>) -> Self {
+        self.places = Some(AtOnce { most, wait });
+        self
+    }
+
+    /// The requests worked on at once beyond which the server is overloaded; no limit unless set. More
+    /// are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
+    pub fn overload(mut self, most: usize, wait: Option<Duration>) -> Self {
+        self.overload = Some(AtOnce { most, wait });
         self
     }
 
@@ -200,8 +240,10 @@ impl SimSpec {
         if self.latency > LONGEST_LATENCY {
             return Err(unusable("latency", "at most an hour"));
         }
+        if !(0.0..=MOST_JITTER).contains(&self.jitter) {
+            return Err(unusable("jitter", JITTER));
+        }
         for (field, value, takes) in [
-            ("jitter", self.jitter, SHARE),
             ("errors", self.errors, SHARE),
             ("strays", self.strays, SHARE),
             ("faults", self.faults, SHARE),
@@ -217,8 +259,20 @@ impl SimSpec {
                 "at most 1 together with strays and faults",
             ));
         }
-        if self.burst == Some(0) {
-            return Err(unusable("burst", "a whole number of at least 1"));
+        let most = |at_once: Option<AtOnce>| at_once.map(|at_once| at_once.most as u64);
+        for (field, number, takes) in [
+            ("burst", self.burst, "a whole number of at least 1"),
+            ("places", most(self.places), AT_ONCE),
+            ("overload", most(self.overload), AT_ONCE),
+            ("load", self.load.map(|load| load.above as u64), LOAD),
+        ] {
+            if number == Some(0) {
+                return Err(unusable(field, takes));
+            }
+        }
+        let times = self.load.and_then(|load| load.times).unwrap_or(1.0);
+        if !(0.0..=MOST_TIMES).contains(&times) {
+            return Err(unusable("load", LOAD));
         }
         for rate in self.requests.into_iter().chain(self.tokens) {
             rate.checked("simulated")?;
@@ -251,7 +305,7 @@ impl FromStr for SimSpec {
                     let takes = "a duration such as 500ms, 2s or 1m";
                     spec.latency = times::typed(value).ok_or_else(|| unusable(name, takes))?;
                 }
-                "jitter" => spec.jitter = number(name, value, SHARE)?,
+                "jitter" => spec.jitter = number(name, value, JITTER)?,
                 "rps" => spec.requests = Some(rate(name, value, Rate::try_per_second)?),
                 "rpm" => spec.requests = Some(rate(name, value, Rate::try_per_minute)?),
                 "tpm" => spec.tokens = Some(rate(name, value, Rate::try_per_minute)?),
@@ -264,11 +318,15 @@ impl FromStr for SimSpec {
                 "headers" => spec.dialect = word(name, value, DIALECTS)?,
                 "hints" => spec.hints = word(name, value, HINTS)?,
                 "cut" => spec.cut = Some(cut(value).ok_or_else(|| unusable(name, CUT))?),
+                "load" => spec.load = Some(load(value).ok_or_else(|| unusable(name, LOAD))?),
+                "places" => spec.places = Some(at_once(name, value)?),
+                "overload" => spec.overload = Some(at_once(name, value)?),
                 "seed" => spec.seed = number(name, value, WHOLE)?,
                 _ => {
                     return Err(wrong(format!(
-                        "there is no field `{name}`: it takes latency, jitter, rps, rpm, tpm, \
-                         burst, window, refused, headers, hints, cut, errors, strays, faults and seed"
+                        "there is no field `{name}`: it takes latency, jitter, load, rps, rpm, tpm, \
+                         burst, window, refused, headers, hints, cut, places, overload, errors, \
+                         strays, faults and seed"
                     )));
                 }
             }
@@ -290,6 +348,43 @@ fn cut(value: &str) -> Option<Cut> {
         to: times::typed(to)?,
         share: share.parse().ok()?,
     })
+}
+
+const AT_ONCE: &str =
+    "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
+
+fn at_once(name: &str, value: &str) -> Result<AtOnce> {
+    let read = || {
+        let (most, wait) = with_more(value);
+        let wait = match wait {
+            Some(wait) => Some(times::typed(wait)?),
+            None => None,
+        };
+        let most = most.parse().ok()?;
+        Some(AtOnce { most, wait })
+    };
+    read().ok_or_else(|| unusable(name, AT_ONCE))
+}
+
+const LOAD: &str =
+    "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2";
+
+fn load(value: &str) -> Option<Load> {
+    let (above, times) = with_more(value);
+    let times = match times {
+        Some(times) => Some(times.parse().ok()?),
+        None => None,
+    };
+    let above = above.parse().ok()?;
+    Some(Load { above, times })
+}
+
+/// A value, and what stands behind an @.
+fn with_more(value: &str) -> (&str, Option<&str>) {
+    match value.split_once('@') {
+        Some((value, more)) => (value, Some(more)),
+        None => (value, None),
+    }
 }
 
 /// Reads a word of a table of names.
@@ -352,6 +447,17 @@ mod tests {
     }
 
     #[test]
+    fn what_happens_at_many_at_once_is_read() {
+        let spec = parse("load=40@2,places=3@60s,overload=120");
+        let expected = SimSpec::default()
+            .load(40, Some(2.0))
+            .places(3, Some(Duration::from_secs(60)))
+            .overload(120, None);
+        assert_eq!(spec.unwrap(), expected);
+        assert_eq!(parse("load=40").unwrap(), SimSpec::default().load(40, None));
+    }
+
+    #[test]
     fn durations_have_units_and_default_to_seconds() {
         for (text, millis) in [("250ms", 250), ("2", 2000), ("0.5s", 500), ("2m", 120_000)] {
             let spec = parse(&format!("latency={text}")).unwrap();
@@ -370,7 +476,15 @@ mod tests {
             ("latency=1e300m", "latency"),
             ("latency=2h", "latency"),
             ("latency=61m", "latency"),
-            ("jitter=1.1", "jitter"),
+            ("jitter=3.1", "jitter"),
+            ("jitter=-0.1", "jitter"),
+            ("places=0", "places"),
+            ("places=3@", "places"),
+            ("places=3@soon", "places"),
+            ("overload=many", "overload"),
+            ("load=0", "load"),
+            ("load=40@-1", "load"),
+            ("load=40@nan", "load"),
             ("jitter=NaN", "jitter"),
             ("jitter=x", "jitter"),
             ("rps=0", "rps"),

@@ -16,7 +16,7 @@ pub struct SimStats {
     pub requests: u64,
     /// Answered 2xx.
     pub answered: u64,
-    /// Answered 429: above a limit.
+    /// Answered 429, above a limit; or 503 or 529, above the overload point or in an outage.
     pub limited: u64,
     /// Answered another 4xx: a wrong path, method or body, or not HTTP.
     pub refused: u64,
@@ -34,6 +34,8 @@ pub struct SimStats {
     pub in_flight: usize,
     /// The most at once.
     pub in_flight_peak: usize,
+    /// How long it worked on requests, summed over them: the mean at once, times the time.
+    pub busy: Duration,
     /// Connections accepted.
     pub connections: u64,
     /// The most open at once.
@@ -46,7 +48,7 @@ pub struct SimStats {
     /// When each request for a model arrived, after the server's start. Empty unless
     /// [`SimServerBuilder::record_arrivals`](super::SimServerBuilder::record_arrivals) is on.
     pub arrivals: Vec<Duration>,
-    /// Of the [`arrivals`](SimStats::arrivals), those that were above a limit.
+    /// Of the [`arrivals`](SimStats::arrivals), those counted as [`limited`](SimStats::limited).
     pub refusals: Vec<Duration>,
 }
 

@@ -369,6 +369,27 @@ fn a_limit_on_requests_is_kept_and_named_as_the_bottleneck() {
 }
 
 #[test]
+fn the_first_request_of_a_warm_up_goes_alone_also_where_an_earlier_run_left_off() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let server = Faultd::replies([Reply::ok_chat("hello").after(Duration::from_millis(50))]);
+    let run = || {
+        let arguments = ["run", "p.jsonl", "--warmup", "1"];
+        folder.tool(&arguments).at(&server).run().code(0);
+    };
+    run();
+    folder.requests(6);
+    run();
+    let seen = server.requests();
+    assert_eq!(seen.len(), 6);
+    // Never early: the first of each run has its answer by then.
+    for (first, next) in [(0, 1), (2, 3), (2, 4), (2, 5)] {
+        let apart = seen[next].at - seen[first].at;
+        assert!(apart >= Duration::from_millis(50), "{apart:?}");
+    }
+}
+
+#[test]
 fn results_on_standard_output_are_nothing_but_records() {
     let folder = Folder::new();
     let server = Faultd::replies([Reply::ok_chat("hello")]);

@@ -43,14 +43,35 @@ fn usage_above_the_estimate_is_owed() {
 }
 
 #[test]
-fn failures_keep_their_estimate_and_what_was_not_sent_gives_it_back() {
+fn failures_keep_their_estimate_and_what_was_not_admitted_gives_it_back() {
+    let requests = [reserving(1_000), reserving(1_000)];
+    for (status, second) in [
+        (500, secs(1)),
+        (408, secs(1)),
+        (400, secs(0)),
+        (422, secs(0)),
+    ] {
+        let bench = bench_with(
+            |builder| {
+                let once = Retry::new().max_attempts(1);
+                builder.tokens_per_minute(60_000).concurrency(1).retry(once)
+            },
+            move |_| error(status, "bad", "bad"),
+        );
+        bench.run(|client| client.send_all(&requests));
+        assert_eq!(bench.times(), [secs(0), second], "{status}");
+    }
+
+    // A refusal owes nothing. The bucket is empty when the pause ends, and full a second later.
     let bench = bench_with(
         |builder| builder.tokens_per_minute(60_000).concurrency(1),
-        |_| error(400, "bad", "bad"),
+        |ask| match ask.index {
+            0 => with(error(429, "slow", "slow"), &[("retry-after", "5")]),
+            _ => says("ok"),
+        },
     );
-    let requests: Vec<Request> = (0..3).map(|_| reserving(1_000)).collect();
-    bench.run(|client| client.send_all(&requests));
-    assert_eq!(bench.times(), [secs(0), secs(1), secs(2)]);
+    bench.run(|client| client.send(reserving(3_000))).unwrap();
+    assert_eq!(bench.times(), [secs(0), secs(6)]);
 
     let bench = bench_with(
         |builder| builder.tokens_per_minute(60_000).concurrency(1),

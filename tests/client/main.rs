@@ -11,4 +11,6 @@ mod outages;
 mod secrets;
 mod settings;
 mod stops;
+mod times;
 mod waits;
+mod warmup;

@@ -332,7 +332,12 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
     for (input, reply, flag, code) in [
         (&two, Reply::ok_chat("hi"), "--price=1,1", 1),
         (&two, refusal.clone(), "--price=1,1", 1),
-        (&two, Reply::status(500), "--simulate=latency=0ms", 0),
+        (
+            &two,
+            Reply::status(500),
+            "--simulate=latency=9ms,rps=9,burst=1",
+            0,
+        ),
         (&many, refusal, "-c1", 3),
     ] {
         let folder = Folder::new();

@@ -1,0 +1,462 @@
+//! Learns from the usage in answers how many model tokens a request will take.
+//!
+//! Pure. What is reserved is [`Size`]'s count of a request, times what earlier answers for the same
+//! model and the same order of `max_tokens` have used of it. Before the first answer nothing is
+//! corrected: a quarter of the text's bytes, and the whole of `max_tokens` or
+//! [`GUESS`](Size::GUESS).
+//!
+//! Providers differ in what they count against a limit, which is what is learned and settled:
+//!
+//! | Provider | `max_tokens` from the start | Output | Read from a cache |
+//! |---|---|---|---|
+//! | OpenAI (developers.openai.com/api/docs/guides/rate-limits) | yes | yes | yes |
+//! | Azure (learn.microsoft.com/azure/ai-services/openai/how-to/quota) | yes | yes | yes |
+//! | Groq (console.groq.com/docs/rate-limits) | yes | yes | no |
+//! | Cerebras (inference-docs.cerebras.ai/support/rate-limits) | yes | yes | yes |
+//! | Anthropic (platform.claude.com/docs/en/api/rate-limits) | no | yes | no |
+//! | Gemini (ai.google.dev/gemini-api/docs/rate-limits) | no | no | yes |
+//! | any other | until a refusal tells, no | yes | yes |
+//!
+//! Those that count `max_tokens` from the start give back what was not written when the request ends
+//! (OpenAI's reference of `rate_limits.updated`; learn.microsoft.com/answers/questions/1381398). A
+//! refusal that names what it counts, "Requested 4206", tells which kind a provider is.
+
+use super::cost::Size;
+use super::provider::Provider;
+use super::usage::Usage;
+use crate::limit::Cost;
+
+/// What a provider counts against its limits of model tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counting {
+    /// All the output that a request allows, as long as it is under way.
+    allowed: bool,
+    output: bool,
+    cached: bool,
+}
+
+impl Counting {
+    pub(super) fn of(provider: Provider, base_url: &str) -> Self {
+        const ALLOWED: [&str; 3] = ["//api.openai.com", "//api.groq.com", "//api.cerebras.ai"];
+        let is_at = |host: &&str| base_url.contains(*host);
+        Self {
+            allowed: provider == Provider::Azure || ALLOWED.iter().any(is_at),
+            output: !is_at(&"//generativelanguage.googleapis.com"),
+            cached: provider != Provider::Anthropic && !is_at(&"//api.groq.com"),
+        }
+    }
+
+    /// What is counted of the tokens that an answer took.
+    pub(super) fn used(self, usage: &Usage) -> Cost {
+        let cached = if self.cached { 0 } else { usage.cached_tokens };
+        let (total, output) = (usage.total_tokens, usage.completion_tokens);
+        if self.output {
+            Cost::tokens(total.saturating_sub(cached)).with_output(output)
+        } else {
+            Cost::tokens(total.saturating_sub(cached).saturating_sub(output))
+        }
+    }
+}
+
+/// What is known of the requests of one client.
+#[derive(Debug)]
+pub(super) struct Estimates {
+    counting: Counting,
+    /// By model and order of the allowed output; the last to be of use are at the end.
+    known: Vec<((u64, u32), Learned)>,
+}
+
+/// So many models, or orders of output, are known at most: a client may be given any names.
+const MOST: usize = 64;
+
+/// What requests take, as a share of what their bodies say of it.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    prompt: Share,
+    output: Share,
+}
+
+impl Learned {
+    fn of(size: &Size) -> Self {
+        Self {
+            prompt: Share::new(size.prompt),
+            output: Share::new(size.output(Size::GUESS)),
+        }
+    }
+}
+
+impl Estimates {
+    pub(super) fn new(counting: Counting) -> Self {
+        Self {
+            counting,
+            known: Vec::new(),
+        }
+    }
+
+    pub(super) fn counting(&self) -> Counting {
+        self.counting
+    }
+
+    /// What to reserve for a request, which has output only if its endpoint `writes`. What was learned
+    /// makes it no larger than `most`, which is the largest that a limit ever admits.
+    pub(super) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
+        let (prompt, output) = self.tokens(size);
+        let has_output = writes && self.counting.output;
+        let bound = size.max_output.filter(|_| self.counting.allowed);
+        let output = match bound {
+            _ if !has_output => 0,
+            Some(_) => size.output(Size::GUESS),
+            None => output,
+        };
+        let guess = size.prompt.saturating_add(if has_output {
+            size.output(Size::GUESS)
+        } else {
+            0
+        });
+        let total = prompt.saturating_add(output).min(most.max(guess));
+        Cost::tokens(total).with_output(output.min(total))
+    }
+
+    /// The tokens of its prompt and of its answer that a request is likely to take.
+    fn tokens(&self, size: &Size) -> (u64, u64) {
+        let known = self.known.iter().find(|(key, _)| *key == key_of(size));
+        let Some((_, learned)) = known else {
+            return (size.prompt, size.output(Size::GUESS));
+        };
+        // No more than is allowed can be written. Else a thousand times the guess is beyond every model.
+        let most = if size.max_output.is_some() {
+            1.0
+        } else {
+            1_000.0
+        };
+        let output = learned
+            .output
+            .times(size.output(Size::GUESS), [0.0, most])
+            .max(1);
+        let prompt = learned.prompt.times(size.prompt, PROMPT).max(1);
+        (prompt, output)
+    }
+
+    /// Takes note of what was counted for an answer.
+    pub(super) fn answered(&mut self, size: &Size, used: Cost) {
+        let key = key_of(size);
+        let at = self.known.iter().position(|(known, _)| *known == key);
+        let mut entry = match at {
+            Some(at) => self.known.remove(at),
+            None => (key, Learned::of(size)),
+        };
+        if self.known.len() == MOST {
+            self.known.remove(0);
+        }
+        let output = used.output_tokens();
+        let prompt = used.model_tokens().saturating_sub(output);
+        entry.1.prompt.note(prompt, size.prompt);
+        entry.1.output.note(output, size.output(Size::GUESS));
+        self.known.push(entry);
+    }
+
+    /// Takes note of a refusal which says that the provider counts so many tokens for a request.
+    pub(super) fn refused(&mut self, size: &Size, requested: u64) {
+        let (prompt, output) = self.tokens(size);
+        // Where all of it is likely to be written, both are the same.
+        if size.max_output.is_some() && size.output(Size::GUESS) / 2 > output {
+            // OpenAI counts the larger of prompt and output, others the sum.
+            self.counting.allowed =
+                requested > prompt + output + (size.output(Size::GUESS) - output) / 4;
+        }
+    }
+}
+
+/// Requests that are likely to be alike.
+fn key_of(size: &Size) -> (u64, u32) {
+    let order = size.max_output.map_or(0, |most| most.max(1).ilog2() + 1);
+    (size.model, order)
+}
+
+/// The least and the most that a prompt takes of its estimate. A token has at least a byte; but images
+/// and what a provider adds are not seen.
+const PROMPT: [f64; 2] = [0.125, 16.0];
+
+/// A mean of what was used, as a share of what was estimated. The later answers weigh more.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    used: f64,
+    estimated: f64,
+    answers: u32,
+}
+
+impl Share {
+    /// All of it.
+    fn new(estimated: u64) -> Self {
+        let estimated = estimated.max(1) as f64;
+        Self {
+            used: estimated,
+            estimated,
+            answers: 0,
+        }
+    }
+
+    /// An odd answer counts for no more than four times what was expected, nor for less than a quarter
+    /// of it, and for a quarter of all. The longer it goes on, the less each answer changes.
+    fn note(&mut self, used: u64, estimated: u64) {
+        let estimated = estimated.max(1) as f64;
+        let expected = (estimated * self.used / self.estimated).max(1.0);
+        let used = (used as f64).clamp(expected / 4.0, expected * 4.0);
+        self.answers = self.answers.saturating_add(1);
+        let weight = (4.0 / f64::from(self.answers)).clamp(1.0 / 32.0, 0.25);
+        self.used += weight * (used - self.used);
+        self.estimated += weight * (estimated - self.estimated);
+    }
+
+    /// So much of `estimated`, rounded up.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn times(self, estimated: u64, [least, most]: [f64; 2]) -> u64 {
+        let share = (self.used / self.estimated).clamp(least, most);
+        (estimated as f64 * share).ceil() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OTHER: &str = "http://127.0.0.1:8080/v1";
+
+    fn estimates(base_url: &str) -> Estimates {
+        Estimates::new(Counting::of(Provider::OpenAi, base_url))
+    }
+
+    fn size(prompt: u64, max_output: Option<u64>) -> Size {
+        Size {
+            max_output,
+            ..Size::of_chat(
+                7,
+                &"x".repeat(usize::try_from(prompt).unwrap_or(0) * 4 - 24),
+            )
+        }
+    }
+
+    fn used(prompt: u64, output: u64) -> Cost {
+        Cost::tokens(prompt + output).with_output(output)
+    }
+
+    fn tokens(estimates: &Estimates, size: &Size) -> (u64, u64) {
+        let cost = estimates.cost(size, true, u64::MAX);
+        let output = cost.output_tokens();
+        (cost.model_tokens() - output, output)
+    }
+
+    fn after(answers: usize, base_url: &str, size: &Size, used: Cost) -> Estimates {
+        let mut estimates = estimates(base_url);
+        for _ in 0..answers {
+            estimates.answered(size, used);
+        }
+        estimates
+    }
+
+    #[test]
+    fn before_the_first_answer_it_is_what_the_request_says() {
+        let nothing = estimates(OTHER);
+        assert_eq!(tokens(&nothing, &size(100, Some(4_096))), (100, 4_096));
+        assert_eq!(tokens(&nothing, &size(100, None)), (100, Size::GUESS));
+        let silent = nothing.cost(&size(100, Some(4_096)), false, u64::MAX);
+        assert_eq!(silent, Cost::tokens(100), "an endpoint that does not write");
+    }
+
+    #[test]
+    fn what_answers_take_is_learned_in_some_thirty_of_them() {
+        let short = size(100, Some(4_096));
+        let (prompt, output) = tokens(&after(35, OTHER, &short, used(270, 50)), &short);
+        assert!((255..=285).contains(&prompt), "{prompt}");
+        assert!((50..=60).contains(&output), "{output}");
+        // A free answer, and one that is longer than is usual.
+        let free = size(100, None);
+        let (_, output) = tokens(&after(35, OTHER, &free, used(100, 9_000)), &free);
+        assert!((8_000..=9_000).contains(&output), "{output}");
+    }
+
+    #[test]
+    fn models_and_orders_of_output_are_learned_apart() {
+        let known = size(100, Some(4_096));
+        let estimates = after(50, OTHER, &known, used(100, 50));
+        for other in [
+            size(100, Some(100)),
+            size(100, None),
+            Size { model: 8, ..known },
+        ] {
+            assert_eq!(tokens(&estimates, &other).1, other.output(Size::GUESS));
+        }
+        let near = size(100, Some(5_000));
+        assert!(tokens(&estimates, &near).1 < 100);
+    }
+
+    #[test]
+    fn one_odd_answer_changes_little_whenever_it_comes() {
+        let usual = size(100, Some(4_096));
+        for before in [0, 30] {
+            let mut estimates = after(before, OTHER, &usual, used(100, 400));
+            let (prompt, output) = tokens(&estimates, &usual);
+            for odd in [used(0, 0), used(1_000_000, 4_096)] {
+                estimates.answered(&usual, odd);
+                let (now_prompt, now_output) = tokens(&estimates, &usual);
+                assert!(now_prompt >= prompt * 3 / 4 && now_prompt <= prompt * 2);
+                assert!(now_output >= output * 3 / 4 && now_output <= output * 2);
+            }
+        }
+        // One of another size, neither.
+        let mut estimates = after(30, OTHER, &size(10, None), used(10, 400));
+        estimates.answered(&size(100_000, None), used(0, 0));
+        assert!(tokens(&estimates, &size(10, None)).0 >= 2);
+    }
+
+    #[test]
+    fn nothing_used_is_not_for_ever() {
+        let usual = size(100, None);
+        let mut estimates = after(10_000, OTHER, &usual, used(0, 0));
+        for _ in 0..500 {
+            estimates.answered(&usual, used(100, 500));
+        }
+        let (prompt, output) = tokens(&estimates, &usual);
+        assert!(prompt >= 95 && output >= 450, "{prompt} {output}");
+    }
+
+    #[test]
+    fn what_a_provider_counts_is_reserved_and_settled() {
+        let usage = Usage {
+            prompt_tokens: 1_000,
+            completion_tokens: 50,
+            total_tokens: 1_050,
+            cached_tokens: 900,
+            ..Usage::default()
+        };
+        let gemini = "https://generativelanguage.googleapis.com/v1beta/openai";
+        for (provider, base_url, reserved, counted) in [
+            (
+                Provider::OpenAi,
+                "https://api.openai.com/v1",
+                4_096,
+                used(1_000, 50),
+            ),
+            (
+                Provider::Azure,
+                "https://me.openai.azure.com/openai/v1",
+                4_096,
+                used(1_000, 50),
+            ),
+            (
+                Provider::OpenAi,
+                "https://api.groq.com/openai/v1",
+                4_096,
+                used(100, 50),
+            ),
+            (
+                Provider::OpenAi,
+                "https://api.cerebras.ai/v1",
+                4_096,
+                used(1_000, 50),
+            ),
+            (
+                Provider::Anthropic,
+                "https://api.anthropic.com",
+                51,
+                used(100, 50),
+            ),
+            (Provider::OpenAi, gemini, 0, used(1_000, 0)),
+            (Provider::OpenAi, OTHER, 51, used(1_000, 50)),
+        ] {
+            let counting = Counting::of(provider, base_url);
+            assert_eq!(counting.used(&usage), counted, "{base_url}");
+            let mut estimates = Estimates::new(counting);
+            let request = size(1_000, Some(4_096));
+            for _ in 0..200 {
+                estimates.answered(&request, counted);
+            }
+            assert_eq!(tokens(&estimates, &request).1, reserved, "{base_url}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_whether_all_that_is_allowed_counts() {
+        let request = size(100, Some(4_096));
+        for base_url in [OTHER, "https://api.openai.com/v1"] {
+            let mut estimates = after(100, base_url, &request, used(100, 50));
+            for (requested, reserved) in [(4_196, 4_096), (150, 51), (4_096, 4_096), (90, 51)] {
+                estimates.refused(&request, requested);
+                assert_eq!(tokens(&estimates, &request).1, reserved, "{requested}");
+            }
+            // Both say the same of a request that is likely to use it all.
+            estimates.refused(&size(100, Some(60)), 160);
+            assert_eq!(tokens(&estimates, &request).1, 51);
+        }
+    }
+
+    #[test]
+    fn a_learned_estimate_never_makes_a_request_too_large() {
+        let large = size(500, Some(100));
+        let estimates = after(100, OTHER, &large, used(5_000, 100));
+        assert_eq!(estimates.cost(&large, true, 1_000).model_tokens(), 1_000);
+        assert_eq!(
+            estimates.cost(&large, true, 100),
+            used(500, 100),
+            "as before"
+        );
+    }
+
+    #[test]
+    fn a_client_with_endless_models_forgets_the_one_that_is_longest_out_of_use() {
+        let of = |model| Size {
+            model,
+            ..size(100, None)
+        };
+        let mut estimates = estimates(OTHER);
+        for model in 0..1_000 {
+            estimates.answered(&of(0), used(100, 50));
+            estimates.answered(&of(model), used(100, 50));
+        }
+        assert_eq!(estimates.known.len(), MOST);
+        assert!(tokens(&estimates, &of(0)).1 < 60);
+        assert_eq!(tokens(&estimates, &of(1)).1, Size::GUESS);
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_between_a_floor_and_what_may_be_billed(
+            answers in prop::collection::vec((any::<[u32; 4]>(), any::<bool>()), 0..60),
+            prompt in 1_u64..1 << 40,
+            max_output in prop::option::of(0_u64..1 << 40),
+            replies in 1_u64..200,
+            most in 1_u64..1 << 50,
+        ) {
+            let request = Size { prompt, max_output, replies, model: 1 };
+            let mut estimates = estimates(OTHER);
+            let guess = estimates.cost(&request, true, 0).model_tokens();
+            for ([a, b, c, d], is_like) in answers {
+                let size = Size { prompt: a.into(), max_output: Some(b.into()), replies, model: 1 };
+                let size = if is_like { request } else { size };
+                estimates.answered(&size, used(c.into(), d.into()));
+            }
+            let (learned, output) = tokens(&estimates, &request);
+            prop_assert!(learned >= prompt / 8 && learned <= prompt * 16);
+            prop_assert!(output >= 1.min(request.output(1)));
+            prop_assert!(max_output.is_none_or(|most| output <= (most * replies).max(1)));
+            let capped = estimates.cost(&request, true, most);
+            prop_assert!(capped.model_tokens() <= most.max(guess));
+            prop_assert!(capped.output_tokens() <= capped.model_tokens());
+        }
+
+        #[test]
+        fn answers_alike_are_what_is_reserved(
+            prompt in 8_u64..100_000, share in 0.2_f64..10.0, output in 1_u64..4_096,
+        ) {
+            let request = size(prompt, Some(4_096));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let real = (prompt as f64 * share).ceil() as u64;
+            let estimates = after(300, OTHER, &request, used(real, output));
+            let (learned, written) = tokens(&estimates, &request);
+            prop_assert!(learned.abs_diff(real) <= 1 + real / 50, "{learned} for {real}");
+            prop_assert!(written.abs_diff(output) <= 1 + output / 50, "{written} for {output}");
+        }
+    }
+}

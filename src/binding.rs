@@ -1,0 +1,141 @@
+//! What keeps a request or a run from going faster, and for how long.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What keeps a request, or a whole run, from going faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Binding {
+    /// The limit on requests in a time: set, announced by the server or learned from its refusals.
+    Requests,
+    /// The limit on model tokens in a time.
+    Tokens,
+    /// The limit on requests in flight: there are as many as may be.
+    InFlight,
+    /// Another run on the same limiter, whose turn it is.
+    Queue,
+    /// A pause that the server asked for.
+    Pause,
+    /// The wait before the next attempt, of all that there is to send.
+    Backoff,
+    /// An outage: the server cannot be reached or fails, and is asked now and then.
+    Outage,
+    /// The input, which gives nothing to send.
+    Input,
+    /// The server, which has been sent everything and has not answered: the time on the wire.
+    Wire,
+}
+
+impl Binding {
+    const ALL: [Self; 9] = [
+        Self::Requests,
+        Self::Tokens,
+        Self::InFlight,
+        Self::Queue,
+        Self::Pause,
+        Self::Backoff,
+        Self::Outage,
+        Self::Input,
+        Self::Wire,
+    ];
+
+    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`,
+    /// `outage`, `input` or `wire`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InFlight => "in_flight",
+            Self::Queue => "queue",
+            Self::Pause => "pause",
+            Self::Backoff => "backoff",
+            Self::Outage => "outage",
+            Self::Input => "input",
+            Self::Wire => "wire",
+        }
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where time went: that of a request, or that of a whole run.
+///
+/// The time of a request is what it waited for, and the [`Wire`](Binding::Wire). The time of a run is what
+/// held it back at each moment. What is not accounted for is the program's own, such as starting threads.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times([u64; Binding::ALL.len()]);
+
+impl Times {
+    /// How long it was this.
+    pub fn of(&self, binding: Binding) -> Duration {
+        Duration::from_nanos(self.0[binding as usize])
+    }
+
+    /// The sum of all.
+    pub fn total(&self) -> Duration {
+        self.iter().map(|(_, time)| time).sum()
+    }
+
+    /// All that took time.
+    pub fn iter(&self) -> impl Iterator<Item = (Binding, Duration)> {
+        let all = Binding::ALL.map(|binding| (binding, self.of(binding)));
+        all.into_iter().filter(|(_, time)| !time.is_zero())
+    }
+
+    /// What was waited for before the wire, and between attempts.
+    pub fn waited(&self) -> Duration {
+        self.total().saturating_sub(self.of(Binding::Wire))
+    }
+
+    /// What took the most time: the binding limit.
+    pub fn binding(&self) -> Option<Binding> {
+        let longest = self.iter().max_by_key(|(_, time)| *time);
+        longest.map(|(binding, _)| binding)
+    }
+
+    pub(crate) fn add(&mut self, binding: Binding, time: Duration) {
+        let sum = &mut self.0[binding as usize];
+        *sum = sum.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl fmt::Debug for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_binds_and_what_took_no_time_is_left_out() {
+        let mut times = Times::default();
+        assert_eq!((times.binding(), times.iter().count()), (None, 0));
+        times.add(Binding::Wire, Duration::from_millis(500));
+        times.add(Binding::Pause, Duration::from_millis(300));
+        times.add(Binding::Pause, Duration::from_millis(300));
+        assert_eq!(times.binding(), Some(Binding::Pause));
+        assert_eq!(times.of(Binding::Pause), Duration::from_millis(600));
+        assert_eq!(times.total(), Duration::from_millis(1_100));
+        assert_eq!(times.waited(), Duration::from_millis(600));
+        assert_eq!(format!("{times:?}"), "{Pause: 600ms, Wire: 500ms}");
+        times.add(Binding::Wire, Duration::MAX);
+        assert_eq!(times.binding(), Some(Binding::Wire));
+    }
+
+    #[test]
+    fn each_binding_has_a_place_and_a_name_of_its_own() {
+        for (place, binding) in Binding::ALL.into_iter().enumerate() {
+            assert_eq!(binding as usize, place);
+            let same = |other: &Binding| other.as_str() == binding.as_str();
+            assert_eq!(Binding::ALL.iter().filter(|it| same(it)).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! A run against a model of a provider, event by event: how the limiter's learning is judged.
+//!
+//! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. The run keeps
+//! its rows in flight, sends what was refused first, and obeys waits as `pool` does. The provider is one
+//! of [`Provider`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::bucket::Nanos;
+use super::pace::{Answer, Heard};
+use super::rate::Cost;
+use super::state::{Admission, LimiterState};
+
+pub(super) const SECOND: Nanos = 1_000_000_000;
+const MILLI: Nanos = SECOND / 1_000;
+/// What a refusal takes.
+const ROUND_TRIP: Nanos = MILLI;
+
+/// What lets requests in.
+#[derive(Clone, Debug)]
+pub(super) enum Allows {
+    All,
+    Bucket {
+        rate: f64,
+        burst: f64,
+    },
+    /// So many in each minute from the start.
+    FixedMinute(u64),
+    /// So many in any minute.
+    SlidingMinute(u64),
+}
+
+/// The wait that a refusal asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hint {
+    None,
+    Exact,
+    /// In whole seconds, at least one.
+    Seconds,
+    Always(Nanos),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Provider {
+    pub(super) allows: Allows,
+    /// So many at once.
+    pub(super) places: usize,
+    pub(super) hint: Hint,
+    /// What is refused counts against the limit.
+    pub(super) counts_refused: bool,
+    /// The share that is refused by chance.
+    pub(super) strays: f64,
+    pub(super) latency: Nanos,
+    /// How long after an answer its place is free again.
+    pub(super) lag: Nanos,
+    /// From when to when the limit is this share of itself.
+    pub(super) cut: Option<(Nanos, Nanos, f64)>,
+    level: f64,
+    at: Nanos,
+    let_in: VecDeque<Nanos>,
+    in_flight: usize,
+}
+
+impl Provider {
+    pub(super) fn new(allows: Allows, hint: Hint) -> Self {
+        let level = match allows {
+            Allows::Bucket { burst, .. } => burst,
+            _ => 0.0,
+        };
+        Self {
+            allows,
+            places: usize::MAX,
+            hint,
+            counts_refused: false,
+            strays: 0.0,
+            latency: 100 * MILLI,
+            lag: 0,
+            cut: None,
+            level,
+            at: 0,
+            let_in: VecDeque::new(),
+            in_flight: 0,
+        }
+    }
+
+    /// How long until a request is let in; `None` if this one is.
+    fn arrival(&mut self, now: Nanos, chance: &mut fastrand::Rng) -> Option<Nanos> {
+        if chance.f64() < self.strays {
+            return Some(SECOND);
+        }
+        if self.in_flight >= self.places {
+            return Some(self.latency);
+        }
+        let share = match self.cut {
+            Some((from, to, share)) if (from..to).contains(&now) => share,
+            _ => 1.0,
+        };
+        let minute = 60 * SECOND;
+        let wait = match self.allows {
+            Allows::All => None,
+            Allows::Bucket { rate, burst } => {
+                let rate = rate * share;
+                let earned = rate * (now - self.at) as f64 / SECOND as f64;
+                self.level = (self.level + earned).min(burst);
+                self.at = now;
+                let missing = 1.0 - self.level;
+                if missing <= 1e-9 || self.counts_refused {
+                    self.level -= 1.0;
+                }
+                self.level = self.level.max(-burst);
+                (missing > 1e-9).then(|| nanos(missing / rate))
+            }
+            Allows::FixedMinute(most) => {
+                let began = now / minute * minute;
+                if self.let_in.front().is_some_and(|at| *at < began) {
+                    self.let_in.clear();
+                }
+                let is_full = self.let_in.len() as f64 >= most as f64 * share;
+                if !is_full || self.counts_refused {
+                    self.let_in.push_back(now);
+                }
+                is_full.then(|| began + minute - now)
+            }
+            Allows::SlidingMinute(most) => {
+                while self.let_in.front().is_some_and(|at| at + minute <= now) {
+                    self.let_in.pop_front();
+                }
+                let first = self.let_in.front().copied().unwrap_or(now);
+                let is_full = self.let_in.len() as f64 >= most as f64 * share;
+                if !is_full || self.counts_refused {
+                    self.let_in.push_back(now);
+                }
+                is_full.then(|| first + minute - now)
+            }
+        };
+        if wait.is_none() {
+            self.in_flight += 1;
+        }
+        wait
+    }
+
+    fn hint(&self, wait: Nanos) -> Option<Duration> {
+        let hint = match self.hint {
+            Hint::None => return None,
+            Hint::Exact => wait.div_ceil(MILLI).max(1) * MILLI,
+            Hint::Seconds => wait.div_ceil(SECOND).max(1) * SECOND,
+            Hint::Always(hint) => hint,
+        };
+        Some(Duration::from_nanos(hint))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "within years"
+)]
+fn nanos(seconds: f64) -> Nanos {
+    (seconds * SECOND as f64).ceil() as Nanos
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    /// When requests were let in, and when they were refused.
+    pub(super) admitted: Vec<Nanos>,
+    pub(super) refused: Vec<Nanos>,
+    /// The most attempts at one row.
+    pub(super) attempts: u32,
+    pub(super) rows: usize,
+    pub(super) end: Nanos,
+    /// When the last answer came.
+    pub(super) done: Nanos,
+}
+
+impl Came {
+    /// The share of requests that were refused between both times.
+    pub(super) fn refused_share(&self, from: Nanos, to: Nanos) -> f64 {
+        let (admitted, refused) = self.between(from, to);
+        refused / (admitted + refused).max(1.0)
+    }
+
+    /// What was let in a second between both times.
+    pub(super) fn admitted_rate(&self, from: Nanos, to: Nanos) -> f64 {
+        let to = to.min(self.end);
+        self.between(from, to).0 * SECOND as f64 / to.saturating_sub(from).max(1) as f64
+    }
+
+    fn between(&self, from: Nanos, to: Nanos) -> (f64, f64) {
+        let count = |times: &[Nanos]| times.iter().filter(|at| (from..to).contains(*at)).count();
+        (count(&self.admitted) as f64, count(&self.refused) as f64)
+    }
+}
+
+/// A row that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    index: usize,
+    attempts: u32,
+}
+
+/// What is to happen. The order of two at one time is the order in which they came about.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// An answer to what was sent then and in that place.
+    Answer(Row, (Nanos, usize), Option<Option<Duration>>),
+    Due(Row),
+    /// A place is free again.
+    Freed,
+    Look,
+}
+
+/// Sends as many rows as go until `until`, or all of them.
+pub(super) fn run(
+    limits: &mut LimiterState,
+    provider: &mut Provider,
+    rows: usize,
+    until: Nanos,
+    seed: u64,
+) -> Came {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut events = BinaryHeap::new();
+    let mut number = 0_u64;
+    let mut at = |events: &mut BinaryHeap<_>, time: Nanos, event| {
+        number += 1;
+        events.push(Reverse((time, number, event)));
+    };
+    at(&mut events, 0, Event::Look);
+    let cost = Cost::ONE;
+    let mut came = Came::default();
+    let (mut new, mut admits, mut look) = (0, true, 0);
+    let mut refused: BTreeMap<(u32, usize), Row> = BTreeMap::new();
+    let mut due: VecDeque<Row> = VecDeque::new();
+    while let Some(Reverse((now, _, event))) = events.pop() {
+        if now > until {
+            break;
+        }
+        came.end = now;
+        match event {
+            Event::Look => {}
+            Event::Freed => provider.in_flight -= 1,
+            Event::Due(row) => due.push_back(row),
+            Event::Answer(row, (sent, place), None) => {
+                limits.answered(sent, place, Answer::LetIn, now);
+                match provider.lag {
+                    0 => provider.in_flight -= 1,
+                    lag => at(&mut events, now + lag, Event::Freed),
+                }
+                limits.end(cost, cost, || now);
+                admits = true;
+                came.attempts = came.attempts.max(row.attempts);
+                came.rows += 1;
+                came.done = now;
+            }
+            Event::Answer(row, (sent, place), Some(hint)) => {
+                let (heard, _) = limits.answered(sent, place, Answer::Refused(hint), now);
+                let is_tired = row.attempts >= 3;
+                let half = Duration::from_millis(500);
+                let asked = hint.unwrap_or_default();
+                let pause = match heard {
+                    Heard::Held(pause) if is_tired => Some(asked.min(pause).max(pause.max(half))),
+                    Heard::Held(pause) => Some(asked.min(pause).max(pause)),
+                    _ if is_tired => Some(asked.max(half)),
+                    _ => None,
+                };
+                if heard == Heard::Full {
+                    refused.insert((row.attempts / 2, row.index), row);
+                    admits = false;
+                } else if let Some(pause) = pause {
+                    limits.pause(now + nanos(pause.as_secs_f64()), now);
+                    let is_stray = heard == Heard::Stray;
+                    let turn = if is_stray { 0 } else { row.attempts / 2 };
+                    refused.insert((turn, row.index), row);
+                    admits = false;
+                } else {
+                    let wait = hint.unwrap_or(half).as_secs_f64() * (1.0 + 0.1 * chance.f64());
+                    at(&mut events, now + nanos(wait), Event::Due(row));
+                }
+                limits.end(cost, cost, || now);
+            }
+        }
+        loop {
+            let first = refused.keys().next().copied();
+            let first =
+                first.filter(|first| admits || first.0 == 0 || (new == rows && due.is_empty()));
+            if first.is_none() && due.is_empty() && new == rows {
+                break;
+            }
+            match limits.admit(cost, now) {
+                Admission::Now => {}
+                Admission::At(time, _) => {
+                    if look <= now || time < look {
+                        look = time;
+                        at(&mut events, time, Event::Look);
+                    }
+                    break;
+                }
+                Admission::WhenReleased => break,
+            }
+            let next = first.and_then(|first| refused.remove(&first));
+            let mut row = next.or_else(|| due.pop_front()).unwrap_or_else(|| {
+                new += 1;
+                Row {
+                    index: new,
+                    attempts: 0,
+                }
+            });
+            row.attempts += 1;
+            came.attempts = came.attempts.max(row.attempts);
+            let sent = (now, limits.place());
+            match provider.arrival(now, &mut chance) {
+                None => {
+                    came.admitted.push(now);
+                    let latency = provider.latency + chance.u64(..=provider.latency / 10);
+                    at(&mut events, now + latency, Event::Answer(row, sent, None));
+                }
+                Some(wait) => {
+                    came.refused.push(now);
+                    let hint = provider.hint(wait);
+                    at(
+                        &mut events,
+                        now + ROUND_TRIP,
+                        Event::Answer(row, sent, Some(hint)),
+                    );
+                }
+            }
+        }
+    }
+    came
+}
+
+/// `cargo test --lib limit::trial -- --ignored --nocapture`, with `--release` for all of it.
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    let mut cases = Vec::new();
+    for rate in [2.0, 50.0, 500.0_f64] {
+        let minute = nanos(60.0 * rate) / SECOND;
+        let mut kinds = vec![Allows::FixedMinute(minute), Allows::SlidingMinute(minute)];
+        for burst in [1.0, (rate / 5.0).max(1.0), rate] {
+            kinds.push(Allows::Bucket { rate, burst });
+        }
+        for allows in kinds {
+            for hint in [Hint::Exact, Hint::Seconds, Hint::None] {
+                cases.push((rate, Provider::new(allows.clone(), hint)));
+            }
+        }
+    }
+    // With a tenth of a second for an answer, 64 at once are 610 a second.
+    let mut strays = Provider::new(Allows::All, Hint::Always(SECOND));
+    strays.strays = 0.05;
+    cases.push((610.0, strays));
+    let mut places = Provider::new(Allows::All, Hint::Always(60 * SECOND));
+    places.places = 3;
+    cases.push((28.5, places));
+    for (rate, provider) in cases {
+        let from = match provider.allows {
+            Allows::FixedMinute(_) | Allows::SlidingMinute(_) => 60 * SECOND,
+            _ => 10 * SECOND,
+        };
+        let to = from + 300 * SECOND;
+        let (mut share, mut least, mut attempts) = (0.0_f64, f64::MAX, 0);
+        for seed in 0..5 {
+            let mut provider = provider.clone();
+            let mut limits = LimiterState::new(64);
+            let came = run(&mut limits, &mut provider, usize::MAX, to, seed);
+            share = share.max(came.refused_share(from, to));
+            least = least.min(came.admitted_rate(from, to) / rate);
+            attempts = attempts.max(came.attempts);
+        }
+        let line = format!(
+            "{:?}, hint {:?}, places {}, strays {}: refused {:.1} %, {least:.2} of the limit, attempts {attempts}\n",
+            provider.allows,
+            provider.hint,
+            provider.places,
+            provider.strays,
+            share * 100.0
+        );
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    }
+}
+
+/// A provider that lets so many in at once, and nothing but its refusals tells it.
+fn with_places(places: usize, latency: Nanos, hint: Hint, lag: Nanos) -> Provider {
+    Provider {
+        places,
+        latency,
+        lag,
+        ..Provider::new(Allows::All, hint)
+    }
+}
+
+#[test]
+fn a_limit_at_once_is_found_and_kept() {
+    let minute = Hint::Always(60 * SECOND);
+    for (places, at_once, rows, latency, hint, lag) in [
+        (3, 20, 60, SECOND, minute, 0),
+        (3, 20, 60, SECOND, minute, 20 * MILLI),
+        (4, 8, 16, 20 * SECOND, Hint::None, 0),
+        (1, 20, 60, SECOND, Hint::None, 5 * MILLI),
+        (10, 64, 600, SECOND, minute, 5 * MILLI),
+        (50, 64, 1_500, SECOND, Hint::Always(SECOND), 5 * MILLI),
+    ] {
+        for seed in 0..3 {
+            let mut provider = with_places(places, latency, hint, lag);
+            let mut limits = LimiterState::new(at_once);
+            let came = run(&mut limits, &mut provider, rows, 900 * SECOND, seed);
+            let case = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
+            let ideal = rows.div_ceil(places) as Nanos * latency;
+            let first_pause = match hint {
+                Hint::Always(hint) => hint,
+                _ => 0,
+            };
+            assert_eq!(came.rows, rows, "{case}");
+            assert!(came.done <= first_pause + ideal * 13 / 10, "{case}");
+            assert!(came.attempts <= 5, "{case}");
+            assert_eq!(limits.learned().at_once, Some(places), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_at_once_that_rises_is_followed() {
+    let mut provider = with_places(3, SECOND, Hint::Always(SECOND), 0);
+    let mut limits = LimiterState::new(20);
+    run(&mut limits, &mut provider, 100, 900 * SECOND, 1);
+    assert_eq!(limits.learned().at_once, Some(3));
+    provider = with_places(12, SECOND, Hint::Always(SECOND), 0);
+    let came = run(&mut limits, &mut provider, 3_000, 900 * SECOND, 1);
+    assert_eq!(limits.learned().at_once, Some(12), "{:?}", came.done);
+}
+
+#[test]
+fn a_rate_is_not_taken_for_a_limit_at_once() {
+    for (rate, burst, latency) in [
+        (2.0, 1.0, 100 * MILLI),
+        (50.0, 1.0, 100 * MILLI),
+        (50.0, 10.0, 100 * MILLI),
+        (50.0, 10.0, SECOND),
+        (500.0, 1.0, 20 * MILLI),
+    ] {
+        for hint in [Hint::Exact, Hint::None] {
+            for seed in 0..3 {
+                let mut provider = Provider::new(Allows::Bucket { rate, burst }, hint);
+                provider.latency = latency;
+                let mut limits = LimiterState::new(64);
+                let came = run(&mut limits, &mut provider, usize::MAX, 90 * SECOND, seed);
+                let admitted = came.admitted_rate(60 * SECOND, 90 * SECOND);
+                let refused = came.refused_share(60 * SECOND, 90 * SECOND);
+                let case = format!("{rate} {burst} {latency} {hint:?} {seed}");
+                assert!(admitted >= 0.75 * rate, "{case}: {admitted}");
+                assert!(refused < 0.15, "{case}: {refused}");
+            }
+        }
+    }
+}

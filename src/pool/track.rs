@@ -1,0 +1,80 @@
+//! What holds a run back, over time: told at each change, added up, and the most of it of late.
+
+use std::time::{Duration, Instant};
+
+use crate::binding::{Binding, Times};
+
+/// What has held a run back so far.
+#[derive(Debug, Default)]
+pub(super) struct BindingTrack {
+    /// What does now, and since when it is not yet added up.
+    now: Option<(Binding, Instant)>,
+    times: Times,
+    /// What is added up since the recent binding was found.
+    latest: Times,
+    recent: Option<Binding>,
+}
+
+/// A run that changes between several limits many times a second has one of them as its binding limit.
+const RECENT: Duration = Duration::from_secs(1);
+
+impl BindingTrack {
+    /// From now on it is `binding`; with `None` nothing is known to hold the run back.
+    pub(super) fn set(&mut self, binding: Option<Binding>, now: Instant) {
+        self.settle(now);
+        self.now = binding.map(|binding| (binding, now));
+        self.recent = self.recent.or(binding);
+    }
+
+    /// Adds up to now. Returns how long each has held the run back, and what did so the most of late.
+    pub(super) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
+        if let Some((binding, since)) = &mut self.now {
+            let time = now.saturating_duration_since(*since);
+            *since = now.max(*since);
+            self.times.add(*binding, time);
+            self.latest.add(*binding, time);
+            if self.latest.total() >= RECENT {
+                self.recent = std::mem::take(&mut self.latest).binding();
+            }
+        }
+        (self.times, self.recent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_time_and_the_recent_one_is_that_of_the_most_of_a_second() {
+        let (mut track, start) = (BindingTrack::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(track.settle(at(0)), (Times::default(), None));
+        // Nothing is known of the first 100 ms.
+        track.set(Some(Binding::InFlight), at(100));
+        assert_eq!(track.settle(at(150)).1, Some(Binding::InFlight));
+        // From one to the other many times a second: no change while the first has most of it.
+        for turn in 1..100 {
+            track.set(Some(Binding::Tokens), at(turn * 100 + 60));
+            track.set(Some(Binding::InFlight), at(turn * 100 + 100));
+            assert_eq!(
+                track.settle(at(turn * 100 + 100)).1,
+                Some(Binding::InFlight)
+            );
+        }
+        track.set(Some(Binding::Pause), at(10_000));
+        // Looked at while it lasts.
+        let (times, recent) = track.settle(at(40_000));
+        assert_eq!(recent, Some(Binding::Pause));
+        assert_eq!(times.of(Binding::Pause), Duration::from_secs(30));
+        assert_eq!(times.of(Binding::Tokens), Duration::from_millis(99 * 40));
+        assert_eq!(times.total(), Duration::from_millis(40_000 - 100));
+        // A look that comes late counts nothing twice.
+        track.settle(at(30_000));
+        track.set(None, at(41_000));
+        assert_eq!(
+            track.settle(at(60_000)).0.total(),
+            Duration::from_millis(40_900)
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! Where the time of a request and of a run goes, and what binds.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tollgate::{Binding, ErrorKind, VirtualClock};
+
+use crate::bench::*;
+
+/// A provider that takes 300 ms for each answer. One request at a time may be sent to it.
+fn slow() -> Bench {
+    let time = Arc::new(OnceLock::<VirtualClock>::new());
+    let clock = Arc::clone(&time);
+    let bench = bench_with(
+        |builder| builder.concurrency(1),
+        move |_| {
+            clock.get().unwrap().advance(ms(300));
+            says("ok")
+        },
+    );
+    time.set(bench.time.clone()).unwrap();
+    bench
+}
+
+/// What is accounted for of the run: each part and its milliseconds.
+fn bound(bench: &Bench) -> Vec<(Binding, u128)> {
+    let bound = bench.progress().bound;
+    bound.iter().map(|it| (it.0, it.1.as_millis())).collect()
+}
+
+#[test]
+fn the_time_of_a_request_is_split_by_what_it_waited_for() {
+    let bench = bench(|ask| match ask.index {
+        0 => with(error(429, "slow", "slow"), &[("retry-after", "2")]),
+        1 => error(500, "server_error", "oops"),
+        _ => says("ok"),
+    });
+    let reply = bench.run(|client| client.chat("m", "hi").send()).unwrap();
+    let (times, at) = (reply.times(), bench.times());
+    assert!(times.of(Binding::Pause) >= secs(2), "{times:?}");
+    assert_eq!(times.of(Binding::Pause), at[1] - at[0]);
+    assert_eq!(times.of(Binding::Backoff), at[2] - at[1]);
+    assert_eq!(times.waited(), times.total(), "answers take no time here");
+    assert_eq!(times.binding(), Some(Binding::Pause));
+    // The run had nothing else to do.
+    assert_eq!(bench.progress().bound, times);
+    assert_eq!(bench.progress().binding, Some(Binding::Pause));
+}
+
+#[test]
+fn the_limit_that_binds_has_the_time_of_the_run() {
+    for (binding, rates) in [
+        (Binding::Requests, (Some(1.0), None)),
+        (Binding::Tokens, (None, Some(60 * 100))),
+    ] {
+        let bench = bench_with(
+            |builder| match rates {
+                (Some(rate), _) => builder.requests_per_second(1).burst(rate as u64),
+                (_, Some(rate)) => builder.tokens_per_minute(rate),
+                _ => unreachable!(),
+            },
+            |_| Ok(answer(200, &chat("ok", 100))),
+        );
+        let asks = (0..4).map(|n| tollgate::Request::chat("m", n.to_string()).max_tokens(95));
+        let replies = bench.run(|client| client.send_all(asks));
+        let waits: Duration = replies
+            .iter()
+            .map(|reply| reply.as_ref().unwrap().times().of(binding))
+            .sum();
+        assert!(waits >= ms(2_500), "{replies:?}");
+        let progress = bench.progress();
+        assert_eq!(progress.bound.of(binding), waits);
+        assert_eq!(progress.bound.total(), waits, "{:?}", progress.bound);
+        assert_eq!(progress.binding, Some(binding));
+    }
+}
+
+#[test]
+fn while_the_places_are_taken_they_bind_and_at_the_end_the_server() {
+    let bench = slow();
+    let replies = bench.run(|client| client.chat_all("m", &prompts(3)));
+    let wire = |reply: &tollgate::Result<tollgate::Reply>| reply.as_ref().unwrap().times();
+    assert!(
+        replies
+            .iter()
+            .all(|it| wire(it).of(Binding::Wire) == ms(300))
+    );
+    let expected = [(Binding::InFlight, 600), (Binding::Wire, 300)];
+    assert_eq!(bound(&bench), expected);
+}
+
+#[test]
+fn a_server_that_is_down_binds() {
+    let bench = bench(|ask| match ask.index {
+        0..3 => refused(),
+        _ => says("ok"),
+    });
+    let reply = bench.run(|client| client.chat("m", "hi").send()).unwrap();
+    assert_eq!(reply.times().binding(), Some(Binding::Backoff));
+    assert_eq!(bench.progress().binding, Some(Binding::Outage));
+}
+
+#[test]
+fn a_wait_that_came_to_nothing_is_in_the_account() {
+    let bench = bench_with(
+        |builder| builder.requests_per_minute(60).burst(1),
+        |_| says("ok"),
+    );
+    let client = bench.client.clone().with_deadline(ms(1_500));
+    let replies = bench.run_on(&client, |client| client.chat_all("m", &prompts(3)));
+    let error = replies[2].as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline);
+    assert_eq!(error.times().of(Binding::Requests), ms(500));
+    assert_eq!(bound(&bench), [(Binding::Requests, 1_500)]);
+}

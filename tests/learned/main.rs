@@ -1,0 +1,187 @@
+//! What a client learns of a provider's limits, on the virtual clock and counted by the provider.
+
+#![cfg(feature = "sim")]
+
+mod harness;
+mod table;
+
+use std::time::Duration;
+
+use harness::{Case, Run, count, run};
+use tollgate::ClientBuilder;
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn settled(run: &Run, from: u64) -> (f64, f64) {
+    let from = s(from);
+    (
+        run.refused(from, Duration::MAX),
+        run.admitted(from, run.last()),
+    )
+}
+
+/// Holds a run to what is promised where answers announce the limit, which is `rate` a second.
+fn announced(spec: &str, rate: f64, rows: usize, configure: fn(ClientBuilder) -> ClientBuilder) {
+    let run = run(spec, rows, configure);
+    let (refused, admitted) = settled(&run, 10);
+    assert_eq!(run.failed, 0, "{spec}");
+    assert!(refused < 0.02, "{spec}: {refused}");
+    assert!(admitted >= 0.95 * rate, "{spec}: {admitted}");
+    assert!(run.attempts <= 5, "{spec}: {}", run.attempts);
+}
+
+#[test]
+fn announced_limits_are_kept_with_nothing_configured() {
+    announced("latency=100ms,rps=2,burst=1", 2.0, 60, |builder| builder);
+    announced("latency=100ms,rps=50,burst=10", 50.0, 800, |builder| {
+        builder
+    });
+}
+
+#[test]
+fn the_lower_of_configured_and_announced_counts() {
+    announced("latency=100ms,rps=2,burst=1", 2.0, 60, |it| {
+        it.requests_per_second(4)
+    });
+    announced("latency=100ms,rps=50,burst=10", 50.0, 800, |it| {
+        it.requests_per_second(100)
+    });
+    announced("latency=100ms,rps=50,burst=10", 20.0, 320, |it| {
+        it.requests_per_second(20)
+    });
+}
+
+#[test]
+fn every_dialect_and_every_way_to_judge_is_followed() {
+    for more in [
+        "headers=anthropic",
+        "headers=openrouter",
+        "headers=ietf,hints=s",
+        "refused=count",
+        "window=fixed",
+    ] {
+        let spec = format!("latency=100ms,rps=50,burst=10,{more}");
+        announced(&spec, 50.0, 700, |builder| builder);
+    }
+    for window in ["fixed", "sliding"] {
+        let spec = format!("latency=100ms,rpm=3000,window={window}");
+        announced(&spec, 50.0, 700, |builder| builder);
+    }
+}
+
+#[test]
+fn a_limit_that_falls_and_comes_back_is_followed_at_once() {
+    let run = run(
+        "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33",
+        900,
+        |it| it,
+    );
+    let late = count(&run.stats.refusals, s(10), Duration::MAX);
+    assert!(late <= 2, "{:?}", run.stats.refusals);
+    let learned = run.learned.iter().rfind(|(at, _)| *at < s(19));
+    assert!(
+        learned.is_some_and(|(_, rate)| (14.0..17.0).contains(rate)),
+        "{learned:?}"
+    );
+    let in_the_cut = count(&run.stats.arrivals, s(10), s(20));
+    assert!((155..=175).contains(&in_the_cut), "{in_the_cut}");
+    assert!(run.admitted(s(21), run.last()) >= 0.95 * 50.0);
+}
+
+/// Holds a run to what is promised where nothing but refusals tells the limit, which is `rate` a second.
+/// A window tells it at its first end.
+fn refused(spec: &str, rate: f64, rows: usize, from: u64) {
+    let spec = format!("latency=100ms,headers=none,{spec}");
+    let run = run(&spec, rows, |builder| builder);
+    let (refused, admitted) = settled(&run, from);
+    assert_eq!(run.failed, 0, "{spec}");
+    assert!(refused < 0.1, "{spec}: {refused}");
+    assert!(admitted >= 0.85 * rate, "{spec}: {admitted}");
+    assert!(run.attempts <= 15, "{spec}: {}", run.attempts);
+}
+
+// Runs on the virtual clock differ, and a test must not: it allows more than is seen. Seen are 0.3 to 5.8 %
+// refused, 0.9 to 1 of the limit, and 2 to 4 attempts a row; up to 9 in the first seconds at 2 a second.
+#[test]
+fn a_limit_that_only_refusals_tell_is_kept() {
+    refused("rps=50,burst=10", 50.0, 1_500, 10);
+    refused("rps=50,burst=10,hints=none", 50.0, 1_500, 10);
+    refused("rps=50,burst=50,hints=s", 50.0, 1_500, 10);
+    refused("rps=2,burst=1", 2.0, 150, 20);
+}
+
+#[test]
+fn a_window_that_only_refusals_tell_is_kept() {
+    refused("rpm=120,window=fixed,hints=none", 2.0, 300, 60);
+    refused("rpm=120,window=sliding", 2.0, 300, 60);
+}
+
+#[test]
+fn after_a_pause_no_tenth_of_a_second_holds_more_than_burst_and_rate() {
+    for (spec, configured) in [
+        (
+            "latency=100ms,rps=50,burst=10,hints=s,cut=12s-14s@0.1",
+            None,
+        ),
+        (
+            "latency=100ms,rps=50,burst=10,hints=s,headers=none,cut=12s-14s@0.1",
+            None,
+        ),
+        (
+            "latency=100ms,rps=50,burst=10,hints=s,headers=none,cut=12s-14s@0.1",
+            Some(40),
+        ),
+    ] {
+        let configure = |builder: ClientBuilder| match configured {
+            Some(rate) => builder.requests_per_second(rate).burst(10),
+            None => builder,
+        };
+        let run = run(spec, 900, configure);
+        let most = run.most_in_a_tenth(s(5));
+        assert!(most <= 10 + 5, "{spec}: {most}");
+        assert!(run.attempts <= 15, "{spec}: {}", run.attempts);
+    }
+}
+
+#[test]
+fn refusals_that_count_starve_nobody() {
+    let spec = "latency=100ms,headers=none,rps=50,burst=10,refused=count";
+    let run = run(spec, 1_000, |builder| builder);
+    assert_eq!(run.failed, 0);
+    assert!(run.took <= s(60), "{:?}", run.took);
+}
+
+#[test]
+fn refusals_by_chance_slow_nobody_down() {
+    let run = run("latency=100ms,strays=0.05", 6_000, |builder| builder);
+    assert_eq!(run.failed, 0);
+    // Without them it takes 9 s. The last rows wait for a second or more.
+    assert!(run.took <= s(18), "{:?}", run.took);
+}
+
+#[test]
+fn two_clients_of_one_limit_share_it() {
+    for more in ["", ",headers=none"] {
+        let run = Case {
+            spec: &format!("latency=100ms,rps=50,burst=10{more}"),
+            rows: 600,
+            clients: 2,
+            configure: &|builder| builder,
+        }
+        .run();
+        assert_eq!(run.failed, 0);
+        assert!(run.admitted(s(10), run.first_end) >= 0.85 * 50.0);
+        assert!(run.done.iter().all(|done| *done > 20), "{:?}", run.done);
+    }
+}
+
+#[test]
+fn an_outage_loses_nothing() {
+    let spec = "latency=100ms,rps=50,burst=50,cut=5s-305s@0";
+    let run = run(spec, 1_000, |builder| builder);
+    assert_eq!(run.failed, 0);
+    let meanwhile = count(&run.stats.arrivals, s(5), s(305));
+    assert!(meanwhile <= 500, "{meanwhile}");
+}

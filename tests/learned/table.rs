@@ -1,0 +1,390 @@
+//! The figures of every case, as lines of Markdown:
+//!
+//! `cargo test --release --features sim --test learned -- --ignored --nocapture table 2>/dev/null`
+//!
+//! `CASES=outage,two` leaves only cases with these words in their name.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tollgate::ClientBuilder;
+
+use crate::harness::{Case, Run, count, run};
+use crate::s;
+
+type Configure = fn(ClientBuilder, u64) -> ClientBuilder;
+
+/// Requests a second.
+const RATES: [u64; 3] = [2, 50, 500];
+
+const HEADERS: &[&str] = &[
+    "headers=openai",
+    "headers=anthropic",
+    "headers=openrouter",
+    "headers=ietf,hints=s",
+];
+const HINTS: &[&str] = &["headers=none", "headers=none,hints=s"];
+const NO_HINTS: &[&str] = &["headers=none,hints=none"];
+const NO_HEADERS: &[&str] = &[
+    "headers=none",
+    "headers=none,hints=s",
+    "headers=none,hints=none",
+];
+
+/// Any figures: `SPECS='latency=100ms,rps=50,headers=none#3000'`, several with semicolons between.
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    let specs = std::env::var("SPECS").unwrap_or_default();
+    for spec in specs.split(';').filter(|spec| !spec.is_empty()) {
+        let (spec, rows) = spec.split_once('#').unwrap_or((spec, "1500"));
+        run(spec, rows.parse().unwrap(), |builder| builder);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn table() {
+    limits();
+    cut();
+    two();
+    outage();
+    strays();
+    places();
+    load();
+}
+
+/// Whether the case is asked for.
+fn wanted(name: &str) -> bool {
+    let cases = std::env::var("CASES").unwrap_or_default();
+    cases.split(',').any(|words| name.contains(words))
+}
+
+fn head(columns: &[&str]) {
+    println!(
+        "\n| {} |\n|{}",
+        columns.join(" | "),
+        "---|".repeat(columns.len())
+    );
+}
+
+/// Whose limits are known from where, and how they are judged.
+fn limits() {
+    let twice: Configure = |builder, rate| builder.requests_per_second(2 * rate);
+    let nothing: Configure = |builder, _| builder;
+    let cases: [(&str, &[&str], Configure); 6] = [
+        ("twice the limit configured, headers", HEADERS, twice),
+        ("twice the limit configured, no headers", NO_HEADERS, twice),
+        ("nothing configured, headers", HEADERS, nothing),
+        ("nothing configured, 429s with hints", HINTS, nothing),
+        ("nothing configured, 429s without", NO_HINTS, nothing),
+        (
+            "refused requests count, no headers",
+            &[
+                "headers=none,refused=count",
+                "headers=none,hints=none,refused=count",
+            ],
+            nothing,
+        ),
+    ];
+    head(&["case", "judged", "2/s", "50/s", "500/s"]);
+    for (name, manners, configure) in cases {
+        for judged in ["bucket", "fixed minute", "sliding minute"] {
+            if !wanted(&format!("limits: {name}, {judged}")) {
+                continue;
+            }
+            let mut line = format!("| {name} | {judged} |");
+            for rate in RATES {
+                let mut worst = Worst::default();
+                for more in manners {
+                    for spec in specs(rate, judged) {
+                        worst.add(&spec, more, rate, configure);
+                    }
+                }
+                let _ = write!(line, " {worst} |");
+            }
+            println!("{line}");
+        }
+    }
+}
+
+fn specs(rate: u64, judged: &str) -> Vec<String> {
+    if let Some((window, _)) = judged.split_once(' ') {
+        return vec![format!("latency=100ms,rpm={},window={window}", rate * 60)];
+    }
+    let mut bursts = vec![1, (rate / 5).max(1), rate];
+    bursts.dedup();
+    let spec = |burst: u64| format!("latency=100ms,rps={rate},burst={burst}");
+    bursts.into_iter().map(spec).collect()
+}
+
+/// The worst of several runs.
+struct Worst {
+    refused: f64,
+    admitted: f64,
+    attempts: u32,
+    failed: usize,
+}
+
+impl Default for Worst {
+    fn default() -> Self {
+        Self {
+            refused: 0.0,
+            admitted: f64::INFINITY,
+            attempts: 0,
+            failed: 0,
+        }
+    }
+}
+
+impl Worst {
+    fn add(&mut self, spec: &str, more: &str, rate: u64, configure: Configure) {
+        let is_window = spec.contains("window");
+        // Four whole windows, or 40 to 100 s.
+        let seconds = match (is_window, rate) {
+            (true, _) => 230,
+            (_, 2) => 100,
+            _ => 40,
+        };
+        let rows = usize::try_from(rate * seconds).unwrap();
+        let run = run(&format!("{spec},{more}"), rows, |it| configure(it, rate));
+        let from = if is_window { s(60) } else { s(10) };
+        let to = if is_window {
+            s(run.last().as_secs() / 60 * 60)
+        } else {
+            run.last()
+        };
+        self.refused = self.refused.max(run.refused(from, Duration::MAX));
+        self.admitted = self.admitted.min(run.admitted(from, to) / rate as f64);
+        self.attempts = self.attempts.max(run.attempts);
+        self.failed += run.failed;
+    }
+}
+
+impl std::fmt::Display for Worst {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let refused = self.refused * 100.0;
+        write!(
+            f,
+            "{refused:.1} %, {:.2}, {} attempts",
+            self.admitted, self.attempts
+        )?;
+        match self.failed {
+            0 => Ok(()),
+            failed => write!(f, ", {failed} FAILED"),
+        }
+    }
+}
+
+/// A limit that is cut to a third for 30 s, or 60 s, and restored.
+fn cut() {
+    if !wanted("cut") {
+        return;
+    }
+    head(&[
+        "cut to a third and restored",
+        "limit",
+        "followed down in",
+        "and up in",
+        "refused meanwhile",
+        "attempts",
+    ]);
+    for more in ["headers=openai", "headers=none", "headers=none,hints=none"] {
+        for rate in RATES {
+            let (from, to, end) = if rate == 2 {
+                (60, 150, 270)
+            } else {
+                (20, 50, 90)
+            };
+            let spec = format!(
+                "latency=100ms,rps={rate},burst={},cut={from}s-{to}s@0.33,{more}",
+                (rate / 5).max(1)
+            );
+            let rows = rate * (from + (to - from) / 3 + end - to);
+            let run = run(&spec, usize::try_from(rows).unwrap(), |it| it);
+            let refused = run.refused(s(from), s(to)) * 100.0;
+            let per_second = rate as f64;
+            let down = follows(&run, s(from), rate, |admitted, refused| {
+                refused <= 0.05 && admitted <= 1.1 * per_second / 3.0
+            });
+            let up = follows(&run, s(to), rate, |admitted, _| {
+                admitted >= 0.9 * per_second
+            });
+            let attempts = run.attempts;
+            println!("| {more} | {rate}/s | {down} | {up} | {refused:.1} % | {attempts} |");
+        }
+    }
+}
+
+/// How long after `from` a span of 2 s (at 2 a second, of 10 s) begins that is as it should be.
+fn follows(
+    run: &Run,
+    from: Duration,
+    rate: u64,
+    is_as_it_should: impl Fn(f64, f64) -> bool,
+) -> String {
+    let span = if rate < 10 { s(10) } else { s(2) };
+    let tenths = (0..).map(|tenth| from + Duration::from_millis(100 * tenth));
+    let mut starts = tenths.take_while(|start| *start + span <= run.last());
+    let fits = |start: &Duration| {
+        let (start, end) = (*start, *start + span);
+        is_as_it_should(run.admitted(start, end), run.refused(start, end))
+    };
+    match starts.find(fits) {
+        Some(start) => format!("{:.1} s", start.saturating_sub(from).as_secs_f64()),
+        None => "never".to_owned(),
+    }
+}
+
+/// Two clients with one key.
+fn two() {
+    if !wanted("two") {
+        return;
+    }
+    head(&[
+        "two processes on one key",
+        "limit",
+        "sum ÷ limit",
+        "refused",
+        "the smaller share",
+        "attempts",
+    ]);
+    for more in [
+        "headers=openai",
+        "headers=none",
+        "headers=none,hints=none",
+        "headers=none,refused=count",
+    ] {
+        for rate in RATES {
+            let seconds = if rate == 2 { 100 } else { 40 };
+            let run = Case {
+                spec: &format!(
+                    "latency=100ms,rps={rate},burst={},{more}",
+                    (rate / 5).max(1)
+                ),
+                rows: usize::try_from(rate * seconds / 2).unwrap(),
+                clients: 2,
+                configure: &|it| it,
+            }
+            .run();
+            let (from, to) = (s(10), run.first_end);
+            let admitted = run.admitted(from, to) / rate as f64;
+            let refused = run.refused(from, to) * 100.0;
+            let (least, all) = (run.done.iter().min().unwrap(), run.done.iter().sum::<u64>());
+            let share = *least as f64 / all as f64;
+            let attempts = run.attempts;
+            println!(
+                "| {more} | {rate}/s | {admitted:.2} | {refused:.1} % | {share:.2} | {attempts} |"
+            );
+        }
+    }
+}
+
+fn outage() {
+    if !wanted("outage") {
+        return;
+    }
+    head(&[
+        "10,000 rows through 5 minutes of 503",
+        "lost",
+        "sent meanwhile",
+        "attempts",
+        "going again after",
+    ]);
+    for more in ["", ",rps=50,burst=10", ",rps=50,burst=10,headers=none"] {
+        let spec = format!("latency=100ms{more},cut=10s-310s@0");
+        let run = run(&spec, 10_000, |it| it);
+        let meanwhile = count(&run.stats.arrivals, s(10), s(310));
+        let again = run.stats.arrivals.iter().find(|at| **at >= s(310));
+        let again = again.map_or(0.0, |at| at.as_secs_f64() - 310.0);
+        println!(
+            "| `{spec}` | {} | {meanwhile} | {} | {again:.1} s |",
+            run.failed, run.attempts
+        );
+    }
+}
+
+fn strays() {
+    if !wanted("strays") {
+        return;
+    }
+    head(&[
+        "429s by chance, retry-after: 1",
+        "throughput ÷ without them",
+        "attempts",
+    ]);
+    let without = run("latency=100ms", 20_000, |it| it).took.as_secs_f64();
+    for share in ["0.01", "0.05"] {
+        let run = run(&format!("latency=100ms,strays={share}"), 20_000, |it| it);
+        let ratio = without / run.took.as_secs_f64();
+        println!("| {share} | {ratio:.2} | {} |", run.attempts);
+    }
+}
+
+/// A limit of 3 at once, with refusals that ask for a minute, a second or nothing.
+fn places() {
+    if !wanted("places") {
+        return;
+    }
+    head(&[
+        "3 at once, started with 20",
+        "wall",
+        "with -c 3",
+        "÷",
+        "÷ after the first minute",
+        "refused",
+        "attempts",
+    ]);
+    for places in [
+        "places=3@60s",
+        "places=3@60s,hints=s",
+        "places=3@1s,hints=s",
+        "places=3",
+    ] {
+        let spec = format!("latency=1s,jitter=0.3,headers=none,{places}");
+        let three = run(&spec, 600, |it| it.concurrency(3)).took.as_secs_f64();
+        let run = run(&spec, 600, |it| it.concurrency(20));
+        let wall = run.took.as_secs_f64();
+        // What three at once need for the rows that are left after a minute.
+        let left = (600.0 - run.admitted(s(0), s(60)) * 60.0) / 600.0;
+        let after = (wall - 60.0) / (left * three);
+        println!(
+            "| {places} | {wall:.0} s | {three:.0} s | {:.2} | {after:.2} | {:.1} % | {} |",
+            wall / three,
+            run.refused(s(0), Duration::MAX) * 100.0,
+            run.attempts,
+        );
+    }
+}
+
+/// A server whose latency rises above 40 at once.
+fn load() {
+    if !wanted("load") {
+        return;
+    }
+    head(&[
+        "latency rises above 40 at once",
+        "concurrency",
+        "a second",
+        "÷ the best fixed",
+        "at once",
+    ]);
+    for load in ["load=40", "load=40@2"] {
+        let spec = format!("latency=500ms,{load}");
+        let mut best = 0.0;
+        for fixed in [20, 40, 80, 200] {
+            let run = run(&spec, 10_000, |it| it.concurrency(fixed));
+            best = line(load, &fixed.to_string(), &run, best).max(best);
+        }
+    }
+}
+
+fn line(load: &str, concurrency: &str, run: &Run, best: f64) -> f64 {
+    let rate = run.stats.answered as f64 / run.took.as_secs_f64();
+    let share = rate / best.max(rate);
+    println!(
+        "| {load} | {concurrency} | {rate:.1} | {share:.2} | {:.1} |",
+        run.at_once()
+    );
+    rate
+}
