@@ -90,13 +90,13 @@ impl Provider {
         if chance.f64() < self.strays {
             return Some(SECOND);
         }
-        if self.in_flight >= self.places {
-            return Some(self.latency);
-        }
         let share = match self.cut {
             Some((from, to, share)) if (from..to).contains(&now) => share,
             _ => 1.0,
         };
+        if self.in_flight as f64 >= self.places as f64 * share {
+            return Some(self.latency);
+        }
         let minute = 60 * SECOND;
         let wait = match self.allows {
             Allows::All => None,
@@ -423,13 +423,13 @@ fn a_limit_at_once_is_found_and_kept() {
 
 #[test]
 fn a_limit_at_once_that_rises_is_followed() {
-    let mut provider = with_places(3, SECOND, Hint::Always(SECOND), 0);
+    let mut provider = with_places(12, SECOND, Hint::Always(SECOND), 0);
+    provider.cut = Some((0, 60 * SECOND, 0.25));
     let mut limits = LimiterState::new(20);
-    run(&mut limits, &mut provider, 100, 900 * SECOND, 1);
-    assert_eq!(limits.learned().at_once, Some(3));
-    provider = with_places(12, SECOND, Hint::Always(SECOND), 0);
-    let came = run(&mut limits, &mut provider, 3_000, 900 * SECOND, 1);
-    assert_eq!(limits.learned().at_once, Some(12), "{:?}", came.done);
+    let came = run(&mut limits, &mut provider, 3_000, 300 * SECOND, 1);
+    assert!(came.admitted_rate(30 * SECOND, 60 * SECOND) < 3.1);
+    assert!(came.admitted_rate(120 * SECOND, 300 * SECOND) > 0.85 * 12.0);
+    assert_eq!(limits.learned().at_once, Some(12));
 }
 
 #[test]
