@@ -244,6 +244,42 @@
 //! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
 //! results begins with the first request that is left.
 //!
+//! # What binds
+//!
+//! At each moment something keeps a run from going faster: the *binding* limit. It is noted whenever it
+//! changes, so the shares of the time are exact.
+//!
+//! | Name | What holds the run back | What helps |
+//! |---|---|---|
+//! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
+//! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
+//! | `in_flight` | as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
+//! | `queue` | it is the turn of another run on the same limiter | |
+//! | `pause` | a pause that the server asked for, and the slow start after it | a limit that the server does not refuse |
+//! | `backoff` | all that there is to send waits for its next attempt | |
+//! | `outage` | the server is down, and is asked now and then | |
+//! | `input` | the input gives nothing to send | a faster input |
+//! | `wire` | everything has been sent, and answers are waited for | |
+//!
+//! [`Progress`](crate::Progress) has the times of a run so far and what binds at the moment, which is what
+//! did so for most of the last second. The summary of a run over a file has the shares. The time of a single
+//! request is split in the same way ([`Reply::times`](crate::Reply::times),
+//! [`Error::times`](crate::Error::times), [`Outcome::times`](crate::Outcome)): there `wire` is the time in
+//! which it was sent and answered, and a request that the server refused with a pause for all has waited for
+//! the `pause` until its next turn.
+//!
+//! ```
+//! use tollgate::{Binding, Limiter, Monitor, Pool, Rate};
+//!
+//! let limiter = Limiter::builder().requests(Rate::per_second(20)).burst(1).concurrency(4).build()?;
+//! let monitor = Monitor::new();
+//! Pool::from_limiter(limiter)?.with_monitor(&monitor).map(&[1, 2, 3], |n| n * n);
+//! let progress = monitor.snapshot();
+//! assert_eq!(progress.binding, Some(Binding::Requests));
+//! assert!(progress.bound.of(Binding::Requests).as_millis() >= 99, "two waits of 50 ms");
+//! # Ok::<(), tollgate::Error>(())
+//! ```
+//!
 //! # Changes
 //!
 //! The limits can be changed at any time, with [`set_requests`](crate::Limiter::set_requests),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 
 use super::client::Client;
 use super::endpoint::Endpoint;
@@ -390,8 +390,8 @@ impl ClientBuilder {
                 let what = format!("the header {name:?} has a name or value that cannot be sent");
                 return Err(config(what).with_settings(&["header"]));
             };
-            // It says where the body ends, for which the client answers.
-            if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&header) {
+            // They say where the body ends and when it is sent, for which the client answers.
+            if [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(&header) {
                 let what = format!("the header {name:?} is the client's own: leave it out");
                 return Err(config(what).with_settings(&["header"]));
             }

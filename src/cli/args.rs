@@ -394,9 +394,9 @@ SPEC holds any of these, with commas between them:
   burst=N           requests allowed at once [default: two seconds' worth]
   window=W          how limits are judged: bucket, or fixed or sliding windows [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
-  headers=H         whose headers announce the limits: openai, anthropic, openrouter, ietf or none
-                    [default: openai]
-  hints=H           how a refusal says how long to wait: ms, s or none [default: ms]
+  headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
+                    ietf or none [default: openai]
+  hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
                     [default: none]; with @0 all requests get status 503
   places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T

@@ -1,55 +1,66 @@
-//! A rate of requests that was learned from refusals: how it is cut, grows back and tries for more.
+//! A rate of requests that was learned from refusals: how it grows back and tries for more.
 
 use super::bucket::Nanos;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
-/// Where the rate settles, as a share of the one that was refused.
-const SETTLED_SHARE: f64 = 0.95;
-/// A cut goes to this share of the rate that was admitted, and lower for cuts in quick succession.
-const CUT_SHARE: f64 = 0.9;
-const DEEPER_EACH_TIME: f64 = 0.1;
+/// The rate to keep to, as a share of the one that was let in when more was refused.
+const SETTLED_SHARE: f64 = 0.97;
+/// A cascade of refusals lowers the rate by a tenth at least. It halves it at most, if too little was
+/// let in since the last one to tell a rate.
+const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
-const IN_SUCCESSION: Nanos = 3 * SECOND;
-/// Stray refusals lower a rate to no less than this share of what was admitted.
-const LOWEST_SHARE: f64 = 0.8;
-/// How the rate grows back to the good one, in each second, or in so many requests where they take
-/// longer.
-const REGROWTH: f64 = 1.05;
-const REQUESTS_A_STEP: f64 = 4.0;
-/// By which share a higher rate is tried. After a try that was too much the next is a quarter as large,
-/// after one that was not it is twice as large.
-const SMALLEST_TRY: f64 = 0.01;
-const LARGEST_TRY: f64 = 0.5;
-const SMALL_TRY: f64 = 0.1;
+/// So many requests tell a rate.
+const ENOUGH_REQUESTS: f64 = 8.0;
+/// Refusals here and there lower a rate to no less than this share of what a cascade told.
+const LOWEST_SHARE: f64 = 0.9;
+const LOWEST_AT_FIRST: f64 = 0.8;
+const LITTLE_LOWER: f64 = 0.97;
+const LOWER: f64 = 0.93;
+/// The least and the largest step up.
+const LEAST_STEP: f64 = 0.015;
+const LARGEST_STEP: f64 = 0.5;
+/// After a step above this one that was too much the next is not far.
+const SMALL_STEP: f64 = 0.05;
+/// A rate that may be wrong by more than this says nothing of what is above it.
+const MUCH_DOUBT: f64 = 0.1;
+/// A step is tried for so long at least, and for so many requests.
+const A_STEP: (Nanos, f64) = (SECOND, 8.0);
+/// Between two tries for more than was refused.
+const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
-/// How long no higher rate is tried: at first, after a refusal, and at most.
-const FIRST_WAIT: Nanos = 2 * SECOND;
-const WAIT_AFTER_REFUSAL: Nanos = 10 * SECOND;
-pub(super) const LONGEST_WAIT: Nanos = 60 * SECOND;
+/// Cuts with fewer requests between them are in quick succession.
+const IN_SUCCESSION: u64 = 50;
+
+/// What a server let in up to a cascade of refusals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LetIn {
+    pub(super) requests: f64,
+    /// Up to the end of the pause that the refusals made.
+    pub(super) span: Nanos,
+    /// How much of that may have been waited in vain.
+    pub(super) idle: Nanos,
+}
 
 /// A rate that was learned, in requests a second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LearnedRate {
     now: f64,
-    /// The highest that was not refused.
-    good: f64,
-    /// Stray refusals lower it no further.
+    /// The lowest that was too much, as far as is known.
+    ceiling: f64,
+    /// Refusals here and there lower it no further.
     lowest: f64,
-    /// By which share the rate is above the good one, to try whether that is good as well.
-    trying: Option<f64>,
-    next_try: f64,
-    /// How long nothing is tried after a refusal.
-    wait: Nanos,
-    /// When it may grow next, since when it is what it is, and what was admitted since.
+    /// The step that is tried; 0 for none.
+    step: f64,
+    /// When the next one is, since when the rate is what it is, and what was sent and refused since.
     next: Nanos,
     since: Nanos,
-    /// How long a rate is tried at least.
-    trial: Nanos,
-    admitted: u64,
+    sent: u64,
     refused: u64,
+    /// The share that is refused without any try.
+    by_chance: f64,
     /// Cuts in quick succession.
-    cuts: u32,
+    pub(super) cuts: u32,
 }
 
 impl LearnedRate {
@@ -58,156 +69,124 @@ impl LearnedRate {
         self.now
     }
 
-    /// Of a server that admitted so much until it refused.
-    pub(super) fn of_admissions(admitted: f64, now: Nanos) -> Self {
-        Self::below(admitted, CUT_SHARE, now)
-    }
-
-    /// Of a server that admitted so much in each window of this length; one is used up until `end`.
-    pub(super) fn of_window(
-        admitted: f64,
-        old: Option<Self>,
-        window: Nanos,
-        end: Nanos,
-        now: Nanos,
-    ) -> Self {
-        let mut rate = Self::below(admitted, SETTLED_SHARE, now);
-        rate.next_try = SMALLEST_TRY;
-        rate.wait = match old {
-            Some(old) if (rate.good / old.good - 1.0).abs() < 0.1 => 2 * old.wait,
-            _ => WAIT_AFTER_REFUSAL,
-        };
-        rate.wait = rate.wait.clamp(WAIT_AFTER_REFUSAL, LONGEST_WAIT);
-        rate.trial = window;
-        rate.next = end.saturating_add(rate.wait);
-        rate
-    }
-
-    /// `refused` was too much, or just what is possible.
-    fn below(refused: f64, cut: f64, now: Nanos) -> Self {
-        Self {
-            now: refused * cut,
-            good: refused * SETTLED_SHARE,
-            lowest: refused * LOWEST_SHARE,
-            trying: None,
-            // Nothing is known of what is above.
-            next_try: LARGEST_TRY,
-            wait: FIRST_WAIT,
-            next: now + SECOND,
-            since: now,
-            trial: SECOND,
-            admitted: 0,
-            refused: 0,
-            cuts: 0,
+    /// After a cascade of refusals, `before` which there was another rate or none. The rate holds from
+    /// `from`. `None` if too little was let in to tell any.
+    pub(super) fn of(let_in: LetIn, before: Option<&Self>, from: Nanos) -> Option<Self> {
+        let LetIn { requests, span, .. } = let_in;
+        if before.is_none() && requests < 2.0 {
+            return None;
         }
-    }
-
-    /// Refusals that are not stray: what was tried was too much, or the limit has fallen. Returns how many
-    /// cuts came in quick succession before this one.
-    pub(super) fn cut(&mut self, admitted: f64, now: Nanos) -> u32 {
-        if self.trying.is_some() {
-            self.give_up_trying(now);
-            return 0;
-        }
-        let is_soon = now.saturating_sub(self.since) < IN_SUCCESSION;
-        let cuts = if is_soon { self.cuts + 1 } else { 0 };
-        let share = (CUT_SHARE - DEEPER_EACH_TIME * f64::from(cuts)).max(DEEPEST_CUT);
-        *self = Self {
-            cuts,
-            wait: WAIT_AFTER_REFUSAL,
-            trial: self.trial,
-            ..Self::below(admitted.min(self.now), share, now)
-        };
-        cuts
-    }
-
-    /// A refusal: what was tried was too much, or the rate is still a little above the limit. Whether it
-    /// was what was tried.
-    pub(super) fn lower(&mut self, is_stray: bool, now: Nanos) -> bool {
-        self.refused += 1;
-        if self.trying.is_some() {
-            let is_too_much =
-                self.refused >= 2 && 10 * self.refused >= self.admitted + self.refused;
-            if is_too_much {
-                self.give_up_trying(now);
+        let span = span.max(1) as f64;
+        let doubt = let_in.idle as f64 / span + 1.0 / requests.max(1.0);
+        let enough = requests >= ENOUGH_REQUESTS;
+        let admitted = if enough { requests } else { requests + 1.0 };
+        let mut told = admitted * SECOND as f64 / span;
+        let mut ceiling = told * (1.0 + 2.0 * doubt);
+        match before {
+            Some(before) => {
+                let least = if enough { 0.0 } else { DEEPEST_CUT };
+                told = told.clamp(least * before.now, LEAST_CUT * before.now);
+                ceiling = ceiling.clamp(told, before.now.max(told));
             }
-            return is_too_much;
+            None if doubt > MUCH_DOUBT => ceiling = f64::INFINITY,
+            None => {}
         }
-        // More than chance: what was measured was too much as well.
-        let step = if is_stray {
-            SMALLEST_TRY
+        // The first cascade counts the burst as well.
+        let lowest = if before.is_some() {
+            LOWEST_SHARE
         } else {
-            4.0 * SMALLEST_TRY
+            LOWEST_AT_FIRST
         };
+        let is_soon = before.is_some_and(|before| before.sent < IN_SUCCESSION);
+        let mut rate = Self {
+            now: told * SETTLED_SHARE,
+            ceiling,
+            lowest: told * lowest / (1.0 + doubt),
+            step: 0.0,
+            next: 0,
+            since: 0,
+            sent: 0,
+            refused: 0,
+            by_chance: 0.0,
+            cuts: before.filter(|_| is_soon).map_or(0, |it| it.cuts + 1),
+        };
+        let wait = if rate.next_step() > SMALL_STEP {
+            A_STEP
+        } else {
+            BETWEEN_TRIES
+        };
+        rate.restart(wait, from);
+        Some(rate)
+    }
+
+    /// Takes note of a request that is sent.
+    pub(super) fn sent(&mut self) {
+        self.sent += 1;
+    }
+
+    /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
+    /// chance.
+    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) {
+        self.refused += 1;
+        let lower = if is_stray { LITTLE_LOWER } else { LOWER };
         if !is_stray {
-            self.lowest *= 1.0 - step;
+            self.lowest *= lower;
         }
-        let good = (self.good * (1.0 - step)).max(self.lowest);
-        if good >= self.good {
-            return false;
+        let expected = self.by_chance * self.sent as f64;
+        if self.refused as f64 <= expected + 2.0 * expected.sqrt() {
+            return;
         }
-        self.good = good;
-        self.now = self.now.min(good);
-        self.restart(now, self.wait);
-        false
-    }
-
-    /// The smaller the step that was too much, the longer until the next.
-    fn give_up_trying(&mut self, now: Nanos) {
-        let step = self.trying.take().unwrap_or(SMALLEST_TRY);
-        self.now = self.good;
-        self.next_try = (step / 4.0).max(SMALLEST_TRY);
-        let longer = if step < SMALL_TRY {
-            2 * self.wait
+        if self.step == 0.0 {
+            // What is refused at the lowest as well is refused by chance.
+            if self.now > self.lowest {
+                self.now = self.lowest.max(self.now * lower);
+                (self.sent, self.refused, self.since) = (0, 0, now);
+            }
+            return;
+        }
+        self.ceiling = self.now;
+        // The step before may have been too much as well, and a burst have hidden it.
+        let passed = self.now / (1.0 + self.step).powi(2);
+        self.now = passed.min(SETTLED_SHARE * self.ceiling).max(self.lowest);
+        let wait = if self.step > SMALL_STEP {
+            A_STEP
         } else {
-            WAIT_AFTER_REFUSAL
+            BETWEEN_TRIES
         };
-        self.wait = longer.clamp(WAIT_AFTER_REFUSAL, LONGEST_WAIT);
-        self.restart(now, self.wait);
+        self.step = 0.0;
+        self.restart(wait, now);
     }
 
-    pub(super) fn grow(&mut self, now: Nanos) {
-        self.admitted += 1;
+    /// Takes note of a request that was let in: the rate grows, if it is time.
+    pub(super) fn admitted(&mut self, now: Nanos) {
         if now < self.next {
             return;
         }
         // As fast as it may: else more would not be used, and nobody would know whether it is too much.
         let most = self.now * now.saturating_sub(self.since) as f64 / SECOND as f64;
-        let is_busy = self.admitted as f64 >= BUSY_SHARE * most;
-        if is_busy && self.trying.is_none() && self.now < self.good {
-            self.now = (self.now * REGROWTH).min(self.good);
-            if self.now >= self.good {
-                return self.restart(now, self.wait);
-            }
-        } else if is_busy {
-            let step = match self.trying {
-                Some(step) => {
-                    // A burst hides for a while that what is tried is too much. One more: a span of
-                    // few requests may have just missed one.
-                    let span = now.saturating_sub(self.since).max(1) as f64 / SECOND as f64;
-                    let admitted = self.now.min((self.admitted + 1) as f64 / span);
-                    if admitted < self.good {
-                        return self.give_up_trying(now);
-                    }
-                    self.good = admitted;
-                    self.lowest = admitted * LOWEST_SHARE;
-                    (2.0 * step).min(LARGEST_TRY)
-                }
-                None => self.next_try,
-            };
-            self.trying = Some(step);
-            self.now = self.good * (1.0 + step);
+        if (self.sent as f64) < BUSY_SHARE * most {
+            return self.restart(A_STEP, now);
         }
-        // At a slow rate a second says nothing.
-        let few = (REQUESTS_A_STEP * SECOND as f64 / self.now.max(1e-3)).min(LONGEST_WAIT as f64);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        self.restart(now, self.trial.max(few as Nanos));
+        if self.step == 0.0 {
+            self.by_chance = self.refused as f64 / self.sent.max(1) as f64;
+        }
+        self.step = self.next_step();
+        self.now *= 1.0 + self.step;
+        self.restart(A_STEP, now);
     }
 
-    fn restart(&mut self, now: Nanos, wait: Nanos) {
-        self.next = now.saturating_add(wait);
+    /// Half of the way to the ceiling, and beyond it half as far again: it is no ceiling any more.
+    fn next_step(&self) -> f64 {
+        let distance = self.ceiling.max(self.now) / self.ceiling.min(self.now) - 1.0;
+        (distance / 2.0).clamp(LEAST_STEP, LARGEST_STEP)
+    }
+
+    fn restart(&mut self, (time, requests): (Nanos, f64), now: Nanos) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let requests = (requests * SECOND as f64 / self.now) as Nanos;
+        self.next = now.saturating_add(time.max(requests));
         self.since = now;
-        self.admitted = 0;
+        self.sent = 0;
         self.refused = 0;
     }
 }

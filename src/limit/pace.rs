@@ -1,37 +1,23 @@
 //! The rate of requests that refusals tell, where nothing else does.
 //!
-//! What a server admits is counted. When it refuses more than a few, the rate of what it had admitted
-//! is its limit, or close: the rate is cut below that, once for all that were on their way, and grows
-//! back to just below it. From there it is tried seldom whether more is possible, and less and less often
-//! where it is not.
+//! What is sent and not refused is let in, and it is counted. A limit that is used up lets in what it
+//! refills: between two cascades of refusals that is its rate, whether it refills all the time or at the
+//! end of a window. So a cascade sets the rate a little below what was let in since the one before,
+//! up to the end of the pause that it makes. From there the rate grows, as [`LearnedRate`] says.
 //!
-//! A limit that refills all the time admits again within a second or so. Then the last admissions before
-//! the refusal tell its rate. A window that is used up admits nothing until it ends. Then it is what was
-//! admitted in a minute.
-//!
-//! A refusal among many admissions is *stray*: it says nothing about the rate.
+//! A refusal among many answers is *stray*: it holds its own request alone, and sets no rate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::learned_rate::{LONGEST_WAIT, LearnedRate, SECOND};
+use super::learned_rate::{LearnedRate, LetIn, SECOND};
 use super::recent::RecentAnswers;
 
-/// So many admissions are needed before they tell a rate.
-const ENOUGH_ADMISSIONS: usize = 20;
-/// Fewer tell a rate if they took half a second, but no fewer than this.
-const FEWEST_ADMISSIONS: usize = 8;
-/// So many are looked at, at most.
-const MOST_ADMISSIONS: usize = 32;
-/// A bucket that refills holds for no longer than this and the time of two requests. A longer hold is
-/// that of a window.
-const WINDOW_HOLD: Nanos = 3 * SECOND;
-/// The longest window that is looked at then, in seconds.
-const WINDOW_SECONDS: u64 = 60;
-/// The share of refusals among the latest answers that cuts the rate, and the one that ends a window.
-const CUTTING_SHARE: f64 = 0.15;
-const WINDOW_SHARE: f64 = 0.1;
+/// A cascade is so many refusals, and this share of the last requests: those of a second, or so many.
+const CASCADE: u32 = 5;
+const CASCADE_SHARE: f64 = 0.1;
+const LAST_REQUESTS: u32 = 20;
 /// After so many cuts in quick succession the rate is not what the refusals come from: cutting it further
 /// would slow the run down for nothing. It is forgotten, and none is learned for so long.
 const CUTS_IN_VAIN: u32 = 6;
@@ -39,9 +25,13 @@ const BLIND_FOR: Nanos = 30 * SECOND;
 /// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
 /// server that counts what it refuses lets nothing in if it is asked as often as it says.
 const HINTS_OBEYED_FOR: Nanos = SECOND;
-/// The pause after a refusal that asks for none: it doubles until something is admitted.
+/// The pause after a refusal that asks for none: it doubles until something is let in.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// So much of a pause may have been for nothing: servers say whole seconds.
+const ROUNDED: Nanos = SECOND;
+/// After so long without a request, or three times what one takes, what was let in tells no rate.
+const IDLE: Nanos = SECOND;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,21 +57,24 @@ pub(crate) enum Heard {
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    recent: RecentAnswers,
-    /// When the last requests were sent that were admitted, and how many in each of the last seconds.
-    latest: VecDeque<Nanos>,
-    seconds: VecDeque<(u64, u64)>,
-    first: Option<Nanos>,
-    /// Answers to what was sent before say nothing new.
-    changed: Option<Nanos>,
-    /// Since when nothing that was sent later was admitted.
-    held_since: Option<Nanos>,
-    held_until: Nanos,
-    /// Whether refusals were so many then that the limit must have been used up.
-    is_used_up: bool,
+    answers: RecentAnswers,
+    sent: Sent,
+    hold: Option<Hold>,
     learned: Option<LearnedRate>,
+    /// When it last changed: answers to what was sent before say nothing new.
+    changed: Option<Nanos>,
     /// Until when no rate is learned.
     blind_until: Nanos,
+}
+
+/// From a refusal that holds everyone until something is let in that was sent after it.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    since: Nanos,
+    until: Nanos,
+    is_cascade: bool,
+    /// The rate when it began.
+    before: Option<LearnedRate>,
 }
 
 impl Pace {
@@ -90,142 +83,169 @@ impl Pace {
         self.learned.map(|rate| rate.now())
     }
 
-    /// Takes note of an answer to what was sent at `sent`.
-    pub(super) fn admitted(&mut self, sent: Nanos, now: Nanos) {
-        self.recent.note(false, now);
-        self.first.get_or_insert(sent);
-        if self.latest.len() == MOST_ADMISSIONS {
-            self.latest.pop_front();
+    /// Takes note of a request that is sent.
+    pub(super) fn sent(&mut self, now: Nanos) {
+        let held_until = self.hold.map_or(0, |hold| hold.until);
+        let each = self.rate().map_or(0.0, |rate| SECOND as f64 / rate);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let idle = IDLE.max((3.0 * each) as Nanos);
+        if now.saturating_sub(self.sent.last.max(held_until)) > idle {
+            self.sent = Sent::default();
         }
-        self.latest.push_back(sent);
-        let second = sent / SECOND;
-        match self.seconds.iter_mut().rev().find(|it| it.0 <= second) {
-            Some(it) if it.0 == second => it.1 += 1,
-            _ => self.seconds.push_back((second, 1)),
-        }
-        while self
-            .seconds
-            .front()
-            .is_some_and(|it| it.0 + 2 * WINDOW_SECONDS < second)
-        {
-            self.seconds.pop_front();
-        }
-        if let Some(since) = self.held_since.filter(|since| sent > *since) {
-            self.held_since = None;
-            if std::mem::take(&mut self.is_used_up) && sent - since > self.window_hold() {
-                self.set_by_window(since, sent, now);
-            }
-        }
+        let is_first = self.sent.last < held_until && held_until <= now;
+        self.sent.add(now, is_first);
         if let Some(rate) = &mut self.learned {
-            rate.grow(now);
+            rate.sent();
         }
     }
 
-    /// Takes note of a refusal of what was sent at `sent`, which asks for a wait or does not. As many
-    /// others are in flight as `in_flight` says.
-    pub(super) fn refused(
-        &mut self,
-        sent: Nanos,
-        hint: Option<Duration>,
-        in_flight: usize,
-        now: Nanos,
-    ) -> Heard {
-        self.recent.note(true, now);
-        self.recent.set_in_flight(in_flight);
-        let is_held = self.held_since.is_some();
-        let stray = self.recent.is_stray() && !is_held;
-        // On its way with the one that came first, whose pause holds everyone already.
-        let is_late = is_held && now < self.held_until && !self.is_news(sent);
-        let mut gave_up = false;
-        if self.is_news(sent) {
-            self.changed = Some(now);
-            gave_up = self
-                .learned
-                .as_mut()
-                .is_some_and(|rate| rate.lower(stray, now));
+    /// Takes note of an answer to what was sent at `sent`, which is no refusal.
+    pub(super) fn admitted(&mut self, sent: Nanos, now: Nanos) {
+        self.answers.note(false, now);
+        if let Some(hold) = self.hold.filter(|hold| sent > hold.since) {
+            self.hold = None;
+            if hold.is_cascade {
+                self.sent.forget_before(hold.until);
+            }
         }
-        if gave_up {
-            self.recent = RecentAnswers::default();
+        if self.is_news(sent)
+            && let Some(rate) = &mut self.learned
+        {
+            rate.admitted(now);
         }
-        if stray {
+    }
+
+    /// Takes note of a refusal of what was sent at `sent`, which asks for a wait or does not.
+    pub(super) fn refused(&mut self, sent: Nanos, hint: Option<Duration>, now: Nanos) -> Heard {
+        self.answers.note(true, now);
+        self.sent.refused(sent);
+        let is_news = self.is_news(sent);
+        let is_stray = self.answers.is_stray();
+        if is_news && let Some(rate) = &mut self.learned {
+            let before = rate.now();
+            rate.refused(is_stray, now);
+            if rate.now() < before {
+                self.changed = Some(now);
+            }
+        }
+        if is_stray {
             return Heard::Stray;
         }
-        let since = *self.held_since.get_or_insert(now);
+        let hold = self.hold.get_or_insert(Hold {
+            since: now,
+            until: now,
+            is_cascade: false,
+            before: self.learned,
+        });
+        // On its way with the one that came first, whose pause holds everyone already.
+        let is_late = now < hold.until && sent <= hold.since;
         // As long again as nothing was let in.
-        let own = Duration::from_nanos(now - since).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let own = Duration::from_nanos(now - hold.since).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let pause = match hint {
             _ if is_late => Duration::ZERO,
-            Some(hint) if now - since < HINTS_OBEYED_FOR => hint,
+            Some(hint) if now - hold.since < HINTS_OBEYED_FOR => hint,
             hint => hint.unwrap_or_default().max(own),
         };
         let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
-        self.held_until = self.held_until.max(end);
-        let is_first = !self.is_used_up;
-        let is_long = self.held_until - since > self.window_hold();
-        let is_much = self
-            .recent
-            .is_much(if is_long { WINDOW_SHARE } else { CUTTING_SHARE });
-        self.is_used_up |= gave_up || is_much;
-        if self.is_used_up && is_long {
-            self.set_by_window(since, self.held_until, now);
-        } else if self.is_used_up && is_first && !gave_up {
-            self.cut(now);
+        let end = hold.until.max(end);
+        self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
+        hold.until = end;
+        hold.is_cascade |= self.sent.is_cascade();
+        let hold = *hold;
+        if hold.is_cascade && now >= self.blind_until {
+            self.cut(hold, now);
         }
         Heard::Held(pause)
-    }
-
-    /// A longer hold is the end of a window. After a pause a slow rate takes its time as well.
-    fn window_hold(&self) -> Nanos {
-        let each = self.learned.map_or(0.0, |rate| SECOND as f64 / rate.now());
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        WINDOW_HOLD.saturating_add(2 * each.min(LONGEST_WAIT as f64) as Nanos)
     }
 
     fn is_news(&self, sent: Nanos) -> bool {
         self.changed.is_none_or(|changed| sent > changed)
     }
 
-    /// Cuts the rate below the one of the last admissions.
-    fn cut(&mut self, now: Nanos) {
-        let (Some(from), Some(to)) = (self.latest.front(), self.latest.back()) else {
+    /// Sets the rate to what was let in until the end of the hold.
+    fn cut(&mut self, hold: Hold, now: Nanos) {
+        let Some(let_in) = self.sent.let_in(hold) else {
             return;
         };
-        let span = to.saturating_sub(*from);
-        let few = self.latest.len() < ENOUGH_ADMISSIONS;
-        if self.latest.len() < FEWEST_ADMISSIONS || span == 0 || (few && span < SECOND / 2) {
-            return;
+        let cut = LearnedRate::of(let_in, hold.before.as_ref(), hold.until);
+        self.changed = Some(hold.until);
+        if cut.is_some_and(|rate| rate.cuts >= CUTS_IN_VAIN) {
+            self.learned = None;
+            self.blind_until = now + BLIND_FOR;
+            self.hold = None;
+        } else if cut.is_some() {
+            self.learned = cut;
         }
-        let admitted = (self.latest.len() - 1) as f64 * SECOND as f64 / span as f64;
-        self.recent = RecentAnswers::default();
-        match &mut self.learned {
-            None if now < self.blind_until => {}
-            None => self.learned = Some(LearnedRate::of_admissions(admitted, now)),
-            Some(rate) => {
-                if rate.cut(admitted, now) >= CUTS_IN_VAIN {
-                    self.learned = None;
-                    self.blind_until = now + BLIND_FOR;
-                }
-            }
+    }
+}
+
+/// What was sent since the last cascade, by quarters of a second.
+#[derive(Debug, Default)]
+struct Sent {
+    /// When the first of each was sent, how many were, and how many of them were refused.
+    quarters: VecDeque<(Nanos, u32, u32)>,
+    last: Nanos,
+    /// What was let in before those.
+    earlier: u64,
+    first: Option<Nanos>,
+    /// How much of the pauses since then may have been for nothing.
+    idle: Nanos,
+}
+
+const QUARTER: Nanos = SECOND / 4;
+/// So many are kept apart: later refusals than after half a minute find their request among the earlier.
+const MOST_QUARTERS: usize = 120;
+
+impl Sent {
+    /// `is_first` after a hold, which ends what was before.
+    fn add(&mut self, now: Nanos, is_first: bool) {
+        self.first.get_or_insert(now);
+        self.last = now;
+        match self.quarters.back_mut() {
+            Some(it) if !is_first && now < it.0 + QUARTER => it.1 += 1,
+            _ => self.quarters.push_back((now, 1, 0)),
+        }
+        if self.quarters.len() > MOST_QUARTERS
+            && let Some((_, sent, refused)) = self.quarters.pop_front()
+        {
+            self.earlier += u64::from(sent - refused);
         }
     }
 
-    /// Sets the rate to the one of the window that was used up at `since` and ends at `end`.
-    fn set_by_window(&mut self, since: Nanos, end: Nanos, now: Nanos) {
-        let Some(first) = self.first else { return };
-        let from = since.saturating_sub(WINDOW_SECONDS * SECOND) / SECOND;
-        let counted = |it: &&(u64, u64)| (from..=since / SECOND).contains(&it.0);
-        let counted = self.seconds.iter().filter(counted);
-        let admitted: u64 = counted.map(|it| it.1).sum();
-        if admitted < ENOUGH_ADMISSIONS as u64 {
-            return;
+    fn refused(&mut self, sent: Nanos) {
+        let at = self.quarters.partition_point(|it| it.0 <= sent);
+        if let Some(it) = at.checked_sub(1).and_then(|at| self.quarters.get_mut(at)) {
+            it.2 = (it.2 + 1).min(it.1);
         }
-        let span = end
-            .saturating_sub(first)
-            .clamp(SECOND, WINDOW_SECONDS * SECOND);
-        let admitted = admitted as f64 * SECOND as f64 / span as f64;
-        let window = WINDOW_SECONDS * SECOND;
-        let rate = LearnedRate::of_window(admitted, self.learned, window, end, now);
-        self.learned = Some(rate);
+    }
+
+    fn forget_before(&mut self, start: Nanos) {
+        self.quarters.retain(|it| it.0 >= start);
+        self.earlier = 0;
+        self.idle = 0;
+        self.first = Some(start);
+    }
+
+    fn let_in(&self, hold: Hold) -> Option<LetIn> {
+        let kept: u64 = self.quarters.iter().map(|it| u64::from(it.1 - it.2)).sum();
+        Some(LetIn {
+            requests: (self.earlier + kept) as f64,
+            span: hold.until.saturating_sub(self.first?),
+            idle: self.idle,
+        })
+    }
+
+    /// Whether so many of the last were refused that the limit must have been used up.
+    fn is_cascade(&self) -> bool {
+        let (mut sent, mut refused) = (0, 0);
+        for it in self.quarters.iter().rev() {
+            if sent >= LAST_REQUESTS && it.0 + SECOND < self.last {
+                break;
+            }
+            sent += it.1;
+            refused += it.2;
+        }
+        refused >= CASCADE && f64::from(refused) >= CASCADE_SHARE * f64::from(sent)
     }
 }
 
@@ -290,11 +310,13 @@ mod tests {
             match server.wait(*now) {
                 None => {
                     came.admitted += 1;
+                    pace.sent(*now);
                     pace.admitted(*now, *now);
                 }
                 hint => {
                     came.refused += 1;
-                    if let Heard::Held(pause) = pace.refused(*now, hint, 0, *now) {
+                    pace.sent(*now);
+                    if let Heard::Held(pause) = pace.refused(*now, hint, *now) {
                         *now += pause.as_nanos() as Nanos;
                     }
                 }
@@ -336,9 +358,10 @@ mod tests {
         let mut held = 0;
         for n in 0..10_000 {
             let now = n * SECOND / 600;
+            pace.sent(now);
             if n % 20 == 19 {
                 let hint = Some(Duration::from_secs(1));
-                held += u64::from(pace.refused(now, hint, 60, now) != Heard::Stray);
+                held += u64::from(pace.refused(now, hint, now) != Heard::Stray);
             } else {
                 pace.admitted(now, now);
             }
@@ -351,12 +374,14 @@ mod tests {
         let mut pace = Pace::default();
         for n in 0..3_000 {
             let now = n * SECOND / 600;
+            pace.sent(now);
             pace.admitted(now, now);
         }
         let hint = Some(Duration::from_secs(55));
         for n in 0..200 {
             let now = 5 * SECOND + n * SECOND / 600;
-            pace.refused(now, hint, 0, now);
+            pace.sent(now);
+            pace.refused(now, hint, now);
         }
         let rate = pace.rate().unwrap();
         assert!((45.0..=50.0).contains(&rate), "{rate}");
@@ -371,7 +396,7 @@ mod tests {
         let mut now = 0;
         let mut pauses = Vec::new();
         for hint in [None; 8] {
-            let Heard::Held(pause) = pace.refused(now, hint, 0, now) else {
+            let Heard::Held(pause) = pace.refused(now, hint, now) else {
                 panic!("nothing was admitted")
             };
             pauses.push(pause.as_millis());
@@ -379,18 +404,18 @@ mod tests {
         }
         assert_eq!(pauses, [250, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]);
         pace.admitted(now, now);
-        let again = pace.refused(now + 1, None, 0, now + 1);
+        let again = pace.refused(now + 1, None, now + 1);
         assert_eq!(again, Heard::Held(FIRST_PAUSE));
         // What was on its way says nothing new.
         assert_eq!(
-            pace.refused(now, None, 0, now + 2),
+            pace.refused(now, None, now + 2),
             Heard::Held(Duration::ZERO)
         );
         // A short wait is obeyed, but not for ever.
         let hint = Some(Duration::from_millis(20));
         let pauses = [0; 4].map(|_| {
             now += SECOND / 2;
-            pace.refused(now, hint, 0, now)
+            pace.refused(now, hint, now)
         });
         let ms = |ms| Heard::Held(Duration::from_millis(ms));
         let longer = |heard| matches!(heard, Heard::Held(pause) if pause.as_millis() >= 1_000);
@@ -409,8 +434,9 @@ mod tests {
                 .map_or(0, |rate| (SECOND as f64 / rate) as Nanos);
             let sent = now + each.max(SECOND / 1_000);
             now = sent + SECOND / 1_000;
+            pace.sent(sent);
             if request % 2 == 0 {
-                pace.refused(sent, None, 0, now);
+                pace.refused(sent, None, now);
             } else {
                 pace.admitted(sent, now);
             }

@@ -6,29 +6,24 @@ use super::bucket::Nanos;
 use super::learned_rate::SECOND;
 
 /// Among fewer answers no refusal is stray.
-const ENOUGH_ANSWERS: usize = 20;
-/// So many refusals are needed to cut a rate: fewer may be chance.
-const CUTTING_REFUSALS: u64 = 5;
+const ENOUGH_ANSWERS: u32 = 20;
+const TENTH: Nanos = SECOND / 10;
 
-/// The answers of the last second, and the last twenty. Only time counts in which answers came: after a
-/// pause it would be the few that are refused at once.
+/// The answers of the last second, and the last twenty.
 #[derive(Debug, Default)]
 pub(super) struct RecentAnswers {
     /// By tenths of a second: which it is, answers, refusals.
     tenths: VecDeque<(u64, u32, u32)>,
     /// The last twenty, a bit each, the newest lowest.
     last: u32,
-    count: u64,
-    /// Those that are still to come. A refusal is there at once, an answer is not: at a start only
-    /// refusals would have come.
-    in_flight: u64,
+    count: u32,
 }
 
 impl RecentAnswers {
     pub(super) fn note(&mut self, refused: bool, now: Nanos) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.last = (self.last << 1) | u32::from(refused);
-        let tenth = now / (SECOND / 10);
+        let tenth = now / TENTH;
         match self.tenths.back_mut() {
             Some(it) if it.0 >= tenth => {
                 it.1 += 1;
@@ -36,39 +31,50 @@ impl RecentAnswers {
             }
             _ => self.tenths.push_back((tenth, 1, refused.into())),
         }
-        if self.tenths.len() > 10 {
+        while self.tenths.front().is_some_and(|it| it.0 + 10 <= tenth) {
             self.tenths.pop_front();
         }
     }
 
-    pub(super) fn set_in_flight(&mut self, requests: usize) {
-        self.in_flight = requests as u64;
-    }
-
-    /// Whether fewer than one in ten of them is a refusal.
+    /// Whether fewer than one in ten of the answers is a refusal, of which the last has just been noted:
+    /// of those of the last second, or of the last twenty if that is longer.
     pub(super) fn is_stray(&self) -> bool {
-        let (all, refused) = self.refused();
-        all >= ENOUGH_ANSWERS as u64 && 10 * refused < all
+        let (mut all, mut refused) = (0, 0);
+        for it in &self.tenths {
+            all += it.1;
+            refused += it.2;
+        }
+        if all < ENOUGH_ANSWERS {
+            all = self.count.min(ENOUGH_ANSWERS);
+            refused = (self.last & ((1 << ENOUGH_ANSWERS) - 1)).count_ones();
+        }
+        all >= ENOUGH_ANSWERS && 10 * refused < all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the last of these is stray; `true` is a refusal, and they are `apart` from each other.
+    fn is_stray(answers: impl IntoIterator<Item = bool>, apart: Nanos) -> bool {
+        let mut recent = RecentAnswers::default();
+        for (at, refused) in (0..).zip(answers) {
+            recent.note(refused, at * apart);
+        }
+        recent.is_stray()
     }
 
-    /// Whether so many are refusals that the rate is far from what is possible.
-    pub(super) fn is_much(&self, share: f64) -> bool {
-        let (all, refused) = self.refused();
-        refused >= CUTTING_REFUSALS && refused as f64 >= share * all as f64
-    }
-
-    /// All of them and the refusals: of the last second or the last twenty, whichever is more.
-    fn refused(&self) -> (u64, u64) {
-        let of_second = self.tenths.iter().fold((0, 0), |(all, refused), it| {
-            (all + u64::from(it.1), refused + u64::from(it.2))
-        });
-        let (all, refused) = if of_second.0 >= ENOUGH_ANSWERS as u64 {
-            of_second
-        } else {
-            let all = self.count.min(ENOUGH_ANSWERS as u64);
-            let mask = (1 << all) - 1;
-            (all, u64::from((self.last & mask).count_ones()))
-        };
-        (all + self.in_flight, refused)
+    #[test]
+    fn fewer_than_one_in_ten_of_the_longer_span_is_stray() {
+        let after = |let_in, refused: usize| (0..let_in + refused).map(move |n| n >= let_in);
+        assert!(is_stray(after(19, 1), SECOND), "the last twenty");
+        assert!(!is_stray(after(18, 1), SECOND), "too few to tell");
+        assert!(!is_stray(after(18, 2), SECOND), "one in ten");
+        // A hundred came in the last second, and nine of the last twenty do not count.
+        assert!(is_stray(after(91, 9), SECOND / 100));
+        assert!(!is_stray(after(91, 10), SECOND / 100));
+        // They came long ago, so it is the last twenty.
+        assert!(!is_stray(after(200, 2), SECOND));
     }
 }

@@ -216,9 +216,7 @@ impl LimiterState {
             }
             Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
             Answer::Refused(hint) => {
-                // One of those in flight is this one.
-                let others = self.in_flight.saturating_sub(1);
-                let heard = self.pace.refused(sent, hint, others, now);
+                let heard = self.pace.refused(sent, hint, now);
                 if let Heard::Held(pause) = heard {
                     self.places.held(pause, self.in_flight, now);
                 }
@@ -397,6 +395,7 @@ impl LimiterState {
             paced.take(cost.requests(), now);
         }
         self.announced.take(cost, now);
+        self.pace.sent(now);
     }
 
     /// One fewer is in flight. What was taken from the buckets stays taken.

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::pace::{Answer, Heard};
+use super::pace::Answer;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState};
+use crate::retry::Verdict;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
 const MILLI: Nanos = SECOND / 1_000;
@@ -256,26 +257,15 @@ pub(super) fn run(
             }
             Event::Answer(row, (sent, place), Some(hint)) => {
                 let (heard, _) = limits.answered(sent, place, Answer::Refused(hint), now);
-                let is_tired = row.attempts >= 3;
-                let half = Duration::from_millis(500);
-                let asked = hint.unwrap_or_default();
-                let pause = match heard {
-                    Heard::Held(pause) if is_tired => Some(asked.min(pause).max(pause.max(half))),
-                    Heard::Held(pause) => Some(asked.min(pause).max(pause)),
-                    _ if is_tired => Some(asked.max(half)),
-                    _ => None,
-                };
-                if heard == Heard::Full {
+                let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
+                let (_, pause) = verdict.heard(heard, Duration::MAX);
+                if let Some(pause) = pause {
+                    limits.pause(now + nanos(pause.as_secs_f64()), now);
                     refused.insert((row.attempts / 2, row.index), row);
                     admits = false;
-                } else if let Some(pause) = pause {
-                    limits.pause(now + nanos(pause.as_secs_f64()), now);
-                    let is_stray = heard == Heard::Stray;
-                    let turn = if is_stray { 0 } else { row.attempts / 2 };
-                    refused.insert((turn, row.index), row);
-                    admits = false;
                 } else {
-                    let wait = hint.unwrap_or(half).as_secs_f64() * (1.0 + 0.1 * chance.f64());
+                    let wait = hint.unwrap_or(Duration::from_millis(500)).as_secs_f64();
+                    let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
                 limits.end(cost, cost, || now);

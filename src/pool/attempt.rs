@@ -15,25 +15,8 @@ use super::schedule::{Finished, Item};
 use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Answer, Cost, Heard, Permit};
+use crate::limit::{Answer, Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// Whom a refusal holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// Its item alone, or nobody.
-    Alone,
-    /// Everyone for so long.
-    WithAll(Duration),
-    /// The same, though others are let in: its item has been refused too often by chance, and goes first.
-    First(Duration),
-}
-
-/// An item that was sent so often and is refused by chance goes first after a pause, so that it is not
-/// refused again and again while others are let in.
-const STRAY_ATTEMPTS: u32 = 3;
-/// And the least pause then: a limit that refills has room after it, whoever else was on the way.
-const TIRED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
 type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
@@ -127,10 +110,7 @@ impl<J: Job> RunShared<'_, J> {
         };
         // Before the permit is free: whoever takes its place would be one too many.
         let (verdict, hold) = self.learn(verdict, &attempt, &permit);
-        let pause = match hold {
-            Refused::WithAll(pause) | Refused::First(pause) if !pause.is_zero() => Some(pause),
-            _ => None,
-        };
+        let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
         // Before the result goes anywhere: a consumer may take its time.
@@ -161,15 +141,16 @@ impl<J: Job> RunShared<'_, J> {
         }
     }
 
-    /// Tells the limiter whether an answer was a refusal, and what becomes of the verdict.
+    /// Tells the limiter whether an answer was a refusal. What becomes of the verdict then, and how long
+    /// everyone waits with the item, if they do.
     fn learn(
         &self,
         verdict: Option<Verdict>,
         attempt: &Attempt<'_>,
         permit: &Permit,
-    ) -> (Option<Verdict>, Refused) {
+    ) -> (Option<Verdict>, Option<Duration>) {
         if attempt.reach.get() != Reach::Answered {
-            return (verdict, Refused::Alone);
+            return (verdict, None);
         }
         let answer = match verdict {
             Some(Verdict::PauseAll(hint)) => Answer::Refused(Some(hint)),
@@ -180,38 +161,11 @@ impl<J: Job> RunShared<'_, J> {
             .settings
             .limiter
             .answered(permit, attempt.began, answer);
-        let is_tired = attempt.number >= STRAY_ATTEMPTS;
-        // A wait that no server asks for is a backoff.
-        let own = |wait: Duration| wait.min(self.settings.retry.longest_backoff());
-        match (verdict, heard) {
-            // The wait that the server asks for has nothing to do with it.
-            (_, Heard::Full) => {
-                let at_once = Duration::ZERO;
-                (Some(Verdict::PauseAll(at_once)), Refused::WithAll(at_once))
-            }
-            (Some(Verdict::PauseAll(hint)), Heard::Stray) if is_tired => {
-                (verdict, Refused::First(hint.max(own(TIRED_PAUSE))))
-            }
-            (Some(Verdict::PauseAll(hint)), Heard::Stray) => {
-                (Some(Verdict::RetryAfter(hint)), Refused::Alone)
-            }
-            (Some(Verdict::Throttled), Heard::Stray) if is_tired => {
-                (verdict, Refused::First(own(TIRED_PAUSE)))
-            }
-            (Some(Verdict::PauseAll(_) | Verdict::Throttled), Heard::Held(pause)) => {
-                let least = if is_tired {
-                    TIRED_PAUSE
-                } else {
-                    Duration::ZERO
-                };
-                let asked = match answer {
-                    Answer::Refused(Some(hint)) => hint.min(pause),
-                    _ => Duration::ZERO,
-                };
-                (verdict, Refused::WithAll(asked.max(own(pause.max(least)))))
-            }
-            _ => (verdict, Refused::Alone),
-        }
+        let Some(verdict) = verdict else {
+            return (None, None);
+        };
+        let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
+        (Some(verdict), pause)
     }
 
     /// Counts an item out of its backoff.
@@ -250,6 +204,7 @@ impl<J: Job> RunShared<'_, J> {
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
+        let pause = pause.filter(|pause| !pause.is_zero());
         if let Some(wait) = pause {
             settings.limiter.pause_for(wait);
         }
@@ -265,7 +220,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         mut item: JobItem<J>,
         error: J::Error,
-        (verdict, hold): (Verdict, Refused),
+        (verdict, hold): (Verdict, Option<Duration>),
         attempt: &Attempt<'_>,
     ) -> Option<Finished> {
         let now = self.settings.limiter.clock().now();
@@ -298,12 +253,11 @@ impl<J: Job> RunShared<'_, J> {
             item.backing_off = Some(now);
             // More is known by then of what such items take.
             item.cost = None;
-            let recall = if hold == Refused::Alone {
+            let recall = if hold.is_none() {
                 state.schedule.retry_at(item, at);
                 None
             } else {
-                let while_others = matches!(hold, Refused::First(_));
-                let place = state.schedule.retry_after_pause(item, while_others);
+                let place = state.schedule.retry_after_pause(item);
                 state.recall(place)
             };
             let leader = state.parked_leader();

@@ -304,15 +304,10 @@ impl<I: Send, E> Schedule<I, E> {
     }
 
     /// The item is tried again as soon as the limiter, which is paused, lets it. Returns its place.
-    /// `while_others` are let in it is not the pause that is too short, and nothing goes before it.
-    pub(crate) fn retry_after_pause(
-        &mut self,
-        mut item: Box<Item<I, E>>,
-        while_others: bool,
-    ) -> Precedence {
+    pub(crate) fn retry_after_pause(&mut self, mut item: Box<Item<I, E>>) -> Precedence {
         self.handed_out -= 1;
         let turn = item.history.attempts / ATTEMPTS_BEFORE_OTHERS;
-        let place = (if while_others { 0 } else { turn }, item.index);
+        let place = (turn, item.index);
         item.refused = Some(place);
         self.admits = false;
         self.refused.insert(place, item);
@@ -430,31 +425,27 @@ mod tests {
         let [mut first, second, third] = [0; 3].map(|_| attempt(&mut schedule, now));
         schedule.give_back(third);
         first.history.attempts = 1;
-        let place = schedule.retry_after_pause(second, false);
+        let place = schedule.retry_after_pause(second);
         assert!(schedule.has_before(None) && !schedule.has_before(Some(place)));
-        let before = schedule.retry_after_pause(first, false);
+        let before = schedule.retry_after_pause(first);
         assert!(schedule.has_before(Some(place)) && before < place);
         let order = [0; 4].map(|_| attempt(&mut schedule, now));
         assert_eq!(order.each_ref().map(|item| item.index), [0, 1, 2, 3]);
         // One that was refused twice lets the others try first.
         let [mut often, once, ..] = order;
         often.history.attempts = 2;
-        schedule.retry_after_pause(often, false);
-        schedule.retry_after_pause(once, false);
+        schedule.retry_after_pause(often);
+        schedule.retry_after_pause(once);
         let mut order = [0; 2].map(|_| attempt(&mut schedule, now));
         assert_eq!(order.each_ref().map(|item| item.index), [1, 0]);
         // And new ones, until something succeeds.
         let again = order.each_mut().map(|item| item.history.attempts);
         assert_eq!(again, [0, 2]);
         let [once, often] = order;
-        schedule.retry_after_pause(often, false);
+        schedule.retry_after_pause(often);
         assert!(!schedule.has_before(None));
         schedule.finished(done(once.index, true));
         assert!(schedule.has_before(None));
-        let mut often = attempt(&mut schedule, now);
-        often.history.attempts = 3;
-        schedule.retry_after_pause(often, true);
-        assert!(schedule.has_before(None), "others are let in");
     }
 
     #[test]

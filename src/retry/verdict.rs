@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limit::Heard;
+
 /// What to do about one failed attempt.
 ///
 /// A [`Client`](crate::Client) finds the verdict in the tables of the guide's page on
@@ -55,6 +57,26 @@ pub enum Verdict {
     Stop,
 }
 
+impl Verdict {
+    /// What becomes of it by what the limiter has heard, and how long everyone waits with the item, if
+    /// they do. A wait that no server asks for is a backoff: no longer than `longest_backoff`.
+    pub(crate) fn heard(self, heard: Heard, longest_backoff: Duration) -> (Self, Option<Duration>) {
+        match (self, heard) {
+            (Self::PauseAll(hint), Heard::Stray) => (Self::RetryAfter(hint), None),
+            (Self::PauseAll(hint), Heard::Held(pause)) => {
+                let pause = hint.min(pause).max(pause.min(longest_backoff));
+                (self, Some(pause))
+            }
+            // The wait that the server asks for has nothing to do with it.
+            (Self::PauseAll(_) | Self::Throttled, Heard::Full) => {
+                (Self::PauseAll(Duration::ZERO), Some(Duration::ZERO))
+            }
+            (Self::Throttled, Heard::Held(pause)) => (self, Some(pause.min(longest_backoff))),
+            _ => (self, None),
+        }
+    }
+}
+
 /// How far an attempt got, whatever its verdict: what it says about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -64,4 +86,38 @@ pub(crate) enum Reach {
     Unanswered,
     /// Something came back.
     Answered,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stray_refusal_holds_its_item_alone_and_another_one_everyone() {
+        let s = Duration::from_secs;
+        let heard = |verdict: Verdict, heard| verdict.heard(heard, s(10));
+        let asked = Verdict::PauseAll(s(3));
+        assert_eq!(
+            heard(asked, Heard::Stray),
+            (Verdict::RetryAfter(s(3)), None)
+        );
+        assert_eq!(heard(asked, Heard::Held(s(3))), (asked, Some(s(3))));
+        // It came with others, whose pause holds everyone already.
+        assert_eq!(heard(asked, Heard::Held(s(0))), (asked, Some(s(0))));
+        // A place is free as soon as another request is done.
+        let at_once = (Verdict::PauseAll(s(0)), Some(s(0)));
+        assert_eq!(heard(asked, Heard::Full), at_once);
+        assert_eq!(heard(Verdict::Throttled, Heard::Full), at_once);
+        // The server asks for less than what has been in vain, and for more than a backoff may be.
+        assert_eq!(heard(asked, Heard::Held(s(8))), (asked, Some(s(8))));
+        let longer = Verdict::PauseAll(s(60));
+        assert_eq!(heard(longer, Heard::Held(s(60))), (longer, Some(s(60))));
+        let without = Verdict::Throttled;
+        assert_eq!(heard(without, Heard::Stray), (without, None));
+        assert_eq!(heard(without, Heard::Held(s(20))), (without, Some(s(10))));
+        assert_eq!(
+            heard(Verdict::Retry, Heard::Admitted),
+            (Verdict::Retry, None)
+        );
+    }
 }

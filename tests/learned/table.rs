@@ -19,11 +19,17 @@ const RATES: [u64; 3] = [2, 50, 500];
 
 const HEADERS: &[&str] = &[
     "headers=openai",
+    "headers=azure",
     "headers=anthropic",
     "headers=openrouter",
     "headers=ietf,hints=s",
 ];
-const HINTS: &[&str] = &["headers=none", "headers=none,hints=s"];
+const HINTS: &[&str] = &[
+    "headers=none",
+    "headers=none,hints=s",
+    "headers=none,hints=words",
+    "headers=groq,hints=s",
+];
 const NO_HINTS: &[&str] = &["headers=none,hints=none"];
 const NO_HEADERS: &[&str] = &[
     "headers=none",
