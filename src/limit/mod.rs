@@ -2,13 +2,17 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`places`] how many at once, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
+//! refusals tell, [`places`] how many at once, [`adaptive`] the number in flight within a range ([`concurrency`]), [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
 //! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting
 //! for itself.
 
+mod adaptive;
+#[cfg(test)]
+mod adaptive_trial;
 mod announced;
 mod bucket;
 mod builder;
+mod concurrency;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod learned_rate;
@@ -26,6 +30,7 @@ mod trial;
 
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
+pub use concurrency::Concurrency;
 pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;

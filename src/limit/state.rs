@@ -7,8 +7,10 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
+use super::concurrency::Concurrency;
 use super::pace::{Answer, Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
@@ -114,12 +116,27 @@ pub(super) enum Admission {
     WhenReleased,
 }
 
+/// What a permit remembers of its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Start {
+    at: Nanos,
+    /// How many were in flight with it.
+    pub(super) place: usize,
+    /// The adaptive number's round; 0 if it does not count.
+    round: u32,
+    /// How many might be in flight then.
+    pub(super) most: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct LimiterState {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
-    concurrency: usize,
+    concurrency: Concurrency,
+    /// If that is a range.
+    adaptive: Option<Adaptive>,
     in_flight: usize,
+    last: Start,
     /// In the past if there is no pause.
     paused_until: Nanos,
     slow_start: Option<SlowStart>,
@@ -150,12 +167,15 @@ const SLOW_START: Nanos = 1_000_000_000;
 const SLOW_START_MAX: u64 = 1_000;
 
 impl LimiterState {
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(concurrency: impl Into<Concurrency>) -> Self {
+        let concurrency = concurrency.into();
         Self {
             requests: None,
             tokens: None,
             concurrency,
+            adaptive: adaptive(concurrency, concurrency.low()),
             in_flight: 0,
+            last: Start::default(),
             paused_until: 0,
             slow_start: None,
             announced: FollowedLimits::default(),
@@ -171,17 +191,25 @@ impl LimiterState {
         self.in_flight
     }
 
-    /// Which place the last that was admitted is in.
-    pub(super) fn place(&self) -> usize {
-        self.places.place(self.in_flight)
-    }
-
-    pub(super) fn concurrency(&self) -> usize {
+    pub(super) fn concurrency(&self) -> Concurrency {
         self.concurrency
     }
 
-    pub(super) fn set_concurrency(&mut self, permits: usize) {
-        self.concurrency = permits;
+    /// How many may be in flight now.
+    pub(super) fn most_in_flight(&self) -> usize {
+        let found = self.adaptive.as_ref().map(Adaptive::now);
+        found.unwrap_or(self.concurrency.high())
+    }
+
+    /// A range goes on from the number that holds now, if that is within it.
+    pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
+        self.adaptive = adaptive(concurrency, self.most_in_flight());
+        self.concurrency = concurrency;
+    }
+
+    /// The start of what was admitted last.
+    pub(super) fn start(&self) -> Start {
+        self.last
     }
 
     /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
@@ -223,6 +251,9 @@ impl LimiterState {
                 heard
             }
         };
+        if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
+            adaptive.refused();
+        }
         (heard, self.keep_pace(now))
     }
 
@@ -273,7 +304,7 @@ impl LimiterState {
         let at_once = self.places.most();
         Learned {
             requests: announced,
-            at_once: at_once.filter(|at_once| *at_once < self.concurrency),
+            at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
             tokens: lowest(&self.tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
@@ -321,13 +352,18 @@ impl LimiterState {
     }
 
     fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
-        if self.in_flight >= self.concurrency {
-            return Admission::WhenReleased;
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.grow(now);
+        }
+        let most = self.most_in_flight();
+        if self.in_flight >= most {
+            let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
+            return grows.map_or(Admission::WhenReleased, |at| {
+                Admission::At(at, WaitReason::InFlight)
+            });
         }
         let is_paused = now < self.paused_until;
-        let room = self
-            .places
-            .room(self.in_flight, self.concurrency, is_paused, now);
+        let room = self.places.room(self.in_flight, most, is_paused, now);
         self.keep_pace(now);
         match room {
             Room::Yes => {}
@@ -382,6 +418,14 @@ impl LimiterState {
     fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
         self.places.admitted(self.in_flight, now);
+        let in_flight = self.in_flight;
+        let round = self.adaptive.as_mut().map(|it| it.began(in_flight, now));
+        self.last = Start {
+            at: now,
+            place: self.places.place(in_flight),
+            round: round.unwrap_or_default(),
+            most: self.most_in_flight(),
+        };
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);
         }
@@ -411,9 +455,19 @@ impl LimiterState {
     }
 
     /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
-    /// `now` is asked for the time if that is of use.
-    pub(super) fn end(&mut self, cost: Cost, used: Cost, now: impl FnOnce() -> Nanos) {
+    /// `now` is asked for the time if that is of use. How long it took counts if it `succeeded`.
+    pub(super) fn end(
+        &mut self,
+        cost: Cost,
+        used: Cost,
+        (start, succeeded): (Start, bool),
+        now: impl Fn() -> Nanos,
+    ) {
         self.release();
+        if let Some(adaptive) = &mut self.adaptive {
+            let latency = succeeded.then(|| now().saturating_sub(start.at));
+            adaptive.ended(start.round, latency);
+        }
         let tokens = used.model_tokens();
         if tokens != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
             let now = now();
@@ -441,7 +495,7 @@ impl LimiterState {
 
     fn start_slowly(&mut self, now: Nanos) {
         let length = SLOW_START.min(self.paused_until.saturating_sub(now)).max(1);
-        let permits = self.concurrency as u64;
+        let permits = self.most_in_flight() as u64;
         let rate = u64::try_from(u128::from(permits) * u128::from(SLOW_START) / u128::from(length));
         let rate = rate.unwrap_or(u64::MAX).clamp(1, SLOW_START_MAX);
         self.slow_start = Some(SlowStart {
@@ -475,14 +529,9 @@ fn set(bucket: &mut Option<Bucket>, limit: Option<(Rate, u64)>, paused_until: Na
     }
 }
 
-pub(super) fn checked_concurrency(permits: usize) -> Result<usize> {
-    if permits == 0 {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "a concurrency of 0 would admit nothing: give at least 1",
-        ));
-    }
-    Ok(permits)
+fn adaptive(concurrency: Concurrency, now: usize) -> Option<Adaptive> {
+    let is_range = concurrency.is_range();
+    is_range.then(|| Adaptive::new(concurrency, now))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bucket::Nanos;
 use super::pace::Answer;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState};
+use super::state::{Admission, LimiterState, Start};
 use crate::retry::Verdict;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
@@ -206,7 +206,7 @@ struct Row {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An answer to what was sent then and in that place.
-    Answer(Row, (Nanos, usize), Option<Option<Duration>>),
+    Answer(Row, (Nanos, Start), Option<Option<Duration>>),
     Due(Row),
     /// A place is free again.
     Freed,
@@ -243,20 +243,20 @@ pub(super) fn run(
             Event::Look => {}
             Event::Freed => provider.in_flight -= 1,
             Event::Due(row) => due.push_back(row),
-            Event::Answer(row, (sent, place), None) => {
-                limits.answered(sent, place, Answer::LetIn, now);
+            Event::Answer(row, (sent, start), None) => {
+                limits.answered(sent, start.place, Answer::LetIn, now);
                 match provider.lag {
                     0 => provider.in_flight -= 1,
                     lag => at(&mut events, now + lag, Event::Freed),
                 }
-                limits.end(cost, cost, || now);
+                limits.end(cost, cost, (start, true), || now);
                 admits = true;
                 came.attempts = came.attempts.max(row.attempts);
                 came.rows += 1;
                 came.done = now;
             }
-            Event::Answer(row, (sent, place), Some(hint)) => {
-                let (heard, _) = limits.answered(sent, place, Answer::Refused(hint), now);
+            Event::Answer(row, (sent, start), Some(hint)) => {
+                let (heard, _) = limits.answered(sent, start.place, Answer::Refused(hint), now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (_, pause) = verdict.heard(heard, Duration::MAX);
                 if let Some(pause) = pause {
@@ -268,7 +268,7 @@ pub(super) fn run(
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
-                limits.end(cost, cost, || now);
+                limits.end(cost, cost, (start, true), || now);
             }
         }
         loop {
@@ -299,7 +299,7 @@ pub(super) fn run(
             });
             row.attempts += 1;
             came.attempts = came.attempts.max(row.attempts);
-            let sent = (now, limits.place());
+            let sent = (now, limits.start());
             match provider.arrival(now, &mut chance) {
                 None => {
                     came.admitted.push(now);

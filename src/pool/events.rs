@@ -27,6 +27,12 @@ pub enum Event {
         /// How long the item waits at least.
         wait: Duration,
     },
+    /// How many requests may be in flight at once has changed: it is a [range](crate::Concurrency), and
+    /// another number was found.
+    Concurrency {
+        /// How many.
+        at_once: usize,
+    },
     /// Nothing is sent for so long, by any run on the same limiter: the other side asked for it.
     Pause {
         /// How long.
