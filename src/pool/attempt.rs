@@ -56,6 +56,8 @@ impl<J: Job> RunShared<'_, J> {
         let is_copy = item.race.as_ref().is_some_and(|race| race.is_copy);
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
+            index: item.index,
+            waited: item.times.waited(),
             number: item.history.attempts + 1 + u32::from(is_copy),
             began: clock.now(),
             cost: permit.cost(),
@@ -66,6 +68,7 @@ impl<J: Job> RunShared<'_, J> {
             counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
+            answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
         self.tell_news(attempt.began);
