@@ -137,7 +137,10 @@ impl Case<'_> {
                 }
                 // A thread that waits for an answer is blocked, and the provider's is parked for it.
                 let all_started = !threads.contains(&0);
-                if all_started && time.parked() as u64 >= threads.iter().sum() {
+                if all_started
+                    && time.parked() as u64 >= threads.iter().sum()
+                    && settles(&time, &clients)
+                {
                     let rate = rate_of(clients[0].0.limiter());
                     if learned
                         .last()
@@ -176,6 +179,21 @@ impl Case<'_> {
         run.print(self.spec);
         run
     }
+}
+
+/// Waits a little where attempts have been cut off: the provider still waits for their times, so that there
+/// may be threads at work though as many are parked. Whether nothing has happened meanwhile.
+fn settles(time: &VirtualClock, clients: &[(Client, Monitor)]) -> bool {
+    let counters = || {
+        let each = clients.iter().map(|(_, monitor)| monitor.snapshot());
+        (each.collect::<Vec<_>>(), time.parked())
+    };
+    let before = counters();
+    if before.0.iter().all(|progress| progress.hedges == 0) {
+        return true;
+    }
+    thread::sleep(Duration::from_millis(2));
+    counters() == before
 }
 
 impl Run {
