@@ -77,7 +77,7 @@
 //!
 //! Providers differ in what they count:
 //!
-//! | Provider | Reserved for the output | Counted in the end |
+//! | Provider | Of the output until the answer is there | In the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |
@@ -87,7 +87,8 @@
 //!
 //! They are known by their base URL, Anthropic and Azure by
 //! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
-//! 4206") corrects the first column.
+//! 4206") corrects the first column. All that a request allows is taken from what the provider announces;
+//! a limit that is set gives what is usual, so that it is not held up by tokens that nobody writes.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
@@ -220,6 +221,25 @@
 //! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
 //! results begins with the first request that is left.
 //!
+//! # A range of concurrency
+//!
+//! With a range, `concurrency(4..=200)` or `-c 4-200`, the number in flight is found. It begins at the low
+//! end and doubles while that brings throughput. Then higher and lower numbers are tried in turn, and kept
+//! where they pay.
+//!
+//! - A number and the one it is compared with are tried one right after the other, by the latencies of
+//!   some 8 to 200 successful requests each. Rows of different length, or a slow minute, do not count against it.
+//! - Twice the number must bring 40 % of twice the throughput at least. Beyond the point where a server only
+//!   makes requests wait, nothing is gained, and fewer are tried.
+//! - The number grows only if it is used. Where a rate is the limit, or few rows are left, it stays.
+//! - A refusal takes a try back.
+//! - While nothing has been answered, the low end is added each second. So only a few are in flight until the
+//!   first headers have told the limits, or until the first second is over.
+//!
+//! A number, `concurrency(20)`, is kept as it is, from the start. [`Limiter::most_in_flight`] says the number
+//! that holds now, and so do a [`Monitor`](crate::Monitor) and an
+//! [`Event::Concurrency`](crate::Event::Concurrency).
+//!
 //! # Hedging
 //!
 //! Some answers take ten times as long as most, and the last of them make a run long. With
@@ -315,3 +335,4 @@
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned
+//! [`Limiter::most_in_flight`]: crate::Limiter::most_in_flight
