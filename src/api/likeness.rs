@@ -7,9 +7,9 @@ use crate::error::ErrorKind;
 use crate::escape::without_numbers;
 use crate::retry::{Class, Likeness, Verdict};
 
-/// What a failure has in common with others: its kind, status, code and message, numbers aside. `None`
-/// where nothing follows from many of it: a server that is asked too fast or is down, a network that
-/// fails, a request that is too long or has refused content.
+/// What a failure has in common with others: its kind, status, code and message, numbers aside.
+/// `None` where nothing follows from many of it: a server that is asked too fast or is down, a
+/// network that fails, a request that is too long or has refused content.
 pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
     use ErrorKind as K;
 

@@ -22,8 +22,8 @@ use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
 
-/// A run, ready to start: its client, what answers in place of the provider for as long as it lives, and
-/// what reports its end.
+/// A run, ready to start: its client, what answers in place of the provider for as long as it
+/// lives, and what reports its end.
 pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 
 /// Checks everything that can be checked without sending anything.

@@ -1,8 +1,8 @@
 //! Lines out of any stream of bytes, with memory bounded whatever the stream holds.
 //!
-//! Lines are counted from 1, so that a message can name one. A line is bytes, and need not be UTF-8:
-//! one bad line is no reason to refuse the others. A stream that is no text at all (gzip, an archive,
-//! UTF-16) is refused as a whole: one message says more than a million failed rows.
+//! Lines are counted from 1, so that a message can name one. A line is bytes, and need not be
+//! UTF-8: one bad line is no reason to refuse the others. A stream that is no text at all (gzip, an
+//! archive, UTF-16) is refused as a whole: one message says more than a million failed rows.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
@@ -101,8 +101,8 @@ impl<R: Read> Lines<R> {
         Ok(start.get_ref())
     }
 
-    /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
-    /// stalls after its first line does not hold that line up.
+    /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe
+    /// that stalls after its first line does not hold that line up.
     fn begin(&mut self) -> io::Result<()> {
         let (start, source) = self.source.get_mut().get_mut();
         while start.get_ref().len() < 4 && read_more(source, start.get_mut())? > 0 {}

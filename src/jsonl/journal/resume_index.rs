@@ -134,8 +134,8 @@ impl ResumeIndex {
         self.done.get(id) == Some(&RequestTag::of(Some(line)))
     }
 
-    /// What has become of a row of the input, whose endpoint has this `promise`. A row that failed with
-    /// another request under its id is to do.
+    /// What has become of a row of the input, whose endpoint has this `promise`. A row that failed
+    /// with another request under its id is to do.
     pub(crate) fn status(
         &self,
         id: LineHash,
@@ -176,8 +176,8 @@ impl ResumeIndex {
         None
     }
 
-    /// Whether the record of this row, which is not surely an answer, does not count: there is a better
-    /// one, or its endpoint is known and answers otherwise.
+    /// Whether the record of this row, which is not surely an answer, does not count: there is a
+    /// better one, or its endpoint is known and answers otherwise.
     pub(super) fn overrules(&self, id: LineHash) -> bool {
         let row = self.unsure.get(id);
         row.is_some_and(|row| row.overruled.load(Relaxed)) || self.done.get(id).is_some()
