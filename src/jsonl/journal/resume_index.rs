@@ -143,11 +143,8 @@ impl ResumeIndex {
         promise: Promise,
     ) -> RowStatus {
         let now = RequestTag::of(line);
-        if let Some(answered) = self
-            .done
-            .get(id)
-            .or_else(|| self.unsure_answer(id, promise))
-        {
+        let answered = self.done.get(id);
+        if let Some(answered) = answered.or_else(|| self.unsure_answer(id, promise)) {
             return if answered.is(now) || self.policy.force_resume {
                 RowStatus::Done
             } else {
