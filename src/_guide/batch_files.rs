@@ -104,6 +104,7 @@
 //! |---|---|---|
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
+//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([`hedge`](crate::ClientBuilder::hedge)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
 //! | `binding` | the longest of them | if there is more than one |

@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// The job that sends requests as they are.
-    fn job<I: Borrow<Request> + Send>(
+    fn job<I: Borrow<Request> + Clone + Send>(
         &self,
     ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
         ApiJob::new(

@@ -289,6 +289,12 @@ pub(crate) struct Limits {
     /// beginnings of prompts then has them in its cache
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) warmup: Option<u64>,
+
+    /// Send a request a second time when its answer takes longer than 95 % of all, and take the answer that
+    /// comes first. Only where nothing else is to be sent, and at most one request in 20. The other
+    /// attempt is cut off, and may be billed all the same
+    #[arg(long)]
+    pub(crate) hedge: bool,
 }
 
 impl Limits {

@@ -277,6 +277,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
     let builder = with(builder, limits.warmup, ClientBuilder::warmup);
+    let builder = builder.hedge(limits.hedge);
     with(
         builder,
         tokens.map(Rate::units),

@@ -228,6 +228,13 @@ fn work(summary: &Summary) -> Facts {
         if engine.retries > 0 {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
+        if engine.hedges > 0 {
+            let (hedges, won) = (
+                counted(engine.hedges, "hedge", "hedges"),
+                count(engine.hedges_won),
+            );
+            text = format!("{text}, {hedges} ({won} won)");
+        }
         if engine.throttled > 0 {
             text = format!("{text}, {} told to slow down", count(engine.throttled));
         }

@@ -180,6 +180,7 @@ impl Summary {
     /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long, which are no retries; copies whose answers were taken |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
@@ -219,6 +220,8 @@ impl Summary {
             "not_attempted": self.not_attempted,
             "attempts": engine.attempts,
             "retries": engine.retries,
+            "hedges": engine.hedges,
+            "hedges_won": engine.hedges_won,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
             "rps": if wall > 0.0 { rounded(finished as f64 / wall) } else { 0.0 },

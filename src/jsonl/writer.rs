@@ -186,6 +186,7 @@ impl Writer<'_> {
             line: Some(row.number),
             hash: row.hash,
             attempts: outcome.attempts,
+            by_copy: outcome.by_copy,
             times: outcome.times,
             ..Record::default()
         };

@@ -57,6 +57,8 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "failed",
             "failed_for_good",
             "failures",
+            "hedges",
+            "hedges_won",
             "in_flight_mean",
             "in_flight_peak",
             "learned",
@@ -407,6 +409,35 @@ fn the_first_request_of_a_warm_up_goes_alone_also_where_an_earlier_run_left_off(
         let apart = seen[next].at - seen[first].at;
         assert!(apart >= Duration::from_millis(50), "{apart:?}");
     }
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
+    let server = Faultd::replies([Reply::stall(), ok]);
+    let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    folder.tool(&arguments).at(&server).run().code(0);
+    let summary = folder.json("s.json");
+    let (hedges, won) = (&summary["hedges"], &summary["hedges_won"]);
+    assert!(hedges.as_u64() >= Some(1) && hedges.as_u64() <= Some(2));
+    assert!(won.as_u64() >= Some(1), "{summary}");
+    assert!(summary["possibly_billed"].as_u64() >= Some(1));
+    assert!(summary["succeeded"] == 40 && summary["retries"] == 0);
+    let records = folder.records("p.results.jsonl");
+    let mut extras = records.iter().map(|record| &record["tollgate"]);
+    let hedged = extras.find(|extras| extras["hedge_won"] == true);
+    assert_eq!(hedged.expect("a record that says so")["attempts"], 2);
+
+    let error = folder
+        .tool(&["run", "p.jsonl", "--hedge", "-c", "1"])
+        .at(&server);
+    error.run().code(2).says(&["--hedge", "--concurrency"]);
+    let error = folder
+        .tool(&["run", "p.jsonl", "--hedge", "--max-attempts", "1"])
+        .at(&server);
+    error.run().code(2).says(&["--hedge", "--max-attempts"]);
 }
 
 #[test]
