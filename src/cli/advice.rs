@@ -21,8 +21,8 @@ const FEWEST: u64 = 20;
 /// What took a smaller share of the time is not worth a change.
 const SMALL_SHARE: f64 = 0.2;
 
-/// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least told the
-/// limit that the server has named.
+/// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least
+/// told the limit that the server has named.
 pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
     speed(summary, given).or_else(|| {
         let progress = &summary.progress;
@@ -33,8 +33,8 @@ pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
     })
 }
 
-/// What bound for how much of the time, and what would have been better. `None` where the run is too
-/// short to tell, or nothing succeeded that could be faster.
+/// What bound for how much of the time, and what would have been better. `None` where the run is
+/// too short to tell, or nothing succeeded that could be faster.
 fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
     let engine = &summary.progress.engine;
     let binding = engine.bound.binding()?;
@@ -193,8 +193,8 @@ impl Run<'_> {
 }
 
 /// How many places a mean number in flight needs. By Little's law the mean is the rate times the
-/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as uneven
-/// as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
+/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
+/// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
 fn places_for(mean: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let places = (mean + 2.0 * mean.sqrt()).ceil() as u64;

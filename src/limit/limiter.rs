@@ -255,12 +255,15 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent at `sent`.
-    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+    /// Takes note of an answer to what was sent with this permit at `sent`.
+    pub(crate) fn answered(&self, permit: &Permit, sent: Instant, answer: Answer) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
+            let (heard, sooner) =
+                locked
+                    .limits
+                    .answered(self.0.nanos(sent), permit.start.place, answer, now);
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);

@@ -135,7 +135,7 @@ impl<J: Job> RunShared<'_, J> {
         // says nothing.
         let (verdict, hold) = match end {
             End::Lost => (None, None),
-            _ => self.learn(verdict, &attempt),
+            _ => self.learn(verdict, &attempt, &permit),
         };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
@@ -181,6 +181,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         verdict: Option<Verdict>,
         attempt: &Attempt<'_>,
+        permit: &Permit,
     ) -> (Option<Verdict>, Option<Duration>) {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, None);
@@ -190,7 +191,10 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::Throttled) => Answer::Refused(None),
             _ => Answer::LetIn,
         };
-        let heard = self.settings.limiter.answered(attempt.began, answer);
+        let heard = self
+            .settings
+            .limiter
+            .answered(permit, attempt.began, answer);
         let Some(verdict) = verdict else {
             return (None, None);
         };
@@ -234,6 +238,7 @@ impl<J: Job> RunShared<'_, J> {
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
+        let pause = pause.filter(|pause| !pause.is_zero());
         if let Some(wait) = pause {
             settings.limiter.pause_for(wait);
         }
