@@ -58,7 +58,11 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             "no limit bound for more than {time_share}: {in_flight} were in flight on average, {each} each"
         ));
     }
-    let (what, better) = match binding {
+    let places = match binding {
+        Binding::InFlight | Binding::Pause => run.fewer_at_once(&each),
+        _ => None,
+    };
+    let (what, better) = places.unwrap_or_else(|| match binding {
         Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
         Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
         Binding::InFlight => {
@@ -89,7 +93,7 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
                 format!("the server, which took {each} an answer and had been sent everything,");
             (what, None)
         }
-    };
+    });
     let better = better.map(|better| format!("; {better}"));
     Some(format!(
         "{what} bound for {time_share}{}",
@@ -128,6 +132,18 @@ impl Run<'_> {
     fn limit(&self, on: &str, (rate, source): (Option<Rate>, &str)) -> String {
         let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
         format!("the limit on {on}{}", rate.unwrap_or_default())
+    }
+
+    /// What the refusals say of too many at once, and the flag that avoids them.
+    fn fewer_at_once(&self, each: &str) -> Option<(String, Option<String>)> {
+        let most = self.summary.progress.learned.at_once?;
+        let what = format!("the server's limit of {most} at once, {each} an answer,");
+        let refusals = counted(
+            self.summary.progress.engine.throttled,
+            "refusal",
+            "refusals",
+        );
+        Some((what, Some(format!("-c {most} would avoid {refusals}"))))
     }
 
     /// How many might be in flight: of a range, the number that was found last.
@@ -265,6 +281,10 @@ mod tests {
             is_tokens: false,
             period_s: 60,
         };
+        let places = Learned {
+            at_once: Some(3),
+            ..Learned::default()
+        };
         let few = |at_once: usize| GivenLimits {
             concurrency: at_once.into(),
             ..GIVEN
@@ -360,6 +380,14 @@ mod tests {
                 learned(summary(Binding::Pause, 62), refusals),
                 GIVEN,
                 "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+            ),
+            (
+                changed(learned(summary(Binding::Pause, 62), places), |it| {
+                    it.engine.throttled = 40
+                }),
+                GIVEN,
+                "the server's limit of 3 at once, 0.50 s an answer, bound for 62 % of the time; \
+                 -c 3 would avoid 40 refusals",
             ),
             (
                 changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
