@@ -43,12 +43,11 @@ pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &
     let is_told =
         |name: &str| TOLD.contains(&name) || TOLD_BEGINNINGS.iter().any(|it| name.starts_with(it));
     let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
-    let told: String = told
-        .map(|(name, value)| {
-            let value = printable(&String::from_utf8_lossy(value.as_bytes()), LONGEST_VALUE);
-            format!("; {name}: {value}")
-        })
-        .collect();
+    let told = told.fold(String::new(), |mut line, (name, value)| {
+        let value = printable(&String::from_utf8_lossy(value.as_bytes()), LONGEST_VALUE);
+        line.extend(["; ", name.as_str(), ": ", &value]);
+        line
+    });
     // A server may say anything.
     let told = key.map_or_else(|| told.clone(), |key| key.scrub_str(&told));
     let _once = attempt.answer.set(told.into());

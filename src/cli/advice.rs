@@ -63,8 +63,8 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         _ => None,
     };
     let (what, better) = places.unwrap_or_else(|| match binding {
-        Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
-        Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
+        Binding::Requests => (limit("requests", run.requests()), run.enough()),
+        Binding::Tokens => (limit("model tokens", run.tokens()), run.enough()),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let range = given.concurrency.is_range();
@@ -127,11 +127,6 @@ impl Run<'_> {
             Some(rate) => (Some(rate), " learned from headers"),
             None => (self.given.rates[1], ""),
         }
-    }
-
-    fn limit(&self, on: &str, (rate, source): (Option<Rate>, &str)) -> String {
-        let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
-        format!("the limit on {on}{}", rate.unwrap_or_default())
     }
 
     /// What the refusals say of too many at once, and the flag that avoids them.
@@ -208,6 +203,12 @@ impl Run<'_> {
     }
 }
 
+/// The limit on these, with its rate and where that is from.
+fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
+    let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
+    format!("the limit on {on}{}", rate.unwrap_or_default())
+}
+
 /// How many places a mean number in flight needs. By Little's law the mean is the rate times the
 /// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
 /// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
@@ -261,6 +262,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn each_binding_has_its_sentence_with_a_number() {
         let minute = Rate::per_minute;
         let with_rpm = |rpm| GivenLimits {
@@ -295,7 +297,7 @@ mod tests {
         };
         let found =
             |summary, concurrency| changed(summary, |it| it.engine.concurrency = concurrency);
-        for (summary, given, told) in [
+        let table = vec![
             (
                 summary(Binding::Requests, 81),
                 with_rpm(360),
@@ -383,7 +385,7 @@ mod tests {
             ),
             (
                 changed(learned(summary(Binding::Pause, 62), places), |it| {
-                    it.engine.throttled = 40
+                    it.engine.throttled = 40;
                 }),
                 GIVEN,
                 "the server's limit of 3 at once, 0.50 s an answer, bound for 62 % of the time; \
@@ -416,7 +418,8 @@ mod tests {
                 "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
                  each",
             ),
-        ] {
+        ];
+        for (summary, given, told) in table {
             assert_eq!(advice(&summary, &given).as_deref(), Some(told));
         }
     }

@@ -74,14 +74,14 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `waited`, whatever comes of it.
+    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `spent`, whatever comes of it.
     /// What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-        waited: &mut Waited,
+        spent: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
     ) -> Result<Start> {
         check_cancelled(cancel)?;
@@ -106,7 +106,7 @@ impl Queue {
                 parker,
             }
         };
-        ticket.wait(cost, deadline, cancel, waited, watch)
+        ticket.wait(cost, deadline, cancel, spent, watch)
     }
 
     /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
@@ -166,7 +166,7 @@ impl Ticket<'_> {
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-        waited: &mut Waited,
+        spent: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
     ) -> Result<Start> {
         let queue = self.queue;
@@ -176,7 +176,7 @@ impl Ticket<'_> {
             let wake_at = {
                 let mut locked = queue.lock();
                 let now = queue.clock.now();
-                waited.add(reason, now.saturating_duration_since(since));
+                spent.add(reason, now.saturating_duration_since(since));
                 since = now;
                 check_cancelled(cancel)?;
                 let mut wake_at = None;
