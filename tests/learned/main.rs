@@ -185,3 +185,26 @@ fn an_outage_loses_nothing() {
     let meanwhile = count(&run.stats.arrivals, s(5), s(305));
     assert!(meanwhile <= 500, "{meanwhile}");
 }
+
+#[test]
+fn of_a_range_the_number_is_found_that_the_server_works_on() {
+    for (load, rows, least) in [("load=40", 2_000, 400.0), ("load=1000", 3_000, 1_200.0)] {
+        let spec = format!("latency=100ms,{load}");
+        let run = run(&spec, rows, |it| it.concurrency(4..=200));
+        let rate = rows as f64 / run.took.as_secs_f64();
+        assert!(rate >= 0.7 * least, "{spec}: {rate} a second");
+        assert!(run.at_once() <= 80.0 || least > 400.0, "{}", run.at_once());
+        assert_eq!(run.stats.refusals.len() + run.failed, 0);
+    }
+}
+
+#[test]
+fn a_range_starts_with_few_and_a_number_with_all() {
+    for (range, in_a_second, in_three) in [(4..=200, 4, 12), (20..=20, 20, 20)] {
+        let spec = "latency=5s,jitter=0";
+        let run = run(spec, 60, |it| it.concurrency(range.clone()));
+        let sent = |ms| count(&run.stats.arrivals, s(0), Duration::from_millis(ms));
+        assert_eq!((sent(990), sent(2_990)), (in_a_second, in_three));
+        assert_eq!(run.failed, 0);
+    }
+}

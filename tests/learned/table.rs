@@ -385,6 +385,8 @@ fn load() {
             let run = run(&spec, 10_000, |it| it.concurrency(fixed));
             best = line(load, &fixed.to_string(), &run, best).max(best);
         }
+        let run = run(&spec, 10_000, |it| it.concurrency(4..=200));
+        line(load, "4-200", &run, best);
     }
 }
 
