@@ -77,7 +77,7 @@
 //!
 //! Providers differ in what they count:
 //!
-//! | Provider | Reserved for the output | Counted in the end |
+//! | Provider | Of the output until the answer is there | In the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |
@@ -87,7 +87,8 @@
 //!
 //! They are known by their base URL, Anthropic and Azure by
 //! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
-//! 4206") corrects the first column.
+//! 4206") corrects the first column. All that a request allows is taken from what the provider announces;
+//! a limit that is set gives what is usual, so that it is not held up by tokens that nobody writes.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.

@@ -359,6 +359,7 @@ impl ClientBuilder {
                 transport,
                 limiter,
                 retry: self.retry,
+                counting,
                 estimates: Mutex::new(Estimates::new(counting)),
             },
         ))

@@ -11,7 +11,7 @@ use super::classify::{
 };
 use super::cost::{Size, writes};
 use super::error_meaning::requested;
-use super::estimate::Estimates;
+use super::estimate::{Counting, Estimates};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
@@ -46,6 +46,7 @@ pub(crate) struct Endpoint {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
+    pub(super) counting: Counting,
     pub(super) estimates: Mutex<Estimates>,
 }
 
@@ -277,7 +278,7 @@ impl Endpoint {
 
     /// Counts what an answer took of the limits.
     fn settle(&self, usage: &Usage, attempt: &Attempt<'_>) -> Cost {
-        let counted = self.estimates.lock().counting().used(usage);
+        let counted = self.counting.used(usage);
         attempt.used.set(Some(usage.total_tokens));
         attempt.counted.set(Some(counted));
         counted

@@ -2,9 +2,10 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`adaptive`] the number in flight within a range ([`concurrency`]), [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
-//! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting
-//! for itself.
+//! refusals tell, [`adaptive`] the number in flight within a range ([`concurrency`]), [`waited`] what is
+//! waited for, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`] what
+//! they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for
+//! itself.
 
 mod adaptive;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod recent;
 mod state;
 #[cfg(test)]
 mod trial;
+mod waited;
 
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
@@ -34,5 +36,6 @@ pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
-pub(crate) use state::WaitReason;
-pub use state::{Learned, Waited};
+pub use state::Learned;
+pub(crate) use waited::WaitReason;
+pub use waited::Waited;

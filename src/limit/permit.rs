@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::queue::Queue;
 use super::rate::Cost;
-use super::state::{Start, Waited};
+use super::state::Start;
+use super::waited::Waited;
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///

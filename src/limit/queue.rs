@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, Start, WaitReason, Waited};
+use super::state::{Admission, LimiterState, Start};
+use super::waited::{WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};

@@ -4,90 +4,14 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
-use std::ops::AddAssign;
-use std::time::Duration;
-
 use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::concurrency::Concurrency;
 use super::pace::{Answer, Heard, Pace};
 use super::rate::{Cost, Rate};
-use crate::binding::{Binding, Times};
+use super::waited::WaitReason;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What the head of the queue waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    Requests,
-    Tokens,
-    Pause,
-    InFlight,
-}
-
-impl From<WaitReason> for Binding {
-    fn from(reason: WaitReason) -> Self {
-        match reason {
-            WaitReason::Requests => Self::Requests,
-            WaitReason::Tokens => Self::Tokens,
-            WaitReason::Pause => Self::Pause,
-            WaitReason::InFlight => Self::InFlight,
-        }
-    }
-}
-
-/// How long an admission waited, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Waited {
-    /// For the rate of requests.
-    pub requests: Duration,
-    /// For the rate of model tokens.
-    pub tokens: Duration,
-    /// For a pause to end.
-    pub pause: Duration,
-    /// For one of the requests in flight to finish.
-    pub in_flight: Duration,
-    /// For those ahead in the queue.
-    pub queue: Duration,
-}
-
-impl Waited {
-    /// The sum of all reasons.
-    pub fn total(&self) -> Duration {
-        self.requests + self.tokens + self.pause + self.in_flight + self.queue
-    }
-
-    /// Adds it to where an item's time went.
-    pub(crate) fn add_to(&self, times: &mut Times) {
-        times.add(Binding::Requests, self.requests);
-        times.add(Binding::Tokens, self.tokens);
-        times.add(Binding::Pause, self.pause);
-        times.add(Binding::InFlight, self.in_flight);
-        times.add(Binding::Queue, self.queue);
-    }
-
-    /// Without a reason it was the queue.
-    pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
-        *match reason {
-            Some(WaitReason::Requests) => &mut self.requests,
-            Some(WaitReason::Tokens) => &mut self.tokens,
-            Some(WaitReason::Pause) => &mut self.pause,
-            Some(WaitReason::InFlight) => &mut self.in_flight,
-            None => &mut self.queue,
-        } += time;
-    }
-}
-
-impl AddAssign for Waited {
-    fn add_assign(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.tokens += other.tokens;
-        self.pause += other.pause;
-        self.in_flight += other.in_flight;
-        self.queue += other.queue;
-    }
-}
 
 /// What a limiter has learned of the provider's limits, where they are lower than those that are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +25,24 @@ pub struct Learned {
     pub tokens: Option<Rate>,
     /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
     pub ignored: u64,
+}
+
+impl Learned {
+    /// Whether the limits are the same, but for a small change of a rate that moves all the time.
+    pub(crate) fn is_close_to(&self, other: &Self) -> bool {
+        let paced = match (self.from_refusals, other.from_refusals) {
+            (Some(rate), Some(other)) => {
+                (rate.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
+            }
+            (rate, other) => rate == other,
+        };
+        let but_for_that = Self {
+            from_refusals: self.from_refusals,
+            ignored: self.ignored,
+            ..*other
+        };
+        paced && *self == but_for_that
+    }
 }
 
 /// Whether a cost is admitted.

@@ -68,6 +68,7 @@ impl<J: Job> RunShared<'_, J> {
             why_paused: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
+        self.tell_news(attempt.began);
         self.settings.events.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
