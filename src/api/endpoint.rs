@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::announced_limit::announced_limit;
+use super::attempt_log::note_headers;
 use super::classify::{
     AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
     is_nearly_answered, usage_of_failure,
@@ -95,6 +96,7 @@ impl Endpoint {
         let sent = self.limiter.clock().now();
         self.send(request, attempt).and_then(|response| {
             self.learn(&response, sent);
+            note_headers(&response.headers, self.key.as_ref(), attempt);
             self.read(response, request, attempt)
         })
     }

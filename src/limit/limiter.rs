@@ -255,12 +255,15 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent at `sent`.
-    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+    /// Takes note of an answer to what was sent with this permit at `sent`.
+    pub(crate) fn answered(&self, permit: &Permit, sent: Instant, answer: Answer) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
+            let (heard, sooner) =
+                locked
+                    .limits
+                    .answered(self.0.nanos(sent), permit.start.place, answer, now);
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);
@@ -294,7 +297,8 @@ impl Limiter {
         self.0.lock().limits.concurrency()
     }
 
-    /// How many requests may be in flight at once now: of a range, the number that was found last.
+    /// How many requests may be in flight at once now: of a range, the number that was found last, and in
+    /// both cases fewer where refusals say that these are too many.
     pub fn most_in_flight(&self) -> usize {
         self.0.lock().limits.most_in_flight()
     }

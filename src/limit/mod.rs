@@ -2,7 +2,7 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`adaptive`] the number in flight within a range ([`concurrency`]), [`waited`] what is
+//! refusals tell, [`places`] how many at once, [`adaptive`] the number in flight within a range ([`concurrency`]), [`waited`] what is
 //! waited for, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`] what
 //! they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for
 //! itself.
@@ -21,6 +21,7 @@ mod limiter;
 mod nested;
 mod pace;
 mod permit;
+mod places;
 mod queue;
 mod rate;
 mod recent;

@@ -9,6 +9,7 @@ use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::concurrency::Concurrency;
 use super::pace::{Answer, Heard, Pace};
+use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
 use super::waited::WaitReason;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,8 @@ pub struct Learned {
     pub requests: Option<Rate>,
     /// Requests, as refusals tell it, if that is lower still.
     pub from_refusals: Option<Rate>,
+    /// How many requests may be in flight at once, as refusals tell it, if that is lower than what is set.
+    pub at_once: Option<usize>,
     /// Model tokens, as answers announce it.
     pub tokens: Option<Rate>,
     /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
@@ -56,9 +59,11 @@ pub(super) enum Admission {
 }
 
 /// What a permit remembers of its start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Start {
     at: Nanos,
+    /// How many were in flight with it.
+    pub(super) place: usize,
     /// The adaptive number's round; 0 if it does not count.
     round: u32,
     /// How many might be in flight then.
@@ -81,6 +86,8 @@ pub(super) struct LimiterState {
     pace: Pace,
     /// For the rate that the pace has learned.
     paced: Option<Bucket>,
+    kept: Option<f64>,
+    places: Places,
     /// Announcements that made no sense.
     ignored: u64,
 }
@@ -116,6 +123,8 @@ impl LimiterState {
             announced: FollowedLimits::default(),
             pace: Pace::default(),
             paced: None,
+            kept: None,
+            places: Places::default(),
             ignored: 0,
         }
     }
@@ -128,15 +137,21 @@ impl LimiterState {
         self.concurrency
     }
 
-    /// How many may be in flight now.
-    pub(super) fn most_in_flight(&self) -> usize {
+    /// How many may be in flight now, as far as that is set, or of a range, found.
+    fn set_in_flight(&self) -> usize {
         let found = self.adaptive.as_ref().map(Adaptive::now);
         found.unwrap_or(self.concurrency.high())
     }
 
+    /// How many may be in flight now, or fewer if refusals tell so.
+    pub(super) fn most_in_flight(&self) -> usize {
+        let places = self.places.most().unwrap_or(usize::MAX);
+        self.set_in_flight().min(places)
+    }
+
     /// A range goes on from the number that holds now, if that is within it.
     pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
-        self.adaptive = adaptive(concurrency, self.most_in_flight());
+        self.adaptive = adaptive(concurrency, self.set_in_flight());
         self.concurrency = concurrency;
     }
 
@@ -158,30 +173,55 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`. With what follows comes whether something may be
-    /// admitted sooner than it was said.
-    pub(super) fn answered(&mut self, sent: Nanos, answer: Answer, now: Nanos) -> (Heard, bool) {
-        let before = self.pace.rate();
+    /// Takes note of an answer to what was sent at `sent`, when as many were in flight as `place` says. With
+    /// what follows comes whether something may be admitted sooner than it was said.
+    pub(super) fn answered(
+        &mut self,
+        sent: Nanos,
+        place: usize,
+        answer: Answer,
+        now: Nanos,
+    ) -> (Heard, bool) {
         let heard = match answer {
             Answer::LetIn => {
                 self.pace.admitted(sent, now);
+                if self.places.let_in(place, sent, now) {
+                    self.pace = Pace::default();
+                }
                 Heard::Admitted
             }
-            Answer::Refused(hint) => self.pace.refused(sent, hint, now),
+            Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
+            Answer::Refused(hint) => {
+                let heard = self.pace.refused(sent, hint, now);
+                if let Heard::Held(pause) = heard {
+                    self.places.held(pause, self.in_flight, now);
+                }
+                heard
+            }
         };
         if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
             adaptive.refused();
         }
-        let after = self.pace.rate();
+        (heard, self.keep_pace(now))
+    }
+
+    /// Keeps to the rate that refusals tell, unless it is the number at once that they are about. Whether
+    /// something may be admitted sooner than it was said.
+    fn keep_pace(&mut self, now: Nanos) -> bool {
+        let after = match self.places.most() {
+            Some(_) => None,
+            None => self.pace.rate(),
+        };
+        let before = std::mem::replace(&mut self.kept, after);
         if before == after {
-            return (heard, false);
+            return false;
         }
         let limit = after.map(|rate| {
             let rate = Rate::measured(rate);
             (rate, burst_of(rate))
         });
         set(&mut self.paced, limit, self.paused_until, now);
-        (heard, after > before)
+        after.is_none() || after > before
     }
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
@@ -209,8 +249,10 @@ impl LimiterState {
         let is_lower = |paced: &Rate| {
             lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
         };
+        let at_once = self.places.most();
         Learned {
             requests: announced,
+            at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
             tokens: lowest(&self.tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
@@ -261,11 +303,20 @@ impl LimiterState {
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.grow(now);
         }
-        if self.in_flight >= self.most_in_flight() {
+        let most = self.set_in_flight();
+        if self.in_flight >= most {
             let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
             return grows.map_or(Admission::WhenReleased, |at| {
                 Admission::At(at, WaitReason::InFlight)
             });
+        }
+        let is_paused = now < self.paused_until;
+        let room = self.places.room(self.in_flight, most, is_paused, now);
+        self.keep_pace(now);
+        match room {
+            Room::Yes => {}
+            Room::At(at) => return Admission::At(at, WaitReason::InFlight),
+            Room::WhenReleased => return Admission::WhenReleased,
         }
         let mut latest = (now, WaitReason::Requests);
         let mut consider = |at: Nanos, reason: WaitReason| {
@@ -314,10 +365,12 @@ impl LimiterState {
     /// Takes what [`check`](Self::check) has just allowed.
     fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
+        self.places.admitted(self.in_flight, now);
         let in_flight = self.in_flight;
         let round = self.adaptive.as_mut().map(|it| it.began(in_flight, now));
         self.last = Start {
             at: now,
+            place: self.places.place(in_flight),
             round: round.unwrap_or_default(),
             most: self.most_in_flight(),
         };
@@ -364,8 +417,9 @@ impl LimiterState {
             adaptive.ended(start.round, latency);
         }
         let tokens = used.model_tokens();
-        if tokens != cost.model_tokens() || self.announced.limits(|_| true) {
+        if tokens != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
             let now = now();
+            self.places.released(now);
             self.settle(cost, tokens, now);
             self.announced.release(cost, used, now);
         }

@@ -56,6 +56,8 @@ impl<J: Job> RunShared<'_, J> {
         let is_copy = item.race.as_ref().is_some_and(|race| race.is_copy);
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
+            index: item.index,
+            waited: item.times.waited(),
             number: item.history.attempts + 1 + u32::from(is_copy),
             began: clock.now(),
             cost: permit.cost(),
@@ -66,6 +68,7 @@ impl<J: Job> RunShared<'_, J> {
             counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
+            answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
         self.tell_news(attempt.began);
@@ -132,7 +135,7 @@ impl<J: Job> RunShared<'_, J> {
         // says nothing.
         let (verdict, hold) = match end {
             End::Lost => (None, None),
-            _ => self.learn(verdict, &attempt),
+            _ => self.learn(verdict, &attempt, &permit),
         };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
@@ -178,6 +181,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         verdict: Option<Verdict>,
         attempt: &Attempt<'_>,
+        permit: &Permit,
     ) -> (Option<Verdict>, Option<Duration>) {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, None);
@@ -187,7 +191,10 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::Throttled) => Answer::Refused(None),
             _ => Answer::LetIn,
         };
-        let heard = self.settings.limiter.answered(attempt.began, answer);
+        let heard = self
+            .settings
+            .limiter
+            .answered(permit, attempt.began, answer);
         let Some(verdict) = verdict else {
             return (None, None);
         };
@@ -231,6 +238,7 @@ impl<J: Job> RunShared<'_, J> {
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
+        let pause = pause.filter(|pause| !pause.is_zero());
         if let Some(wait) = pause {
             settings.limiter.pause_for(wait);
         }
