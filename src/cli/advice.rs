@@ -21,8 +21,8 @@ const FEWEST: u64 = 20;
 /// What took a smaller share of the time is not worth a change.
 const SMALL_SHARE: f64 = 0.2;
 
-/// What bound for how much of the time, and what would have been better. `None` where the run is too
-/// short to tell, or nothing succeeded that could be faster.
+/// What bound for how much of the time, and what would have been better. `None` where the run is
+/// too short to tell, or nothing succeeded that could be faster.
 pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
     let engine = &summary.progress.engine;
     let binding = engine.bound.binding()?;
@@ -181,8 +181,8 @@ impl Run<'_> {
 }
 
 /// How many places a mean number in flight needs. By Little's law the mean is the rate times the
-/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as uneven
-/// as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
+/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
+/// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
 fn places_for(mean: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let places = (mean + 2.0 * mean.sqrt()).ceil() as u64;

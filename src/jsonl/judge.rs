@@ -14,7 +14,8 @@ use crate::error::{Result, config};
 
 /// How many lines are looked at.
 const MOST_LINES: u64 = 1_000;
-/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter file needs one in all.
+/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter file needs one in
+/// all.
 const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 

@@ -64,13 +64,9 @@ impl Row {
             custom_id: row.custom_id,
             dialect: row.dialect,
             hash: row.hash,
-            request: match row.request {
-                Ok(request) => {
-                    let (path, body) = (request.path.into_owned(), request.body.into_owned());
-                    Ok(Request::post(path, body))
-                }
-                Err(error) => Err(bad_line(number, &error.message)),
-            },
+            request: (row.request)
+                .map(|request| Request::post(request.path.into_owned(), request.body.into_owned()))
+                .map_err(|error| bad_line(number, &error.message)),
         }
     }
 
