@@ -215,8 +215,6 @@ pub(crate) fn load() {
             let share = rate / best;
             println!("| {load} | {concurrency} | {rate:.1} | {share:.2} | {at_once:.1} |");
         }
-        let run = run(&spec, 10_000, |it| it.concurrency(4..=200));
-        line(load, "4-200", &run, best);
     }
 }
 
