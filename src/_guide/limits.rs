@@ -260,6 +260,12 @@
 //! - While nothing has been answered, the low end is added each second. So only a few are in flight until the
 //!   first headers have told the limits, or until the first second is over.
 //!
+//! The plot is of a model of a server that answers in a second, some sooner and some later. Netflix's AIMD
+//! limit goes by single latencies, and its Gradient2 by their mean over minutes. `src/limit/adaptive_trial.rs`
+//! compares more servers and rules.
+//!
+#![doc = include_str!("plots/range.svg")]
+//!
 //! A number, `concurrency(20)`, is kept as it is, from the start. [`Limiter::most_in_flight`] says the number
 //! that holds now, and so do a [`Monitor`](crate::Monitor) and an
 //! [`Event::Concurrency`](crate::Event::Concurrency).

@@ -5,6 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt::Write as _;
+
+#[path = "../../benches/plots/chart.rs"]
+mod chart;
+
+use chart::{Line, Panel, Stroke};
 
 use super::adaptive::Adaptive;
 use super::bucket::Nanos;
@@ -414,10 +420,39 @@ fn a_try_that_is_refused_is_taken_back() {
     assert_eq!(Adaptive::now(&rule), 8, "nothing higher is tried");
 }
 
+type Named = (&'static str, fn() -> Box<dyn Rule>);
+
+const RULES: [Named; 4] = [
+    ("AIMD", || {
+        Box::new(Aimd {
+            number: LOW,
+            mean: 0.0,
+        })
+    }),
+    ("Gradient2", || {
+        Box::new(Gradient {
+            number: LOW,
+            window: Window::default(),
+            windows: 0.0,
+            long: 0.0,
+            peak: 0,
+        })
+    }),
+    ("Vegas", || {
+        Box::new(Vegas {
+            number: LOW,
+            window: Window::default(),
+            least: f64::MAX,
+        })
+    }),
+    ("ours", || Box::new(adaptive())),
+];
+
 /// The guide's table: `cargo test --release --lib adaptive_trial -- --ignored --nocapture`.
 #[test]
 #[ignore = "for figures"]
 fn figures() {
+    const SEEDS: u64 = 8;
     let free = || Server::new(Load::Free, WIDE);
     let cases = [
         ("no limit, all alike", Server::new(Load::Free, 0.0), 8_000),
@@ -483,33 +518,8 @@ fn figures() {
             400,
         ),
     ];
-    let rules: [(&str, fn() -> Box<dyn Rule>); 5] = [
-        ("AIMD", || {
-            Box::new(Aimd {
-                number: LOW,
-                mean: 0.0,
-            })
-        }),
-        ("Gradient2", || {
-            Box::new(Gradient {
-                number: LOW,
-                window: Window::default(),
-                windows: 0.0,
-                long: 0.0,
-                peak: 0,
-            })
-        }),
-        ("Vegas", || {
-            Box::new(Vegas {
-                number: LOW,
-                window: Window::default(),
-                least: f64::MAX,
-            })
-        }),
-        ("ours", || Box::new(adaptive())),
-        ("20", || Box::new(20_usize)),
-    ];
-    const SEEDS: u64 = 8;
+    let twenty: Named = ("20", || Box::new(20_usize));
+    let rules: Vec<_> = RULES.into_iter().chain([twenty]).collect();
     for (name, server, rows) in cases {
         let mean = |make: &dyn Fn() -> Box<dyn Rule>| {
             let came = (1..=SEEDS).map(|seed| run(&mut *make(), &server, rows, seed));
@@ -527,9 +537,90 @@ fn figures() {
         let mut line = format!("| {name} | {:.0}/s at {} |", best.0, best.1);
         for (_, make) in &rules {
             let (rate, at_once) = mean(make);
-            line += &format!(" {:.2}, {at_once:.0} |", rate / best.0);
+            let _ = write!(line, " {:.2}, {at_once:.0} |", rate / best.0);
         }
         line += "\n";
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
     }
+}
+
+/// A rule and what it said, over time.
+struct Traced {
+    rule: Box<dyn Rule>,
+    said: Vec<(f64, f64)>,
+}
+
+impl Rule for Traced {
+    fn now(&mut self, time: Nanos) -> usize {
+        let now = self.rule.now(time);
+        self.said.push((time as f64 / SECOND as f64, now as f64));
+        now
+    }
+    fn grows_at(&self) -> Option<Nanos> {
+        self.rule.grows_at()
+    }
+    fn began(&mut self, in_flight: usize, time: Nanos) -> u32 {
+        self.rule.began(in_flight, time)
+    }
+    fn ended(&mut self, began: u32, latency: Nanos, left: usize, time: Nanos) {
+        self.rule.ended(began, latency, left, time);
+    }
+}
+
+/// The guide's plot. The bench `plots` asks for it.
+#[test]
+#[ignore = "writes into the source tree"]
+fn plot() {
+    const END: f64 = 120.0;
+    let panel = |title: &str, load: Load| {
+        let line = |(name, make): Named, stroke| {
+            let (rule, said) = (make(), Vec::new());
+            let mut traced = Traced { rule, said };
+            run(&mut traced, &Server::new(load, 0.3), 30_000, 1);
+            // The last of each half second, and all that is drawn.
+            let halves = |said: &(f64, f64)| nanos(2.0 * said.0) / SECOND;
+            let said = traced
+                .said
+                .chunk_by(|one, next| halves(one) == halves(next));
+            let points = said.filter_map(<[_]>::last).copied();
+            let points = points.take_while(|(time, _)| *time <= END).collect();
+            Line {
+                name,
+                stroke,
+                points,
+            }
+        };
+        let best = match load {
+            Load::Free => HIGH,
+            _ => 40.0,
+        };
+        let given = Line {
+            name: "the best number",
+            stroke: Stroke::Given,
+            points: vec![(0.0, best), (END, best)],
+        };
+        let [aimd, gradient, _, ours] = RULES;
+        let lines = [
+            (aimd, Stroke::Red),
+            (gradient, Stroke::Blue),
+            (ours, Stroke::Green),
+        ];
+        let lines = lines.map(|(rule, stroke)| line(rule, stroke));
+        Panel {
+            title: title.to_owned(),
+            lines: [given].into_iter().chain(lines).collect(),
+        }
+    };
+    let panels = [
+        panel("latency in proportion above 40", Load::Linear(40.0)),
+        panel("no limit", Load::Free),
+    ];
+    let svg = chart::svg(
+        "The number in flight, found by three rules within 4 to 200",
+        "AIMD goes to 200 on both servers and Gradient2 is slow. The rule of this crate finds both numbers.",
+        ("seconds", "in flight"),
+        &panels,
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/_guide/plots/range.svg");
+    std::fs::write(file, svg).unwrap();
 }

@@ -112,8 +112,8 @@ fn limits() {
                 // What takes long is tried with the first two ways to tell of a limit, or with one.
                 let most = match (is_window, rate) {
                     (_, 2) | (false, 50) => manners.len(),
-                    (true, 200) => 1,
-                    _ => 2,
+                    (true, 50) => 2,
+                    _ => 1,
                 };
                 let mut worst = Worst::default();
                 for more in manners.iter().take(most) {
@@ -162,12 +162,12 @@ impl Default for Worst {
 impl Worst {
     fn add(&mut self, spec: &str, more: &str, rate: u64, configure: Configure) {
         let is_window = spec.contains("window");
-        // Two whole windows or three, or 25 to 100 s.
+        // One whole window after the first or three, or 20 to 100 s.
         let seconds = match (is_window, rate) {
-            (true, 200) => 170,
+            (true, 200) => 140,
             (true, _) => 230,
             (_, 2) => 100,
-            (_, 500) => 25,
+            (_, 500) => 20,
             _ => 40,
         };
         let rows = usize::try_from(rate * seconds).unwrap();
