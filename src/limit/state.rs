@@ -4,11 +4,13 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
+use std::time::Duration;
+
 use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::concurrency::Concurrency;
-use super::pace::{Answer, Heard, Pace};
+use super::pace::{Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
 use super::waited::WaitReason;
@@ -173,34 +175,34 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`, when as many were in flight as `place` says. With
-    /// what follows comes whether something may be admitted sooner than it was said.
-    pub(super) fn answered(
+    /// Takes note that a request was let in, whatever became of it. Whether something may be admitted
+    /// sooner than it was said.
+    pub(super) fn let_in(&mut self, start: Start, now: Nanos) -> bool {
+        self.pace.admitted(start.at, now);
+        if self.places.let_in(start.place, start.at, now) {
+            self.pace = Pace::default();
+        }
+        self.keep_pace(now)
+    }
+
+    /// Takes note that a request was refused, and asked to wait or not. With what follows comes whether
+    /// something may be admitted sooner than it was said.
+    pub(super) fn refused(
         &mut self,
-        sent: Nanos,
-        place: usize,
-        answer: Answer,
+        start: Start,
+        hint: Option<Duration>,
         now: Nanos,
     ) -> (Heard, bool) {
-        let heard = match answer {
-            Answer::LetIn => {
-                self.pace.admitted(sent, now);
-                if self.places.let_in(place, sent, now) {
-                    self.pace = Pace::default();
-                }
-                Heard::Admitted
-            }
-            Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
-            Answer::Refused(hint) => {
-                let heard = self.pace.refused(sent, hint, now);
-                if let Heard::Held(pause) = heard {
-                    self.places.held(pause, self.in_flight, now);
-                }
-                heard
-            }
+        let heard = if self.places.explains(start.place, start.at, hint, now) {
+            Heard::Full
+        } else {
+            self.pace.refused(start.at, hint, now)
         };
-        if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
-            adaptive.refused();
+        if let Heard::Held(pause) = heard {
+            self.places.held(pause, self.in_flight, now);
+            if let Some(adaptive) = &mut self.adaptive {
+                adaptive.refused();
+            }
         }
         (heard, self.keep_pace(now))
     }
