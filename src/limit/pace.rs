@@ -18,9 +18,8 @@ use super::recent::RecentAnswers;
 const CASCADE: u32 = 5;
 const CASCADE_SHARE: f64 = 0.1;
 const LAST_REQUESTS: u32 = 20;
-/// After so many cuts in quick succession the rate is not what the refusals come from: cutting it further
-/// would slow the run down for nothing. It is forgotten, and none is learned for so long.
-const CUTS_IN_VAIN: u32 = 6;
+/// A rate that was cut in vain is not what the refusals come from: cutting it further would slow the run
+/// down for nothing. It is forgotten, and none is learned for so long.
 const BLIND_FOR: Nanos = 30 * SECOND;
 /// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
 /// server that counts what it refuses lets nothing in if it is asked as often as it says.
@@ -167,7 +166,7 @@ impl Pace {
         };
         let cut = LearnedRate::of(let_in, hold.before.as_ref(), hold.until);
         self.changed = Some(hold.until);
-        if cut.is_some_and(|rate| rate.cuts >= CUTS_IN_VAIN) {
+        if cut.is_some_and(|rate| rate.is_cut_in_vain()) {
             self.learned = None;
             self.blind_until = now + BLIND_FOR;
             self.hold = None;
@@ -229,6 +228,7 @@ impl Sent {
         Some(LetIn {
             requests: (self.earlier + kept) as f64,
             span: hold.until.saturating_sub(self.first?),
+            held: hold.until.saturating_sub(hold.since),
             idle: self.idle,
         })
     }

@@ -160,7 +160,8 @@ impl<J: Job> RunShared<'_, J> {
         let Some(verdict) = verdict else {
             return (None, None);
         };
-        let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
+        let longest_backoff = self.settings.retry.longest_backoff();
+        let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)
     }
 
