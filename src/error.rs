@@ -158,6 +158,11 @@ pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
+/// The error for what this flaw makes unusable, if it has one.
+pub(crate) fn refuse(flaw: Option<impl Into<Cow<'static, str>>>) -> Result<()> {
+    flaw.map_or(Ok(()), |flaw| Err(config(flaw)))
+}
+
 impl Error {
     /// An error of this kind. The message should say what happened and what to do next.
     ///

@@ -576,6 +576,23 @@ fn paced_by_tokens(time: &VirtualClock) -> Pool {
 }
 
 #[test]
+fn an_attempt_reserves_what_its_item_costs_by_then() {
+    let asked = AtomicUsize::new(0);
+    let seen = Mutex::new(Vec::new());
+    let results = pool(1)
+        .with_retry(Retry::new().initial_backoff(Duration::from_millis(1)))
+        .task(|_: &i32, attempt| {
+            seen.lock().unwrap().push(attempt.cost().model_tokens());
+            (attempt.number() == 3).then_some(()).ok_or(())
+        })
+        .cost(|_| Cost::tokens(10 + asked.fetch_add(1, Ordering::Relaxed) as u64))
+        .verdict(|()| Verdict::Retry)
+        .map(&[1]);
+    assert!(results[0].is_ok());
+    assert_eq!(*seen.lock().unwrap(), [10, 11, 12]);
+}
+
+#[test]
 fn what_a_task_settles_is_given_back_to_the_token_limit() {
     let time = VirtualClock::new();
     let monitor = Monitor::new();

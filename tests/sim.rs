@@ -552,6 +552,41 @@ fn an_answer_comes_when_its_latency_is_over() {
 }
 
 #[test]
+fn who_comes_while_all_places_are_taken_is_refused() {
+    for (spec, status) in [("places=1@60s,hints=s", 429), ("overload=1@60s", 529)] {
+        let time = VirtualClock::new();
+        let spec: SimSpec = format!("latency=5s,jitter=0,{spec}").parse().unwrap();
+        let server = SimServer::builder(spec).clock(time.clock());
+        let server = server.start().unwrap();
+        let ask = || {
+            let body = r#"{"model":"c","max_tokens":3,"messages":[{"role":"user","content":"a"}]}"#;
+            Wire::connect(server.addr()).post("/v1/messages", body)
+        };
+        thread::scope(|scope| {
+            let asking = scope.spawn(ask);
+            time.wait_parked(1);
+            for _ in 0..2 {
+                let refused = ask();
+                assert_eq!(refused.status, status);
+                assert_eq!(refused.header("retry-after"), Some("60"));
+            }
+            time.advance(Duration::from_secs(10));
+            assert_eq!(asking.join().unwrap().status, 200);
+            let asking = scope.spawn(ask);
+            time.wait_parked(1);
+            time.advance(Duration::from_secs(10));
+            assert_eq!(
+                asking.join().unwrap().status,
+                200,
+                "the place is free again"
+            );
+        });
+        let stats = server.stats();
+        assert_eq!((stats.answered, stats.limited), (2, 2));
+    }
+}
+
+#[test]
 fn errors_are_drawn_alike_in_every_run_and_pass_when_asked_again() {
     let statuses = |order: &[usize]| {
         let server = start("latency=0,errors=0.3");

@@ -39,8 +39,9 @@
 //!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects that by what answers took. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
-//!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `order.rs` puts
-//!   outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
+//!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
+//!   says when an item gets a second attempt beside the first, and `race.rs` which of them counts. `order.rs`
+//!   puts outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
 //!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and

@@ -104,6 +104,7 @@
 //! |---|---|---|
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
+//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([`hedge`](crate::ClientBuilder::hedge)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
 //! | `binding` | the longest of them | if there is more than one |
@@ -190,7 +191,8 @@
 //! # What a run says
 //!
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
-//! and with `--progress json` an object a second. If the run sends nothing because the server is down
+//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at the
+//! moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run sends nothing because the server is down
 //! or asked for a pause, that comes first: until when, why, and what helps. If the server has named
 //! its limit, that is a flag to copy (`the server says 60 a minute: --rpm 60`). In JSON it is `held`:
 //!
@@ -209,7 +211,12 @@
 //! number of rows by kind and status. These are the failures of this run. A row that an earlier run gave
 //! up counts as failed, and its record in the errors file says why.
 //!
-//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json). Its time is the
+//! If the run took 2 s and 20 requests or more, the report ends with what bound for how much of the time,
+//! and a number that helps: `the limit on requests (500/min learned from headers) bound for 81 % of the
+//! time; 34 at once would have been enough`.
+//!
+//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and `advice`: that
+//! sentence, or null. Its time is the
 //! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
 //! shown, with `-vv` all attempts, each with the time, and the line and the id of its row.
 //!

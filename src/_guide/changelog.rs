@@ -32,5 +32,6 @@
 //! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops and
 //!   says why. Refusals without a word of how long to wait cost no row.
 //! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup): the first requests of a run go alone, for
-//!   providers' caches of prompts.
+//!   providers' caches of prompts. [`ClientBuilder::hedge`](crate::ClientBuilder::hedge): a second attempt
+//!   beside one that takes too long.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 
-use super::headers::only;
+use super::limit_headers::{now, plain};
 use super::times;
 use crate::error::AnnouncedLimit;
+use crate::limit::Counted;
 
 /// The limit that `message` names, else that of the headers.
 pub(super) fn announced_limit(
@@ -92,18 +93,20 @@ fn positive(number: &(impl AsRef<str> + ?Sized)) -> Option<u64> {
 /// tells its period: Groq counts requests a day under the same name.
 fn in_headers(headers: &HeaderMap, wall: SystemTime) -> Option<AnnouncedLimit> {
     const A_MINUTE: u64 = 60;
-    [
-        ("x-ratelimit-", "-requests", false),
-        ("anthropic-ratelimit-requests-", "", false),
-        ("x-ratelimit-", "-tokens", true),
-        ("anthropic-ratelimit-tokens-", "", true),
-    ]
-    .into_iter()
-    .find_map(|(before, after, is_tokens)| {
-        let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
-        let number = positive(value("limit")?)?;
-        let is_used_up = value("remaining").is_none_or(|left| left.trim() == "0");
-        let reset = value("reset").and_then(|reset| times::until_reset(reset, wall));
+    let mut found = plain(headers);
+    found.retain(|limit| !limit.is_doubled && limit.window.is_none());
+    // Of several the one on requests.
+    found.sort_by_key(|limit| limit.counted == Some(Counted::Tokens));
+    found.iter().find_map(|limit| {
+        let is_tokens = match limit.counted? {
+            Counted::Requests => false,
+            Counted::Tokens => true,
+            Counted::InputTokens | Counted::OutputTokens => return None,
+        };
+        let number = positive(limit.limit?)?;
+        let is_used_up = limit.remaining.is_none_or(|left| left.trim() == "0");
+        let reset = limit.reset;
+        let reset = reset.and_then(|reset| times::until_reset(reset, now(headers, wall)));
         // A second more: the server rounds.
         let is_soon = reset.is_none_or(|reset| reset.as_secs() <= A_MINUTE + 1);
         (is_used_up && is_soon).then_some(AnnouncedLimit {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 
 use super::client::Client;
 use super::endpoint::Endpoint;
@@ -43,6 +43,7 @@ pub struct ClientBuilder {
     insecure_http: bool,
     transport: Option<Arc<dyn Transport>>,
     warmup: u64,
+    hedge: bool,
     /// The settings that were given and are among [`CONFLICTS`].
     given: Vec<&'static str>,
 }
@@ -86,6 +87,7 @@ impl Client {
             insecure_http: false,
             transport: None,
             warmup: 0,
+            hedge: false,
             given: Vec::new(),
         }
     }
@@ -210,6 +212,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends a request a second time when its answer takes longer than 95 % of all, and takes the answer that
+    /// comes first (Dean and Barroso, *The Tail at Scale*, 2013). The other attempt is cut off and may be
+    /// billed all the same. Default: no.
+    ///
+    /// In runs over many requests only, when nothing else is to be sent and the limits have room: at most one
+    /// copy a request, and at most one for 20 requests. [Limits](crate::_guide::limits) has the rules.
+    pub fn hedge(mut self, hedge: bool) -> Self {
+        self.hedge = hedge;
+        self
+    }
+
     /// How failed requests are tried again. Default: [`Retry::new`].
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
@@ -288,6 +301,7 @@ impl ClientBuilder {
     /// - a base URL that is missing, has no scheme, holds a user name, or points to another machine
     ///   over plain `http`, and for `https` without a TLS feature;
     /// - limits, retries, times, a header, a certificate or its key that cannot be used;
+    /// - [`hedge`](Self::hedge) where no second attempt could be made;
     /// - two settings of which one would be without effect, such as a [`limiter`](Self::limiter)
     ///   beside limits, or a [`transport`](Self::transport) beside a proxy. The message and
     ///   [`Error::settings`](crate::Error::settings) name both.
@@ -313,8 +327,18 @@ impl ClientBuilder {
             Some(limiter) => limiter,
             None => self.limits.build()?,
         };
+        if self.hedge && limiter.concurrency() == 1 {
+            let what =
+                "a second attempt needs a place beside the first: allow two requests at once";
+            return Err(config(what).with_settings(&["hedge", "concurrency"]));
+        }
+        if self.hedge && !self.retry.repeats() {
+            let what = "a request that is attempted once has no second attempt: leave one out";
+            return Err(config(what).with_settings(&["hedge", "max_attempts"]));
+        }
         let mut pool = Pool::from_limiter(limiter.clone())?.with_retry(self.retry.checked()?);
         pool.settings.warmup = self.warmup;
+        pool.settings.hedge = self.hedge;
         let transport = if let Some(transport) = self.transport {
             transport
         } else {
@@ -390,8 +414,8 @@ impl ClientBuilder {
                 let what = format!("the header {name:?} has a name or value that cannot be sent");
                 return Err(config(what).with_settings(&["header"]));
             };
-            // It says where the body ends, for which the client answers.
-            if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&header) {
+            // They say where the body ends and when it is sent, for which the client answers.
+            if [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(&header) {
                 let what = format!("the header {name:?} is the client's own: leave it out");
                 return Err(config(what).with_settings(&["header"]));
             }

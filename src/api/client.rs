@@ -128,10 +128,7 @@ impl Client {
     /// One failure never takes the others down. If the run is stopped, each prompt that was not done
     /// has an error of kind [`Cancelled`](crate::ErrorKind::Cancelled). For more than a model and a
     /// prompt, make [`Request`]s and give them to [`send_all`](Client::send_all).
-    pub fn chat_all<P>(&self, model: &str, prompts: &[P]) -> Vec<Result<Reply>>
-    where
-        P: AsRef<str> + Sync,
-    {
+    pub fn chat_all<P: AsRef<str> + Sync>(&self, model: &str, prompts: &[P]) -> Vec<Result<Reply>> {
         // A body is written when it is sent; its cost is known without it.
         let key = model_key(model);
         let job = ApiJob::new(
@@ -163,10 +160,7 @@ impl Client {
     /// }
     /// # Ok::<(), tollgate::Error>(())
     /// ```
-    pub fn send_all<R>(&self, requests: impl IntoIterator<Item = R>) -> Vec<Result<Reply>>
-    where
-        R: Into<Request>,
-    {
+    pub fn send_all(&self, requests: impl IntoIterator<Item: Into<Request>>) -> Vec<Result<Reply>> {
         let requests: Vec<Request> = requests.into_iter().map(Into::into).collect();
         self.collect(self.job(), &requests)
     }
@@ -183,7 +177,7 @@ impl Client {
     }
 
     /// The job that sends requests as they are.
-    fn job<I: Borrow<Request> + Send>(
+    fn job<I: Borrow<Request> + Clone + Send>(
         &self,
     ) -> impl Job<Input = I, Output = Reply, Error = AttemptError> + use<I> {
         ApiJob::new(
@@ -203,14 +197,11 @@ impl Client {
     /// [`Nested`](crate::ErrorKind::Nested) inside a pool's job that holds a permit of this client's
     /// limiter, and [`Io`](crate::ErrorKind::Io) if no thread can be started. Failures of requests
     /// are in their outcomes.
-    pub fn for_each<R>(
+    pub fn for_each(
         &self,
-        requests: impl IntoIterator<Item = R> + Send,
+        requests: impl IntoIterator<Item: Into<Request>> + Send,
         mut done: impl FnMut(Outcome<Request, Reply, Error>),
-    ) -> Result<()>
-    where
-        R: Into<Request>,
-    {
+    ) -> Result<()> {
         self.settings().for_each(
             self.job(),
             Feed::scoped(Requests(requests)),
@@ -226,13 +217,10 @@ impl Client {
     ///
     /// # Errors
     /// As [`for_each`](Client::for_each).
-    pub fn as_completed<R>(
+    pub fn as_completed(
         &self,
-        requests: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<Outcomes<Request, Reply, Error>>
-    where
-        R: Into<Request> + 'static,
-    {
+        requests: impl IntoIterator<Item: Into<Request> + 'static> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>> {
         self.stream(requests, false)
     }
 
@@ -254,24 +242,18 @@ impl Client {
     ///
     /// # Errors
     /// As [`for_each`](Client::for_each).
-    pub fn in_order<R>(
+    pub fn in_order(
         &self,
-        requests: impl IntoIterator<Item = R> + Send + 'static,
-    ) -> Result<Outcomes<Request, Reply, Error>>
-    where
-        R: Into<Request> + 'static,
-    {
+        requests: impl IntoIterator<Item: Into<Request> + 'static> + Send + 'static,
+    ) -> Result<Outcomes<Request, Reply, Error>> {
         self.stream(requests, true)
     }
 
-    fn stream<R>(
+    fn stream(
         &self,
-        requests: impl IntoIterator<Item = R> + Send + 'static,
+        requests: impl IntoIterator<Item: Into<Request> + 'static> + Send + 'static,
         in_order: bool,
-    ) -> Result<Outcomes<Request, Reply, Error>>
-    where
-        R: Into<Request> + 'static,
-    {
+    ) -> Result<Outcomes<Request, Reply, Error>> {
         let requests = Requests(requests);
         let outcomes = self.settings().stream(self.job(), requests, in_order)?;
         let outcomes = outcomes.map(finished);
@@ -313,11 +295,7 @@ impl Chat<&Client> {
 /// Makes requests of an iterator's items as they are pulled.
 struct Requests<I>(I);
 
-impl<I> IntoIterator for Requests<I>
-where
-    I: IntoIterator,
-    I::Item: Into<Request>,
-{
+impl<I: IntoIterator<Item: Into<Request>>> IntoIterator for Requests<I> {
     type Item = Request;
     type IntoIter = std::iter::Map<I::IntoIter, fn(I::Item) -> Request>;
 

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::json::fields;
+use super::json::{fields, string};
 
 /// The text of an answer, and why the model stopped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,10 +56,6 @@ fn text(json: &RawValue) -> Option<String> {
     let blocks = || elements(json).into_iter();
     let texts = || blocks().filter_map(|block| members(block.into(), ["text"])[0].and_then(string));
     string(json).or_else(|| joined(texts()))
-}
-
-fn string(json: &RawValue) -> Option<String> {
-    serde_json::from_str(json.get()).ok()
 }
 
 fn joined(texts: impl Iterator<Item = String>) -> Option<String> {

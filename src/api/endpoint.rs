@@ -123,7 +123,7 @@ impl Endpoint {
             headers: &headers,
             body: request.body(),
             max_body: self.max_body,
-            ..HttpRequest::new(request.method, &url, deadline, attempt.cancel)
+            ..HttpRequest::new(request.method, &url, deadline, attempt.cut)
         };
         // Boxed, for it would be on the stack of a thread that waits.
         match self.transport.send(&call) {

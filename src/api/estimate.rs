@@ -100,21 +100,21 @@ impl Estimates {
     /// What to reserve for a request, which has output only if its endpoint `writes`. What was learned
     /// makes it no larger than `most`, which is the largest that a limit ever admits.
     pub(super) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
-        let (prompt, output) = self.tokens(size);
-        let has_output = writes && self.counting.output;
-        let bound = size.max_output.filter(|_| self.counting.allowed);
-        let output = match bound {
-            _ if !has_output => 0,
-            Some(_) => size.output(Size::GUESS),
-            None => output,
+        let (prompt, likely) = self.tokens(size);
+        let (likely, allowed) = match writes && self.counting.output {
+            true => (likely, size.output(Size::GUESS)),
+            false => (0, 0),
         };
-        let guess = size.prompt.saturating_add(if has_output {
-            size.output(Size::GUESS)
+        let total = prompt.saturating_add(likely);
+        let total = total.min(most.max(size.prompt.saturating_add(allowed)));
+        let output = likely.min(total);
+        let is_held = self.counting.allowed && size.max_output.is_some();
+        let held = if is_held {
+            allowed.saturating_sub(output)
         } else {
             0
-        });
-        let total = prompt.saturating_add(output).min(most.max(guess));
-        Cost::tokens(total).with_output(output.min(total))
+        };
+        Cost::tokens(total).with_output(output).with_held(held)
     }
 
     /// The tokens of its prompt and of its answer that a request is likely to take.
@@ -242,10 +242,11 @@ mod tests {
         Cost::tokens(prompt + output).with_output(output)
     }
 
+    /// What a provider is expected to count of prompt and output while the request is under way.
     fn tokens(estimates: &Estimates, size: &Size) -> (u64, u64) {
         let cost = estimates.cost(size, true, u64::MAX);
         let output = cost.output_tokens();
-        (cost.model_tokens() - output, output)
+        (cost.model_tokens() - output, output + cost.held_tokens())
     }
 
     fn after(answers: usize, base_url: &str, size: &Size, used: Cost) -> Estimates {
@@ -374,6 +375,8 @@ mod tests {
                 estimates.answered(&request, counted);
             }
             assert_eq!(tokens(&estimates, &request).1, reserved, "{base_url}");
+            let of_limits_set = estimates.cost(&request, true, u64::MAX).output_tokens();
+            assert_eq!(of_limits_set, reserved.min(51), "{base_url}");
         }
     }
 
@@ -439,6 +442,7 @@ mod tests {
             }
             let (learned, output) = tokens(&estimates, &request);
             prop_assert!(learned >= prompt / 8 && learned <= prompt * 16);
+            prop_assert_eq!(estimates.cost(&request, true, most).held_tokens(), 0);
             prop_assert!(output >= 1.min(request.output(1)));
             prop_assert!(max_output.is_none_or(|most| output <= (most * replies).max(1)));
             let capped = estimates.cost(&request, true, most);

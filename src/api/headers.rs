@@ -7,16 +7,6 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The value under `name` if there is exactly one: of two limits nobody knows which counts.
-pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).into_iter();
-    let value = values.next()?;
-    match values.next() {
-        None => value.to_str().ok(),
-        Some(_) => None,
-    }
-}
-
 /// The provider's id of the answer, to quote to its support: `x-request-id` (OpenAI and most),
 /// `request-id` (Anthropic), `apim-request-id` (Azure).
 pub(crate) fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
@@ -82,19 +72,6 @@ pub(crate) mod tests {
             );
         }
         headers
-    }
-
-    #[test]
-    fn a_doubled_header_is_not_the_only_one() {
-        let headers = map([("a", "1"), ("b", "2"), ("A", "1")]);
-        assert_eq!(
-            (
-                only(&headers, "a"),
-                only(&headers, "B"),
-                only(&headers, "c")
-            ),
-            (None, Some("2"), None)
-        );
     }
 
     #[test]

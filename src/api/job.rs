@@ -65,7 +65,7 @@ where
 
 impl<I, C, R> Job for ApiJob<I, C, R>
 where
-    I: Send,
+    I: Clone + Send,
     C: Fn(&Endpoint, &I) -> Result<Cost> + Send + Sync,
     R: Fn(&I) -> Result<Cow<'_, Request>> + Send + Sync,
 {
@@ -95,6 +95,10 @@ where
             hook(&mut outcome, attempt);
         }
         outcome
+    }
+
+    fn second(&self, item: &I) -> Option<I> {
+        Some(item.clone())
     }
 
     fn verdict(&self, failed: &AttemptError) -> Verdict {

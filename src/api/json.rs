@@ -238,6 +238,19 @@ impl<'de, const N: usize> JsonVisitor<'de> for Fields<'_, 'de, N> {
     }
 }
 
+/// The [`first_fields`] of a value, none if it is no object.
+pub(crate) fn members<'a, const N: usize>(
+    value: Option<&'a RawValue>,
+    names: &[&'static str; N],
+) -> [Option<&'a RawValue>; N] {
+    value.map_or([None; N], |value| first_fields(value.get(), names))
+}
+
+/// The text of a string; `None` of anything else.
+pub(crate) fn string(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
 /// A number from 0 to a million million, without its fraction. Anything else is no count.
 pub(crate) fn count(json: &RawValue) -> Option<u64> {
     whole(json.get().parse().ok()?)
@@ -302,6 +315,29 @@ pub(crate) fn says_something(json: &str) -> bool {
 
 /// The longest JSON that is parsed into a value, in bytes: a value takes several times its text.
 pub(crate) const LONGEST_PARSED: usize = 64 << 10;
+
+/// `json` with null for each number that JSON does not have (`NaN`, `Infinity`), as Python writes them.
+/// `None` if there is none.
+pub(crate) fn with_nulls(json: &str) -> Option<String> {
+    const NUMBERS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    if !NUMBERS.iter().any(|number| json.contains(number)) {
+        return None;
+    }
+    let mut in_string = false;
+    let mut out = String::with_capacity(json.len());
+    for part in json.split_inclusive('"') {
+        let text = part.strip_suffix('"').unwrap_or(part);
+        let slashes = text.len() - text.trim_end_matches('\\').len();
+        if in_string {
+            out.push_str(part);
+        } else {
+            let put_right = |part: String, number| part.replace(number, "null");
+            out += &NUMBERS.into_iter().fold(part.to_owned(), put_right);
+        }
+        in_string ^= !in_string || slashes.is_multiple_of(2);
+    }
+    Some(out)
+}
 
 /// `body` with the usual slips of a writer of JSON put right: bare words (`NaN`, `-Infinity`, `None`)
 /// become null, strings may have single quotes, control characters, wrong escapes and bytes that are
@@ -385,6 +421,23 @@ mod tests {
 
         fn raw(&mut self, (): (), json: &'de RawValue) {
             self.0 += json.get();
+        }
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_become_null_outside_strings() {
+        for (json, expected) in [
+            (
+                r#"{"a":NaN,"b":[-Infinity,Infinity]}"#,
+                Some(r#"{"a":null,"b":[null,null]}"#),
+            ),
+            (
+                r#"{"NaN":"a \"NaN\" \\","b":NaN}"#,
+                Some(r#"{"NaN":"a \"NaN\" \\","b":null}"#),
+            ),
+            (r#"{"a":nan}"#, None),
+        ] {
+            assert_eq!(with_nulls(json).as_deref(), expected, "{json}");
         }
     }
 

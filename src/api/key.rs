@@ -1,7 +1,6 @@
 //! The API key, which is never printed.
 
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 
 use crate::error::{Result, config};
@@ -18,9 +17,8 @@ use crate::error::{Result, config};
 /// ```
 #[derive(Clone)]
 pub struct ApiKey {
-    key: Arc<str>,
-    /// Other secrets that are sent with it, and scrubbed as it is.
-    others: Vec<Arc<str>>,
+    /// All that is scrubbed. The key itself comes first.
+    secrets: Vec<Arc<str>>,
 }
 
 /// What shells and files put around a value.
@@ -66,17 +64,15 @@ impl ApiKey {
         } else if text.to_ascii_lowercase().starts_with("bearer ") {
             "the API key begins with \"Bearer\", which the client adds itself; leave it out"
         } else {
-            return Ok(Self {
-                key: text.into(),
-                others: Vec::new(),
-            });
+            let secrets = vec![text.into()];
+            return Ok(Self { secrets });
         };
         Err(config(wrong))
     }
 
     /// The key itself, for the one place that puts it into a header.
     pub(crate) fn expose(&self) -> &str {
-        &self.key
+        self.secrets.first().map_or("", |key| key)
     }
 
     /// What is to be scrubbed: the key, if there is one, and the words in the values of headers whose
@@ -84,16 +80,9 @@ impl ApiKey {
     pub(crate) fn with_headers(key: Option<Self>, headers: &[(String, String)]) -> Option<Self> {
         let secret = headers.iter().filter(|(name, _)| is_secret(name));
         let words = secret.flat_map(|(_, value)| value.split_ascii_whitespace());
-        let mut words = words.map(Arc::from);
-        let mut all = match key {
-            Some(key) => key,
-            None => Self {
-                key: words.next()?,
-                others: Vec::new(),
-            },
-        };
-        all.others.extend(words);
-        Some(all)
+        let mut secrets = key.map_or_else(Vec::new, |key| key.secrets);
+        secrets.extend(words.map(Arc::from));
+        (!secrets.is_empty()).then_some(Self { secrets })
     }
 
     /// `bytes` with each occurrence of the key replaced by `[redacted]`, also where it is escaped as
@@ -105,7 +94,7 @@ impl ApiKey {
         let mut clean = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
         while let [first, after @ ..] = rest {
-            let mut secrets = iter::once(&self.key).chain(&self.others);
+            let mut secrets = self.secrets.iter();
             if let Some(len) = secrets.find_map(|key| match_at(key.as_bytes(), rest)) {
                 clean.extend_from_slice(REDACTED.as_bytes());
                 rest = &rest[len..];

@@ -20,34 +20,18 @@ use crate::limit::{Announced, Counted, Reset};
 /// What `headers` announce, and how many of them made no sense. `wall` is this machine's time, for
 /// answers without a `Date`.
 pub(super) fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u64) {
-    let mut found = Vec::new();
-    let mut policies = Vec::new();
-    for (name, value) in headers {
-        let name = name.as_str();
-        // Most headers are others, and most answers have none of these.
-        if !name.contains("ratelimit") {
-            continue;
-        }
-        let value = value.to_str().unwrap_or_default();
-        match name {
-            "ratelimit" | "ratelimit-policy" => policies.extend(items(value)),
-            _ => {
-                if let Some((what, counted, window, scope)) = words(name) {
-                    let of = of(&mut found, counted, scope, window);
-                    of.set(what, value);
-                }
+    let mut found = plain(headers);
+    for name in ["ratelimit-policy", "ratelimit"] {
+        for value in headers.get_all(name) {
+            for (scope, params) in items(value.to_str().unwrap_or_default()) {
+                add_item(&mut found, scope, params);
             }
         }
     }
-    if found.is_empty() && policies.is_empty() {
+    if found.is_empty() {
         return (Vec::new(), 0);
     }
-    for policy in &policies {
-        policy.add_to(&mut found);
-    }
-    let date = text(headers, "date");
-    let date = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
-    let now = date.unwrap_or(wall);
+    let now = now(headers, wall);
     let mut ignored = 0;
     let announced = found
         .iter()
@@ -55,17 +39,27 @@ pub(super) fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u6
     (announced.collect(), ignored)
 }
 
+/// The server's time, by which its times are meant, or else this machine's.
+pub(super) fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
+    text(headers, "date")
+        .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
+        .unwrap_or(wall)
+}
+
 /// The headers of one limit, as text.
 #[derive(Debug, Default)]
-struct Found<'a> {
-    counted: Option<Counted>,
+pub(super) struct Found<'a> {
+    /// `None` where no name says it. Then it is requests, and all of them come back at the reset.
+    pub(super) counted: Option<Counted>,
+    /// Tells limits apart.
     scope: u64,
-    window: Option<Duration>,
-    limit: Option<&'a str>,
-    remaining: Option<&'a str>,
-    reset: Option<&'a str>,
+    /// As it is named.
+    pub(super) window: Option<Duration>,
+    pub(super) limit: Option<&'a str>,
+    pub(super) remaining: Option<&'a str>,
+    pub(super) reset: Option<&'a str>,
     /// One of them is there twice: nobody knows which counts.
-    is_doubled: bool,
+    pub(super) is_doubled: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -75,21 +69,25 @@ enum What {
     Reset,
 }
 
-/// The limit that counts this, made if it is new.
-fn of<'a, 'b>(
-    found: &'b mut Vec<Found<'a>>,
-    counted: Counted,
-    scope: u64,
-    window: Option<Duration>,
-) -> &'b mut Found<'a> {
-    let is_it = |it: &Found| it.counted == Some(counted) && it.scope == scope;
-    let at = found.iter().position(is_it).unwrap_or_else(|| {
-        found.push(Found {
-            counted: Some(counted),
-            scope,
-            window,
-            ..Found::default()
-        });
+/// The limits whose headers are told by their names.
+pub(super) fn plain(headers: &HeaderMap) -> Vec<Found<'_>> {
+    let mut found = Vec::new();
+    for (name, value) in headers {
+        // Most headers are others, and most answers have none of these.
+        if name.as_str().contains("ratelimit")
+            && let Some((what, limit)) = words(name.as_str())
+        {
+            of(&mut found, limit).set(what, value.to_str().unwrap_or_default());
+        }
+    }
+    found
+}
+
+/// The limit with this scope, which is new if there is none.
+fn of<'a, 'b>(found: &'b mut Vec<Found<'a>>, new: Found<'a>) -> &'b mut Found<'a> {
+    let known = found.iter().position(|it| it.scope == new.scope);
+    let at = known.unwrap_or_else(|| {
+        found.push(new);
         found.len() - 1
     });
     &mut found[at]
@@ -121,7 +119,7 @@ impl<'a> Found<'a> {
             .find_map(|part| part.trim().strip_prefix("w="));
         let named = named.and_then(|seconds| window(seconds.parse().ok()?));
         Some(Announced {
-            counted: self.counted?,
+            counted: self.counted.unwrap_or(Counted::Requests),
             scope: self.scope,
             limit,
             remaining: remaining.map(|(left, _)| left),
@@ -142,23 +140,25 @@ fn read_as<'a, T>(
     read
 }
 
-/// What a header is about, by the words of its name: the field, what is counted, the window if it is
-/// named, and what tells it from others of the kind.
-fn words(name: &str) -> Option<(What, Counted, Option<Duration>, u64)> {
+/// What a header is about, by the words of its name: the field, and of which limit. A limit is told
+/// by the other words.
+fn words(name: &str) -> Option<(What, Found<'static>)> {
     const DAY: u64 = 86_400;
-    let (mut what, mut counted, mut seconds) = (None, None, None);
-    let (mut part, mut is_projects) = (None, false);
+    let (mut what, mut counted, mut part, mut seconds) = (None, None, None, None);
+    let mut scope = DefaultHasher::new();
     for word in name.split('-') {
         match word {
-            "x" | "anthropic" | "ratelimit" => {}
             "limit" => what = Some(What::Limit),
             "remaining" => what = Some(What::Remaining),
             "reset" => what = Some(What::Reset),
+            _ => word.hash(&mut scope),
+        }
+        match word {
+            "limit" | "remaining" | "reset" | "x" | "anthropic" | "ratelimit" | "project" => {}
             "requests" | "request" | "req" => counted = Some(Counted::Requests),
             "tokens" | "token" => counted = Some(Counted::Tokens),
             "input" => part = Some(Counted::InputTokens),
             "output" => part = Some(Counted::OutputTokens),
-            "project" => is_projects = true,
             "second" => seconds = Some(1),
             "minute" => seconds = Some(60),
             "hour" => seconds = Some(3_600),
@@ -167,23 +167,22 @@ fn words(name: &str) -> Option<(What, Counted, Option<Duration>, u64)> {
             _ => return None,
         }
     }
-    let counted = match (counted, part) {
-        (Some(Counted::Tokens), Some(part)) => part,
-        (counted, None) => counted.unwrap_or(Counted::Requests),
-        _ => return None,
+    let limit = Found {
+        counted: match (counted, part) {
+            (Some(Counted::Tokens), Some(part)) => Some(part),
+            (counted, None) => counted,
+            _ => return None,
+        },
+        scope: scope.finish(),
+        window: seconds.and_then(window),
+        ..Found::default()
     };
-    let scope = 2 * seconds.unwrap_or(0) + u64::from(is_projects);
-    Some((what?, counted, seconds.and_then(window), scope))
+    Some((what?, limit))
 }
 
-/// An item of `RateLimit` or `RateLimit-Policy`: `"burst";q=100;w=60`, `"burst";r=50;t=30`.
-#[derive(Debug)]
-struct Item<'a> {
-    scope: u64,
-    params: &'a str,
-}
-
-fn items(value: &str) -> impl Iterator<Item = Item<'_>> {
+/// The items of `RateLimit` or `RateLimit-Policy`, such as `"burst";q=100;w=60` or `"burst";r=50;t=30`:
+/// what tells them apart, and their parameters.
+fn items(value: &str) -> impl Iterator<Item = (u64, &str)> {
     // Up to draft 6 it was one item without a name: `limit=100, remaining=50, reset=5`.
     let unnamed = value.trim_start().starts_with("limit=");
     let separator = if unnamed { '\0' } else { ',' };
@@ -195,46 +194,41 @@ fn items(value: &str) -> impl Iterator<Item = Item<'_>> {
             // A number without a name belongs to `ratelimit-limit`, which repeats it.
             None => return None,
         };
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Some(Item {
-            scope: hasher.finish(),
-            params,
-        })
+        let mut scope = DefaultHasher::new();
+        ("item", name).hash(&mut scope);
+        Some((scope.finish(), params))
     })
 }
 
-impl<'a> Item<'a> {
-    fn add_to(&self, found: &mut Vec<Found<'a>>) {
-        let params = || self.params.split([';', ',']).map(str::trim);
-        let named = |name: &str| params().find_map(|param| param.strip_prefix(name));
-        let counted = match named("qu=") {
-            None | Some("\"requests\"") => Counted::Requests,
-            Some("\"tokens\"") => Counted::Tokens,
-            Some(_) => return,
-        };
-        let is_it = |it: &&mut Found| it.scope == self.scope && it.counted.is_some();
+fn add_item<'a>(found: &mut Vec<Found<'a>>, scope: u64, params: &'a str) {
+    let named = |name: &str| {
+        let mut params = params.split([';', ',']).map(str::trim);
+        params.find_map(|param| param.strip_prefix(name))
+    };
+    let counted = match named("qu=") {
         // `RateLimit` does not repeat the unit of its policy.
-        let known = found.iter_mut().find(is_it);
-        let limit = match known {
-            Some(known) => known,
-            None => of(found, counted, self.scope, None),
-        };
-        if named("qu=").is_some() {
-            limit.counted = Some(counted);
+        None => None,
+        Some("\"requests\"") => Some(Counted::Requests),
+        Some("\"tokens\"") => Some(Counted::Tokens),
+        Some(_) => return,
+    };
+    let new = Found {
+        scope,
+        ..Found::default()
+    };
+    let limit = of(found, new);
+    limit.counted = counted.or(limit.counted);
+    for (names, what) in [
+        (["q=", "limit="], What::Limit),
+        (["r=", "remaining="], What::Remaining),
+        (["t=", "reset="], What::Reset),
+    ] {
+        if let Some(value) = names.iter().find_map(|name| named(name)) {
+            limit.set(what, value);
         }
-        for (names, what) in [
-            (["q=", "limit="], What::Limit),
-            (["r=", "remaining="], What::Remaining),
-            (["t=", "reset="], What::Reset),
-        ] {
-            if let Some(value) = names.iter().find_map(|name| named(name)) {
-                limit.set(what, value);
-            }
-        }
-        if let Some(seconds) = named("w=").and_then(|seconds| seconds.parse().ok()) {
-            limit.window = window(seconds);
-        }
+    }
+    if let Some(seconds) = named("w=").and_then(|seconds| seconds.parse().ok()) {
+        limit.window = window(seconds);
     }
 }
 

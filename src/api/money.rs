@@ -28,10 +28,10 @@ use crate::error::{Error, Result, config};
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Usd {
+pub struct Usd(
     /// Millionths of a millionth of a dollar.
-    parts: u128,
-}
+    u128,
+);
 
 /// Digits behind the point of an amount.
 const DIGITS: usize = 12;
@@ -45,7 +45,7 @@ const MOST: u128 = 1_000_000_000_000;
 
 impl Usd {
     /// Nothing.
-    pub const ZERO: Self = Self { parts: 0 };
+    pub const ZERO: Self = Self(0);
 
     /// The amount as the nearest floating-point number.
     pub fn as_f64(self) -> f64 {
@@ -56,12 +56,12 @@ impl Usd {
     /// The amount rounded up to the cent, or below a dollar to a hundredth of a cent: for people.
     #[cfg(feature = "cli")]
     pub(crate) fn rounded(self) -> String {
-        let (digits, step) = if self.parts < PARTS {
+        let (digits, step) = if self.0 < PARTS {
             (4, PARTS / 10_000)
         } else {
             (2, PARTS / 100)
         };
-        let parts = self.parts.div_ceil(step).saturating_mul(step);
+        let parts = self.0.div_ceil(step).saturating_mul(step);
         let (dollars, rest) = (parts / PARTS, parts % PARTS);
         format!("${dollars}.{:0digits$}", rest / step)
     }
@@ -71,9 +71,7 @@ impl Add for Usd {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            parts: self.parts.saturating_add(other.parts),
-        }
+        Self(self.0.saturating_add(other.0))
     }
 }
 
@@ -86,7 +84,7 @@ impl Sum for Usd {
 /// A plain decimal number, without zeros at its end.
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (dollars, rest) = (self.parts / PARTS, self.parts % PARTS);
+        let (dollars, rest) = (self.0 / PARTS, self.0 % PARTS);
         if rest == 0 {
             return write!(f, "{dollars}");
         }
@@ -104,7 +102,7 @@ impl FromStr for Usd {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, and above a million million.
     fn from_str(text: &str) -> Result<Self> {
         match decimal(text, DIGITS) {
-            Some(parts) if parts <= MOST * PARTS => Ok(Self { parts }),
+            Some(parts) if parts <= MOST * PARTS => Ok(Self(parts)),
             _ => Err(config(
                 "give US dollars as a plain number such as 5 or 0.25, at most 1000000000000 and \
                  with at most 12 digits behind the point",
@@ -192,11 +190,9 @@ impl Price {
 
     pub(crate) fn of(&self, prompt_tokens: u64, completion_tokens: u64) -> Usd {
         // At most 10^18 times 2^64, twice: within the type. There is no remainder.
-        let input = self.input.parts * u128::from(prompt_tokens);
-        let output = self.output.parts * u128::from(completion_tokens);
-        Usd {
-            parts: (input + output) / MILLION,
-        }
+        let input = self.input.0 * u128::from(prompt_tokens);
+        let output = self.output.0 * u128::from(completion_tokens);
+        Usd((input + output) / MILLION)
     }
 }
 
@@ -231,9 +227,7 @@ impl fmt::Display for Price {
 
 fn price(text: &str) -> Result<Usd> {
     match decimal(text, PRICE_DIGITS) {
-        Some(millionths) if millionths <= MILLION * MILLION => Ok(Usd {
-            parts: millionths * MILLION,
-        }),
+        Some(millionths) if millionths <= MILLION * MILLION => Ok(Usd(millionths * MILLION)),
         _ => Err(config(
             "give each price as a plain number of US dollars for a million tokens, from 0 to 1000000 \
              and with at most 6 digits behind the point",
@@ -408,9 +402,7 @@ mod tests {
     }
 
     fn price_of(input: u128, output: u128) -> Price {
-        let dollars = |millionths| Usd {
-            parts: millionths * MILLION,
-        };
+        let dollars = |millionths| Usd(millionths * MILLION);
         Price {
             input: dollars(input),
             output: dollars(output),
@@ -420,7 +412,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_reads_back(parts in 0..=MOST * PARTS, input in 0..=MILLION * MILLION, output in 0..=MILLION * MILLION) {
-            let amount = Usd { parts };
+            let amount = Usd(parts);
             prop_assert_eq!(amount.to_string().parse::<Usd>().unwrap(), amount);
             let price = price_of(input, output);
             prop_assert_eq!(price.to_string().parse::<Price>().unwrap(), price);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::uri::Authority;
 use percent_encoding::percent_decode;
 
-use crate::error::{Result, config};
+use crate::error::{Result, refuse};
 
 /// Checks the path of a request.
 ///
@@ -102,38 +102,35 @@ pub(crate) fn asked(base_url: &str, path: &str) -> String {
 /// # Errors
 /// What is wrong with it, and what to do.
 pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
+    let flaw = base_url_flaw(url, insecure_http);
+    refuse(flaw.map(|flaw| format!("the base URL {flaw}")))
+}
+
+fn base_url_flaw(url: &str, insecure_http: bool) -> Option<&'static str> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(config(
-            "the base URL has no scheme: write https://host/path, or http://127.0.0.1:port/path",
-        ));
+        return Some("has no scheme: write https://host/path, or http://127.0.0.1:port/path");
     };
     if url.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(config(
-            "the base URL holds a space or a character that must be percent-encoded",
-        ));
+        return Some("holds a space or a character that must be percent-encoded");
     }
     if url.contains('#') {
-        return Err(config(
-            "the base URL holds a fragment (\"#\"); leave it out",
-        ));
+        return Some("holds a fragment (\"#\"); leave it out");
     }
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let Ok(authority) = authority.parse::<Authority>() else {
-        return Err(config("the base URL has no host"));
+        return Some("has no host");
     };
     if authority.as_str().contains('@') {
-        return Err(config(
-            "the base URL holds a user name or password; give the key apart from it",
-        ));
+        return Some("holds a user name or password; give the key apart from it");
     }
     match scheme {
-        "https" => Ok(()),
-        "http" if insecure_http || is_loopback(authority.host()) => Ok(()),
-        "http" => Err(config(
-            "the base URL is plain http to another machine, where everyone on the way can read \
-             the key: use https, or allow it (--allow-insecure-http, allow_insecure_http())",
-        )),
-        _ => Err(config("the base URL must begin with https:// or http://")),
+        "https" => None,
+        "http" if insecure_http || is_loopback(authority.host()) => None,
+        "http" => Some(
+            "is plain http to another machine, where everyone on the way can read the key: use \
+             https, or allow it (--allow-insecure-http, allow_insecure_http())",
+        ),
+        _ => Some("must begin with https:// or http://"),
     }
 }
 

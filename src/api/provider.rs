@@ -3,7 +3,7 @@
 use std::env;
 
 use super::key::ApiKey;
-use crate::error::{Result, config};
+use crate::error::{Error, Result};
 
 /// Whose conventions a client follows: how it sends the key, and what it finds in the environment.
 ///
@@ -64,10 +64,8 @@ impl Provider {
         let bearer = (self == Self::Anthropic).then_some(("ANTHROPIC_AUTH_TOKEN", true));
         for (name, is_bearer) in [(self.key_variable(), false)].into_iter().chain(bearer) {
             if let Some(text) = variable(name) {
-                return match ApiKey::new(&text) {
-                    Ok(key) => Ok(Some((key, is_bearer))),
-                    Err(error) => Err(config(format!("the key in {name}: {error}"))),
-                };
+                let named = |error: Error| error.behind(&format!("the key in {name}"));
+                return Ok(Some((ApiKey::new(&text).map_err(named)?, is_bearer)));
             }
         }
         Ok(None)

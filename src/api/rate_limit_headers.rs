@@ -6,12 +6,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::error_body::ErrorBody;
-use super::headers::{only, text};
+use super::headers::text;
+use super::limit_headers::{Found, now, plain};
 use super::response::ResponseView;
 use super::times;
+use crate::limit::Counted;
 
 /// What an answer asks for.
 #[derive(Debug, Default)]
@@ -99,75 +101,45 @@ fn longest(
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
 fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
-    longest_wait(headers, wall, |refill, reset, limit| {
-        let units = match refill {
-            Refill::AtOnce => return Some(reset),
-            Refill::Requests => 1,
-            Refill::Tokens => cost_tokens.max(1),
+    longest_wait(headers, wall, |limit, reset| {
+        let units = match limit.counted {
+            None => return Some(reset),
+            Some(Counted::Requests) => 1,
+            Some(_) => cost_tokens.max(1),
         };
-        share(reset, units, limit()?)
+        share(reset, units, number(limit.limit?)?)
     })
 }
 
 /// As [`exhausted`], for windows alone. The limiter follows what refills all the time by itself.
 pub(crate) fn exhausted_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    longest_wait(headers, wall, |refill, reset, _| {
-        matches!(refill, Refill::AtOnce).then_some(reset)
+    longest_wait(headers, wall, |limit, reset| {
+        limit.counted.is_none().then_some(reset)
     })
 }
 
-/// The longest of the waits that `wait` makes of used up limits: of how each refills, its reset, and the
-/// limit itself.
+/// The longest of the waits that `wait` makes of used up limits and their resets.
 fn longest_wait(
     headers: &HeaderMap,
     wall: SystemTime,
-    wait: impl Fn(&Refill, Duration, &dyn Fn() -> Option<u64>) -> Option<Duration>,
+    wait: impl Fn(&Found<'_>, Duration) -> Option<Duration>,
 ) -> Option<Duration> {
     // Most answers have no header that is 0, and one look through them tells.
-    if !headers
-        .iter()
-        .any(|(_, value)| value.to_str().ok().and_then(number) == Some(0))
-    {
+    let is_zero = |value: &HeaderValue| value.to_str().ok().and_then(number) == Some(0);
+    if !headers.values().any(is_zero) {
         return None;
     }
     let now = now(headers, wall);
-    let waits = LIMIT_HEADERS.iter().filter_map(|(before, after, refill)| {
-        let value = |what: &str| only(headers, &format!("{before}{what}{after}"));
-        if number(value("remaining")?)? != 0 {
-            return None;
-        }
-        let reset = times::until_reset(value("reset")?, now)?;
-        wait(refill, reset, &|| number(value("limit")?))
+    let waits = plain(headers).into_iter().filter_map(|limit| {
+        let is_used_up = number(limit.remaining?)? == 0;
+        let is_told = is_used_up && !limit.is_doubled && limit.window.is_none();
+        wait(
+            &limit,
+            times::until_reset(limit.reset.filter(|_| is_told)?, now)?,
+        )
     });
     positive(waits.max())
 }
-
-/// The three headers of one limit: the parts of their names before and after `limit`, `remaining`
-/// and `reset`, and what the reset means.
-type LimitHeaders = (&'static str, &'static str, Refill);
-
-enum Refill {
-    /// The limit refills all the time, counted in requests; at the reset it is full.
-    Requests,
-    /// The same, counted in model tokens.
-    Tokens,
-    /// The limit refills at the reset, all at once.
-    AtOnce,
-}
-
-/// Anthropic's `anthropic-priority-*` limits are not among them: a request beyond those is served
-/// at the standard tier.
-const LIMIT_HEADERS: &[LimitHeaders] = &[
-    ("x-ratelimit-", "-requests", Refill::Requests),
-    ("x-ratelimit-", "-tokens", Refill::Tokens),
-    ("x-ratelimit-", "-project-tokens", Refill::Tokens),
-    ("anthropic-ratelimit-requests-", "", Refill::Requests),
-    ("anthropic-ratelimit-tokens-", "", Refill::Tokens),
-    ("anthropic-ratelimit-input-tokens-", "", Refill::Tokens),
-    ("anthropic-ratelimit-output-tokens-", "", Refill::Tokens),
-    ("x-ratelimit-", "", Refill::AtOnce),
-    ("ratelimit-", "", Refill::AtOnce),
-];
 
 /// The share of the time to full that `units` of `limit` take, rounded up: never early.
 fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
@@ -177,13 +149,6 @@ fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
     // At most 366 days in nanoseconds (55 bits) times 64 bits.
     let nanos = (to_full.as_nanos() * u128::from(units.min(limit))).div_ceil(u128::from(limit));
     u64::try_from(nanos).ok().map(Duration::from_nanos)
-}
-
-/// When the answer was given, by the server's clock if it tells.
-fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
-    text(headers, "date")
-        .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
-        .unwrap_or(wall)
 }
 
 fn number(value: &str) -> Option<u64> {
@@ -558,7 +523,12 @@ mod tests {
                     push(name, value);
                 }
                 push("date", &date);
-                for (before, after, _) in LIMIT_HEADERS {
+                for (before, after) in [
+                    ("x-ratelimit-", "-requests"),
+                    ("x-ratelimit-", "-tokens"),
+                    ("anthropic-ratelimit-input-tokens-", ""),
+                    ("ratelimit-", ""),
+                ] {
                     push(&format!("{before}limit{after}"), &limit);
                     push(&format!("{before}remaining{after}"), "0");
                     push(&format!("{before}reset{after}"), value);

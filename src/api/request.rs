@@ -70,12 +70,10 @@ impl Request {
         path: impl Into<Cow<'static, str>>,
         value: &T,
     ) -> Result<Self> {
-        match serde_json::to_vec(value) {
-            Ok(body) => Ok(Self::post(path, body)),
-            Err(error) => Err(
-                Error::new(ErrorKind::Invalid, "the value has no form in JSON").with_source(error),
-            ),
-        }
+        let body = serde_json::to_vec(value).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "the value has no form in JSON").with_source(error)
+        })?;
+        Ok(Self::post(path, body))
     }
 
     /// A GET.
@@ -197,7 +195,7 @@ pub struct Chat<C = ()> {
 }
 
 impl<C> Chat<C> {
-    pub(super) fn new(client: C, model: impl Into<String>) -> Self {
+    pub(crate) fn new(client: C, model: impl Into<String>) -> Self {
         Self {
             client,
             model: model.into(),
@@ -251,11 +249,6 @@ impl Chat {
     pub(crate) fn additions(&self) -> impl Iterator<Item = &str> + Clone {
         let roles = self.messages.iter().map(|(role, _)| role);
         self.fields.keys().chain(roles).map(String::as_str)
-    }
-
-    /// A chat that has no message yet.
-    pub(crate) fn template(model: &str) -> Self {
-        Self::new((), model)
     }
 }
 

@@ -289,6 +289,12 @@ pub(crate) struct Limits {
     /// beginnings of prompts then has them in its cache
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) warmup: Option<u64>,
+
+    /// Send a request a second time when its answer takes longer than 95 % of all, and take the answer that
+    /// comes first. Only where nothing else is to be sent, and at most one request in 20. The other
+    /// attempt is cut off, and may be billed all the same
+    #[arg(long)]
+    pub(crate) hedge: bool,
 }
 
 impl Limits {
@@ -394,9 +400,9 @@ SPEC holds any of these, with commas between them:
   burst=N           requests allowed at once [default: two seconds' worth]
   window=W          how limits are judged: bucket, or fixed or sliding windows [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
-  headers=H         whose headers announce the limits: openai, anthropic, openrouter, ietf or none
-                    [default: openai]
-  hints=H           how a refusal says how long to wait: ms, s or none [default: ms]
+  headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
+                    ietf or none [default: openai]
+  hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
                     [default: none]; with @0 all requests get status 503
   places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T

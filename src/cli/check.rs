@@ -11,10 +11,11 @@ use super::console::Console;
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
+use crate::Result;
+use crate::error::config;
 use crate::escape::printable;
-use crate::jsonl::check::{Check, Finding, Names, Report};
+use crate::jsonl::check::{self, Finding, Names, Report};
 use crate::jsonl::files::{Location, OpenInput};
-use crate::{Error, ErrorKind, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -29,22 +30,21 @@ const LONGEST_MESSAGE: usize = 300;
 /// Checks a file; the answer says whether anything is wrong.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for arguments that do not go together, [`ErrorKind::Io`] if the report
-/// cannot be written.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for arguments that do not go together,
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the report cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
     let prompts = args.prompts || is_text(&args.input);
     if prompts && args.provider.is_some() {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch service takes",
+        return Err(config(
+            "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch \
+             service takes",
         ));
     }
-    let check = Check::new(prompts, args.provider);
     let location = Location::new(&args.input);
     let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check.run(file, &location),
-        OpenInput::Stream(stream) => check.run(stream, &location),
+        OpenInput::Regular(file) => check::check(file, &location, prompts, args.provider),
+        OpenInput::Stream(stream) => check::check(stream, &location, prompts, args.provider),
     });
     let report = match report {
         Ok(report) => report,

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
@@ -15,7 +16,7 @@ use super::server::with;
 use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
 use crate::api::path;
-use crate::error::config;
+use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
@@ -31,7 +32,7 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
-    check_prompts(run)?;
+    refuse(flaw_of_prompts(run))?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
             "--quiet shows no progress: leave out --quiet or --progress",
@@ -57,13 +58,15 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         console: console.clone(),
         files,
         summary: run.summary.clone(),
-        concurrency,
-        is_capped: concurrency < run.limits.concurrency,
+        given: GivenLimits {
+            concurrency,
+            is_capped: concurrency < run.limits.concurrency,
+            rates: run.limits.rates(),
+        },
         simulated: simulator.is_some(),
         // Simulated answers cost nothing, and these are in a file of their own.
         starts_anew: simulator.is_some() && run.output.is_none(),
         retry_failed: run.retry_failed,
-        rates: run.limits.rates(),
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
@@ -135,7 +138,8 @@ pub(crate) fn is_text(input: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
 }
 
-fn check_prompts(run: &Run) -> Result<()> {
+/// What is wrong with the flags of prompts.
+fn flaw_of_prompts(run: &Run) -> Option<String> {
     if !is_prompts(run) {
         let given = [
             ("--model", run.model.is_some()),
@@ -143,29 +147,19 @@ fn check_prompts(run: &Run) -> Result<()> {
             ("--system", run.system.is_some()),
             ("--param", !run.params.is_empty()),
         ];
-        return match given.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(config(format!(
-                "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests \
-                 name their own"
-            ))),
-            None => Ok(()),
-        };
+        let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
+        return Some(format!(
+            "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests name \
+             their own"
+        ));
     }
     for (at, (name, _)) in run.params.iter().enumerate() {
         if run.params[..at].iter().any(|(other, _)| other == name) {
-            return Err(config(format!("--param {name} is given twice")));
+            return Some(format!("--param {name} is given twice"));
         }
         if name == "max_tokens" && run.max_tokens.is_some() {
-            return Err(config(
-                "--param max_tokens is what --max-tokens says: leave one out",
-            ));
+            return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
         }
-    }
-    if run.server.provider == Some(Provider::Anthropic) {
-        return Err(config(
-            "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write \
-             Anthropic batch lines into a .jsonl file.",
-        ));
     }
     // Another endpoint would refuse a chat's body, row by row.
     let endpoint = &run.server.endpoint;
@@ -174,19 +168,22 @@ fn check_prompts(run: &Run) -> Result<()> {
         path.rsplit('/').next(),
         Some("completions" | "responses" | "embeddings" | "moderations" | "messages")
     );
-    if takes_no_chats && !path.ends_with("/chat/completions") {
-        return Err(config(format!(
-            "--endpoint {endpoint:?}: prompts are sent as chats. For anything \
-             else write batch lines into a .jsonl file."
-        )));
-    }
-    match run.model.as_deref() {
-        None => Err(config(
-            "--model is missing: INPUT is prompts (.txt or --prompts), which name no model",
-        )),
-        Some("") => Err(config("--model is empty")),
-        Some(_) => Ok(()),
-    }
+    let flaw = if run.server.provider == Some(Provider::Anthropic) {
+        "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
+         batch lines into a .jsonl file."
+    } else if takes_no_chats && !path.ends_with("/chat/completions") {
+        return Some(format!(
+            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
+             into a .jsonl file."
+        ));
+    } else if run.model.is_none() {
+        "--model is missing: INPUT is prompts (.txt or --prompts), which name no model"
+    } else if run.model.as_deref() == Some("") {
+        "--model is empty"
+    } else {
+        return None;
+    };
+    Some(flaw.to_owned())
 }
 
 /// Where the summary is written, once it is sure that neither it nor another file of the run
@@ -198,29 +195,18 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
     let summary = run.summary.as_deref();
     let (output, errors) = (files.output.path(), files.errors.path());
-    let of_the_run = [
-        ("the input", files.input.path()),
-        ("the output", output),
-        ("the errors file", errors),
-    ];
-    let only_read = [
-        ("the file of --api-key-file", server.api_key_file.as_deref()),
-        ("the file of --ca-file", server.ca_file.as_deref()),
-        ("the file of --client-cert", server.client_cert.as_deref()),
-        ("the file of --client-key", server.client_key.as_deref()),
-    ];
-    let all = [&of_the_run[..], &only_read].concat();
-    for (by, written, others) in [
-        ("-o", output, &only_read[..]),
-        ("--errors", errors, &only_read),
-        ("--summary", summary, &all),
-    ] {
-        for (what, other) in others {
-            if let (Some(written), Some(other)) = (written, other)
-                && is_same(written, other)
+    for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
+        for (flag, read) in [
+            ("--api-key-file", &server.api_key_file),
+            ("--ca-file", &server.ca_file),
+            ("--client-cert", &server.client_cert),
+            ("--client-key", &server.client_key),
+        ] {
+            if let (Some(written), Some(read)) = (written, read)
+                && is_same(written, read)
             {
                 return Err(config(format!(
-                    "{by} {written:?} is {what}, which would be overwritten: name another"
+                    "{by} {written:?} is the file of {flag}, which would be overwritten: name another"
                 )));
             }
         }
@@ -228,16 +214,24 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let Some(path) = summary else {
         return Ok(None);
     };
-    let beside = |(_, owner): &(_, Option<&Path>)| {
-        owner.is_some_and(|owner| sidecars::is_sidecar(owner, path))
+    let of_the_run = [
+        ("the input", files.input.path()),
+        ("the output", output),
+        ("the errors file", errors),
+    ];
+    let find = |is: fn(&Path, &Path) -> bool| {
+        let mut files = of_the_run.iter();
+        files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
     };
-    let why = if path == Path::new("-") {
+    let why = if let Some((role, _)) = find(is_same) {
+        format!("is {role}, which would be overwritten: name another")
+    } else if path == Path::new("-") {
         "is no file: the summary needs a file of its own".to_owned()
     } else if path.is_dir() {
         "is a directory".to_owned()
     } else if sidecars::resolved(path).is_none() {
         "cannot be written: its folder does not exist".to_owned()
-    } else if let Some((role, _)) = of_the_run.iter().copied().find(beside) {
+    } else if let Some((role, _)) = find(sidecars::is_sidecar) {
         format!("has the name of a file that a run makes beside {role}")
     } else {
         return Ok(summary);
@@ -285,6 +279,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
     let builder = with(builder, limits.warmup, ClientBuilder::warmup);
+    let builder = builder.hedge(limits.hedge);
     with(
         builder,
         tokens.map(Rate::units),

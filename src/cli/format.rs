@@ -89,29 +89,30 @@ pub(crate) fn coarse_time(time: Duration) -> String {
     }
 }
 
+/// A limit: `500/min`, `90,000 tokens/min`, or what was measured, `1.5/s`.
+pub(crate) fn per_period(limit: Rate, what: &str) -> String {
+    let period = match limit.period().as_secs() {
+        1 => "s",
+        60 => "min",
+        3_600 => "h",
+        86_400 => "day",
+        _ => return format!("{}{what}/s", rate(limit.units_per_second())),
+    };
+    format!("{}{what}/{period}", count(limit.units()))
+}
+
 /// What was learned of limits: `500/min and 90,000 tokens/min learned from headers`.
 pub(crate) fn learned(learned: &Learned) -> Option<String> {
-    let limit = |rate: Rate, what: &str| {
-        let period = match rate.period().as_secs() {
-            1 => "s".to_owned(),
-            60 => "min".to_owned(),
-            3_600 => "h".to_owned(),
-            86_400 => "day".to_owned(),
-            seconds => format!("{seconds} s"),
-        };
-        format!("{}{what}/{period}", count(rate.units()))
-    };
     let limits = [
-        learned.requests.map(|rate| limit(rate, "")),
-        learned.tokens.map(|rate| limit(rate, " tokens")),
+        learned.requests.map(|rate| per_period(rate, "")),
+        learned.tokens.map(|rate| per_period(rate, " tokens")),
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
     let told =
         (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")));
-    let refused = learned.from_refusals.map(|it| {
-        let a_second = rate(it.units_per_second());
-        format!("{a_second}/s learned from refusals")
-    });
+    let refused = learned
+        .from_refusals
+        .map(|it| format!("{} learned from refusals", per_period(it, "")));
     match (told, refused) {
         (Some(told), Some(refused)) => Some(format!("{refused}, {told}")),
         (told, refused) => told.or(refused),

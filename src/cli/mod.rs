@@ -4,9 +4,10 @@
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
 //! client: `server` has the provider and the key, and `headers` what `-H` gives. `run` does the main
 //! command. `progress` shows a run while it goes on, with the speed from `speed` and the bar of `bar`.
-//! `summary` writes the final report, `summary_file` that of `--summary`, and `exit` has the exit codes.
+//! `summary` writes the final report, with the `advice`, `summary_file` that of `--summary`, and `exit` has the exit codes.
 //! All write through `console`. `signals` acts on Ctrl-C. Each other command has a file.
 
+mod advice;
 mod args;
 mod bar;
 mod check;

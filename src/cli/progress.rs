@@ -10,7 +10,7 @@ use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
 use crate::jsonl::summary::{learned, rounded};
-use crate::{FileProgress, Hold, Learned, ResumeInfo, Usd};
+use crate::{Binding, FileProgress, Hold, Learned, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -119,14 +119,17 @@ fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
 /// What explains it.
 fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
-    // A hold comes first: it explains the rest, and a narrow bar shows the beginning only.
-    let held = |hold| held(hold, speed, &progress.learned);
-    let mut detail: Vec<String> = progress.hold.iter().map(held).collect();
-    detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
+    // What holds the run back comes first: it explains the rest, and a narrow bar shows the beginning
+    // only.
+    let limit = match (&progress.hold, engine.binding) {
+        (Some(hold), _) => Some(held(hold, speed, &progress.learned)),
+        (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),
+    };
+    let mut detail: Vec<String> = limit.into_iter().collect();
     detail.push(format!("{} in flight", format::count(engine.in_flight)));
     detail.extend(format::learned(&progress.learned));
+    detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     for (number, one, many) in [
-        (engine.waiting, "waiting for a limit", "waiting for a limit"),
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
         (progress.failed, "failed", "failed"),
@@ -138,6 +141,21 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
     }
     detail.extend(progress.cost.map(Usd::rounded));
     detail.join(", ")
+}
+
+/// What holds the run back, in a word or two.
+fn factor(binding: Binding) -> &'static str {
+    match binding {
+        Binding::Requests => "requests",
+        Binding::Tokens => "tokens",
+        Binding::InFlight => "concurrency",
+        Binding::Queue => "another run",
+        Binding::Pause => "pause",
+        Binding::Backoff => "backoff",
+        Binding::Outage => "outage",
+        Binding::Input => "input",
+        Binding::Wire => "server",
+    }
 }
 
 /// What a run that sends nothing waits for. The end and the remedy come first: a bar may be narrow.
@@ -177,6 +195,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "in_flight": engine.in_flight,
         "waiting": engine.waiting,
         "backing_off": engine.backing_off,
+        "binding": engine.binding.map(Binding::as_str),
         "held": progress.hold.as_ref().map(|hold| json!({
             "is_pause": hold.is_pause,
             "error": hold.error.as_ref().map(with_causes),
@@ -252,6 +271,7 @@ mod tests {
             engine: Progress {
                 in_flight: 20,
                 waiting: 1,
+                binding: Some(Binding::Tokens),
                 retries: 4,
                 ..Progress::default()
             },
@@ -274,7 +294,7 @@ mod tests {
         assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
         let object = object(&progress, &Speed::new([None; 2]));
         assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
-        progress.learned.from_refusals = Some(Rate::per_minute(90));
+        progress.learned.from_refusals = Some(Rate::new(15, Duration::from_secs(10)));
         let words = "1.5/s learned from refusals, 500/min and";
         assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
     }
@@ -285,7 +305,7 @@ mod tests {
         assert_eq!(head, "413/1,415  10.0/s  ETA 1 min 40 s");
         assert_eq!(
             detail,
-            "2,000 tokens/s, 20 in flight, 1 waiting for a limit, 4 retries, 1 failed, 12 done before"
+            "limit: tokens, 20 in flight, 2,000 tokens/s, 4 retries, 1 failed, 12 done before"
         );
     }
 

@@ -11,40 +11,14 @@ const OTHERS: u64 = 20;
 /// process; raises the limit where that helps.
 pub(crate) fn make_room(wanted: u32, sockets: u64) -> u32 {
     let needed = u64::from(wanted) * sockets + OTHERS;
-    wanted.min(fitting(raise_limit(needed), sockets))
+    // What cannot be found out may be enough.
+    let allowed = ::rlimit::increase_nofile_limit(needed).unwrap_or(u64::MAX);
+    wanted.min(fitting(allowed, sockets))
 }
 
 fn fitting(allowed: u64, sockets: u64) -> u32 {
     let fitting = allowed.saturating_sub(OTHERS) / sockets;
     u32::try_from(fitting).unwrap_or(u32::MAX).max(1)
-}
-
-/// Raises the soft limit on open files to `needed`, or as near as the hard limit lets it. The
-/// answer is what is allowed now.
-#[cfg(unix)]
-fn raise_limit(needed: u64) -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let limit = getrlimit(Resource::Nofile);
-    let (Some(soft), hard) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else {
-        return u64::MAX;
-    };
-    if soft >= needed {
-        return soft;
-    }
-    let raised = Rlimit {
-        current: Some(needed.min(hard)),
-        ..limit
-    };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => needed.min(hard),
-        Err(_) => soft,
-    }
-}
-
-#[cfg(not(unix))]
-fn raise_limit(_needed: u64) -> u64 {
-    u64::MAX
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(crate) type Server = (ClientBuilder, String, Option<SimServer>);
 pub(crate) fn simulated(spec: &str) -> Result<Server> {
     let started = spec.parse().and_then(SimServer::start);
     let simulator = started.map_err(|error| match error.kind() {
-        ErrorKind::Config => named("--simulate", &error),
+        ErrorKind::Config => error.behind("--simulate"),
         _ => error,
     })?;
     let builder = Client::builder().base_url(simulator.base_url()).no_auth();
@@ -44,7 +44,7 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     let provider = args.provider.unwrap_or_default();
     let mut builder = Client::builder();
     let check = |url: &str, from| {
-        check_base_url(url, args.allow_insecure_http).map_err(|error| named(from, &error))
+        check_base_url(url, args.allow_insecure_http).map_err(|error| error.behind(from))
     };
     let mut asks = String::new();
     if let Some(url) = &args.base_url {
@@ -134,11 +134,6 @@ fn key_in_file(path: &Path, flag: &str) -> Result<String> {
 }
 
 fn checked_key(text: String, flag: &str) -> Result<String> {
-    ApiKey::new(&text).map_err(|error| named(flag, &error))?;
+    ApiKey::new(&text).map_err(|error| error.behind(flag))?;
     Ok(text)
-}
-
-/// The same error, after the flag or variable that it is about.
-fn named(what: &str, error: &Error) -> Error {
-    config(format!("{what}: {error}"))
 }

@@ -18,9 +18,8 @@ use crate::{Error, Result};
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the port is taken.
 pub(crate) fn simulate(args: &Simulate, console: &Console) -> Result<Exit> {
     let mut signals = Signals::install().map_err(cannot_receive)?;
-    let spec: SimSpec = args.spec.parse().map_err(|error: Error| {
-        Error::new(error.kind(), format!("SPEC {:?}: {error}", args.spec))
-    })?;
+    let named = |error: Error| error.behind(&format!("SPEC {:?}", args.spec));
+    let spec: SimSpec = args.spec.parse().map_err(named)?;
     let server = SimServer::builder(spec).port(args.port).start()?;
     let url = server.base_url();
     stdout::write(&format!("{url}\n"))?;

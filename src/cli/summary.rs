@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::advice::{GivenLimits, advice};
 use super::console::{Console, OutputMode};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, learned, rate, remedy, time};
+use super::format::{aligned, count, counted, learned, rate, time};
 use super::stdout::is_broken_pipe;
-use super::summary_file::write_summary;
+use super::summary_file::{to_json, write_summary};
 use crate::jsonl::files::{Location, RunFiles};
-use crate::{Error, ErrorKind, FileProgress, Rate, Summary};
+use crate::{Error, ErrorKind, FileProgress, Summary};
 
 /// A label and what it is about, for each line of the report.
 type Facts = Vec<(&'static str, String)>;
@@ -25,15 +26,11 @@ pub(crate) struct FinalReport {
     pub(crate) files: RunFiles,
     /// Where the summary is written as JSON.
     pub(crate) summary: Option<PathBuf>,
-    pub(crate) concurrency: u32,
-    /// More were asked for than this process may have open.
-    pub(crate) is_capped: bool,
+    pub(crate) given: GivenLimits,
     pub(crate) simulated: bool,
     /// A rerun starts anew, so it cannot carry on.
     pub(crate) starts_anew: bool,
     pub(crate) retry_failed: bool,
-    /// The limits that were given, of requests and of model tokens.
-    pub(crate) rates: [Option<Rate>; 2],
     /// The flag or variable that the key is from.
     pub(crate) key_from: String,
     /// The command line as it was typed.
@@ -56,7 +53,9 @@ impl FinalReport {
                     .say(&format!("the key is from {}", self.key_from));
             }
         }
-        if let Err(error) = write_summary(self.summary.as_deref(), summary, exit) {
+        let advice = advice(summary, &self.given);
+        let object = to_json(summary, exit, advice.as_deref());
+        if let Err(error) = write_summary(self.summary.as_deref(), &object) {
             self.console.error(&error);
             exit = exit.max(Exit::LocalIo);
         }
@@ -66,7 +65,8 @@ impl FinalReport {
                  results are in a file (-o FILE).",
             );
         } else if self.console.mode == OutputMode::Json {
-            let event = json!({ "event": "summary", "summary": summary.to_json(exit.code()) });
+            let object = to_json(summary, exit, advice.as_deref());
+            let event = json!({ "event": "summary", "summary": object });
             self.console.json(&event);
         } else if summary.requests == 0 && summary.stopped.is_none() {
             let input = &self.files.input;
@@ -81,7 +81,6 @@ impl FinalReport {
     fn text(&self, summary: &Summary) -> String {
         let mut facts = rows(summary);
         facts.extend(work(summary));
-        facts.extend(self.bottleneck(summary).map(|what| ("bottleneck", what)));
         let progress = &summary.progress;
         if progress.succeeded + progress.skipped > 0 && self.files.output != Location::Stream {
             let simulated = if self.simulated { " (simulated)" } else { "" };
@@ -91,77 +90,8 @@ impl FinalReport {
             facts.push(("errors", self.files.errors.to_string()));
         }
         facts.extend(self.carry_on(summary));
+        facts.extend(advice(summary, &self.given).map(|what| ("advice", what)));
         aligned(&facts)
-    }
-
-    /// What took the time, and the flag that would help. `None` where the run says nothing about it:
-    /// nothing was sent, or the run ended before anything came of it.
-    fn bottleneck(&self, summary: &Summary) -> Option<String> {
-        let progress = &summary.progress;
-        let engine = &progress.engine;
-        // The wait before a retry that was never made disturbs, too.
-        let undisturbed = engine.retries == 0 && engine.throttled == 0 && engine.backoff.is_zero();
-        if engine.attempts == 0 || (undisturbed && engine.succeeded + engine.failed == 0) {
-            return None;
-        }
-        let (wall, wait) = (summary.wall, &engine.limiter_wait);
-        let whose =
-            |learned: Option<Rate>, flags| learned.map_or(flags, |_| "that the server names");
-        let requests = match progress.learned.from_refusals {
-            Some(_) => "that its refusals tell",
-            None => whose(progress.learned.requests, "(--rps, --rpm)"),
-        };
-        let tokens = whose(progress.learned.tokens, "(--tpm)");
-        let (waited, what) = [
-            (wait.requests, format!("the limit on requests {requests}")),
-            (wait.tokens, format!("the limit on model tokens {tokens}")),
-            (wait.pause, "pauses that the server asked for".to_owned()),
-        ]
-        .into_iter()
-        .max_by_key(|(waited, _)| *waited)?;
-        if waited >= wall / 2 && !waited.is_zero() {
-            let named = progress.announced_limit.filter(|_| waited == wait.pause);
-            let remedy = named.and_then(|limit| remedy(limit, self.rates, &progress.learned));
-            let remedy = remedy.map(|remedy| format!("; {remedy}"));
-            let (waited, wall) = (time(waited), time(wall));
-            return Some(format!(
-                "{what}: {waited} of {wall}{}",
-                remedy.unwrap_or_default()
-            ));
-        }
-        if engine.throttled > 0 && engine.throttled >= engine.attempts.div_ceil(2) {
-            let answers = counted(engine.throttled, "answer", "answers");
-            return Some(format!("the server: {answers} asked to slow down"));
-        }
-        // These two are summed over requests. Where nothing succeeded, latency is that of failures.
-        let nothing_came = engine.succeeded == 0 && engine.retries > 0;
-        if nothing_came || (engine.backoff >= engine.wire && !engine.backoff.is_zero()) {
-            return Some("failures, and the waits before they were tried again".to_owned());
-        }
-        // A server that refuses or fails some requests already is not helped by more at once.
-        Some(if !undisturbed || summary.progress.failed > 0 {
-            "mostly the latency of the answers".to_owned()
-        } else if self.was_full(summary) {
-            let higher = if self.is_capped {
-                "limit on open files (ulimit -n)"
-            } else {
-                "--concurrency"
-            };
-            format!(
-                "the latency of the answers, {} at once: a higher {higher} may be faster",
-                count(engine.in_flight_peak)
-            )
-        } else {
-            "the latency of the answers alone".to_owned()
-        })
-    }
-
-    /// Whether as many requests as allowed were in flight for most of the run, and more waited.
-    fn was_full(&self, summary: &Summary) -> bool {
-        const MOST: f64 = 0.75;
-        let engine = &summary.progress.engine;
-        let in_flight = engine.wire.as_secs_f64() / summary.wall.as_secs_f64();
-        in_flight >= MOST * f64::from(self.concurrency) && engine.attempts > engine.in_flight_peak
     }
 
     /// The command that carries on where this run stopped or tries again what failed, if there is
@@ -298,6 +228,13 @@ fn work(summary: &Summary) -> Facts {
         if engine.retries > 0 {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
+        if engine.hedges > 0 {
+            let (hedges, won) = (
+                counted(engine.hedges, "hedge", "hedges"),
+                count(engine.hedges_won),
+            );
+            text = format!("{text}, {hedges} ({won} won)");
+        }
         if engine.throttled > 0 {
             text = format!("{text}, {} told to slow down", count(engine.throttled));
         }
@@ -328,10 +265,12 @@ fn work(summary: &Summary) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Progress, Waited};
+    use crate::{Binding, Progress, Times};
     use std::time::Duration;
 
     fn summary() -> Summary {
+        let mut bound = Times::default();
+        bound.add(Binding::InFlight, Duration::from_millis(9_600));
         Summary {
             progress: FileProgress {
                 succeeded: 97,
@@ -341,6 +280,7 @@ mod tests {
                     in_flight_peak: 20,
                     threads_peak: 20,
                     wire: Duration::from_secs(190),
+                    bound,
                     ..Progress::default()
                 },
                 prompt_tokens: 12_345,
@@ -370,15 +310,14 @@ mod tests {
             },
             files: places(),
             summary: None,
-            concurrency: 20,
-            is_capped: false,
+            given: GivenLimits {
+                concurrency: 20,
+                is_capped: false,
+                rates: [None; 2],
+            },
             simulated: false,
             starts_anew: false,
             retry_failed: typed.contains(RETRY_FAILED),
-            rates: [
-                typed.contains("--rpm=60").then(|| Rate::per_minute(60)),
-                None,
-            ],
             key_from: String::new(),
             command: typed.split(' ').map(str::to_owned).collect(),
         }
@@ -392,54 +331,14 @@ mod tests {
     fn a_good_run_is_told_in_a_few_aligned_lines() {
         let told = text(&summary(), "tollgate run p.jsonl");
         let expected = "\
-succeeded   97 of 100 requests
-time        10.0 s, 9.7 a second
-attempts    97; at most 20 at once, on 20 threads
-tokens      12,345 in prompts, 6,789 in answers
-bottleneck  the latency of the answers, 20 at once: a higher --concurrency may be faster
-results     \"p.results.jsonl\"
+succeeded  97 of 100 requests
+time       10.0 s, 9.7 a second
+attempts   97; at most 20 at once, on 20 threads
+tokens     12,345 in prompts, 6,789 in answers
+results    \"p.results.jsonl\"
+advice     the limit of 20 at once, 1.96 s an answer, bound for 96 % of the time; -c 40 may be up to twice as fast
 ";
         assert_eq!(told, expected);
-    }
-
-    #[test]
-    fn the_bottleneck_is_what_the_limiter_waited_for() {
-        for (limiter, word) in [
-            (
-                Waited {
-                    requests: Duration::from_secs(6),
-                    ..Waited::default()
-                },
-                "--rps",
-            ),
-            (
-                Waited {
-                    tokens: Duration::from_secs(9),
-                    requests: Duration::from_secs(1),
-                    ..Waited::default()
-                },
-                "--tpm",
-            ),
-            (
-                Waited {
-                    pause: Duration::from_secs(8),
-                    ..Waited::default()
-                },
-                "pauses",
-            ),
-            (
-                Waited {
-                    requests: Duration::from_secs(2),
-                    ..Waited::default()
-                },
-                "--concurrency",
-            ),
-        ] {
-            let mut summary = summary();
-            summary.progress.engine.limiter_wait = limiter;
-            let told = text(&summary, "tollgate run p.jsonl");
-            assert!(told.contains(word), "{told}");
-        }
     }
 
     #[test]
@@ -454,96 +353,13 @@ results     \"p.results.jsonl\"
     }
 
     #[test]
-    fn pauses_are_told_with_the_flag_that_avoids_them() {
-        let mut paused = summary();
-        paused.progress.engine.limiter_wait.pause = Duration::from_secs(8);
-        paused.progress.announced_limit = Some(AnnouncedLimit {
-            number: 60,
-            is_tokens: false,
-            period_s: 60,
-        });
-        let told = text(&paused, "tollgate run p.jsonl");
-        let words = "asked for: 8.00 s of 10.0 s; the server says 60 a minute: --rpm 60\n";
-        assert!(told.contains(words), "{told}");
-        let told = text(&paused, "tollgate run --rpm=60 p.jsonl");
-        assert!(told.contains("asked for: 8.00 s of 10.0 s\n"), "{told}");
-    }
-
-    #[test]
     fn answers_of_earlier_runs_count_as_successes() {
         let mut rerun = summary();
         rerun.progress.succeeded = 0;
         rerun.progress.skipped = 100;
         let told = text(&rerun, "tollgate run p.jsonl");
-        let words = "succeeded   100 of 100 requests, 100 of them done before\n";
+        let words = "succeeded  100 of 100 requests, 100 of them done before\n";
         assert!(told.contains(words), "{told}");
-    }
-
-    #[test]
-    fn more_at_once_is_advised_only_where_all_went_well() {
-        let told = |engine: Progress| {
-            let mut summary = summary();
-            summary.progress.engine = engine;
-            text(&summary, "tollgate run p.jsonl")
-        };
-        let well = summary().progress.engine;
-        let long = Duration::from_secs(90);
-        for (engine, words) in [
-            (
-                Progress {
-                    succeeded: 0,
-                    throttled: 97,
-                    backoff: long,
-                    ..well
-                },
-                "bottleneck  the server: 97 answers asked to slow down\n",
-            ),
-            (
-                Progress {
-                    retries: 20,
-                    backoff: long,
-                    wire: long / 2,
-                    ..well
-                },
-                "bottleneck  failures, and the waits before they were tried again\n",
-            ),
-            (
-                Progress {
-                    succeeded: 0,
-                    retries: 20,
-                    wire: long,
-                    ..well
-                },
-                "bottleneck  failures, and the waits before they were tried again\n",
-            ),
-            (
-                Progress {
-                    retries: 1,
-                    wire: long,
-                    ..well
-                },
-                "bottleneck  mostly the latency of the answers\n",
-            ),
-            // Once they all were, and for most of the time they were not.
-            (
-                Progress { wire: long, ..well },
-                "bottleneck  the latency of the answers alone\n",
-            ),
-            // None waited for a place.
-            (
-                Progress {
-                    attempts: 20,
-                    ..well
-                },
-                "bottleneck  the latency of the answers alone\n",
-            ),
-        ] {
-            let told = told(engine);
-            assert!(told.contains(words), "{told}");
-            assert!(!told.contains("--concurrency"), "{told}");
-        }
-        let nothing_sent = told(Progress::default());
-        assert!(!nothing_sent.contains("bottleneck"), "{nothing_sent}");
     }
 
     #[test]
@@ -564,7 +380,7 @@ results     \"p.results.jsonl\"
             ),
         ] {
             let told = told(&failed, typed);
-            assert!(told.contains("failed      3 for good\n"), "{told}");
+            assert!(told.contains("failed     3 for good\n"), "{told}");
             assert!(told.contains(printed), "{told}");
             assert!(!told.contains("also"), "{told}");
         }
@@ -580,7 +396,7 @@ results     \"p.results.jsonl\"
             text(&summary, typed)
         };
         let plain = "tollgate run p.jsonl";
-        let again = "\ntry again   tollgate run p.jsonl\n";
+        let again = "\ntry again  tollgate run p.jsonl\n";
         for (told, words) in [
             (
                 told(5, 0, 0, plain),
@@ -621,8 +437,8 @@ results     \"p.results.jsonl\"
         unfinished.stopped = Some(Error::new(ErrorKind::Cancelled, "interrupted"));
         let typed = "/usr/bin/tollgate run p.jsonl --overwrite --rps 5";
         let told = text(&unfinished, typed);
-        assert!(told.contains("left        3 not done yet\n"), "{told}");
-        let command = "carry on    /usr/bin/tollgate run p.jsonl --rps 5\n";
+        assert!(told.contains("left       3 not done yet\n"), "{told}");
+        let command = "carry on   /usr/bin/tollgate run p.jsonl --rps 5\n";
         assert!(told.contains(command), "{told}");
 
         let starts_anew = FinalReport {

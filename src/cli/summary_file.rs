@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::console::Console;
 use super::exit::Exit;
 use crate::jsonl::files::Location;
@@ -25,16 +27,23 @@ pub(crate) fn cut_off(
 /// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.
 pub(crate) fn write_refusal(path: Option<&Path>, error: &Error, console: &Console) {
     let nothing = cut_off(&FileProgress::default(), None, Instant::now());
-    write_summary(path, &nothing, Exit::of_error(error))
+    write_summary(path, &to_json(&nothing, Exit::of_error(error), None))
         .unwrap_or_else(|unwritten| console.error(&unwritten));
 }
 
+/// The summary as an object, with the tool's advice.
+pub(super) fn to_json(summary: &Summary, exit: Exit, advice: Option<&str>) -> Value {
+    let mut object = summary.to_json(exit.code());
+    object["advice"] = advice.into();
+    object
+}
+
 /// Puts the summary into its file, which holds a whole one at every moment, the old or the new.
-pub(super) fn write_summary(path: Option<&Path>, summary: &Summary, exit: Exit) -> Result<()> {
+pub(super) fn write_summary(path: Option<&Path>, summary: &Value) -> Result<()> {
     let Some(path) = path else {
         return Ok(());
     };
-    let text = format!("{:#}\n", summary.to_json(exit.code()));
+    let text = format!("{summary:#}\n");
     replace(path, text.as_bytes()).map_err(|error| {
         let name = Location::File(path.to_owned());
         Error::new(ErrorKind::Io, format!("--summary {name} cannot be written")).with_source(error)

@@ -71,20 +71,24 @@ impl RowFailure {
         }
     }
 
+    /// What went wrong, without the number that the message of a bad line begins with.
+    pub(super) fn words(&self) -> String {
+        let message = self.error.to_string();
+        let behind = message.strip_prefix(&format!("line {}: ", self.line));
+        behind.map(str::to_owned).unwrap_or(message)
+    }
+
     /// The group that it is the only row of. Without a pattern it is told by its kind and status alone.
     fn group(&self, pattern: Option<String>) -> FailureGroup {
         let error = &self.error;
         let status = error.status().map(|status| status.as_u16());
-        let own = error.to_string();
-        // A bad line's message begins with its number.
-        let number = format!("line {}: ", self.line);
-        let own = own.strip_prefix(&number).unwrap_or(&own);
+        let own = self.words();
         let is_told = pattern.is_some();
         // What is wrong with a success is in our own words alone.
         let is_refusal = status.is_some_and(|status| !is_success(status));
         let quote = error.quote().filter(|_| is_refusal && is_told);
         let message = if is_told {
-            quote.unwrap_or(own)
+            quote.unwrap_or(&own)
         } else {
             "other messages"
         };

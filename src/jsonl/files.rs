@@ -16,7 +16,7 @@ use same_file::Handle;
 use super::lines::{Lines, MAX_LINE};
 use super::sidecars::{folder, is_sidecar, resolved_new};
 #[cfg(feature = "cli")]
-use crate::api::json::first_fields;
+use crate::api::json::{first_fields, string};
 use crate::error::{Error, ErrorKind, Result, config};
 
 /// What a message calls the input.
@@ -200,7 +200,7 @@ pub(crate) fn first_id(path: &Path) -> Option<String> {
     let mut lines = Lines::of_anything(file, MAX_LINE);
     let line = lines.next().ok()??;
     let [id] = first_fields(str::from_utf8(line.text?).ok()?, &["custom_id"]);
-    serde_json::from_str(id?.get()).ok()
+    string(id?)
 }
 
 /// A device, a pipe or a terminal.

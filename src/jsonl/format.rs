@@ -15,11 +15,11 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::array::ArrayAsLines;
-use super::flaw::{Flaw, flaw};
+use super::flaw::flaw;
 use super::hash::LineHash;
 use super::lines::{Line, Lines};
 use crate::api::classify::Promise;
-use crate::api::json::{fields, first_fields};
+use crate::api::json::{fields, first_fields, string};
 use crate::api::{Chat, path};
 
 /// The form a request came in, which its result goes out in.
@@ -180,14 +180,7 @@ fn request<'a>(
         row.dialect = Dialect::Anthropic;
     }
     row.custom_id = custom_id.and_then(string).filter(|id| !id.is_empty());
-    if let Some(flaw) = flaw(text) {
-        let (at, kind, what) = match flaw {
-            Flaw::TooDeep(at) => (at, "too_deep", "nested deeper than 128 levels"),
-            Flaw::LoneSurrogate(at) => {
-                let what = "half of a surrogate pair, which is not a character,";
-                (at, "lone_surrogate", what)
-            }
-        };
+    if let Some((at, (kind, what))) = flaw(text) {
         return Err(LineError::at(indent + at + 1, kind, what, ""));
     }
     if let Some(field) = found.twice {
@@ -257,10 +250,6 @@ fn bad_id(custom_id: Option<&RawValue>) -> LineError {
         Some(_) => "is not a string",
     };
     LineError::new("custom_id", format!("\"custom_id\" {what}"))
-}
-
-fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
 }
 
 /// A body that a blocking call can send: an object that does not ask for a stream.
@@ -443,7 +432,7 @@ mod tests {
         let prompts = |model: &str| {
             let system = "Be \"brief\".";
             Format {
-                prompts: Some(Chat::template(model).system(system).max_tokens(9)),
+                prompts: Some(Chat::new((), model).system(system).max_tokens(9)),
                 ..Format::default()
             }
         };

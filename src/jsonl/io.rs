@@ -83,7 +83,6 @@ pub(crate) struct AtomicFile {
     beside: PathBuf,
     /// To write the content to.
     pub(crate) file: BufWriter<File>,
-    committed: bool,
 }
 
 impl AtomicFile {
@@ -98,7 +97,6 @@ impl AtomicFile {
             path,
             beside,
             file: BufWriter::new(file),
-            committed: false,
         };
         // Before there is anything in it to read.
         if let Ok(metadata) = fs::metadata(&fresh.path) {
@@ -113,7 +111,6 @@ impl AtomicFile {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         fs::rename(&self.beside, &self.path)?;
-        self.committed = true;
         sync_folder(&self.path);
         Ok(())
     }
@@ -121,9 +118,7 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if !self.committed {
-            let _already_gone = fs::remove_file(&self.beside);
-        }
+        let _renamed_once_committed = fs::remove_file(&self.beside);
     }
 }
 

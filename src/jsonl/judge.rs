@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::files::Location;
 use super::format::{Format, LineError};
 use super::lines::{Line, Lines, PREVIEW};
-use crate::api::json::fields;
+use crate::api::json::{fields, with_nulls};
 use crate::error::{Result, config};
 
 /// How many lines are looked at.
@@ -45,7 +45,7 @@ pub(super) fn judge_stream<R: Read>(
     lines: &mut Lines<R>,
     format: &Format,
 ) -> io::Result<Option<String>> {
-    let mut judge = Judge::new(format);
+    let mut judge = Judge::default();
     let mut judged = 0;
     let start = lines.preview(|start, at_end| {
         let last_end = start.iter().rposition(|byte| *byte == b'\n');
@@ -61,7 +61,7 @@ pub(super) fn judge_stream<R: Read>(
                 judge = so_far;
             }
         }
-        !judge.wants_more() || (judge.lines > 0 && judge.refusal().is_none())
+        !judge.wants_more(format) || (judge.lines > 0 && judge.refusal().is_none())
     })?;
     // No line has ended: it is long, or its ends are none.
     if judge.lines == 0 && ends_in_cr(start) {
@@ -70,51 +70,39 @@ pub(super) fn judge_stream<R: Read>(
     Ok(judge.refusal())
 }
 
-struct Judge<'f> {
-    format: &'f Format,
+#[derive(Default)]
+struct Judge {
     lines: u64,
     requests: u64,
     /// Of the first line that is no request: its number, what is wrong, what the file seems to be.
     first: Option<(u64, Cow<'static, str>, Seems)>,
 }
 
-impl<'f> Judge<'f> {
-    fn new(format: &'f Format) -> Self {
-        Self {
-            format,
-            lines: 0,
-            requests: 0,
-            first: None,
-        }
-    }
-
+impl Judge {
     /// Looks at the first lines, as far as it needs them.
-    fn of<R: Read>(mut lines: Lines<R>, format: &'f Format) -> io::Result<Self> {
-        let mut judge = Self::new(format);
-        while judge.wants_more()
+    fn of<R: Read>(mut lines: Lines<R>, format: &Format) -> io::Result<Self> {
+        let mut judge = Self::default();
+        while judge.wants_more(format)
             && let Some(line) = lines.next()?
         {
-            judge.note(line);
+            judge.note(line, format);
         }
         Ok(judge)
     }
 
-    fn wants_more(&self) -> bool {
+    fn wants_more(&self, format: &Format) -> bool {
         // Any line is a prompt.
-        let enough = self
-            .format
-            .prompts
-            .as_ref()
-            .map_or(MOST_LINES / ONE_IN, |_| 1);
+        let prompts = format.prompts.as_ref();
+        let enough = prompts.map_or(MOST_LINES / ONE_IN, |_| 1);
         self.lines < MOST_LINES && self.requests < enough
     }
 
-    fn note(&mut self, line: Line<&[u8]>) {
+    fn note(&mut self, line: Line<&[u8]>, format: &Format) {
         self.lines += 1;
         let text = line.text.unwrap_or_default().trim_ascii();
-        let (message, seems) = match self.format.parse(line).request {
+        let (message, seems) = match format.parse(line).request {
             // A file of prompts that is one line in all.
-            Ok(_) if self.format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
+            Ok(_) if format.prompts.is_some() && !line.ended && ends_in_cr(text) => {
                 ("it has no LF".into(), OLD_MAC)
             }
             Ok(_) => {
@@ -166,6 +154,7 @@ const CSV: Seems = "CSV: write one JSON object a line";
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
     let text = &*String::from_utf8_lossy(line);
+    let text = &*with_nulls(text).map_or(Cow::Borrowed(text), Cow::Owned);
     let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     match serde_json::from_str::<IgnoredAny>(text) {
         _ if error.kind == "not_utf8" => {
@@ -189,10 +178,10 @@ fn seems(line: &[u8], error: &LineError) -> Seems {
 
 /// The same for a line of JSON, of whose mistake this is the kind.
 fn seems_json(text: &str, mistake: &str) -> Seems {
-    if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
-        "requests that cannot be sent: correct them"
-    } else if has(text, &["response", "result", "error"]) {
+    if has(text, &["response", "result", "error"]) {
         "results, not requests: give the file that they answer"
+    } else if !["missing_field", "custom_id", "not_an_object"].contains(&mistake) {
+        "requests that cannot be sent: correct them"
     } else if has(text, &["messages", "prompt", "input", "contents"]) {
         "bodies of requests alone: put each into {\"custom_id\": .., \"body\": ..}"
     } else {

@@ -29,32 +29,21 @@ const LINES_AT_ONCE: usize = 64;
 #[cfg(not(feature = "parallel"))]
 enum ThreadPool {}
 
-/// What is collected over the lines of a file.
-pub(super) trait LineFold: Sync {
-    /// What one line says.
-    type Facts: Send;
-
-    /// Reads a line. Several threads do so at once, so what takes time belongs here.
-    fn read(&self, line: Line<&[u8]>) -> Self::Facts;
-
-    /// Takes what the next line says, in the order of the file, on the thread that called [`fold`].
-    ///
-    /// # Errors
-    /// Any error ends the pass.
-    fn add(&mut self, facts: Self::Facts) -> Result<()>;
-}
-
-/// Shows all of `lines` to `fold`. Blank lines are not shown; a line that is too long is, without
-/// its text.
+/// Shows all of `lines` to `read`, and what it makes of each to `add`, in the order of the file. Blank
+/// lines are not shown; a line that is too long is, without its text.
+///
+/// Several threads call `read` at once, so what takes time belongs there. `add` is called on this
+/// thread.
 ///
 /// # Errors
 /// What `unreadable` makes of a failed read, [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
-/// within a chunk of a cancel, and what `fold` returns.
-pub(super) fn fold<R: Read>(
+/// within a chunk of a cancel, and what `add` returns.
+pub(super) fn fold<R: Read, F: Send>(
     lines: &mut Lines<R>,
-    fold: &mut impl LineFold,
     cancel: &Cancel,
     unreadable: impl Fn(io::Error) -> Error,
+    read: impl Fn(Line<&[u8]>) -> F + Sync,
+    mut add: impl FnMut(F) -> Result<()>,
 ) -> Result<()> {
     let (mut chunk, mut next) = (Chunk::default(), Chunk::default());
     let mut more = next.fill(lines).map_err(&unreadable)?;
@@ -62,19 +51,19 @@ pub(super) fn fold<R: Read>(
     loop {
         cancel.check()?;
         mem::swap(&mut chunk, &mut next);
-        let mut read = Ok(false);
+        let mut filled = Ok(false);
         let read_on = || {
             if more {
-                read = next.fill(lines);
+                filled = next.fill(lines);
             }
         };
-        for facts in chunk.facts(fold, pool.as_ref(), read_on) {
-            fold.add(facts)?;
+        for facts in chunk.facts(&read, pool.as_ref(), read_on) {
+            add(facts)?;
         }
         if !more {
             return Ok(());
         }
-        more = read.map_err(&unreadable)?;
+        more = filled.map_err(&unreadable)?;
     }
 }
 
@@ -108,16 +97,13 @@ impl Chunk {
     }
 
     /// What the lines say. This thread does `meanwhile` if others read the lines, else before.
-    fn facts<F: LineFold>(
+    fn facts<F: Send>(
         &self,
-        fold: &F,
+        read: impl Fn(Line<&[u8]>) -> F + Sync,
         pool: Option<&ThreadPool>,
         meanwhile: impl FnOnce(),
-    ) -> Vec<F::Facts> {
-        let read = |line: &Line<Range<usize>>| {
-            let line = line.map(|text| &self.text[text.clone()]);
-            fold.read(line)
-        };
+    ) -> Vec<F> {
+        let read = |line: &Line<Range<usize>>| read(line.map(|text| &self.text[text.clone()]));
         match pool {
             #[cfg(feature = "parallel")]
             Some(pool) => {
@@ -168,26 +154,29 @@ mod tests {
         (line.number, line.offset, line.ended, text)
     }
 
-    #[derive(Default)]
-    struct Collect(Vec<Seen>);
-
-    impl LineFold for Collect {
-        type Facts = Seen;
-
-        fn read(&self, line: Line<&[u8]>) -> Seen {
-            seen(&line)
-        }
-
-        fn add(&mut self, facts: Seen) -> Result<()> {
-            self.0.push(facts);
-            Ok(())
-        }
+    fn pass<F: Send>(
+        lines: &mut Lines<impl Read>,
+        cancel: &Cancel,
+        read: impl Fn(Line<&[u8]>) -> F + Sync,
+        add: impl FnMut(F) -> Result<()>,
+    ) -> Result<()> {
+        let unreadable = |error: io::Error| Error::new(ErrorKind::Io, error.to_string());
+        fold(lines, cancel, unreadable, read, add)
     }
 
-    fn pass(lines: &mut Lines<impl Read>, all: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
-        fold(lines, all, cancel, |error| {
-            Error::new(ErrorKind::Io, error.to_string())
-        })
+    /// What was seen of the lines, and how it ended.
+    fn collect(lines: &mut Lines<impl Read>) -> (Vec<Seen>, Result<()>) {
+        let mut all = Vec::new();
+        let ended = pass(
+            lines,
+            &Cancel::new(),
+            |line| seen(&line),
+            |facts| {
+                all.push(facts);
+                Ok(())
+            },
+        );
+        (all, ended)
     }
 
     #[test]
@@ -209,9 +198,9 @@ mod tests {
         while let Some(line) = lines.next().unwrap() {
             expected.push(seen(&line));
         }
-        let mut all = Collect::default();
-        pass(&mut open(), &mut all, &Cancel::new()).unwrap();
-        assert!(all.0 == expected);
+        let (all, ended) = collect(&mut open());
+        ended.unwrap();
+        assert!(all == expected);
     }
 
     #[test]
@@ -223,33 +212,23 @@ mod tests {
             }
         }
         let lines = "a line\n".repeat(CHUNK / 7 + 1);
-        let mut lines = Lines::new(lines.as_bytes().chain(Broken));
-        let mut all = Collect::default();
-        let error = pass(&mut lines, &mut all, &Cancel::new()).unwrap_err();
+        let (all, ended) = collect(&mut Lines::new(lines.as_bytes().chain(Broken)));
+        let error = ended.unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");
-        assert!(!all.0.is_empty());
+        assert!(!all.is_empty());
     }
 
     #[test]
     fn a_cancel_is_heard_between_chunks() {
-        struct CancelAtOnce(u64, Cancel);
-        impl LineFold for CancelAtOnce {
-            type Facts = ();
-
-            fn read(&self, _: Line<&[u8]>) {}
-
-            fn add(&mut self, (): ()) -> Result<()> {
-                self.0 += 1;
-                self.1.cancel();
-                Ok(())
-            }
-        }
-        let cancel = Cancel::new();
+        let (cancel, mut count) = (Cancel::new(), 0);
         let lines = "a line\n".repeat(CHUNK);
-        let mut count = CancelAtOnce(0, cancel.clone());
-        let mut lines = Lines::new(lines.as_bytes());
-        let error = pass(&mut lines, &mut count, &cancel).unwrap_err();
+        let add = |()| {
+            count += 1;
+            cancel.cancel();
+            Ok(())
+        };
+        let error = pass(&mut Lines::new(lines.as_bytes()), &cancel, |_| (), add).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
-        assert!((1..CHUNK as u64 / 7).contains(&count.0), "{}", count.0);
+        assert!((1..CHUNK / 7).contains(&count), "{count}");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::hash::LineHash;
 use crate::api::classify::{RecordState, is_answered, judge_error, judge_message, judge_record};
-use crate::api::json::{fields, first_fields, says_something};
+use crate::api::json::{fields, members, says_something, string, with_nulls};
 
 /// What a resume needs to know of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,15 @@ pub(crate) struct ReadRecord {
 
 impl ReadRecord {
     /// Reads one line of a results or errors file, ours or another tool's. `None` if it is not a JSON
-    /// object, or is neither a result nor an error.
+    /// object, or is neither a result nor an error. A number may be `NaN`, as Python writes it.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
+        let line = str::from_utf8(line).ok()?;
+        Self::of_json(line).or_else(|| Self::of_json(&with_nulls(line)?))
+    }
+
+    fn of_json(line: &str) -> Option<Self> {
         const NAMES: [&str; 5] = ["custom_id", "response", "error", "result", "tollgate"];
-        let found = fields(str::from_utf8(line).ok()?, &NAMES).ok()?;
+        let found = fields(line, &NAMES).ok()?;
         let [custom_id, response, error, result, extras] = found.values;
         if found.twice.is_some() || (response.is_none() && error.is_none() && result.is_none()) {
             return None;
@@ -39,7 +44,7 @@ impl ReadRecord {
             None => None,
         };
         let [status, simulated, hash, again] =
-            nested(extras, &["status", "simulated", "hash", "again"]);
+            members(extras, &["status", "simulated", "hash", "again"]);
         let (state, error) = match result {
             Some(result) => read_result(result, status.and_then(http_status)),
             None => read_response(response, error),
@@ -49,7 +54,7 @@ impl ReadRecord {
         let state = if again { RecordState::Transient } else { state };
         // The id was made of the line's number, for a row that has none or must not use its own.
         if let Some(line) = custom_id.as_deref().and_then(|id| id.strip_prefix("line-"))
-            && let [Some(message)] = nested(error, &["message"])
+            && let [Some(message)] = members(error, &["message"])
             && message.get().starts_with(&format!("\"line {line}: "))
         {
             custom_id = None;
@@ -74,35 +79,36 @@ fn read_response<'a>(
     error: Option<&'a RawValue>,
 ) -> (RecordState, Option<&'a RawValue>) {
     let error = error.filter(|error| says_something(error.get()));
-    let [status] = nested(response, &["status_code"]);
+    let [status] = members(response, &["status_code"]);
     let status = status.and_then(http_status);
     let is_success = status.is_none_or(|status| (200..300).contains(&status));
     if is_success && error.is_none() && response.is_some_and(|response| is_answered(response.get()))
     {
         return (RecordState::Done, None);
     }
-    let [body] = nested(response, &["body"]);
-    let [cut] = nested(body, &["cut"]);
-    let kept = match body.map_or("", RawValue::get) {
+    let [body] = members(response, &["body"]);
+    let [cut] = members(body, &["cut"]);
+    let kept = if is_success && error.is_some() && is_true(cut) {
         // Of a part of an answer the error says all.
-        _ if is_success && error.is_some() && is_true(cut) => Cow::default(),
-        body => kept_text(body, !is_success || error.is_some()),
+        Cow::default()
+    } else {
+        kept_text(body, !is_success || error.is_some())
     };
-    let [code] = nested(error, &["code"]);
+    let [code] = members(error, &["code"]);
     let code = error.map(|_| plain(code).unwrap_or_default());
     (judge_record(status, kept.as_bytes(), code), error)
 }
 
 /// Anthropic's form. A failed row there has no status; ours stands beside the result.
 fn read_result(result: &RawValue, status: Option<u16>) -> (RecordState, Option<&RawValue>) {
-    let [kind, message, error] = nested(Some(result), &["type", "message", "error"]);
+    let [kind, message, error] = members(Some(result), &["type", "message", "error"]);
     match kind.map_or("", RawValue::get) {
         "\"succeeded\"" => (
             judge_message(message.map_or("", RawValue::get).as_bytes()),
             None,
         ),
         "\"errored\"" => {
-            let [inner] = nested(error, &["error"]);
+            let [inner] = members(error, &["error"]);
             let json = error.map_or("", RawValue::get).as_bytes();
             let state = match status.filter(|status| !(200..300).contains(status)) {
                 Some(status) => judge_record(Some(status), json, None),
@@ -126,28 +132,15 @@ fn http_status(json: &RawValue) -> Option<u16> {
 
 /// The body itself of one that is kept as text: in a string or, in the record of a failure, in an
 /// object of ours.
-fn kept_text(body: &str, is_failure: bool) -> Cow<'_, str> {
-    let text = if body.starts_with('"') {
-        plain_text(body)
-    } else if is_failure {
-        let found = fields(body, &["text"]).ok();
-        found.and_then(|found| plain_text(found.values[0]?.get()))
+fn kept_text(body: Option<&RawValue>, is_failure: bool) -> Cow<'_, str> {
+    let json = body.map_or("", RawValue::get);
+    let text = if json.starts_with('"') {
+        body
     } else {
-        None
+        members(body, &["text"])[0].filter(|_| is_failure)
     };
-    text.map_or(Cow::Borrowed(body), Cow::Owned)
-}
-
-fn plain_text(json: &str) -> Option<String> {
-    serde_json::from_str(json).ok()
-}
-
-/// The fields of a value, none if it is no object.
-fn nested<'a, const N: usize>(
-    value: Option<&'a RawValue>,
-    names: &[&'static str; N],
-) -> [Option<&'a RawValue>; N] {
-    value.map_or([None; N], |value| first_fields(value.get(), names))
+    text.and_then(string)
+        .map_or(Cow::Borrowed(json), Cow::Owned)
 }
 
 /// A number, or a string without escapes, as codes and hashes are.

@@ -40,6 +40,8 @@ pub(crate) struct Record<'a> {
     pub(crate) hash: Option<LineHash>,
     /// Requests sent for this row.
     pub(crate) attempts: u32,
+    /// The answer is that of a copy of the first attempt.
+    pub(crate) by_copy: bool,
     /// Where its time went.
     pub(crate) times: Times,
     /// What the answer took, where it says.
@@ -119,6 +121,7 @@ impl RecordWriter {
             return;
         }
         object.field("attempts", &record.attempts);
+        object.if_known("hedge_won", record.by_copy.then_some(true));
         object.raw("wait_s", &seconds(record.times.waited()));
         let mut is_split = false;
         object.nested("time_s", |object| {
@@ -372,6 +375,7 @@ mod tests {
             line: Some(3),
             hash: Some(LineHash::of(b"line")),
             attempts: 2,
+            by_copy: true,
             times: times([
                 (Binding::Pause, 1_250),
                 (Binding::Requests, 0),
@@ -432,7 +436,7 @@ mod tests {
             "response": {"status_code": 200, "request_id": "req_1", "body": {"choices": [{}]}},
             "error": null,
             "tollgate": {
-                "attempts": 2, "wait_s": 1.25, "time_s": {"pause": 1.25, "wire": 0.52},
+                "attempts": 2, "hedge_won": true, "wait_s": 1.25, "time_s": {"pause": 1.25, "wire": 0.52},
                 "binding": "pause", "prompt_tokens": 5, "completion_tokens": 7,
                 "cost_usd": 0.000_012_5, "line": 3, "hash": hash.to_string(),
             },

@@ -32,7 +32,7 @@ const CHANGED: &str = "was answered as another request: give it another id, or k
 const MOST_LATER: usize = 1024;
 
 /// One row of the input, on its way through the engine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) number: u64,
     pub(super) custom_id: Option<String>,

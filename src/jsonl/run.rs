@@ -100,7 +100,7 @@ impl FileRun<'_> {
     /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
     /// `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
-        let mut template = Chat::template(model);
+        let mut template = Chat::new((), model);
         if let Some(text) = system {
             template = template.system(text);
         }
@@ -291,13 +291,13 @@ impl FileRun<'_> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
-        let journal = self.choices.journal;
+        let options = self.choices.journal;
         for (is_set, pair) in [
-            (journal.policy.retry_failed, &["overwrite", "retry_failed"]),
-            (journal.policy.force_resume, &["overwrite", "force_resume"]),
-            (journal.repair, &["overwrite", "repair"]),
+            (options.policy.retry_failed, &["overwrite", "retry_failed"]),
+            (options.policy.force_resume, &["overwrite", "force_resume"]),
+            (options.repair, &["overwrite", "repair"]),
         ] {
-            if journal.overwrite && is_set {
+            if options.overwrite && is_set {
                 let why =
                     "overwrite deletes what the other setting works on: leave one of them out";
                 return Err(config(why).with_settings(pair));
@@ -311,7 +311,6 @@ impl FileRun<'_> {
         let format = self.choices.format;
         let prompts = format.prompts.clone();
         let mut input = files.input.open_input()?;
-        let options = self.choices.journal;
         // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
         let (index, state) = recover(&files, options, &outside)?;

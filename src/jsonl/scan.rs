@@ -15,7 +15,7 @@ use super::hash::LineHash;
 use super::ids::{duplicates, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Line;
-use super::parallel::{LineFold, fold};
+use super::parallel::fold;
 use crate::cancel::Cancel;
 use crate::error::{Result, config};
 
@@ -53,149 +53,130 @@ pub(crate) fn scan<R: Read>(
     cancel: &Cancel,
 ) -> Result<InputScan> {
     let unreadable = |error| location.unreadable(error);
-    let mut pass = Pass {
-        format,
-        index,
-        found: InputScan::default(),
-        changed: Vec::new(),
-        changed_rows: 0,
-        ids: Vec::new(),
-    };
-    fold(&mut format.lines(source), &mut pass, cancel, unreadable)?;
-    let line = |(first, again, id)| format!("lines {first} and {again}{id}");
-    let mut repeated = repeated_ids(location, format, pass.ids).map(line);
-    let named: Vec<String> = repeated.by_ref().take(NAMED).collect();
-    if !named.is_empty() {
-        let count = named.len() + repeated.count();
-        return Err(config(format!(
-            "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
-            listed(named, count)
-        )));
-    }
-    if !pass.changed.is_empty() {
-        let message = format!(
-            "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
-             other ids, keep their old answers, or start anew",
-            listed(pass.changed, pass.changed_rows)
-        );
-        return Err(config(message).with_settings(&["force_resume", "overwrite"]));
-    }
-    Ok(pass.found)
-}
-
-/// Every line whose id an earlier line has: that line, this one, and the id behind a colon. Of the
-/// first of them the ids are read once more, as only hashes have been kept. For the others, and where
-/// that cannot be done, there is an empty text.
-pub(super) fn repeated_ids(
-    location: &Location,
-    format: &Format,
-    ids: Vec<(LineHash, u64)>,
-) -> impl Iterator<Item = (u64, u64, String)> {
-    let path = location.path().filter(|path| path.is_file());
-    let file = path.and_then(|path| File::open(path).ok());
-    let mut lines = file.map(|file| format.lines(file));
-    let mut next_id = move |number| {
-        while let Some(line) = lines.as_mut()?.next().ok()? {
-            if line.number == number {
-                return format.parse(line).custom_id;
-            }
-        }
-        None
-    };
-    (0..).zip(duplicates(ids)).map(move |(at, (first, again))| {
-        let id = if at < NAMED { next_id(again) } else { None };
-        let shown = id.map(|id| format!(": {}", quoted(&id)));
-        (first, again, shown.unwrap_or_default())
-    })
-}
-
-struct Pass<'a> {
-    format: &'a Format,
-    index: &'a ResumeIndex,
-    found: InputScan,
-    /// The first rows that have been answered as another request, and how many there are.
-    changed: Vec<String>,
-    changed_rows: usize,
-    /// The ids, with their lines.
-    ids: Vec<(LineHash, u64)>,
-}
-
-/// What a line says.
-struct RowFacts {
-    number: u64,
-    is_request: bool,
-    /// Its id and what the row is, if it has an id.
-    row: Option<(LineHash, RowStatus)>,
-    /// The id of a row that has changed.
-    changed: Option<String>,
-}
-
-impl LineFold for Pass<'_> {
-    type Facts = RowFacts;
-
-    fn read(&self, line: Line<&[u8]>) -> RowFacts {
-        let mut facts = RowFacts {
-            number: line.number,
-            is_request: true,
-            row: None,
-            changed: None,
-        };
-        // Most lines of a rerun. Parsing them to their end would take most of its time.
-        if !self.index.is_empty()
-            && let Some((id, hash)) = self.format.name(&line)
-            && self.index.has_answered(id, hash)
-        {
-            facts.row = Some((id, RowStatus::Done));
-            return facts;
-        }
-        let row = self.format.parse(line);
-        facts.is_request = row.request.is_ok();
-        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
-        if let Some(id) = row.id() {
-            let status = self.index.status(id, row.hash, row.promise());
-            facts.row = Some((id, status));
-            facts.changed = row.custom_id.filter(|_| status == RowStatus::Changed);
-        }
-        facts
-    }
-
-    fn add(&mut self, facts: RowFacts) -> Result<()> {
-        let (found, number) = (&mut self.found, facts.number);
+    let mut found = InputScan::default();
+    // The ids, with their lines, and the lines of rows that have been answered as another request.
+    let (mut ids, mut changed) = (Vec::new(), Vec::new());
+    let read = |line: Line<&[u8]>| (line.number, RowFacts::read(line, format, index));
+    let add = |(number, facts): (u64, RowFacts)| {
         found.rows += 1;
-        let Some((id, status)) = facts.row else {
+        let Some(id) = facts.id else {
             return Ok(());
         };
-        self.ids.push((id, number));
-        match status {
+        ids.push((id, number));
+        match facts.status {
             RowStatus::ToDo | RowStatus::ToDoLast => found.to_do += u64::from(facts.is_request),
-            RowStatus::Changed => {
-                let id = facts.changed.unwrap_or_default();
-                self.changed_rows += 1;
-                if self.changed.len() < NAMED {
-                    self.changed.push(format!("line {number}: {id:?}"));
-                }
-            }
+            RowStatus::Changed => changed.push(number),
             RowStatus::Done => found.done += 1,
             RowStatus::Failed => {
                 found.failed += 1;
                 found.failed_bad += u64::from(!facts.is_request);
             }
         }
-        if matches!(status, RowStatus::Done | RowStatus::Failed) {
+        if matches!(facts.status, RowStatus::Done | RowStatus::Failed) {
             match found.passed_over.last_mut() {
                 Some(last) if last.end == number => last.end += 1,
                 _ => found.passed_over.push(number..number + 1),
             }
         }
         Ok(())
+    };
+    fold(&mut format.lines(source), cancel, unreadable, read, add)?;
+    let repeated = repeated_ids(location, format, ids);
+    if repeated.len() > 0 {
+        let lines = repeated.map(|(first, again, id)| format!("lines {first} and {again}{id}"));
+        return Err(config(format!(
+            "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
+            listed(lines)
+        )));
+    }
+    if !changed.is_empty() {
+        let mut id_of = ids_of_lines(location, format);
+        let lines = changed
+            .into_iter()
+            .map(|line| format!("line {line}{}", id_of(line)));
+        let message = format!(
+            "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
+             other ids, keep their old answers, or start anew",
+            listed(lines)
+        );
+        return Err(config(message).with_settings(&["force_resume", "overwrite"]));
+    }
+    Ok(found)
+}
+
+/// What a line says.
+struct RowFacts {
+    id: Option<LineHash>,
+    /// What a row with an id is.
+    status: RowStatus,
+    is_request: bool,
+}
+
+impl RowFacts {
+    fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex) -> Self {
+        // Most lines of a rerun. Parsing them to their end would take most of its time.
+        if !index.is_empty()
+            && let Some((id, hash)) = format.name(&line)
+            && index.has_answered(id, hash)
+        {
+            return Self {
+                id: Some(id),
+                status: RowStatus::Done,
+                is_request: true,
+            };
+        }
+        let row = format.parse(line);
+        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+        let id = row.id();
+        let status = |id| index.status(id, row.hash, row.promise());
+        Self {
+            id,
+            status: id.map_or(RowStatus::ToDo, status),
+            is_request: row.request.is_ok(),
+        }
     }
 }
 
-/// What a message lists: the first few by name, the others by their number.
-fn listed(mut named: Vec<String>, count: usize) -> String {
-    let more = count - named.len();
-    if more > 0 {
-        named.push(format!("and {more} more"));
+/// Every line whose id an earlier line has: that line, this one, and the id behind a colon, as
+/// [`ids_of_lines`] shows it.
+pub(super) fn repeated_ids(
+    location: &Location,
+    format: &Format,
+    ids: Vec<(LineHash, u64)>,
+) -> impl ExactSizeIterator<Item = (u64, u64, String)> {
+    let mut id_of = ids_of_lines(location, format);
+    let repeated = duplicates(ids).into_iter();
+    repeated.map(move |(first, again)| (first, again, id_of(again)))
+}
+
+/// Shows the ids of lines that are asked for in the order of the file, each behind a colon. They are
+/// read once more, as only hashes have been kept. For all but the first lines, and where that cannot
+/// be done, there is an empty text.
+fn ids_of_lines(location: &Location, format: &Format) -> impl FnMut(u64) -> String {
+    let path = location.path().filter(|path| path.is_file());
+    let file = path.and_then(|path| File::open(path).ok());
+    let mut lines = file.map(|file| format.lines(file));
+    let mut asked = 0;
+    let mut id_of = move |number| {
+        asked += 1;
+        while let Some(line) = lines.as_mut().filter(|_| asked <= NAMED)?.next().ok()? {
+            if line.number == number {
+                return format.parse(line).custom_id;
+            }
+        }
+        None
+    };
+    move |number| {
+        let id = id_of(number).map(|id| format!(": {}", quoted(&id)));
+        id.unwrap_or_default()
+    }
+}
+
+/// What a message lists: the first few lines, and how many more there are.
+fn listed(mut lines: impl ExactSizeIterator<Item = String>) -> String {
+    let mut named: Vec<String> = lines.by_ref().take(NAMED).collect();
+    if lines.len() > 0 {
+        named.push(format!("and {} more", lines.len()));
     }
     named.join("\n  ")
 }

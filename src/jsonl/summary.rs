@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::failures::FailureGroup;
 use super::journal::{FileState, ResumeIndex};
 use super::scan::InputScan;
 use crate::api::Usd;
+use crate::binding::Binding;
 use crate::error::{AnnouncedLimit, Error};
 use crate::limit::{Learned, Rate};
 use crate::pool::{Hold, Progress};
@@ -179,11 +180,15 @@ impl Summary {
     /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long, which are no retries; copies whose answers were taken |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
+    /// | `in_flight_mean` | how many requests were in flight on average |
+    /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
+    /// | `binding_share` | for which share of the time each did; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
     /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, `from_refusals_per_s`, what refusals tell of requests if that is lower, and `ignored`, how many announcements made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
@@ -193,6 +198,17 @@ impl Summary {
         let engine = &progress.engine;
         let finished = progress.finished();
         let wall = self.wall.as_secs_f64();
+        let share = |time: Duration| {
+            if wall > 0.0 {
+                rounded(time.as_secs_f64() / wall)
+            } else {
+                0.0
+            }
+        };
+        let shares = engine.bound.iter();
+        let binding_share: Map<_, _> = shares
+            .map(|(binding, time)| (binding.as_str().to_owned(), share(time).into()))
+            .collect();
         json!({
             "requests": self.requests,
             "succeeded": progress.succeeded,
@@ -204,6 +220,8 @@ impl Summary {
             "not_attempted": self.not_attempted,
             "attempts": engine.attempts,
             "retries": engine.retries,
+            "hedges": engine.hedges,
+            "hedges_won": engine.hedges_won,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
             "rps": if wall > 0.0 { rounded(finished as f64 / wall) } else { 0.0 },
@@ -213,6 +231,9 @@ impl Summary {
             "completion_tokens": progress.completion_tokens,
             "cost_usd": progress.cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
+            "in_flight_mean": share(engine.wire),
+            "binding": engine.bound.binding().map(Binding::as_str),
+            "binding_share": binding_share,
             "wait_s": {
                 "gate_requests": seconds(engine.limiter_wait.requests),
                 "gate_tokens": seconds(engine.limiter_wait.tokens),

@@ -80,12 +80,11 @@ impl WriterState {
     }
 
     /// Warns of the first failure of each kind. At the end all are counted.
-    fn tell(&mut self, row: &Row, error: &Error) {
-        if !self.told.contains(&error.kind()) {
-            self.told.push(error.kind());
-            // The message of a bad line begins with its number.
-            let (message, number) = (error.to_string(), format!("line {}: ", row.number));
-            let why = message.strip_prefix(&number).unwrap_or(&message);
+    fn tell(&mut self, row: &Row, failure: &RowFailure) {
+        let kind = failure.error.kind();
+        if !self.told.contains(&kind) {
+            self.told.push(kind);
+            let why = failure.words();
             log::warn!("{row} failed: {why}; further failures of this kind are counted at the end");
         }
     }
@@ -187,6 +186,7 @@ impl Writer<'_> {
             line: Some(row.number),
             hash: row.hash,
             attempts: outcome.attempts,
+            by_copy: outcome.by_copy,
             times: outcome.times,
             ..Record::default()
         };
@@ -244,12 +244,13 @@ impl Writer<'_> {
                     });
                 record.code = error.code();
                 self.records.write(&mut self.state.errors, &record);
-                self.state.tell(row, &error);
-                self.state.failed.push(RowFailure {
+                let failure = RowFailure {
                     error,
                     line: row.number,
                     custom_id: row.custom_id.clone(),
-                });
+                };
+                self.state.tell(row, &failure);
+                self.state.failed.push(failure);
             }
         }
         self.index.ended(row.id);

@@ -33,9 +33,9 @@ impl Counted {
     pub(super) fn of(self, cost: Cost) -> u64 {
         match self {
             Self::Requests => cost.requests(),
-            Self::Tokens => cost.model_tokens(),
+            Self::Tokens => cost.model_tokens().saturating_add(cost.held_tokens()),
             Self::InputTokens => cost.model_tokens().saturating_sub(cost.output_tokens()),
-            Self::OutputTokens => cost.output_tokens(),
+            Self::OutputTokens => cost.output_tokens().saturating_add(cost.held_tokens()),
         }
     }
 }
@@ -527,6 +527,24 @@ mod tests {
             .map(|(at, _)| at > S)
             .collect();
         assert_eq!(waits, [false, false]);
+    }
+
+    #[test]
+    fn what_is_used_is_settled_for_prompts_and_for_answers_apart() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&said(Counted::InputTokens, 600, 600, 0), 0, 0, 0);
+        limits.note(&said(Counted::OutputTokens, 600, 600, 0), 0, 0, 0);
+        let room = |limits: &mut FollowedLimits| {
+            [0, 1].map(|at| limits.0[at].bucket.earliest(500, 0) == 0)
+        };
+        // All that is allowed of the answer counts until it is there.
+        let reserved = Cost::tokens(150).with_output(50).with_held(400);
+        limits.take(reserved, 0);
+        assert_eq!(room(&mut limits), [true, false]);
+        limits.release(reserved, Cost::tokens(500).with_output(10), 0);
+        assert_eq!(room(&mut limits), [false, true]);
+        // Where nothing is said of it, the prompt is as long as was estimated.
+        assert_eq!(reserved.with_used(160), Cost::tokens(160).with_output(60));
     }
 
     #[test]

@@ -164,6 +164,8 @@ pub struct Cost {
     tokens: u64,
     /// Of the tokens, those of the answer.
     output: u64,
+    /// Tokens of the answer that are not likely to be used. The provider counts them until its end.
+    held: u64,
 }
 
 impl Cost {
@@ -175,6 +177,7 @@ impl Cost {
         requests: 0,
         tokens: 0,
         output: 0,
+        held: 0,
     };
 
     /// One request that is estimated at `tokens` model tokens.
@@ -183,6 +186,7 @@ impl Cost {
             requests: 1,
             tokens,
             output: 0,
+            held: 0,
         }
     }
 
@@ -191,12 +195,19 @@ impl Cost {
         Self { output, ..self }
     }
 
+    /// Says how many more tokens of the answer the provider counts until it is there. They are taken from
+    /// what it announces alone: the limits that are set count what is used.
+    pub(crate) const fn with_held(self, held: u64) -> Self {
+        Self { held, ..self }
+    }
+
     /// The same with `used` tokens. The prompt has what was estimated for it, and the answer the rest.
     pub(super) fn with_used(self, used: u64) -> Self {
         let prompt = self.tokens.saturating_sub(self.output);
         Self {
             tokens: used,
             output: used.saturating_sub(prompt),
+            held: 0,
             ..self
         }
     }
@@ -214,6 +225,11 @@ impl Cost {
     /// How many of the model tokens are those of the answer.
     pub(crate) const fn output_tokens(self) -> u64 {
         self.output
+    }
+
+    /// How many more of them the provider counts until the answer is there.
+    pub(crate) const fn held_tokens(self) -> u64 {
+        self.held
     }
 
     /// How many model tokens this is estimated at.

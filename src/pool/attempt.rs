@@ -3,23 +3,22 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 use std::time::Duration;
 
 use super::events::Event;
+use super::hedge::Copied;
 use super::input::panic_message;
-use super::job::{Attempt, Billed, Failure, Job, Panicked, out_of_time};
+use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome};
+use super::race::End;
 use super::schedule::{Finished, Item};
 use crate::binding::Binding;
+use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{Answer, Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-/// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
-type Caught<J> = thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
 impl<I, E> Item<I, E> {
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
@@ -28,6 +27,7 @@ impl<I, E> Item<I, E> {
             attempts: self.history.attempts,
             times: self.times,
             billed: self.billed,
+            by_copy: self.copied == Copied::Won,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
     }
@@ -38,19 +38,30 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        self.finish_attempt(self.attempt(&mut item, permit.cost()), item, permit)
+        let race = item.race.as_deref();
+        let cut = race.and_then(|race| race.cut.clone());
+        let cut = cut.as_ref().unwrap_or(&self.settings.cancel);
+        self.finish_attempt(self.attempt(&mut item, permit.cost(), cut), item, permit)
     }
 
     #[inline(never)]
-    fn attempt(&self, item: &mut Item<J::Input, J::Error>, cost: Cost) -> (Caught<J>, Attempt<'_>) {
+    fn attempt<'a>(
+        &'a self,
+        item: &mut Item<J::Input, J::Error>,
+        cost: Cost,
+        cut: &'a Cancel,
+    ) -> (Caught<J>, Attempt<'a>) {
         let monitor = &self.settings.monitor;
+        // The first attempt at an item is sent before its copy.
+        let is_copy = item.race.as_ref().is_some_and(|race| race.is_copy);
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
-            number: item.history.attempts + 1,
+            number: item.history.attempts + 1 + u32::from(is_copy),
             began: clock.now(),
             cost,
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
+            cut,
             used: Cell::new(None),
             counted: Cell::new(None),
             pause: Cell::new(None),
@@ -88,7 +99,8 @@ impl<J: Job> RunShared<'_, J> {
         monitor.update(|progress| {
             progress.in_flight -= 1;
             progress.attempts += u64::from(sent);
-            progress.retries += u64::from(sent && item.history.attempts > 0);
+            progress.hedges += u64::from(sent && is_copy);
+            progress.retries += u64::from(sent && !is_copy && item.history.attempts > 0);
             progress.possibly_billed += u64::from(sent_again);
             progress.wire += took;
             progress.tokens += attempt.used.get().unwrap_or(0);
@@ -104,12 +116,17 @@ impl<J: Job> RunShared<'_, J> {
         permit: Permit,
     ) -> Option<Finished> {
         item.history.attempts += u32::from(attempt.was_sent());
+        let end = self.end_race(&mut item, &result, &attempt);
         let verdict = match &result {
             Ok(Err((_, verdict))) => Some(*verdict),
             _ => None,
         };
-        // Before the permit is free: whoever takes its place would be one too many.
-        let (verdict, hold) = self.learn(verdict, &attempt);
+        // Before the permit is free: whoever takes its place would be one too many. One that was cut off
+        // says nothing.
+        let (verdict, hold) = match end {
+            End::Lost => (None, None),
+            _ => self.learn(verdict, &attempt),
+        };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
@@ -130,6 +147,10 @@ impl<J: Job> RunShared<'_, J> {
                 self.settings.monitor.set_pause(end, why);
             }
             self.settings.events.emit(|| Event::Pause { wait });
+        }
+        if end != End::Decides {
+            self.leave_race();
+            return None;
         }
         match result {
             Err(panic) => Some(self.panicked(item, &*panic)),
@@ -196,7 +217,7 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
             _ => None,
         };
-        if verdict == Some(Verdict::Stop) || hint.is_some_and(|hint| !settings.retry.obeys(hint)) {
+        if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));

@@ -89,6 +89,7 @@ impl Pool {
                 events: Events::default(),
                 deadline: None,
                 warmup: 0,
+                hedge: false,
             },
         })
     }

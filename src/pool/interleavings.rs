@@ -52,6 +52,10 @@ impl Job for Acts {
         }
     }
 
+    fn second(&self, item: &&'static Item) -> Option<&'static Item> {
+        Some(item)
+    }
+
     fn verdict(&self, error: &Verdict) -> Verdict {
         *error
     }
@@ -95,6 +99,8 @@ struct Setting {
     concurrency: usize,
     /// Threads that the system gives, besides the one that begins.
     available: usize,
+    /// Whether whatever is under way is due for a copy.
+    hedge: bool,
     /// Whether somebody outside the run holds a permit at its start, and leaves.
     outsider: bool,
     items: &'static [Item],
@@ -105,6 +111,7 @@ fn run(setting: Setting) {
         preemptions,
         concurrency,
         available,
+        hedge,
         outsider,
         items,
     } = setting;
@@ -118,6 +125,7 @@ fn run(setting: Setting) {
             events: Events::default(),
             deadline: None,
             warmup: 0,
+            hedge,
         };
         // Loom's threads cannot borrow: what they share is left to leak, once an interleaving.
         let tally: &Tally = Box::leak(Box::default());
@@ -126,6 +134,9 @@ fn run(setting: Setting) {
             ..Threads::default()
         }));
         let shared = RunShared::new(settings, Acts, InputQueue::filled(items), tally);
+        if let Some(hedging) = &mut shared.state.lock().schedule.hedging {
+            hedging.expect_no_latency(1_000);
+        }
         let run: &RunShared<Acts> = Box::leak(Box::new(shared));
         let outsider = outsider.then(|| {
             let permit = limiter.try_acquire(Cost::ONE).unwrap();
@@ -165,6 +176,7 @@ fn loom_an_item_that_is_given_back_is_taken_up() {
         preemptions: 3,
         concurrency: 2,
         available: 1,
+        hedge: false,
         outsider: true,
         items: &[Item::Works; 3],
     });
@@ -176,6 +188,7 @@ fn loom_the_lead_outlives_a_panic_and_a_failure() {
         preemptions: 4,
         concurrency: 2,
         available: 1,
+        hedge: false,
         outsider: false,
         items: &[Item::Panics, Item::Fails, Item::Works],
     });
@@ -187,6 +200,7 @@ fn loom_three_threads_hand_the_lead_round() {
         preemptions: 3,
         concurrency: 3,
         available: 2,
+        hedge: false,
         outsider: false,
         items: &[Item::Works; 4],
     });
@@ -198,6 +212,7 @@ fn loom_a_stop_reaches_every_thread() {
         preemptions: 4,
         concurrency: 2,
         available: 1,
+        hedge: false,
         outsider: false,
         items: &[Item::StopsTheRun, Item::Works, Item::Works],
     });
@@ -210,7 +225,53 @@ fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
         preemptions: 3,
         concurrency: 3,
         available: 1,
+        hedge: false,
         outsider: false,
         items: &[Item::Panics, Item::Works, Item::Works, Item::Works],
+    });
+}
+
+/// A thread for the copy is started when the item begins; the two attempts may end in the same moment.
+#[test]
+fn loom_an_item_and_its_copy_have_one_outcome() {
+    for items in [
+        &[Item::Works] as &'static [Item],
+        &[Item::Fails],
+        &[Item::Panics],
+        &[Item::StopsTheRun],
+    ] {
+        run(Setting {
+            preemptions: 3,
+            concurrency: 2,
+            available: 1,
+            hedge: true,
+            outsider: false,
+            items,
+        });
+    }
+}
+
+/// The copy is put off while the outsider has the place that it needs.
+#[test]
+fn loom_a_copy_waits_for_room_and_never_holds_up_the_end() {
+    run(Setting {
+        preemptions: 3,
+        concurrency: 2,
+        available: 2,
+        hedge: true,
+        outsider: true,
+        items: &[Item::Works],
+    });
+}
+
+#[test]
+fn loom_copies_among_other_items() {
+    run(Setting {
+        preemptions: 2,
+        concurrency: 2,
+        available: 2,
+        hedge: true,
+        outsider: false,
+        items: &[Item::Works, Item::Fails],
     });
 }

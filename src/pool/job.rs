@@ -4,6 +4,7 @@
 use std::cell::{Cell, OnceCell};
 use std::error::Error as StdError;
 use std::fmt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
@@ -40,11 +41,20 @@ pub(crate) trait Job: Send + Sync {
         false
     }
 
+    /// The same input for a second attempt beside the first; `None` if the item must not have two at once.
+    fn second(&self, _input: &Self::Input) -> Option<Self::Input> {
+        None
+    }
+
     /// The failure in the crate's own terms, to be shown while it keeps the whole run waiting.
     fn shown(&self, _error: &Self::Error) -> Option<Error> {
         None
     }
 }
+
+/// The result of an attempt, with what to do about it if it failed. An `Err` outside is a panic.
+pub(super) type Caught<J> =
+    thread::Result<Result<<J as Job>::Output, (<J as Job>::Error, Verdict)>>;
 
 /// Whether an item may have been paid for although it has no result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +76,8 @@ pub struct Attempt<'a> {
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
+    /// Cuts off this attempt: the same, unless there may be another attempt at the item at once.
+    pub(crate) cut: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
     /// What counts of these against the limits, if that is not all or is known apart.

@@ -101,7 +101,10 @@ impl<J: Job> RunState<J> {
     /// Counts the calling thread out if it is not needed any more: everything has begun, and an item
     /// that is tried again stays with the thread that has it.
     pub(super) fn try_exit(&mut self) -> bool {
-        let spare = self.threads > self.schedule.handed_out() && !self.schedule.expects_more();
+        // One waits until a copy of something is due.
+        let waits = usize::from(self.schedule.expects_copies());
+        let spare =
+            self.threads > self.schedule.handed_out() + waits && !self.schedule.expects_more();
         self.threads -= usize::from(spare);
         spare
     }
@@ -118,7 +121,9 @@ impl<'env, J: Job> RunShared<'env, J> {
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         // One thread, which leads.
         let state = RunState {
-            schedule: Schedule::new(input, settings.retry, deadline).with_warmup(settings.warmup),
+            schedule: Schedule::new(input, settings.retry, deadline)
+                .with_warmup(settings.warmup)
+                .with_hedging(settings.hedge),
             leader: Leader::Busy,
             idle: Vec::new(),
             threads: 1,

@@ -42,6 +42,11 @@ pub struct Progress {
     pub attempts: u64,
     /// Of the attempts, those after an item's first.
     pub retries: u64,
+    /// Of the attempts, copies of an attempt that took too long
+    /// ([`ClientBuilder::hedge`](crate::ClientBuilder::hedge)). They are no retries.
+    pub hedges: u64,
+    /// Of these, those whose answer was the first and was taken.
+    pub hedges_won: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
     /// Requests on the wire now.

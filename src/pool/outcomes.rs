@@ -37,6 +37,8 @@ pub struct Outcome<I, T, E> {
     /// If it did because answers were alike: how many in a row.
     pub(crate) alike: u32,
     pub(crate) billed: Billed,
+    /// Its answer is that of a copy of the first attempt.
+    pub(crate) by_copy: bool,
 }
 
 impl<I, T, E> Outcome<I, T, E> {
@@ -51,6 +53,7 @@ impl<I, T, E> Outcome<I, T, E> {
             stopped_run: false,
             alike: 0,
             billed: Billed::No,
+            by_copy: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl<I, T, E> Outcome<I, T, E> {
             stopped_run: self.stopped_run,
             alike: self.alike,
             billed: self.billed,
+            by_copy: self.by_copy,
         }
     }
 }

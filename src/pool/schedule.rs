@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::hedge::{Copied, Hedging, Race};
 use super::input::{InputQueue, Pull};
 use super::job::{Billed, out_of_time, run_over};
 use super::warmup::Warmup;
@@ -37,6 +38,9 @@ pub(crate) struct Item<I, E> {
     pub(crate) billed: Billed,
     /// Its place among those that wait for a pause of the limiter to end, if it is one of them.
     pub(crate) refused: Option<Precedence>,
+    /// Its part in the race of two attempts at it, while it is or has a copy.
+    pub(crate) race: Option<Box<Race>>,
+    pub(crate) copied: Copied,
 }
 
 /// The order of those that the server refused with a wait for everyone: the least goes first.
@@ -84,6 +88,8 @@ pub(crate) struct Schedule<I, E> {
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
     warmup: Warmup,
+    /// Where hedging is on.
+    pub(super) hedging: Option<Box<Hedging<Box<Item<I, E>>>>>,
     run_deadline: Option<Instant>,
     /// Items handed out and not yet finished.
     handed_out: usize,
@@ -105,6 +111,7 @@ impl<I: Send, E> Schedule<I, E> {
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             warmup: Warmup::default(),
+            hedging: None,
             run_deadline,
             handed_out: 0,
             stopped: false,
@@ -114,6 +121,12 @@ impl<I: Send, E> Schedule<I, E> {
     /// The same, whose first `items` go before all others.
     pub(crate) fn with_warmup(mut self, items: u64) -> Self {
         self.warmup = Warmup::of(items);
+        self
+    }
+
+    /// The same, with copies of what takes too long, if they are wanted.
+    pub(crate) fn with_hedging(mut self, wanted: bool) -> Self {
+        self.hedging = wanted.then(Box::default);
         self
     }
 
@@ -129,7 +142,10 @@ impl<I: Send, E> Schedule<I, E> {
             return self.give_up(run_over, now, waiter);
         }
         match self.decider.passage(now) {
-            Passage::Free => self.candidate(now, waiter),
+            Passage::Free => match self.candidate(now, waiter) {
+                Next::Wait(until) => self.hedge(until, now),
+                next => next,
+            },
             Passage::NotUntil(at) => self.held(Some(at), now, waiter),
             Passage::WhenProbed => self.held(None, now, waiter),
             Passage::Probe => {
@@ -140,6 +156,15 @@ impl<I: Send, E> Schedule<I, E> {
                 }
                 next
             }
+        }
+    }
+
+    /// What there is to do when nothing else is, at the latest until this instant.
+    fn hedge(&mut self, until: Option<Instant>, now: Instant) -> Next<I, E> {
+        match self.hedging.as_mut().and_then(|hedging| hedging.next(now)) {
+            Some(Ok(copy)) => Next::Attempt(copy),
+            Some(Err(due)) => Next::Wait(Some(until.map_or(due, |until| until.min(due)))),
+            None => Next::Wait(until),
         }
     }
 
@@ -224,6 +249,8 @@ impl<I: Send, E> Schedule<I, E> {
                         times: Times::default(),
                         billed: Billed::default(),
                         refused: None,
+                        race: None,
+                        copied: Copied::default(),
                     }));
                 }
                 Pull::Broken(index, message) => {
@@ -247,6 +274,17 @@ impl<I: Send, E> Schedule<I, E> {
             || !self.returned.is_empty()
             || !self.refused.is_empty()
             || !self.due.is_empty()
+    }
+
+    /// Whether a copy may become due, so that somebody must wait for it.
+    pub(crate) fn expects_copies(&self) -> bool {
+        let hedging = self.hedging.as_ref();
+        !self.stopped && hedging.is_some_and(|hedging| hedging.expects_copies())
+    }
+
+    /// An attempt has come back without a word about its item: another one decides.
+    pub(super) fn leave_race(&mut self) {
+        self.handed_out -= 1;
     }
 
     /// An item that was not attempted after all, because somebody else waits for a permit.

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) deadline: Option<Duration>,
     /// So many items at the start of a run go before the others.
     pub(crate) warmup: u64,
+    /// Whether an item whose attempt takes too long gets a second one beside it.
+    pub(crate) hedge: bool,
 }
 
 impl Settings {

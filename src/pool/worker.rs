@@ -77,9 +77,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                     let admitted = self.admit(run.end_backoff(item));
                     self.stop_contending();
                     match admitted {
-                        Ok(Some(admitted)) => {
+                        Ok(Some((mut item, permit))) => {
+                            // Before leadership passes on, which somebody may have to take for it.
+                            run.let_hedge(&mut item);
                             self.pass_on();
-                            return Some(admitted);
+                            return Some((item, permit));
                         }
                         Ok(None) => None,
                         Err(finished) => Some(finished),
@@ -106,7 +108,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         let mut to_wake = None;
         if let Some(finished) = finished {
             let was_in_outage = state.schedule.next_probe(now).is_some();
-            if state.schedule.finished(finished) || was_in_outage {
+            let others_wait = state.schedule.finished(finished) || state.schedule.expects_copies();
+            if others_wait || was_in_outage {
                 to_wake = state.parked_leader();
             }
             if was_in_outage {
@@ -213,7 +216,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
         let (run, spawner) = (self.run, self.spawner);
         let mut state = run.state.lock();
-        if state.ended || !state.schedule.expects_more() {
+        let is_needed = state.schedule.expects_more() || state.schedule.expects_copies();
+        if state.ended || !is_needed {
             state.leader = Leader::Vacant;
             return;
         }
@@ -252,6 +256,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     /// end.
     fn admit(&mut self, mut item: JobItem<J>) -> Result<Option<(JobItem<J>, Permit)>, Finished> {
         let run = self.run;
+        if item.race.is_some() {
+            return Ok(run.admit_copy(item));
+        }
         let (limiter, monitor) = (&run.settings.limiter, &run.settings.monitor);
         let cost = match item.cost {
             Some(cost) => cost,

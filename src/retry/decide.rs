@@ -28,6 +28,11 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// Whether the attempt that comes is the last that may count for `max_attempts`.
+    pub(crate) fn is_last_attempt(&self, policy: &Retry) -> bool {
+        self.charged + 1 >= policy.max_attempts
+    }
+
     /// The order in which items are sent as probes, the least first. A probe is not charged, so it
     /// goes to the item with the fewest attempts left. After three failed probes of one item others
     /// come first: it may be the item that fails, and not the server.

@@ -180,6 +180,11 @@ impl Retry {
         Ok(self)
     }
 
+    /// Whether anything may be sent a second time.
+    pub(crate) fn repeats(&self) -> bool {
+        self.max_attempts > 1
+    }
+
     /// Whether a wait that the server asks for is short enough.
     pub(crate) fn obeys(&self, hint: Duration) -> bool {
         self.max_server_delay.is_none_or(|longest| hint <= longest)

@@ -81,7 +81,11 @@ pub(super) fn render(
         field("openai-processing-ms", &ruling.delay.as_millis());
     }
     for quota in &ruling.quotas {
+        let is_of_a_day = spec.dialect == Dialect::Groq && quota.limit == Limit::Requests;
+        let day = is_of_a_day.then(|| of_a_day(quota, ruling.number));
+        let quota = day.as_ref().unwrap_or(quota);
         let refused = matches!(ruling.fate, Fate::Limited { by, .. } if by == quota.limit);
+        let refused = refused && !is_of_a_day;
         let remaining = quota.most.saturating_sub(quota.used);
         let remaining = if refused { 0 } else { remaining };
         announce(spec.dialect, quota, remaining, date, &mut field);
@@ -91,7 +95,7 @@ pub(super) fn render(
         if spec.hints == Hints::Exact {
             field("retry-after-ms", &millis);
         }
-        if spec.hints != Hints::Silent {
+        if matches!(spec.hints, Hints::Exact | Hints::Seconds) {
             field("retry-after", &millis.div_ceil(1000).max(1));
         }
     }
@@ -144,10 +148,14 @@ fn announce(
     let since_1970 = (date + full_in).duration_since(SystemTime::UNIX_EPOCH);
     let since_1970 = since_1970.unwrap_or_default();
     match dialect {
-        Dialect::OpenAi => {
+        Dialect::OpenAi | Dialect::Azure | Dialect::Groq => {
+            let reset = match dialect {
+                Dialect::Azure => full_in.as_secs().to_string(),
+                _ => go_duration(full_in),
+            };
             field(&format!("x-ratelimit-limit-{name}"), &most);
             field(&format!("x-ratelimit-remaining-{name}"), &remaining);
-            field(&format!("x-ratelimit-reset-{name}"), &go_duration(full_in));
+            field(&format!("x-ratelimit-reset-{name}"), &reset);
         }
         Dialect::Anthropic => {
             // In whole seconds.
@@ -173,6 +181,19 @@ fn announce(
     }
 }
 
+/// What is left of a day's requests, when so many have come.
+fn of_a_day(quota: &Quota, came: u64) -> Quota {
+    const MINUTES: u64 = 1_440;
+    let most = quota.most * 60 / quota.period.as_secs().max(1) * MINUTES;
+    let each = Duration::from_secs(86_400).div_f64(most as f64);
+    Quota {
+        most,
+        used: came,
+        full_in: each.mul_f64(came as f64),
+        ..*quota
+    }
+}
+
 fn chunks(events: &[String]) -> Vec<Vec<u8>> {
     let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
     let mut chunks: Vec<Vec<u8>> = events.iter().map(chunk).collect();
@@ -193,6 +214,10 @@ fn limited(
     let quota = quotas.iter().find(|quota| quota.limit == by);
     let (limit, used) = quota.map_or((0, 0), |quota| (quota.most, quota.used));
     let message = match wait {
+        Some(wait) if hints == Hints::Words => {
+            let wait = go_duration(wait);
+            format!("You exceeded your current rate of {name}. Please retry in {wait}.")
+        }
         Some(_) if hints != Hints::Exact || quota.is_none() => {
             format!("Rate limit reached on {name}")
         }
@@ -260,10 +285,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_wait_is_announced_rounded_up() {
+    /// A refusal of a provider that allows 600 requests a minute, as it is told in this spec.
+    fn refusal(spec: &str) -> String {
         let ruling = Ruling {
-            number: 1,
+            number: 1_200,
             delay: Duration::ZERO,
             fate: Fate::Limited {
                 by: Limit::Requests,
@@ -271,22 +296,46 @@ mod tests {
                 wait: Some(Duration::from_nanos(1_000_000_001)),
             },
             takes_place: false,
-            quotas: Vec::new(),
+            quotas: vec![Quota {
+                limit: Limit::Requests,
+                most: 600,
+                period: Duration::from_secs(60),
+                used: 20,
+                full_in: Duration::from_millis(2_500),
+            }],
         };
         let draft = Draft {
             metered: true,
             ..Draft::free(Ok(Content::Json(Vec::new())))
         };
-        let answer = render(
-            draft,
-            &ruling,
-            SystemTime::UNIX_EPOCH,
-            &SimSpec::default(),
-            false,
-            false,
-        );
-        let text = String::from_utf8_lossy(&answer.pieces[0]).into_owned();
+        let spec = spec.parse().unwrap();
+        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false, false);
+        String::from_utf8_lossy(&answer.pieces[0]).into_owned()
+    }
+
+    #[test]
+    fn a_wait_is_announced_rounded_up() {
+        let text = refusal("");
         assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
         assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");
+    }
+
+    #[test]
+    fn each_provider_tells_of_its_limits_in_its_own_way() {
+        let name = |what: &str| format!("\r\nx-ratelimit-{what}-requests: ");
+        for (spec, told) in [
+            ("headers=openai", ["600", "0", "2.5s"]),
+            ("headers=azure", ["600", "0", "2"]),
+            ("headers=groq", ["864000", "862800", "2m0s"]),
+        ] {
+            let text = refusal(spec);
+            for (what, value) in ["limit", "remaining", "reset"].into_iter().zip(told) {
+                let line = format!("{}{value}\r\n", name(what));
+                assert!(text.contains(&line), "{spec}: {line:?} in {text}");
+            }
+        }
+        let text = refusal("headers=none,hints=words");
+        assert!(text.contains("Please retry in 1.001s."), "{text}");
+        assert!(!text.contains("retry-after"), "{text}");
     }
 }

@@ -20,6 +20,11 @@ pub enum Dialect {
     /// `x-ratelimit-limit-requests`, with durations as Go writes them.
     #[default]
     OpenAi,
+    /// The same names, with bare seconds.
+    Azure,
+    /// As `OpenAI`'s, but requests are those of a day, 1,440 times what a minute allows. The limit that
+    /// is judged is told by refusals alone.
+    Groq,
     /// `anthropic-ratelimit-requests-limit`, with dates.
     Anthropic,
     /// `x-ratelimit-limit` of requests alone, with milliseconds since 1970.
@@ -38,6 +43,8 @@ pub enum Hints {
     Exact,
     /// `retry-after` in whole seconds.
     Seconds,
+    /// In the words of the body alone, as Gemini's.
+    Words,
     /// Not at all.
     Silent,
 }
@@ -83,6 +90,8 @@ pub(super) const JUDGED: &[(&str, Judged)] = &[
 
 pub(super) const DIALECTS: &[(&str, Dialect)] = &[
     ("openai", Dialect::OpenAi),
+    ("azure", Dialect::Azure),
+    ("groq", Dialect::Groq),
     ("anthropic", Dialect::Anthropic),
     ("openrouter", Dialect::OpenRouter),
     ("ietf", Dialect::Ietf),
@@ -92,5 +101,6 @@ pub(super) const DIALECTS: &[(&str, Dialect)] = &[
 pub(super) const HINTS: &[(&str, Hints)] = &[
     ("ms", Hints::Exact),
     ("s", Hints::Seconds),
+    ("words", Hints::Words),
     ("none", Hints::Silent),
 ];

@@ -24,8 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
 /// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
 /// | `refused` | `count` if refused requests count against the limits | they do not |
-/// | `headers` | whose headers tell of the limits: `openai`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
-/// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `none` | `ms` |
+/// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
+/// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
 /// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33`; with `@0` all is answered 503 | none |
 /// | `places` | requests worked on at once, more are answered 429; with the wait that this asks for: `3@60s` | no limit |
 /// | `overload` | the same, and more are answered 503: `120`, `120@5s` | no limit |

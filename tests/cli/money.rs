@@ -37,12 +37,12 @@ fn a_price_gives_the_cost_of_each_row_and_of_all() {
         .at(&server)
         .run()
         .code(0)
-        .says(&["cost        $0.1000\n"]);
+        .says(&["cost       $0.1000\n"]);
     let free = folder.tool(&with(&["--price", "0,0", "--overwrite"]));
     free.at(&server)
         .run()
         .code(0)
-        .says(&["cost        $0.0000\n"]);
+        .says(&["cost       $0.0000\n"]);
     assert_eq!(folder.json("s.json")["cost_usd"], 0.0);
     let unknown = folder.tool(&with(&["--overwrite"]));
     unknown.at(&server).run().code(0).never_says(&["cost"]);

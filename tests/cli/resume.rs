@@ -73,7 +73,7 @@ fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
         let found = format!("the last run was killed: at most {lost} possibly billed twice\n");
         told.says(&[
             &found,
-            &format!("beware      at most {lost} possibly billed twice:"),
+            &format!("beware     at most {lost} possibly billed twice:"),
         ]);
         assert_eq!(folder.json("s.json")["possibly_billed"], lost);
         let told = folder.tool(&arguments).at(&server).run().code(0);

@@ -1,6 +1,6 @@
 //! Runs that end: what is written, what is said, with which exit code.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -47,13 +47,19 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     assert_eq!(
         keys,
         [
+            "advice",
             "attempts",
+            "binding",
+            "binding_share",
             "completion_tokens",
             "cost_usd",
             "exit",
             "failed",
             "failed_for_good",
             "failures",
+            "hedges",
+            "hedges_won",
+            "in_flight_mean",
             "in_flight_peak",
             "learned",
             "lost",
@@ -355,17 +361,33 @@ fn a_key_from_a_file_is_sent_and_never_an_argument() {
 }
 
 #[test]
-fn a_limit_on_requests_is_kept_and_named_as_the_bottleneck() {
+fn a_limit_on_requests_is_kept_and_named_as_what_binds() {
     let folder = Folder::new();
-    folder.requests(6);
+    folder.requests(21);
     let server = Faultd::replies([Reply::ok_chat("hello")]);
-    let tool = folder
-        .tool(&["run", "p.jsonl", "--rps", "5", "--burst", "1"])
-        .at(&server);
-    tool.run().code(0).says(&["bottleneck", "--rps"]);
+    let flags = "--rps 9 --burst 1 --summary s.json --progress json".split(' ');
+    let tool = [&["run", "p.jsonl"], &flags.collect::<Vec<_>>()[..]].concat();
+    let began = Instant::now();
+    let ended = folder.tool(&tool).at(&server).run().code(0);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["binding"], "requests");
+    assert!(
+        summary["binding_share"]["requests"].as_f64() >= Some(0.5),
+        "{summary}"
+    );
+    let advice = summary["advice"].as_str().unwrap();
+    assert!(
+        advice.starts_with("the limit on requests (9/s) bound for "),
+        "{advice}"
+    );
+    assert!(
+        advice.ends_with("at once would have been enough"),
+        "{advice}"
+    );
+    ended.says(&["\"binding\":\"requests\"", advice]);
     let seen = server.requests();
-    // Never early; 10 ms for the way to the server.
-    assert!(seen[5].at - seen[0].at >= Duration::from_millis(1000 - 10));
+    // Never early.
+    assert!(seen[20].at - began >= Duration::from_millis(20 * 1000 / 9));
 }
 
 #[test]
@@ -387,6 +409,35 @@ fn the_first_request_of_a_warm_up_goes_alone_also_where_an_earlier_run_left_off(
         let apart = seen[next].at - seen[first].at;
         assert!(apart >= Duration::from_millis(50), "{apart:?}");
     }
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
+    let server = Faultd::replies([Reply::stall(), ok]);
+    let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    folder.tool(&arguments).at(&server).run().code(0);
+    let summary = folder.json("s.json");
+    let (hedges, won) = (&summary["hedges"], &summary["hedges_won"]);
+    assert!(hedges.as_u64() >= Some(1) && hedges.as_u64() <= Some(2));
+    assert!(won.as_u64() >= Some(1), "{summary}");
+    assert!(summary["possibly_billed"].as_u64() >= Some(1));
+    assert!(summary["succeeded"] == 40 && summary["retries"] == 0);
+    let records = folder.records("p.results.jsonl");
+    let mut extras = records.iter().map(|record| &record["tollgate"]);
+    let hedged = extras.find(|extras| extras["hedge_won"] == true);
+    assert_eq!(hedged.expect("a record that says so")["attempts"], 2);
+
+    let error = folder
+        .tool(&["run", "p.jsonl", "--hedge", "-c", "1"])
+        .at(&server);
+    error.run().code(2).says(&["--hedge", "--concurrency"]);
+    let error = folder
+        .tool(&["run", "p.jsonl", "--hedge", "--max-attempts", "1"])
+        .at(&server);
+    error.run().code(2).says(&["--hedge", "--max-attempts"]);
 }
 
 #[test]

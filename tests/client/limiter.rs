@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use serde_json::json;
 use tollgate::{
-    Client, ErrorKind, Limiter, MemoryTransport, Monitor, Rate, Request, Retry, Verdict,
+    Client, ErrorKind, Limiter, MemoryTransport, Monitor, Rate, Request, Retry, TransportError,
+    TransportErrorKind, TransportStage, Verdict,
 };
 
 use crate::bench::*;
@@ -45,21 +47,38 @@ fn usage_above_the_estimate_is_owed() {
 #[test]
 fn failures_keep_their_estimate_and_what_was_not_admitted_gives_it_back() {
     let requests = [reserving(1_000), reserving(1_000)];
-    for (status, second) in [
-        (500, secs(1)),
-        (408, secs(1)),
-        (400, secs(0)),
-        (422, secs(0)),
+    let timed_out = || {
+        let (kind, stage) = (TransportErrorKind::Timeout, TransportStage::Sent);
+        Err(TransportError::new(kind, stage, "no answer"))
+    };
+    let paid = || {
+        Ok(answer(
+            500,
+            &json!({"error": "broke off", "usage": {"total_tokens": 100}}),
+        ))
+    };
+    type Failure = fn() -> Outcome;
+    for (what, failure, second) in [
+        (
+            "a failure",
+            (|| error(500, "bad", "bad")) as Failure,
+            secs(1),
+        ),
+        ("one in the end", || error(408, "bad", "bad"), secs(1)),
+        ("no answer", timed_out, secs(1)),
+        ("one that says what it took", paid, ms(100)),
+        ("a wrong request", || error(400, "bad", "bad"), secs(0)),
+        ("another", || error(422, "bad", "bad"), secs(0)),
     ] {
         let bench = bench_with(
             |builder| {
                 let once = Retry::new().max_attempts(1);
                 builder.tokens_per_minute(60_000).concurrency(1).retry(once)
             },
-            move |_| error(status, "bad", "bad"),
+            move |_| failure(),
         );
         bench.run(|client| client.send_all(&requests));
-        assert_eq!(bench.times(), [secs(0), second], "{status}");
+        assert_eq!(bench.times(), [secs(0), second], "{what}");
     }
 
     // A refusal owes nothing. The bucket is empty when the pause ends, and full a second later.

@@ -6,6 +6,7 @@
 mod bench;
 mod calls;
 mod embeddings;
+mod hedging;
 mod limiter;
 mod outages;
 mod secrets;

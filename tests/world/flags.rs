@@ -61,6 +61,7 @@ fn headers_that_cannot_be_meant_are_refused_and_no_value_is_shown() {
         ("X-Team: tok-0123é", "--header"),
         ("Content-Length: 7", "--header"),
         ("Transfer-Encoding: chunked", "--header"),
+        ("Expect: 100-continue", "--header"),
         ("Authorization: @MY_TOKEN", "--no-auth"),
     ] {
         let tool = folder.tool(&["run", "p.jsonl", "-H", header]).at(&server);

@@ -129,9 +129,9 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     ];
     let ended = folder.tool(&arguments).at(&server).run().code(1);
     let reasons = [
-        "why         6 x HTTP 400 \"Invalid model name in request 100\" (first: line 4, \"r-3\")\n",
-        "            2 x HTTP 422 \"no such field\" (first: line 10, \"r-9\")\n",
-        "            1 x ",
+        "why        6 x HTTP 400 \"Invalid model name in request 100\" (first: line 4, \"r-3\")\n",
+        "           2 x HTTP 422 \"no such field\" (first: line 10, \"r-9\")\n",
+        "           1 x ",
         "(first: line 12, \"r-11\")\n",
         "(first: line 13)\n",
         "(first: line 15, \"x\")\n",
@@ -160,7 +160,7 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     let ended = again.at(&well).run().code(1);
     ended
         .says(&[
-            "failed      10 for good\n",
+            "failed     10 for good\n",
             "(first: line 13)\n            9 x failed in an earlier run",
         ])
         .never_says(&["Invalid model name"]);

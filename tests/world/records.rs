@@ -167,6 +167,27 @@ fn a_real_answer_is_done_whatever_stands_around_it() {
 }
 
 #[test]
+fn a_record_of_another_tool_may_have_numbers_that_json_does_not_have() {
+    let response = r#"{"status_code":200,"body":{"choices":[{"logprobs":[NaN,-Infinity],"message":{"content":"4"}}]}}"#;
+    let record = output(response, "null");
+    let folder = folder("/v1/chat/completions", "p.results.jsonl", &record);
+    let server = Faultd::replies([Reply::ok_chat("new")]);
+    folder.tool(&["run", "p.jsonl"]).at(&server).run().code(0);
+    assert_eq!(server.count(), 1, "the answer that is there was paid for");
+    let text = folder.read("p.results.jsonl");
+    assert!(
+        text.starts_with(&record) && text.lines().count() == 2,
+        "{text}"
+    );
+    // As an input it is what it is.
+    let ended = folder
+        .tool(&["run", "p.results.jsonl", "-o", "o.jsonl"])
+        .at(&server)
+        .run();
+    ended.code(2).says(&["seems to be results"]);
+}
+
+#[test]
 fn what_was_paid_for_and_cannot_be_used_is_kept_and_the_form_says_whether_to_ask_again() {
     let nan = r#"{"choices":[{"logprobs":NaN,"message":{"content":"4"}}]}"#;
     let minus = r#"{"choices":[{"logprobs":[-Infinity],"message":{"content":"4"}}]}"#;

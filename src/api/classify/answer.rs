@@ -140,11 +140,7 @@ impl<'b> AnswerBody<'b> {
             },
             Promise::Anything => self.is_composite(),
         };
-        if is_there {
-            Ok(())
-        } else {
-            Err(NoAnswer::Missing)
-        }
+        is_there.then_some(()).ok_or(NoAnswer::Missing)
     }
 
     /// The body, read like that of an error.

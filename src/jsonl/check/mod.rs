@@ -19,9 +19,9 @@ use super::format::Format;
 use super::hash::LineHash;
 use super::judge::judge_stream;
 use super::lines::Line;
-use super::parallel::{LineFold, fold};
+use super::parallel::fold;
 use super::scan::repeated_ids;
-use crate::api::json::fields;
+use crate::api::json::{fields, string};
 use crate::api::{Chat, Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -31,67 +31,66 @@ pub(crate) use report::{Names, Report};
 
 use batch::{Rules, embedding_inputs};
 
-/// A check of one file.
-pub(crate) struct Check {
-    format: Format,
-    /// The rules of a provider whose batch service is to take the file as it is.
-    rules: Option<Rules>,
-    report: Report,
-    /// The ids, with their lines.
-    ids: Vec<(LineHash, u64)>,
+/// Checks a whole file of requests, whose name is `location`, for a provider's own batch service if
+/// there is one, or a file of prompts, whose requests are yet to be made.
+///
+/// # Errors
+/// Those of [`Location::unreadable`].
+pub(crate) fn check<R: Read>(
+    source: R,
+    location: &Location,
+    prompts: bool,
+    provider: Option<Provider>,
+) -> Result<Report> {
+    let format = Format {
+        prompts: prompts.then(|| Chat::new((), "")),
+        ..Format::default()
+    };
+    let rules = provider.map(Rules::of);
+    let mut lines = format.lines(source);
+    let unreadable = |error| location.unreadable(error);
+    let mut report = Report::default();
+    if let Some(refusal) = judge_stream(&mut lines, &format).map_err(unreadable)? {
+        report
+            .findings
+            .note(Finding::new("no_requests", None, refusal));
+    }
+    // With their lines.
+    let mut ids = Vec::new();
+    let read = |line: Line<&[u8]>| LineFacts::read(line, &format, rules);
+    let add = |facts: LineFacts| {
+        ids.extend(facts.id.map(|id| (id, facts.number)));
+        // Where a prompt goes and to which model is decided when it is sent.
+        report.note(facts, format.prompts.is_none());
+        Ok(())
+    };
+    fold(&mut lines, &Cancel::new(), unreadable, read, add)?;
+    report.lines = lines.number;
+    report.bytes = lines.offset;
+    judge_whole(&mut report, ids, location, &format, rules);
+    Ok(report)
 }
 
-impl Check {
-    /// The check of a file of requests, for a provider's own batch service if there is one, or of
-    /// prompts, whose requests are yet to be made.
-    pub(crate) fn new(prompts: bool, provider: Option<Provider>) -> Self {
-        let prompts = prompts.then(|| Chat::template(""));
-        Self {
-            format: Format {
-                prompts,
-                ..Format::default()
-            },
-            rules: provider.map(Rules::of),
-            report: Report::default(),
-            ids: Vec::new(),
-        }
-    }
-
-    /// Checks a whole input, whose name is `location`.
-    ///
-    /// # Errors
-    /// Those of [`Location::unreadable`].
-    pub(crate) fn run<R: Read>(mut self, source: R, location: &Location) -> Result<Report> {
-        let mut lines = self.format.lines(source);
-        let unreadable = |error| location.unreadable(error);
-        if let Some(refusal) = judge_stream(&mut lines, &self.format).map_err(unreadable)? {
-            let finding = Finding::new("no_requests", None, refusal);
-            self.report.findings.note(finding);
-        }
-        fold(&mut lines, &mut self, &Cancel::new(), unreadable)?;
-        self.report.lines = lines.number;
-        self.report.bytes = lines.offset;
-        Ok(self.finish(location))
-    }
-
-    /// Adds what is found in the file as a whole.
-    fn finish(self, location: &Location) -> Report {
-        let mut report = self.report;
-        for (first, again, id) in repeated_ids(location, &self.format, self.ids) {
-            let finding = Finding::of_duplicate(first, again, &id);
-            report.findings.note(finding);
-        }
-        if let Some(rules) = self.rules {
-            for finding in rules.judge(&report) {
-                report.findings.note(finding);
-            }
-        }
+/// Adds what is found in the file as a whole.
+fn judge_whole(
+    report: &mut Report,
+    ids: Vec<(LineHash, u64)>,
+    location: &Location,
+    format: &Format,
+    rules: Option<Rules>,
+) {
+    for (first, again, id) in repeated_ids(location, format, ids) {
         report
+            .findings
+            .note(Finding::of_duplicate(first, again, &id));
+    }
+    for finding in rules.map_or_else(Vec::new, |rules| rules.judge(report)) {
+        report.findings.note(finding);
     }
 }
 
 /// What a line says.
-pub(super) struct LineFacts {
+struct LineFacts {
     number: u64,
     id: Option<LineHash>,
     /// `None` if the line is no request.
@@ -107,12 +106,10 @@ struct RequestFacts {
     inputs: u64,
 }
 
-impl LineFold for Check {
-    type Facts = LineFacts;
-
-    fn read(&self, line: Line<&[u8]>) -> LineFacts {
-        let row = self.format.parse(line);
-        let mut facts = LineFacts {
+impl LineFacts {
+    fn read(line: Line<&[u8]>, format: &Format, rules: Option<Rules>) -> Self {
+        let row = format.parse(line);
+        let mut facts = Self {
             number: line.number,
             // The failure of a bad line is recorded under the id that it has, so that is unique, too.
             id: row.id(),
@@ -126,13 +123,13 @@ impl LineFold for Check {
                 let [model, input] = found.map_or([None; 2], |found| found.values);
                 let size = Size::of(body.as_bytes());
                 let mut inputs = 0;
-                if let Some(rules) = self.rules {
+                if let Some(rules) = rules {
                     facts.findings = rules.findings(line, &row, request, size);
                     inputs = embedding_inputs(&request.path, input);
                 }
                 facts.request = Some(RequestFacts {
                     path: request.path.to_string(),
-                    model: model.and_then(|model| serde_json::from_str(model.get()).ok()),
+                    model: model.and_then(string),
                     size,
                     inputs,
                 });
@@ -143,28 +140,27 @@ impl LineFold for Check {
         }
         facts
     }
+}
 
-    fn add(&mut self, facts: LineFacts) -> Result<()> {
-        let report = &mut self.report;
-        self.ids.extend(facts.id.map(|id| (id, facts.number)));
+impl Report {
+    /// Adds what a line says, with the names in it if they count.
+    fn note(&mut self, facts: LineFacts, with_names: bool) {
         for finding in facts.findings {
-            report.findings.note(finding);
+            self.findings.note(finding);
         }
         let Some(request) = facts.request else {
-            report.bad_lines += 1;
-            return Ok(());
+            self.bad_lines += 1;
+            return;
         };
-        report.requests += 1;
-        report.note_tokens(&request.path, request.size);
-        report.embedding_inputs = report.embedding_inputs.saturating_add(request.inputs);
-        // A prompt says neither: where it goes is decided when it is sent.
-        if self.format.prompts.is_none() {
-            report.endpoints.note(&request.path, facts.number);
+        self.requests += 1;
+        self.note_tokens(&request.path, request.size);
+        self.embedding_inputs = self.embedding_inputs.saturating_add(request.inputs);
+        if with_names {
+            self.endpoints.note(&request.path, facts.number);
             if let Some(model) = &request.model {
-                report.models.note(model, facts.number);
+                self.models.note(model, facts.number);
             }
         }
-        Ok(())
     }
 }
 
@@ -173,8 +169,8 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn look(check: Check, file: &str) -> Report {
-        check.run(file.as_bytes(), &Location::Stream).unwrap()
+    fn look(file: &str, provider: Option<Provider>) -> Report {
+        check(file.as_bytes(), &Location::Stream, false, provider).unwrap()
     }
 
     #[test]
@@ -190,7 +186,7 @@ mod tests {
             "\n",
             r#"{"custom_id":"d","body":{"stream":true}}"#,
         );
-        let report = look(Check::new(false, None), file);
+        let report = look(file, None);
         assert_eq!((report.requests, report.bad_lines), (3, 2));
         assert_eq!((report.lines, report.blank_lines()), (6, 1));
         assert_eq!(report.bytes, file.len() as u64);
@@ -226,10 +222,7 @@ mod tests {
     #[test]
     fn tokens_are_those_that_the_limiter_reserves() {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"What is this?"}],"max_tokens":70,"n":3}"#;
-        let report = look(
-            Check::new(false, None),
-            &format!("{{\"custom_id\":\"a\",\"body\":{body}}}"),
-        );
+        let report = look(&format!("{{\"custom_id\":\"a\",\"body\":{body}}}"), None);
         let size = Size::of(body.as_bytes());
         assert_eq!(report.prompt_tokens, size.prompt);
         assert_eq!(report.output_tokens, size.output(500));
@@ -237,7 +230,8 @@ mod tests {
 
     #[test]
     fn prompts_are_counted_without_models_or_endpoints() {
-        let report = look(Check::new(true, None), "12345678\n\n12345678\n");
+        let prompts = b"12345678\n\n12345678\n";
+        let report = check(&prompts[..], &Location::Stream, true, None).unwrap();
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -257,9 +251,10 @@ mod tests {
             ),
         };
         let lines: Vec<String> = (0..30_000).map(line).collect();
-        let all = look(Check::new(false, Some(Provider::OpenAi)), &lines.concat());
+        let all = look(&lines.concat(), Some(Provider::OpenAi));
         assert!(all.bytes > 1 << 20, "too little for threads");
-        let mut one = Check::new(false, Some(Provider::OpenAi));
+        let (format, rules) = (Format::default(), Some(Rules::of(Provider::OpenAi)));
+        let (mut one, mut ids) = (Report::default(), Vec::new());
         for (number, line) in (1..).zip(&lines) {
             let text = line.trim_end().as_bytes();
             if !text.is_empty() {
@@ -269,20 +264,21 @@ mod tests {
                     ended: true,
                     text: Some(text),
                 };
-                let facts = one.read(line);
-                one.add(facts).unwrap();
+                let facts = LineFacts::read(line, &format, rules);
+                ids.extend(facts.id.map(|id| (id, number)));
+                one.note(facts, true);
             }
         }
-        one.report.lines = lines.len() as u64;
-        one.report.bytes = all.bytes;
-        assert_eq!(one.finish(&Location::Stream), all);
+        one.lines = lines.len() as u64;
+        one.bytes = all.bytes;
+        judge_whole(&mut one, ids, &Location::Stream, &format, rules);
+        assert_eq!(one, all);
         assert!(all.models.others > 1_000);
     }
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let check = Check::new(false, None);
-        let refused = check.run(&b"\x1f\x8b\x08"[..], &Location::Stream);
+        let refused = check(&b"\x1f\x8b\x08"[..], &Location::Stream, false, None);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }

@@ -61,8 +61,9 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Cuts off what is behind `end`.
-    pub(super) fn cut(&mut self, end: u64, now: Instant) -> io::Result<()> {
-        self.medium.set_len(end)?;
+    pub(super) fn cut(&mut self, end: u64, now: Instant) -> Result<()> {
+        let cut = self.medium.set_len(end);
+        cut.map_err(|error| self.failed("repair the end of", error, ""))?;
         self.end = Some(end);
         self.unsynced.get_or_insert(now);
         Ok(())

@@ -11,32 +11,16 @@ use super::super::hash::LineHash;
 use super::super::ids::keep_last;
 use super::super::io::{AtomicFile, LineSource, failed};
 use super::super::lines::Line;
-use super::super::parallel::LineFold;
 use super::super::readback::ReadRecord;
 use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// A file, and what becomes of each of its lines. `fate` is told the record, if the line is one, and
-/// where the line starts.
+/// A file, and which of its lines stay. `stays` is told the record, if the line is one, and where the
+/// line starts.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
-    pub(super) fate: &'a (dyn Fn(Option<&ReadRecord>, u64) -> LineFate + Sync),
-}
-
-/// What becomes of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineFate {
-    Goes,
-    Stays,
-    /// It stays, and is to say that its row is tried again, after all others.
-    Marked,
-}
-
-impl LineFate {
-    pub(super) fn stays_if(stays: bool) -> Self {
-        if stays { Self::Stays } else { Self::Goes }
-    }
+    pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
 }
 
 /// How a record of ours ends, and how it ends with the mark.
@@ -45,7 +29,8 @@ const MARKED_END: &str = ",\"again\":true}}";
 
 /// Leaves in `path` the lines of `sources` that stay; of several with one id, the last. They are
 /// sorted by the rank of their ids, and lines of one rank stay in their order. Returns how many lines
-/// there are. A file that holds just these lines already is not touched.
+/// there are. A file that holds just these lines already is not touched. The records of rows for which
+/// `is_again` holds get a mark: they are tried again, after all others.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), with the file as it was, and
@@ -54,27 +39,25 @@ pub(super) fn compact(
     path: &Path,
     sources: &[Source<'_>],
     rank: impl Fn(LineHash) -> u64,
+    is_again: impl Fn(LineHash) -> bool + Sync,
     cancel: &Cancel,
 ) -> Result<usize> {
-    let mut staying = Staying {
-        sources,
-        current: 0,
-        lines: Vec::new(),
-        left_out: false,
-    };
+    let mut lines = Vec::new();
     let mut changes = false;
     for (number, source) in (0..).zip(sources) {
-        let before = staying.lines.len();
-        staying.current = number;
-        staying.left_out = false;
-        fold_file(source.path, &mut staying, cancel)?;
+        let (before, mut left_out) = (lines.len(), false);
+        let read = |line: Line<&[u8]>| StayingLine::read(number, source, &is_again, line);
+        fold_file(source.path, cancel, read, |staying| {
+            left_out |= staying.is_none();
+            lines.extend(staying);
+            Ok(())
+        })?;
         changes |= if source.path == path {
-            staying.left_out
+            left_out
         } else {
-            staying.lines.len() > before
+            lines.len() > before
         };
     }
-    let mut lines = staying.lines;
     let all = lines.len();
     keep_last(&mut lines);
     let ranked = lines.into_iter().map(|(id, line)| (rank(id), line));
@@ -128,44 +111,31 @@ struct StayingLine {
     marked: bool,
 }
 
-/// Collects the lines that stay.
-struct Staying<'a> {
-    sources: &'a [Source<'a>],
-    current: u16,
-    lines: Vec<(LineHash, StayingLine)>,
-    /// Some line of the current source does not stay.
-    left_out: bool,
-}
-
-impl LineFold for Staying<'_> {
-    type Facts = Option<(LineHash, StayingLine)>;
-
-    fn read(&self, line: Line<&[u8]>) -> Self::Facts {
+impl StayingLine {
+    /// The line and its id, if it stays.
+    fn read(
+        number: u16,
+        source: &Source<'_>,
+        is_again: impl Fn(LineHash) -> bool,
+        line: Line<&[u8]>,
+    ) -> Option<(LineHash, Self)> {
         let whole = line.text?;
         let text = whole.trim_ascii();
         let record = ReadRecord::parse(text);
-        let source = &self.sources[usize::from(self.current)];
-        let fate = (source.fate)(record.as_ref(), line.offset);
-        if fate == LineFate::Goes {
+        if !(source.stays)(record.as_ref(), line.offset) {
             return None;
         }
         let has_mark = record.as_ref().is_some_and(|record| record.again);
         // Known by its place, behind a byte that no id has.
         let own = || LineHash::of([&[0xff], &line.offset.to_le_bytes()[..]].concat());
         let id = record.and_then(|record| record.id).unwrap_or_else(own);
-        let place = StayingLine {
-            source: self.current,
+        let place = Self {
+            source: number,
             offset: line.offset,
             length: u32::try_from(whole.len()).ok()?,
-            marked: fate == LineFate::Marked && !has_mark && text.ends_with(END.as_bytes()),
+            marked: is_again(id) && !has_mark && text.ends_with(END.as_bytes()),
         };
         Some((id, place))
-    }
-
-    fn add(&mut self, staying: Self::Facts) -> Result<()> {
-        self.left_out |= staying.is_none();
-        self.lines.extend(staying);
-        Ok(())
     }
 }
 
@@ -190,15 +160,15 @@ mod tests {
         let rank = |id| u64::from(id == LineHash::of(b"b"));
         let source = Source {
             path: &path,
-            fate: &|_, _| LineFate::Stays,
+            stays: &|_, _| true,
         };
         let sources = [source];
         let cancel = Cancel::new();
         cancel.cancel();
-        let error = compact(&path, &sources, rank, &cancel).unwrap_err();
+        let error = compact(&path, &sources, rank, |_| false, &cancel).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert_eq!(fs::read_to_string(&path).unwrap(), b.clone() + &a);
-        compact(&path, &sources, rank, &Cancel::new()).unwrap();
+        compact(&path, &sources, rank, |_| false, &Cancel::new()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), a + &b);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -163,25 +163,21 @@ impl Drop for Lock {
     }
 }
 
-/// Opens a lock's file, and says whether it is new. `None` if it was there and is no more.
+/// Opens a lock's file, and says whether it is new. `None` if another run has just made or removed it.
 fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
+    let there = fs::symlink_metadata(path).ok();
+    // The lock's text would be written to wherever a link leads.
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        return Err(io::Error::other("that is no regular file"));
+    }
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    let opened = match options.clone().create_new(true).open(path) {
-        Ok(file) => return Ok(Some((file, true))),
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Err(_) => fs::symlink_metadata(path).and_then(|there| {
-            // The lock's text would be written to wherever a link leads.
-            if !there.is_file() {
-                return Err(io::Error::other("that is no regular file"));
-            }
-            options.open(path)
-        }),
-    };
-    match opened {
-        Ok(file) => Ok(Some((file, false))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    options.read(true).write(true).create_new(there.is_none());
+    match (options.open(path), there) {
+        (Ok(file), there) => Ok(Some((file, there.is_none()))),
+        // It has come, or gone, since it was looked for.
+        (Err(error), None) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        (Err(error), Some(_)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        (Err(error), _) => Err(error),
     }
 }
 

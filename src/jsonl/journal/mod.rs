@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use self::compact::{LineFate, Source, compact};
+use self::compact::{Source, compact};
 use self::record_file::{RecordFile, Tail};
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
@@ -213,30 +213,24 @@ impl Journal {
         if let Some((path, start)) = errors
             && (start.is_some() || is_mixed || !again.rows.is_empty())
         {
-            let is_again =
-                |record: &ReadRecord| record.id.is_some_and(|id| again.rows.contains(&id));
-            let in_output = |record: Option<&ReadRecord>, _| {
-                LineFate::stays_if(record.is_some_and(still_failed))
-            };
+            let is_again = |id| again.rows.contains(&id);
+            let in_output = |record: Option<&ReadRecord>, _| record.is_some_and(still_failed);
             let in_errors = |record: Option<&ReadRecord>, offset| {
                 let is_new = start.is_none_or(|start| offset >= start);
-                let is_again = record.is_some_and(is_again);
-                let stays = is_new && !(again.no_mark && is_again);
-                match stays || record.is_some_and(still_failed) {
-                    true if is_again => LineFate::Marked,
-                    stays => LineFate::stays_if(stays),
-                }
+                let id = record.and_then(|record| record.id);
+                let goes = again.no_mark && id.is_some_and(is_again);
+                (is_new && !goes) || record.is_some_and(still_failed)
             };
             let mut sources = Vec::new();
             if let Some(path) = output.filter(|_| is_mixed) {
-                let fate = &in_output;
-                sources.push(Source { path, fate });
+                let stays = &in_output;
+                sources.push(Source { path, stays });
             }
             if path.exists() {
-                let fate = &in_errors;
-                sources.push(Source { path, fate });
+                let stays = &in_errors;
+                sources.push(Source { path, stays });
             }
-            if compact(path, &sources, |_| 0, &Cancel::new())? == 0 {
+            if compact(path, &sources, |_| 0, is_again, &Cancel::new())? == 0 {
                 remove(path)?;
             }
             let forgotten = index.not_met();
@@ -255,24 +249,22 @@ impl Journal {
             && (is_mixed || order.is_some())
         {
             // By now each failure that counts is in the errors file, if there is one.
-            let fate = |record: Option<&ReadRecord>, _| {
-                LineFate::stays_if(match record {
-                    Some(unsure) if unsure.state == RecordState::Unsure => {
-                        !unsure.id.is_some_and(|id| index.overrules(id))
-                    }
-                    Some(failed) if !failed.is_done() => errors.is_none() && still_failed(failed),
-                    _ => true,
-                })
+            let stays = |record: Option<&ReadRecord>, _| match record {
+                Some(unsure) if unsure.state == RecordState::Unsure => {
+                    !unsure.id.is_some_and(|id| index.overrules(id))
+                }
+                Some(failed) if !failed.is_done() => errors.is_none() && still_failed(failed),
+                _ => true,
             };
             let source = Source {
                 path: output,
-                fate: &fate,
+                stays: &stays,
             };
             let line_of = |id| match order {
                 Some(order) => order.get(id).copied().unwrap_or(u64::MAX),
                 None => 0,
             };
-            return Ok(compact(output, &[source], line_of, cancel)? as u64);
+            return Ok(compact(output, &[source], line_of, |_| false, cancel)? as u64);
         }
         Ok(self.old_records)
     }

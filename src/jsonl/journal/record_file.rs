@@ -75,24 +75,27 @@ impl RecordFile {
     /// # Errors
     /// [`ErrorKind::Config`] if it cannot be opened, [`ErrorKind::Io`] if it cannot be mended.
     pub(super) fn open(&mut self, tail: Tail, now: Instant) -> Result<()> {
-        self.open_as(ErrorKind::Config)?;
-        match (tail, &mut self.file) {
-            (Tail::Unended, _) => self.append(b"\n", now).1?,
-            (Tail::Torn(end), Some(file)) => {
-                let cut = file.cut(end, now);
-                cut.map_err(|error| {
-                    let message = format!("cannot repair the end of {self}: {error}");
-                    Error::new(ErrorKind::Io, message).with_source(error)
-                })?;
-            }
-            _ => {}
+        self.file = None;
+        let file = self.opened(ErrorKind::Config)?;
+        match tail {
+            Tail::Whole => {}
+            Tail::Unended => file.append(b"\n", now).1?,
+            Tail::Torn(end) => file.cut(end, now)?,
         }
-        let file = self.file.as_ref();
-        self.start = file.and_then(|file| file.end);
+        self.start = file.end;
         Ok(())
     }
 
-    fn open_as(&mut self, kind: ErrorKind) -> Result<()> {
+    /// The open file. It is opened now if it was not.
+    fn opened(&mut self, kind: ErrorKind) -> Result<&mut Appender<File>> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.open_as(kind)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn open_as(&self, kind: ErrorKind) -> Result<Appender<File>> {
         let (file, end) = open(&self.location).map_err(|error| {
             let message = format!("cannot open {self} for writing: {error}");
             Error::new(kind, message).with_source(error)
@@ -103,8 +106,7 @@ impl RecordFile {
         {
             sync_folder(path);
         }
-        self.file = Some(Appender::new(file, self.to_string(), end, self.fsync));
-        Ok(())
+        Ok(Appender::new(file, self.to_string(), end, self.fsync))
     }
 
     /// Appends whole records, if there are any. Returns how many bytes of them are in the file now,
@@ -113,14 +115,9 @@ impl RecordFile {
         if records.is_empty() {
             return (0, Ok(()));
         }
-        if self.file.is_none()
-            && let Err(error) = self.open_as(ErrorKind::Io)
-        {
-            return (0, Err(error));
-        }
-        match &mut self.file {
-            Some(file) => file.append(records, now),
-            None => (0, Ok(())),
+        match self.opened(ErrorKind::Io) {
+            Ok(file) => file.append(records, now),
+            Err(error) => (0, Err(error)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::super::hash::LineHash;
 use super::super::io::failed;
 use super::super::lines::{Line, Lines};
-use super::super::parallel::{LineFold, fold};
+use super::super::parallel::fold;
 use super::super::readback::ReadRecord;
 use super::record_file::Tail;
 use super::resume_index::{FailedRow, RequestTag};
@@ -59,15 +59,40 @@ impl Records {
         path: &Path,
         simulated: Option<bool>,
         cancel: &Cancel,
-        check_foreign: impl Fn(&OddLine) -> Result<()> + Sync,
+        check_foreign: impl Fn(&OddLine) -> Result<()>,
     ) -> Result<Self> {
-        let mut reading = Reading {
-            records: Self::default(),
-            simulated,
-            check_foreign,
+        let mut all = Self::default();
+        fold_file(path, cancel, OddLine::read, |(odd, record)| {
+            all.unended = Some(odd).filter(|last| !last.ended);
+            let fits = |record: &ReadRecord| simulated.is_none_or(|now| now == record.simulated);
+            match record.filter(fits) {
+                Some(record) => all.add(&record),
+                // What is left of a record is no line yet.
+                None if !odd.ended && odd.simulated.is_none() => {}
+                None => {
+                    all.foreign.push(odd);
+                    check_foreign(&odd)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn add(&mut self, record: &ReadRecord) {
+        self.count += 1;
+        self.failures += u64::from(record.state != RecordState::Done);
+        let Some(id) = record.id else {
+            return;
         };
-        fold_file(path, &mut reading, cancel)?;
-        Ok(reading.records)
+        let request = RequestTag::of(record.hash);
+        let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
+        match record.state {
+            RecordState::Done => self.done.push((id, request)),
+            RecordState::Unsure => self.unsure.push((id, request)),
+            RecordState::Transient => self.failed.push((id, failed(false))),
+            RecordState::Permanent => self.failed.push((id, failed(true))),
+        }
     }
 
     /// A last line that is no record.
@@ -84,27 +109,11 @@ impl Records {
     }
 }
 
-/// Shows the lines of a file of records to `to`.
-pub(super) fn fold_file(path: &Path, to: &mut impl LineFold, cancel: &Cancel) -> Result<()> {
-    let unreadable = |error| failed("read back", path, error);
-    let source = File::open(path).map_err(unreadable)?;
-    let mut lines = Lines::of_anything(source, MAX_RECORD);
-    fold(&mut lines, to, cancel, unreadable)
-}
-
-struct Reading<C> {
-    records: Records,
-    simulated: Option<bool>,
-    check_foreign: C,
-}
-
-impl<C: Fn(&OddLine) -> Result<()> + Sync> LineFold for Reading<C> {
-    type Facts = (OddLine, Option<ReadRecord>);
-
-    fn read(&self, line: Line<&[u8]>) -> Self::Facts {
+impl OddLine {
+    fn read(line: Line<&[u8]>) -> (Self, Option<ReadRecord>) {
         let text = line.text.map(<[u8]>::trim_ascii);
         let record = text.and_then(ReadRecord::parse);
-        let odd = OddLine {
+        let odd = Self {
             number: line.number,
             offset: line.offset,
             simulated: record.as_ref().map(|record| record.simulated),
@@ -113,33 +122,19 @@ impl<C: Fn(&OddLine) -> Result<()> + Sync> LineFold for Reading<C> {
         };
         (odd, record)
     }
+}
 
-    fn add(&mut self, (odd, record): Self::Facts) -> Result<()> {
-        let all = &mut self.records;
-        all.unended = Some(odd).filter(|last| !last.ended);
-        let fits = |record: &ReadRecord| self.simulated.is_none_or(|now| now == record.simulated);
-        let Some(record) = record.filter(fits) else {
-            // What is left of a record is no line yet.
-            if odd.ended || odd.simulated.is_some() {
-                all.foreign.push(odd);
-                (self.check_foreign)(&odd)?;
-            }
-            return Ok(());
-        };
-        all.count += 1;
-        all.failures += u64::from(record.state != RecordState::Done);
-        if let Some(id) = record.id {
-            let request = RequestTag::of(record.hash);
-            let failed = |is_permanent| FailedRow::new(request, is_permanent, record.again);
-            match record.state {
-                RecordState::Done => all.done.push((id, request)),
-                RecordState::Unsure => all.unsure.push((id, request)),
-                RecordState::Transient => all.failed.push((id, failed(false))),
-                RecordState::Permanent => all.failed.push((id, failed(true))),
-            }
-        }
-        Ok(())
-    }
+/// As [`fold`], over the lines of a file of records.
+pub(super) fn fold_file<F: Send>(
+    path: &Path,
+    cancel: &Cancel,
+    read: impl Fn(Line<&[u8]>) -> F + Sync,
+    add: impl FnMut(F) -> Result<()>,
+) -> Result<()> {
+    let unreadable = |error| failed("read back", path, error);
+    let source = File::open(path).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD);
+    fold(&mut lines, cancel, unreadable, read, add)
 }
 
 /// Whether a torn line may be what is left of a record, ours or of a tool like us.

@@ -1,0 +1,361 @@
+//! What to do about the speed of a run: one sentence with a number in it, from where its time went.
+
+use std::time::Duration;
+
+use super::format::{count, counted, per_period, rate, remedy, time};
+use crate::{Binding, Rate, Summary};
+
+/// The limits that a run was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenLimits {
+    pub(crate) concurrency: u32,
+    /// More were asked for than this process may have open.
+    pub(crate) is_capped: bool,
+    /// Of requests and of model tokens.
+    pub(crate) rates: [Option<Rate>; 2],
+}
+
+/// A run that is shorter, or sends less, tells nothing.
+const SHORTEST: Duration = Duration::from_secs(2);
+const FEWEST: u64 = 20;
+/// What took a smaller share of the time is not worth a change.
+const SMALL_SHARE: f64 = 0.2;
+
+/// What bound for how much of the time, and what would have been better. `None` where the run is too
+/// short to tell, or nothing succeeded that could be faster.
+pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
+    let engine = &summary.progress.engine;
+    let binding = engine.bound.binding()?;
+    let nothing_came = engine.succeeded == 0 && binding != Binding::Pause;
+    if summary.wall < SHORTEST || engine.attempts < FEWEST || nothing_came {
+        return None;
+    }
+    let wall = summary.wall.as_secs_f64();
+    let share = engine.bound.of(binding).as_secs_f64() / wall;
+    let time_share = format!("{:.0} % of the time", 100.0 * share.min(1.0));
+    let run = Run {
+        summary,
+        given,
+        in_flight: engine.wire.as_secs_f64() / wall,
+        latency: engine.wire.as_secs_f64() / engine.attempts as f64,
+    };
+    let each = time(Duration::from_secs_f64(run.latency));
+    if share < SMALL_SHARE {
+        let in_flight = rate(run.in_flight);
+        return Some(format!(
+            "no limit bound for more than {time_share}: {in_flight} were in flight on average, {each} each"
+        ));
+    }
+    let (what, better) = match binding {
+        Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
+        Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
+        Binding::InFlight => {
+            let at_once = count(given.concurrency.into());
+            let what = format!("the limit of {at_once} at once, {each} an answer,");
+            (what, run.more_at_once())
+        }
+        Binding::Queue => ("another run on the same limiter".to_owned(), None),
+        Binding::Pause => {
+            let what = "pauses that the server asked for";
+            (what.to_owned(), run.without_pauses())
+        }
+        Binding::Backoff => {
+            let retries = counted(engine.retries, "retry", "retries");
+            (format!("the wait before {retries}"), None)
+        }
+        Binding::Outage => ("an outage of the server".to_owned(), None),
+        Binding::Input => {
+            let speed = rate(summary.progress.finished() as f64 / wall);
+            let what = format!("the input, which gave {speed} a second,");
+            (what, None)
+        }
+        Binding::Wire => {
+            let what =
+                format!("the server, which took {each} an answer and had been sent everything,");
+            (what, None)
+        }
+    };
+    let better = better.map(|better| format!("; {better}"));
+    Some(format!(
+        "{what} bound for {time_share}{}",
+        better.unwrap_or_default()
+    ))
+}
+
+/// A run of which there is something to say.
+struct Run<'a> {
+    summary: &'a Summary,
+    given: &'a GivenLimits,
+    /// How many, on average.
+    in_flight: f64,
+    /// Of an attempt, on average, in seconds.
+    latency: f64,
+}
+
+impl Run<'_> {
+    /// The lowest rate of requests that is known.
+    fn requests(&self) -> (Option<Rate>, &'static str) {
+        let learned = &self.summary.progress.learned;
+        match (learned.from_refusals, learned.requests) {
+            (Some(rate), _) => (Some(rate), " learned from refusals"),
+            (None, Some(rate)) => (Some(rate), " learned from headers"),
+            (None, None) => (self.given.rates[0], ""),
+        }
+    }
+
+    fn tokens(&self) -> (Option<Rate>, &'static str) {
+        match self.summary.progress.learned.tokens {
+            Some(rate) => (Some(rate), " learned from headers"),
+            None => (self.given.rates[1], ""),
+        }
+    }
+
+    fn limit(&self, on: &str, (rate, source): (Option<Rate>, &str)) -> String {
+        let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
+        format!("the limit on {on}{}", rate.unwrap_or_default())
+    }
+
+    /// How many at once would have done as well, if they are fewer than were allowed.
+    fn enough(&self) -> Option<String> {
+        let peak = self.summary.progress.engine.in_flight_peak;
+        let enough = places_for(self.in_flight).min(peak);
+        let is_fewer = enough < u64::from(self.given.concurrency);
+        is_fewer.then(|| format!("{} at once would have been enough", count(enough)))
+    }
+
+    /// How many at once might be faster. A server that refuses or fails some is not helped by more.
+    fn more_at_once(&self) -> Option<String> {
+        let progress = &self.summary.progress;
+        let engine = &progress.engine;
+        if engine.retries + engine.throttled + progress.failed > 0 {
+            return None;
+        }
+        if self.given.is_capped {
+            return Some("a higher limit on open files (ulimit -n) would allow more".to_owned());
+        }
+        let now = u64::from(self.given.concurrency);
+        let Some(limit) = self.requests().0 else {
+            return Some(format!("-c {} may be up to twice as fast", 2 * now));
+        };
+        let most = places_for(limit.units_per_second() * self.latency);
+        let limit = per_period(limit, "");
+        (most > now).then(|| format!("-c {most} would be enough for the limit of {limit}"))
+    }
+
+    /// The flag that keeps to what the server lets in.
+    fn without_pauses(&self) -> Option<String> {
+        let progress = &self.summary.progress;
+        let named = progress.announced_limit;
+        if let Some(remedy) = named.and_then(|it| remedy(it, self.given.rates, &progress.learned)) {
+            return Some(remedy);
+        }
+        let engine = &progress.engine;
+        let let_in = engine.attempts.saturating_sub(engine.throttled) as f64;
+        let a_minute = match progress.learned.from_refusals {
+            Some(rate) => 60.0 * rate.units_per_second(),
+            None => 60.0 * let_in / self.summary.wall.as_secs_f64(),
+        };
+        let a_minute = a_minute.floor();
+        (a_minute >= 1.0).then(|| format!("--rpm {a_minute} would avoid them"))
+    }
+}
+
+/// How many places a mean number in flight needs. By Little's law the mean is the rate times the
+/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as uneven
+/// as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
+fn places_for(mean: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let places = (mean + 2.0 * mean.sqrt()).ceil() as u64;
+    places.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnnouncedLimit, FileProgress, Learned, Progress, Times};
+
+    const GIVEN: GivenLimits = GivenLimits {
+        concurrency: 100,
+        is_capped: false,
+        rates: [None; 2],
+    };
+
+    /// Of 100 s, 600 requests, half a second each: 3 in flight on average.
+    fn summary(binding: Binding, seconds: u64) -> Summary {
+        let mut bound = Times::default();
+        bound.add(binding, Duration::from_secs(seconds));
+        bound.add(Binding::Wire, Duration::from_secs(1));
+        Summary {
+            progress: FileProgress {
+                succeeded: 600,
+                engine: Progress {
+                    succeeded: 600,
+                    attempts: 600,
+                    in_flight_peak: 100,
+                    wire: Duration::from_secs(300),
+                    bound,
+                    ..Progress::default()
+                },
+                ..FileProgress::default()
+            },
+            wall: Duration::from_secs(100),
+            ..Summary::default()
+        }
+    }
+
+    fn changed(mut summary: Summary, change: impl FnOnce(&mut FileProgress)) -> Summary {
+        change(&mut summary.progress);
+        summary
+    }
+
+    fn learned(summary: Summary, learned: Learned) -> Summary {
+        changed(summary, |progress| progress.learned = learned)
+    }
+
+    #[test]
+    fn each_binding_has_its_sentence_with_a_number() {
+        let minute = Rate::per_minute;
+        let with_rpm = |rpm| GivenLimits {
+            rates: [Some(minute(rpm)), None],
+            ..GIVEN
+        };
+        let headers = Learned {
+            requests: Some(minute(500)),
+            tokens: Some(minute(200_000)),
+            ..Learned::default()
+        };
+        let refusals = Learned {
+            from_refusals: Some(Rate::per_second(7)),
+            ..Learned::default()
+        };
+        let sixty = AnnouncedLimit {
+            number: 60,
+            is_tokens: false,
+            period_s: 60,
+        };
+        let few = |at_once| GivenLimits {
+            concurrency: at_once,
+            ..GIVEN
+        };
+        for (summary, given, told) in [
+            (
+                summary(Binding::Requests, 81),
+                with_rpm(360),
+                "the limit on requests (360/min) bound for 81 % of the time; \
+                 7 at once would have been enough",
+            ),
+            (
+                learned(summary(Binding::Requests, 81), headers),
+                GIVEN,
+                "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
+                 7 at once would have been enough",
+            ),
+            (
+                learned(summary(Binding::Requests, 81), refusals),
+                few(7),
+                "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
+            ),
+            (
+                learned(summary(Binding::Tokens, 40), headers),
+                GIVEN,
+                "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
+                 time; 7 at once would have been enough",
+            ),
+            (
+                summary(Binding::InFlight, 95),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 -c 6 may be up to twice as fast",
+            ),
+            (
+                learned(summary(Binding::InFlight, 95), headers),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 -c 9 would be enough for the limit of 500/min",
+            ),
+            (
+                learned(summary(Binding::InFlight, 95), headers),
+                few(9),
+                "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
+            ),
+            (
+                summary(Binding::InFlight, 95),
+                GivenLimits {
+                    is_capped: true,
+                    ..few(3)
+                },
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 a higher limit on open files (ulimit -n) would allow more",
+            ),
+            (
+                changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| {
+                    it.announced_limit = Some(sixty);
+                    it.engine.succeeded = 0;
+                }),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; \
+                 the server says 60 a minute: --rpm 60",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
+            ),
+            (
+                learned(summary(Binding::Pause, 62), refusals),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+            ),
+            (
+                changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
+                GIVEN,
+                "the wait before 12 retries bound for 30 % of the time",
+            ),
+            (
+                summary(Binding::Outage, 90),
+                GIVEN,
+                "an outage of the server bound for 90 % of the time",
+            ),
+            (
+                summary(Binding::Input, 90),
+                GIVEN,
+                "the input, which gave 6.0 a second, bound for 90 % of the time",
+            ),
+            (
+                summary(Binding::Wire, 90),
+                GIVEN,
+                "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
+                 of the time",
+            ),
+            (
+                summary(Binding::Requests, 12),
+                GIVEN,
+                "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
+                 each",
+            ),
+        ] {
+            assert_eq!(advice(&summary, &given).as_deref(), Some(told));
+        }
+    }
+
+    #[test]
+    fn a_run_that_tells_too_little_gets_none() {
+        let mut short = summary(Binding::Requests, 81);
+        short.wall = Duration::from_millis(1_999);
+        let few = |it: &mut FileProgress| it.engine.attempts = 19;
+        let failed = |it: &mut FileProgress| it.engine.succeeded = 0;
+        for nothing in [
+            short,
+            changed(summary(Binding::Requests, 81), few),
+            changed(summary(Binding::Backoff, 81), failed),
+            Summary::default(),
+        ] {
+            assert_eq!(advice(&nothing, &GIVEN), None);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Hedging: when a second attempt at an item, its *copy*, goes beside a first one that takes too long, and
+//! which of the two decides about the item.
+//!
+//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes once the
+//! first attempt has taken longer than 95 % of all, so about one in twenty has one. Attempts that are
+//! under way count as longer than any that has ended: of many that are sent at once the quick ones end first,
+//! and say nothing about the others.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::cancel::Cancel;
+
+/// Nothing is known of latencies before so many attempts have succeeded.
+const LEAST_KNOWN: u64 = 20;
+/// A copy goes when its first attempt has taken longer than all but one in so many.
+const ONE_IN: u64 = 20;
+/// Latencies are told apart to one part in so many.
+const CLASSES: u64 = 16;
+
+/// How long attempts take that succeed, the latest more than older ones.
+#[derive(Debug, Default)]
+struct Latencies {
+    /// How many, by [`class`].
+    counts: Vec<u64>,
+    known: u64,
+}
+
+/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they hold.
+fn class(latency: Duration) -> usize {
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    let doubled = micros.max(CLASSES).ilog2() - CLASSES.ilog2();
+    let class = u64::from(doubled) * CLASSES + (micros >> doubled);
+    usize::try_from(class).unwrap_or(usize::MAX)
+}
+
+/// The least latency of a class.
+fn least(class: usize) -> Duration {
+    let class = class as u64;
+    let doubled = (class / CLASSES).saturating_sub(1);
+    Duration::from_micros((class - doubled * CLASSES) << doubled)
+}
+
+impl Latencies {
+    /// Counts one, beside so many attempts that are under way.
+    fn observe(&mut self, latency: Duration, under_way: u64) {
+        let class = class(latency);
+        if self.counts.len() <= class {
+            self.counts.resize(class + 1, 0);
+        }
+        self.counts[class] += 1;
+        self.known += 1;
+        // What was long ago is forgotten, but never so much that the attempts under way are a large part.
+        if self.known > 2 * ONE_IN * (LEAST_KNOWN + under_way) {
+            for count in &mut self.counts {
+                *count /= 2;
+            }
+            self.known = self.counts.iter().sum();
+        }
+    }
+
+    /// What all but one attempt in [`ONE_IN`] take less than; `None` as long as that cannot be told.
+    fn longest_usual(&self, under_way: u64) -> Option<Duration> {
+        if self.known < LEAST_KNOWN {
+            return None;
+        }
+        let all = self.known + under_way;
+        let mut left = all - all / ONE_IN;
+        let within = self.counts.iter().position(|count| {
+            left = left.saturating_sub(*count);
+            left == 0
+        });
+        within.map(least)
+    }
+}
+
+/// Whether an item has had a copy. It gets one at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Copied {
+    #[default]
+    No,
+    Yes,
+    /// Its answer is the copy's.
+    Won,
+}
+
+/// What an item has to know of the race between its attempt and a copy of it.
+#[derive(Debug)]
+pub(crate) struct Race {
+    pub(super) id: RaceId,
+    pub(super) is_copy: bool,
+    /// Cuts this attempt off, and no other; `None` for a copy that has not been sent.
+    pub(super) cut: Option<Cancel>,
+}
+
+/// When the first attempt was sent, and its item's place in the input.
+pub(super) type RaceId = (Instant, u64);
+
+/// How an attempt ended that left the decision to the other one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Withdrawn {
+    /// Requests sent.
+    pub(super) attempts: u32,
+    pub(super) possibly_billed: bool,
+}
+
+/// The two attempts at one item, until one of them decides.
+#[derive(Debug)]
+struct Pair<C> {
+    /// What becomes the copy, as long as there is none.
+    spare: Option<C>,
+    /// What cuts off the first attempt and the copy, while these are under way.
+    under_way: [Option<Cancel>; 2],
+    withdrawn: Option<Withdrawn>,
+}
+
+/// What becomes of an attempt that has ended.
+#[derive(Debug)]
+pub(super) enum Standing<C> {
+    /// It decides about its item.
+    Decides(Decides<C>),
+    /// It has failed, and the other one decides.
+    Withdraws,
+    /// The other one has decided.
+    Lost,
+}
+
+#[derive(Debug)]
+pub(super) struct Decides<C> {
+    /// The other attempt, which is to be cut off.
+    pub(super) cut: Option<Cancel>,
+    /// The other attempt, if it failed before.
+    pub(super) withdrawn: Option<Withdrawn>,
+    /// A copy that nobody needs any more, to be dropped outside the lock.
+    _spare: Option<C>,
+}
+
+/// All that have an attempt under way, with `C` to become their copies, and what is known of how long that takes.
+#[derive(Debug)]
+pub(crate) struct Hedging<C> {
+    latencies: Latencies,
+    /// By when they were sent: the oldest is due first.
+    pairs: BTreeMap<RaceId, Pair<C>>,
+    /// First attempts and copies, ever.
+    sent: u64,
+    copies: u64,
+    /// The limiter had no room for a copy, and may have some then.
+    not_before: Option<Instant>,
+}
+
+impl<C> Default for Hedging<C> {
+    fn default() -> Self {
+        Self {
+            latencies: Latencies::default(),
+            pairs: BTreeMap::new(),
+            sent: 0,
+            copies: 0,
+            not_before: None,
+        }
+    }
+}
+
+impl<C> Hedging<C> {
+    /// A first attempt goes. `spare` becomes its copy, if it takes too long.
+    pub(super) fn first_sent(&mut self, id: RaceId, cut: Cancel, spare: C) {
+        self.sent += 1;
+        let pair = Pair {
+            spare: Some(spare),
+            under_way: [Some(cut), None],
+            withdrawn: None,
+        };
+        let replaced = self.pairs.insert(id, pair);
+        debug_assert!(
+            replaced.is_none(),
+            "an item has one first attempt at a time"
+        );
+    }
+
+    /// Whether a copy may become due: somebody should wait for that.
+    pub(super) fn expects_copies(&self) -> bool {
+        let known = self.latencies.known + self.pairs.len() as u64;
+        self.copies < self.sent / ONE_IN
+            && known >= LEAST_KNOWN
+            && self.pairs.values().any(|pair| pair.spare.is_some())
+    }
+
+    /// The copy that is due, or when one will be, as far as that is known now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Result<C, Instant>> {
+        if self.copies >= self.sent / ONE_IN {
+            return None;
+        }
+        let usual = self.latencies.longest_usual(self.pairs.len() as u64)?;
+        let mut pairs = self.pairs.iter_mut();
+        let (id, pair) = pairs.find(|(_, pair)| pair.spare.is_some())?;
+        let due = id.0.checked_add(usual)?.max(self.not_before.unwrap_or(now));
+        if due > now {
+            return Some(Err(due));
+        }
+        pair.spare.take().map(Ok)
+    }
+
+    /// Whether a copy that has its permit may go: not if the first attempt has ended meanwhile.
+    pub(super) fn copy_sent(&mut self, race: &Race) -> bool {
+        let Some(pair) = self.pairs.get_mut(&race.id) else {
+            return false;
+        };
+        pair.under_way[1].clone_from(&race.cut);
+        self.copies += 1;
+        true
+    }
+
+    /// Puts off a copy that the limiter has no room for, and all others: until then, or until an item has
+    /// ended. Gives back one whose first attempt has ended.
+    pub(super) fn put_off(&mut self, id: RaceId, copy: C, until: Instant) -> Option<C> {
+        let Some(pair) = self.pairs.get_mut(&id) else {
+            return Some(copy);
+        };
+        self.not_before = Some(until);
+        pair.spare.replace(copy)
+    }
+
+    /// As after many attempts that took no time, and `sent` for the count of copies.
+    #[cfg(test)]
+    pub(super) fn expect_no_latency(&mut self, sent: u64) {
+        (self.latencies.counts, self.latencies.known) = (vec![100_000], 100_000);
+        self.sent = sent;
+    }
+
+    /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the run stops
+    /// for it; else it is `withdrawn` if there is another one.
+    pub(super) fn ended(
+        &mut self,
+        race: &Race,
+        took: Duration,
+        decides: bool,
+        withdrawn: Withdrawn,
+    ) -> Standing<C> {
+        self.not_before = None;
+        let under_way = self.pairs.len() as u64;
+        let Some(pair) = self.pairs.get_mut(&race.id) else {
+            // It would have taken longer than this.
+            if !race.is_copy {
+                self.latencies.observe(took, under_way);
+            }
+            return Standing::Lost;
+        };
+        pair.under_way[usize::from(race.is_copy)] = None;
+        let other = pair.under_way[usize::from(!race.is_copy)].take();
+        if other.is_some() && !decides {
+            pair.under_way[usize::from(!race.is_copy)] = other;
+            pair.withdrawn = Some(withdrawn);
+            return Standing::Withdraws;
+        }
+        if decides {
+            self.latencies.observe(took, under_way);
+        }
+        let pair = self.pairs.remove(&race.id);
+        let (withdrawn, spare) = pair.map_or((None, None), |pair| (pair.withdrawn, pair.spare));
+        Standing::Decides(Decides {
+            cut: other,
+            withdrawn,
+            _spare: spare,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_class_holds_its_least_and_nothing_above_a_sixteenth_more() {
+        assert_eq!((class(Duration::ZERO), least(0)), (0, Duration::ZERO));
+        for micros in (0..5_000).chain([123_456, 9_999_999, u64::from(u32::MAX), 1 << 50]) {
+            let latency = Duration::from_micros(micros);
+            let least = least(class(latency));
+            assert!(
+                least <= latency && latency <= least + least / 16,
+                "{latency:?}"
+            );
+        }
+        assert!(class(Duration::MAX) < 1_000);
+    }
+
+    #[test]
+    fn what_is_under_way_counts_as_longer_than_all_that_has_ended() {
+        let mut latencies = Latencies::default();
+        for n in 0..19 {
+            latencies.observe(ms(n), 0);
+        }
+        assert_eq!(latencies.longest_usual(0), None, "too few");
+        for n in 19..100 {
+            latencies.observe(ms(n), 0);
+        }
+        let longest = latencies.longest_usual(0).unwrap();
+        assert!((ms(88)..=ms(94)).contains(&longest), "{longest:?}");
+        let longer = latencies.longest_usual(4).unwrap();
+        assert!(longer > longest, "{longer:?}");
+        assert_eq!(latencies.longest_usual(10), None, "it is one of those");
+    }
+
+    #[test]
+    fn the_latest_latencies_count_most() {
+        let mut latencies = Latencies::default();
+        for _ in 0..5_000 {
+            latencies.observe(ms(1_000), 20);
+        }
+        for _ in 0..20_000 {
+            latencies.observe(ms(10), 20);
+        }
+        assert!(latencies.longest_usual(20).unwrap() <= ms(10));
+    }
+
+    /// A table that expects no latency, and its first attempts at the items 0, 1 and so on.
+    fn sent(attempts: u64) -> (Instant, Hedging<u64>, Vec<Race>) {
+        let start = Instant::now();
+        let mut hedging = Hedging::default();
+        hedging.expect_no_latency(0);
+        let first = |index| {
+            let cut = Cancel::new();
+            let id = (start + ms(index), index);
+            hedging.first_sent(id, cut.clone(), index);
+            Race {
+                id,
+                is_copy: false,
+                cut: Some(cut),
+            }
+        };
+        let firsts = (0..attempts).map(first).collect();
+        (start, hedging, firsts)
+    }
+
+    /// The copy of an attempt, which goes.
+    fn copy(hedging: &mut Hedging<u64>, first: &Race) -> Race {
+        let race = Race {
+            id: first.id,
+            is_copy: true,
+            cut: Some(Cancel::new()),
+        };
+        assert!(hedging.copy_sent(&race));
+        race
+    }
+
+    const FAILED: Withdrawn = Withdrawn {
+        attempts: 1,
+        possibly_billed: true,
+    };
+
+    #[test]
+    fn one_in_twenty_has_a_copy_the_oldest_first() {
+        let (start, mut hedging, firsts) = sent(59);
+        assert!(matches!(hedging.next(start - ms(1)), Some(Err(due)) if due == start));
+        for first in &firsts[..2] {
+            assert!(hedging.expects_copies());
+            let index = first.id.1;
+            assert!(matches!(hedging.next(start + ms(60)), Some(Ok(copy)) if copy == index));
+            copy(&mut hedging, first);
+        }
+        assert!(!hedging.expects_copies() && hedging.next(start + ms(60)).is_none());
+    }
+
+    #[test]
+    fn a_copy_without_room_is_put_off_and_one_that_comes_too_late_is_given_back() {
+        let (start, mut hedging, firsts) = sent(40);
+        let (first, now) = (&firsts[0], start + ms(50));
+        let put_off = |hedging: &mut Hedging<u64>| {
+            assert!(matches!(hedging.next(now), Some(Ok(0))));
+            hedging.put_off(first.id, 0, now + ms(5))
+        };
+        assert_eq!(put_off(&mut hedging), None);
+        assert!(matches!(hedging.next(now), Some(Err(due)) if due == now + ms(5)));
+        // Something ends, and there may be room.
+        hedging.ended(&firsts[1], ms(1), true, FAILED);
+        assert_eq!(put_off(&mut hedging), None);
+        hedging.ended(first, ms(1), true, FAILED);
+        assert_eq!(hedging.put_off(first.id, 0, now), Some(0));
+        assert!(!hedging.copy_sent(first));
+    }
+
+    #[test]
+    fn the_first_success_decides_and_of_two_failures_the_last() {
+        for by_copy in [false, true] {
+            let (_, mut hedging, firsts) = sent(40);
+            let pair = |hedging: &mut Hedging<u64>, first: usize| {
+                let copy = copy(hedging, &firsts[first]);
+                let first = &firsts[first];
+                let first = Race {
+                    cut: first.cut.clone(),
+                    ..*first
+                };
+                if by_copy {
+                    [copy, first]
+                } else {
+                    [first, copy]
+                }
+            };
+            let [winner, loser] = pair(&mut hedging, 0);
+            let end = hedging.ended(&winner, ms(1), true, FAILED);
+            let Standing::Decides(Decides { cut: Some(cut), .. }) = end else {
+                panic!("{end:?}")
+            };
+            assert_eq!(cut.id(), loser.cut.as_ref().unwrap().id());
+            let end = hedging.ended(&loser, ms(1), true, FAILED);
+            assert!(matches!(end, Standing::Lost));
+
+            let [before, after] = pair(&mut hedging, 1);
+            let end = hedging.ended(&before, ms(1), false, FAILED);
+            assert!(matches!(end, Standing::Withdraws));
+            let end = hedging.ended(&after, ms(1), false, FAILED);
+            let Standing::Decides(decides) = end else {
+                panic!("{end:?}")
+            };
+            assert!(decides.cut.is_none() && decides.withdrawn == Some(FAILED));
+            assert_eq!(hedging.pairs.len(), 38);
+        }
+    }
+}
