@@ -21,12 +21,14 @@ const AT_A_TIME: u64 = 20;
 /// So many of all requests may be refused by chance.
 const LITTLE_CHANCE: f64 = 0.01;
 /// After a longer pause it is a window that was used up.
-const SHORT: Nanos = 2 * SECOND;
+pub(super) const SHORT: Nanos = 2 * SECOND;
 /// The least and the largest step up.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 0.5;
 /// After a step above this one that was too much the next is not far.
 const SMALL_STEP: f64 = 0.05;
+/// A step above this one is too much if so many are refused that they are not stray.
+const LARGE_STEP: f64 = 0.1;
 /// A rate that may be wrong by more than this says nothing of what is above it.
 const MUCH_DOUBT: f64 = 0.1;
 /// A step is tried for so long at least, and for so many requests.
@@ -87,7 +89,7 @@ impl LearnedRate {
             return None;
         }
         let span = span.max(1) as f64;
-        let doubt = let_in.idle as f64 / span + 1.0 / requests.max(1.0);
+        let doubt = (let_in.idle as f64 / span + 1.0 / requests.max(1.0)).min(1.0);
         let enough = requests >= ENOUGH_REQUESTS;
         let admitted = if enough { requests } else { requests + 1.0 };
         let mut told = admitted * SECOND as f64 / span;
@@ -95,7 +97,11 @@ impl LearnedRate {
         match before {
             Some(before) => {
                 let is_window = let_in.held > SHORT;
-                let least = if enough && is_window { 0.0 } else { DEEPEST_CUT };
+                let least = if enough && is_window {
+                    0.0
+                } else {
+                    DEEPEST_CUT
+                };
                 let passed = before.passed();
                 if !is_window && before.step > 0.0 && passed > told {
                     // It was less only because less was sent.
@@ -114,7 +120,7 @@ impl LearnedRate {
             LOWEST_AT_FIRST
         };
         let mut rate = Self {
-            now: told * SETTLED_SHARE,
+            now: told * SETTLED_SHARE.min(1.0 - doubt / 2.0),
             ceiling,
             lowest: told * lowest / (1.0 + doubt),
             step: 0.0,
@@ -146,13 +152,13 @@ impl LearnedRate {
     }
 
     /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
-    /// chance.
-    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) {
+    /// chance; whether it was.
+    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) -> bool {
         self.refused += 1;
         let expected = self.by_chance.max(LITTLE_CHANCE) * self.sent as f64;
-        let more = if self.step > SMALL_STEP { 1.0 } else { 0.0 };
-        if is_stray && self.refused as f64 <= expected + 2.0 * expected.sqrt() + more {
-            return;
+        let by_chance = expected + 2.0 * expected.sqrt();
+        if is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance) {
+            return false;
         }
         let lower = if is_stray { LITTLE_LOWER } else { LOWER };
         if !is_stray {
@@ -164,13 +170,17 @@ impl LearnedRate {
                 self.now = self.lowest.max(self.now * lower);
                 (self.sent, self.refused, self.since) = (0, 0, now);
             }
-            return;
+            return false;
         }
         self.ceiling = self.now;
-        self.now = self.passed().min(SETTLED_SHARE * self.ceiling).max(self.lowest);
+        self.now = self
+            .passed()
+            .min(SETTLED_SHARE * self.ceiling)
+            .max(self.lowest);
         let is_far = self.step > SMALL_STEP;
         self.step = 0.0;
         self.restart(if is_far { A_STEP } else { BETWEEN_TRIES }, now);
+        true
     }
 
     /// Takes note of a request that was let in: the rate grows, if it is time.

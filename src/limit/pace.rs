@@ -11,12 +11,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::learned_rate::{LearnedRate, LetIn, SECOND};
+use super::learned_rate::{LearnedRate, LetIn, SECOND, SHORT};
 use super::recent::RecentAnswers;
 
 /// A cascade is so many refusals, and this share of the last requests: those of a second, or so many.
-const CASCADE: u32 = 5;
-const CASCADE_SHARE: f64 = 0.1;
+/// One that tells the first rate is larger: at a start there is much chance.
+const CASCADE: (u32, f64) = (5, 0.1);
+const FIRST_CASCADE: (u32, f64) = (14, 0.1);
 const LAST_REQUESTS: u32 = 20;
 /// A rate that was cut in vain is not what the refusals come from: cutting it further would slow the run
 /// down for nothing. It is forgotten, and none is learned for so long.
@@ -70,6 +71,8 @@ struct Hold {
     since: Nanos,
     until: Nanos,
     is_cascade: bool,
+    /// What was tried was too much: that lowers the rate, unless it is a window that is used up.
+    is_taken_back: bool,
     /// The rate when it began.
     before: Option<LearnedRate>,
 }
@@ -118,9 +121,10 @@ impl Pace {
         self.sent.refused(sent);
         let is_news = self.is_news(sent);
         let is_stray = self.answers.is_stray();
+        let mut is_taken_back = false;
         if is_news && let Some(rate) = &mut self.learned {
             let before = rate.now();
-            rate.refused(is_stray, now);
+            is_taken_back = rate.refused(is_stray, now);
             if rate.now() < before {
                 self.changed = Some(now);
             }
@@ -132,6 +136,7 @@ impl Pace {
             since: now,
             until: now,
             is_cascade: false,
+            is_taken_back: false,
             before: self.learned,
         });
         // On its way with the one that came first, whose pause holds everyone already.
@@ -147,9 +152,16 @@ impl Pace {
         let end = hold.until.max(end);
         self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
         hold.until = end;
-        hold.is_cascade |= self.sent.is_cascade();
+        let (refused, share) = if hold.before.is_some() {
+            CASCADE
+        } else {
+            FIRST_CASCADE
+        };
+        hold.is_cascade |= self.sent.is_cascade(refused, share);
+        hold.is_taken_back |= is_taken_back;
         let hold = *hold;
-        if hold.is_cascade && now >= self.blind_until {
+        let is_enough = hold.is_taken_back && hold.until - hold.since <= SHORT;
+        if hold.is_cascade && !is_enough && now >= self.blind_until {
             self.cut(hold, now);
         }
         Heard::Held(pause)
@@ -234,7 +246,7 @@ impl Sent {
     }
 
     /// Whether so many of the last were refused that the limit must have been used up.
-    fn is_cascade(&self) -> bool {
+    fn is_cascade(&self, least: u32, share: f64) -> bool {
         let (mut sent, mut refused) = (0, 0);
         for it in self.quarters.iter().rev() {
             if sent >= LAST_REQUESTS && it.0 + SECOND < self.last {
@@ -243,7 +255,7 @@ impl Sent {
             sent += it.1;
             refused += it.2;
         }
-        refused >= CASCADE && f64::from(refused) >= CASCADE_SHARE * f64::from(sent)
+        refused >= least && f64::from(refused) >= share * f64::from(sent)
     }
 }
 

@@ -254,7 +254,8 @@ pub(super) fn run(
                 } else {
                     let wait = match verdict {
                         Verdict::RetryAfter(wait) => wait.as_secs_f64(),
-                        _ => 0.5,
+                        // A backoff that doubles.
+                        _ => 0.5 * f64::from(1 << row.attempts.min(6)) * chance.f64(),
                     };
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
