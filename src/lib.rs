@@ -228,7 +228,9 @@ pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
-pub use limit::{Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited};
+pub use limit::{
+    Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited,
+};
 pub use pool::{
     Attempt, Event, Failure, Hold, Monitor, Observer, Outcome, Outcomes, Panicked, Pool, Progress,
     Task,

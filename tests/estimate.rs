@@ -2,6 +2,12 @@
 //! the provider.
 
 #![cfg(feature = "sim")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unchecked_time_subtraction,
+    reason = "what is counted is small, and time goes on"
+)]
 
 use std::io::Write as _;
 use std::process::abort;

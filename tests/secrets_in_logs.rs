@@ -5,11 +5,15 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
-use tollgate::{Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, Transport};
+use tollgate::{
+    Cancel, Client, HttpConfig, HttpRequest, HttpResponse, HttpTransport, MemoryTransport,
+    ProxyPolicy, Transport, http,
+};
 
 /// All that was logged by anybody: whole records, and the text of dumps joined over their rows.
 static SEEN: Mutex<(String, String)> = Mutex::new((String::new(), String::new()));
@@ -35,10 +39,78 @@ impl Log for Everything {
     fn flush(&self) {}
 }
 
+fn listen() {
+    // The other test may have done so.
+    let _done_already = log::set_logger(&Everything);
+    log::set_max_level(LevelFilter::Trace);
+}
+
+#[test]
+fn an_attempt_is_a_record_with_the_headers_that_are_on_the_list_and_no_other() {
+    listen();
+    let key = "sk-4ttempt-0123456789";
+    let calls = AtomicUsize::new(0);
+    let transport = MemoryTransport::new(move |_| {
+        let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let headers = [
+            ("x-request-id", format!("req-{key}")),
+            ("x-ratelimit-remaining-requests", "59".to_owned()),
+            ("retry-after-ms", "20".to_owned()),
+            ("set-cookie", "session=sh0rtbread".to_owned()),
+            ("x-echo", "m4caroon".to_owned()),
+        ];
+        let headers = headers.iter().map(|(name, value)| {
+            let name: http::HeaderName = name.parse().unwrap();
+            (name, value.parse().unwrap())
+        });
+        let (status, body) = match first {
+            true => (
+                429,
+                br#"{"error":{"message":"slow down","code":"slow"}}"#.to_vec(),
+            ),
+            false => (200, br#"{"choices":[{"text":"yes"}]}"#.to_vec()),
+        };
+        Ok(HttpResponse {
+            status: http::StatusCode::from_u16(status).unwrap(),
+            headers: headers.collect(),
+            body,
+        })
+    });
+    let client = Client::builder().api_key(key).transport(transport);
+    let reply = client.build().unwrap().chat("m", "hi").send().unwrap();
+    assert_eq!(reply.attempts(), 2);
+
+    let records = SEEN.lock().unwrap().0.clone();
+    let told: Vec<&str> = records
+        .lines()
+        .filter_map(|line| line.strip_prefix("tollgate::attempt item 0, /v1/chat/completions, "))
+        .collect();
+    let [refused, why, answered] = told[..] else {
+        panic!("{records}")
+    };
+    let (one, two) = match refused.starts_with("attempt 1: status 429 in ") {
+        true => (refused, why),
+        false => (why, refused),
+    };
+    assert!(one.starts_with("attempt 1: status 429 in 0."), "{one}");
+    assert!(two.contains("slow down"), "{two}");
+    assert!(
+        answered.starts_with("attempt 2: status 200 in "),
+        "{answered}"
+    );
+    assert!(!answered.contains("a wait of 0.000 s"), "{answered}");
+    for told in [one, answered] {
+        let headers = "; x-request-id: req-[redacted]; x-ratelimit-remaining-requests: 59; retry-after-ms: 20";
+        assert!(told.ends_with(headers), "{told}");
+    }
+    for secret in [key, "sh0rtbread", "m4caroon"] {
+        assert!(!records.contains(secret), "{records}");
+    }
+}
+
 #[test]
 fn no_key_password_or_query_is_logged_at_trace() {
-    log::set_logger(&Everything).unwrap();
-    log::set_max_level(LevelFilter::Trace);
+    listen();
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let policy = format!("http://user:sesame@{}", proxy.local_addr().unwrap());
     let served = thread::spawn(move || {

@@ -14,6 +14,7 @@ mod harness;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use chart::{Line, Panel, Stroke};
@@ -81,6 +82,11 @@ fn main() {
         "The sum of what is admitted is close to 50 a second.",
         &panels.map(|shown| panel(shown, 50 * 60, 60, constant)),
     );
+    // The rule for the number in flight is no part of the public API: its own trial draws it.
+    let mut trial = Command::new(env!("CARGO"));
+    trial.args(["test", "--features", "sim", "--lib"]);
+    trial.args(["adaptive_trial::plot", "--", "--ignored"]);
+    assert!(trial.status().is_ok_and(|status| status.success()));
 }
 
 /// A run of `rows` rows, of which the first `seconds` are shown, under the limit that `limit` gives.

@@ -41,11 +41,12 @@
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
 //!   says when an item gets a second attempt beside the first, and `race.rs` which of them counts. `order.rs`
-//!   puts outcomes in order, `monitor.rs` counts, `events.rs` tells observers, and `closures.rs` is
+//!   puts outcomes in order, `monitor.rs` counts, with `track.rs` for what holds the run back, `events.rs` tells observers, and `closures.rs` is
 //!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and
-//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`. `rate.rs` and
+//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`, and `places.rs` how
+//!   many at once. `rate.rs` and
 //!   `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
@@ -108,7 +109,7 @@
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `error`, `cancel`, `escape` | locks, time, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch the

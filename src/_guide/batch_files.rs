@@ -218,7 +218,18 @@
 //! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and `advice`: that
 //! sentence, or null. Its time is the
 //! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
-//! shown, with `-vv` all attempts, each with the time, and the line and the id of its row.
+//! shown, with `-vv` all attempts, each with the time, and the line and the id of its row. A record of an
+//! attempt has its status, how long it took, how long the row has waited so far, and the answer's headers
+//! that speak of limits, waits, times and the request's id, and no others:
+//!
+//! ```text
+//! 2026-11-27T16:58:03.120Z line 2 ("r1"), /v1/chat/completions, attempt 1: status 200 in 0.512 s after a wait of 0.051 s; x-request-id: req_1; x-ratelimit-remaining-requests: 59
+//! ```
+//!
+//! In a program these are records of the `log` crate, of the level `debug` and the target
+//! `tollgate::attempt`; why an attempt failed is a record of the level `info`. Any logger shows them that
+//! the program has set up for this target, such as `env_logger` with `RUST_LOG=tollgate=debug`. The tool
+//! has its own logger, and does not read `RUST_LOG`.
 //!
 //! # Files of other tools
 //!

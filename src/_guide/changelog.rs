@@ -20,7 +20,7 @@
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
 //!   own.
 //! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
-//!   says which. Where there are none, refusals tell the rate. What a server refused goes before anything
+//!   says which. Where there are none, refusals tell the rate, or how many at once. What a server refused goes before anything
 //!   new, and a refusal among many answers holds nobody else.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
 //!   [`Hold`](crate::Hold): what a run that sends nothing waits for.

@@ -77,7 +77,7 @@
 //!
 //! Providers differ in what they count:
 //!
-//! | Provider | Reserved for the output | Counted in the end |
+//! | Provider | Of the output until the answer is there | In the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |
@@ -87,7 +87,8 @@
 //!
 //! They are known by their base URL, Anthropic and Azure by
 //! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
-//! 4206") corrects the first column.
+//! 4206") corrects the first column. All that a request allows is taken from what the provider announces;
+//! a limit that is set gives what is usual, so that it is not held up by tokens that nobody writes.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
@@ -187,6 +188,30 @@
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
 //! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
 //!
+//! ## How many at once, as refusals tell it
+//!
+//! Some servers limit how many requests are in flight, whatever their rate: a LiteLLM key with
+//! `max_parallel_requests`, servers with slots. They refuse in the same words, and may ask for a wait of a
+//! minute while a place is free within a second. A fixed concurrency of 20 is then lowered, for as long as
+//! such refusals last, and never by anything else. The bar and the summary say so: `3 at once learned from
+//! refusals`. It is never raised above what is set.
+//!
+//! - The first refusals do not say which of both limits it is. Their wait holds everyone. After it, as many
+//!   requests are in flight as were let in. If more were let in at once within the last minute, it is a
+//!   rate.
+//! - One request more is tried in the midst of the others, after 0.25 s and twice as long after each try
+//!   that is refused. A server with so many places refuses it. A server that limits a rate lets it in:
+//!   after three such tries the refusals count for the rate.
+//! - A refusal of that one more holds nobody: its item is sent as soon as another is done.
+//! - After a refusal of a request within the places one request asks whether they are still there. A server
+//!   frees a place when it has answered or a little later, so a place then rests for 3 ms, and three times
+//!   as long after each such refusal. After the fifth, or where the rest were longer than a quarter of an
+//!   answer, it is a rate, or the places are counted anew.
+//! - When three tries were refused and requests went on, it is certain. One place more is then tried every
+//!   30 s, and twice as long after each refusal, up to 10 min.
+//! - Once the refusals turned out to be about a rate, they are taken for one for a minute, and twice as
+//!   long each time.
+//!
 //! ## Three runs
 //!
 //! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and answers in
@@ -219,6 +244,31 @@
 //! A request that fails has ended, and so the others go. While it is tried again they wait. A request that
 //! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
 //! results begins with the first request that is left.
+//!
+//! # A range of concurrency
+//!
+//! With a range, `concurrency(4..=200)` or `-c 4-200`, the number in flight is found. It begins at the low
+//! end and doubles while that brings throughput. Then higher and lower numbers are tried in turn, and kept
+//! where they pay.
+//!
+//! - A number and the one it is compared with are tried one right after the other, by the latencies of
+//!   some 8 to 200 successful requests each. Rows of different length, or a slow minute, do not count against it.
+//! - Twice the number must bring 40 % of twice the throughput at least. Beyond the point where a server only
+//!   makes requests wait, nothing is gained, and fewer are tried.
+//! - The number grows only if it is used. Where a rate is the limit, or few rows are left, it stays.
+//! - A refusal takes a try back.
+//! - While nothing has been answered, the low end is added each second. So only a few are in flight until the
+//!   first headers have told the limits, or until the first second is over.
+//!
+//! The plot is of a model of a server that answers in a second, some sooner and some later. Netflix's AIMD
+//! limit goes by single latencies, and its Gradient2 by their mean over minutes. `src/limit/adaptive_trial.rs`
+//! compares more servers and rules.
+//!
+#![doc = include_str!("plots/range.svg")]
+//!
+//! A number, `concurrency(20)`, is kept as it is, from the start. [`Limiter::most_in_flight`] says the number
+//! that holds now, and so do a [`Monitor`](crate::Monitor) and an
+//! [`Event::Concurrency`](crate::Event::Concurrency).
 //!
 //! # Hedging
 //!
@@ -315,3 +365,4 @@
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned
+//! [`Limiter::most_in_flight`]: crate::Limiter::most_in_flight

@@ -17,7 +17,7 @@ use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
 use crate::error::{Result, config};
-use crate::limit::{Limiter, LimiterBuilder, Rate};
+use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::pool::Pool;
 use crate::retry::Retry;
 use crate::sync::Mutex;
@@ -147,8 +147,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many requests may be in flight at once, 10,000 at most. Default: 20.
-    pub fn concurrency(mut self, permits: usize) -> Self {
+    /// How many requests may be in flight at once, 10,000 at most: a number, or a range such as `4..=200`
+    /// in which the client finds it. Default: 20.
+    pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
         self.limits = self.limits.concurrency(permits);
         self.given("concurrency")
     }
@@ -358,6 +359,7 @@ impl ClientBuilder {
                 transport,
                 limiter,
                 retry: self.retry,
+                counting,
                 estimates: Mutex::new(Estimates::new(counting)),
             },
         ))

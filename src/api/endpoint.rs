@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::announced_limit::announced_limit;
+use super::attempt_log::note_headers;
 use super::classify::{
     AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
     is_nearly_answered, usage_of_failure,
 };
 use super::cost::{Size, writes};
 use super::error_meaning::requested;
-use super::estimate::Estimates;
+use super::estimate::{Counting, Estimates};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
@@ -46,6 +47,7 @@ pub(crate) struct Endpoint {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) limiter: Limiter,
     pub(super) retry: Retry,
+    pub(super) counting: Counting,
     pub(super) estimates: Mutex<Estimates>,
 }
 
@@ -94,6 +96,7 @@ impl Endpoint {
         let sent = self.limiter.clock().now();
         self.send(request, attempt).and_then(|response| {
             self.learn(&response, sent);
+            note_headers(&response.headers, self.key.as_ref(), attempt);
             self.read(response, request, attempt)
         })
     }
@@ -277,7 +280,7 @@ impl Endpoint {
 
     /// Counts what an answer took of the limits.
     fn settle(&self, usage: &Usage, attempt: &Attempt<'_>) -> Cost {
-        let counted = self.estimates.lock().counting().used(usage);
+        let counted = self.counting.used(usage);
         attempt.used.set(Some(usage.total_tokens));
         attempt.counted.set(Some(counted));
         counted

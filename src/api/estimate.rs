@@ -80,7 +80,7 @@ impl Learned {
     fn of(size: &Size) -> Self {
         Self {
             prompt: Share::new(size.prompt),
-            output: Share::new(size.output(Size::GUESS)),
+            output: Share::new(allowed(size)),
         }
     }
 }
@@ -93,48 +93,35 @@ impl Estimates {
         }
     }
 
-    pub(super) fn counting(&self) -> Counting {
-        self.counting
-    }
-
     /// What to reserve for a request, which has output only if its endpoint `writes`. What was learned
     /// makes it no larger than `most`, which is the largest that a limit ever admits.
     pub(super) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
-        let (prompt, likely) = self.tokens(size);
-        let (likely, allowed) = match writes && self.counting.output {
-            true => (likely, size.output(Size::GUESS)),
-            false => (0, 0),
-        };
-        let total = prompt.saturating_add(likely);
-        let total = total.min(most.max(size.prompt.saturating_add(allowed)));
-        let output = likely.min(total);
-        let is_held = self.counting.allowed && size.max_output.is_some();
-        let held = if is_held {
-            allowed.saturating_sub(output)
-        } else {
-            0
-        };
-        Cost::tokens(total).with_output(output).with_held(held)
+        let (prompt, mut output) = self.tokens(size);
+        let mut allowed = allowed(size);
+        if !(writes && self.counting.output) {
+            (output, allowed) = (0, 0);
+        }
+        let guess = size.prompt.saturating_add(allowed);
+        let total = prompt.saturating_add(output).min(most.max(guess));
+        let output = output.min(total);
+        let cost = Cost::tokens(total).with_output(output);
+        if self.counting.allowed && size.max_output.is_some() {
+            return cost.with_held(allowed.saturating_sub(output));
+        }
+        cost
     }
 
     /// The tokens of its prompt and of its answer that a request is likely to take.
     fn tokens(&self, size: &Size) -> (u64, u64) {
         let known = self.known.iter().find(|(key, _)| *key == key_of(size));
         let Some((_, learned)) = known else {
-            return (size.prompt, size.output(Size::GUESS));
+            return (size.prompt, allowed(size));
         };
         // No more than is allowed can be written. Else a thousand times the guess is beyond every model.
-        let most = if size.max_output.is_some() {
-            1.0
-        } else {
-            1_000.0
-        };
-        let output = learned
-            .output
-            .times(size.output(Size::GUESS), [0.0, most])
-            .max(1);
-        let prompt = learned.prompt.times(size.prompt, PROMPT).max(1);
-        (prompt, output)
+        let most = size.max_output.map_or(1_000.0, |_| 1.0);
+        let output = learned.output.times(allowed(size), [0.0, most]);
+        let prompt = learned.prompt.times(size.prompt, PROMPT);
+        (prompt.max(1), output.max(1))
     }
 
     /// Takes note of what was counted for an answer.
@@ -151,20 +138,25 @@ impl Estimates {
         let output = used.output_tokens();
         let prompt = used.model_tokens().saturating_sub(output);
         entry.1.prompt.note(prompt, size.prompt);
-        entry.1.output.note(output, size.output(Size::GUESS));
+        entry.1.output.note(output, allowed(size));
         self.known.push(entry);
     }
 
     /// Takes note of a refusal which says that the provider counts so many tokens for a request.
     pub(super) fn refused(&mut self, size: &Size, requested: u64) {
         let (prompt, output) = self.tokens(size);
-        // Where all of it is likely to be written, both are the same.
-        if size.max_output.is_some() && size.output(Size::GUESS) / 2 > output {
+        // Where most of it is likely to be written, both are the same.
+        if size.max_output.is_some() && allowed(size) / 2 > output {
             // OpenAI counts the larger of prompt and output, others the sum.
-            self.counting.allowed =
-                requested > prompt + output + (size.output(Size::GUESS) - output) / 4;
+            let more = output + (allowed(size) - output) / 4;
+            self.counting.allowed = requested > prompt.saturating_add(more);
         }
     }
+}
+
+/// The most that the answer to a request may have, or what is usual where that is not said.
+fn allowed(size: &Size) -> u64 {
+    size.output(Size::GUESS)
 }
 
 /// Requests that are likely to be alike.
@@ -424,43 +416,48 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn it_stays_between_a_floor_and_what_may_be_billed(
-            answers in prop::collection::vec((any::<[u32; 4]>(), any::<bool>()), 0..60),
-            prompt in 1_u64..1 << 40,
-            max_output in prop::option::of(0_u64..1 << 40),
-            replies in 1_u64..200,
-            most in 1_u64..1 << 50,
-        ) {
-            let request = Size { prompt, max_output, replies, model: 1 };
-            let mut estimates = estimates(OTHER);
-            let guess = estimates.cost(&request, true, 0).model_tokens();
-            for ([a, b, c, d], is_like) in answers {
-                let size = Size { prompt: a.into(), max_output: Some(b.into()), replies, model: 1 };
-                let size = if is_like { request } else { size };
-                estimates.answered(&size, used(c.into(), d.into()));
+            #[test]
+            fn it_stays_between_a_floor_and_what_may_be_billed(
+                answers in prop::collection::vec((any::<[u32; 4]>(), any::<bool>()), 0..60),
+                prompt in 1_u64..1 << 40,
+                max_output in prop::option::of(prop_oneof![0_u64..1 << 40, Just(1 << 52)]),
+                replies in 1_u64..200,
+                most in 1_u64..1 << 50,
+            ) {
+                let request = Size { prompt, max_output, replies, model: 1 };
+                let mut estimates = estimates(OTHER);
+                let guess = estimates.cost(&request, true, 0).model_tokens();
+                for ([a, b, c, d], is_like) in answers {
+                    let size = Size { prompt: a.into(), max_output: Some(b.into()), replies, model: 1 };
+                    let size = if is_like { request } else { size };
+                    estimates.answered(&size, used(c.into(), d.into()));
+                }
+                let (learned, output) = tokens(&estimates, &request);
+                prop_assert!(learned >= prompt / 8 && learned <= prompt * 16);
+                prop_assert_eq!(estimates.cost(&request, true, most).held_tokens(), 0);
+                prop_assert!(output >= 1.min(request.output(1)));
+                prop_assert!(max_output.is_none_or(|most| output <= most.saturating_mul(replies).max(1)));
+                estimates.refused(&request, most);
+                let capped = estimates.cost(&request, true, most);
+                prop_assert!(capped.model_tokens() <= most.max(guess));
+                prop_assert!(capped.output_tokens() <= capped.model_tokens());
+                let endless = Size { max_output: Some(u64::MAX), ..request };
+                estimates.refused(&endless, u64::MAX);
+                estimates.answered(&endless, Cost::tokens(u64::MAX));
+    let _ = estimates.cost(&endless, true, most);
             }
-            let (learned, output) = tokens(&estimates, &request);
-            prop_assert!(learned >= prompt / 8 && learned <= prompt * 16);
-            prop_assert_eq!(estimates.cost(&request, true, most).held_tokens(), 0);
-            prop_assert!(output >= 1.min(request.output(1)));
-            prop_assert!(max_output.is_none_or(|most| output <= (most * replies).max(1)));
-            let capped = estimates.cost(&request, true, most);
-            prop_assert!(capped.model_tokens() <= most.max(guess));
-            prop_assert!(capped.output_tokens() <= capped.model_tokens());
-        }
 
-        #[test]
-        fn answers_alike_are_what_is_reserved(
-            prompt in 8_u64..100_000, share in 0.2_f64..10.0, output in 1_u64..4_096,
-        ) {
-            let request = size(prompt, Some(4_096));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let real = (prompt as f64 * share).ceil() as u64;
-            let estimates = after(300, OTHER, &request, used(real, output));
-            let (learned, written) = tokens(&estimates, &request);
-            prop_assert!(learned.abs_diff(real) <= 1 + real / 50, "{learned} for {real}");
-            prop_assert!(written.abs_diff(output) <= 1 + output / 50, "{written} for {output}");
+            #[test]
+            fn answers_alike_are_what_is_reserved(
+                prompt in 8_u64..100_000, share in 0.2_f64..10.0, output in 1_u64..4_096,
+            ) {
+                let request = size(prompt, Some(4_096));
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let real = (prompt as f64 * share).ceil() as u64;
+                let estimates = after(300, OTHER, &request, used(real, output));
+                let (learned, written) = tokens(&estimates, &request);
+                prop_assert!(learned.abs_diff(real) <= 1 + real / 50, "{learned} for {real}");
+                prop_assert!(written.abs_diff(output) <= 1 + output / 50, "{written} for {output}");
+            }
         }
-    }
 }

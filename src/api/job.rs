@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::attempt_log::log_attempt;
 use super::classify::AttemptError;
 use super::endpoint::Endpoint;
 use super::likeness::likeness;
@@ -81,10 +82,12 @@ where
         let mut outcome = match (self.request)(item) {
             Ok(request) => {
                 let outcome = self.endpoint.attempt(&request, attempt);
+                let clock = self.endpoint.limiter.clock();
                 log_attempt(
                     || (self.name)(item),
                     &request.path,
-                    attempt.number,
+                    attempt,
+                    clock,
                     &outcome,
                 );
                 outcome
@@ -115,26 +118,6 @@ where
 
     fn shown(&self, failed: &AttemptError) -> Option<Error> {
         Some(failed.error.clone())
-    }
-}
-
-/// Not inlined: a thread that waits for an answer then has none of this on its stack.
-#[inline(never)]
-fn log_attempt(
-    name: impl FnOnce() -> String,
-    path: &str,
-    number: u32,
-    outcome: &Result<Reply, AttemptError>,
-) {
-    match outcome {
-        Ok(reply) if log::log_enabled!(log::Level::Debug) => {
-            let status = reply.status;
-            log::debug!("{}{path}, attempt {number}: status {status}", name());
-        }
-        Err(failed) if log::log_enabled!(log::Level::Info) => {
-            log::info!("{}{path}, attempt {number}: {}", name(), failed.error);
-        }
-        _ => {}
     }
 }
 

@@ -13,6 +13,7 @@
 //! [`path`] joins URLs.
 
 mod announced_limit;
+mod attempt_log;
 mod body_waits;
 mod builder;
 pub(crate) mod classify;

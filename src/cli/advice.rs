@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::format::{count, counted, per_period, rate, remedy, time};
-use crate::{Binding, Rate, Summary};
+use crate::{Binding, Concurrency, Rate, Summary};
 
 /// The limits that a run was given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenLimits {
-    pub(crate) concurrency: u32,
+    pub(crate) concurrency: Concurrency,
     /// More were asked for than this process may have open.
     pub(crate) is_capped: bool,
     /// Of requests and of model tokens.
@@ -50,8 +50,11 @@ pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
         Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
         Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
         Binding::InFlight => {
-            let at_once = count(given.concurrency.into());
-            let what = format!("the limit of {at_once} at once, {each} an answer,");
+            let at_once = count(run.concurrency());
+            let range = given.concurrency.is_range();
+            let range = range.then(|| format!(" (found in {})", given.concurrency));
+            let range = range.unwrap_or_default();
+            let what = format!("the limit of {at_once} at once{range}, {each} an answer,");
             (what, run.more_at_once())
         }
         Binding::Queue => ("another run on the same limiter".to_owned(), None),
@@ -115,11 +118,22 @@ impl Run<'_> {
         format!("the limit on {on}{}", rate.unwrap_or_default())
     }
 
+    /// How many might be in flight: of a range, the number that was found last.
+    fn concurrency(&self) -> u64 {
+        let given = self.given.concurrency;
+        let found = self.summary.progress.engine.concurrency;
+        if given.is_range() {
+            found as u64
+        } else {
+            given.high() as u64
+        }
+    }
+
     /// How many at once would have done as well, if they are fewer than were allowed.
     fn enough(&self) -> Option<String> {
         let peak = self.summary.progress.engine.in_flight_peak;
         let enough = places_for(self.in_flight).min(peak);
-        let is_fewer = enough < u64::from(self.given.concurrency);
+        let is_fewer = enough < self.concurrency();
         is_fewer.then(|| format!("{} at once would have been enough", count(enough)))
     }
 
@@ -133,9 +147,15 @@ impl Run<'_> {
         if self.given.is_capped {
             return Some("a higher limit on open files (ulimit -n) would allow more".to_owned());
         }
-        let now = u64::from(self.given.concurrency);
+        let (now, range) = (self.concurrency(), self.given.concurrency);
+        let high = range.high() as u64;
+        if 4 * now < 3 * high {
+            return Some("more were tried and were no faster".to_owned());
+        }
         let Some(limit) = self.requests().0 else {
-            return Some(format!("-c {} may be up to twice as fast", 2 * now));
+            let low = range.is_range().then(|| format!("{}-", range.low()));
+            let low = low.unwrap_or_default();
+            return Some(format!("-c {low}{} may be up to twice as fast", 2 * high));
         };
         let most = places_for(limit.units_per_second() * self.latency);
         let limit = per_period(limit, "");
@@ -175,7 +195,7 @@ mod tests {
     use crate::{AnnouncedLimit, FileProgress, Learned, Progress, Times};
 
     const GIVEN: GivenLimits = GivenLimits {
-        concurrency: 100,
+        concurrency: Concurrency::fixed(100),
         is_capped: false,
         rates: [None; 2],
     };
@@ -233,10 +253,16 @@ mod tests {
             is_tokens: false,
             period_s: 60,
         };
-        let few = |at_once| GivenLimits {
-            concurrency: at_once,
+        let few = |at_once: usize| GivenLimits {
+            concurrency: at_once.into(),
             ..GIVEN
         };
+        let range = || GivenLimits {
+            concurrency: (4..=200).into(),
+            ..GIVEN
+        };
+        let found =
+            |summary, concurrency| changed(summary, |it| it.engine.concurrency = concurrency);
         for (summary, given, told) in [
             (
                 summary(Binding::Requests, 81),
@@ -272,6 +298,18 @@ mod tests {
                 few(3),
                 "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
                  -c 9 would be enough for the limit of 500/min",
+            ),
+            (
+                found(summary(Binding::InFlight, 95), 40),
+                range(),
+                "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                 more were tried and were no faster",
+            ),
+            (
+                found(summary(Binding::InFlight, 95), 200),
+                range(),
+                "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                 -c 4-400 may be up to twice as fast",
             ),
             (
                 learned(summary(Binding::InFlight, 95), headers),

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::parse;
-use crate::{Fsync, Price, Provider, Rate, Usd};
+use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep every
 /// answer that was paid for.
@@ -264,9 +264,10 @@ pub(crate) struct Server {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Requests in flight at once, at most: sent, and not yet answered
-    #[arg(short, long, value_name = "N", default_value = "20", value_parser = parse::up_to::<u32>(10_000))]
-    pub(crate) concurrency: u32,
+    /// Requests in flight at once, at most: sent, and not yet answered. In a range such as 4-200 the
+    /// number is found: more as long as that is faster
+    #[arg(short, long, value_name = "N|LOW-HIGH", default_value = "20", value_parser = parse::concurrency)]
+    pub(crate) concurrency: Concurrency,
 
     /// Requests a second, at most [default: learned from the server]
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_second), allow_negative_numbers = true)]
@@ -445,7 +446,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_manual() {
         let run = run(&["in.jsonl"]).unwrap();
-        assert_eq!(run.limits.concurrency, 20);
+        assert_eq!(run.limits.concurrency, 20.into());
         assert_eq!(run.timeouts.max_attempts, 6);
         assert_eq!(run.timeouts.timeout, Duration::from_secs(600));
         assert_eq!(run.timeouts.connect_timeout, Duration::from_secs(10));
@@ -478,6 +479,7 @@ mod tests {
     fn what_cannot_be_meant_is_a_usage_error_that_names_the_flag() {
         for (arguments, flag) in [
             (&["in", "--concurrency", "0"][..], "--concurrency"),
+            (&["in", "-c", "200-4"], "--concurrency"),
             (&["in", "--rps", "0"], "--rps"),
             (&["in", "--rps", "-1"], "--rps"),
             (&["in", "--rps", "NaN"], "--rps"),

@@ -20,7 +20,7 @@ use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Provider, Rate, Result, Retry};
+use crate::{Client, ClientBuilder, Concurrency, Provider, Rate, Result, Retry};
 
 /// A run, ready to start: its client, what answers in place of the provider for as long as it lives, and
 /// what reports its end.
@@ -60,7 +60,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         summary: run.summary.clone(),
         given: GivenLimits {
             concurrency,
-            is_capped: concurrency < run.limits.concurrency,
+            is_capped: concurrency != run.limits.concurrency,
             rates: run.limits.rates(),
         },
         simulated: simulator.is_some(),
@@ -245,22 +245,26 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// How many requests can be in flight, which the limit on open files may lower.
-fn concurrency(run: &Run, console: &Console) -> u32 {
+fn concurrency(run: &Run, console: &Console) -> Concurrency {
     let wanted = run.limits.concurrency;
+    let high = u32::try_from(wanted.high()).unwrap_or(u32::MAX);
     // The simulated provider's ends of the connections are in this process, too.
     let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
-    let concurrency = rlimit::make_room(wanted, sockets);
-    if concurrency < wanted {
-        let (fit, wanted) = (count(concurrency.into()), count(wanted.into()));
-        console.warn(&format!(
-            "--concurrency is {fit} instead of {wanted}, as this process may not open more files: \
-             raise the limit with ulimit -n"
-        ));
+    let fitting = rlimit::make_room(high, sockets);
+    if fitting >= high {
+        return wanted;
     }
-    concurrency
+    console.warn(&format!(
+        "--concurrency is {} instead of {}, as this process may not open more files: raise the limit \
+         with ulimit -n",
+        count(fitting.into()),
+        count(high.into())
+    ));
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
+    (wanted.low().min(fitting)..=fitting).into()
 }
 
-fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientBuilder {
+fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
     let (limits, timeouts) = (&run.limits, &run.timeouts);
     let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
     let retry = Retry::new()
@@ -270,7 +274,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: u32) -> ClientB
         retry.stop_alike(Some(answers).filter(|answers| *answers != u32::MAX))
     });
     let builder = builder
-        .concurrency(usize::try_from(concurrency).unwrap_or(usize::MAX))
+        .concurrency(concurrency)
         .timeout(timeouts.timeout)
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)

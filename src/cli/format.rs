@@ -101,22 +101,26 @@ pub(crate) fn per_period(limit: Rate, what: &str) -> String {
     format!("{}{what}/{period}", count(limit.units()))
 }
 
-/// What was learned of limits: `500/min and 90,000 tokens/min learned from headers`.
+/// What was learned of limits: `3 at once learned from refusals, 500/min and 90,000 tokens/min learned
+/// from headers`.
 pub(crate) fn learned(learned: &Learned) -> Option<String> {
     let limits = [
         learned.requests.map(|rate| per_period(rate, "")),
         learned.tokens.map(|rate| per_period(rate, " tokens")),
     ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
-    let told =
-        (!limits.is_empty()).then(|| format!("{} learned from headers", limits.join(" and ")));
-    let refused = learned
-        .from_refusals
-        .map(|it| format!("{} learned from refusals", per_period(it, "")));
-    match (told, refused) {
-        (Some(told), Some(refused)) => Some(format!("{refused}, {told}")),
-        (told, refused) => told.or(refused),
-    }
+    let refused = [
+        learned
+            .at_once
+            .map(|it| format!("{} at once", count(it as u64))),
+        learned.from_refusals.map(|it| per_period(it, "")),
+    ];
+    let told = |limits: [Option<String>; 2], from: &str| {
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        (!limits.is_empty()).then(|| format!("{} learned from {from}", limits.join(" and ")))
+    };
+    let told = [told(refused, "refusals"), told(limits, "headers")];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
-use crate::{Error, Fsync, Provider, Rate, Usd};
+use crate::{Concurrency, Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -60,6 +60,18 @@ pub(crate) fn up_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&str) -> Result<T, St
             Ok(fitting) if number <= most => Ok(fitting),
             _ => Err(format!("give {} at most", count(most))),
         }
+    }
+}
+
+/// How many at once, 10,000 at most: a number, or a range `4-200`.
+pub(crate) fn concurrency(text: &str) -> Result<Concurrency, String> {
+    let number = up_to::<usize>(10_000);
+    let Some((low, high)) = text.split_once('-').filter(|(low, _)| !low.is_empty()) else {
+        return number(text).map(Concurrency::from);
+    };
+    match (number(low)?, number(high)?) {
+        (low, high) if low <= high => Ok((low..=high).into()),
+        _ => Err("give the lower number first, such as 4-200".to_owned()),
     }
 }
 
@@ -195,6 +207,25 @@ mod tests {
         assert_eq!(number("10001").unwrap_err(), "give 10,000 at most");
         let beyond = u64::from(u32::MAX) + 1;
         assert!(up_to::<u32>(u64::MAX)(&beyond.to_string()).is_err());
+    }
+
+    #[test]
+    fn how_many_at_once_is_a_number_or_a_range() {
+        assert_eq!(concurrency("20"), Ok(20.into()));
+        assert_eq!(concurrency(" 4 - 200"), Ok((4..=200).into()));
+        for (text, what) in [
+            ("0", "above zero"),
+            ("0-5", "above zero"),
+            ("4-", "above zero"),
+            ("-4", "above zero"),
+            ("4-5-6", "above zero"),
+            ("4..200", "above zero"),
+            ("4-10001", "10,000 at most"),
+            ("200-4", "lower number first"),
+        ] {
+            let told = concurrency(text).unwrap_err();
+            assert!(told.contains(what), "{text}: {told}");
+        }
     }
 
     #[test]

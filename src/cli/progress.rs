@@ -295,7 +295,8 @@ mod tests {
         let object = object(&progress, &Speed::new([None; 2]));
         assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
         progress.learned.from_refusals = Some(Rate::new(15, Duration::from_secs(10)));
-        let words = "1.5/s learned from refusals, 500/min and";
+        progress.learned.at_once = Some(3);
+        let words = "3 at once and 1.5/s learned from refusals, 500/min and";
         assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
     }
 

@@ -311,7 +311,7 @@ mod tests {
             files: places(),
             summary: None,
             given: GivenLimits {
-                concurrency: 20,
+                concurrency: 20.into(),
                 is_capped: false,
                 rates: [None; 2],
             },

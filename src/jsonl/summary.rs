@@ -190,7 +190,7 @@ impl Summary {
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
     /// | `binding_share` | for which share of the time each did; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, `from_refusals_per_s`, what refusals tell of requests if that is lower, and `ignored`, how many announcements made no sense |
+    /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, `from_refusals_per_s`, what refusals tell of requests if that is lower, `at_once`, how many requests at once they tell, and `ignored`, how many announcements made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
@@ -254,6 +254,7 @@ pub(crate) fn learned(learned: &Learned) -> Value {
     json!({
         "requests_per_s": rate(learned.requests),
         "from_refusals_per_s": rate(learned.from_refusals),
+        "at_once": learned.at_once,
         "tokens_per_s": rate(learned.tokens),
         "ignored": learned.ignored,
     })

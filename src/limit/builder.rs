@@ -1,8 +1,9 @@
 //! The settings of a limiter.
 
+use super::concurrency::Concurrency;
 use super::limiter::Limiter;
 use super::rate::{Rate, checked_limit};
-use super::state::{LimiterState, checked_concurrency};
+use super::state::LimiterState;
 use crate::clock::Clock;
 use crate::error::Result;
 
@@ -13,7 +14,7 @@ pub struct LimiterBuilder {
     burst: Option<u64>,
     tokens: Option<Rate>,
     token_burst: Option<u64>,
-    concurrency: Option<usize>,
+    concurrency: Option<Concurrency>,
     clock: Clock,
 }
 
@@ -52,9 +53,10 @@ impl LimiterBuilder {
         self
     }
 
-    /// How many requests may be in flight at once. Default: no limit.
-    pub fn concurrency(mut self, permits: usize) -> Self {
-        self.concurrency = Some(permits);
+    /// How many requests may be in flight at once: a number, or a range such as `4..=200` in which the
+    /// limiter finds it. Default: no limit.
+    pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
+        self.concurrency = Some(permits.into());
         self
     }
 
@@ -68,9 +70,10 @@ impl LimiterBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
-    /// burst without its rate, or a concurrency of zero.
+    /// burst without its rate, or a concurrency of zero or an empty range.
     pub fn build(self) -> Result<Limiter> {
-        let concurrency = checked_concurrency(self.concurrency.unwrap_or(usize::MAX))?;
+        let concurrency = self.concurrency.unwrap_or(Concurrency::UNLIMITED);
+        let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
         limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
         limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::announced::Announced;
 use super::bucket::Nanos;
+use super::concurrency::Concurrency;
 use super::nested::{self, HeldMark};
 use super::pace::{Answer, Heard};
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
-use super::state::{Admission, Learned, LimiterState, WaitReason, Waited, checked_concurrency};
+use super::state::{Admission, Learned, LimiterState, Start};
+use super::waited::{WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
@@ -123,19 +125,19 @@ impl Limiter {
     /// A [`Refusal`]. Nothing is reserved then.
     pub fn try_acquire(&self, cost: Cost) -> Result<Permit, Refusal> {
         self.check_nested().map_err(Refusal::Never)?;
-        {
+        let start = {
             let mut locked = self.0.lock();
             locked.limits.check_fits(cost).map_err(Refusal::Never)?;
             if !locked.waiting.is_empty() {
                 return Err(Refusal::Busy);
             }
             match locked.limits.admit(cost, self.0.now()) {
-                Admission::Now => {}
+                Admission::Now => locked.limits.start(),
                 Admission::At(at, _) => return Err(Refusal::NotUntil(self.0.instant(at))),
                 Admission::WhenReleased => return Err(Refusal::Busy),
             }
-        }
-        Ok(self.permit(cost, Waited::default()))
+        };
+        Ok(self.permit(cost, Waited::default(), start))
     }
 
     /// A permit, or why there is none, and how long that took. `watch` is told what it waits for, without
@@ -151,16 +153,21 @@ impl Limiter {
         let acquired = self
             .check_nested()
             .and_then(|()| self.0.acquire(cost, deadline, cancel, &mut waited, watch));
-        (acquired.map(|()| self.permit(cost, waited)), waited)
+        (
+            acquired.map(|start| self.permit(cost, waited, start)),
+            waited,
+        )
     }
 
     #[inline]
-    fn permit(&self, cost: Cost, waited: Waited) -> Permit {
+    fn permit(&self, cost: Cost, waited: Waited, start: Start) -> Permit {
         Permit {
             queue: Arc::clone(&self.0),
             cost,
             used: cost,
             waited,
+            start,
+            failed: false,
         }
     }
 
@@ -216,13 +223,14 @@ impl Limiter {
         Ok(())
     }
 
-    /// Changes how many requests may be in flight at once. It may be fewer than are in flight now:
-    /// nothing is admitted until enough of them have finished.
+    /// Changes how many requests may be in flight at once, to a number or a range. It may be fewer than are
+    /// in flight now: nothing is admitted until enough of them have finished. A range goes on from the
+    /// number that holds now, if that is within it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for zero.
-    pub fn set_concurrency(&self, permits: usize) -> Result<()> {
-        let permits = checked_concurrency(permits)?;
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for zero and for an empty range.
+    pub fn set_concurrency(&self, permits: impl Into<Concurrency>) -> Result<()> {
+        let permits = permits.into().checked()?;
         self.change(|limits, _| limits.set_concurrency(permits));
         Ok(())
     }
@@ -247,12 +255,15 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent at `sent`.
-    pub(crate) fn answered(&self, sent: Instant, answer: Answer) -> Heard {
+    /// Takes note of an answer to what was sent with this permit at `sent`.
+    pub(crate) fn answered(&self, permit: &Permit, sent: Instant, answer: Answer) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.answered(self.0.nanos(sent), answer, now);
+            let (heard, sooner) =
+                locked
+                    .limits
+                    .answered(self.0.nanos(sent), permit.start.place, answer, now);
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);
@@ -275,9 +286,20 @@ impl Limiter {
         unpark(head);
     }
 
-    /// How many requests may be in flight at once; `usize::MAX` if that is not limited.
+    /// How many requests may be in flight at once, of a range the high end; `usize::MAX` if that is not
+    /// limited.
     pub fn concurrency(&self) -> usize {
+        self.concurrency_range().high()
+    }
+
+    /// How many requests may be in flight at once, as it was set.
+    pub fn concurrency_range(&self) -> Concurrency {
         self.0.lock().limits.concurrency()
+    }
+
+    /// How many requests may be in flight at once now: of a range, the number that was found last.
+    pub fn most_in_flight(&self) -> usize {
+        self.0.lock().limits.most_in_flight()
     }
 
     /// How many requests are in flight: permits that have not been dropped.

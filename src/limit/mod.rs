@@ -2,13 +2,18 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
 //! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
-//! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting
-//! for itself.
+//! refusals tell, [`places`] how many at once, [`adaptive`] the number in flight within a range ([`concurrency`]), [`waited`] what is
+//! waited for, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`] what
+//! they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for
+//! itself.
 
+mod adaptive;
+#[cfg(test)]
+mod adaptive_trial;
 mod announced;
 mod bucket;
 mod builder;
+mod concurrency;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod learned_rate;
@@ -16,18 +21,22 @@ mod limiter;
 mod nested;
 mod pace;
 mod permit;
+mod places;
 mod queue;
 mod rate;
 mod recent;
 mod state;
 #[cfg(test)]
 mod trial;
+mod waited;
 
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
+pub use concurrency::Concurrency;
 pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::{Answer, Heard};
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
-pub(crate) use state::WaitReason;
-pub use state::{Learned, Waited};
+pub use state::Learned;
+pub(crate) use waited::WaitReason;
+pub use waited::Waited;

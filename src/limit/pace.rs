@@ -49,6 +49,8 @@ pub(crate) enum Heard {
     Admitted,
     /// A refusal that concerns nobody else.
     Stray,
+    /// As many are in flight as the server takes: this one goes as soon as one of them is done.
+    Full,
     /// A refusal that holds everyone: for so long, unless the server said so itself.
     Held(Duration),
 }

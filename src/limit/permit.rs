@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::queue::Queue;
 use super::rate::Cost;
-use super::state::Waited;
+use super::state::Start;
+use super::waited::Waited;
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///
@@ -17,6 +18,8 @@ pub struct Permit {
     pub(super) cost: Cost,
     pub(super) used: Cost,
     pub(super) waited: Waited,
+    pub(super) start: Start,
+    pub(super) failed: bool,
 }
 
 impl Permit {
@@ -29,6 +32,17 @@ impl Permit {
     /// As [`settle`](Self::settle), with the tokens of prompt and answer apart.
     pub(crate) fn settle_with(mut self, used: Cost) {
         self.used = used;
+    }
+
+    /// Says that the request has failed. How long it took then tells nothing about how many may be in
+    /// flight, where that is a [range](crate::Concurrency).
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// How many requests might be in flight when this one was admitted.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.start.most
     }
 
     /// What was reserved.
@@ -45,7 +59,8 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.queue.release(self.cost, self.used);
+        let end = (self.start, !self.failed);
+        self.queue.release(self.cost, self.used, end);
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, WaitReason, Waited};
+use super::state::{Admission, LimiterState, Start};
+use super::waited::{WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,7 +74,7 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted. How long that took is added to `waited`, whatever comes of it.
+    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `waited`, whatever comes of it.
     /// What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,
@@ -82,14 +83,14 @@ impl Queue {
         cancel: Option<&Cancel>,
         waited: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
-    ) -> Result<()> {
+    ) -> Result<Start> {
         check_cancelled(cancel)?;
         let ticket = {
             let mut locked = self.lock();
             locked.limits.check_fits(cost)?;
             if locked.waiting.is_empty() && locked.limits.admit(cost, self.now()) == Admission::Now
             {
-                return Ok(());
+                return Ok(locked.limits.start());
             }
             let number = locked.next_ticket;
             locked.next_ticket += 1;
@@ -110,11 +111,11 @@ impl Queue {
 
     /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
     /// reserved.
-    pub(super) fn release(&self, cost: Cost, used: Cost) {
+    pub(super) fn release(&self, cost: Cost, used: Cost, end: (Start, bool)) {
         let head = {
             let mut locked = self.lock();
             let reserved = cost.model_tokens();
-            locked.limits.end(cost, used, || self.now());
+            locked.limits.end(cost, used, end, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
                 WaitReason::Tokens => used.model_tokens() < reserved,
@@ -167,7 +168,7 @@ impl Ticket<'_> {
         cancel: Option<&Cancel>,
         waited: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
-    ) -> Result<()> {
+    ) -> Result<Start> {
         let queue = self.queue;
         let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
         let (mut since, mut reason) = (queue.clock.now(), None);
@@ -181,7 +182,7 @@ impl Ticket<'_> {
                 let mut wake_at = None;
                 if locked.waiting.keys().next() == Some(&self.number) {
                     reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
-                        Admission::Now => return Ok(()),
+                        Admission::Now => return Ok(locked.limits.start()),
                         Admission::WhenReleased => WaitReason::InFlight,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));

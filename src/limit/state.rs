@@ -4,88 +4,15 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
-use std::ops::AddAssign;
-use std::time::Duration;
-
+use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
+use super::concurrency::Concurrency;
 use super::pace::{Answer, Heard, Pace};
+use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
-use crate::binding::{Binding, Times};
+use super::waited::WaitReason;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What the head of the queue waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    Requests,
-    Tokens,
-    Pause,
-    InFlight,
-}
-
-impl From<WaitReason> for Binding {
-    fn from(reason: WaitReason) -> Self {
-        match reason {
-            WaitReason::Requests => Self::Requests,
-            WaitReason::Tokens => Self::Tokens,
-            WaitReason::Pause => Self::Pause,
-            WaitReason::InFlight => Self::InFlight,
-        }
-    }
-}
-
-/// How long an admission waited, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Waited {
-    /// For the rate of requests.
-    pub requests: Duration,
-    /// For the rate of model tokens.
-    pub tokens: Duration,
-    /// For a pause to end.
-    pub pause: Duration,
-    /// For one of the requests in flight to finish.
-    pub in_flight: Duration,
-    /// For those ahead in the queue.
-    pub queue: Duration,
-}
-
-impl Waited {
-    /// The sum of all reasons.
-    pub fn total(&self) -> Duration {
-        self.requests + self.tokens + self.pause + self.in_flight + self.queue
-    }
-
-    /// Adds it to where an item's time went.
-    pub(crate) fn add_to(&self, times: &mut Times) {
-        times.add(Binding::Requests, self.requests);
-        times.add(Binding::Tokens, self.tokens);
-        times.add(Binding::Pause, self.pause);
-        times.add(Binding::InFlight, self.in_flight);
-        times.add(Binding::Queue, self.queue);
-    }
-
-    /// Without a reason it was the queue.
-    pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
-        *match reason {
-            Some(WaitReason::Requests) => &mut self.requests,
-            Some(WaitReason::Tokens) => &mut self.tokens,
-            Some(WaitReason::Pause) => &mut self.pause,
-            Some(WaitReason::InFlight) => &mut self.in_flight,
-            None => &mut self.queue,
-        } += time;
-    }
-}
-
-impl AddAssign for Waited {
-    fn add_assign(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.tokens += other.tokens;
-        self.pause += other.pause;
-        self.in_flight += other.in_flight;
-        self.queue += other.queue;
-    }
-}
 
 /// What a limiter has learned of the provider's limits, where they are lower than those that are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,10 +22,30 @@ pub struct Learned {
     pub requests: Option<Rate>,
     /// Requests, as refusals tell it, if that is lower still.
     pub from_refusals: Option<Rate>,
+    /// How many requests may be in flight at once, as refusals tell it, if that is lower than what is set.
+    pub at_once: Option<usize>,
     /// Model tokens, as answers announce it.
     pub tokens: Option<Rate>,
     /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
     pub ignored: u64,
+}
+
+impl Learned {
+    /// Whether the limits are the same, but for a small change of a rate that moves all the time.
+    pub(crate) fn is_close_to(&self, other: &Self) -> bool {
+        let paced = match (self.from_refusals, other.from_refusals) {
+            (Some(rate), Some(other)) => {
+                (rate.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
+            }
+            (rate, other) => rate == other,
+        };
+        let but_for_that = Self {
+            from_refusals: self.from_refusals,
+            ignored: self.ignored,
+            ..*other
+        };
+        paced && *self == but_for_that
+    }
 }
 
 /// Whether a cost is admitted.
@@ -111,12 +58,27 @@ pub(super) enum Admission {
     WhenReleased,
 }
 
+/// What a permit remembers of its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Start {
+    at: Nanos,
+    /// How many were in flight with it.
+    pub(super) place: usize,
+    /// The adaptive number's round; 0 if it does not count.
+    round: u32,
+    /// How many might be in flight then.
+    pub(super) most: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct LimiterState {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
-    concurrency: usize,
+    concurrency: Concurrency,
+    /// If that is a range.
+    adaptive: Option<Adaptive>,
     in_flight: usize,
+    last: Start,
     /// In the past if there is no pause.
     paused_until: Nanos,
     slow_start: Option<SlowStart>,
@@ -124,6 +86,8 @@ pub(super) struct LimiterState {
     pace: Pace,
     /// For the rate that the pace has learned.
     paced: Option<Bucket>,
+    kept: Option<f64>,
+    places: Places,
     /// Announcements that made no sense.
     ignored: u64,
 }
@@ -145,17 +109,22 @@ const SLOW_START: Nanos = 1_000_000_000;
 const SLOW_START_MAX: u64 = 1_000;
 
 impl LimiterState {
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(concurrency: impl Into<Concurrency>) -> Self {
+        let concurrency = concurrency.into();
         Self {
             requests: None,
             tokens: None,
             concurrency,
+            adaptive: adaptive(concurrency, concurrency.low()),
             in_flight: 0,
+            last: Start::default(),
             paused_until: 0,
             slow_start: None,
             announced: FollowedLimits::default(),
             pace: Pace::default(),
             paced: None,
+            kept: None,
+            places: Places::default(),
             ignored: 0,
         }
     }
@@ -164,12 +133,25 @@ impl LimiterState {
         self.in_flight
     }
 
-    pub(super) fn concurrency(&self) -> usize {
+    pub(super) fn concurrency(&self) -> Concurrency {
         self.concurrency
     }
 
-    pub(super) fn set_concurrency(&mut self, permits: usize) {
-        self.concurrency = permits;
+    /// How many may be in flight now.
+    pub(super) fn most_in_flight(&self) -> usize {
+        let found = self.adaptive.as_ref().map(Adaptive::now);
+        found.unwrap_or(self.concurrency.high())
+    }
+
+    /// A range goes on from the number that holds now, if that is within it.
+    pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
+        self.adaptive = adaptive(concurrency, self.most_in_flight());
+        self.concurrency = concurrency;
+    }
+
+    /// The start of what was admitted last.
+    pub(super) fn start(&self) -> Start {
+        self.last
     }
 
     /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
@@ -185,27 +167,55 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`. With what follows comes whether something may be
-    /// admitted sooner than it was said.
-    pub(super) fn answered(&mut self, sent: Nanos, answer: Answer, now: Nanos) -> (Heard, bool) {
-        let before = self.pace.rate();
+    /// Takes note of an answer to what was sent at `sent`, when as many were in flight as `place` says. With
+    /// what follows comes whether something may be admitted sooner than it was said.
+    pub(super) fn answered(
+        &mut self,
+        sent: Nanos,
+        place: usize,
+        answer: Answer,
+        now: Nanos,
+    ) -> (Heard, bool) {
         let heard = match answer {
             Answer::LetIn => {
                 self.pace.admitted(sent, now);
+                if self.places.let_in(place, sent, now) {
+                    self.pace = Pace::default();
+                }
                 Heard::Admitted
             }
-            Answer::Refused(hint) => self.pace.refused(sent, hint, now),
+            Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
+            Answer::Refused(hint) => {
+                let heard = self.pace.refused(sent, hint, now);
+                if let Heard::Held(pause) = heard {
+                    self.places.held(pause, self.in_flight, now);
+                }
+                heard
+            }
         };
-        let after = self.pace.rate();
+        if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
+            adaptive.refused();
+        }
+        (heard, self.keep_pace(now))
+    }
+
+    /// Keeps to the rate that refusals tell, unless it is the number at once that they are about. Whether
+    /// something may be admitted sooner than it was said.
+    fn keep_pace(&mut self, now: Nanos) -> bool {
+        let after = match self.places.most() {
+            Some(_) => None,
+            None => self.pace.rate(),
+        };
+        let before = std::mem::replace(&mut self.kept, after);
         if before == after {
-            return (heard, false);
+            return false;
         }
         let limit = after.map(|rate| {
             let rate = Rate::measured(rate);
             (rate, burst_of(rate))
         });
         set(&mut self.paced, limit, self.paused_until, now);
-        (heard, after > before)
+        after.is_none() || after > before
     }
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
@@ -233,8 +243,10 @@ impl LimiterState {
         let is_lower = |paced: &Rate| {
             lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
         };
+        let at_once = self.places.most();
         Learned {
             requests: announced,
+            at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
             tokens: lowest(&self.tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
@@ -282,8 +294,23 @@ impl LimiterState {
     }
 
     fn check(&mut self, cost: Cost, now: Nanos) -> Admission {
-        if self.in_flight >= self.concurrency {
-            return Admission::WhenReleased;
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.grow(now);
+        }
+        let most = self.most_in_flight();
+        if self.in_flight >= most {
+            let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
+            return grows.map_or(Admission::WhenReleased, |at| {
+                Admission::At(at, WaitReason::InFlight)
+            });
+        }
+        let is_paused = now < self.paused_until;
+        let room = self.places.room(self.in_flight, most, is_paused, now);
+        self.keep_pace(now);
+        match room {
+            Room::Yes => {}
+            Room::At(at) => return Admission::At(at, WaitReason::InFlight),
+            Room::WhenReleased => return Admission::WhenReleased,
         }
         let mut latest = (now, WaitReason::Requests);
         let mut consider = |at: Nanos, reason: WaitReason| {
@@ -332,6 +359,15 @@ impl LimiterState {
     /// Takes what [`check`](Self::check) has just allowed.
     fn take(&mut self, cost: Cost, now: Nanos) {
         self.in_flight += 1;
+        self.places.admitted(self.in_flight, now);
+        let in_flight = self.in_flight;
+        let round = self.adaptive.as_mut().map(|it| it.began(in_flight, now));
+        self.last = Start {
+            at: now,
+            place: self.places.place(in_flight),
+            round: round.unwrap_or_default(),
+            most: self.most_in_flight(),
+        };
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);
         }
@@ -361,12 +397,23 @@ impl LimiterState {
     }
 
     /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
-    /// `now` is asked for the time if that is of use.
-    pub(super) fn end(&mut self, cost: Cost, used: Cost, now: impl FnOnce() -> Nanos) {
+    /// `now` is asked for the time if that is of use. How long it took counts if it `succeeded`.
+    pub(super) fn end(
+        &mut self,
+        cost: Cost,
+        used: Cost,
+        (start, succeeded): (Start, bool),
+        now: impl Fn() -> Nanos,
+    ) {
         self.release();
+        if let Some(adaptive) = &mut self.adaptive {
+            let latency = succeeded.then(|| now().saturating_sub(start.at));
+            adaptive.ended(start.round, latency);
+        }
         let tokens = used.model_tokens();
-        if tokens != cost.model_tokens() || self.announced.limits(|_| true) {
+        if tokens != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
             let now = now();
+            self.places.released(now);
             self.settle(cost, tokens, now);
             self.announced.release(cost, used, now);
         }
@@ -390,7 +437,7 @@ impl LimiterState {
 
     fn start_slowly(&mut self, now: Nanos) {
         let length = SLOW_START.min(self.paused_until.saturating_sub(now)).max(1);
-        let permits = self.concurrency as u64;
+        let permits = self.most_in_flight() as u64;
         let rate = u64::try_from(u128::from(permits) * u128::from(SLOW_START) / u128::from(length));
         let rate = rate.unwrap_or(u64::MAX).clamp(1, SLOW_START_MAX);
         self.slow_start = Some(SlowStart {
@@ -424,14 +471,9 @@ fn set(bucket: &mut Option<Bucket>, limit: Option<(Rate, u64)>, paused_until: Na
     }
 }
 
-pub(super) fn checked_concurrency(permits: usize) -> Result<usize> {
-    if permits == 0 {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "a concurrency of 0 would admit nothing: give at least 1",
-        ));
-    }
-    Ok(permits)
+fn adaptive(concurrency: Concurrency, now: usize) -> Option<Adaptive> {
+    let is_range = concurrency.is_range();
+    is_range.then(|| Adaptive::new(concurrency, now))
 }
 
 #[cfg(test)]

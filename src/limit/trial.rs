@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bucket::Nanos;
 use super::pace::Answer;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState};
+use super::state::{Admission, LimiterState, Start};
 use crate::retry::Verdict;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
@@ -54,6 +54,8 @@ pub(super) struct Provider {
     /// The share that is refused by chance.
     pub(super) strays: f64,
     pub(super) latency: Nanos,
+    /// How long after an answer its place is free again.
+    pub(super) lag: Nanos,
     /// From when to when the limit is this share of itself.
     pub(super) cut: Option<(Nanos, Nanos, f64)>,
     level: f64,
@@ -75,6 +77,7 @@ impl Provider {
             counts_refused: false,
             strays: 0.0,
             latency: 100 * MILLI,
+            lag: 0,
             cut: None,
             level,
             at: 0,
@@ -88,13 +91,13 @@ impl Provider {
         if chance.f64() < self.strays {
             return Some(SECOND);
         }
-        if self.in_flight >= self.places {
-            return Some(self.latency);
-        }
         let share = match self.cut {
             Some((from, to, share)) if (from..to).contains(&now) => share,
             _ => 1.0,
         };
+        if self.in_flight as f64 >= self.places as f64 * share {
+            return Some(self.latency);
+        }
         let minute = 60 * SECOND;
         let wait = match self.allows {
             Allows::All => None,
@@ -169,6 +172,8 @@ pub(super) struct Came {
     pub(super) attempts: u32,
     pub(super) rows: usize,
     pub(super) end: Nanos,
+    /// When the last answer came.
+    pub(super) done: Nanos,
 }
 
 impl Came {
@@ -200,9 +205,11 @@ struct Row {
 /// What is to happen. The order of two at one time is the order in which they came about.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// An answer to what was sent then.
-    Answer(Row, Nanos, Option<Option<Duration>>),
+    /// An answer to what was sent then and in that place.
+    Answer(Row, (Nanos, Start), Option<Option<Duration>>),
     Due(Row),
+    /// A place is free again.
+    Freed,
     Look,
 }
 
@@ -234,17 +241,22 @@ pub(super) fn run(
         came.end = now;
         match event {
             Event::Look => {}
+            Event::Freed => provider.in_flight -= 1,
             Event::Due(row) => due.push_back(row),
-            Event::Answer(row, sent, None) => {
-                limits.answered(sent, Answer::LetIn, now);
-                provider.in_flight -= 1;
-                limits.release();
+            Event::Answer(row, (sent, start), None) => {
+                limits.answered(sent, start.place, Answer::LetIn, now);
+                match provider.lag {
+                    0 => provider.in_flight -= 1,
+                    lag => at(&mut events, now + lag, Event::Freed),
+                }
+                limits.end(cost, cost, (start, true), || now);
                 admits = true;
                 came.attempts = came.attempts.max(row.attempts);
                 came.rows += 1;
+                came.done = now;
             }
-            Event::Answer(row, sent, Some(hint)) => {
-                let (heard, _) = limits.answered(sent, Answer::Refused(hint), now);
+            Event::Answer(row, (sent, start), Some(hint)) => {
+                let (heard, _) = limits.answered(sent, start.place, Answer::Refused(hint), now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
@@ -260,7 +272,7 @@ pub(super) fn run(
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
-                limits.release();
+                limits.end(cost, cost, (start, true), || now);
             }
         }
         loop {
@@ -291,11 +303,12 @@ pub(super) fn run(
             });
             row.attempts += 1;
             came.attempts = came.attempts.max(row.attempts);
+            let sent = (now, limits.start());
             match provider.arrival(now, &mut chance) {
                 None => {
                     came.admitted.push(now);
                     let latency = provider.latency + chance.u64(..=provider.latency / 10);
-                    at(&mut events, now + latency, Event::Answer(row, now, None));
+                    at(&mut events, now + latency, Event::Answer(row, sent, None));
                 }
                 Some(wait) => {
                     came.refused.push(now);
@@ -303,7 +316,7 @@ pub(super) fn run(
                     at(
                         &mut events,
                         now + ROUND_TRIP,
-                        Event::Answer(row, now, Some(hint)),
+                        Event::Answer(row, sent, Some(hint)),
                     );
                 }
             }
@@ -360,5 +373,80 @@ fn figures() {
             share * 100.0
         );
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    }
+}
+
+/// A provider that lets so many in at once, and nothing but its refusals tells it.
+fn with_places(places: usize, latency: Nanos, hint: Hint, lag: Nanos) -> Provider {
+    Provider {
+        places,
+        latency,
+        lag,
+        ..Provider::new(Allows::All, hint)
+    }
+}
+
+#[test]
+fn a_limit_at_once_is_found_and_kept() {
+    let minute = Hint::Always(60 * SECOND);
+    for (places, at_once, rows, latency, hint, lag) in [
+        (3, 20, 60, SECOND, minute, 0),
+        (3, 20, 60, SECOND, minute, 20 * MILLI),
+        (4, 8, 16, 20 * SECOND, Hint::None, 0),
+        (1, 20, 60, SECOND, Hint::None, 5 * MILLI),
+        (10, 64, 600, SECOND, minute, 5 * MILLI),
+        (50, 64, 1_500, SECOND, Hint::Always(SECOND), 5 * MILLI),
+    ] {
+        for seed in 0..3 {
+            let mut provider = with_places(places, latency, hint, lag);
+            let mut limits = LimiterState::new(at_once);
+            let came = run(&mut limits, &mut provider, rows, 900 * SECOND, seed);
+            let case = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
+            let ideal = rows.div_ceil(places) as Nanos * latency;
+            let first_pause = match hint {
+                Hint::Always(hint) => hint,
+                _ => 0,
+            };
+            assert_eq!(came.rows, rows, "{case}");
+            assert!(came.done <= first_pause + ideal * 13 / 10, "{case}");
+            assert!(came.attempts <= 5, "{case}");
+            assert_eq!(limits.learned().at_once, Some(places), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_at_once_that_rises_is_followed() {
+    let mut provider = with_places(12, SECOND, Hint::Always(SECOND), 0);
+    provider.cut = Some((0, 60 * SECOND, 0.25));
+    let mut limits = LimiterState::new(20);
+    let came = run(&mut limits, &mut provider, 3_000, 300 * SECOND, 1);
+    assert!(came.admitted_rate(30 * SECOND, 60 * SECOND) < 3.1);
+    assert!(came.admitted_rate(120 * SECOND, 300 * SECOND) > 0.85 * 12.0);
+    assert_eq!(limits.learned().at_once, Some(12));
+}
+
+#[test]
+fn a_rate_is_not_taken_for_a_limit_at_once() {
+    for (rate, burst, latency) in [
+        (2.0, 1.0, 100 * MILLI),
+        (50.0, 1.0, 100 * MILLI),
+        (50.0, 10.0, 100 * MILLI),
+        (50.0, 10.0, SECOND),
+        (500.0, 1.0, 20 * MILLI),
+    ] {
+        for hint in [Hint::Exact, Hint::None] {
+            for seed in 0..3 {
+                let mut provider = Provider::new(Allows::Bucket { rate, burst }, hint);
+                provider.latency = latency;
+                let mut limits = LimiterState::new(64);
+                let came = run(&mut limits, &mut provider, usize::MAX, 90 * SECOND, seed);
+                let admitted = came.admitted_rate(60 * SECOND, 90 * SECOND);
+                let refused = came.refused_share(60 * SECOND, 90 * SECOND);
+                let case = format!("{rate} {burst} {latency} {hint:?} {seed}");
+                assert!(admitted >= 0.75 * rate, "{case}: {admitted}");
+                assert!(refused < 0.15, "{case}: {refused}");
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Answer, Cost, Permit};
+use crate::limit::{Answer, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<I, E> Item<I, E> {
@@ -41,14 +41,14 @@ impl<J: Job> RunShared<'_, J> {
         let race = item.race.as_deref();
         let cut = race.and_then(|race| race.cut.clone());
         let cut = cut.as_ref().unwrap_or(&self.settings.cancel);
-        self.finish_attempt(self.attempt(&mut item, permit.cost(), cut), item, permit)
+        self.finish_attempt(self.attempt(&mut item, &permit, cut), item, permit)
     }
 
     #[inline(never)]
     fn attempt<'a>(
         &'a self,
         item: &mut Item<J::Input, J::Error>,
-        cost: Cost,
+        permit: &Permit,
         cut: &'a Cancel,
     ) -> (Caught<J>, Attempt<'a>) {
         let monitor = &self.settings.monitor;
@@ -56,9 +56,11 @@ impl<J: Job> RunShared<'_, J> {
         let is_copy = item.race.as_ref().is_some_and(|race| race.is_copy);
         let clock = self.settings.limiter.clock();
         let attempt = Attempt {
+            index: item.index,
+            waited: item.times.waited(),
             number: item.history.attempts + 1 + u32::from(is_copy),
             began: clock.now(),
-            cost,
+            cost: permit.cost(),
             deadline: item.history.deadline,
             cancel: &self.settings.cancel,
             cut,
@@ -66,16 +68,24 @@ impl<J: Job> RunShared<'_, J> {
             counted: Cell::new(None),
             pause: Cell::new(None),
             why_paused: OnceCell::new(),
+            answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
+        self.tell_news(attempt.began);
         self.settings.events.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
         });
-        monitor.update(|progress| {
+        let most = permit.most_in_flight();
+        let before = monitor.update(|progress| {
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
+            std::mem::replace(&mut progress.concurrency, most)
         });
+        if before != most && before != 0 {
+            let event = || Event::Concurrency { at_once: most };
+            self.settings.events.emit(event);
+        }
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -113,7 +123,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         (result, attempt): (Caught<J>, Attempt<'_>),
         mut item: JobItem<J>,
-        permit: Permit,
+        mut permit: Permit,
     ) -> Option<Finished> {
         item.history.attempts += u32::from(attempt.was_sent());
         let end = self.end_race(&mut item, &result, &attempt);
@@ -125,11 +135,14 @@ impl<J: Job> RunShared<'_, J> {
         // says nothing.
         let (verdict, hold) = match end {
             End::Lost => (None, None),
-            _ => self.learn(verdict, &attempt),
+            _ => self.learn(verdict, &attempt, &permit),
         };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
         let pause = self.apply_throttle(verdict, pause);
+        if !matches!(result, Ok(Ok(_))) {
+            permit.fail();
+        }
         // Before the result goes anywhere: a consumer may take its time.
         match (attempt.counted.get(), attempt.used.get()) {
             (Some(counted), _) => permit.settle_with(counted),
@@ -168,6 +181,7 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         verdict: Option<Verdict>,
         attempt: &Attempt<'_>,
+        permit: &Permit,
     ) -> (Option<Verdict>, Option<Duration>) {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, None);
@@ -177,7 +191,10 @@ impl<J: Job> RunShared<'_, J> {
             Some(Verdict::Throttled) => Answer::Refused(None),
             _ => Answer::LetIn,
         };
-        let heard = self.settings.limiter.answered(attempt.began, answer);
+        let heard = self
+            .settings
+            .limiter
+            .answered(permit, attempt.began, answer);
         let Some(verdict) = verdict else {
             return (None, None);
         };
@@ -222,6 +239,7 @@ impl<J: Job> RunShared<'_, J> {
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
+        let pause = pause.filter(|pause| !pause.is_zero());
         if let Some(wait) = pause {
             settings.limiter.pause_for(wait);
         }

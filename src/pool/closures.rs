@@ -16,7 +16,7 @@ use super::run::Feed;
 use super::settings::Settings;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::{Cost, Limiter};
+use crate::limit::{Concurrency, Cost, Limiter};
 use crate::retry::{Retry, Verdict};
 
 /// Calls a blocking closure for each of many items, several at once and no faster than its limiter
@@ -60,11 +60,12 @@ pub struct Pool {
 const MOST_THREADS: usize = 10_000;
 
 impl Pool {
-    /// A pool of at most `concurrency` jobs at once, with the default [`Retry`] policy.
+    /// A pool of at most `concurrency` jobs at once, with the default [`Retry`] policy. Of a range such as
+    /// `4..=200` it finds the number.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for 0, or for more than 10,000.
-    pub fn new(concurrency: usize) -> Result<Self> {
+    /// [`ErrorKind::Config`] for 0, for an empty range, or for more than 10,000.
+    pub fn new(concurrency: impl Into<Concurrency>) -> Result<Self> {
         Self::from_limiter(Limiter::builder().concurrency(concurrency).build()?)
     }
 

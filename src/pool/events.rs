@@ -3,7 +3,10 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::binding::Binding;
+use crate::limit::Learned;
 
 /// Something that happened to an item, or to the whole run.
 ///
@@ -27,10 +30,28 @@ pub enum Event {
         /// How long the item waits at least.
         wait: Duration,
     },
+    /// How many requests may be in flight at once has changed: it is a [range](crate::Concurrency), and
+    /// another number was found.
+    Concurrency {
+        /// How many.
+        at_once: usize,
+    },
     /// Nothing is sent for so long, by any run on the same limiter: the other side asked for it.
     Pause {
         /// How long.
         wait: Duration,
+    },
+    /// Another limit holds the run back than was told last. It is what [`Progress`](crate::Progress) has as
+    /// its `binding`. Told as an attempt begins, and once a second at most, with [`Learned`](Self::Learned).
+    Binding {
+        /// Which.
+        binding: Binding,
+    },
+    /// The limiter has learned something of the provider's limits, or forgotten it. A rate that refusals
+    /// tell is told again when it has changed by a tenth.
+    Learned {
+        /// All that it knows now.
+        learned: Learned,
     },
     /// An item has its outcome, which is handed over next.
     Done {
@@ -84,6 +105,46 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 #[derive(Clone, Default)]
 pub(crate) struct Events(pub(super) Option<Arc<dyn Observer>>);
 
+/// What the observer has been told of how the run goes, and when it was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    looked: Option<Instant>,
+    binding: Option<Binding>,
+    learned: Learned,
+}
+
+/// How often it is looked whether there is news.
+const NEWS_EVERY: Duration = Duration::from_secs(1);
+
+impl Told {
+    /// Whether it is time to look again.
+    pub(super) fn is_old(&mut self, now: Instant) -> bool {
+        let is_old = self.looked.is_none_or(|at| now >= at + NEWS_EVERY);
+        if is_old {
+            self.looked = Some(now);
+        }
+        is_old
+    }
+
+    /// What of this is news.
+    pub(super) fn news(
+        &mut self,
+        binding: Option<Binding>,
+        learned: Learned,
+    ) -> [Option<Event>; 2] {
+        let binding = binding.filter(|_| binding != self.binding);
+        self.binding = binding.or(self.binding);
+        let is_news = !learned.is_close_to(&self.learned);
+        if is_news {
+            self.learned = learned;
+        }
+        [
+            binding.map(|binding| Event::Binding { binding }),
+            is_news.then_some(Event::Learned { learned }),
+        ]
+    }
+}
+
 impl Events {
     /// Tells the observer. No lock may be held here: it is the user's code.
     #[inline]
@@ -104,5 +165,50 @@ fn tell(observer: &dyn Observer, event: Event) {
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Events").field(&self.0.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Rate;
+
+    #[test]
+    fn what_has_not_changed_much_is_no_news_and_nothing_is_within_a_second() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_old(now) && !told.is_old(now + NEWS_EVERY / 2));
+        assert!(told.is_old(now + NEWS_EVERY));
+        let learned = |from_refusals, ignored| Learned {
+            from_refusals: Some(Rate::per_second(from_refusals)),
+            ignored,
+            ..Learned::default()
+        };
+        assert_eq!(told.news(None, Learned::default()), [None; 2]);
+        let [binding, news] = told.news(Some(Binding::Pause), learned(100, 0));
+        assert_eq!(
+            binding,
+            Some(Event::Binding {
+                binding: Binding::Pause
+            })
+        );
+        assert_eq!(
+            news,
+            Some(Event::Learned {
+                learned: learned(100, 0)
+            })
+        );
+        // What binds may not be known for a moment.
+        for (binding, learned) in [
+            (None, learned(109, 5)),
+            (Some(Binding::Pause), learned(91, 0)),
+        ] {
+            assert_eq!(told.news(binding, learned), [None; 2]);
+        }
+        let [binding, news] = told.news(Some(Binding::Wire), learned(89, 0));
+        assert!(binding.is_some() && news.is_some());
+        assert!(
+            told.news(None, Learned::default())[1].is_some(),
+            "forgotten"
+        );
     }
 }

@@ -71,8 +71,11 @@ pub(crate) enum Billed {
 /// tells it what it has used.
 #[derive(Debug)]
 pub struct Attempt<'a> {
+    pub(crate) index: u64,
     pub(crate) number: u32,
     pub(crate) began: Instant,
+    /// How long the item has waited so far.
+    pub(crate) waited: Duration,
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
@@ -84,6 +87,8 @@ pub struct Attempt<'a> {
     pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
+    /// What the log tells of the answer.
+    pub(crate) answer: OnceCell<Box<str>>,
     /// Why, if the attempt succeeded.
     pub(crate) why_paused: OnceCell<Error>,
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict

@@ -14,7 +14,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::events::Told;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
@@ -34,6 +36,7 @@ pub(super) struct RunShared<'env, J: Job> {
     /// Threads that ask for a permit while another leads.
     pub(super) contending: AtomicUsize,
     pub(super) state: Mutex<RunState<J>>,
+    pub(super) told: Mutex<Told>,
 }
 
 /// An item of a job.
@@ -138,6 +141,7 @@ impl<'env, J: Job> RunShared<'env, J> {
             settings,
             contending: AtomicUsize::new(0),
             state: Mutex::new(state),
+            told: Mutex::default(),
         }
     }
 
@@ -146,6 +150,22 @@ impl<'env, J: Job> RunShared<'env, J> {
         if state.binding.replace(binding) != Some(binding) {
             let (settings, clock) = (&self.settings, self.settings.limiter.clock());
             settings.monitor.set_binding(Some(binding), clock);
+        }
+    }
+
+    /// Tells the observer, if there is one, what has changed of how the run goes.
+    pub(super) fn tell_news(&self, now: Instant) {
+        let settings = &self.settings;
+        if settings.events.0.is_none() || !self.told.lock().is_old(now) {
+            return;
+        }
+        let (binding, learned) = (
+            settings.monitor.snapshot().binding,
+            settings.limiter.learned(),
+        );
+        let news = self.told.lock().news(binding, learned);
+        for event in news.into_iter().flatten() {
+            settings.events.emit(|| event);
         }
     }
 

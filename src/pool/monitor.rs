@@ -53,6 +53,9 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
+    /// How many requests might be on the wire at once when the last one was sent: of a
+    /// [range](crate::Concurrency), the number that was found.
+    pub concurrency: usize,
     /// Items that wait for a permit of the limiter now.
     pub waiting: u64,
     /// Items that wait for their next attempt now.

@@ -81,6 +81,10 @@ impl Verdict {
                 let pause = hint.min(pause).max(pause.min(longest_backoff));
                 (self, Some(pause))
             }
+            // The wait that the server asks for has nothing to do with it.
+            (Self::PauseAll(_) | Self::Throttled, Heard::Full) => {
+                (Self::PauseAll(Duration::ZERO), Some(Duration::ZERO))
+            }
             (Self::Throttled, Heard::Held(pause)) => (self, Some(pause.min(longest_backoff))),
             _ => (self, None),
         }
@@ -114,6 +118,10 @@ mod tests {
         assert_eq!(heard(asked, Heard::Held(s(3))), (asked, Some(s(3))));
         // It came with others, whose pause holds everyone already.
         assert_eq!(heard(asked, Heard::Held(s(0))), (asked, Some(s(0))));
+        // A place is free as soon as another request is done.
+        let at_once = (Verdict::PauseAll(s(0)), Some(s(0)));
+        assert_eq!(heard(asked, Heard::Full), at_once);
+        assert_eq!(heard(Verdict::Throttled, Heard::Full), at_once);
         // The server asks for less than what has been in vain, and for more than a backoff may be.
         assert_eq!(heard(asked, Heard::Held(s(8))), (asked, Some(s(8))));
         let longer = Verdict::PauseAll(s(60));

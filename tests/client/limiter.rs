@@ -57,11 +57,10 @@ fn failures_keep_their_estimate_and_what_was_not_admitted_gives_it_back() {
             &json!({"error": "broke off", "usage": {"total_tokens": 100}}),
         ))
     };
-    type Failure = fn() -> Outcome;
     for (what, failure, second) in [
         (
             "a failure",
-            (|| error(500, "bad", "bad")) as Failure,
+            (|| error(500, "bad", "bad")) as fn() -> Outcome,
             secs(1),
         ),
         ("one in the end", || error(408, "bad", "bad"), secs(1)),

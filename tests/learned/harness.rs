@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tollgate::sim::{SimServer, SimStats};
-use tollgate::{Client, ClientBuilder, Limiter, Monitor, Rate, Retry, VirtualClock};
+use tollgate::{Client, ClientBuilder, Limiter, Monitor, Progress, Rate, Retry, VirtualClock};
 
 /// Who sends what to which provider.
 pub(crate) struct Case<'a> {
@@ -126,8 +126,9 @@ impl Case<'_> {
             loop {
                 let running = runs.iter().zip(&clients);
                 let running = running.filter(|(run, _)| !run.is_finished());
-                let threads = running.map(|(_, (_, monitor))| monitor.snapshot().threads);
-                let threads: Vec<u64> = threads.collect();
+                let seen = running.map(|(_, (_, monitor))| monitor.snapshot());
+                let seen: Vec<Progress> = seen.collect();
+                let threads: Vec<u64> = seen.iter().map(|seen| seen.threads).collect();
                 if threads.len() < runs.len() && first_end.is_none() {
                     let done = |(_, monitor): &(_, Monitor)| monitor.snapshot().done();
                     first_end = Some((time.elapsed(), clients.iter().map(done).collect()));
@@ -137,7 +138,8 @@ impl Case<'_> {
                 }
                 // A thread that waits for an answer is blocked, and the provider's is parked for it.
                 let all_started = !threads.contains(&0);
-                if all_started && time.parked() as u64 >= threads.iter().sum() {
+                let parked = (time.parked() as u64).saturating_sub(abandoned(&server, &seen));
+                if all_started && parked >= threads.iter().sum() {
                     let rate = rate_of(clients[0].0.limiter());
                     if learned
                         .last()
@@ -200,6 +202,16 @@ impl Run {
             self.failed,
         );
     }
+}
+
+/// How many answers the provider still waits to send though nobody waits for them: of two attempts at a
+/// row, the slower is cut off.
+fn abandoned(server: &SimServer, seen: &[Progress]) -> u64 {
+    if seen.iter().all(|seen| seen.hedges == 0) {
+        return 0;
+    }
+    let waited_for: u64 = seen.iter().map(|seen| seen.in_flight).sum();
+    (server.stats().in_flight as u64).saturating_sub(waited_for)
 }
 
 /// The learned rate of requests that holds, in requests a second.

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "sim")]
 
+mod cases;
 mod harness;
 mod table;
 

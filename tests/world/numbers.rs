@@ -161,7 +161,7 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
     ended
         .says(&[
             "failed     10 for good\n",
-            "(first: line 13)\n            9 x failed in an earlier run",
+            "(first: line 13)\n           9 x failed in an earlier run",
         ])
         .never_says(&["Invalid model name"]);
     let groups = &folder.json("s.json")["failures"];

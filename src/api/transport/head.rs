@@ -11,10 +11,12 @@
 //! not have seen the line, and taken the body to end elsewhere (RFC 9112, 5.1 and 11.2).
 
 use std::io::BufRead;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::escape::printable;
 
@@ -57,9 +59,13 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
     }
 }
 
-/// The head of an answer, as it was sent but for folds, which are spaces.
+/// The head of an answer, as it was sent but for folds, which are spaces, and where in it the names and
+/// values are.
 #[derive(Default)]
-pub(super) struct AnswerHead(Bytes);
+pub(super) struct AnswerHead {
+    bytes: Bytes,
+    fields: Vec<[Range<usize>; 2]>,
+}
 
 impl AnswerHead {
     /// The head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`. `None` for
@@ -74,13 +80,24 @@ impl AnswerHead {
             return Ok(None);
         };
         let (head, rest) = bytes[start..].split_at(length);
-        let head = Self(unfold(head).into());
+        let bytes = unfold(head);
         let mut shown = Vec::with_capacity(rest.len() + 256);
-        let status = head.0.split_inclusive(|byte| *byte == b'\n').next();
-        shown.extend(status.unwrap_or_default());
-        if let Some(wrong) = head.lines().find_map(wrong) {
-            return Err(wrong);
+        let mut fields = Vec::with_capacity(TYPICAL_HEADERS);
+        let mut start = 0;
+        for end in memchr_iter(b'\n', &bytes) {
+            let line = &bytes[start..=end];
+            if start == 0 {
+                shown.extend(line);
+            } else if !matches!(line, b"\r\n" | b"\n") {
+                let colon = check(line)?;
+                fields.push([start..start + colon, start + colon + 1..end]);
+            }
+            start = end + 1;
         }
+        let head = Self {
+            bytes: bytes.into(),
+            fields,
+        };
         for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
             let all = head.all(&name);
             let mut values: Vec<_> = all.split(',').map(str::trim).collect();
@@ -102,11 +119,12 @@ impl AnswerHead {
 
     /// All values under `name`, as one list.
     pub(super) fn all(&self, name: &HeaderName) -> String {
-        let values = self.fields().filter(|(other, _)| other == name);
-        let values: Vec<_> = values
-            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .collect();
-        values.join(", ")
+        // Names are compared as bytes: a `HeaderName` of each would be allocated for most.
+        let values = self
+            .fields()
+            .filter(|(other, _)| is_name(other, name))
+            .map(|(_, value)| String::from_utf8_lossy(value));
+        values.collect::<Vec<_>>().join(", ")
     }
 
     /// The headers as a map. It is made when the body has been read: one that is made before leaves a
@@ -114,58 +132,57 @@ impl AnswerHead {
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(TYPICAL_HEADERS);
         for (name, value) in self.fields() {
-            headers.append(name, value);
+            let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(value));
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+                headers.append(name, value);
+            }
         }
         headers
     }
 
-    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.lines().filter_map(|line| {
-            let (name, value) = split(line)?;
-            let name = HeaderName::from_bytes(name.trim_ascii()).ok()?;
-            let value = self.0.slice_ref(value.trim_ascii());
-            Some((name, HeaderValue::from_maybe_shared(value).ok()?))
-        })
-    }
-
-    /// The lines between the status and the empty line.
-    fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let lines = self.0.split_inclusive(|byte| *byte == b'\n').skip(1);
-        lines.filter(|line| !matches!(*line, b"\r\n" | b"\n"))
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let part = |range: &Range<usize>| self.bytes[range.clone()].trim_ascii();
+        self.fields
+            .iter()
+            .map(move |[name, value]| (part(name), part(value)))
     }
 }
 
 /// Joins lines that begin with a blank to those before (RFC 9112, 5.2).
 fn unfold(head: &[u8]) -> Vec<u8> {
-    let mut head = head.to_vec();
-    for at in 1..head.len() - 1 {
-        if head[at] == b'\n' && matches!(head[at + 1], b' ' | b'\t') {
+    let mut unfolded = head.to_vec();
+    for at in memchr_iter(b'\n', head) {
+        if matches!(head.get(at + 1), Some(b' ' | b'\t')) {
             let from = if head[at - 1] == b'\r' { at - 1 } else { at };
-            head[from..=at].fill(b' ');
+            unfolded[from..=at].fill(b' ');
         }
     }
-    head
+    unfolded
 }
 
+/// Where the colon of a line is.
+///
+/// # Errors
 /// What is wrong with a line that cannot be read in one way only.
-fn wrong(line: &[u8]) -> Option<String> {
+fn check(line: &[u8]) -> Result<usize, String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let Some((name, _)) = split(line) else {
-        return Some("a line has no colon".to_owned());
-    };
-    let known = HeaderName::from_bytes(name.trim_ascii()).ok();
-    let known = known.filter(|name| *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING);
-    if let Some(known) = known.filter(|_| name.trim_ascii_end() != name) {
-        return Some(format!("there is a blank between {known} and its colon"));
+    let colon = memchr(b':', line).ok_or("a line has no colon")?;
+    let name = &line[..colon];
+    if name.ends_with(b" ") || name.ends_with(b"\t") {
+        let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
+        if let Some(known) = framing.iter().find(|it| is_name(name.trim_ascii(), it)) {
+            return Err(format!("there is a blank between {known} and its colon"));
+        }
     }
-    let is_broken = line.iter().any(|byte| matches!(byte, b'\0' | b'\r'));
-    is_broken.then(|| "a line holds a NUL or a lone CR".to_owned())
+    if memchr2(b'\0', b'\r', line).is_some() {
+        return Err("a line holds a NUL or a lone CR".to_owned());
+    }
+    Ok(colon)
 }
 
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    Some((&line[..colon], &line[colon + 1..]))
+fn is_name(name: &[u8], known: &HeaderName) -> bool {
+    name.eq_ignore_ascii_case(known.as_str().as_bytes())
 }
 
 fn is_newline(byte: u8) -> bool {

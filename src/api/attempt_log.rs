@@ -1,0 +1,97 @@
+//! The log's records of attempts.
+//!
+//! Each has the target `tollgate::attempt`. Of an answer only headers on a list are told: whatever else a
+//! server sends may be a secret.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use log::{Level, log_enabled};
+
+use super::classify::AttemptError;
+use super::key::ApiKey;
+use super::reply::Reply;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::escape::printable;
+use crate::pool::Attempt;
+
+const TARGET: &str = "tollgate::attempt";
+
+/// The headers that are told, and the beginnings of their names.
+const TOLD: [&str; 9] = [
+    "date",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "openai-processing-ms",
+    "x-envoy-upstream-service-time",
+];
+const TOLD_BEGINNINGS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
+/// The most of a value that is told, in characters.
+const LONGEST_VALUE: usize = 100;
+
+/// Keeps what the log tells of an answer's headers, if it tells anything.
+#[inline(never)]
+pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &Attempt<'_>) {
+    if !log_enabled!(target: TARGET, Level::Debug) {
+        return;
+    }
+    let is_told =
+        |name: &str| TOLD.contains(&name) || TOLD_BEGINNINGS.iter().any(|it| name.starts_with(it));
+    let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
+    let told: String = told
+        .map(|(name, value)| {
+            let value = printable(&String::from_utf8_lossy(value.as_bytes()), LONGEST_VALUE);
+            format!("; {name}: {value}")
+        })
+        .collect();
+    // A server may say anything.
+    let told = key.map_or_else(|| told.clone(), |key| key.scrub_str(&told));
+    let _once = attempt.answer.set(told.into());
+}
+
+/// Logs an attempt: what came of it, how long it took and how long its item has waited, all attempts
+/// together. Why it failed is a record of its own. Not inlined: a thread that waits for an answer then has
+/// none of this on its stack.
+#[inline(never)]
+pub(super) fn log_attempt(
+    name: impl Fn() -> String,
+    path: &str,
+    attempt: &Attempt<'_>,
+    clock: &Clock,
+    outcome: &Result<Reply, AttemptError>,
+) {
+    let number = attempt.number;
+    let what = || match name() {
+        name if name.is_empty() => format!("item {}, {path}, attempt {number}", attempt.index),
+        name => format!("{name}{path}, attempt {number}"),
+    };
+    if let Err(failed) = outcome {
+        log::info!(target: TARGET, "{}: {}", what(), failed.error);
+    }
+    if log_enabled!(target: TARGET, Level::Debug) {
+        let status = match outcome {
+            Ok(reply) => Some(reply.status),
+            Err(failed) => failed.error.status(),
+        };
+        let status = status.map_or_else(
+            || "no answer".to_owned(),
+            |it| format!("status {}", it.as_u16()),
+        );
+        let took = seconds(clock.now().saturating_duration_since(attempt.began));
+        let waited = seconds(attempt.waited);
+        let headers = attempt.answer.get().map_or("", |told| told);
+        log::debug!(
+            target: TARGET,
+            "{}: {status} in {took} after a wait of {waited}{headers}", what()
+        );
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.3} s", time.as_secs_f64())
+}

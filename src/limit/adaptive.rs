@@ -1,0 +1,323 @@
+//! The number in flight within a range, found by trying.
+//!
+//! A latency alone does not say that a server is full: it differs by row, by minute, and by what else the
+//! server does. So two numbers are compared, one right after the other, by a *round* of requests each. By
+//! Little's law the throughput is the number in flight ÷ the latency. In logarithms, which one long answer
+//! among many does not move:
+//!
+//! ```text
+//! gain = (ln in flight - ln in flight before) - (ln latency - ln latency before)
+//! ```
+//!
+//! A server with room has all of the first difference as a gain, and a full one nothing. The higher number
+//! of both pays if it gains [`WORTH`] of that, and the number that is left is where the next try begins.
+//!
+//! At first the number doubles. Then it goes up or down by [`STEP`], or less after tries in vain, and rests
+//! between them. Requests count that begin when the number is reached, so one that is not used, since a rate
+//! is the limit or there are no more rows, never grows.
+//!
+//! `trial.rs` compares it with the rules of others.
+
+use super::bucket::Nanos;
+use super::concurrency::Concurrency;
+use super::learned_rate::SECOND;
+
+/// What of twice the number must come as throughput: below it, more in flight means longer waits.
+const WORTH: f64 = 0.4;
+/// By what a number is multiplied or divided for a try, and how close to 1 that comes.
+const STEP: f64 = 1.5;
+const LEAST_STEP: f64 = 1.25;
+/// A round ends when so many of its requests have: nobody waits for the longest.
+const ENDED: f64 = 0.7;
+const ENDED_AT_START: f64 = 0.5;
+/// A round has as many requests as it takes to know its mean to this, for steps of [`STEP`], if
+/// latencies spread by 1; but no fewer than eight and half of the number, and no more than this.
+const PRECISION: f64 = 0.1;
+const LONGEST_ROUND: f64 = 200.0;
+/// How many rounds it rests at most between tries in vain.
+const LONGEST_REST: u32 = 8;
+
+#[derive(Debug)]
+pub(super) struct Adaptive {
+    range: Concurrency,
+    now: usize,
+    phase: Phase,
+    round: Round,
+    /// Requests carry it, to be told from those of earlier rounds.
+    number: u32,
+    /// The last round of the number that tries begin from, if it is known.
+    base: Option<Round>,
+    up: bool,
+    step: f64,
+    rest: u32,
+    rests: u32,
+    /// The variance of the latencies' logarithms.
+    spread: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Idle,
+    /// Since this time. With nothing to go by, the number grows by the low end each second.
+    Unanswered(Nanos),
+    /// It doubles. Once it goes on though the last doubling did not pay: chance is large in small rounds.
+    Start {
+        in_vain: bool,
+    },
+    Steady,
+}
+
+/// Requests that began while a number was in flight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    places: usize,
+    /// A request counts if more are in flight.
+    least: f64,
+    wanted: u32,
+    began: u32,
+    ended: u32,
+    succeeded: u32,
+    /// Sums of logarithms.
+    in_flight: f64,
+    latency: f64,
+    latency_squared: f64,
+}
+
+impl Round {
+    fn mean_latency(&self) -> f64 {
+        self.latency / f64::from(self.succeeded)
+    }
+
+    fn mean_in_flight(&self) -> f64 {
+        self.in_flight / f64::from(self.began)
+    }
+
+    fn variance(&self) -> f64 {
+        let mean = self.mean_latency();
+        (self.latency_squared / f64::from(self.succeeded) - mean * mean).max(0.0)
+    }
+}
+
+impl Adaptive {
+    pub(super) fn new(range: Concurrency, now: usize) -> Self {
+        let mut new = Self {
+            range,
+            now: 0,
+            phase: Phase::Idle,
+            round: Round::default(),
+            number: 0,
+            base: None,
+            up: true,
+            step: STEP,
+            rest: 0,
+            rests: 1,
+            spread: 0.0,
+        };
+        new.go(now as f64);
+        new
+    }
+
+    /// How many may be in flight now.
+    pub(super) fn now(&self) -> usize {
+        self.now
+    }
+
+    /// When more may be in flight, if nothing is answered until then.
+    pub(super) fn grows_at(&self) -> Option<Nanos> {
+        let Phase::Unanswered(since) = self.phase else {
+            return None;
+        };
+        let seconds = (self.now / self.range.low()) as u64;
+        (self.now < self.range.high()).then(|| since + seconds.saturating_mul(SECOND))
+    }
+
+    /// Lets more in flight if it is time to.
+    pub(super) fn grow(&mut self, now: Nanos) {
+        while self.grows_at().is_some_and(|at| at <= now) {
+            self.now = (self.now + self.range.low()).min(self.range.high());
+        }
+    }
+
+    /// A request begins, and with it so many are in flight. It is to carry the number that this returns.
+    pub(super) fn began(&mut self, in_flight: usize, now: Nanos) -> u32 {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Unanswered(now);
+        }
+        let round = &mut self.round;
+        if round.began >= round.wanted || in_flight as f64 <= round.least {
+            return 0;
+        }
+        round.began += 1;
+        round.in_flight += (in_flight as f64).ln();
+        self.number
+    }
+
+    /// A request has ended; its time counts if it succeeded.
+    pub(super) fn ended(&mut self, number: u32, latency: Option<Nanos>) {
+        if let Phase::Unanswered(_) = self.phase {
+            self.phase = Phase::Start { in_vain: false };
+        }
+        if number != self.number {
+            return;
+        }
+        let round = &mut self.round;
+        round.ended += 1;
+        if let Some(latency) = latency {
+            let latency = (latency.max(1) as f64).ln();
+            round.succeeded += 1;
+            round.latency += latency;
+            round.latency_squared += latency * latency;
+        }
+        let share = match self.phase {
+            Phase::Steady => ENDED,
+            _ => ENDED_AT_START,
+        };
+        if round.began == round.wanted && f64::from(round.ended) >= share * f64::from(round.wanted)
+        {
+            self.judge();
+        }
+    }
+
+    /// The server has refused a request, and it is not by chance: a higher number is not tried for now.
+    pub(super) fn refused(&mut self) {
+        if self.phase != Phase::Steady || self.base.is_some_and(|base| base.places < self.now) {
+            self.back();
+        }
+    }
+
+    /// The round is over.
+    fn judge(&mut self) {
+        let round = self.round;
+        if round.succeeded < 2 || 2 * round.succeeded < round.ended {
+            return self.go(self.now as f64);
+        }
+        let variance = round.variance();
+        self.spread = if self.spread == 0.0 {
+            variance
+        } else {
+            0.7 * self.spread + 0.3 * variance
+        };
+        match self.base.filter(|base| base.places != round.places) {
+            None => {
+                self.base = Some(round);
+                self.go_on(round.places);
+            }
+            Some(base) if self.pays(&base, &round) => {
+                self.base = Some(round);
+                self.rests = 1;
+                self.step = (self.step * self.step).min(STEP);
+                self.go_on(round.places);
+            }
+            Some(base) => match &mut self.phase {
+                Phase::Start { in_vain }
+                    if !*in_vain
+                        && self.now < self.range.high()
+                        && round.places / base.places <= 2 =>
+                {
+                    *in_vain = true;
+                    self.go(2.0 * self.now as f64);
+                }
+                _ => self.back(),
+            },
+        }
+    }
+
+    /// Whether the try was better than what it began from.
+    fn pays(&self, base: &Round, tried: &Round) -> bool {
+        let more = tried.mean_in_flight() - base.mean_in_flight();
+        let gain = more - (tried.mean_latency() - base.mean_latency());
+        if more.abs() < self.step.ln() / 3.0 {
+            return false;
+        }
+        let chance = match self.phase {
+            Phase::Steady => 0.0,
+            _ => {
+                let parts = 1.0 / f64::from(tried.succeeded) + 1.0 / f64::from(base.succeeded);
+                (self.spread * parts).sqrt()
+            }
+        };
+        if more > 0.0 {
+            gain + chance >= WORTH * more
+        } else {
+            gain >= WORTH * more
+        }
+    }
+
+    /// From a number that is known.
+    fn go_on(&mut self, known: usize) {
+        let mut here = known as f64;
+        if let Phase::Start { in_vain } = &mut self.phase {
+            *in_vain = false;
+            if known < self.range.high() {
+                return self.go((2.0 * here).max(self.now as f64));
+            }
+            self.phase = Phase::Steady;
+            self.rests = LONGEST_REST;
+        }
+        let end = if self.up {
+            self.range.high()
+        } else {
+            self.range.low()
+        };
+        if known == end {
+            self.up = !self.up;
+            self.rest = self.rests;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else {
+            let step = self.step.max(1.0 + 1.0 / here);
+            here = if self.up { here * step } else { here / step };
+        }
+        self.go(here);
+    }
+
+    /// To the number that the try began from, and later the other way.
+    fn back(&mut self) {
+        if self.phase == Phase::Steady {
+            self.up = !self.up;
+            self.step = self.step.sqrt().max(LEAST_STEP);
+            self.rests = (2 * self.rests).min(LONGEST_REST);
+            self.rest = self.rests - 1;
+        }
+        self.phase = Phase::Steady;
+        let places = self.base.take().map_or(self.now, |base| base.places);
+        self.go(places as f64);
+    }
+
+    /// Begins a round of this number.
+    fn go(&mut self, places: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "above zero, and it saturates"
+        )]
+        let places = (places.round() as usize).clamp(self.range.low(), self.range.high());
+        self.now = places;
+        self.number = self.number.wrapping_add(1).max(1);
+        let wanted = if self.phase == Phase::Steady {
+            let precision = PRECISION * self.step.ln() / STEP.ln();
+            let wanted = 2.0 * self.spread / (precision * precision);
+            wanted.min(LONGEST_ROUND).max(8.0)
+        } else {
+            4.0
+        };
+        // Midway to a higher number, and well within one that was there before.
+        let least = match self.base {
+            Some(base) if base.places < places => (base.places as f64 * places as f64).sqrt(),
+            _ => 0.75 * places as f64,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "above zero, and it saturates"
+        )]
+        let wanted = wanted.max((places / 2) as f64) as u32;
+        self.round = Round {
+            places,
+            least,
+            wanted,
+            ..Round::default()
+        };
+    }
+}
