@@ -39,7 +39,7 @@ const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
 const BUSY_SHARE: f64 = 0.7;
 /// So many cuts without a step up between them, to this part of the rate, are in vain.
 const CUTS_IN_VAIN: u32 = 6;
-const DEPTH_IN_VAIN: f64 = 8.0;
+const DEPTH_IN_VAIN: f64 = 64.0;
 
 /// What a server let in up to a cascade of refusals.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +167,10 @@ impl LearnedRate {
         if self.step == 0.0 {
             // What is refused at the lowest as well is refused by chance.
             if self.now > self.lowest && (self.sent >= AT_A_TIME || !is_stray) {
+                if self.cuts == 0 {
+                    self.top = self.now;
+                }
+                self.cuts += u32::from(!is_stray);
                 self.now = self.lowest.max(self.now * lower);
                 (self.sent, self.refused, self.since) = (0, 0, now);
             }
