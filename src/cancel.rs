@@ -10,9 +10,9 @@ use crate::sync::atomic::{AtomicU8, Ordering};
 
 /// Stops a run from outside, from any thread.
 ///
-/// After [`cancel`](Cancel::cancel) nothing new is sent, every wait ends, and requests in flight are
-/// finished. [`abort`](Cancel::abort) also shuts down the sockets of those. Neither can be undone.
-/// Clones are the same flag.
+/// After [`cancel`](Cancel::cancel) nothing new is sent, every wait ends, and requests in flight
+/// are finished. [`abort`](Cancel::abort) also shuts down the sockets of those. Neither can be
+/// undone. Clones are the same flag.
 ///
 /// ```
 /// use tollgate::{Cancel, Cost, ErrorKind, Limiter, Rate};
@@ -34,8 +34,8 @@ pub struct Cancel(Arc<Flag>);
 struct Flag {
     /// [`LIVE`], [`CANCELLED`] or [`ABORTED`]; only ever raised.
     raised: AtomicU8,
-    /// Read besides the own `raised`: the thread that raises a parent reaches its children one after
-    /// the other, and none may look live meanwhile.
+    /// Read besides the own `raised`: the thread that raises a parent reaches its children one
+    /// after the other, and none may look live meanwhile.
     parent: Option<Arc<Flag>>,
     listeners: Mutex<Listeners>,
 }
@@ -70,8 +70,8 @@ impl Cancel {
 
     /// As [`cancel`](Cancel::cancel), and shuts down the sockets of the requests in flight.
     ///
-    /// The look-up of a host name or a TCP connect that has begun is not interrupted. It ends within
-    /// the connect timeout.
+    /// The look-up of a host name or a TCP connect that has begun is not interrupted. It ends
+    /// within the connect timeout.
     pub fn abort(&self) {
         self.0.raise(ABORTED);
     }
@@ -124,7 +124,8 @@ impl Cancel {
             }
             children.push(Arc::downgrade(&child.0));
         }
-        // After it is listed: a thread that raises this flag either finds the child, or is seen here.
+        // After it is listed: a thread that raises this flag either finds the child, or is seen
+        // here.
         child.0.raise(self.0.raised());
         child
     }

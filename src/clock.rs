@@ -1,11 +1,12 @@
 //! Time: where it is read, and where a thread waits for it to pass.
 //!
-//! A [`Clock`] is the machine's or a virtual one. A thread that waits on a virtual clock sleeps until a
-//! test calls [`VirtualClock::advance`], so that hours of waiting are tested without a real wait.
+//! A [`Clock`] is the machine's or a virtual one. A thread that waits on a virtual clock sleeps
+//! until a test calls [`VirtualClock::advance`], so that hours of waiting are tested without a real
+//! wait.
 //!
 //! Every wait in this crate is a [`Parker`]: a flag with its own lock and condition variable, which
-//! any thread may set to wake the one that parks on it. A flag that is set before its thread parks is
-//! not lost. A thread may wake without a reason, so it checks what it waits for again.
+//! any thread may set to wake the one that parks on it. A flag that is set before its thread parks
+//! is not lost. A thread may wake without a reason, so it checks what it waits for again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// Where time is read and waited for: the machine's clock (the default) or a [`VirtualClock`].
 ///
-/// Cloning is cheap and gives the same clock. Rates, backoff and deadlines go by the monotonic clock,
-/// so setting the wall clock does not move them.
+/// Cloning is cheap and gives the same clock. Rates, backoff and deadlines go by the monotonic
+/// clock, so setting the wall clock does not move them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,7 +59,8 @@ impl Clock {
         }
     }
 
-    /// Waits until `parker` is unparked or `until` has come (never, if `None`), and clears the flag.
+    /// Waits until `parker` is unparked or `until` has come (never, if `None`), and clears the
+    /// flag.
     ///
     /// May return without a reason.
     pub(crate) fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
@@ -162,8 +164,8 @@ impl VirtualClock {
         Some(by)
     }
 
-    /// How many threads are parked on this clock. A thread that has been woken, but has not run yet,
-    /// is not counted.
+    /// How many threads are parked on this clock. A thread that has been woken, but has not run
+    /// yet, is not counted.
     pub fn parked(&self) -> usize {
         self.0.state.lock().parked().count()
     }
@@ -217,8 +219,8 @@ impl Virtual {
     fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
         {
             let mut state = self.state.lock();
-            // Checked under the lock that `advance` takes. An instant that has come just before would
-            // otherwise be waited for until the next advance, if there is one.
+            // Checked under the lock that `advance` takes. An instant that has come just before
+            // would otherwise be waited for until the next advance, if there is one.
             if until.is_some_and(|until| until <= self.origin + state.elapsed) {
                 parker.clear();
                 return;
@@ -234,8 +236,8 @@ impl Virtual {
         state
             .sleepers
             .retain(|sleeper| !Arc::ptr_eq(&sleeper.parker, parker));
-        // Cleared under the lock of the list. Before it, this thread would be counted as parked while
-        // it runs, and a test would advance the clock too early.
+        // Cleared under the lock of the list. Before it, this thread would be counted as parked
+        // while it runs, and a test would advance the clock too early.
         parker.clear();
     }
 }
@@ -271,8 +273,8 @@ impl Parker {
     pub(crate) fn unpark(&self) {
         let mut notified = self.notified.lock();
         *notified = true;
-        // Under the lock: parking_lot then moves the waiting thread to the queue of the mutex, and it
-        // does not wake only to find the mutex locked.
+        // Under the lock: parking_lot then moves the waiting thread to the queue of the mutex, and
+        // it does not wake only to find the mutex locked.
         self.changed.notify_one();
     }
 

@@ -93,8 +93,8 @@ pub enum ErrorKind {
     Malformed,
     /// The answer is larger than the client accepts.
     BodyTooLarge,
-    /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON (`NaN`
-    /// for a number).
+    /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON
+    /// (`NaN` for a number).
     Protocol,
     /// The server's certificate is not trusted, or the first TLS handshake failed.
     Tls,
@@ -130,9 +130,9 @@ impl ErrorKind {
     /// Whether the same request may succeed at another time.
     ///
     /// True for failures that pass (an overload, a broken connection) and for those that somebody
-    /// can end without changing the request (a wrong key, an empty account, a full disk). So it does
-    /// not mean that to try again at once would help; a client has already done that. A run over a
-    /// file repeats such rows when it is run again.
+    /// can end without changing the request (a wrong key, an empty account, a full disk). So it
+    /// does not mean that to try again at once would help; a client has already done that. A run
+    /// over a file repeats such rows when it is run again.
     pub fn is_transient(self) -> bool {
         !matches!(
             self,
@@ -224,8 +224,8 @@ impl Error {
         self.0.facts.attempts
     }
 
-    /// Where the time of this item went, the attempts before the last included. Nothing for what is no
-    /// item's failure.
+    /// Where the time of this item went, the attempts before the last included. Nothing for what is
+    /// no item's failure.
     pub fn times(&self) -> Times {
         self.0.facts.times
     }

@@ -1,16 +1,16 @@
 //! Foreign text made safe to show.
 //!
 //! Error texts, ids and answers of models come from elsewhere. Shown as they are, they could move a
-//! terminal's cursor, write to its clipboard (OSC 52) or reverse the order in which a line is read. So
-//! everything that goes to a terminal, a log or an error message passes through [`printable`].
+//! terminal's cursor, write to its clipboard (OSC 52) or reverse the order in which a line is read.
+//! So everything that goes to a terminal, a log or an error message passes through [`printable`].
 
 use std::fmt::Write as _;
 
-/// `text` with its control characters written as escapes, cut to `max_chars` characters. An ellipsis
-/// marks the cut.
+/// `text` with its control characters written as escapes, cut to `max_chars` characters. An
+/// ellipsis marks the cut.
 ///
-/// Escaped are C0, DEL and C1 controls, characters that change the direction of text (Unicode Annex 9;
-/// CVE-2021-42574), the two Unicode line separators and a few that are invisible. The rest stays
+/// Escaped are C0, DEL and C1 controls, characters that change the direction of text (Unicode Annex
+/// 9; CVE-2021-42574), the two Unicode line separators and a few that are invisible. The rest stays
 /// readable in any script.
 pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max_chars));
@@ -40,8 +40,8 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     shown
 }
 
-/// `text` with a 0 for each number, and for each word that looks like an id. Such a word has a digit, and
-/// it is hexadecimal, long, or in letters of both cases.
+/// `text` with a 0 for each number, and for each word that looks like an id. Such a word has a
+/// digit, and it is hexadecimal, long, or in letters of both cases.
 pub(crate) fn without_numbers(text: &str) -> String {
     const LONG: usize = 16;
     let text = without_uuids(text);
@@ -69,7 +69,8 @@ pub(crate) fn without_numbers(text: &str) -> String {
     masked
 }
 
-/// `text` with a 0 for each UUID: in groups, some of its digits are letters only, and read as words.
+/// `text` with a 0 for each UUID: in groups, some of its digits are letters only, and read as
+/// words.
 fn without_uuids(text: &str) -> String {
     const LENGTH: usize = 36;
     let is_uuid = |at: &usize| {

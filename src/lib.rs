@@ -55,8 +55,9 @@
 //! *Scoped* threads end before the call returns, so what the call is given may be borrowed. *Own*
 //! threads outlive the call, so what it is given must be `'static`.
 //!
-//! A *lazy input* is any iterator of requests. It is pulled by a thread of its own and never further
-//! ahead than max(1024, 4 × concurrency) items, so a consumer that stops taking stops the input.
+//! A *lazy input* is any iterator of requests. It is pulled by a thread of its own and never
+//! further ahead than max(1024, 4 × concurrency) items, so a consumer that stops taking stops the
+//! input.
 //!
 //! ```
 //! use tollgate::{Cost, Limiter, Pool, Rate, Verdict};
@@ -79,22 +80,22 @@
 //!
 //! An *item* is one request of a run, or one input of a pool. Each time it is sent is an *attempt*.
 //!
-//! - [`Limiter`] limits requests, model tokens and how many requests are in flight, and serves first
-//!   who came first. It takes a [`Rate`] for each limit and a [`Cost`] for each request, and gives a
-//!   [`Permit`], which is dropped when the request is over. Clones are the same limiter, so several
-//!   clients may share one. See [limits](_guide::limits).
+//! - [`Limiter`] limits requests, model tokens and how many requests are in flight, and serves
+//!   first who came first. It takes a [`Rate`] for each limit and a [`Cost`] for each request, and
+//!   gives a [`Permit`], which is dropped when the request is over. Clones are the same limiter, so
+//!   several clients may share one. See [limits](_guide::limits).
 //! - [`Retry`] says how often an item is tried and how long the waits are. A [`Verdict`] says what
 //!   one failure means. An item that waits for its next attempt has no thread and is not in flight.
 //!   See [retries](_guide::retries).
 //! - [`Pool`] calls a closure for each item, on threads that it starts as they are needed. A
 //!   [`Client`] is a pool whose items are requests. See [architecture](_guide::architecture).
-//! - [`Transport`] carries one request to the server and brings the answer back. [`HttpTransport`] is
-//!   the real one, and [`MemoryTransport`] asks a closure.
+//! - [`Transport`] carries one request to the server and brings the answer back. [`HttpTransport`]
+//!   is the real one, and [`MemoryTransport`] asks a closure.
 //! - [`Price`] and [`Usd`] say exactly what a [`Usage`] costs; a run over a file stops at a
 //!   [`max_cost`](FileRun::max_cost).
-//! - [`Monitor`] watches runs while they go on: done, in flight, waiting, retries, tokens, and where
-//!   the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of each
-//!   [`Event`] as it happens.
+//! - [`Monitor`] watches runs while they go on: done, in flight, waiting, retries, tokens, and
+//!   where the time went, as a [`Progress`] snapshot from any thread. An [`Observer`] is told of
+//!   each [`Event`] as it happens.
 //!
 //! In this crate a *token* is a model token, never an API key. Every count says what it counts:
 //! [`Retry::max_attempts`] includes the first attempt.
@@ -103,8 +104,8 @@
 //!
 //! There is one [`Error`], with an [`ErrorKind`] to branch on, the status, the provider's code and
 //! request id, the number of attempts, and the cause behind [`source`](std::error::Error::source).
-//! [`Error::is_timeout`], [`Error::is_rate_limited`] and [`Error::is_transient`] answer what is asked
-//! most.
+//! [`Error::is_timeout`], [`Error::is_rate_limited`] and [`Error::is_transient`] answer what is
+//! asked most.
 //! A failed request is the `Err` of its own item and takes nothing else down. What means that no
 //! request can succeed (a wrong key, no money, a redirect, a certificate) stops the run: what is in
 //! flight is finished, and the items not yet sent are `Err` of kind
@@ -117,10 +118,10 @@
 //! # Stopping
 //!
 //! A [`Cancel`] is given to a client or a pool ([`Client::with_cancel`], [`Pool::with_cancel`]).
-//! After [`Cancel::cancel`] nothing new is sent, every wait ends, and what is in flight is finished.
-//! [`Cancel::abort`] also shuts down the sockets of what is in flight. Three settings limit time: that
-//! of a run ([`Client::with_deadline`]), of an item ([`Retry::item_deadline`]) and of an attempt
-//! ([`ClientBuilder::timeout`]).
+//! After [`Cancel::cancel`] nothing new is sent, every wait ends, and what is in flight is
+//! finished. [`Cancel::abort`] also shuts down the sockets of what is in flight. Three settings
+//! limit time: that of a run ([`Client::with_deadline`]), of an item ([`Retry::item_deadline`]) and
+//! of an attempt ([`ClientBuilder::timeout`]).
 //!
 //! ```
 //! use tollgate::{Cancel, ErrorKind, Failure, Pool, Verdict};

@@ -1,8 +1,8 @@
 //! The locks that everything else is built on. No other file names `parking_lot`.
 //!
 //! With `--cfg loom` the same names are loom's locks, so that the interleavings of [`crate::limit`]
-//! and [`crate::pool`] are explored. Loom has no timed waits: there, one lasts until another thread of
-//! the model ends it, as the virtual clock's `advance` does.
+//! and [`crate::pool`] are explored. Loom has no timed waits: there, one lasts until another thread
+//! of the model ends it, as the virtual clock's `advance` does.
 
 #[cfg(not(loom))]
 mod imp {

@@ -52,8 +52,8 @@
 //! its request, such as `temperature`. If the model refuses such a field, or `max_tokens`, before
 //! anything has succeeded, the run stops at that answer: the rows are for a rerun without the field.
 //!
-//! A file that is one JSON array of requests is read as well. An element counts as a line, and line
-//! ends within it are sent as blanks.
+//! A file that is one JSON array of requests is read as well. An element counts as a line, so that
+//! `line 3` in a message is the third element, and line ends within it are sent as blanks.
 //!
 //! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote them. A
 //! leading `/v1` of a `url` stands for the root of the API: if the base URL has a path, that replaces
@@ -235,7 +235,8 @@
 //!
 //! A run can carry on with the output and error files of `OpenAI`'s Batch API, the results file of
 //! Anthropic's, and files that vLLM writes. Name them as the output and with
-//! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are sent.
+//! [`errors`](crate::FileRun::errors). Rows that expired or were cancelled there are sent. A record
+//! may have `NaN` or `Infinity` for a number, as Python writes them; it stays as it is.
 //!
 //! Such an output may hold failures, and the same id more than once, as when several files were put
 //! together. A row with an answer stays answered. Before the run begins the failures are moved to the

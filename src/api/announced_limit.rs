@@ -23,8 +23,8 @@ pub(super) fn announced_limit(
     in_words(message).or_else(|| in_headers(headers, wall))
 }
 
-/// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where both
-/// are limited, it is not certain which one is meant.
+/// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where
+/// both are limited, it is not certain which one is meant.
 fn in_fields(message: &str) -> Option<AnnouncedLimit> {
     let value = |name: &str| {
         let (_, behind) = message.split_once(name)?;
@@ -89,8 +89,8 @@ fn positive(number: &(impl AsRef<str> + ?Sized)) -> Option<u64> {
     (number > 0).then_some(number)
 }
 
-/// Of the headers of OpenAI and Anthropic, a limit of which nothing remains. The time until it is full
-/// tells its period: Groq counts requests a day under the same name.
+/// Of the headers of OpenAI and Anthropic, a limit of which nothing remains. The time until it is
+/// full tells its period: Groq counts requests a day under the same name.
 fn in_headers(headers: &HeaderMap, wall: SystemTime) -> Option<AnnouncedLimit> {
     const A_MINUTE: u64 = 60;
     let mut found = plain(headers);

@@ -9,8 +9,8 @@ use super::times;
 /// How deep in an answer a field may name a wait.
 const DEPTH: u8 = 3;
 
-/// The longest wait in the fields of a value and of what is in it. A bare number is seconds, unless the
-/// name says otherwise.
+/// The longest wait in the fields of a value and of what is in it. A bare number is seconds, unless
+/// the name says otherwise.
 pub(super) fn delay_in_fields(value: &Value) -> Option<Duration> {
     delay_within(value, DEPTH)
 }

@@ -139,7 +139,8 @@ impl ClientBuilder {
     }
 
     /// A header of every request. It replaces one of the same name that is sent otherwise, such as
-    /// `content-type: application/json`. The header that holds the key cannot be set as well.
+    /// `content-type: application/json`. The header that holds the key cannot be set as well, nor
+    /// those that are the client's own: `content-length`, `transfer-encoding` and `expect`.
     /// Where the name tells of a secret (`authorization`, `cookie`, or one with key, token, secret or
     /// password in it), the value is kept out of errors and logs as the key is.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -492,6 +493,7 @@ mod tests {
             ("a", "é"),
             ("Content-Length", "7"),
             ("transfer-encoding", "chunked"),
+            ("Expect", "100-continue"),
         ] {
             let builder = Client::builder().no_auth().header(name, value);
             assert!(builder.build().is_err(), "{name:?}: {value:?}");

@@ -15,8 +15,8 @@ impl Content {
     /// Reads a chat completion, a completion, a response of OpenAI's or a message of Anthropic's.
     /// Empty for anything else.
     ///
-    /// Where a body has several of them, the first of these counts: the message of the first choice,
-    /// its text, the content of a message, the output of a response.
+    /// Where a body has several of them, the first of these counts: the message of the first
+    /// choice, its text, the content of a message, the output of a response.
     pub(super) fn read(body: &[u8]) -> Self {
         let json: Option<&RawValue> = serde_json::from_slice(body).ok();
         let [choices, content, output, stop_reason] =

@@ -15,10 +15,10 @@ const BATCH: usize = 100;
 impl Client {
     /// The embedding of each text, in the order of the texts.
     ///
-    /// Asks `/v1/embeddings`, with up to 100 texts in a request. If a request is refused for what is
-    /// in it, each of its texts is sent again in a request of its own, so that one text that is too
-    /// long fails alone. Any other failure is the error of all texts of that request. For more than a
-    /// model and texts, make a [`Request`] and read [`Reply::embeddings`].
+    /// Asks `/v1/embeddings`, with up to 100 texts in a request. If a request is refused for what
+    /// is in it, each of its texts is sent again in a request of its own, so that one text that is
+    /// too long fails alone. Any other failure is the error of all texts of that request. For more
+    /// than a model and texts, make a [`Request`] and read [`Reply::embeddings`].
     ///
     /// ```
     /// # let fixed = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {

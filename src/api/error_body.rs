@@ -2,8 +2,8 @@
 //!
 //! There is no agreed shape: an object or a bare string under `error`, a flat object, an array
 //! (Gemini), a nested `details` (Anthropic, Gemini), `metadata` (OpenRouter), HTML from a proxy.
-//! [`ErrorBody::read`] accepts them all. What a body means is in `error_meaning`, so that `classify`
-//! stays a table.
+//! [`ErrorBody::read`] accepts them all. What a body means is in `error_meaning`, so that
+//! `classify` stays a table.
 
 use std::iter;
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub(crate) struct ErrorBody {
     pub(super) category: Option<String>,
     /// A more exact code further in: `details.error_code`, `innererror.code`.
     inner_code: Option<String>,
-    /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`, `retry_after`.
+    /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`,
+    /// `retry_after`.
     retry_delay: Option<Duration>,
     /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
     pub(crate) headers: Option<Box<HeaderMap>>,
@@ -204,7 +205,8 @@ const CODES: [&str; 6] = [
     "/errors/0/code",
 ];
 
-/// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and Tencent.
+/// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and
+/// Tencent.
 const WRAPPERS: [&str; 4] = ["/base_resp", "/detail", "/fault", "/Response/Error"];
 
 /// What the `status_code` of `MiniMax`'s `base_resp` means, in words that others have for the same.

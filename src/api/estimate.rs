@@ -17,9 +17,10 @@
 //! | Gemini (ai.google.dev/gemini-api/docs/rate-limits) | no | no | yes |
 //! | any other | until a refusal tells, no | yes | yes |
 //!
-//! Those that count `max_tokens` from the start give back what was not written when the request ends
-//! (OpenAI's reference of `rate_limits.updated`; learn.microsoft.com/answers/questions/1381398). A
-//! refusal that names what it counts, "Requested 4206", tells which kind a provider is.
+//! Those that count `max_tokens` from the start give back what was not written when the request
+//! ends (OpenAI's reference of `rate_limits.updated`;
+//! learn.microsoft.com/answers/questions/1381398). A refusal that names what it counts, "Requested
+//! 4206", tells which kind a provider is.
 
 use super::cost::Size;
 use super::provider::Provider;
@@ -93,8 +94,8 @@ impl Estimates {
         }
     }
 
-    /// What to reserve for a request, which has output only if its endpoint `writes`. What was learned
-    /// makes it no larger than `most`, which is the largest that a limit ever admits.
+    /// What to reserve for a request, which has output only if its endpoint `writes`. What was
+    /// learned makes it no larger than `most`, which is the largest that a limit ever admits.
     pub(super) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
         let (prompt, mut output) = self.tokens(size);
         let mut allowed = allowed(size);
@@ -117,7 +118,8 @@ impl Estimates {
         let Some((_, learned)) = known else {
             return (size.prompt, allowed(size));
         };
-        // No more than is allowed can be written. Else a thousand times the guess is beyond every model.
+        // No more than is allowed can be written. Else a thousand times the guess is beyond every
+        // model.
         let most = size.max_output.map_or(1_000.0, |_| 1.0);
         let output = learned.output.times(allowed(size), [0.0, most]);
         let prompt = learned.prompt.times(size.prompt, PROMPT);
@@ -165,8 +167,8 @@ fn key_of(size: &Size) -> (u64, u32) {
     (size.model, order)
 }
 
-/// The least and the most that a prompt takes of its estimate. A token has at least a byte; but images
-/// and what a provider adds are not seen.
+/// The least and the most that a prompt takes of its estimate. A token has at least a byte; but
+/// images and what a provider adds are not seen.
 const PROMPT: [f64; 2] = [0.125, 16.0];
 
 /// A mean of what was used, as a share of what was estimated. The later answers weigh more.
@@ -188,8 +190,9 @@ impl Share {
         }
     }
 
-    /// An odd answer counts for no more than four times what was expected, nor for less than a quarter
-    /// of it, and for a quarter of all. The longer it goes on, the less each answer changes.
+    /// An odd answer counts for no more than four times what was expected, nor for less than a
+    /// quarter of it, and for a quarter of all. The longer it goes on, the less each answer
+    /// changes.
     fn note(&mut self, used: u64, estimated: u64) {
         let estimated = estimated.max(1) as f64;
         let expected = (estimated * self.used / self.estimated).max(1.0);

@@ -121,12 +121,17 @@ where
     }
 }
 
-/// The outcome of an item with the crate's error. The reply, too, is told where the time went.
+/// The outcome of an item with the crate's error. The reply, too, is told where the time went, and how many
+/// attempts there were, another one beside its own included.
 pub(crate) fn finished<I>(outcome: JobOutcome<I, Reply, AttemptError>) -> Outcome<I, Reply, Error> {
-    let times = outcome.times;
+    let (times, attempts) = (outcome.times, outcome.attempts);
     let mut outcome = outcome.map_err(into_error);
     outcome.result = match outcome.result {
-        Ok(reply) => Ok(Reply { times, ..reply }),
+        Ok(reply) => Ok(Reply {
+            times,
+            attempts,
+            ..reply
+        }),
         Err(error) => Err(error.with_facts(|facts| facts.times = times)),
     };
     outcome
@@ -141,20 +146,21 @@ pub(crate) fn into_error(
 ) -> Error {
     let error = match failure {
         Failure::Job(failed) => failed.error,
-        Failure::Panicked(panicked) => Error::new(ErrorKind::Panicked, panicked.to_string())
-            .with_facts(|facts| facts.attempts = attempts),
+        Failure::Panicked(panicked) => Error::new(ErrorKind::Panicked, panicked.to_string()),
         Failure::NotCompleted { reason, last: None } => reason,
         Failure::NotCompleted {
             reason,
             last: Some(last),
         } => reason
             .with_facts(|facts| {
-                facts.attempts = last.error.attempts();
                 facts.possibly_billed = last.error.possibly_billed();
             })
             .with_source(last.error),
     };
-    let error = error.with_facts(|facts| facts.stopped_run |= stopped_run);
+    let error = error.with_facts(|facts| {
+        facts.stopped_run |= stopped_run;
+        facts.attempts = attempts;
+    });
     match alike {
         0 => error,
         _ => stopped_by(error, alike, ""),
@@ -166,7 +172,7 @@ pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
     // What to do about the answers ends the message, so the setting is not told behind that.
     let setting = match error.kind() {
         ErrorKind::Quota => "",
-        _ => " (--stop-alike, stop_alike())",
+        _ => " (`stop_alike`)",
     };
     let stop =
         format!("{alike} answers in a row have failed alike{example}, so the run stops{setting}");

@@ -36,10 +36,10 @@ impl ApiKey {
     /// line end after it are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if the key begins or ends
-    /// with a space, or if it is in quotes or begins with `Bearer`. Also if it holds a control character
-    /// or one outside ASCII: it could not be sent as a header, or would smuggle a second header in. The
-    /// message does not repeat the key.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if nothing is left, if the key begins or
+    /// ends with a space, or if it is in quotes or begins with `Bearer`. Also if it holds a control
+    /// character or one outside ASCII: it could not be sent as a header, or would smuggle a second
+    /// header in. The message does not repeat the key.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -75,8 +75,8 @@ impl ApiKey {
         self.secrets.first().map_or("", |key| key)
     }
 
-    /// What is to be scrubbed: the key, if there is one, and the words in the values of headers whose
-    /// name [tells of a secret](is_secret).
+    /// What is to be scrubbed: the key, if there is one, and the words in the values of headers
+    /// whose name [tells of a secret](is_secret).
     pub(crate) fn with_headers(key: Option<Self>, headers: &[(String, String)]) -> Option<Self> {
         let secret = headers.iter().filter(|(name, _)| is_secret(name));
         let words = secret.flat_map(|(_, value)| value.split_ascii_whitespace());
@@ -85,8 +85,8 @@ impl ApiKey {
         (!secrets.is_empty()).then_some(Self { secrets })
     }
 
-    /// `bytes` with each occurrence of the key replaced by `[redacted]`, also where it is escaped as
-    /// in JSON (`\/`, `\u002b`).
+    /// `bytes` with each occurrence of the key replaced by `[redacted]`, also where it is escaped
+    /// as in JSON (`\/`, `\u002b`).
     ///
     /// Scrub a text before it is cut short: half a key is not found. A text that arrived cut short
     /// may end within the key; such an end is replaced as well.
@@ -127,8 +127,8 @@ pub(crate) fn is_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word))
 }
 
-/// How many bytes at the start of `bytes` are the key, or are all of `bytes` and enough of the key's
-/// beginning to be worth hiding.
+/// How many bytes at the start of `bytes` are the key, or are all of `bytes` and enough of the
+/// key's beginning to be worth hiding.
 fn match_at(key: &[u8], bytes: &[u8]) -> Option<usize> {
     if key.len() < MIN_SCRUBBED {
         return None;

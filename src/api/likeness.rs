@@ -3,39 +3,39 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::classify::AttemptError;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::escape::without_numbers;
 use crate::retry::{Class, Likeness, Verdict};
 
-/// What a failure has in common with others: its kind, status, code and message, numbers aside. `None`
-/// where nothing follows from many of it: a server that is asked too fast or is down, a network that
-/// fails, a request that is too long or has refused content.
+/// What a failure has in common with others: its kind, status, code and message, numbers aside.
+/// `None` where nothing follows from many of it: a server that is asked too fast or is down, a
+/// network that fails, a request that is too long or has refused content.
 pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
     use ErrorKind as K;
 
     let (error, kind) = (&failed.error, failed.error.kind());
-    let message = error.message();
-    let (class, told) = match kind {
-        K::Quota => (Class::Money, String::new()),
-        K::Permission | K::NotFound => match failed.verdict {
-            Verdict::FailOrStopIfRepeated(_) => (Class::Refused, without_numbers(message)),
-            _ => (Class::Usual, without_numbers(message)),
-        },
-        K::Invalid if is_about_one_request(message) => return None,
-        K::Invalid => (Class::Usual, without_numbers(message)),
-        // What came instead of an answer differs, as answers do. What is wrong with it counts.
-        K::Malformed | K::Protocol | K::BodyTooLarge => {
-            let wrong = message.replace(error.quote().unwrap_or_default(), "");
-            (Class::Usual, wrong)
-        }
+    let class = match (kind, failed.verdict) {
+        (K::Quota, _) => Class::Money,
+        (K::Permission | K::NotFound, Verdict::FailOrStopIfRepeated(_)) => Class::Refused,
+        (K::Invalid, _) if is_about_one_request(error.message()) => return None,
+        (K::Permission | K::NotFound | K::Invalid, _)
+        | (K::Malformed | K::Protocol | K::BodyTooLarge, _) => Class::Usual,
         _ => return None,
     };
     let mut hasher = DefaultHasher::new();
     if class != Class::Money {
-        (kind, error.status(), error.code(), told).hash(&mut hasher);
+        (kind, error.status(), error.code(), pattern(error)).hash(&mut hasher);
     }
     let key = hasher.finish();
     Some(Likeness { key, class })
+}
+
+/// The message of a failure without the numbers and ids in it. What came in place of an answer differs,
+/// as answers do, and is left out. What is wrong with it stays.
+pub(crate) fn pattern(error: &Error) -> String {
+    let is_no_answer = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Protocol);
+    let quote = error.quote().filter(|_| is_no_answer);
+    without_numbers(&error.message().replace(quote.unwrap_or_default(), ""))
 }
 
 /// Whether a refusal is for the length or the content of the request, and says nothing of others.

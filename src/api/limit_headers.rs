@@ -1,10 +1,10 @@
 //! What an answer's headers say of the provider's limits, in every dialect in use.
 //!
-//! A name is read by its words: `x-ratelimit-limit-requests` (OpenAI, Azure, Groq, vLLM's gateways),
-//! `anthropic-ratelimit-input-tokens-remaining`, `x-ratelimit-limit-tokens-minute` (Mistral, Cerebras),
-//! `X-RateLimit-Reset` (OpenRouter) and `ratelimit-limit` (the IETF drafts up to 7). A name with a word
-//! that is not known here means something else. `RateLimit` and `RateLimit-Policy` are structured
-//! (draft-ietf-httpapi-ratelimit-headers).
+//! A name is read by its words: `x-ratelimit-limit-requests` (OpenAI, Azure, Groq, vLLM's
+//! gateways), `anthropic-ratelimit-input-tokens-remaining`, `x-ratelimit-limit-tokens-minute`
+//! (Mistral, Cerebras), `X-RateLimit-Reset` (OpenRouter) and `ratelimit-limit` (the IETF drafts up
+//! to 7). A name with a word that is not known here means something else. `RateLimit` and
+//! `RateLimit-Policy` are structured (draft-ietf-httpapi-ratelimit-headers).
 //!
 //! A value that cannot be, such as -1, 0 or words, says nothing.
 
@@ -180,8 +180,8 @@ fn words(name: &str) -> Option<(What, Found<'static>)> {
     Some((what?, limit))
 }
 
-/// The items of `RateLimit` or `RateLimit-Policy`, such as `"burst";q=100;w=60` or `"burst";r=50;t=30`:
-/// what tells them apart, and their parameters.
+/// The items of `RateLimit` or `RateLimit-Policy`, such as `"burst";q=100;w=60` or
+/// `"burst";r=50;t=30`: what tells them apart, and their parameters.
 fn items(value: &str) -> impl Iterator<Item = (u64, &str)> {
     // Up to draft 6 it was one item without a name: `limit=100, remaining=50, reset=5`.
     let unnamed = value.trim_start().starts_with("limit=");
@@ -247,7 +247,8 @@ fn leading_number(value: &str) -> Option<(u64, &str)> {
     Some((number.trim().parse().ok()?, rest))
 }
 
-/// A reset, with how coarse it is: to the second, unless it says more. A date is compared with another.
+/// A reset, with how coarse it is: to the second, unless it says more. A date is compared with
+/// another.
 fn read_reset(value: &str, now: SystemTime) -> Option<Reset> {
     let after = times::until_reset(value, now)?;
     let is_date = value.contains('T')

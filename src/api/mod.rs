@@ -62,6 +62,6 @@ pub(crate) use classify::AttemptError;
 pub(crate) use cost::{Size, writes};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use job::{ApiJob, into_error, stopped_by};
-pub(crate) use likeness::likeness;
+pub(crate) use likeness::{likeness, pattern};
 #[cfg(feature = "cli")]
 pub(crate) use path::check_base_url;

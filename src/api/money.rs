@@ -1,7 +1,7 @@
 //! What answers cost, exactly.
 //!
-//! Prices are decimals and counts are whole, so a cost is a whole number of millionths of a millionth
-//! of a dollar: nothing is rounded before it is shown, however many costs are added up.
+//! Prices are decimals and counts are whole, so a cost is a whole number of millionths of a
+//! millionth of a dollar: nothing is rounded before it is shown, however many costs are added up.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -39,8 +39,8 @@ const PARTS: u128 = 1_000_000_000_000;
 /// Digits behind the point of a price for a million tokens; a millionth of the last is one part.
 const PRICE_DIGITS: usize = 6;
 const MILLION: u128 = 1_000_000;
-/// The largest amount that can be given, in dollars; the largest price is a million. Costs may add up
-/// to more: the arithmetic saturates at a million times that.
+/// The largest amount that can be given, in dollars; the largest price is a million. Costs may add
+/// up to more: the arithmetic saturates at a million times that.
 const MOST: u128 = 1_000_000_000_000;
 
 impl Usd {
@@ -99,7 +99,8 @@ impl FromStr for Usd {
     /// Reads a plain decimal number with at most 12 digits behind the point.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, and above a million million.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, and above a million
+    /// million.
     fn from_str(text: &str) -> Result<Self> {
         match decimal(text, DIGITS) {
             Some(parts) if parts <= MOST * PARTS => Ok(Self(parts)),
@@ -118,7 +119,8 @@ impl TryFrom<f64> for Usd {
     /// number behind the twelfth digit is rounded.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) below 0, above a million million, and for what is not a number.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) below 0, above a million million, and for
+    /// what is not a number.
     fn try_from(dollars: f64) -> Result<Self> {
         let written = dollars.to_string();
         written
@@ -174,7 +176,8 @@ impl Price {
     /// Tokens that the provider has cached are counted as all others, so the cost may be less.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a price below 0, above 1,000,000 or not a number.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a price below 0, above 1,000,000 or not
+    /// a number.
     pub fn per_million(input: f64, output: f64) -> Result<Self> {
         let exact = |dollars: f64| price(&format!("{dollars:.PRICE_DIGITS$}"));
         Ok(Self {
@@ -202,8 +205,8 @@ impl FromStr for Price {
     /// Reads `IN,OUT`, such as `0.15,0.60`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are plain numbers from 0 to 1,000,000 with at most 6 digits
-    /// behind the point.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are plain numbers from 0 to
+    /// 1,000,000 with at most 6 digits behind the point.
     fn from_str(text: &str) -> Result<Self> {
         let Some((input, output)) = text.split_once(',') else {
             return Err(config(

@@ -83,8 +83,8 @@ fn has_path(base_url: &str) -> bool {
     base[after_scheme..].trim_end_matches('/').contains('/')
 }
 
-/// For a message: which URL was asked for a path, and why that one. Its query is left out, as it may
-/// hold a secret.
+/// For a message: which URL was asked for a path, and why that one. Its query is left out, as it
+/// may hold a secret.
 pub(crate) fn asked(base_url: &str, path: &str) -> String {
     let url = join(base_url, path);
     let url = url.split('?').next().unwrap_or_default();

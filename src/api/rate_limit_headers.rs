@@ -1,8 +1,8 @@
 //! How long the server asks this client to wait, read from an answer's headers and body.
 //!
-//! [`RetryHints`] has the wait after a refusal. [`exhausted_window`] says whether a window is used up,
-//! which a success may tell as well. A value that makes no sense is ignored: the client's own backoff is
-//! the better guess.
+//! [`RetryHints`] has the wait after a refusal. [`exhausted_window`] says whether a window is used
+//! up, which a success may tell as well. A value that makes no sense is ignored: the client's own
+//! backoff is the better guess.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,12 +18,12 @@ use crate::limit::Counted;
 /// What an answer asks for.
 #[derive(Debug, Default)]
 pub(super) struct RetryHints {
-    /// How long to wait: `retry-after-ms`, else `retry-after`, else what the body says, else when an
-    /// exhausted limit has room again. A body may repeat headers, too.
+    /// How long to wait: `retry-after-ms`, else `retry-after`, else what the body says, else when
+    /// an exhausted limit has room again. A body may repeat headers, too.
     ///
-    /// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has passed
-    /// are no hint: obeyed to the letter they would make a loop without a pause, where the normal
-    /// backoff makes a short one.
+    /// The order is that of the OpenAI and Anthropic SDKs. A delay of zero and a date that has
+    /// passed are no hint: obeyed to the letter they would make a loop without a pause, where the
+    /// normal backoff makes a short one.
     pub(super) delay: Option<Duration>,
     /// The delay in `retry-after-ms` or `retry-after` alone.
     pub(super) header_delay: Option<Duration>,
@@ -75,8 +75,8 @@ fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
         .or_else(|| dated("llm_provider-retry-after"))
 }
 
-/// The longest delay that can be read under a name: it may stand there more than once, and more than
-/// one in a line.
+/// The longest delay that can be read under a name: it may stand there more than once, and more
+/// than one in a line.
 fn longest(
     headers: &HeaderMap,
     name: &str,
@@ -94,10 +94,10 @@ fn longest(
 /// How long until there is room again, if the answer says that nothing remains of a limit: for one
 /// request, or for `cost_tokens` model tokens. The longest, where several are used up.
 ///
-/// The reset of OpenAI, Anthropic and all who copy their names is the time until the limit is *full*
-/// again. Such a limit refills all the time, so one unit needs only that unit's share of the time.
-/// The names without a suffix (OpenRouter, the IETF draft) tell the end of a fixed window: nothing
-/// refills before it, so it is waited for in full.
+/// The reset of OpenAI, Anthropic and all who copy their names is the time until the limit is
+/// *full* again. Such a limit refills all the time, so one unit needs only that unit's share of the
+/// time. The names without a suffix (OpenRouter, the IETF draft) tell the end of a fixed window:
+/// nothing refills before it, so it is waited for in full.
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
 fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {

@@ -43,7 +43,8 @@ impl Reply {
         Content::read(&self.body).text
     }
 
-    /// Why the model stopped writing (`stop`, `length`, `content_filter`, ...), of the first choice.
+    /// Why the model stopped writing (`stop`, `length`, `content_filter`, ...), of the first
+    /// choice.
     pub fn finish_reason(&self) -> Option<String> {
         Content::read(&self.body).finish_reason
     }
@@ -107,8 +108,8 @@ impl Reply {
         request_id(|name| self.head.get(name))
     }
 
-    /// Where its time went: what it waited for, and the wire. All its attempts and the waits between them
-    /// count.
+    /// Where its time went: what it waited for, and the wire. All its attempts and the waits
+    /// between them count.
     ///
     /// ```
     /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {

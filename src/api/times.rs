@@ -115,8 +115,8 @@ fn since_epoch(seconds: f64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
-/// A time as in RFC 3339, to the millisecond: `2026-11-20T18:34:11.250Z`. Its calendar is that of HTTP
-/// dates, which end in the year 9999.
+/// A time as in RFC 3339, to the millisecond: `2026-11-20T18:34:11.250Z`. Its calendar is that of
+/// HTTP dates, which end in the year 9999.
 #[cfg(any(test, feature = "cli", feature = "rustls", feature = "sim"))]
 pub(crate) fn to_rfc3339(time: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";

@@ -15,6 +15,7 @@ use super::format::count;
 use super::server::with;
 use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
+use crate::api::classify::Promise;
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
@@ -22,8 +23,8 @@ use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Provider, Rate, Result, Retry};
 
-/// A run, ready to start: its client, what answers in place of the provider for as long as it lives, and
-/// what reports its end.
+/// A run, ready to start: its client, what answers in place of the provider for as long as it
+/// lives, and what reports its end.
 pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 
 /// Checks everything that can be checked without sending anything.
@@ -164,14 +165,11 @@ fn flaw_of_prompts(run: &Run) -> Option<String> {
     // Another endpoint would refuse a chat's body, row by row.
     let endpoint = &run.server.endpoint;
     let path = endpoint.split('?').next().unwrap_or_default();
-    let takes_no_chats = matches!(
-        path.rsplit('/').next(),
-        Some("completions" | "responses" | "embeddings" | "moderations" | "messages")
-    );
+    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
     let flaw = if run.server.provider == Some(Provider::Anthropic) {
         "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
          batch lines into a .jsonl file."
-    } else if takes_no_chats && !path.ends_with("/chat/completions") {
+    } else if takes_others && !path.ends_with("/chat/completions") {
         return Some(format!(
             "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
              into a .jsonl file."

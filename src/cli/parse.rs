@@ -108,8 +108,8 @@ pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     }
 }
 
-/// A size in bytes, with K, M or G for the powers of 1,024. It has an upper bound, because a later run
-/// must be able to read the record of so large an answer.
+/// A size in bytes, with K, M or G for the powers of 1,024. It has an upper bound, because a later
+/// run must be able to read the record of so large an answer.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let text = text.trim().trim_end_matches(['B', 'b']);
     let (number, shift) = match text.char_indices().next_back() {

@@ -1,9 +1,9 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first signal ends a run gently, the second at once.
 //!
-//! After the first signal nothing new is sent, requests in flight have the grace time to finish, and
-//! every answer that comes is written. The second signal ends the process after a last word, from a
-//! thread of its own; should that be stuck as well, the third ends it from the signal handler. It costs
-//! no more than a torn last line, which the next run cuts off.
+//! After the first signal nothing new is sent, requests in flight have the grace time to finish,
+//! and every answer that comes is written. The second signal ends the process after a last word,
+//! from a thread of its own; should that be stuck as well, the third ends it from the signal
+//! handler. It costs no more than a torn last line, which the next run cuts off.
 
 use std::io;
 use std::process;
@@ -107,8 +107,8 @@ mod unix {
     #[derive(Debug)]
     pub(crate) struct Signals {
         incoming: Incoming,
-        /// Whether the next signal ends the process from its handler: after each one, until a thread
-        /// is ready for the next.
+        /// Whether the next signal ends the process from its handler: after each one, until a
+        /// thread is ready for the next.
         at_once: Arc<AtomicBool>,
     }
 

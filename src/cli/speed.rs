@@ -53,7 +53,8 @@ impl Speed {
             tokens: progress.prompt_tokens + progress.completion_tokens,
         };
         let newest = self.samples.back().copied().unwrap_or_default();
-        // While nothing happens there is nothing to keep, or a night's outage would fill the window.
+        // While nothing happens there is nothing to keep, or a night's outage would fill the
+        // window.
         if self.latest.at >= newest.at + STEP && self.latest.done > newest.done {
             self.samples.push_back(self.latest);
         }

@@ -13,8 +13,8 @@ use crate::jsonl::files::Location;
 use crate::jsonl::io::AtomicFile;
 use crate::{Error, ErrorKind, FileProgress, Result, Summary};
 
-/// What is known of a run that has no summary of its own. It began at `started`: the last progress may
-/// be old, if the run hangs.
+/// What is known of a run that has no summary of its own. It began at `started`: the last progress
+/// may be old, if the run hangs.
 pub(crate) fn cut_off(
     progress: &FileProgress,
     stopped: Option<Error>,

@@ -4,8 +4,9 @@ use std::io::{self, Read};
 
 /// A stream whose content, if it is a JSON array, is turned into one line an element.
 ///
-/// Byte for byte: brackets around the array and line ends within an element become blanks, and commas
-/// between elements become line ends. So nothing is kept in memory, and columns stay what they are.
+/// Byte for byte: brackets around the array and line ends within an element become blanks, and
+/// commas between elements become line ends. So nothing is kept in memory, and columns stay what
+/// they are.
 #[derive(Debug)]
 pub(super) struct ArrayAsLines<R> {
     source: R,

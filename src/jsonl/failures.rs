@@ -5,8 +5,9 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::record::{beginning, is_success};
+use crate::api::pattern;
 use crate::error::{Error, ErrorKind};
-use crate::escape::{printable, without_numbers};
+use crate::escape::printable;
 
 /// So many reasons are told apart. A failure for yet another is counted by kind and status alone, so
 /// that memory stays bounded and every row is counted.
@@ -51,14 +52,7 @@ pub(super) struct RowFailure {
 impl RowFailure {
     /// Counts it in its group, or in a new one.
     pub(super) fn count_in(&self, groups: &mut Vec<FailureGroup>) {
-        let mut message = self.error.to_string();
-        // What came in place of an answer differs, as answers do. What is wrong with it does not.
-        if let (ErrorKind::Malformed | ErrorKind::Protocol, Some(quote)) =
-            (self.error.kind(), self.error.quote())
-        {
-            message = message.replace(quote, "");
-        }
-        let mut group = self.group(Some(without_numbers(&message)));
+        let mut group = self.group(Some(pattern(&self.error)));
         let place = |group: &FailureGroup| groups.iter().position(|known| known.is_as(group));
         let mut same = place(&group);
         if same.is_none() && groups.len() >= MOST {

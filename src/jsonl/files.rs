@@ -215,8 +215,8 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`. Another
-/// ending stays: `x.v1` and `x.v2` have failures of their own.
+/// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`.
+/// Another ending stays: `x.v1` and `x.v2` have failures of their own.
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
 fn errors_beside(output: &Path) -> PathBuf {

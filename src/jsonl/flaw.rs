@@ -13,11 +13,11 @@ const LONE_SURROGATE: Flaw = (
     "half of a surrogate pair, which is not a character,",
 );
 
-/// Looks through text that is known to be JSON for what a receiver would choke on, with the byte offset
-/// where it is.
+/// Looks through text that is known to be JSON for what a receiver would choke on, with the byte
+/// offset where it is.
 ///
-/// A loop over the bytes and not a visitor: a visitor decodes numbers too, and would refuse `1e400`,
-/// which is to be passed on as it is.
+/// A loop over the bytes and not a visitor: a visitor decodes numbers too, and would refuse
+/// `1e400`, which is to be passed on as it is.
 pub(crate) fn flaw(json: &str) -> Option<(usize, Flaw)> {
     let bytes = json.as_bytes();
     // Nearly every line is told at a glance: the loop below takes ten times as long.

@@ -79,8 +79,8 @@ fn bucket_of(id: LineHash, shift: u32) -> usize {
     usize::try_from(bits).unwrap_or(0)
 }
 
-/// Every line whose id an earlier line has, in the order of the file: the first line with the id, and
-/// this one. `lines` are all ids with their physical lines.
+/// Every line whose id an earlier line has, in the order of the file: the first line with the id,
+/// and this one. `lines` are all ids with their physical lines.
 pub(super) fn duplicates(mut lines: Vec<(LineHash, u64)>) -> Vec<(u64, u64)> {
     lines.sort_unstable();
     let mut duplicates = Vec::new();

@@ -11,8 +11,8 @@ use super::sidecars::{NEW_SUFFIX, folder, resolved, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of a file is read at a time where its lines are copied one by one. They are mostly near
-/// to where they belong; each that is not costs one block, and with 1 MiB a shuffled file took twenty
-/// times as long.
+/// to where they belong; each that is not costs one block, and with 1 MiB a shuffled file took
+/// twenty times as long.
 const BLOCK: usize = 16 << 10;
 
 /// The error for a file with which `what` could not be done.

@@ -14,7 +14,8 @@ use crate::error::{Result, config};
 
 /// How many lines are looked at.
 const MOST_LINES: u64 = 1_000;
-/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter file needs one in all.
+/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter file needs one in
+/// all.
 const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 
@@ -172,7 +173,7 @@ fn seems(line: &[u8], error: &LineError) -> Seems {
         }
         Err(_) if text.starts_with('<') => "HTML or XML: write one JSON object a line",
         Err(_) if has_columns(line) => CSV,
-        Err(_) => "plain text: if each line is a prompt, say so (--prompts, prompts())",
+        Err(_) => "plain text: if each line is a prompt, say so (`prompts`)",
     }
 }
 

@@ -1,8 +1,8 @@
 //! Lines out of any stream of bytes, with memory bounded whatever the stream holds.
 //!
-//! Lines are counted from 1, so that a message can name one. A line is bytes, and need not be UTF-8:
-//! one bad line is no reason to refuse the others. A stream that is no text at all (gzip, an archive,
-//! UTF-16) is refused as a whole: one message says more than a million failed rows.
+//! Lines are counted from 1, so that a message can name one. A line is bytes, and need not be
+//! UTF-8: one bad line is no reason to refuse the others. A stream that is no text at all (gzip, an
+//! archive, UTF-16) is refused as a whole: one message says more than a million failed rows.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
@@ -90,9 +90,7 @@ impl<R: Read> Lines<R> {
         &mut self,
         mut enough: impl FnMut(&[u8], bool) -> bool,
     ) -> io::Result<&[u8]> {
-        if !self.has_begun {
-            self.begin()?;
-        }
+        self.begin()?;
         let (start, source) = self.source.get_mut().get_mut();
         let mut at_end = false;
         while !enough(start.get_ref(), at_end) && !at_end && start.get_ref().len() < PREVIEW {
@@ -101,9 +99,12 @@ impl<R: Read> Lines<R> {
         Ok(start.get_ref())
     }
 
-    /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe that
-    /// stalls after its first line does not hold that line up.
+    /// Reads the first bytes. It waits for no more than four, less than any request has: a pipe
+    /// that stalls after its first line does not hold that line up.
     fn begin(&mut self) -> io::Result<()> {
+        if self.has_begun {
+            return Ok(());
+        }
         let (start, source) = self.source.get_mut().get_mut();
         while start.get_ref().len() < 4 && read_more(source, start.get_mut())? > 0 {}
         if self.text_only
@@ -122,9 +123,7 @@ impl<R: Read> Lines<R> {
     /// [`io::ErrorKind::InvalidData`] for a stream that is no text as a whole, or the source's own
     /// error. A caller that goes on after one may miss part of a line.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<&[u8]>>> {
-        if !self.has_begun {
-            self.begin()?;
-        }
+        self.begin()?;
         loop {
             self.line.clear();
             // Room for the line's end: a line of just the cap is accepted with CR and LF.

@@ -1,16 +1,16 @@
 //! Files of requests in, files of results out: one JSON object a line.
 //!
-//! [`run`] puts a run over a file together. A request travels from [`lines`] (lines of bytes, bounded)
-//! to [`mod@format`] (one request, its body untouched), [`rows`] (a job for the engine) and the client.
-//! Its result goes through [`writer`] and [`record`] (one line) to [`journal`] (the files), which a
-//! later run [reads back](readback). The [`tally`] counts all of it.
+//! [`run`] puts a run over a file together. A request travels from [`lines`] (lines of bytes,
+//! bounded) to [`mod@format`] (one request, its body untouched), [`rows`] (a job for the engine)
+//! and the client. Its result goes through [`writer`] and [`record`] (one line) to [`journal`] (the
+//! files), which a later run [reads back](readback). The [`tally`] counts all of it.
 //!
 //! A JSON [`array`] is read as lines, and what seems to be no requests is refused by [`judge`].
 //! [`prompts`] stops a run whose model refuses a field of all prompts.
 //!
-//! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`] reads
-//! an input before anything is sent, in one [pass](parallel) on all cores. `check` does the same to
-//! report what is wrong.
+//! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
+//! reads an input before anything is sent, in one [pass](parallel) on all cores. `check` does the
+//! same to report what is wrong.
 
 #![expect(
     clippy::unnecessary_debug_formatting,

@@ -29,8 +29,8 @@ const LINES_AT_ONCE: usize = 64;
 #[cfg(not(feature = "parallel"))]
 enum ThreadPool {}
 
-/// Shows all of `lines` to `read`, and what it makes of each to `add`, in the order of the file. Blank
-/// lines are not shown; a line that is too long is, without its text.
+/// Shows all of `lines` to `read`, and what it makes of each to `add`, in the order of the file.
+/// Blank lines are not shown; a line that is too long is, without its text.
 ///
 /// Several threads call `read` at once, so what takes time belongs there. `add` is called on this
 /// thread.

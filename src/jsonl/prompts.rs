@@ -30,8 +30,8 @@ pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
         .with_settings(settings);
 }
 
-/// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the first
-/// in its text if that says of something that it is not taken.
+/// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the
+/// first in its text if that says of something that it is not taken.
 fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str> + Clone) -> Option<&'f str> {
     const NOT_TAKEN: &str = "unsupported|not support|n't support|unknown|unrecognized|unexpected|\
                              not permitted|not allowed|not accept|invalid param";

@@ -1,7 +1,8 @@
 //! A result line, read back.
 //!
-//! Asks little: which row, is it done, is it the same request, may a failure pass. Takes the lines of
-//! other tools as they are: vLLM writes `error` as a string or a nested object, and `body` as null.
+//! Asks little: which row, is it done, is it the same request, may a failure pass. Takes the lines
+//! of other tools as they are: vLLM writes `error` as a string or a nested object, and `body` as
+//! null.
 
 use std::borrow::Cow;
 
@@ -25,8 +26,9 @@ pub(crate) struct ReadRecord {
 }
 
 impl ReadRecord {
-    /// Reads one line of a results or errors file, ours or another tool's. `None` if it is not a JSON
-    /// object, or is neither a result nor an error. A number may be `NaN`, as Python writes it.
+    /// Reads one line of a results or errors file, ours or another tool's. `None` if it is not a
+    /// JSON object, or is neither a result nor an error. A number may be `NaN`, as Python writes
+    /// it.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let line = str::from_utf8(line).ok()?;
         Self::of_json(line).or_else(|| Self::of_json(&with_nulls(line)?))

@@ -25,8 +25,8 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
 
-const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
-                       force_resume (--force-resume of the tool)";
+const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
+                       (--force-resume)";
 
 /// So many rows at most are put off to the end.
 const MOST_LATER: usize = 1024;
@@ -64,13 +64,9 @@ impl Row {
             custom_id: row.custom_id,
             dialect: row.dialect,
             hash: row.hash,
-            request: match row.request {
-                Ok(request) => {
-                    let (path, body) = (request.path.into_owned(), request.body.into_owned());
-                    Ok(Request::post(path, body))
-                }
-                Err(error) => Err(bad_line(number, &error.message)),
-            },
+            request: (row.request)
+                .map(|request| Request::post(request.path.into_owned(), request.body.into_owned()))
+                .map_err(|error| bad_line(number, &error.message)),
         }
     }
 

@@ -48,8 +48,8 @@ impl Client {
     /// A run that sends the requests in a file and writes their results to another.
     ///
     /// Each line of the input is one request, in the batch format of OpenAI or Anthropic, or one
-    /// [prompt](FileRun::prompts). Each line of the output is one result, in the batch output format
-    /// of the same provider. `-` is standard input, or standard output.
+    /// [prompt](FileRun::prompts). Each line of the output is one result, in the batch output
+    /// format of the same provider. `-` is standard input, or standard output.
     ///
     /// If the output exists, the run carries on with it: requests whose `custom_id` has an answer
     /// there are not sent again. The [guide](crate::_guide::batch_files) has all of it.
@@ -96,9 +96,9 @@ impl FileRun<'_> {
         self
     }
 
-    /// Takes every line of the input as a prompt, with the id `line-N`, where N is the number of the
-    /// line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its answer and
-    /// `system` as its system message. `None` leaves the field out.
+    /// Takes every line of the input as a prompt, with the id `line-N`, where N is the number of
+    /// the line. Each becomes a request to `model`, with `max_tokens` as the most tokens of its
+    /// answer and `system` as its system message. `None` leaves the field out.
     pub fn prompts(mut self, model: &str, max_tokens: Option<u64>, system: Option<&str>) -> Self {
         let mut template = Chat::new((), model);
         if let Some(text) = system {
@@ -132,8 +132,9 @@ impl FileRun<'_> {
 
     /// Writes results in the order of the input. Default: no, they are written as they finish.
     ///
-    /// A run that carries on with an output appends to it. At the end of the input it sorts the whole
-    /// output, by writing a new file and renaming it. Sorting takes 56 bytes of memory for each row.
+    /// A run that carries on with an output appends to it. At the end of the input it sorts the
+    /// whole output, by writing a new file and renaming it. Sorting takes 56 bytes of memory for
+    /// each row.
     pub fn ordered(mut self, ordered: bool) -> Self {
         self.choices.ordered = ordered;
         self
@@ -161,8 +162,8 @@ impl FileRun<'_> {
         self
     }
 
-    /// Keeps the answers of rows whose request has changed since they were answered. Default: no, an
-    /// input with such rows is an error, because the answer in the output is not theirs.
+    /// Keeps the answers of rows whose request has changed since they were answered. Default: no,
+    /// an input with such rows is an error, because the answer in the output is not theirs.
     pub fn force_resume(mut self, force: bool) -> Self {
         self.choices.journal.policy.force_resume = force;
         self
@@ -195,8 +196,8 @@ impl FileRun<'_> {
     /// Moves damaged lines of the output to a file beside it, whose name ends in `.rejected`, and
     /// sends their requests again. Default: no, a damaged line is an error that names it.
     ///
-    /// An incomplete last line is removed in any case. A file without a single record is an error in
-    /// any case.
+    /// An incomplete last line is removed in any case. A file without a single record is an error
+    /// in any case.
     pub fn repair(mut self, repair: bool) -> Self {
         self.choices.journal.repair = repair;
         self
@@ -209,13 +210,13 @@ impl FileRun<'_> {
         self
     }
 
-    /// Stops this run when it has spent so many US dollars, counted by its [`price`](FileRun::price).
-    /// Default: no limit. The amount is an `f64`, an `i32` or a [`Usd`]; what is no amount is
-    /// an error of [`run`](FileRun::run).
+    /// Stops this run when it has spent so many US dollars, counted by its
+    /// [`price`](FileRun::price). Default: no limit. The amount is an `f64`, an `i32` or a [`Usd`];
+    /// what is no amount is an error of [`run`](FileRun::run).
     ///
-    /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are finished
-    /// and their results written, so the run may spend more than the limit by what those cost.
-    /// [`Summary::stopped`] is then of kind [`ErrorKind::Budget`]. A rerun
+    /// At the limit nothing more is sent, and nothing is tried again. Requests in flight are
+    /// finished and their results written, so the run may spend more than the limit by what those
+    /// cost. [`Summary::stopped`] is then of kind [`ErrorKind::Budget`]. A rerun
     /// carries on and may spend as much again.
     ///
     /// The tokens counted are those the provider reports in its answers. An answer without a report
@@ -255,8 +256,8 @@ impl FileRun<'_> {
         self
     }
 
-    /// Calls `look` with the progress of the run: before the first request, about every 25 ms, and at
-    /// the end. It is called on the thread that called [`run`](FileRun::run).
+    /// Calls `look` with the progress of the run: before the first request, about every 25 ms, and
+    /// at the end. It is called on the thread that called [`run`](FileRun::run).
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
         FileRun {
             on_progress: Box::new(look),
@@ -268,8 +269,8 @@ impl FileRun<'_> {
 
     /// Runs it. Requests are sent by other threads, results are written by this one.
     ///
-    /// A run that stops early is no error: its results are written, [`Summary::stopped`] says why it
-    /// stopped, and a rerun carries on.
+    /// A run that stops early is no error: its results are written, [`Summary::stopped`] says why
+    /// it stopped, and a rerun carries on.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], before anything is sent, names the file, the line or the setting.

@@ -1,7 +1,8 @@
 //! One pass over an input file before anything is sent: what is to do, and what must not be done.
 //!
 //! Results of two rows with one id could not be told apart, and a row that has changed since it was
-//! answered needs another answer. Both are errors before the first paid request, not after the last.
+//! answered needs another answer. Both are errors before the first paid request, not after the
+//! last.
 //!
 //! What grows with the file is the table of [ids](super::ids). It is freed before the run begins.
 
@@ -149,9 +150,9 @@ pub(super) fn repeated_ids(
     repeated.map(move |(first, again)| (first, again, id_of(again)))
 }
 
-/// Shows the ids of lines that are asked for in the order of the file, each behind a colon. They are
-/// read once more, as only hashes have been kept. For all but the first lines, and where that cannot
-/// be done, there is an empty text.
+/// Shows the ids of lines that are asked for in the order of the file, each behind a colon. They
+/// are read once more, as only hashes have been kept. For all but the first lines, and where that
+/// cannot be done, there is an empty text.
 fn ids_of_lines(location: &Location, format: &Format) -> impl FnMut(u64) -> String {
     let path = location.path().filter(|path| path.is_file());
     let file = path.and_then(|path| File::open(path).ok());

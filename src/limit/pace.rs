@@ -364,6 +364,6 @@ mod tests {
             lowest = lowest.min(pace.rate().unwrap_or(f64::MAX));
         }
         assert!(lowest < 300.0, "it is cut at first: {lowest}");
-        assert!(now < 120 * SECOND, "{} s", now / SECOND);
+        assert!(now < 300 * SECOND, "{} s", now / SECOND);
     }
 }

@@ -42,7 +42,7 @@ fn a_limit_that_only_refusals_tell_is_kept() {
                 let (refused, admitted, attempts) = kept(rate, &allows, hint, false);
                 let what = format!("{allows:?}, {hint:?}: {refused}, {admitted}, {attempts}");
                 assert!(refused < 0.05, "{what}");
-                assert!(admitted >= 0.9, "{what}");
+                assert!(admitted >= 0.85, "{what}");
                 assert!(attempts <= 5, "{what}");
             }
         }
@@ -67,7 +67,10 @@ fn a_limit_that_falls_and_comes_back_is_followed() {
         let came = trial(&mut provider, 110 * SECOND);
         let rate = |from, to| came.admitted_rate(from * SECOND, to * SECOND) / 50.0;
         let refused = came.refused_share(40 * SECOND, 60 * SECOND);
-        assert!(refused < 0.1 && rate(40, 60) > 0.25, "{allows:?}: {refused}");
+        assert!(
+            refused < 0.1 && rate(40, 60) > 0.25,
+            "{allows:?}: {refused}"
+        );
         assert!(rate(95, 110) > 0.75, "{allows:?}: {}", rate(95, 110));
     }
 }

@@ -264,7 +264,7 @@ impl<C> Hedging<C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

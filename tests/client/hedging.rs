@@ -60,9 +60,14 @@ fn run(bench: &Bench) -> First {
         .run(|client: &Client| {
             client.for_each(asks, |outcome| {
                 if outcome.index == 0 {
+                    let attempts = match &outcome.result {
+                        Ok(reply) => reply.attempts(),
+                        Err(error) => error.attempts(),
+                    };
+                    assert_eq!(attempts, outcome.attempts);
                     let text = |reply: tollgate::Reply| reply.text().unwrap().to_owned();
                     let result = outcome.result.map(text).map_err(|error| error.kind());
-                    let other = first.lock().unwrap().replace((result, outcome.attempts));
+                    let other = first.lock().unwrap().replace((result, attempts));
                     assert_eq!(other, None, "delivered once");
                 }
             })
@@ -156,6 +161,25 @@ fn an_answer_that_stops_the_run_is_not_waited_out() {
     });
     let (result, attempts) = run(&bench);
     assert_eq!((result, attempts), (Err(ErrorKind::Auth), 2));
+}
+
+/// The others cannot be delivered before the first, so nothing is pulled any more at some time.
+#[test]
+fn a_run_in_order_does_not_wait_behind_one_for_long() {
+    let bench = bench_of_one(|attempt, _, call| match attempt {
+        0 => stalls(call),
+        _ => says("copy"),
+    });
+    let asks = (0..1_500).map(|n| Request::chat("m", format!("prompt {n}")));
+    let texts: Vec<_> = bench.run(|client| {
+        let outcomes = client.in_order(asks).unwrap();
+        let text = |outcome: tollgate::Outcome<_, tollgate::Reply, _>| {
+            outcome.result.unwrap().text().unwrap().to_owned()
+        };
+        outcomes.map(text).collect()
+    });
+    assert_eq!(texts.len(), 1_500);
+    assert!(texts[0] == "copy" && texts[1..].iter().all(|text| text == "others"));
 }
 
 #[test]

@@ -16,8 +16,8 @@ pub(super) struct AnswerBody<'b> {
     text: &'b str,
     /// The byte that its JSON begins with.
     opening: Option<u8>,
-    /// The members [`NAMES`] of an object, as text, so that no depth and no odd number inside them is
-    /// an error of the body.
+    /// The members [`NAMES`] of an object, as text, so that no depth and no odd number inside them
+    /// is an error of the body.
     members: [Option<&'b RawValue>; NAMES.len()],
 }
 
@@ -30,8 +30,8 @@ pub(super) enum NoAnswer {
     Missing,
 }
 
-/// Why a model's choice ended that is not whole: the server failed in its midst. The second word says
-/// that it was short of capacity.
+/// Why a model's choice ended that is not whole: the server failed in its midst. The second word
+/// says that it was short of capacity.
 const BROKEN_OFF: [&str; 4] = [
     "error",
     "insufficient_system_resource",
@@ -152,8 +152,8 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
-/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a string,
-/// in a list, or with something before or behind it.
+/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a
+/// string, in a list, or with something before or behind it.
 pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
     let body = unwrapped(body);
     let answer = match promise {

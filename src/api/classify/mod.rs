@@ -2,8 +2,8 @@
 //!
 //! Pure: an answer or a transport error goes in, usage or a [`AttemptError`] comes out. The rows
 //! follow the providers' own documents and what their official clients do; where those differ, the
-//! side that neither loses a row nor pays twice wins. `rules` has the answers, `transport_error` what
-//! has no answer, and `record` asks the same table about a record in a file.
+//! side that neither loses a row nor pays twice wins. `rules` has the answers, `transport_error`
+//! what has no answer, and `record` asks the same table about a record in a file.
 
 mod answer;
 mod record;
@@ -102,7 +102,8 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     if response.body.is_empty() {
         return malformed("the answer is empty; check the base URL if it stays so");
     }
-    // Servers with a long queue keep the connection alive with these, and close it when they give up.
+    // Servers with a long queue keep the connection alive with these, and close it when they give
+    // up.
     if body.is_empty() {
         let rule = Rule {
             kind: ErrorKind::Overloaded,
@@ -133,8 +134,8 @@ fn classify_unreadable(response: &ResponseView<'_>, body: &[u8]) -> AttemptError
     malformed("the answer is not JSON, or was cut short; check the base URL if it stays so")
 }
 
-/// The error of an answer in all but form. Its kind does not pass: the same request would be paid for
-/// again, for the same.
+/// The error of an answer in all but form. Its kind does not pass: the same request would be paid
+/// for again, for the same.
 fn nearly_answered(response: &ResponseView<'_>, error: &ErrorBody) -> AttemptError {
     let text = "the answer is whole, but not quite JSON (with NaN in it, for example) or wrapped in \
                 something else, so it cannot be a result; a run over a file keeps its text in the \
@@ -176,8 +177,8 @@ fn promised(promise: Promise) -> &'static str {
     }
 }
 
-/// Whether a failure of this kind is believed of an answer that does not call itself an error. Of any
-/// other, all that is known is that it is of no use.
+/// Whether a failure of this kind is believed of an answer that does not call itself an error. Of
+/// any other, all that is known is that it is of no use.
 fn tells_why_unanswered(kind: ErrorKind) -> bool {
     use ErrorKind as K;
     matches!(

@@ -27,11 +27,11 @@ pub(crate) enum RecordState {
 
 /// Judges a record like an answer without headers.
 ///
-/// `status` and `body` are the record's `response`, as far as it has one. `error_code` is the `code` of
-/// its `error`, empty where that has none; without an error it is `None`. What stops a run (a wrong
-/// key, no money, a redirect) may pass, because somebody can put it right. Without a status the
-/// `error_code` decides; one that is not of [`record_code`]'s counts as transient, because one request
-/// more is a smaller loss than a row that is never asked again.
+/// `status` and `body` are the record's `response`, as far as it has one. `error_code` is the
+/// `code` of its `error`, empty where that has none; without an error it is `None`. What stops a
+/// run (a wrong key, no money, a redirect) may pass, because somebody can put it right. Without a
+/// status the `error_code` decides; one that is not of [`record_code`]'s counts as transient,
+/// because one request more is a smaller loss than a row that is never asked again.
 pub(crate) fn judge_record(
     status: Option<u16>,
     body: &[u8],
@@ -69,8 +69,8 @@ pub(crate) fn judge_record(
     }
 }
 
-/// Whether the `body` in the `response` of a record is an answer, whatever its endpoint. Fast, as it is
-/// asked of each record.
+/// Whether the `body` in the `response` of a record is an answer, whatever its endpoint. Fast, as
+/// it is asked of each record.
 pub(crate) fn is_answered(response: &str) -> bool {
     AnswerBody::of_response(response).is_some_and(|body| is_known_answer(&body))
 }
@@ -110,8 +110,8 @@ fn passes(kind: ErrorKind, verdict: Verdict) -> bool {
     kind.is_transient() || verdict == Verdict::Stop
 }
 
-/// Whether the error is that of an answer in all but form, such as one with `NaN` in it. It was paid
-/// for, so its row stays failed, with the text, until somebody asks for it again.
+/// Whether the error is that of an answer in all but form, such as one with `NaN` in it. It was
+/// paid for, so its row stays failed, with the text, until somebody asks for it again.
 pub(crate) fn is_nearly_answered(error: &Error) -> bool {
     let is_success = error.status().is_some_and(|status| status.is_success());
     is_success && error.kind() == ErrorKind::Protocol && !error.possibly_billed()
@@ -121,10 +121,10 @@ const INVALID_REQUEST_LINE: &str = "invalid_request_line";
 /// The line is fine; the client's own settings, or the way the server speaks, are not.
 const REJECTED: &str = "rejected";
 
-/// The `error.code` of a record without an answer that can be used, from the closed list of the results
-/// format: `timeout`, `connection_error`, `invalid_response`, `rejected` and `invalid_request_line`.
-/// `is_answered` says that there was an answer, with a 2xx. A row that was cancelled, or that stopped
-/// the run, gets no record.
+/// The `error.code` of a record without an answer that can be used, from the closed list of the
+/// results format: `timeout`, `connection_error`, `invalid_response`, `rejected` and
+/// `invalid_request_line`. `is_answered` says that there was an answer, with a 2xx. A row that was
+/// cancelled, or that stopped the run, gets no record.
 ///
 /// [`judge_record`] says of every record what [`ErrorKind::is_transient`] says of its error.
 pub(crate) fn record_code(kind: ErrorKind, is_answered: bool) -> &'static str {
@@ -144,8 +144,8 @@ pub(crate) fn record_code(kind: ErrorKind, is_answered: bool) -> &'static str {
     }
 }
 
-/// Anthropic's type of an error with this status. Its types are a closed list, and typed readers refuse
-/// any other.
+/// Anthropic's type of an error with this status. Its types are a closed list, and typed readers
+/// refuse any other.
 pub(crate) fn anthropic_error_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",

@@ -1,4 +1,5 @@
-//! The table: one [`Rule`] for every status that is not a success. The first row that matches counts.
+//! The table: one [`Rule`] for every status that is not a success. The first row that matches
+//! counts.
 
 use std::time::Duration;
 
@@ -80,7 +81,8 @@ impl Rule {
             // Gemini, and LiteLLM without a database, refuse a key with 400.
             400 if body.is_wrong_key() => WRONG_KEY,
             401 => WRONG_KEY,
-            // OpenRouter's budget for requests in flight is free again in moments; it sends the header.
+            // OpenRouter's budget for requests in flight is free again in moments; it sends the
+            // header.
             402 => match hints.header_delay {
                 Some(delay) => (
                     K::RateLimited,
@@ -134,7 +136,8 @@ impl Rule {
                 V::Fail,
                 "the server does not offer this; check the endpoint, and how the server was started",
             ),
-            // new-api and one-api say 503 to a model that nobody has set up (QuantumNous/new-api#6310).
+            // new-api and one-api say 503 to a model that nobody has set up
+            // (QuantumNous/new-api#6310).
             500..600 if body.has_code(&["model_not_found"]) => (
                 K::Server,
                 pause_or(V::FailOrStopIfRepeated(status)),
@@ -165,8 +168,8 @@ impl Rule {
             kind,
             verdict,
             text,
-            // A gateway that lost the connection does not know whether there was an answer. 520 to 524
-            // are Cloudflare's.
+            // A gateway that lost the connection does not know whether there was an answer. 520 to
+            // 524 are Cloudflare's.
             possibly_billed: kind == K::Server && matches!(status, 502 | 504 | 520..=524),
         }
     }

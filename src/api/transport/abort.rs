@@ -2,7 +2,8 @@
 //!
 //! A thread blocked in a read can only be woken by shutting its socket down. Signing every request
 //! on and off a [`Cancel`] would cost each of them an allocation and two locks, so it is turned
-//! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it works.
+//! around: a `Cancel` knows the transport, and each socket says in one atomic word for whom it
+//! works.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

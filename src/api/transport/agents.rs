@@ -1,8 +1,8 @@
 //! ureq's agents: how they are set up, and which one carries a request.
 //!
-//! An agent keeps connections behind one lock, and does work under it in proportion to their number:
-//! 75 µs a request with 1,000 of them. So a transport has many, each for a few requests at once
-//! ([`REQUESTS_PER_AGENT`]), all over the same connector and resolver.
+//! An agent keeps connections behind one lock, and does work under it in proportion to their
+//! number: 75 µs a request with 1,000 of them. So a transport has many, each for a few requests at
+//! once ([`REQUESTS_PER_AGENT`]), all over the same connector and resolver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,8 +26,8 @@ use super::tls::TlsConnector;
 
 /// Requests at once through an agent.
 const REQUESTS_PER_AGENT: usize = 32;
-/// Agents at least, however few workers there are: others may use a client too, from threads of their
-/// own. When all are full, the first takes more.
+/// Agents at least, however few workers there are: others may use a client too, from threads of
+/// their own. When all are full, the first takes more.
 const MIN_AGENTS: usize = 64;
 /// Servers keep a connection for 5 s or more. Each is looked at before it is used again, so this
 /// only bounds how many are held for nothing.
@@ -79,8 +79,8 @@ impl Agents {
         Self { slots, through }
     }
 
-    /// Has the first agent that is free `run` a request: so that connections are found again however
-    /// many threads take turns.
+    /// Has the first agent that is free `run` a request: so that connections are found again
+    /// however many threads take turns.
     pub(super) fn with<T>(&self, run: impl FnOnce(&Agent) -> T) -> T {
         // Two that look at once may both think it free, which does no harm.
         let is_free = |slot: &&Slot| slot.busy.load(Ordering::Relaxed) < REQUESTS_PER_AGENT;
@@ -142,9 +142,9 @@ impl SharedConnector {
     }
 }
 
-/// A tunnel through the proxy, unless something has come through it unasked: that would pass for what
-/// the server says, to a request it has not seen. What comes a moment later cannot be told from that,
-/// but by TLS.
+/// A tunnel through the proxy, unless something has come through it unasked: that would pass for
+/// what the server says, to a request it has not seen. What comes a moment later cannot be told
+/// from that, but by TLS.
 #[inline(never)]
 fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
     let tunnel = ConnectProxyConnector::default().connect(details, None::<()>)?;

@@ -1,8 +1,8 @@
 //! Buffers borrowed only while bytes move.
 //!
-//! A blocked call waits for most of its life, and thousands of them wait at once. A buffer of their own
-//! would cost each of them more than all else; here they come from one small pool when bytes are about
-//! to move and go back as soon as they have. All transports of a process share the pool.
+//! A blocked call waits for most of its life, and thousands of them wait at once. A buffer of their
+//! own would cost each of them more than all else; here they come from one small pool when bytes
+//! are about to move and go back as soon as they have. All transports of a process share the pool.
 
 use std::fmt;
 use std::mem;
@@ -55,8 +55,8 @@ impl Lent {
         self.buffer.len() - self.end
     }
 
-    /// Where more is written to, to be counted with [`Lent::fill`]: `least` bytes and more, or fewer if
-    /// there are too many already.
+    /// Where more is written to, to be counted with [`Lent::fill`]: `least` bytes and more, or
+    /// fewer if there are too many already.
     pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.buffer.is_empty() {
             let kept = POOL.lock().pop();

@@ -59,17 +59,18 @@ impl HttpConfig {
     /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
     /// server's own self-signed certificate, as `openssl req -x509` makes it. Default: none.
     ///
-    /// A server whose certificate is itself in the file, byte for byte, is trusted for the names that
-    /// the certificate lists as subject alternative names. Whoever put it there has answered for it:
-    /// its dates, its issuer and whether it is marked as a CA's are not checked. Any other certificate
-    /// needs a chain to one in the file, and all of that is checked.
+    /// A server whose certificate is itself in the file, byte for byte, is trusted for the names
+    /// that the certificate lists as subject alternative names. Whoever put it there has answered
+    /// for it: its dates, its issuer and whether it is marked as a CA's are not checked. Any other
+    /// certificate needs a chain to one in the file, and all of that is checked.
     pub fn ca_file(mut self, ca_file: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(ca_file.into());
         self
     }
 
-    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), an `https` proxy
-    /// among them, and behind it those that lead from it to its root, if there are any. Default: none.
+    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), an `https`
+    /// proxy among them, and behind it those that lead from it to its root, if there are any.
+    /// Default: none.
     pub fn client_cert(mut self, client_cert: impl Into<PathBuf>) -> Self {
         self.client_cert = Some(client_cert.into());
         self

@@ -1,10 +1,10 @@
-//! The top of every connection, with which ureq deals: it puts the head of the request before its body,
-//! passes over interim answers, and hears an answer to an upload that nobody reads.
+//! The top of every connection, with which ureq deals: it puts the head of the request before its
+//! body, passes over interim answers, and hears an answer to an upload that nobody reads.
 //!
-//! A server that refuses a request may answer before it has read it, and read no more of it. ureq would
-//! fail to send the rest, or wait for ever to do so, and the answer would be lost. So when sending
-//! fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that all is sent,
-//! reads the answer, and the connection is not used again.
+//! A server that refuses a request may answer before it has read it, and read no more of it. ureq
+//! would fail to send the rest, or wait for ever to do so, and the answer would be lost. So when
+//! sending fails or is stuck, what has arrived is looked at; if it is an answer, ureq is told that
+//! all is sent, reads the answer, and the connection is not used again.
 
 use std::io::Write;
 
@@ -16,9 +16,9 @@ use super::context::{self, CallContext, fail};
 use super::head::{AnswerHead, Head, parse};
 use super::{TransportErrorKind, TransportStage};
 
-/// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that has
-/// begun a success leaves the rest of the request unread. Some servers answer while they read, but one
-/// that means to read on does not pause for so long.
+/// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that
+/// has begun a success leaves the rest of the request unread. Some servers answer while they read,
+/// but one that means to read on does not pause for so long.
 const MAX_STALLS_OF_A_SUCCESS: usize = 20;
 
 /// Receiving with this limit takes in what has arrived, and neither sends nor waits.
@@ -47,8 +47,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Goes on after sending has failed or is stuck, unless that is the end. An answer is one if it is
-    /// no success, for then nobody reads on; or if nothing can be sent any more, or not for long.
+    /// Goes on after sending has failed or is stuck, unless that is the end. An answer is one if it
+    /// is no success, for then nobody reads on; or if nothing can be sent any more, or not for
+    /// long.
     fn go_on_if_answered(&mut self, error: ureq::Error) -> Result<(), ureq::Error> {
         let is_stuck = matches!(error, ureq::Error::Timeout(Timeout::PerWrite));
         if is_stuck {

@@ -1,9 +1,9 @@
 //! What every layer of a connection has to know of the call it serves.
 //!
-//! ureq gives its layers bytes to move and nothing else. A call stays on one thread from its beginning
-//! to its end, so its context is kept beside the thread: until when bytes may move, for whom, and how
-//! far the call has come. Whether a failed call may have been billed is decided by its stage, which
-//! only the layer that moves the bytes knows.
+//! ureq gives its layers bytes to move and nothing else. A call stays on one thread from its
+//! beginning to its end, so its context is kept beside the thread: until when bytes may move, for
+//! whom, and how far the call has come. Whether a failed call may have been billed is decided by
+//! its stage, which only the layer that moves the bytes knows.
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
@@ -37,7 +37,8 @@ pub(super) struct CallContext {
     pub(super) answer_head: Option<AnswerHead>,
     /// Whether the connection must not carry another call.
     pub(super) is_spoiled: bool,
-    /// Whether the peer has answered without reading the request to its end, and takes no more of it.
+    /// Whether the peer has answered without reading the request to its end, and takes no more of
+    /// it.
     pub(super) is_refused: bool,
     /// How often sending has been stuck.
     pub(super) stalls: usize,
@@ -45,8 +46,8 @@ pub(super) struct CallContext {
     pub(super) is_cut_short: bool,
     /// Why the call cannot go on: what ureq is told instead says less.
     pub(super) failure: Option<TransportError>,
-    /// The stage from the first byte of the request on. It tells whether the connection has carried a
-    /// call before this one.
+    /// The stage from the first byte of the request on. It tells whether the connection has carried
+    /// a call before this one.
     stage_once_sent: TransportStage,
     /// How many connections are being made, one through the other.
     connecting: u8,
@@ -126,8 +127,8 @@ pub(super) fn broken(error: impl StdError + Send + Sync + 'static) -> ureq::Erro
     fail_for(kind, why, error)
 }
 
-/// Runs `connect`, which makes a connection. Until that has succeeded, the bytes that move are not the
-/// request's. Beside the connection, it says whether another one is being made through it.
+/// Runs `connect`, which makes a connection. Until that has succeeded, the bytes that move are not
+/// the request's. Beside the connection, it says whether another one is being made through it.
 pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result<(T, bool), E> {
     with(|context| {
         context.connecting += 1;
@@ -185,8 +186,8 @@ impl CallContext {
         self.connecting > 0
     }
 
-    /// The failure of a call that ureq ends with `error`, after this part of the `answer`. The call went
-    /// `through` a proxy if that is not empty.
+    /// The failure of a call that ureq ends with `error`, after this part of the `answer`. The call
+    /// went `through` a proxy if that is not empty.
     #[inline(never)]
     pub(super) fn explain(
         mut self,

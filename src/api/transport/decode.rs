@@ -1,14 +1,14 @@
 //! Undoes the codings of a body, `gzip` and `deflate`.
 //!
-//! None is asked for, yet some servers and proxies compress all they send, and others only say that they
-//! did. So the bytes decide: what does not begin as its coding does is taken as it is.
+//! None is asked for, yet some servers and proxies compress all they send, and others only say that
+//! they did. So the bytes decide: what does not begin as its coding does is taken as it is.
 
 use std::io::{Read, copy};
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Undoes `codings`, a list in the order in which they were applied (RFC 9110, 8.4), and stops behind
-/// `most` bytes. What breaks off is kept as far as it goes.
+/// Undoes `codings`, a list in the order in which they were applied (RFC 9110, 8.4), and stops
+/// behind `most` bytes. What breaks off is kept as far as it goes.
 ///
 /// # Errors
 /// The bytes are in a coding that is not understood, or not in the one they seem to be in.

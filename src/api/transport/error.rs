@@ -32,9 +32,10 @@ pub enum TransportErrorKind {
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
     Connect,
-    /// The certificate, or the TLS handshake of a transport that never had one succeed; later ones that
-    /// fail for other reasons are [`Connect`](Self::Connect). Once the handshake is over, a connection
-    /// that TLS gives up on is [`Broken`](Self::Broken) or [`Truncated`](Self::Truncated) like any other.
+    /// The certificate, or the TLS handshake of a transport that never had one succeed; later ones
+    /// that fail for other reasons are [`Connect`](Self::Connect). Once the handshake is over, a
+    /// connection that TLS gives up on is [`Broken`](Self::Broken) or
+    /// [`Truncated`](Self::Truncated) like any other.
     Tls,
     /// The deadline came, or the peer was silent for too long.
     Timeout,

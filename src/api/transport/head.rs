@@ -1,14 +1,15 @@
 //! An answer's head, before ureq sees it.
 //!
-//! ureq parses heads. But it takes an interim answer with headers for a fault or, before a body, for
-//! the answer itself: so interim answers are passed over below it. Whether an upload is refused must be
-//! known while ureq is still sending it. And ureq would allocate memory for each name and value, twice,
-//! and log them all: so it is shown how the answer is framed, and nothing else.
+//! ureq parses heads. But it takes an interim answer with headers for a fault or, before a body,
+//! for the answer itself: so interim answers are passed over below it. Whether an upload is refused
+//! must be known while ureq is still sending it. And ureq would allocate memory for each name and
+//! value, twice, and log them all: so it is shown how the answer is framed, and nothing else.
 //!
-//! Some servers write odd heads. What cannot be read in two ways is taken, as curl takes it: a header
-//! line that is folded, a repeated length or coding, the coding `identity`, a space before a colon, a name
-//! that is none, no reason phrase. A space before the colon of what frames an answer is refused: somebody on the way may
-//! not have seen the line, and taken the body to end elsewhere (RFC 9112, 5.1 and 11.2).
+//! Some servers write odd heads. What cannot be read in two ways is taken, as curl takes it: a
+//! header line that is folded, a repeated length or coding, the coding `identity`, a space before a
+//! colon, a name that is none, no reason phrase. A space before the colon of what frames an answer
+//! is refused: somebody on the way may not have seen the line, and taken the body to end elsewhere
+//! (RFC 9112, 5.1 and 11.2).
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -68,8 +69,8 @@ pub(super) struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// The head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`. `None` for
-    /// what is no head, which ureq refuses.
+    /// The head that `bytes` begin with, and what ureq is to be shown in the place of `bytes`.
+    /// `None` for what is no head, which ureq refuses.
     ///
     /// # Errors
     /// What is wrong with a head that is to be refused.
@@ -127,8 +128,8 @@ impl AnswerHead {
         values.collect::<Vec<_>>().join(", ")
     }
 
-    /// The headers as a map. It is made when the body has been read: one that is made before leaves a
-    /// hole of its size in front of each body that is kept.
+    /// The headers as a map. It is made when the body has been read: one that is made before leaves
+    /// a hole of its size in front of each body that is kept.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(TYPICAL_HEADERS);
         for (name, value) in self.fields() {

@@ -20,25 +20,26 @@ use super::{
 };
 use crate::error;
 
-/// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by [ureq](https://docs.rs/ureq).
+/// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by
+/// [ureq](https://docs.rs/ureq).
 ///
 /// Nothing is retried, redirected or decompressed here: one call is one request on the wire, byte
-/// for byte, and any status is an answer. An error answer (any status but 2xx) whose body breaks off
-/// is still an answer, with what came of the body.
+/// for byte, and any status is an answer. An error answer (any status but 2xx) whose body breaks
+/// off is still an answer, with what came of the body.
 ///
-/// Connections are kept and reused. Each is looked at before it carries another request, which costs
-/// a system call (under half a microsecond): if the server has said anything on it since its last
-/// answer, or closed it, it is not used again, and neither is one that has waited for 8 s. No thread
-/// looks after them: connections that no request comes by, for there are fewer requests than there
-/// were or none, are held until the transport is dropped, one for each request that was under way at
-/// once at most.
+/// Connections are kept and reused. Each is looked at before it carries another request, which
+/// costs a system call (under half a microsecond): if the server has said anything on it since its
+/// last answer, or closed it, it is not used again, and neither is one that has waited for 8 s. No
+/// thread looks after them: connections that no request comes by, for there are fewer requests than
+/// there were or none, are held until the transport is dropped, one for each request that was under
+/// way at once at most.
 ///
-/// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection serves, at
-/// `trace` (from `ureq_proto`) what frames an answer, and its body. Of a request only what frames it:
-/// no key, no path, no query; of neither any other header.
+/// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection
+/// serves, at `trace` (from `ureq_proto`) what frames an answer, and its body. Of a request only
+/// what frames it: no key, no path, no query; of neither any other header.
 ///
-/// After a `fork` both processes would talk over the same connections, and threads are in one of them
-/// only: make a new transport in the child.
+/// After a `fork` both processes would talk over the same connections, and threads are in one of
+/// them only: make a new transport in the child.
 ///
 /// The deadline of a [`HttpRequest`] bounds everything but a connect under way, which ends with the
 /// connect timeout; an abort likewise.
@@ -86,9 +87,9 @@ impl HttpTransport {
     /// Whether this transport can be asked for `url`; finds out what can be known without sending.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is not an absolute `http` or `https` URL
-    /// or holds a user name or password, if it is `https` and the crate was built without `rustls`, or
-    /// if its proxy's URL is unusable.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is not an absolute `http` or `https`
+    /// URL or holds a user name or password, if it is `https` and the crate was built without
+    /// `rustls`, or if its proxy's URL is unusable.
     pub fn check_url(&self, url: &str) -> error::Result<()> {
         let uri = request::parse(url).map_err(error::config)?;
         self.route(&uri)
@@ -96,8 +97,8 @@ impl HttpTransport {
         Ok(())
     }
 
-    /// What can be done before a connection is looked for; in a frame of its own, for later ones are
-    /// deep.
+    /// What can be done before a connection is looked for; in a frame of its own, for later ones
+    /// are deep.
     #[inline(never)]
     fn prepare(
         &self,

@@ -1,5 +1,5 @@
-//! A proxy's password is tried on one connection at a time until it has been accepted: whoever tries a
-//! wrong one twenty times at once locks the account.
+//! A proxy's password is tried on one connection at a time until it has been accepted: whoever
+//! tries a wrong one twenty times at once locks the account.
 
 use std::mem;
 use std::time::{Duration, Instant};

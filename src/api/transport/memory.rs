@@ -8,8 +8,8 @@ use super::{
 
 /// A [`Transport`] that answers from a closure, for tests without a server.
 ///
-/// The closure sees each [`HttpRequest`] as it would go on the wire and runs on the thread that sends it,
-/// from many threads at once in a pool.
+/// The closure sees each [`HttpRequest`] as it would go on the wire and runs on the thread that
+/// sends it, from many threads at once in a pool.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

@@ -3,13 +3,13 @@
 //! A [`Transport`] carries one HTTP exchange on the calling thread. The real one is carried by ureq
 //! (this folder is the only place that names it); the in-memory one answers from a closure.
 //!
-//! Above ureq: `http_transport` gives a request to one of the `agents`, shows ureq what `request` says of
-//! it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and connections.
-//! A connection is `tcp`, perhaps with `tls` on it, with `buffers` borrowed while bytes move, and
-//! `connection` on top, which puts the head of the request before its body and uses `head` to know an
-//! answer when it comes too early. `context` is what all of them know of the present call, `abort` how an
-//! abort finds its socket, and `error` how they say that it failed. `proxy` chooses a proxy, and `login`
-//! tries its password.
+//! Above ureq: `http_transport` gives a request to one of the `agents`, shows ureq what `request`
+//! says of it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and
+//! connections. A connection is `tcp`, perhaps with `tls` on it, with `buffers` borrowed while
+//! bytes move, and `connection` on top, which puts the head of the request before its body and uses
+//! `head` to know an answer when it comes too early. `context` is what all of them know of the
+//! present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
+//! `proxy` chooses a proxy, and `login` tries its password.
 
 mod abort;
 mod agents;
@@ -48,7 +48,8 @@ pub use proxy::ProxyPolicy;
 /// Implement it to put something else under the client: a recording, a unix socket, a test double.
 /// Called from many threads at once.
 pub trait Transport: Send + Sync + fmt::Debug {
-    /// Sends `call` and reads the whole answer. Any status is an answer; redirects are not followed.
+    /// Sends `call` and reads the whole answer. Any status is an answer; redirects are not
+    /// followed.
     ///
     /// # Errors
     /// [`TransportError`] when there is no complete answer, with the stage it broke at.

@@ -22,9 +22,9 @@ pub enum ProxyPolicy {
     /// From the environment, by the URL's scheme: `HTTPS_PROXY` or `HTTP_PROXY`, then `ALL_PROXY`,
     /// each also in lower case; hosts in `NO_PROXY` are reached directly. The default.
     ///
-    /// `NO_PROXY` is a list, separated by commas or blanks, of names, which stand for their subdomains
-    /// too (`.example.com` for those alone), IP addresses, networks (`10.0.0.0/8`), each with an
-    /// optional `:port`, or `*`. An entry that cannot be read is warned of in the log.
+    /// `NO_PROXY` is a list, separated by commas or blanks, of names, which stand for their
+    /// subdomains too (`.example.com` for those alone), IP addresses, networks (`10.0.0.0/8`), each
+    /// with an optional `:port`, or `*`. An entry that cannot be read is warned of in the log.
     #[default]
     FromEnv,
     /// None, whatever the environment says.
@@ -52,7 +52,8 @@ pub(super) struct Proxies {
     no_proxy: String,
 }
 
-/// A proxy's URL and the name of the setting it came from, for messages: the URL may hold a password.
+/// A proxy's URL and the name of the setting it came from, for messages: the URL may hold a
+/// password.
 #[derive(Clone)]
 pub(super) struct ProxySetting {
     name: &'static str,
@@ -62,7 +63,8 @@ pub(super) struct ProxySetting {
 impl ProxySetting {
     /// The proxy, and how messages call it, or what is wrong.
     pub(super) fn parse(&self) -> Result<(ureq::Proxy, String), String> {
-        // What ends a host ends it in a password as well: what follows would be shown and looked up.
+        // What ends a host ends it in a password as well: what follows would be shown and looked
+        // up.
         let user = self.url.rsplit_once('@').map_or("", |(user, _)| user);
         let user = user.split_once("://").map_or(user, |(_, user)| user);
         let is_usable = |proxy: &ureq::Proxy| match proxy.protocol() {
@@ -133,7 +135,8 @@ impl Proxies {
     }
 }
 
-/// The entries of `NO_PROXY`, whatever separates them: no host's name holds any of these characters.
+/// The entries of `NO_PROXY`, whatever separates them: no host's name holds any of these
+/// characters.
 fn entries(list: &str) -> impl Iterator<Item = &str> {
     let is_between = |c: char| c.is_whitespace() || ",;|\"'".contains(c);
     list.split(is_between).filter(|entry| !entry.is_empty())
@@ -176,7 +179,8 @@ fn is_below(host: &str, domain: &str) -> Option<bool> {
     })
 }
 
-/// Whether `host` is an address in `network`, if that is one: an address, or one with a number of bits.
+/// Whether `host` is an address in `network`, if that is one: an address, or one with a number of
+/// bits.
 fn is_within(host: &str, network: &str) -> Option<bool> {
     let (address, bits) = network.split_once('/').unzip();
     let address = address.unwrap_or(network);

@@ -1,8 +1,8 @@
 //! A request as it goes on the wire.
 //!
-//! ureq logs what it writes, and a head holds keys. So ureq is shown no more than its framing needs, a
-//! request for `/` with the length of the body, and below it a connection puts the whole head, made
-//! here, in the place of what ureq wrote.
+//! ureq logs what it writes, and a head holds keys. So ureq is shown no more than its framing
+//! needs, a request for `/` with the length of the body, and below it a connection puts the whole
+//! head, made here, in the place of what ureq wrote.
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -67,8 +67,8 @@ pub(super) fn shown<'a>(
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {
                 return Err("the body's length is not for the caller's headers to say");
             }
-            // The body follows its head at once: a wait of a second for the word to go on would cost
-            // more than any body here.
+            // The body follows its head at once: a wait of a second for the word to go on would
+            // cost more than any body here.
             header::EXPECT => return Err("the header `expect` is not supported: leave it out"),
             // What ureq does depends on it.
             header::CONNECTION => {

@@ -1,10 +1,10 @@
 //! Host names to addresses, once every half minute and not once a request.
 //!
 //! ureq asks before every request, though most go over a connection that is kept; and a thousand
-//! connections may be opened at once. So an answer is kept for [`FRESH_FOR`], one lookup at a time is made
-//! for a name whoever asks, and nobody waits for it while an older answer will do. Failures are not
-//! kept. The one thread a lookup takes is what lets a caller give up on it: the system's resolver
-//! cannot be interrupted.
+//! connections may be opened at once. So an answer is kept for [`FRESH_FOR`], one lookup at a time
+//! is made for a name whoever asks, and nobody waits for it while an older answer will do. Failures
+//! are not kept. The one thread a lookup takes is what lets a caller give up on it: the system's
+//! resolver cannot be interrupted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -106,8 +106,8 @@ impl CachingResolver {
         Ok(())
     }
 
-    /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A host
-    /// with a dead first address would otherwise make every connection wait for it.
+    /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A
+    /// host with a dead first address would otherwise make every connection wait for it.
     pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
         if let Some(known) = self.0.names.lock().get_mut(bare_host(uri)) {
             // Stable, so that the others keep their places.

@@ -76,8 +76,8 @@ pub(super) fn receive(
         }
     }
     came?;
-    // TLS says when the stream is over; without that, anybody on the way may have cut it. An object or
-    // an array says so itself.
+    // TLS says when the stream is over; without that, anybody on the way may have cut it. An object
+    // or an array says so itself.
     let is_cut_short = context::with(|context| context.is_cut_short);
     if is_success && is_cut_short && !shown.headers.contains_key(CONTENT_LENGTH) && !is_whole(bytes)
     {
@@ -87,7 +87,8 @@ pub(super) fn receive(
     Ok(())
 }
 
-/// Whether a text ends as it closes the last of the brackets that it opened, be it JSON or nearly so.
+/// Whether a text ends as it closes the last of the brackets that it opened, be it JSON or nearly
+/// so.
 fn is_whole(text: &[u8]) -> bool {
     let (mut open, mut quote, mut bytes) = (0_i64, None, text.iter());
     while let Some(byte) = bytes.next() {
@@ -152,8 +153,8 @@ fn too_large(most: usize) -> ureq::Error {
     fail(TransportErrorKind::TooLarge, why)
 }
 
-/// The start of an error answer's body. Its status has been read, so whatever cuts the body short, but
-/// an abort, takes nothing away from what is known.
+/// The start of an error answer's body. Its status has been read, so whatever cuts the body short,
+/// but an abort, takes nothing away from what is known.
 fn read_start(body: &mut Body, bytes: &mut Vec<u8>) -> Result<(), ureq::Error> {
     context::with(|context| context.end_within(ERROR_BODY_TIMEOUT));
     let mut reader = body.as_reader();

@@ -1,8 +1,8 @@
 //! A TCP connection: how it is opened, and bytes moved through borrowed buffers until a deadline.
 //!
-//! A waiting connection holds no buffer: it blocks in a read of a few bytes on the stack, and only then
-//! borrows one. What is to be sent is held back until the answer is waited for, or the buffer is full:
-//! so a small request leaves in one piece.
+//! A waiting connection holds no buffer: it blocks in a read of a few bytes on the stack, and only
+//! then borrows one. What is to be sent is held back until the answer is waited for, or the buffer
+//! is full: so a small request leaves in one piece.
 //!
 //! The deadline of the whole call is kept without a thread, without a timer and, mostly, without a
 //! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
@@ -30,18 +30,18 @@ use super::error::origin;
 /// may take ten minutes to its first byte.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// What an address is given before the next is tried: long enough for the one segment that is lost to
-/// be sent again, after a second (RFC 6298).
+/// What an address is given before the next is tried: long enough for the one segment that is lost
+/// to be sent again, after a second (RFC 6298).
 const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
-/// What is read at first, without a buffer: most short chats whole, with some 1.5 kB of head. It is on
-/// the stack of a thread that waits, and less than what reading the head takes there later.
+/// What is read at first, without a buffer: most short chats whole, with some 1.5 kB of head. It is
+/// on the stack of a thread that waits, and less than what reading the head takes there later.
 const FIRST_READ: usize = 4096;
 
 /// How often an upload that is stuck looks whether it has been answered, and at the clock.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Connects to the first of `addresses` that can be; `uri` is whose they are, and `avoid` is told of
-/// those that are silent.
+/// Connects to the first of `addresses` that can be; `uri` is whose they are, and `avoid` is told
+/// of those that are silent.
 pub(super) fn connect(
     addresses: &[SocketAddr],
     avoid: impl FnMut(SocketAddr),
@@ -66,8 +66,8 @@ pub(super) fn connect(
 }
 
 /// Tries each address in turn: each gets half of the time that is left, [`TIME_PER_ADDRESS`] at the
-/// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves time
-/// for a living second. Not two at once, as RFC 8305 has it: a thread waits for one.
+/// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves
+/// time for a living second. Not two at once, as RFC 8305 has it: a thread waits for one.
 fn connect_to_any(
     addresses: &[SocketAddr],
     mut avoid: impl FnMut(SocketAddr),
@@ -217,9 +217,9 @@ impl Transport for Tcp {
         self.receive()
     }
 
-    /// Whether it will carry another call as far as can be known. Whatever has arrived unasked would
-    /// be read as the answer to the next request: the end of the connection, a second answer, a
-    /// complaint of having waited too long. So only silence will do.
+    /// Whether it will carry another call as far as can be known. Whatever has arrived unasked
+    /// would be read as the answer to the next request: the end of the connection, a second answer,
+    /// a complaint of having waited too long. So only silence will do.
     fn is_open(&mut self) -> bool {
         self.has_more = false;
         let is_spoiled = context::with(|context| context.is_spoiled);
@@ -257,7 +257,8 @@ fn peek_now(stream: &TcpStream) -> io::Result<usize> {
     peeked
 }
 
-/// Whether the socket's time-out went off, or the thread was woken otherwise: time to peek at the clock.
+/// Whether the socket's time-out went off, or the thread was woken otherwise: time to peek at the
+/// clock.
 fn is_wake(error: &io::Error) -> bool {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => true,
@@ -267,10 +268,12 @@ fn is_wake(error: &io::Error) -> bool {
     }
 }
 
-/// What to set a socket's time-out to, if the one that is `armed` would be too late or much too early.
+/// What to set a socket's time-out to, if the one that is `armed` would be too late or much too
+/// early.
 ///
-/// The deadline moves with every call, so an exact time-out would be set anew for each read. One below
-/// what is left serves many calls; whoever is woken by it early has waited long, and sets another.
+/// The deadline moves with every call, so an exact time-out would be set anew for each read. One
+/// below what is left serves many calls; whoever is woken by it early has waited long, and sets
+/// another.
 fn arm(armed: &mut Option<Duration>, left: Duration) -> Option<Duration> {
     if armed.is_some_and(|armed| armed <= left && armed >= left / 2) {
         return None;

@@ -1,11 +1,11 @@
 //! What a file of requests holds and what is wrong with it, found without sending anything.
 //!
 //! Each line is read as a run reads it, so that what is fine here is sent there, and what is not is
-//! what a run would refuse or make a failed row of. The rules of a provider's own [batch](mod@batch)
-//! service come on top where they are asked for; a run needs none of them.
+//! what a run would refuse or make a failed row of. The rules of a provider's own
+//! [batch](mod@batch) service come on top where they are asked for; a run needs none of them.
 //!
-//! One [pass](super::parallel) on all cores reads the lines, and one thread makes a [`Report`] of what
-//! they say, in the order of the file. Memory grows by the table of [ids](super::ids) alone;
+//! One [pass](super::parallel) on all cores reads the lines, and one thread makes a [`Report`] of
+//! what they say, in the order of the file. Memory grows by the table of [ids](super::ids) alone;
 //! [findings] and names are kept up to a number, and counted beyond.
 
 mod batch;
@@ -111,7 +111,8 @@ impl LineFacts {
         let row = format.parse(line);
         let mut facts = Self {
             number: line.number,
-            // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+            // The failure of a bad line is recorded under the id that it has, so that is unique,
+            // too.
             id: row.id(),
             request: None,
             findings: Vec::new(),

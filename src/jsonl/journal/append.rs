@@ -70,8 +70,8 @@ impl<M: Medium> Appender<M> {
     }
 
     /// Appends whole records, in one write where the system takes them in one, so that a kill in
-    /// between tears no record but the last. Returns how many bytes of them are in the file now, and
-    /// how it went: a write that fails half-way leaves some.
+    /// between tears no record but the last. Returns how many bytes of them are in the file now,
+    /// and how it went: a write that fails half-way leaves some.
     pub(super) fn append(&mut self, records: &[u8], now: Instant) -> (usize, Result<()>) {
         if self.broken {
             let error = io::Error::other("an earlier write failed");

@@ -1,8 +1,8 @@
 //! What the files are brought to at the end of a run: in the output each success once, in the order
 //! of the input if that is asked for, and in the errors file the rows that are failed now.
 //!
-//! A run only appends, and what it carries on with may come from elsewhere, so a file may have to be
-//! replaced at the end. That takes an index of the lines that stay: 32 bytes for each.
+//! A run only appends, and what it carries on with may come from elsewhere, so a file may have to
+//! be replaced at the end. That takes an index of the lines that stay: 32 bytes for each.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,8 +16,8 @@ use super::records::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// A file, and which of its lines stay. `stays` is told the record, if the line is one, and where the
-/// line starts.
+/// A file, and which of its lines stay. `stays` is told the record, if the line is one, and where
+/// the line starts.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
     pub(super) stays: &'a (dyn Fn(Option<&ReadRecord>, u64) -> bool + Sync),
@@ -28,9 +28,9 @@ const END: &str = "}}";
 const MARKED_END: &str = ",\"again\":true}}";
 
 /// Leaves in `path` the lines of `sources` that stay; of several with one id, the last. They are
-/// sorted by the rank of their ids, and lines of one rank stay in their order. Returns how many lines
-/// there are. A file that holds just these lines already is not touched. The records of rows for which
-/// `is_again` holds get a mark: they are tried again, after all others.
+/// sorted by the rank of their ids, and lines of one rank stay in their order. Returns how many
+/// lines there are. A file that holds just these lines already is not touched. The records of rows
+/// for which `is_again` holds get a mark: they are tried again, after all others.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), with the file as it was, and

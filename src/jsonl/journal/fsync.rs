@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// When written results are flushed to disk (`fdatasync`).
 ///
-/// A killed process loses nothing that it has written: the system has it. A power failure or a crash
-/// of the machine loses what was not flushed, and the next run sends those rows again and pays for
-/// them again.
+/// A killed process loses nothing that it has written: the system has it. A power failure or a
+/// crash of the machine loses what was not flushed, and the next run sends those rows again and
+/// pays for them again.
 ///
 /// ```
 /// use std::time::Duration;

@@ -58,8 +58,8 @@ impl Locks {
         self.output.as_ref()?.left
     }
 
-    /// Says that so many answered rows wait for those before them: a kill loses them, too. The number is
-    /// rounded up, and written only if it is too small or far too large.
+    /// Says that so many answered rows wait for those before them: a kill loses them, too. The
+    /// number is rounded up, and written only if it is too small or far too large.
     pub(crate) fn hold(&mut self, rows: usize) {
         let rows = rows as u64;
         if (self.held / 4..=self.held).contains(&rows) {
@@ -163,7 +163,8 @@ impl Drop for Lock {
     }
 }
 
-/// Opens a lock's file, and says whether it is new. `None` if another run has just made or removed it.
+/// Opens a lock's file, and says whether it is new. `None` if another run has just made or removed
+/// it.
 fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
     let there = fs::symlink_metadata(path).ok();
     // The lock's text would be written to wherever a link leads.

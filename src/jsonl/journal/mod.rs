@@ -74,7 +74,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be opened,
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
     pub(super) fn open(
         files: &RunFiles,
         options: JournalOptions,
@@ -170,12 +171,13 @@ impl Journal {
     /// Leaves in the output each success once, and in the errors file exactly the rows failed now.
     ///
     /// `whole_input` says that all rows of the input have been met: failures of other rows are
-    /// forgotten. The records of the rows in `again` get a mark. `order` has the lines of all rows, for
-    /// an output that is to be in their order.
+    /// forgotten. The records of the rows in `again` get a mark. `order` has the lines of all rows,
+    /// for an output that is to be in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)
-    /// for an output that is left as it was; the records themselves are written by then.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) for an output that is left as it was;
+    /// the records themselves are written by then.
     pub(super) fn close(
         mut self,
         index: &ResumeIndex,

@@ -70,7 +70,8 @@ impl RecordFile {
         self.file.as_ref().is_some_and(|file| file.broken)
     }
 
-    /// Opens the file, makes it if there is none, and makes it end where its last whole record does.
+    /// Opens the file, makes it if there is none, and makes it end where its last whole record
+    /// does.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if it cannot be opened, [`ErrorKind::Io`] if it cannot be mended.

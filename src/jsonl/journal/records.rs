@@ -53,8 +53,8 @@ pub(super) struct OddLine {
 }
 
 impl Records {
-    /// Reads a file. `simulated` says whether its records must be simulated or must not be; `None` takes
-    /// both. `check_foreign` refuses or accepts a line that does not belong into the file.
+    /// Reads a file. `simulated` says whether its records must be simulated or must not be; `None`
+    /// takes both. `check_foreign` refuses or accepts a line that does not belong into the file.
     pub(super) fn read(
         path: &Path,
         simulated: Option<bool>,

@@ -110,8 +110,8 @@ fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<
     wrong.map_or(Ok(records), |line| Err(refused(&line, path, options)))
 }
 
-/// Moves lines that are no records out of the output; returns how many. Their numbers, by which they
-/// are named, are soon those of other lines.
+/// Moves lines that are no records out of the output; returns how many. Their numbers, by which
+/// they are named, are soon those of other lines.
 fn move_foreign(lines: &[OddLine], path: &Path) -> Result<u64> {
     let rejected = sidecar(path, REJECTED_SUFFIX);
     for line in lines.iter().take(NAMED) {

@@ -134,8 +134,8 @@ impl ResumeIndex {
         self.done.get(id) == Some(&RequestTag::of(Some(line)))
     }
 
-    /// What has become of a row of the input, whose endpoint has this `promise`. A row that failed with
-    /// another request under its id is to do.
+    /// What has become of a row of the input, whose endpoint has this `promise`. A row that failed
+    /// with another request under its id is to do.
     pub(crate) fn status(
         &self,
         id: LineHash,
@@ -143,11 +143,8 @@ impl ResumeIndex {
         promise: Promise,
     ) -> RowStatus {
         let now = RequestTag::of(line);
-        if let Some(answered) = self
-            .done
-            .get(id)
-            .or_else(|| self.unsure_answer(id, promise))
-        {
+        let answered = self.done.get(id);
+        if let Some(answered) = answered.or_else(|| self.unsure_answer(id, promise)) {
             return if answered.is(now) || self.policy.force_resume {
                 RowStatus::Done
             } else {
@@ -176,8 +173,8 @@ impl ResumeIndex {
         None
     }
 
-    /// Whether the record of this row, which is not surely an answer, does not count: there is a better
-    /// one, or its endpoint is known and answers otherwise.
+    /// Whether the record of this row, which is not surely an answer, does not count: there is a
+    /// better one, or its endpoint is known and answers otherwise.
     pub(super) fn overrules(&self, id: LineHash) -> bool {
         let row = self.unsure.get(id);
         row.is_some_and(|row| row.overruled.load(Relaxed)) || self.done.get(id).is_some()

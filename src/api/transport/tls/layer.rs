@@ -1,5 +1,5 @@
-//! A TLS session on a connection: the handshake, and then what ureq sends and receives, encrypted and
-//! decrypted.
+//! A TLS session on a connection: the handshake, and then what ureq sends and receives, encrypted
+//! and decrypted.
 //!
 //! A handshake is the deepest that a connection puts on a stack, and a stack keeps what it has once
 //! grown to. So each has a thread of its own, which ends with it.
@@ -42,8 +42,8 @@ impl TlsConnector {
         })
     }
 
-    /// Makes a session with `host`, a name or a bare address, on `inner`. What is left to be sent of
-    /// the handshake leaves with the request.
+    /// Makes a session with `host`, a name or a bare address, on `inner`. What is left to be sent
+    /// of the handshake leaves with the request.
     pub(in crate::api::transport) fn connect(
         &self,
         inner: Box<dyn Transport>,
@@ -100,9 +100,10 @@ impl TlsConnector {
         ClientConnection::new((*self.config).clone()?, name).map(Box::new)
     }
 
-    /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is, or
-    /// does not take us, is never asked again. All else is a wrong URL as long as no handshake has
-    /// succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server that does.
+    /// What it means that the peer's part of a handshake fails. A peer that cannot show who it is,
+    /// or does not take us, is never asked again. All else is a wrong URL as long as no handshake
+    /// has succeeded, and after that a hiccup: of a balancer that restarts, or speaks for a server
+    /// that does.
     fn handshake_failed(&self, error: &Error) -> ureq::Error {
         use TransportErrorKind::{Connect, Tls};
         let is_hiccup = self.has_succeeded.load(Ordering::Relaxed) && !is_about_identity(error);
@@ -184,7 +185,8 @@ impl Transport for Tls {
             match self.end.clone() {
                 None => {}
                 Some(Err(error)) => return Err(no_connection(error)),
-                // After the peer's `close_notify` nothing counts, the end of the connection included.
+                // After the peer's `close_notify` nothing counts, the end of the connection
+                // included.
                 Some(Ok(())) => return Ok(false),
             }
             if !self.inner.await_input(limit)? {
@@ -225,8 +227,9 @@ fn no_handshake(kind: TransportErrorKind, error: &Error) -> ureq::Error {
     fail(kind, why)
 }
 
-/// What it means that a session fails later: it is lost like any connection. A verdict on who the two
-/// are belongs to the handshake, but in TLS 1.3 it is said when the client has long done with that.
+/// What it means that a session fails later: it is lost like any connection. A verdict on who the
+/// two are belongs to the handshake, but in TLS 1.3 it is said when the client has long done with
+/// that.
 fn no_connection(error: Error) -> ureq::Error {
     if is_about_identity(&error) {
         no_handshake(TransportErrorKind::Tls, &error)

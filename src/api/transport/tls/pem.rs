@@ -1,6 +1,7 @@
 //! Reads PEM files: certificates, and a client's own certificate with its key.
 //!
-//! A file may hold a key. So no error repeats a byte of a file, and none has a parser's error behind it.
+//! A file may hold a key. So no error repeats a byte of a file, and none has a parser's error
+//! behind it.
 
 use std::fs;
 use std::path::Path;

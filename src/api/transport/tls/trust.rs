@@ -1,5 +1,5 @@
-//! Whom to trust, the certificates of a file or the built-in ones, and what is shown to servers that
-//! ask for a certificate.
+//! Whom to trust, the certificates of a file or the built-in ones, and what is shown to servers
+//! that ask for a certificate.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -21,9 +21,9 @@ use crate::error::Result;
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
-/// What follows from whom to trust for every connection of a transport. Made at the first handshake:
-/// the system's certificates take milliseconds to read, and a machine that has none may still speak
-/// plain http. Sessions are resumed because it is shared.
+/// What follows from whom to trust for every connection of a transport. Made at the first
+/// handshake: the system's certificates take milliseconds to read, and a machine that has none may
+/// still speak plain http. Sessions are resumed because it is shared.
 pub(super) type LazyConfig = LazyLock<
     TlsResult<Arc<ClientConfig>>,
     Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
@@ -77,9 +77,9 @@ fn trust_built_in(builder: Builder<WantsVerifier>) -> TlsResult<Builder<WantsCli
 /// 1. webpki finds a chain from its certificate to one in the file, as it would to a built-in root:
 ///    signatures, dates, names, constraints and purposes are checked (RFC 5280, section 6).
 /// 2. Its certificate is, byte for byte, one in the file, and holds the server's name as a subject
-///    alternative name (RFC 9525; the common name does not count). Whoever put this very certificate
-///    into the file has answered for it: its dates, who signed it, what purposes it names and whether
-///    it is marked as a CA's are not asked.
+///    alternative name (RFC 9525; the common name does not count). Whoever put this very
+///    certificate into the file has answered for it: its dates, who signed it, what purposes it
+///    names and whether it is marked as a CA's are not asked.
 ///
 /// Either way the server then proves, by its signature over the handshake, that it has the key.
 #[derive(Debug)]
