@@ -297,7 +297,8 @@ impl Limiter {
         self.0.lock().limits.concurrency()
     }
 
-    /// How many requests may be in flight at once now: of a range, the number that was found last.
+    /// How many requests may be in flight at once now: of a range, the number that was found last, and in
+    /// both cases fewer where refusals say that these are too many.
     pub fn most_in_flight(&self) -> usize {
         self.0.lock().limits.most_in_flight()
     }

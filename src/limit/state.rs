@@ -137,15 +137,21 @@ impl LimiterState {
         self.concurrency
     }
 
-    /// How many may be in flight now.
-    pub(super) fn most_in_flight(&self) -> usize {
+    /// How many may be in flight now, as far as that is set, or of a range, found.
+    fn set_in_flight(&self) -> usize {
         let found = self.adaptive.as_ref().map(Adaptive::now);
         found.unwrap_or(self.concurrency.high())
     }
 
+    /// How many may be in flight now, or fewer if refusals tell so.
+    pub(super) fn most_in_flight(&self) -> usize {
+        let places = self.places.most().unwrap_or(usize::MAX);
+        self.set_in_flight().min(places)
+    }
+
     /// A range goes on from the number that holds now, if that is within it.
     pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
-        self.adaptive = adaptive(concurrency, self.most_in_flight());
+        self.adaptive = adaptive(concurrency, self.set_in_flight());
         self.concurrency = concurrency;
     }
 
@@ -297,7 +303,7 @@ impl LimiterState {
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.grow(now);
         }
-        let most = self.most_in_flight();
+        let most = self.set_in_flight();
         if self.in_flight >= most {
             let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
             return grows.map_or(Admission::WhenReleased, |at| {
