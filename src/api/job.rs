@@ -172,7 +172,7 @@ pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
     // What to do about the answers ends the message, so the setting is not told behind that.
     let setting = match error.kind() {
         ErrorKind::Quota => "",
-        _ => " (--stop-alike, stop_alike())",
+        _ => " (`stop_alike`)",
     };
     let stop =
         format!("{alike} answers in a row have failed alike{example}, so the run stops{setting}");

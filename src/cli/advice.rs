@@ -21,9 +21,21 @@ const FEWEST: u64 = 20;
 /// What took a smaller share of the time is not worth a change.
 const SMALL_SHARE: f64 = 0.2;
 
+/// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least
+/// told the limit that the server has named.
+pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
+    speed(summary, given).or_else(|| {
+        let progress = &summary.progress;
+        let named = progress
+            .announced_limit
+            .filter(|_| summary.stopped.is_some());
+        remedy(named?, given.rates, &progress.learned)
+    })
+}
+
 /// What bound for how much of the time, and what would have been better. `None` where the run is
 /// too short to tell, or nothing succeeded that could be faster.
-pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
+fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
     let engine = &summary.progress.engine;
     let binding = engine.bound.binding()?;
     let nothing_came = engine.succeeded == 0 && binding != Binding::Pause;
@@ -192,7 +204,7 @@ fn places_for(mean: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, FileProgress, Learned, Progress, Times};
+    use crate::{AnnouncedLimit, Error, ErrorKind, FileProgress, Learned, Progress, Times};
 
     const GIVEN: GivenLimits = GivenLimits {
         concurrency: Concurrency::fixed(100),
@@ -379,6 +391,22 @@ mod tests {
         ] {
             assert_eq!(advice(&summary, &given).as_deref(), Some(told));
         }
+    }
+
+    #[test]
+    fn a_run_that_ends_in_its_first_pause_is_told_the_limit_that_the_server_named() {
+        let named = |it: &mut FileProgress| {
+            it.announced_limit = Some(AnnouncedLimit {
+                number: 60,
+                is_tokens: false,
+                period_s: 60,
+            });
+        };
+        let mut ended = changed(Summary::default(), named);
+        assert_eq!(advice(&ended, &GIVEN), None, "it went on");
+        ended.stopped = Some(Error::new(ErrorKind::Deadline, "no time"));
+        let told = "the server says 60 a minute: --rpm 60";
+        assert_eq!(advice(&ended, &GIVEN).as_deref(), Some(told));
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Console {
         self.tell("error", &with_causes(error), None);
     }
 
+    /// That it went wrong, in a sentence. Always shown.
+    pub(crate) fn failed(&self, text: &str) {
+        self.tell("error", text, None);
+    }
+
     /// A line of the log. For a program it has the time, and with `timed` for a person, too.
     pub(crate) fn log(&self, is_warning: bool, text: &str, timed: bool) {
         let time = || to_rfc3339(SystemTime::now());
@@ -63,6 +68,7 @@ impl Console {
     }
 
     fn tell(&self, event: &str, text: &str, time: Option<String>) {
+        let text = with_flags(text);
         if self.mode == OutputMode::Quiet && event != "error" {
             return;
         }
@@ -116,7 +122,24 @@ pub(crate) fn with_causes(error: &Error) -> String {
     if !flags.is_empty() {
         text = format!("{text} ({})", flags.join(", "));
     }
-    text
+    with_flags(&text)
+}
+
+/// Settings of the library that the middle of a message may name, in the same way as its end.
+const NAMED: [&str; 5] = [
+    "ca_file",
+    "client_cert",
+    "max_body",
+    "prompts",
+    "stop_alike",
+];
+
+/// The text with flags in place of the settings that it names.
+fn with_flags(text: &str) -> String {
+    let named = NAMED.iter();
+    named.fold(text.to_owned(), |text, name| {
+        text.replace(&format!("(`{name}`)"), &format!("({})", flag(name)))
+    })
 }
 
 /// What is behind a message, the nearest cause first.
@@ -144,6 +167,12 @@ mod tests {
         let error = Error::new(ErrorKind::Config, "name another, or keep the answers")
             .with_settings(&["output", "force_resume"]);
         let told = "name another, or keep the answers (-o, --force-resume)";
+        assert_eq!(with_causes(&error), told);
+        let error = Error::new(
+            ErrorKind::Tls,
+            "name it as the CA file (`ca_file`); so `say` I",
+        );
+        let told = "name it as the CA file (--ca-file); so `say` I";
         assert_eq!(with_causes(&error), told);
     }
 

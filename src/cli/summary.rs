@@ -72,6 +72,11 @@ impl FinalReport {
             let input = &self.files.input;
             self.console
                 .say(&format!("input {input} is empty: there is nothing to do"));
+        } else if self.console.mode == OutputMode::Quiet && summary.progress.failed > 0 {
+            let failed = counted(summary.progress.failed, "request has", "requests have");
+            let errors = &self.files.errors;
+            self.console
+                .failed(&format!("{failed} failed: each has its record in {errors}"));
         } else {
             self.console.say(&self.text(summary));
         }

@@ -173,7 +173,7 @@ fn seems(line: &[u8], error: &LineError) -> Seems {
         }
         Err(_) if text.starts_with('<') => "HTML or XML: write one JSON object a line",
         Err(_) if has_columns(line) => CSV,
-        Err(_) => "plain text: if each line is a prompt, say so (--prompts, prompts())",
+        Err(_) => "plain text: if each line is a prompt, say so (`prompts`)",
     }
 }
 

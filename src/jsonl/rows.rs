@@ -25,8 +25,8 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
 
-const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer with \
-                       force_resume (--force-resume of the tool)";
+const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
+                       (--force-resume)";
 
 /// So many rows at most are put off to the end.
 const MOST_LATER: usize = 1024;

@@ -13,6 +13,7 @@ use super::rows::Row;
 use super::summary::{FileProgress, Summary};
 use super::tally::Tally;
 use crate::api::classify::{is_nearly_answered, record_code};
+use crate::api::times::to_rfc3339;
 use crate::api::{AttemptError, Client, Reply, into_error, likeness, stopped_by};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -126,7 +127,9 @@ impl Writer<'_> {
     fn check_end(&mut self) {
         let clock = self.client.limiter().clock();
         if self.ends.is_some_and(|ends| clock.now() >= ends) {
-            self.state.stopped.get_or_insert_with(out_of_time);
+            if self.state.stopped.is_none() {
+                self.state.stopped = Some(self.out_of_time());
+            }
             self.cancel.cancel();
         }
         // Rows that wait behind a slow one would be lost if a second signal ended the process. A run
@@ -134,6 +137,27 @@ impl Writer<'_> {
         if self.state.stopped.is_some() || self.outside.is_cancelled() {
             self.record_out_of_order();
         }
+    }
+
+    /// Why there is no time for another request. The run's own may not be over yet.
+    fn out_of_time(&self) -> Error {
+        let clock = self.client.limiter().clock();
+        let now = clock.now();
+        let hold = self.client.monitor().hold(now);
+        let pause = hold.filter(|hold| hold.is_pause && self.ends.is_some_and(|ends| now < ends));
+        let message = match pause {
+            None => "the run's time is over".into(),
+            Some(pause) => {
+                let (seconds, until) =
+                    (pause.next_try.as_secs_f64(), clock.wall() + pause.next_try);
+                let until = to_rfc3339(until);
+                format!(
+                    "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
+                     is over before that"
+                )
+            }
+        };
+        Error::new(ErrorKind::Deadline, message)
     }
 
     /// Records the rows that wait for their turn. From here on there is no order.
@@ -268,7 +292,9 @@ impl Writer<'_> {
         }
         let is_out_of_time = error.kind() == ErrorKind::Deadline && self.ends.is_some();
         if is_out_of_time {
-            self.state.stopped.get_or_insert_with(out_of_time);
+            if self.state.stopped.is_none() {
+                self.state.stopped = Some(self.out_of_time());
+            }
             // There is no time for a row that has not begun, so there is none for any other.
             if attempts == 0 {
                 self.cancel.cancel();
@@ -390,10 +416,6 @@ impl Writer<'_> {
         summary.wall = self.tally.elapsed();
         Ok(summary)
     }
-}
-
-fn out_of_time() -> Error {
-    Error::new(ErrorKind::Deadline, "the run's time is over")
 }
 
 fn records_in(bytes: &[u8]) -> usize {

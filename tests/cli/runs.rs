@@ -572,3 +572,38 @@ fn a_try_has_its_time_and_no_more() {
     );
     folder.tool(&arguments).at(&server).run().code(0);
 }
+
+#[test]
+fn a_quiet_run_says_in_a_line_that_rows_have_failed_and_where() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let bad = Reply::error(400, "invalid_request_error", "bad", "no such parameter");
+    let server = Faultd::replies([Reply::ok_chat("hello"), bad]);
+    let tool = folder.tool(&["run", "p.jsonl", "-q", "-c", "1"]);
+    let ended = tool.at(&server).run().code(1);
+    let line = "error: 2 requests have failed: each has its record in \"p.errors.jsonl\"\n";
+    assert_eq!(ended.stderr, line);
+}
+
+#[test]
+fn a_pause_beyond_the_deadline_is_told_with_its_end_and_its_remedy() {
+    let folder = Folder::new();
+    folder.requests(3);
+    let words = "Rate limit reached on requests per min (RPM): Limit 60, Used 60, Requested 1.";
+    let limited = Reply::error(429, "requests", "rate_limit_exceeded", words);
+    let server = Faultd::replies([limited.header("retry-after", "90")]);
+    let arguments = ["run", "p.jsonl", "--deadline", "60s", "--summary", "s.json"];
+    let ended = folder.tool(&arguments).at(&server).run().code(3);
+    ended
+        .says(&[
+            "error: the server asked for a pause of ",
+            " s more, until 20",
+            "and the run's time is over before that: ",
+            "advice     the server says 60 a minute: --rpm 60\n",
+        ])
+        .never_says(&["error: the run's time is over"]);
+    assert_eq!(
+        folder.json("s.json")["advice"],
+        "the server says 60 a minute: --rpm 60"
+    );
+}

@@ -203,10 +203,17 @@ pub(crate) fn load() {
     ]);
     for load in ["load=40", "load=40@2"] {
         let spec = format!("latency=500ms,{load}");
-        let mut best = 0.0;
-        for fixed in [20, 40, 80, 200] {
-            let run = run(&spec, 10_000, |it| it.concurrency(fixed));
-            best = line(load, &fixed.to_string(), &run, best).max(best);
+        let rate = |run: &Run| run.stats.answered as f64 / run.took.as_secs_f64();
+        let fixed = [20, 40, 80, 200].map(|at_once| {
+            let run = run(&spec, 6_000, |it| it.concurrency(at_once));
+            (at_once.to_string(), rate(&run), run.at_once())
+        });
+        let best = fixed.iter().map(|(_, rate, _)| *rate).fold(0.0, f64::max);
+        let run = run(&spec, 6_000, |it| it.concurrency(4..=200));
+        let found = ("4-200".to_owned(), rate(&run), run.at_once());
+        for (concurrency, rate, at_once) in fixed.into_iter().chain([found]) {
+            let share = rate / best;
+            println!("| {load} | {concurrency} | {rate:.1} | {share:.2} | {at_once:.1} |");
         }
     }
 }
@@ -248,14 +255,4 @@ pub(crate) fn stragglers() {
             (more as f64 / sent as f64 - 1.0) * 100.0,
         );
     }
-}
-
-fn line(load: &str, concurrency: &str, run: &Run, best: f64) -> f64 {
-    let rate = run.stats.answered as f64 / run.took.as_secs_f64();
-    let share = rate / best.max(rate);
-    println!(
-        "| {load} | {concurrency} | {rate:.1} | {share:.2} | {:.1} |",
-        run.at_once()
-    );
-    rate
 }

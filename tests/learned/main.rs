@@ -186,3 +186,24 @@ fn an_outage_loses_nothing() {
     let meanwhile = count(&run.stats.arrivals, s(5), s(305));
     assert!(meanwhile <= 500, "{meanwhile}");
 }
+
+#[test]
+fn places_are_found_though_their_refusals_ask_for_a_minute() {
+    let spec = "latency=1s,headers=none,places=3@60s,hints=s";
+    let run = run(spec, 300, |builder| builder.concurrency(20));
+    assert_eq!(run.failed, 0);
+    // Three at once take 100 s. The first refusals cost a minute.
+    assert!(run.took <= s(200), "{:?}", run.took);
+    assert!(run.attempts <= 8, "{}", run.attempts);
+}
+
+#[test]
+fn a_range_finds_what_the_server_can_work_on() {
+    let run = run("latency=500ms,load=40", 3_000, |builder| {
+        builder.concurrency(4..=200)
+    });
+    assert_eq!(run.failed, 0);
+    // No more than 80 a second are answered, however many are sent.
+    assert!(run.took <= s(60), "{:?}", run.took);
+    assert!(run.at_once() <= 120.0, "{}", run.at_once());
+}

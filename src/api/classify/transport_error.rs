@@ -31,7 +31,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
             K::Tls,
             V::Stop,
             "if the proxy speaks no TLS, write http:// in place of https:// in its URL; a private \
-             certificate is accepted if it is named as the CA file (--ca-file, ca_file())",
+             certificate is accepted if it is named as the CA file (`ca_file`)",
         ),
         // Never tried again: the server may not be the one it should be.
         T::Tls => (
@@ -53,7 +53,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::TooLarge => (
             K::BodyTooLarge,
             V::Fail,
-            "ask for less, or raise max_body (--max-body of the tool)",
+            "ask for less, or allow larger answers (`max_body`)",
         ),
         T::Aborted => (K::Cancelled, V::Fail, "run again to carry on"),
         T::Unsendable => (

@@ -8,8 +8,7 @@ use rustls::{AlertDescription as A, CertificateError as C, Error};
 use crate::api::times::to_rfc3339;
 
 /// What to do, for more than one fault.
-const NAME_IT: &str =
-    "if it is your own or a private CA's, name that as the CA file (--ca-file, ca_file())";
+const NAME_IT: &str = "if it is your own or a private CA's, name that as the CA file (`ca_file`)";
 const MAKE_IT: &str = "make a new one, of X.509 version 3 and with a subjectAltName";
 const RENEW_IT: &str = "it must be renewed, unless this machine's clock is wrong";
 
@@ -26,7 +25,7 @@ pub(super) fn explain(error: &Error) -> String {
         // Up to TLS 1.2, that is said of a missing certificate as well.
         Error::AlertReceived(A::HandshakeFailure) => {
             "the server refused the handshake; it may know no cipher of TLS that is still safe, or \
-             want a certificate of its clients (--client-cert, client_cert())"
+             want a certificate of its clients (`client_cert`)"
         }
         Error::AlertReceived(A::ProtocolVersion) | Error::PeerIncompatible(_) => {
             "the server knows no version or cipher of TLS that is still safe; it needs TLS 1.2 or 1.3"
@@ -34,7 +33,7 @@ pub(super) fn explain(error: &Error) -> String {
         // What a server says of the certificate of a client, or of its absence.
         Error::AlertReceived(alert) if matches!(u8::from(*alert), 41..=46 | 48 | 49 | 116) => {
             "the server takes only clients with a certificate that it knows; give one that it \
-             accepts (--client-cert, client_cert())"
+             accepts (`client_cert`)"
         }
         _ => return spaced(error),
     };
@@ -137,9 +136,9 @@ mod tests {
                 "not valid before 2021-01-01; check this machine's clock",
             ),
             (C::Expired.into(), "cannot be accepted: expired"),
-            (C::UnknownIssuer.into(), "(--ca-file, ca_file())"),
+            (C::UnknownIssuer.into(), "(`ca_file`)"),
             (C::Revoked.into(), "cannot be accepted: revoked"),
-            (rule("CaUsedAsEndEntity"), "(--ca-file, ca_file())"),
+            (rule("CaUsedAsEndEntity"), "(`ca_file`)"),
             (rule("UnsupportedCertVersion"), "X.509 version 1"),
             (
                 rule("PathLenConstraintViolated"),
@@ -159,7 +158,7 @@ mod tests {
             ),
             (
                 Error::AlertReceived(A::CertificateRequired),
-                "(--client-cert, client_cert())",
+                "(`client_cert`)",
             ),
             (
                 Error::AlertReceived(A::UnknownCA),
