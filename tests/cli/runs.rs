@@ -52,6 +52,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "binding",
             "binding_share",
             "completion_tokens",
+            "concurrency",
             "cost_usd",
             "exit",
             "failed",

@@ -207,3 +207,14 @@ fn a_range_finds_what_the_server_can_work_on() {
     assert!(run.took <= s(60), "{:?}", run.took);
     assert!(run.at_once() <= 120.0, "{}", run.at_once());
 }
+
+#[test]
+fn a_range_starts_with_few_and_a_number_with_all() {
+    for (range, in_a_second, in_three) in [(4..=200, 4, 12), (20..=20, 20, 20)] {
+        let spec = "latency=5s,jitter=0";
+        let run = run(spec, 60, |it| it.concurrency(range.clone()));
+        let sent = |ms| count(&run.stats.arrivals, s(0), Duration::from_millis(ms));
+        assert_eq!((sent(990), sent(2_990)), (in_a_second, in_three));
+        assert_eq!(run.failed, 0);
+    }
+}
