@@ -33,20 +33,9 @@ const ROUNDED: Nanos = SECOND;
 /// After so long without a request, or three times what one takes, what was let in tells no rate.
 const IDLE: Nanos = SECOND;
 
-/// What an answer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The request was let in, whatever became of it.
-    LetIn,
-    /// It was refused, and the server asks for a wait or does not.
-    Refused(Option<Duration>),
-}
-
-/// What follows from an answer.
+/// What follows from a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// It was no refusal.
-    Admitted,
     /// A refusal that concerns nobody else.
     Stray,
     /// As many are in flight as the server takes: this one goes as soon as one of them is done.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
+use super::permit::Permit;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState, Start};
 use super::waited::{WaitReason, Waited};
@@ -109,17 +110,19 @@ impl Queue {
         ticket.wait(cost, deadline, cancel, waited, watch)
     }
 
-    /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
+    /// Ends a permit: one fewer is in flight, and the model tokens that it used count in place of the
     /// reserved.
-    pub(super) fn release(&self, cost: Cost, used: Cost, end: (Start, bool)) {
+    pub(super) fn release(&self, permit: &Permit) {
+        let (reserved, used) = (permit.cost, permit.used);
         let head = {
             let mut locked = self.lock();
-            let reserved = cost.model_tokens();
-            locked.limits.end(cost, used, end, || self.now());
+            let sooner = permit.let_in && locked.limits.let_in(permit.start, self.now());
+            let end = (permit.start, !permit.failed);
+            locked.limits.end(reserved, used, end, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
-                WaitReason::Tokens => used.model_tokens() < reserved,
-                WaitReason::Requests | WaitReason::Pause => false,
+                WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                WaitReason::Requests | WaitReason::Pause => sooner,
             })
         };
         unpark(head);

@@ -4,12 +4,13 @@
 //! its rows in flight, sends what was refused first, and obeys waits as `pool` does. The provider is one
 //! of [`Provider`].
 
+#![cfg(test)]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::pace::Answer;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState, Start};
 use crate::retry::Verdict;
@@ -206,7 +207,7 @@ struct Row {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An answer to what was sent then and in that place.
-    Answer(Row, (Nanos, Start), Option<Option<Duration>>),
+    Answer(Row, Start, Option<Option<Duration>>),
     Due(Row),
     /// A place is free again.
     Freed,
@@ -243,8 +244,8 @@ pub(super) fn run(
             Event::Look => {}
             Event::Freed => provider.in_flight -= 1,
             Event::Due(row) => due.push_back(row),
-            Event::Answer(row, (sent, start), None) => {
-                limits.answered(sent, start.place, Answer::LetIn, now);
+            Event::Answer(row, start, None) => {
+                limits.let_in(start, now);
                 match provider.lag {
                     0 => provider.in_flight -= 1,
                     lag => at(&mut events, now + lag, Event::Freed),
@@ -255,8 +256,8 @@ pub(super) fn run(
                 came.rows += 1;
                 came.done = now;
             }
-            Event::Answer(row, (sent, start), Some(hint)) => {
-                let (heard, _) = limits.answered(sent, start.place, Answer::Refused(hint), now);
+            Event::Answer(row, start, Some(hint)) => {
+                let (heard, _) = limits.refused(start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (_, pause) = verdict.heard(heard, Duration::MAX);
                 if let Some(pause) = pause {
@@ -299,12 +300,12 @@ pub(super) fn run(
             });
             row.attempts += 1;
             came.attempts = came.attempts.max(row.attempts);
-            let sent = (now, limits.start());
+            let start = limits.start();
             match provider.arrival(now, &mut chance) {
                 None => {
                     came.admitted.push(now);
                     let latency = provider.latency + chance.u64(..=provider.latency / 10);
-                    at(&mut events, now + latency, Event::Answer(row, sent, None));
+                    at(&mut events, now + latency, Event::Answer(row, start, None));
                 }
                 Some(wait) => {
                     came.refused.push(now);
@@ -312,7 +313,7 @@ pub(super) fn run(
                     at(
                         &mut events,
                         now + ROUND_TRIP,
-                        Event::Answer(row, sent, Some(hint)),
+                        Event::Answer(row, start, Some(hint)),
                     );
                 }
             }

@@ -58,6 +58,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The wait that a refusal asks for, if it asks for one; `None` if this is none.
+    #[expect(clippy::option_option, reason = "a refusal, and its wait")]
+    pub(crate) fn refusal(self) -> Option<Option<Duration>> {
+        match self {
+            Self::PauseAll(hint) => Some(Some(hint)),
+            Self::Throttled => Some(None),
+            _ => None,
+        }
+    }
+
     /// What becomes of it by what the limiter has heard, and how long everyone waits with the item, if
     /// they do. A wait that no server asks for is a backoff: no longer than `longest_backoff`.
     pub(crate) fn heard(self, heard: Heard, longest_backoff: Duration) -> (Self, Option<Duration>) {
@@ -115,9 +125,6 @@ mod tests {
         let without = Verdict::Throttled;
         assert_eq!(heard(without, Heard::Stray), (without, None));
         assert_eq!(heard(without, Heard::Held(s(20))), (without, Some(s(10))));
-        assert_eq!(
-            heard(Verdict::Retry, Heard::Admitted),
-            (Verdict::Retry, None)
-        );
+        assert_eq!(heard(Verdict::Retry, Heard::Stray), (Verdict::Retry, None));
     }
 }
