@@ -259,13 +259,17 @@ pub(super) fn run(
             Event::Answer(row, start, Some(hint)) => {
                 let (heard, _) = limits.refused(start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
-                let (_, pause) = verdict.heard(heard, Duration::MAX);
+                let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
                     limits.pause(now + nanos(pause.as_secs_f64()), now);
                     refused.insert((row.attempts / 2, row.index), row);
                     admits = false;
                 } else {
-                    let wait = hint.unwrap_or(Duration::from_millis(500)).as_secs_f64();
+                    let wait = match verdict {
+                        Verdict::RetryAfter(wait) => wait.as_secs_f64(),
+                        // A backoff that doubles.
+                        _ => 0.5 * f64::from(1 << row.attempts.min(6)) * chance.f64(),
+                    };
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
