@@ -34,4 +34,6 @@
 //! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup): the first requests of a run go alone, for
 //!   providers' caches of prompts. [`ClientBuilder::hedge`](crate::ClientBuilder::hedge): a second attempt
 //!   beside one that takes too long.
+//! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the number in
+//!   flight is found.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.

@@ -18,8 +18,10 @@ pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
         (K::Quota, _) => Class::Money,
         (K::Permission | K::NotFound, Verdict::FailOrStopIfRepeated(_)) => Class::Refused,
         (K::Invalid, _) if is_about_one_request(error.message()) => return None,
-        (K::Permission | K::NotFound | K::Invalid, _)
-        | (K::Malformed | K::Protocol | K::BodyTooLarge, _) => Class::Usual,
+        (
+            K::Permission | K::NotFound | K::Invalid | K::Malformed | K::Protocol | K::BodyTooLarge,
+            _,
+        ) => Class::Usual,
         _ => return None,
     };
     let mut hasher = DefaultHasher::new();

@@ -141,15 +141,16 @@ impl Run<'_> {
         Some((what, Some(format!("-c {most} would avoid {refusals}"))))
     }
 
-    /// How many might be in flight: of a range, the number that was found last.
+    /// How many might be in flight: of a range, the number that was found last. Fewer, if refusals tell it.
     fn concurrency(&self) -> u64 {
         let given = self.given.concurrency;
-        let found = self.summary.progress.engine.concurrency;
-        if given.is_range() {
-            found as u64
+        let progress = &self.summary.progress;
+        let now = if given.is_range() {
+            progress.engine.concurrency
         } else {
-            given.high() as u64
-        }
+            given.high()
+        };
+        progress.learned.at_once.unwrap_or(now).min(now) as u64
     }
 
     /// How many at once would have done as well, if they are fewer than were allowed.
@@ -191,6 +192,9 @@ impl Run<'_> {
         let named = progress.announced_limit;
         if let Some(remedy) = named.and_then(|it| remedy(it, self.given.rates, &progress.learned)) {
             return Some(remedy);
+        }
+        if let Some(at_once) = progress.learned.at_once {
+            return Some(format!("-c {at_once} would avoid them"));
         }
         let engine = &progress.engine;
         let let_in = engine.attempts.saturating_sub(engine.throttled) as f64;
@@ -298,127 +302,143 @@ mod tests {
         let found =
             |summary, concurrency| changed(summary, |it| it.engine.concurrency = concurrency);
         let table = vec![
-            (
-                summary(Binding::Requests, 81),
-                with_rpm(360),
-                "the limit on requests (360/min) bound for 81 % of the time; \
-                 7 at once would have been enough",
-            ),
-            (
-                learned(summary(Binding::Requests, 81), headers),
-                GIVEN,
-                "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
-                 7 at once would have been enough",
-            ),
-            (
-                learned(summary(Binding::Requests, 81), refusals),
-                few(7),
-                "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
-            ),
-            (
-                learned(summary(Binding::Tokens, 40), headers),
-                GIVEN,
-                "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
-                 time; 7 at once would have been enough",
-            ),
-            (
-                summary(Binding::InFlight, 95),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 -c 6 may be up to twice as fast",
-            ),
-            (
-                learned(summary(Binding::InFlight, 95), headers),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 -c 9 would be enough for the limit of 500/min",
-            ),
-            (
-                found(summary(Binding::InFlight, 95), 40),
-                range(),
-                "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                 more were tried and were no faster",
-            ),
-            (
-                found(summary(Binding::InFlight, 95), 200),
-                range(),
-                "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                 -c 4-400 may be up to twice as fast",
-            ),
-            (
-                learned(summary(Binding::InFlight, 95), headers),
-                few(9),
-                "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
-            ),
-            (
-                summary(Binding::InFlight, 95),
-                GivenLimits {
-                    is_capped: true,
-                    ..few(3)
-                },
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 a higher limit on open files (ulimit -n) would allow more",
-            ),
-            (
-                changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
-            ),
-            (
-                changed(summary(Binding::Pause, 62), |it| {
-                    it.announced_limit = Some(sixty);
-                    it.engine.succeeded = 0;
-                }),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; \
-                 the server says 60 a minute: --rpm 60",
-            ),
-            (
-                changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
-            ),
-            (
-                learned(summary(Binding::Pause, 62), refusals),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
-            ),
-            (
-                changed(learned(summary(Binding::Pause, 62), places), |it| {
-                    it.engine.throttled = 40;
-                }),
-                GIVEN,
-                "the server's limit of 3 at once, 0.50 s an answer, bound for 62 % of the time; \
-                 -c 3 would avoid 40 refusals",
-            ),
-            (
-                changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
-                GIVEN,
-                "the wait before 12 retries bound for 30 % of the time",
-            ),
-            (
-                summary(Binding::Outage, 90),
-                GIVEN,
-                "an outage of the server bound for 90 % of the time",
-            ),
-            (
-                summary(Binding::Input, 90),
-                GIVEN,
-                "the input, which gave 6.0 a second, bound for 90 % of the time",
-            ),
-            (
-                summary(Binding::Wire, 90),
-                GIVEN,
-                "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
-                 of the time",
-            ),
-            (
-                summary(Binding::Requests, 12),
-                GIVEN,
-                "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
-                 each",
-            ),
-        ];
+                    (
+                        summary(Binding::Requests, 81),
+                        with_rpm(360),
+                        "the limit on requests (360/min) bound for 81 % of the time; \
+                         7 at once would have been enough",
+                    ),
+                    (
+                        learned(summary(Binding::Requests, 81), headers),
+                        GIVEN,
+                        "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
+                         7 at once would have been enough",
+                    ),
+                    (
+                        learned(summary(Binding::Requests, 81), refusals),
+                        few(7),
+                        "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
+                    ),
+                    (
+                        learned(summary(Binding::Tokens, 40), headers),
+                        GIVEN,
+                        "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
+                         time; 7 at once would have been enough",
+                    ),
+                    (
+                        summary(Binding::InFlight, 95),
+                        few(3),
+                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                         -c 6 may be up to twice as fast",
+                    ),
+                    (
+                        learned(summary(Binding::InFlight, 95), headers),
+                        few(3),
+                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                         -c 9 would be enough for the limit of 500/min",
+                    ),
+                    (
+                        found(summary(Binding::InFlight, 95), 40),
+                        range(),
+                        "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                         more were tried and were no faster",
+                    ),
+                    (
+                        found(summary(Binding::InFlight, 95), 200),
+                        range(),
+                        "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                         -c 4-400 may be up to twice as fast",
+                    ),
+                    (
+                        learned(summary(Binding::InFlight, 95), headers),
+                        few(9),
+                        "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
+                    ),
+                    (
+                        summary(Binding::InFlight, 95),
+                        GivenLimits {
+                            is_capped: true,
+                            ..few(3)
+                        },
+                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                         a higher limit on open files (ulimit -n) would allow more",
+                    ),
+                    (
+                        changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
+                        few(3),
+                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
+                    ),
+                    (
+                        changed(summary(Binding::Pause, 62), |it| {
+                            it.announced_limit = Some(sixty);
+                            it.engine.succeeded = 0;
+                        }),
+                        GIVEN,
+                        "pauses that the server asked for bound for 62 % of the time; \
+                         the server says 60 a minute: --rpm 60",
+                    ),
+                    (
+                        changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
+                        GIVEN,
+                        "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
+                    ),
+                    (
+                        learned(summary(Binding::Pause, 62), refusals),
+                        GIVEN,
+                        "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+                    ),
+                    (
+        <<<<<<< HEAD
+                        changed(learned(summary(Binding::Pause, 62), places), |it| {
+                            it.engine.throttled = 40;
+                        }),
+                        GIVEN,
+                        "the server's limit of 3 at once, 0.50 s an answer, bound for 62 % of the time; \
+                         -c 3 would avoid 40 refusals",
+        =======
+                        changed(summary(Binding::Pause, 62), |it| {
+                            it.learned.at_once = Some(3)
+                        }),
+                        GIVEN,
+                        "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
+                    ),
+                    (
+                        changed(summary(Binding::InFlight, 95), |it| {
+                            it.engine.throttled = 1;
+                            it.learned.at_once = Some(4);
+                        }),
+                        few(20),
+                        "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
+        >>>>>>> main
+                    ),
+                    (
+                        changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
+                        GIVEN,
+                        "the wait before 12 retries bound for 30 % of the time",
+                    ),
+                    (
+                        summary(Binding::Outage, 90),
+                        GIVEN,
+                        "an outage of the server bound for 90 % of the time",
+                    ),
+                    (
+                        summary(Binding::Input, 90),
+                        GIVEN,
+                        "the input, which gave 6.0 a second, bound for 90 % of the time",
+                    ),
+                    (
+                        summary(Binding::Wire, 90),
+                        GIVEN,
+                        "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
+                         of the time",
+                    ),
+                    (
+                        summary(Binding::Requests, 12),
+                        GIVEN,
+                        "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
+                         each",
+                    ),
+                ];
         for (summary, given, told) in table {
             assert_eq!(advice(&summary, &given).as_deref(), Some(told));
         }

@@ -9,8 +9,8 @@ use super::console::{Console, OutputMode, with_causes};
 use super::speed::Speed;
 use super::{bar, format};
 use crate::escape::printable;
-use crate::jsonl::summary::{learned, rounded};
-use crate::{Binding, FileProgress, Hold, Learned, ResumeInfo, Usd};
+use crate::jsonl::summary::{concurrency, learned, rounded};
+use crate::{Binding, Concurrency, FileProgress, Hold, Learned, ResumeInfo, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -126,7 +126,14 @@ fn detail(progress: &FileProgress, speed: &Speed) -> String {
         (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),
     };
     let mut detail: Vec<String> = limit.into_iter().collect();
-    detail.push(format!("{} in flight", format::count(engine.in_flight)));
+    let range = progress.concurrency.filter(Concurrency::is_range);
+    let range = range.map(|range| {
+        let found = format::count(engine.concurrency as u64);
+        format!(" of {found} (found in {range})")
+    });
+    let at_once = format::count(engine.in_flight);
+    let range = range.unwrap_or_default();
+    detail.push(format!("{at_once} in flight{range}"));
     detail.extend(format::learned(&progress.learned));
     detail.push(format!("{} tokens/s", format::rate(speed.tokens())));
     for (number, one, many) in [
@@ -193,6 +200,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "failed": progress.failed,
         "skipped": progress.skipped,
         "in_flight": engine.in_flight,
+        "concurrency": concurrency(progress),
         "waiting": engine.waiting,
         "backing_off": engine.backing_off,
         "binding": engine.binding.map(Binding::as_str),
@@ -283,6 +291,18 @@ mod tests {
         let mut speed = Speed::new([None; 2]);
         speed.note(progress);
         (head(progress, &speed), detail(progress, &speed))
+    }
+
+    #[test]
+    fn of_a_range_the_number_that_was_found_is_told() {
+        let mut progress = progress(None);
+        progress.concurrency = Some((4..=200).into());
+        progress.engine.concurrency = 57;
+        let words = "20 in flight of 57 (found in 4-200)";
+        assert!(told(&progress).1.contains(words), "{}", told(&progress).1);
+        let object = object(&progress, &Speed::new([None; 2]));
+        assert_eq!(object["concurrency"]["now"], 57);
+        assert_eq!(object["concurrency"]["high"], 200);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::scan::InputScan;
 use crate::api::Usd;
 use crate::binding::Binding;
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::{Learned, Rate};
+use crate::limit::{Concurrency, Learned, Rate};
 use crate::pool::{Hold, Progress};
 
 /// What a run found in its files, before it sent anything, of the runs before it.
@@ -102,6 +102,9 @@ pub struct FileProgress {
     /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause
     /// that the server asked for.
     pub hold: Option<Hold>,
+    /// How many requests may be in flight at once, as it was set. Of a range,
+    /// [`engine.concurrency`](Progress::concurrency) is the number that was found.
+    pub concurrency: Option<Concurrency>,
     /// What the answers have said of the provider's limits.
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
@@ -182,6 +185,7 @@ impl Summary {
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
     /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long, which are no retries; copies whose answers were taken |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
+    /// | `concurrency` | `low` and `high`, how many requests might be in flight at once as it was set, and `now`, of a range the number that was found last |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
@@ -225,6 +229,7 @@ impl Summary {
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
             "rps": if wall > 0.0 { rounded(finished as f64 / wall) } else { 0.0 },
+            "concurrency": concurrency(progress),
             "in_flight_peak": engine.in_flight_peak,
             "threads_peak": engine.threads_peak,
             "prompt_tokens": progress.prompt_tokens,
@@ -246,6 +251,16 @@ impl Summary {
             "exit": exit,
         })
     }
+}
+
+/// How many may be in flight at once, for a program.
+pub(crate) fn concurrency(progress: &FileProgress) -> Value {
+    let range = progress.concurrency;
+    json!({
+        "low": range.map(|range| range.low()),
+        "high": range.map(|range| range.high()),
+        "now": progress.engine.concurrency,
+    })
 }
 
 /// What was learned of limits, for a program.

@@ -356,6 +356,7 @@ impl Writer<'_> {
         let now = client.limiter().clock().now();
         let mut progress = self.tally.progress(client.monitor(), now);
         progress.learned = client.limiter().learned();
+        progress.concurrency = Some(client.limiter().concurrency_range());
         (self.on_progress)(&progress);
         progress
     }

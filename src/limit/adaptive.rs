@@ -22,7 +22,8 @@ use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::learned_rate::SECOND;
 
-/// What of twice the number must come as throughput: below it, more in flight means longer waits.
+/// So much must come of what more in flight could bring at most: of twice the number, 1.3 times the
+/// throughput. Below it, more in flight are mostly longer waits.
 const WORTH: f64 = 0.4;
 /// By what a number is multiplied or divided for a try, and how close to 1 that comes.
 const STEP: f64 = 1.5;
@@ -31,7 +32,7 @@ const LEAST_STEP: f64 = 1.25;
 const ENDED: f64 = 0.7;
 const ENDED_AT_START: f64 = 0.5;
 /// A round has as many requests as it takes to know its mean to this, for steps of [`STEP`], if
-/// latencies spread by 1; but no fewer than eight and half of the number, and no more than this.
+/// latencies spread by 1; but no fewer than eight and three quarters of the number, and no more than this.
 const PRECISION: f64 = 0.1;
 const LONGEST_ROUND: f64 = 200.0;
 /// How many rounds it rests at most between tries in vain.
@@ -312,7 +313,7 @@ impl Adaptive {
             clippy::cast_sign_loss,
             reason = "above zero, and it saturates"
         )]
-        let wanted = wanted.max((places / 2) as f64) as u32;
+        let wanted = wanted.max(0.75 * places as f64) as u32;
         self.round = Round {
             places,
             least,

@@ -3,6 +3,8 @@
 //! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. A closed loop
 //! keeps as many rows in flight as the rule says until there are no more.
 
+#![cfg(test)]
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;

@@ -8,7 +8,7 @@ use super::announced::Announced;
 use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::nested::{self, HeldMark};
-use super::pace::{Answer, Heard};
+use super::pace::Heard;
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
@@ -168,6 +168,7 @@ impl Limiter {
             waited,
             start,
             failed: false,
+            let_in: false,
         }
     }
 
@@ -255,15 +256,12 @@ impl Limiter {
         unpark(head);
     }
 
-    /// Takes note of an answer to what was sent with this permit at `sent`.
-    pub(crate) fn answered(&self, permit: &Permit, sent: Instant, answer: Answer) -> Heard {
+    /// Takes note that what was sent with this permit was refused, with a wait or without.
+    pub(crate) fn refused(&self, permit: &Permit, hint: Option<Duration>) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) =
-                locked
-                    .limits
-                    .answered(self.0.nanos(sent), permit.start.place, answer, now);
+            let (heard, sooner) = locked.limits.refused(permit.start, hint, now);
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);
@@ -297,9 +295,15 @@ impl Limiter {
         self.0.lock().limits.concurrency()
     }
 
-    /// How many requests may be in flight at once now: of a range, the number that was found last.
+    /// How many requests may be in flight at once now: of a range, the number that was found last, and in
+    /// both cases fewer where refusals say that these are too many.
     pub fn most_in_flight(&self) -> usize {
         self.0.lock().limits.most_in_flight()
+    }
+
+    /// How many threads are of use: of a range one more than may send now, which waits for the next place.
+    pub(crate) fn most_threads(&self) -> usize {
+        self.0.lock().limits.most_threads()
     }
 
     /// How many requests are in flight: permits that have not been dropped.

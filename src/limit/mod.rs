@@ -20,6 +20,8 @@ mod learned_rate;
 mod limiter;
 mod nested;
 mod pace;
+#[cfg(test)]
+mod pace_trial;
 mod permit;
 mod places;
 mod queue;
@@ -34,7 +36,7 @@ pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use concurrency::Concurrency;
 pub use limiter::{Limiter, Refusal};
-pub(crate) use pace::{Answer, Heard};
+pub(crate) use pace::Heard;
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
 pub use state::Learned;

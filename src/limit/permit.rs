@@ -20,6 +20,7 @@ pub struct Permit {
     pub(super) waited: Waited,
     pub(super) start: Start,
     pub(super) failed: bool,
+    pub(super) let_in: bool,
 }
 
 impl Permit {
@@ -38,6 +39,12 @@ impl Permit {
     /// flight, where that is a [range](crate::Concurrency).
     pub fn fail(&mut self) {
         self.failed = true;
+    }
+
+    /// Says that the server has let the request in. The limiter learns from it when the permit ends, under
+    /// the lock that it takes then.
+    pub(crate) fn let_in(&mut self) {
+        self.let_in = true;
     }
 
     /// How many requests might be in flight when this one was admitted.
@@ -59,8 +66,7 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        let end = (self.start, !self.failed);
-        self.queue.release(self.cost, self.used, end);
+        self.queue.release(self);
     }
 }
 

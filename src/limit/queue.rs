@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
+use super::permit::Permit;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState, Start};
 use super::waited::{WaitReason, Waited};
@@ -74,14 +75,14 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `spent`, whatever comes of it.
+    /// Waits until `cost` is admitted. How long that took is added to `waited`, whatever comes of it.
     /// What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-        spent: &mut Waited,
+        waited: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
     ) -> Result<Start> {
         check_cancelled(cancel)?;
@@ -106,20 +107,22 @@ impl Queue {
                 parker,
             }
         };
-        ticket.wait(cost, deadline, cancel, spent, watch)
+        ticket.wait(cost, deadline, cancel, waited, watch)
     }
 
-    /// Ends a permit: one fewer is in flight, and the model tokens of `used` count in place of the
+    /// Ends a permit: one fewer is in flight, and the model tokens that it used count in place of the
     /// reserved.
-    pub(super) fn release(&self, cost: Cost, used: Cost, end: (Start, bool)) {
+    pub(super) fn release(&self, permit: &Permit) {
+        let (reserved, used) = (permit.cost, permit.used);
         let head = {
             let mut locked = self.lock();
-            let reserved = cost.model_tokens();
-            locked.limits.end(cost, used, end, || self.now());
+            let sooner = permit.let_in && locked.limits.let_in(permit.start, self.now());
+            let end = (permit.start, !permit.failed);
+            locked.limits.end(reserved, used, end, || self.now());
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
-                WaitReason::Tokens => used.model_tokens() < reserved,
-                WaitReason::Requests | WaitReason::Pause => false,
+                WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                WaitReason::Requests | WaitReason::Pause => sooner,
             })
         };
         unpark(head);
@@ -166,7 +169,7 @@ impl Ticket<'_> {
         cost: Cost,
         deadline: Option<Instant>,
         cancel: Option<&Cancel>,
-        spent: &mut Waited,
+        waited: &mut Waited,
         watch: impl Fn(Option<WaitReason>),
     ) -> Result<Start> {
         let queue = self.queue;
@@ -176,7 +179,7 @@ impl Ticket<'_> {
             let wake_at = {
                 let mut locked = queue.lock();
                 let now = queue.clock.now();
-                spent.add(reason, now.saturating_duration_since(since));
+                waited.add(reason, now.saturating_duration_since(since));
                 since = now;
                 check_cancelled(cancel)?;
                 let mut wake_at = None;

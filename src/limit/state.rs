@@ -4,11 +4,13 @@
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
 //! instant*, or *when a permit is released*. The lock and the queue are in [`super::queue`].
 
+use std::time::Duration;
+
 use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::concurrency::Concurrency;
-use super::pace::{Answer, Heard, Pace};
+use super::pace::{Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
 use super::waited::WaitReason;
@@ -137,15 +139,26 @@ impl LimiterState {
         self.concurrency
     }
 
-    /// How many may be in flight now.
-    pub(super) fn most_in_flight(&self) -> usize {
+    /// How many may be in flight now, as far as that is set, or of a range, found.
+    fn set_in_flight(&self) -> usize {
         let found = self.adaptive.as_ref().map(Adaptive::now);
         found.unwrap_or(self.concurrency.high())
     }
 
+    pub(super) fn most_threads(&self) -> usize {
+        let next = self.set_in_flight().saturating_add(1);
+        next.min(self.concurrency.high())
+    }
+
+    /// How many may be in flight now, or fewer if refusals tell so.
+    pub(super) fn most_in_flight(&self) -> usize {
+        let places = self.places.most().unwrap_or(usize::MAX);
+        self.set_in_flight().min(places)
+    }
+
     /// A range goes on from the number that holds now, if that is within it.
     pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
-        self.adaptive = adaptive(concurrency, self.most_in_flight());
+        self.adaptive = adaptive(concurrency, self.set_in_flight());
         self.concurrency = concurrency;
     }
 
@@ -167,34 +180,34 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note of an answer to what was sent at `sent`, when as many were in flight as `place` says. With
-    /// what follows comes whether something may be admitted sooner than it was said.
-    pub(super) fn answered(
+    /// Takes note that a request was let in, whatever became of it. Whether something may be admitted
+    /// sooner than it was said.
+    pub(super) fn let_in(&mut self, start: Start, now: Nanos) -> bool {
+        self.pace.admitted(start.at, now);
+        if self.places.let_in(start.place, start.at, now) {
+            self.pace = Pace::default();
+        }
+        self.keep_pace(now)
+    }
+
+    /// Takes note that a request was refused, and asked to wait or not. With what follows comes whether
+    /// something may be admitted sooner than it was said.
+    pub(super) fn refused(
         &mut self,
-        sent: Nanos,
-        place: usize,
-        answer: Answer,
+        start: Start,
+        hint: Option<Duration>,
         now: Nanos,
     ) -> (Heard, bool) {
-        let heard = match answer {
-            Answer::LetIn => {
-                self.pace.admitted(sent, now);
-                if self.places.let_in(place, sent, now) {
-                    self.pace = Pace::default();
-                }
-                Heard::Admitted
-            }
-            Answer::Refused(hint) if self.places.explains(place, sent, hint, now) => Heard::Full,
-            Answer::Refused(hint) => {
-                let heard = self.pace.refused(sent, hint, now);
-                if let Heard::Held(pause) = heard {
-                    self.places.held(pause, self.in_flight, now);
-                }
-                heard
-            }
+        let heard = if self.places.explains(start.place, start.at, hint, now) {
+            Heard::Full
+        } else {
+            self.pace.refused(start.at, hint, now)
         };
-        if let (Some(adaptive), Heard::Held(_)) = (&mut self.adaptive, heard) {
-            adaptive.refused();
+        if let Heard::Held(pause) = heard {
+            self.places.held(pause, self.in_flight, now);
+            if let Some(adaptive) = &mut self.adaptive {
+                adaptive.refused();
+            }
         }
         (heard, self.keep_pace(now))
     }
@@ -297,7 +310,7 @@ impl LimiterState {
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.grow(now);
         }
-        let most = self.most_in_flight();
+        let most = self.set_in_flight();
         if self.in_flight >= most {
             let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
             return grows.map_or(Admission::WhenReleased, |at| {
@@ -331,7 +344,10 @@ impl LimiterState {
                 WaitReason::Tokens,
             );
         }
-        if let Some(paced) = &mut self.paced {
+        // What is counted in a pause is known at its end, and may lift that rate.
+        if let Some(paced) = &mut self.paced
+            && !self.places.is_counting()
+        {
             consider(paced.earliest(cost.requests(), now), WaitReason::Requests);
         }
         for (at, counted) in self.announced.earliest(cost, now) {
@@ -366,7 +382,9 @@ impl LimiterState {
             at: now,
             place: self.places.place(in_flight),
             round: round.unwrap_or_default(),
-            most: self.most_in_flight(),
+            most: self
+                .most_in_flight()
+                .min(self.places.most().unwrap_or(usize::MAX)),
         };
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);

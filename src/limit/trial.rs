@@ -4,12 +4,13 @@
 //! its rows in flight, sends what was refused first, and obeys waits as `pool` does. The provider is one
 //! of [`Provider`].
 
+#![cfg(test)]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::pace::Answer;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState, Start};
 use crate::retry::Verdict;
@@ -206,7 +207,7 @@ struct Row {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An answer to what was sent then and in that place.
-    Answer(Row, (Nanos, Start), Option<Option<Duration>>),
+    Answer(Row, Start, Option<Option<Duration>>),
     Due(Row),
     /// A place is free again.
     Freed,
@@ -243,8 +244,8 @@ pub(super) fn run(
             Event::Look => {}
             Event::Freed => provider.in_flight -= 1,
             Event::Due(row) => due.push_back(row),
-            Event::Answer(row, (sent, start), None) => {
-                limits.answered(sent, start.place, Answer::LetIn, now);
+            Event::Answer(row, start, None) => {
+                limits.let_in(start, now);
                 match provider.lag {
                     0 => provider.in_flight -= 1,
                     lag => at(&mut events, now + lag, Event::Freed),
@@ -255,16 +256,20 @@ pub(super) fn run(
                 came.rows += 1;
                 came.done = now;
             }
-            Event::Answer(row, (sent, start), Some(hint)) => {
-                let (heard, _) = limits.answered(sent, start.place, Answer::Refused(hint), now);
+            Event::Answer(row, start, Some(hint)) => {
+                let (heard, _) = limits.refused(start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
-                let (_, pause) = verdict.heard(heard, Duration::MAX);
+                let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
                     limits.pause(now + nanos(pause.as_secs_f64()), now);
                     refused.insert((row.attempts / 2, row.index), row);
                     admits = false;
                 } else {
-                    let wait = hint.unwrap_or(Duration::from_millis(500)).as_secs_f64();
+                    let wait = match verdict {
+                        Verdict::RetryAfter(wait) => wait.as_secs_f64(),
+                        // A backoff that doubles.
+                        _ => 0.5 * f64::from(1 << row.attempts.min(6)) * chance.f64(),
+                    };
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
@@ -299,12 +304,12 @@ pub(super) fn run(
             });
             row.attempts += 1;
             came.attempts = came.attempts.max(row.attempts);
-            let sent = (now, limits.start());
+            let start = limits.start();
             match provider.arrival(now, &mut chance) {
                 None => {
                     came.admitted.push(now);
                     let latency = provider.latency + chance.u64(..=provider.latency / 10);
-                    at(&mut events, now + latency, Event::Answer(row, sent, None));
+                    at(&mut events, now + latency, Event::Answer(row, start, None));
                 }
                 Some(wait) => {
                     came.refused.push(now);
@@ -312,7 +317,7 @@ pub(super) fn run(
                     at(
                         &mut events,
                         now + ROUND_TRIP,
-                        Event::Answer(row, sent, Some(hint)),
+                        Event::Answer(row, start, Some(hint)),
                     );
                 }
             }
@@ -397,16 +402,16 @@ fn a_limit_at_once_is_found_and_kept() {
             let mut provider = with_places(places, latency, hint, lag);
             let mut limits = LimiterState::new(at_once);
             let came = run(&mut limits, &mut provider, rows, 900 * SECOND, seed);
-            let case = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
+            let told = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
             let ideal = rows.div_ceil(places) as Nanos * latency;
             let first_pause = match hint {
                 Hint::Always(hint) => hint,
                 _ => 0,
             };
-            assert_eq!(came.rows, rows, "{case}");
-            assert!(came.done <= first_pause + ideal * 13 / 10, "{case}");
-            assert!(came.attempts <= 5, "{case}");
-            assert_eq!(limits.learned().at_once, Some(places), "{case}");
+            assert_eq!(came.rows, rows, "{told}");
+            assert!(came.done <= first_pause + ideal * 13 / 10, "{told}");
+            assert!(came.attempts <= 5, "{told}");
+            assert_eq!(limits.learned().at_once, Some(places), "{told}");
         }
     }
 }
@@ -439,9 +444,9 @@ fn a_rate_is_not_taken_for_a_limit_at_once() {
                 let came = run(&mut limits, &mut provider, usize::MAX, 90 * SECOND, seed);
                 let admitted = came.admitted_rate(60 * SECOND, 90 * SECOND);
                 let refused = came.refused_share(60 * SECOND, 90 * SECOND);
-                let case = format!("{rate} {burst} {latency} {hint:?} {seed}");
-                assert!(admitted >= 0.75 * rate, "{case}: {admitted}");
-                assert!(refused < 0.15, "{case}: {refused}");
+                let told = format!("{rate} {burst} {latency} {hint:?} {seed}");
+                assert!(admitted >= 0.75 * rate, "{told}: {admitted}");
+                assert!(refused < 0.15, "{told}: {refused}");
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Answer, Permit};
+use crate::limit::Permit;
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<I, E> Item<I, E> {
@@ -135,7 +135,7 @@ impl<J: Job> RunShared<'_, J> {
         // says nothing.
         let (verdict, hold) = match end {
             End::Lost => (None, None),
-            _ => self.learn(verdict, &attempt, &permit),
+            _ => self.learn(verdict, &attempt, &mut permit),
         };
         let pause = hold.filter(|pause| !pause.is_zero());
         let pause = pause.max(attempt.pause.get());
@@ -181,24 +181,19 @@ impl<J: Job> RunShared<'_, J> {
         &self,
         verdict: Option<Verdict>,
         attempt: &Attempt<'_>,
-        permit: &Permit,
+        permit: &mut Permit,
     ) -> (Option<Verdict>, Option<Duration>) {
         if attempt.reach.get() != Reach::Answered {
             return (verdict, None);
         }
-        let answer = match verdict {
-            Some(Verdict::PauseAll(hint)) => Answer::Refused(Some(hint)),
-            Some(Verdict::Throttled) => Answer::Refused(None),
-            _ => Answer::LetIn,
+        let refused = verdict.and_then(|verdict| Some((verdict, verdict.refusal()?)));
+        let Some((verdict, hint)) = refused else {
+            permit.let_in();
+            return (verdict, None);
         };
-        let heard = self
-            .settings
-            .limiter
-            .answered(permit, attempt.began, answer);
-        let Some(verdict) = verdict else {
-            return (None, None);
-        };
-        let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
+        let heard = self.settings.limiter.refused(permit, hint);
+        let longest_backoff = self.settings.retry.longest_backoff();
+        let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)
     }
 

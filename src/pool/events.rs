@@ -30,8 +30,8 @@ pub enum Event {
         /// How long the item waits at least.
         wait: Duration,
     },
-    /// How many requests may be in flight at once has changed: it is a [range](crate::Concurrency), and
-    /// another number was found.
+    /// How many requests may be in flight at once has changed: it is a [range](crate::Concurrency) and
+    /// another number was found, or refusals say that fewer are possible.
     Concurrency {
         /// How many.
         at_once: usize,
