@@ -191,7 +191,8 @@ impl<J: Job> RunShared<'_, J> {
             return (verdict, None);
         };
         let heard = self.settings.limiter.refused(permit, hint);
-        let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
+        let longest_backoff = self.settings.retry.longest_backoff();
+        let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)
     }
 
