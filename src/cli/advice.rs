@@ -58,13 +58,9 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             "no limit bound for more than {time_share}: {in_flight} were in flight on average, {each} each"
         ));
     }
-    let places = match binding {
-        Binding::InFlight | Binding::Pause => run.fewer_at_once(&each),
-        _ => None,
-    };
-    let (what, better) = places.unwrap_or_else(|| match binding {
-        Binding::Requests => (limit("requests", run.requests()), run.enough()),
-        Binding::Tokens => (limit("model tokens", run.tokens()), run.enough()),
+    let (what, better) = match binding {
+        Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
+        Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let range = given.concurrency.is_range();
@@ -93,7 +89,7 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
                 format!("the server, which took {each} an answer and had been sent everything,");
             (what, None)
         }
-    });
+    };
     let better = better.map(|better| format!("; {better}"));
     Some(format!(
         "{what} bound for {time_share}{}",
@@ -129,16 +125,9 @@ impl Run<'_> {
         }
     }
 
-    /// What the refusals say of too many at once, and the flag that avoids them.
-    fn fewer_at_once(&self, each: &str) -> Option<(String, Option<String>)> {
-        let most = self.summary.progress.learned.at_once?;
-        let what = format!("the server's limit of {most} at once, {each} an answer,");
-        let refusals = counted(
-            self.summary.progress.engine.throttled,
-            "refusal",
-            "refusals",
-        );
-        Some((what, Some(format!("-c {most} would avoid {refusals}"))))
+    fn limit(&self, on: &str, (rate, source): (Option<Rate>, &str)) -> String {
+        let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
+        format!("the limit on {on}{}", rate.unwrap_or_default())
     }
 
     /// How many might be in flight: of a range, the number that was found last. Fewer, if refusals tell it.
@@ -207,12 +196,6 @@ impl Run<'_> {
     }
 }
 
-/// The limit on these, with its rate and where that is from.
-fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
-    let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
-    format!("the limit on {on}{}", rate.unwrap_or_default())
-}
-
 /// How many places a mean number in flight needs. By Little's law the mean is the rate times the
 /// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
 /// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
@@ -266,7 +249,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "a table")]
     fn each_binding_has_its_sentence_with_a_number() {
         let minute = Rate::per_minute;
         let with_rpm = |rpm| GivenLimits {
@@ -287,10 +269,6 @@ mod tests {
             is_tokens: false,
             period_s: 60,
         };
-        let places = Learned {
-            at_once: Some(3),
-            ..Learned::default()
-        };
         let few = |at_once: usize| GivenLimits {
             concurrency: at_once.into(),
             ..GIVEN
@@ -301,145 +279,135 @@ mod tests {
         };
         let found =
             |summary, concurrency| changed(summary, |it| it.engine.concurrency = concurrency);
-        let table = vec![
-                    (
-                        summary(Binding::Requests, 81),
-                        with_rpm(360),
-                        "the limit on requests (360/min) bound for 81 % of the time; \
-                         7 at once would have been enough",
-                    ),
-                    (
-                        learned(summary(Binding::Requests, 81), headers),
-                        GIVEN,
-                        "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
-                         7 at once would have been enough",
-                    ),
-                    (
-                        learned(summary(Binding::Requests, 81), refusals),
-                        few(7),
-                        "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
-                    ),
-                    (
-                        learned(summary(Binding::Tokens, 40), headers),
-                        GIVEN,
-                        "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
-                         time; 7 at once would have been enough",
-                    ),
-                    (
-                        summary(Binding::InFlight, 95),
-                        few(3),
-                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                         -c 6 may be up to twice as fast",
-                    ),
-                    (
-                        learned(summary(Binding::InFlight, 95), headers),
-                        few(3),
-                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                         -c 9 would be enough for the limit of 500/min",
-                    ),
-                    (
-                        found(summary(Binding::InFlight, 95), 40),
-                        range(),
-                        "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                         more were tried and were no faster",
-                    ),
-                    (
-                        found(summary(Binding::InFlight, 95), 200),
-                        range(),
-                        "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                         -c 4-400 may be up to twice as fast",
-                    ),
-                    (
-                        learned(summary(Binding::InFlight, 95), headers),
-                        few(9),
-                        "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
-                    ),
-                    (
-                        summary(Binding::InFlight, 95),
-                        GivenLimits {
-                            is_capped: true,
-                            ..few(3)
-                        },
-                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                         a higher limit on open files (ulimit -n) would allow more",
-                    ),
-                    (
-                        changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
-                        few(3),
-                        "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
-                    ),
-                    (
-                        changed(summary(Binding::Pause, 62), |it| {
-                            it.announced_limit = Some(sixty);
-                            it.engine.succeeded = 0;
-                        }),
-                        GIVEN,
-                        "pauses that the server asked for bound for 62 % of the time; \
-                         the server says 60 a minute: --rpm 60",
-                    ),
-                    (
-                        changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
-                        GIVEN,
-                        "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
-                    ),
-                    (
-                        learned(summary(Binding::Pause, 62), refusals),
-                        GIVEN,
-                        "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
-                    ),
-                    (
-        <<<<<<< HEAD
-                        changed(learned(summary(Binding::Pause, 62), places), |it| {
-                            it.engine.throttled = 40;
-                        }),
-                        GIVEN,
-                        "the server's limit of 3 at once, 0.50 s an answer, bound for 62 % of the time; \
-                         -c 3 would avoid 40 refusals",
-        =======
-                        changed(summary(Binding::Pause, 62), |it| {
-                            it.learned.at_once = Some(3)
-                        }),
-                        GIVEN,
-                        "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
-                    ),
-                    (
-                        changed(summary(Binding::InFlight, 95), |it| {
-                            it.engine.throttled = 1;
-                            it.learned.at_once = Some(4);
-                        }),
-                        few(20),
-                        "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
-        >>>>>>> main
-                    ),
-                    (
-                        changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
-                        GIVEN,
-                        "the wait before 12 retries bound for 30 % of the time",
-                    ),
-                    (
-                        summary(Binding::Outage, 90),
-                        GIVEN,
-                        "an outage of the server bound for 90 % of the time",
-                    ),
-                    (
-                        summary(Binding::Input, 90),
-                        GIVEN,
-                        "the input, which gave 6.0 a second, bound for 90 % of the time",
-                    ),
-                    (
-                        summary(Binding::Wire, 90),
-                        GIVEN,
-                        "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
-                         of the time",
-                    ),
-                    (
-                        summary(Binding::Requests, 12),
-                        GIVEN,
-                        "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
-                         each",
-                    ),
-                ];
-        for (summary, given, told) in table {
+        for (summary, given, told) in [
+            (
+                summary(Binding::Requests, 81),
+                with_rpm(360),
+                "the limit on requests (360/min) bound for 81 % of the time; \
+                 7 at once would have been enough",
+            ),
+            (
+                learned(summary(Binding::Requests, 81), headers),
+                GIVEN,
+                "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
+                 7 at once would have been enough",
+            ),
+            (
+                learned(summary(Binding::Requests, 81), refusals),
+                few(7),
+                "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
+            ),
+            (
+                learned(summary(Binding::Tokens, 40), headers),
+                GIVEN,
+                "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
+                 time; 7 at once would have been enough",
+            ),
+            (
+                summary(Binding::InFlight, 95),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 -c 6 may be up to twice as fast",
+            ),
+            (
+                learned(summary(Binding::InFlight, 95), headers),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 -c 9 would be enough for the limit of 500/min",
+            ),
+            (
+                found(summary(Binding::InFlight, 95), 40),
+                range(),
+                "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                 more were tried and were no faster",
+            ),
+            (
+                found(summary(Binding::InFlight, 95), 200),
+                range(),
+                "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+                 -c 4-400 may be up to twice as fast",
+            ),
+            (
+                learned(summary(Binding::InFlight, 95), headers),
+                few(9),
+                "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
+            ),
+            (
+                summary(Binding::InFlight, 95),
+                GivenLimits {
+                    is_capped: true,
+                    ..few(3)
+                },
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+                 a higher limit on open files (ulimit -n) would allow more",
+            ),
+            (
+                changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
+                few(3),
+                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| {
+                    it.announced_limit = Some(sixty);
+                    it.engine.succeeded = 0;
+                }),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; \
+                 the server says 60 a minute: --rpm 60",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
+            ),
+            (
+                learned(summary(Binding::Pause, 62), refusals),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| {
+                    it.learned.at_once = Some(3)
+                }),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
+            ),
+            (
+                changed(summary(Binding::InFlight, 95), |it| {
+                    it.engine.throttled = 1;
+                    it.learned.at_once = Some(4);
+                }),
+                few(20),
+                "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
+            ),
+            (
+                changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
+                GIVEN,
+                "the wait before 12 retries bound for 30 % of the time",
+            ),
+            (
+                summary(Binding::Outage, 90),
+                GIVEN,
+                "an outage of the server bound for 90 % of the time",
+            ),
+            (
+                summary(Binding::Input, 90),
+                GIVEN,
+                "the input, which gave 6.0 a second, bound for 90 % of the time",
+            ),
+            (
+                summary(Binding::Wire, 90),
+                GIVEN,
+                "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
+                 of the time",
+            ),
+            (
+                summary(Binding::Requests, 12),
+                GIVEN,
+                "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
+                 each",
+            ),
+        ] {
             assert_eq!(advice(&summary, &given).as_deref(), Some(told));
         }
     }
