@@ -145,6 +145,11 @@ impl LimiterState {
         found.unwrap_or(self.concurrency.high())
     }
 
+    pub(super) fn most_threads(&self) -> usize {
+        let next = self.set_in_flight().saturating_add(1);
+        next.min(self.concurrency.high())
+    }
+
     /// How many may be in flight now, or fewer if refusals tell so.
     pub(super) fn most_in_flight(&self) -> usize {
         let places = self.places.most().unwrap_or(usize::MAX);

@@ -402,16 +402,16 @@ fn a_limit_at_once_is_found_and_kept() {
             let mut provider = with_places(places, latency, hint, lag);
             let mut limits = LimiterState::new(at_once);
             let came = run(&mut limits, &mut provider, rows, 900 * SECOND, seed);
-            let case = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
+            let told = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
             let ideal = rows.div_ceil(places) as Nanos * latency;
             let first_pause = match hint {
                 Hint::Always(hint) => hint,
                 _ => 0,
             };
-            assert_eq!(came.rows, rows, "{case}");
-            assert!(came.done <= first_pause + ideal * 13 / 10, "{case}");
-            assert!(came.attempts <= 5, "{case}");
-            assert_eq!(limits.learned().at_once, Some(places), "{case}");
+            assert_eq!(came.rows, rows, "{told}");
+            assert!(came.done <= first_pause + ideal * 13 / 10, "{told}");
+            assert!(came.attempts <= 5, "{told}");
+            assert_eq!(limits.learned().at_once, Some(places), "{told}");
         }
     }
 }
@@ -444,9 +444,9 @@ fn a_rate_is_not_taken_for_a_limit_at_once() {
                 let came = run(&mut limits, &mut provider, usize::MAX, 90 * SECOND, seed);
                 let admitted = came.admitted_rate(60 * SECOND, 90 * SECOND);
                 let refused = came.refused_share(60 * SECOND, 90 * SECOND);
-                let case = format!("{rate} {burst} {latency} {hint:?} {seed}");
-                assert!(admitted >= 0.75 * rate, "{case}: {admitted}");
-                assert!(refused < 0.15, "{case}: {refused}");
+                let told = format!("{rate} {burst} {latency} {hint:?} {seed}");
+                assert!(admitted >= 0.75 * rate, "{told}: {admitted}");
+                assert!(refused < 0.15, "{told}: {refused}");
             }
         }
     }
