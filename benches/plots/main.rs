@@ -144,7 +144,9 @@ fn each_second(seconds: u32, count: &dyn Fn(Duration) -> f64) -> Vec<(f64, f64)>
 /// The learned limit, which holds until it changes. Before the first there is none to draw.
 fn steps(run: &Run, end: f64) -> impl Iterator<Item = (f64, f64)> {
     let known = run.learned.iter().filter(|(_, rate)| *rate > 0.0);
-    let points: Vec<_> = known.map(|(at, rate)| (at.as_secs_f64(), *rate)).collect();
+    // A first guess may be ten times the limit, for milliseconds: it would dwarf all that follows.
+    let point = |(at, rate): &(Duration, f64)| (at.as_secs_f64(), rate.min(100.0));
+    let points: Vec<_> = known.map(point).collect();
     let mut steps = Vec::new();
     for (index, (at, rate)) in points.iter().enumerate() {
         let until = points.get(index + 1).map_or(end, |(next, _)| *next);

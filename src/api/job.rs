@@ -128,8 +128,8 @@ pub(crate) fn finished<I>(outcome: JobOutcome<I, Reply, AttemptError>) -> Outcom
     let mut outcome = outcome.map_err(into_error);
     outcome.result = match outcome.result {
         Ok(reply) => Ok(Reply {
-            times,
             attempts,
+            times,
             ..reply
         }),
         Err(error) => Err(error.with_facts(|facts| facts.times = times)),

@@ -130,15 +130,16 @@ impl Run<'_> {
         format!("the limit on {on}{}", rate.unwrap_or_default())
     }
 
-    /// How many might be in flight: of a range, the number that was found last.
+    /// How many might be in flight: of a range, the number that was found last. Fewer, if refusals tell it.
     fn concurrency(&self) -> u64 {
         let given = self.given.concurrency;
-        let found = self.summary.progress.engine.concurrency;
-        if given.is_range() {
-            found as u64
+        let progress = &self.summary.progress;
+        let now = if given.is_range() {
+            progress.engine.concurrency
         } else {
-            given.high() as u64
-        }
+            given.high()
+        };
+        progress.learned.at_once.unwrap_or(now).min(now) as u64
     }
 
     /// How many at once would have done as well, if they are fewer than were allowed.
@@ -180,6 +181,9 @@ impl Run<'_> {
         let named = progress.announced_limit;
         if let Some(remedy) = named.and_then(|it| remedy(it, self.given.rates, &progress.learned)) {
             return Some(remedy);
+        }
+        if let Some(at_once) = progress.learned.at_once {
+            return Some(format!("-c {at_once} would avoid them"));
         }
         let engine = &progress.engine;
         let let_in = engine.attempts.saturating_sub(engine.throttled) as f64;
@@ -360,6 +364,21 @@ mod tests {
                 learned(summary(Binding::Pause, 62), refusals),
                 GIVEN,
                 "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+            ),
+            (
+                changed(summary(Binding::Pause, 62), |it| {
+                    it.learned.at_once = Some(3)
+                }),
+                GIVEN,
+                "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
+            ),
+            (
+                changed(summary(Binding::InFlight, 95), |it| {
+                    it.engine.throttled = 1;
+                    it.learned.at_once = Some(4);
+                }),
+                few(20),
+                "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
             ),
             (
                 changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),

@@ -22,7 +22,8 @@ use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::learned_rate::SECOND;
 
-/// What of twice the number must come as throughput: below it, more in flight means longer waits.
+/// So much must come of what more in flight could bring at most: of twice the number, 1.3 times the
+/// throughput. Below it, more in flight are mostly longer waits.
 const WORTH: f64 = 0.4;
 /// By what a number is multiplied or divided for a try, and how close to 1 that comes.
 const STEP: f64 = 1.5;

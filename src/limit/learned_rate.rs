@@ -16,11 +16,19 @@ const LOWEST_SHARE: f64 = 0.9;
 const LOWEST_AT_FIRST: f64 = 0.8;
 const LITTLE_LOWER: f64 = 0.97;
 const LOWER: f64 = 0.93;
+/// It is lowered once for so many requests.
+const AT_A_TIME: u64 = 20;
+/// So many of all requests may be refused by chance.
+const LITTLE_CHANCE: f64 = 0.01;
+/// After a longer pause it is a window that was used up.
+pub(super) const SHORT: Nanos = 2 * SECOND;
 /// The least and the largest step up.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 0.5;
 /// After a step above this one that was too much the next is not far.
 const SMALL_STEP: f64 = 0.05;
+/// A step above this one is too much if so many are refused that they are not stray.
+const LARGE_STEP: f64 = 0.1;
 /// A rate that may be wrong by more than this says nothing of what is above it.
 const MUCH_DOUBT: f64 = 0.1;
 /// A step is tried for so long at least, and for so many requests.
@@ -29,8 +37,9 @@ const A_STEP: (Nanos, f64) = (SECOND, 8.0);
 const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
-/// Cuts with fewer requests between them are in quick succession.
-const IN_SUCCESSION: u64 = 50;
+/// So many cuts without a step up between them, to this part of the rate, are in vain.
+const CUTS_IN_VAIN: u32 = 6;
+const DEPTH_IN_VAIN: f64 = 64.0;
 
 /// What a server let in up to a cascade of refusals.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +47,9 @@ pub(super) struct LetIn {
     pub(super) requests: f64,
     /// Up to the end of the pause that the refusals made.
     pub(super) span: Nanos,
-    /// How much of that may have been waited in vain.
+    /// How long the pause is.
+    pub(super) held: Nanos,
+    /// How much of the span may have been waited in vain.
     pub(super) idle: Nanos,
 }
 
@@ -59,8 +70,9 @@ pub(super) struct LearnedRate {
     refused: u64,
     /// The share that is refused without any try.
     by_chance: f64,
-    /// Cuts in quick succession.
-    pub(super) cuts: u32,
+    /// Cuts since the last step up, and the rate before the first of them.
+    cuts: u32,
+    top: f64,
 }
 
 impl LearnedRate {
@@ -77,14 +89,24 @@ impl LearnedRate {
             return None;
         }
         let span = span.max(1) as f64;
-        let doubt = let_in.idle as f64 / span + 1.0 / requests.max(1.0);
+        let doubt = (let_in.idle as f64 / span + 1.0 / requests.max(1.0)).min(1.0);
         let enough = requests >= ENOUGH_REQUESTS;
         let admitted = if enough { requests } else { requests + 1.0 };
         let mut told = admitted * SECOND as f64 / span;
         let mut ceiling = told * (1.0 + 2.0 * doubt);
         match before {
             Some(before) => {
-                let least = if enough { 0.0 } else { DEEPEST_CUT };
+                let is_window = let_in.held > SHORT;
+                let least = if enough && is_window {
+                    0.0
+                } else {
+                    DEEPEST_CUT
+                };
+                let passed = before.passed();
+                if !is_window && before.step > 0.0 && passed > told {
+                    // It was less only because less was sent.
+                    (told, ceiling) = (passed, before.now);
+                }
                 told = told.clamp(least * before.now, LEAST_CUT * before.now);
                 ceiling = ceiling.clamp(told, before.now.max(told));
             }
@@ -97,9 +119,8 @@ impl LearnedRate {
         } else {
             LOWEST_AT_FIRST
         };
-        let is_soon = before.is_some_and(|before| before.sent < IN_SUCCESSION);
         let mut rate = Self {
-            now: told * SETTLED_SHARE,
+            now: told * SETTLED_SHARE.min(1.0 - doubt / 2.0),
             ceiling,
             lowest: told * lowest / (1.0 + doubt),
             step: 0.0,
@@ -108,7 +129,8 @@ impl LearnedRate {
             sent: 0,
             refused: 0,
             by_chance: 0.0,
-            cuts: before.filter(|_| is_soon).map_or(0, |it| it.cuts + 1),
+            cuts: before.map_or(0, |it| it.cuts + 1),
+            top: before.filter(|it| it.cuts > 0).map_or(told, |it| it.top),
         };
         let wait = if rate.next_step() > SMALL_STEP {
             A_STEP
@@ -119,42 +141,50 @@ impl LearnedRate {
         Some(rate)
     }
 
+    /// Whether the rate is not what the refusals come from, as no cut of it ends them.
+    pub(super) fn is_cut_in_vain(&self) -> bool {
+        self.cuts >= CUTS_IN_VAIN && self.now < self.top / DEPTH_IN_VAIN
+    }
+
     /// Takes note of a request that is sent.
     pub(super) fn sent(&mut self) {
         self.sent += 1;
     }
 
     /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
-    /// chance.
-    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) {
+    /// chance; whether it was.
+    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) -> bool {
         self.refused += 1;
+        let expected = self.by_chance.max(LITTLE_CHANCE) * self.sent as f64;
+        let by_chance = expected + 2.0 * expected.sqrt();
+        if is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance) {
+            return false;
+        }
         let lower = if is_stray { LITTLE_LOWER } else { LOWER };
         if !is_stray {
             self.lowest *= lower;
         }
-        let expected = self.by_chance * self.sent as f64;
-        if self.refused as f64 <= expected + 2.0 * expected.sqrt() {
-            return;
-        }
         if self.step == 0.0 {
             // What is refused at the lowest as well is refused by chance.
-            if self.now > self.lowest {
+            if self.now > self.lowest && (self.sent >= AT_A_TIME || !is_stray) {
+                if self.cuts == 0 {
+                    self.top = self.now;
+                }
+                self.cuts += u32::from(!is_stray);
                 self.now = self.lowest.max(self.now * lower);
                 (self.sent, self.refused, self.since) = (0, 0, now);
             }
-            return;
+            return false;
         }
         self.ceiling = self.now;
-        // The step before may have been too much as well, and a burst have hidden it.
-        let passed = self.now / (1.0 + self.step).powi(2);
-        self.now = passed.min(SETTLED_SHARE * self.ceiling).max(self.lowest);
-        let wait = if self.step > SMALL_STEP {
-            A_STEP
-        } else {
-            BETWEEN_TRIES
-        };
+        self.now = self
+            .passed()
+            .min(SETTLED_SHARE * self.ceiling)
+            .max(self.lowest);
+        let is_far = self.step > SMALL_STEP;
         self.step = 0.0;
-        self.restart(wait, now);
+        self.restart(if is_far { A_STEP } else { BETWEEN_TRIES }, now);
+        true
     }
 
     /// Takes note of a request that was let in: the rate grows, if it is time.
@@ -167,12 +197,19 @@ impl LearnedRate {
         if (self.sent as f64) < BUSY_SHARE * most {
             return self.restart(A_STEP, now);
         }
-        if self.step == 0.0 {
-            self.by_chance = self.refused as f64 / self.sent.max(1) as f64;
+        if self.step > 0.0 {
+            self.cuts = 0;
+        } else if self.sent as f64 >= BETWEEN_TRIES.1 {
+            self.by_chance = self.refused as f64 / self.sent as f64;
         }
         self.step = self.next_step();
         self.now *= 1.0 + self.step;
         self.restart(A_STEP, now);
+    }
+
+    /// A rate that was let in: the step before may have been too much as well, and a burst have hidden it.
+    fn passed(&self) -> f64 {
+        self.now / (1.0 + self.step).powi(2)
     }
 
     /// Half of the way to the ceiling, and beyond it half as far again: it is no ceiling any more.

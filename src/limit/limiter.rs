@@ -301,6 +301,11 @@ impl Limiter {
         self.0.lock().limits.most_in_flight()
     }
 
+    /// How many threads are of use: of a range one more than may send now, which waits for the next place.
+    pub(crate) fn most_threads(&self) -> usize {
+        self.0.lock().limits.most_threads()
+    }
+
     /// How many requests are in flight: permits that have not been dropped.
     pub fn in_flight(&self) -> usize {
         self.0.lock().limits.in_flight()

@@ -20,6 +20,8 @@ mod learned_rate;
 mod limiter;
 mod nested;
 mod pace;
+#[cfg(test)]
+mod pace_trial;
 mod permit;
 mod places;
 mod queue;

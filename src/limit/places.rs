@@ -128,6 +128,11 @@ impl Places {
         Some(self.known.as_ref()?.most)
     }
 
+    /// Whether those in flight are being counted that are let in.
+    pub(super) fn is_counting(&self) -> bool {
+        self.cascade.is_some()
+    }
+
     /// Whether one more may be in flight beside this many.
     pub(super) fn room(
         &mut self,

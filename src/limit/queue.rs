@@ -75,7 +75,7 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted; the answer is the place that it has. How long that took is added to `waited`, whatever comes of it.
+    /// Waits until `cost` is admitted. How long that took is added to `waited`, whatever comes of it.
     /// What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,

@@ -9,7 +9,8 @@ use super::learned_rate::SECOND;
 const ENOUGH_ANSWERS: u32 = 20;
 const TENTH: Nanos = SECOND / 10;
 
-/// The answers of the last second, and the last twenty.
+/// The answers of the last second in which answers came, and the last twenty. A pause is no part of it:
+/// after one, the few that are refused at once would be all.
 #[derive(Debug, Default)]
 pub(super) struct RecentAnswers {
     /// By tenths of a second: which it is, answers, refusals.
@@ -31,7 +32,7 @@ impl RecentAnswers {
             }
             _ => self.tenths.push_back((tenth, 1, refused.into())),
         }
-        while self.tenths.front().is_some_and(|it| it.0 + 10 <= tenth) {
+        if self.tenths.len() > 10 {
             self.tenths.pop_front();
         }
     }

@@ -145,6 +145,11 @@ impl LimiterState {
         found.unwrap_or(self.concurrency.high())
     }
 
+    pub(super) fn most_threads(&self) -> usize {
+        let next = self.set_in_flight().saturating_add(1);
+        next.min(self.concurrency.high())
+    }
+
     /// How many may be in flight now, or fewer if refusals tell so.
     pub(super) fn most_in_flight(&self) -> usize {
         let places = self.places.most().unwrap_or(usize::MAX);
@@ -339,7 +344,10 @@ impl LimiterState {
                 WaitReason::Tokens,
             );
         }
-        if let Some(paced) = &mut self.paced {
+        // What is counted in a pause is known at its end, and may lift that rate.
+        if let Some(paced) = &mut self.paced
+            && !self.places.is_counting()
+        {
             consider(paced.earliest(cost.requests(), now), WaitReason::Requests);
         }
         for (at, counted) in self.announced.earliest(cost, now) {
@@ -374,7 +382,9 @@ impl LimiterState {
             at: now,
             place: self.places.place(in_flight),
             round: round.unwrap_or_default(),
-            most: self.most_in_flight(),
+            most: self
+                .most_in_flight()
+                .min(self.places.most().unwrap_or(usize::MAX)),
         };
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);

@@ -259,13 +259,17 @@ pub(super) fn run(
             Event::Answer(row, start, Some(hint)) => {
                 let (heard, _) = limits.refused(start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
-                let (_, pause) = verdict.heard(heard, Duration::MAX);
+                let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
                     limits.pause(now + nanos(pause.as_secs_f64()), now);
                     refused.insert((row.attempts / 2, row.index), row);
                     admits = false;
                 } else {
-                    let wait = hint.unwrap_or(Duration::from_millis(500)).as_secs_f64();
+                    let wait = match verdict {
+                        Verdict::RetryAfter(wait) => wait.as_secs_f64(),
+                        // A backoff that doubles.
+                        _ => 0.5 * f64::from(1 << row.attempts.min(6)) * chance.f64(),
+                    };
                     let wait = wait * (1.0 + 0.1 * chance.f64());
                     at(&mut events, now + nanos(wait), Event::Due(row));
                 }
@@ -398,16 +402,16 @@ fn a_limit_at_once_is_found_and_kept() {
             let mut provider = with_places(places, latency, hint, lag);
             let mut limits = LimiterState::new(at_once);
             let came = run(&mut limits, &mut provider, rows, 900 * SECOND, seed);
-            let case = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
+            let told = format!("{places} of {at_once}, {hint:?}, lag {lag}: {came:?}");
             let ideal = rows.div_ceil(places) as Nanos * latency;
             let first_pause = match hint {
                 Hint::Always(hint) => hint,
                 _ => 0,
             };
-            assert_eq!(came.rows, rows, "{case}");
-            assert!(came.done <= first_pause + ideal * 13 / 10, "{case}");
-            assert!(came.attempts <= 5, "{case}");
-            assert_eq!(limits.learned().at_once, Some(places), "{case}");
+            assert_eq!(came.rows, rows, "{told}");
+            assert!(came.done <= first_pause + ideal * 13 / 10, "{told}");
+            assert!(came.attempts <= 5, "{told}");
+            assert_eq!(limits.learned().at_once, Some(places), "{told}");
         }
     }
 }
@@ -440,9 +444,9 @@ fn a_rate_is_not_taken_for_a_limit_at_once() {
                 let came = run(&mut limits, &mut provider, usize::MAX, 90 * SECOND, seed);
                 let admitted = came.admitted_rate(60 * SECOND, 90 * SECOND);
                 let refused = came.refused_share(60 * SECOND, 90 * SECOND);
-                let case = format!("{rate} {burst} {latency} {hint:?} {seed}");
-                assert!(admitted >= 0.75 * rate, "{case}: {admitted}");
-                assert!(refused < 0.15, "{case}: {refused}");
+                let told = format!("{rate} {burst} {latency} {hint:?} {seed}");
+                assert!(admitted >= 0.75 * rate, "{told}: {admitted}");
+                assert!(refused < 0.15, "{told}: {refused}");
             }
         }
     }

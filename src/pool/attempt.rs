@@ -38,8 +38,7 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let race = item.race.as_deref();
-        let cut = race.and_then(|race| race.cut.clone());
+        let cut = item.race.as_ref().and_then(|race| race.cut.clone());
         let cut = cut.as_ref().unwrap_or(&self.settings.cancel);
         self.finish_attempt(self.attempt(&mut item, &permit, cut), item, permit)
     }
@@ -192,7 +191,8 @@ impl<J: Job> RunShared<'_, J> {
             return (verdict, None);
         };
         let heard = self.settings.limiter.refused(permit, hint);
-        let (verdict, pause) = verdict.heard(heard, self.settings.retry.longest_backoff());
+        let longest_backoff = self.settings.retry.longest_backoff();
+        let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)
     }
 

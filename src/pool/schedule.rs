@@ -75,6 +75,9 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
+/// What is under way, with items to become copies of it.
+type Copies<I, E> = Hedging<Box<Item<I, E>>>;
+
 pub(crate) struct Schedule<I, E> {
     input: Arc<InputQueue<I>>,
     exhausted: bool,
@@ -89,7 +92,7 @@ pub(crate) struct Schedule<I, E> {
     decider: Decider,
     warmup: Warmup,
     /// Where hedging is on.
-    pub(super) hedging: Option<Box<Hedging<Box<Item<I, E>>>>>,
+    pub(super) hedging: Option<Box<Copies<I, E>>>,
     run_deadline: Option<Instant>,
     /// Items handed out and not yet finished.
     handed_out: usize,

@@ -221,7 +221,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             state.leader = Leader::Vacant;
             return;
         }
-        let most = run.settings.limiter.concurrency();
+        let most = run.settings.limiter.most_threads();
         if !state.idle.is_empty() || state.no_more_threads || state.threads >= most {
             if state.idle.is_empty() {
                 run.bind(&mut state, Binding::InFlight);

@@ -57,6 +57,9 @@ pub enum Verdict {
     Stop,
 }
 
+/// How long an item waits at least that is refused a second time while others are let in, over 4.
+const STRAY_BACKOFF: Duration = Duration::from_millis(25);
+
 impl Verdict {
     /// The wait that a refusal asks for, if it asks for one; `None` if this is none.
     #[expect(clippy::option_option, reason = "a refusal, and its wait")]
@@ -68,11 +71,22 @@ impl Verdict {
         }
     }
 
-    /// What becomes of it by what the limiter has heard, and how long everyone waits with the item, if
-    /// they do. A wait that no server asks for is a backoff: no longer than `longest_backoff`.
-    pub(crate) fn heard(self, heard: Heard, longest_backoff: Duration) -> (Self, Option<Duration>) {
+    /// What becomes of it by what the limiter has heard of the item's attempt with this number, and how
+    /// long everyone waits with the item, if they do. A wait that no server asks for is a backoff: no
+    /// longer than `longest_backoff`.
+    pub(crate) fn heard(
+        self,
+        heard: Heard,
+        attempt: u32,
+        longest_backoff: Duration,
+    ) -> (Self, Option<Duration>) {
         match (self, heard) {
-            (Self::PauseAll(hint), Heard::Stray) => (Self::RetryAfter(hint), None),
+            (Self::PauseAll(hint), Heard::Stray) if attempt <= 1 => (Self::RetryAfter(hint), None),
+            (Self::PauseAll(hint), Heard::Stray) => {
+                // Others are let in: waits of milliseconds would use up the attempts of one item.
+                let own = STRAY_BACKOFF * 4_u32.saturating_pow(attempt - 1).min(1_000);
+                (Self::RetryAfter(hint.max(own.min(longest_backoff))), None)
+            }
             (Self::PauseAll(hint), Heard::Held(pause)) => {
                 let pause = hint.min(pause).max(pause.min(longest_backoff));
                 (self, Some(pause))
@@ -105,7 +119,7 @@ mod tests {
     #[test]
     fn a_stray_refusal_holds_its_item_alone_and_another_one_everyone() {
         let s = Duration::from_secs;
-        let heard = |verdict: Verdict, heard| verdict.heard(heard, s(10));
+        let heard = |verdict: Verdict, heard| verdict.heard(heard, 1, s(10));
         let asked = Verdict::PauseAll(s(3));
         assert_eq!(
             heard(asked, Heard::Stray),

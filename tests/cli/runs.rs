@@ -428,8 +428,8 @@ fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     assert!(summary["succeeded"] == 40 && summary["retries"] == 0);
     let records = folder.records("p.results.jsonl");
     let mut extras = records.iter().map(|record| &record["tollgate"]);
-    let hedged = extras.find(|extras| extras["hedge_won"] == true);
-    assert_eq!(hedged.expect("a record that says so")["attempts"], 2);
+    let told = extras.find(|extras| extras["hedge_won"] == true);
+    assert_eq!(told.expect("a record that says so")["attempts"], 2);
 
     let error = folder
         .tool(&["run", "p.jsonl", "--hedge", "-c", "1"])

@@ -31,13 +31,13 @@ fn bench_of_one(
     let asked = AtomicUsize::new(0);
     bench_with(
         |builder| builder.hedge(true),
-        move |ask| match ask.prompt().as_str() {
-            "prompt 0" => first(asked.fetch_add(1, Ordering::SeqCst), &asked, ask.call),
-            _ => {
-                // So that the first attempt comes before its copy.
-                wait_for(&asked, 1);
-                says("others")
+        move |ask| {
+            if ask.prompt() == "prompt 0" {
+                return first(asked.fetch_add(1, Ordering::SeqCst), &asked, ask.call);
             }
+            // So that the first attempt comes before its copy.
+            wait_for(&asked, 1);
+            says("others")
         },
     )
 }
@@ -65,7 +65,7 @@ fn run(bench: &Bench) -> First {
                         Err(error) => error.attempts(),
                     };
                     assert_eq!(attempts, outcome.attempts);
-                    let text = |reply: tollgate::Reply| reply.text().unwrap().to_owned();
+                    let text = |reply: tollgate::Reply| reply.text().unwrap();
                     let result = outcome.result.map(text).map_err(|error| error.kind());
                     let other = first.lock().unwrap().replace((result, attempts));
                     assert_eq!(other, None, "delivered once");
@@ -174,7 +174,7 @@ fn a_run_in_order_does_not_wait_behind_one_for_long() {
     let texts: Vec<_> = bench.run(|client| {
         let outcomes = client.in_order(asks).unwrap();
         let text = |outcome: tollgate::Outcome<_, tollgate::Reply, _>| {
-            outcome.result.unwrap().text().unwrap().to_owned()
+            outcome.result.unwrap().text().unwrap()
         };
         outcomes.map(text).collect()
     });

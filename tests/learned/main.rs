@@ -158,8 +158,9 @@ fn refusals_that_count_starve_nobody() {
 fn refusals_by_chance_slow_nobody_down() {
     let run = run("latency=100ms,strays=0.05", 6_000, |builder| builder);
     assert_eq!(run.failed, 0);
-    // Without them it takes 9 s. The last rows wait for a second or more.
-    assert!(run.took <= s(18), "{:?}", run.took);
+    // Without them it takes 9 s. At the start few answers have come, so that refusals hold everyone, for a
+    // second each and slowly for another; and the last rows wait for a second or more.
+    assert!(run.took <= s(26), "{:?}", run.took);
 }
 
 #[test]
