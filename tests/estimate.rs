@@ -145,7 +145,7 @@ fn simulated(
     seen.after(Duration::from_secs(from), failed, spec)
 }
 
-// Without learning: 140 tokens a second, since 4,096 are more than four seconds have.
+// Without learning, 4,096 tokens are reserved for each answer of 50: more than four seconds have.
 #[test]
 fn a_limit_that_is_set_is_used_up_by_answers_much_shorter_than_allowed() {
     let spec = "latency=500ms,tpm=60000,headers=none";
@@ -308,13 +308,11 @@ fn set(builder: ClientBuilder) -> ClientBuilder {
     builder.tokens_per_minute(60_000)
 }
 
-// Without learning: 75 tokens a second.
 #[test]
 fn so_it_is_at_a_provider_that_has_a_minutes_worth_at_once() {
     OTHER.run(600, 60, set).uses_the_limit_up();
 }
 
-// Without learning: 750 tokens a second, and as many rows refused as let in.
 #[test]
 fn an_announced_limit_is_used_up_as_well() {
     for provider in [Provider::OpenAi, Provider::Anthropic] {
