@@ -96,11 +96,11 @@ impl Queue {
             let number = locked.next_ticket;
             locked.next_ticket += 1;
             let parker = Parker::new();
-            let waiter = Waiter {
+            let entry = Waiter {
                 parker: Arc::clone(&parker),
                 deadline,
             };
-            locked.waiting.insert(number, waiter);
+            locked.waiting.insert(number, entry);
             Ticket {
                 queue: self,
                 number,
