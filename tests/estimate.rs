@@ -348,7 +348,7 @@ fn a_provider_that_counts_what_is_allowed_refuses_nothing_where_it_is_known() {
             base_url: OTHER.base_url,
             ..known
         }
-        .run(400, 45, configure);
+        .run(800, 45, configure);
         assert_eq!(run.failed, 0);
         assert!(run.refused < 0.02, "{}", run.refused);
     }

@@ -63,12 +63,11 @@ fn an_attempt_is_a_record_with_the_headers_that_are_on_the_list_and_no_other() {
             let name: http::HeaderName = name.parse().unwrap();
             (name, value.parse().unwrap())
         });
-        let (status, body) = match first {
-            true => (
-                429,
-                br#"{"error":{"message":"slow down","code":"slow"}}"#.to_vec(),
-            ),
-            false => (200, br#"{"choices":[{"text":"yes"}]}"#.to_vec()),
+        let (status, body) = if first {
+            let body = br#"{"error":{"message":"slow down","code":"slow"}}"#;
+            (429, body.to_vec())
+        } else {
+            (200, br#"{"choices":[{"text":"yes"}]}"#.to_vec())
         };
         Ok(HttpResponse {
             status: http::StatusCode::from_u16(status).unwrap(),
@@ -88,9 +87,11 @@ fn an_attempt_is_a_record_with_the_headers_that_are_on_the_list_and_no_other() {
     let [refused, why, answered] = told[..] else {
         panic!("{records}")
     };
-    let (one, two) = match refused.starts_with("attempt 1: status 429 in ") {
-        true => (refused, why),
-        false => (why, refused),
+    let in_order = refused.starts_with("attempt 1: status 429 in ");
+    let (one, two) = if in_order {
+        (refused, why)
+    } else {
+        (why, refused)
     };
     assert!(one.starts_with("attempt 1: status 429 in 0."), "{one}");
     assert!(two.contains("slow down"), "{two}");

@@ -59,8 +59,8 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         ));
     }
     let (what, better) = match binding {
-        Binding::Requests => (run.limit("requests", run.requests()), run.enough()),
-        Binding::Tokens => (run.limit("model tokens", run.tokens()), run.enough()),
+        Binding::Requests => (limit("requests", run.requests()), run.enough()),
+        Binding::Tokens => (limit("model tokens", run.tokens()), run.enough()),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let range = given.concurrency.is_range();
@@ -123,11 +123,6 @@ impl Run<'_> {
             Some(rate) => (Some(rate), " learned from headers"),
             None => (self.given.rates[1], ""),
         }
-    }
-
-    fn limit(&self, on: &str, (rate, source): (Option<Rate>, &str)) -> String {
-        let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
-        format!("the limit on {on}{}", rate.unwrap_or_default())
     }
 
     /// How many might be in flight: of a range, the number that was found last. Fewer, if refusals tell it.
@@ -196,6 +191,11 @@ impl Run<'_> {
     }
 }
 
+fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
+    let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
+    format!("the limit on {on}{}", rate.unwrap_or_default())
+}
+
 /// How many places a mean number in flight needs. By Little's law the mean is the rate times the
 /// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
 /// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
@@ -248,168 +248,188 @@ mod tests {
         changed(summary, |progress| progress.learned = learned)
     }
 
-    #[test]
-    fn each_binding_has_its_sentence_with_a_number() {
-        let minute = Rate::per_minute;
-        let with_rpm = |rpm| GivenLimits {
-            rates: [Some(minute(rpm)), None],
-            ..GIVEN
-        };
-        let headers = Learned {
-            requests: Some(minute(500)),
-            tokens: Some(minute(200_000)),
-            ..Learned::default()
-        };
-        let refusals = Learned {
-            from_refusals: Some(Rate::per_second(7)),
-            ..Learned::default()
-        };
-        let sixty = AnnouncedLimit {
-            number: 60,
-            is_tokens: false,
-            period_s: 60,
-        };
-        let few = |at_once: usize| GivenLimits {
+    fn says(summary: &Summary, given: GivenLimits, told: &str) {
+        assert_eq!(advice(summary, &given).as_deref(), Some(told));
+    }
+
+    fn few(at_once: usize) -> GivenLimits {
+        GivenLimits {
             concurrency: at_once.into(),
             ..GIVEN
+        }
+    }
+
+    fn from_headers() -> Learned {
+        Learned {
+            requests: Some(Rate::per_minute(500)),
+            tokens: Some(Rate::per_minute(200_000)),
+            ..Learned::default()
+        }
+    }
+
+    fn from_refusals() -> Learned {
+        Learned {
+            from_refusals: Some(Rate::per_second(7)),
+            ..Learned::default()
+        }
+    }
+
+    #[test]
+    fn a_rate_that_binds_is_named_with_its_source_and_with_how_many_at_once_would_do() {
+        let with_rpm = |rpm| GivenLimits {
+            rates: [Some(Rate::per_minute(rpm)), None],
+            ..GIVEN
         };
+        says(
+            &summary(Binding::Requests, 81),
+            with_rpm(360),
+            "the limit on requests (360/min) bound for 81 % of the time; \
+             7 at once would have been enough",
+        );
+        says(
+            &learned(summary(Binding::Requests, 81), from_headers()),
+            GIVEN,
+            "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
+             7 at once would have been enough",
+        );
+        says(
+            &learned(summary(Binding::Requests, 81), from_refusals()),
+            few(7),
+            "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
+        );
+        says(
+            &learned(summary(Binding::Tokens, 40), from_headers()),
+            GIVEN,
+            "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
+             time; 7 at once would have been enough",
+        );
+    }
+
+    #[test]
+    fn a_number_at_once_that_binds_is_told_with_one_that_may_be_faster() {
         let range = || GivenLimits {
             concurrency: (4..=200).into(),
             ..GIVEN
         };
         let found =
             |summary, concurrency| changed(summary, |it| it.engine.concurrency = concurrency);
-        for (summary, given, told) in [
-            (
-                summary(Binding::Requests, 81),
-                with_rpm(360),
-                "the limit on requests (360/min) bound for 81 % of the time; \
-                 7 at once would have been enough",
-            ),
-            (
-                learned(summary(Binding::Requests, 81), headers),
-                GIVEN,
-                "the limit on requests (500/min learned from headers) bound for 81 % of the time; \
-                 7 at once would have been enough",
-            ),
-            (
-                learned(summary(Binding::Requests, 81), refusals),
-                few(7),
-                "the limit on requests (7/s learned from refusals) bound for 81 % of the time",
-            ),
-            (
-                learned(summary(Binding::Tokens, 40), headers),
-                GIVEN,
-                "the limit on model tokens (200,000/min learned from headers) bound for 40 % of the \
-                 time; 7 at once would have been enough",
-            ),
-            (
-                summary(Binding::InFlight, 95),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 -c 6 may be up to twice as fast",
-            ),
-            (
-                learned(summary(Binding::InFlight, 95), headers),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 -c 9 would be enough for the limit of 500/min",
-            ),
-            (
-                found(summary(Binding::InFlight, 95), 40),
-                range(),
-                "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                 more were tried and were no faster",
-            ),
-            (
-                found(summary(Binding::InFlight, 95), 200),
-                range(),
-                "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
-                 -c 4-400 may be up to twice as fast",
-            ),
-            (
-                learned(summary(Binding::InFlight, 95), headers),
-                few(9),
-                "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
-            ),
-            (
-                summary(Binding::InFlight, 95),
-                GivenLimits {
-                    is_capped: true,
-                    ..few(3)
-                },
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
-                 a higher limit on open files (ulimit -n) would allow more",
-            ),
-            (
-                changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
-                few(3),
-                "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
-            ),
-            (
-                changed(summary(Binding::Pause, 62), |it| {
-                    it.announced_limit = Some(sixty);
-                    it.engine.succeeded = 0;
-                }),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; \
-                 the server says 60 a minute: --rpm 60",
-            ),
-            (
-                changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
-            ),
-            (
-                learned(summary(Binding::Pause, 62), refusals),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
-            ),
-            (
-                changed(summary(Binding::Pause, 62), |it| {
-                    it.learned.at_once = Some(3)
-                }),
-                GIVEN,
-                "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
-            ),
-            (
-                changed(summary(Binding::InFlight, 95), |it| {
-                    it.engine.throttled = 1;
-                    it.learned.at_once = Some(4);
-                }),
-                few(20),
-                "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
-            ),
-            (
-                changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
-                GIVEN,
-                "the wait before 12 retries bound for 30 % of the time",
-            ),
-            (
-                summary(Binding::Outage, 90),
-                GIVEN,
-                "an outage of the server bound for 90 % of the time",
-            ),
-            (
-                summary(Binding::Input, 90),
-                GIVEN,
-                "the input, which gave 6.0 a second, bound for 90 % of the time",
-            ),
-            (
-                summary(Binding::Wire, 90),
-                GIVEN,
-                "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
-                 of the time",
-            ),
-            (
-                summary(Binding::Requests, 12),
-                GIVEN,
-                "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
-                 each",
-            ),
-        ] {
-            assert_eq!(advice(&summary, &given).as_deref(), Some(told));
-        }
+        says(
+            &summary(Binding::InFlight, 95),
+            few(3),
+            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+             -c 6 may be up to twice as fast",
+        );
+        says(
+            &learned(summary(Binding::InFlight, 95), from_headers()),
+            few(3),
+            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+             -c 9 would be enough for the limit of 500/min",
+        );
+        says(
+            &found(summary(Binding::InFlight, 95), 40),
+            range(),
+            "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+             more were tried and were no faster",
+        );
+        says(
+            &found(summary(Binding::InFlight, 95), 200),
+            range(),
+            "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+             -c 4-400 may be up to twice as fast",
+        );
+        says(
+            &learned(summary(Binding::InFlight, 95), from_headers()),
+            few(9),
+            "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
+        );
+        says(
+            &summary(Binding::InFlight, 95),
+            GivenLimits {
+                is_capped: true,
+                ..few(3)
+            },
+            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+             a higher limit on open files (ulimit -n) would allow more",
+        );
+        says(
+            &changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
+            few(3),
+            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
+        );
+        says(
+            &changed(summary(Binding::InFlight, 95), |it| {
+                it.engine.throttled = 1;
+                it.learned.at_once = Some(4);
+            }),
+            few(20),
+            "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
+        );
+    }
+
+    #[test]
+    fn pauses_are_told_with_the_flag_that_avoids_them() {
+        let sixty = AnnouncedLimit {
+            number: 60,
+            is_tokens: false,
+            period_s: 60,
+        };
+        says(
+            &changed(summary(Binding::Pause, 62), |it| {
+                it.announced_limit = Some(sixty);
+                it.engine.succeeded = 0;
+            }),
+            GIVEN,
+            "pauses that the server asked for bound for 62 % of the time; \
+             the server says 60 a minute: --rpm 60",
+        );
+        says(
+            &changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
+            GIVEN,
+            "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
+        );
+        says(
+            &learned(summary(Binding::Pause, 62), from_refusals()),
+            GIVEN,
+            "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+        );
+        says(
+            &changed(summary(Binding::Pause, 62), |it| {
+                it.learned.at_once = Some(3);
+            }),
+            GIVEN,
+            "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
+        );
+    }
+
+    #[test]
+    fn what_else_binds_is_told_with_a_number() {
+        says(
+            &changed(summary(Binding::Backoff, 30), |it| it.engine.retries = 12),
+            GIVEN,
+            "the wait before 12 retries bound for 30 % of the time",
+        );
+        says(
+            &summary(Binding::Outage, 90),
+            GIVEN,
+            "an outage of the server bound for 90 % of the time",
+        );
+        says(
+            &summary(Binding::Input, 90),
+            GIVEN,
+            "the input, which gave 6.0 a second, bound for 90 % of the time",
+        );
+        says(
+            &summary(Binding::Wire, 90),
+            GIVEN,
+            "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
+             of the time",
+        );
+        says(
+            &summary(Binding::Requests, 12),
+            GIVEN,
+            "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
+             each",
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::args;
 use super::config::is_text;
-use super::console::Console;
+use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
@@ -87,7 +87,7 @@ fn to_text(report: &Report) -> String {
 }
 
 fn told(finding: &Finding) -> String {
-    let message = printable(&finding.message, LONGEST_MESSAGE);
+    let message = printable(&with_flags(&finding.message), LONGEST_MESSAGE);
     match finding.line {
         Some(line) => format!("line {line}: {message}"),
         None => message,
@@ -170,7 +170,7 @@ fn to_json(report: &Report) -> Value {
                 "line": finding.line,
                 "column": finding.column,
                 "first_line": finding.first_line,
-                "message": finding.message,
+                "message": with_flags(&finding.message),
             }));
         }
     }

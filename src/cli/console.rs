@@ -135,7 +135,7 @@ const NAMED: [&str; 5] = [
 ];
 
 /// The text with flags in place of the settings that it names.
-fn with_flags(text: &str) -> String {
+pub(crate) fn with_flags(text: &str) -> String {
     let named = NAMED.iter();
     named.fold(text.to_owned(), |text, name| {
         text.replace(&format!("(`{name}`)"), &format!("({})", flag(name)))

@@ -230,12 +230,11 @@ impl Adaptive {
         if more.abs() < self.step.ln() / 3.0 {
             return false;
         }
-        let chance = match self.phase {
-            Phase::Steady => 0.0,
-            _ => {
-                let parts = 1.0 / f64::from(tried.succeeded) + 1.0 / f64::from(base.succeeded);
-                (self.spread * parts).sqrt()
-            }
+        let chance = if self.phase == Phase::Steady {
+            0.0
+        } else {
+            let parts = 1.0 / f64::from(tried.succeeded) + 1.0 / f64::from(base.succeeded);
+            (self.spread * parts).sqrt()
         };
         if more > 0.0 {
             gain + chance >= WORTH * more
@@ -299,7 +298,7 @@ impl Adaptive {
         let wanted = if self.phase == Phase::Steady {
             let precision = PRECISION * self.step.ln() / STEP.ln();
             let wanted = 2.0 * self.spread / (precision * precision);
-            wanted.min(LONGEST_ROUND).max(8.0)
+            wanted.clamp(8.0, LONGEST_ROUND)
         } else {
             4.0
         };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::queue::Queue;
 use super::rate::Cost;
 use super::state::Start;
-use super::waited::Waited;
+use super::waited::{WaitReason, Waited};
+use crate::clock::unpark;
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///
@@ -64,9 +65,22 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    /// One fewer is in flight, and the model tokens that were used count in place of the reserved.
     #[inline]
     fn drop(&mut self) {
-        self.queue.release(self);
+        let (queue, reserved, used) = (&self.queue, self.cost, self.used);
+        let head = {
+            let mut locked = queue.lock();
+            let sooner = self.let_in && locked.limits.let_in(self.start, queue.now());
+            let end = (self.start, !self.failed);
+            locked.limits.end(reserved, used, end, || queue.now());
+            locked.head_if(|reason| match reason {
+                WaitReason::InFlight => true,
+                WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                WaitReason::Requests | WaitReason::Pause => sooner,
+            })
+        };
+        unpark(head);
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
-use super::permit::Permit;
 use super::rate::Cost;
 use super::state::{Admission, LimiterState, Start};
 use super::waited::{WaitReason, Waited};
@@ -96,11 +95,11 @@ impl Queue {
             let number = locked.next_ticket;
             locked.next_ticket += 1;
             let parker = Parker::new();
-            let waiter = Waiter {
+            let entry = Waiter {
                 parker: Arc::clone(&parker),
                 deadline,
             };
-            locked.waiting.insert(number, waiter);
+            locked.waiting.insert(number, entry);
             Ticket {
                 queue: self,
                 number,
@@ -108,24 +107,6 @@ impl Queue {
             }
         };
         ticket.wait(cost, deadline, cancel, waited, watch)
-    }
-
-    /// Ends a permit: one fewer is in flight, and the model tokens that it used count in place of the
-    /// reserved.
-    pub(super) fn release(&self, permit: &Permit) {
-        let (reserved, used) = (permit.cost, permit.used);
-        let head = {
-            let mut locked = self.lock();
-            let sooner = permit.let_in && locked.limits.let_in(permit.start, self.now());
-            let end = (permit.start, !permit.failed);
-            locked.limits.end(reserved, used, end, || self.now());
-            locked.head_if(|reason| match reason {
-                WaitReason::InFlight => true,
-                WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
-                WaitReason::Requests | WaitReason::Pause => sooner,
-            })
-        };
-        unpark(head);
     }
 
     /// The present, for the limits. Read under the lock, so that what is admitted later is never

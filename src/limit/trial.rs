@@ -207,7 +207,9 @@ struct Row {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An answer to what was sent then and in that place.
-    Answer(Row, Start, Option<Option<Duration>>),
+    Answer(Row, Start),
+    /// A refusal of it, with the wait that it asks for.
+    Refusal(Row, Start, Option<Duration>),
     Due(Row),
     /// A place is free again.
     Freed,
@@ -244,7 +246,7 @@ pub(super) fn run(
             Event::Look => {}
             Event::Freed => provider.in_flight -= 1,
             Event::Due(row) => due.push_back(row),
-            Event::Answer(row, start, None) => {
+            Event::Answer(row, start) => {
                 limits.let_in(start, now);
                 match provider.lag {
                     0 => provider.in_flight -= 1,
@@ -256,7 +258,7 @@ pub(super) fn run(
                 came.rows += 1;
                 came.done = now;
             }
-            Event::Answer(row, start, Some(hint)) => {
+            Event::Refusal(row, start, hint) => {
                 let (heard, _) = limits.refused(start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
@@ -309,16 +311,13 @@ pub(super) fn run(
                 None => {
                     came.admitted.push(now);
                     let latency = provider.latency + chance.u64(..=provider.latency / 10);
-                    at(&mut events, now + latency, Event::Answer(row, start, None));
+                    at(&mut events, now + latency, Event::Answer(row, start));
                 }
                 Some(wait) => {
                     came.refused.push(now);
                     let hint = provider.hint(wait);
-                    at(
-                        &mut events,
-                        now + ROUND_TRIP,
-                        Event::Answer(row, start, Some(hint)),
-                    );
+                    let refusal = Event::Refusal(row, start, hint);
+                    at(&mut events, now + ROUND_TRIP, refusal);
                 }
             }
         }

@@ -329,29 +329,25 @@ fn every_key_that_a_record_has_beside_the_providers_is_in_the_guide_and_no_other
     let many = (0..40).map(|row| request(&format!("r{row}"))).collect();
     let refusal = Reply::error(400, "invalid_request_error", "bad", "no");
     let mut seen = BTreeSet::new();
-    for (input, reply, flag, code) in [
-        (&two, Reply::ok_chat("hi"), "--price=1,1", 1),
-        (&two, refusal.clone(), "--price=1,1", 1),
+    let ok = Reply::ok_chat("hi");
+    let soon = ok.clone().after(Duration::from_millis(5));
+    let once = |flag| vec!["--max-attempts=1", flag];
+    for (input, replies, flags, code) in [
+        (&two, vec![ok], once("--price=1,1"), 1),
+        (&two, vec![refusal.clone()], once("--price=1,1"), 1),
         (
             &two,
-            Reply::status(500),
-            "--simulate=latency=9ms,rps=9,burst=1",
+            vec![Reply::status(500)],
+            once("--simulate=latency=9ms,rps=9,burst=1"),
             0,
         ),
-        (&many, refusal, "-c1", 3),
+        (&many, vec![refusal], once("-c1"), 3),
+        (&many, vec![Reply::stall(), soon], vec!["--hedge"], 0),
     ] {
         let folder = Folder::new();
         folder.write("p.jsonl", input);
-        let server = Faultd::replies([reply]);
-        let arguments = [
-            "run",
-            "p.jsonl",
-            "--max-attempts",
-            "1",
-            flag,
-            "-o",
-            "o.jsonl",
-        ];
+        let server = Faultd::replies(replies);
+        let arguments = [&["run", "p.jsonl", "-o", "o.jsonl"], &flags[..]].concat();
         folder.tool(&arguments).at(&server).run().code(code);
         for file in ["o.jsonl", "o.errors.jsonl"]
             .iter()
