@@ -12,8 +12,9 @@
 //!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
 //!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
 //!    sends the request itself.
-//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input, once the first
-//!    ones have ended if there is a warm-up (`warmup.rs`). It is pure: no thread, no lock, no clock.
+//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. If there is a
+//!    warm-up (`warmup.rs`), the first items must have ended before others begin. It is pure: no thread,
+//!    no lock, no clock.
 //! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits, in
 //!    the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
@@ -36,18 +37,21 @@
 //! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
-//!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects that by what answers took. `key.rs` keeps
+//!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects this count by what answers used. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
-//!   says when an item gets a second attempt beside the first, and `race.rs` which of them counts. `order.rs`
-//!   puts outcomes in order, `monitor.rs` counts, with `track.rs` for what holds the run back, `events.rs` tells observers, and `closures.rs` is
+//!   decides when an item gets a second attempt beside the first and which of them counts, and `race.rs`
+//!   carries it out. `order.rs` puts outcomes in order. `monitor.rs` counts, and `track.rs` adds up what
+//!   holds the run back. `events.rs` tells observers, and `closures.rs` is
 //!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
-//!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and
-//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`, and `places.rs` how
-//!   many at once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number within it. `rate.rs` and
-//!   `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has the proofs.
+//!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers announce. `pace.rs`
+//!   learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and `places.rs` learns from them
+//!   how many requests the server takes at once. `concurrency.rs` is a number or a range, and
+//!   `adaptive.rs` finds the number in the range. `waited.rs` says what an admission waited for. `rate.rs`
+//!   and `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already.
+//!   `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address

@@ -104,9 +104,9 @@
 //! |---|---|---|
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
-//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([`hedge`](crate::ClientBuilder::hedge)) | such answers |
+//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
-//! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
+//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them | if there is more than one |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
@@ -211,25 +211,25 @@
 //! number of rows by kind and status. These are the failures of this run. A row that an earlier run gave
 //! up counts as failed, and its record in the errors file says why.
 //!
-//! If the run took 2 s and 20 requests or more, the report ends with what bound for how much of the time,
-//! and a number that helps: `the limit on requests (500/min learned from headers) bound for 81 % of the
-//! time; 34 at once would have been enough`.
+//! If the run took 2 s or more and sent 20 requests or more, the report ends with *advice*: which limit
+//! bound for how much of the time, and a number that helps. For example: `the limit on requests (500/min
+//! learned from headers) bound for 81 % of the time; 34 at once would have been enough`.
 //!
 //! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and `advice`: that
-//! sentence, or null. Its time is the
-//! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
-//! shown, with `-vv` all attempts, each with the time, and the line and the id of its row. A record of an
-//! attempt has its status, how long it took, how long the row has waited so far, and the answer's headers
-//! that speak of limits, waits, times and the request's id, and no others:
+//! sentence, or null. Its time is the whole time from the start to the end, however the run ended.
+//!
+//! With `-v` the failed attempts are shown, with `-vv` all attempts. Each has the time, and the line and
+//! the id of its row. With `-vv` it also has its status, how long it took, how long the row has waited so
+//! far, and those headers of the answer that speak of limits, waits, times and the request's id:
 //!
 //! ```text
 //! 2026-11-27T16:58:03.120Z line 2 ("r1"), /v1/chat/completions, attempt 1: status 200 in 0.512 s after a wait of 0.051 s; x-request-id: req_1; x-ratelimit-remaining-requests: 59
 //! ```
 //!
-//! In a program these are records of the `log` crate, of the level `debug` and the target
-//! `tollgate::attempt`; why an attempt failed is a record of the level `info`. Any logger shows them that
-//! the program has set up for this target, such as `env_logger` with `RUST_LOG=tollgate=debug`. The tool
-//! has its own logger, and does not read `RUST_LOG`.
+//! In a program these are records of the `log` crate with the level `debug` and the target
+//! `tollgate::attempt`. Why an attempt failed is a record with the level `info`. Any logger that the
+//! program has set up for this target shows them, such as `env_logger` with `RUST_LOG=tollgate=debug`.
+//! The tool has its own logger, and does not read `RUST_LOG`.
 //!
 //! # Files of other tools
 //!
@@ -275,7 +275,7 @@
 //!
 //! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
 //! requests the file has, which models and endpoints, about how many model tokens are in the prompts
-//! (estimated as a limit on tokens estimates the first of them), and how many tokens the answers may have at most.
+//! (a quarter of the text's bytes), and how many tokens the answers may have at most.
 //! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
 //! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
 //! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.

@@ -12,7 +12,7 @@
 //!
 //! *Everyone waits* means that the limiter is paused, and all that use it wait: as long as the server
 //! asks, or else 0.25 s at first, and longer if that is not enough. A 429 or an overload among many other
-//! answers holds its own item alone: see [limits](super::limits#limits-that-refusals-tell).
+//! answers makes only its own item wait: see [limits](super::limits#limits-that-refusals-tell).
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
@@ -105,7 +105,7 @@
 //!
 //! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
 //! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
-//! an overload that holds its item alone it begins with 1 s.
+//! an overload that makes only its own item wait, it begins with 1 s.
 //!
 //! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
 //! request would be refused.

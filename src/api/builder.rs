@@ -149,7 +149,7 @@ impl ClientBuilder {
     }
 
     /// How many requests may be in flight at once, 10,000 at most: a number, or a range such as `4..=200`
-    /// in which the client finds it. Default: 20.
+    /// in which the client finds the number. Default: 20.
     pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
         self.limits = self.limits.concurrency(permits);
         self.given("concurrency")
@@ -204,11 +204,11 @@ impl ClientBuilder {
         self.given("limiter")
     }
 
-    /// Of each run over many requests, sends the first `requests` alone, and the others when these have
-    /// ended, well or not. A provider that caches the beginnings of prompts then has them in its cache when
-    /// the others come. Default: 0, none waits for another.
+    /// Sends the first `requests` of each run alone, and the others when these have succeeded or failed. A
+    /// provider that caches the beginnings of prompts has them in its cache by then. Default: 0, no
+    /// request waits for another.
     ///
-    /// A request that is tried again has not ended, and one that cannot be sent does not count.
+    /// A request that is tried again has not ended. A request that cannot be sent does not count.
     pub fn warmup(mut self, requests: u64) -> Self {
         self.warmup = requests;
         self
@@ -218,8 +218,9 @@ impl ClientBuilder {
     /// comes first (Dean and Barroso, *The Tail at Scale*, 2013). The other attempt is cut off and may be
     /// billed all the same. Default: no.
     ///
-    /// In runs over many requests only, when nothing else is to be sent and the limits have room: at most one
-    /// copy a request, and at most one for 20 requests. [Limits](crate::_guide::limits) has the rules.
+    /// This is done in runs over many requests only, and only when nothing else is to be sent and the
+    /// limits have room. A request has one second attempt at most, and a run at most one for 20 requests.
+    /// [Limits](crate::_guide::limits#hedging) has the rules.
     pub fn hedge(mut self, hedge: bool) -> Self {
         self.hedge = hedge;
         self

@@ -260,12 +260,12 @@ pub(crate) struct Server {
     pub(crate) simulate: Option<String>,
 }
 
-/// How fast, and how many at once.
+/// How fast requests go, and how many at once.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Requests in flight at once, at most: sent, and not yet answered. In a range such as 4-200 the
-    /// number is found: more as long as that is faster
+    /// Requests in flight at once, at most: sent, and not yet answered. Of a range such as 4-200 the
+    /// run finds the number that is fastest
     #[arg(short, long, value_name = "N|LOW-HIGH", default_value = "20", value_parser = parse::concurrency)]
     pub(crate) concurrency: Concurrency,
 
@@ -286,14 +286,14 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 
-    /// Send the first N requests alone, and the others when these have ended. A provider that caches the
-    /// beginnings of prompts then has them in its cache
+    /// Send the first N requests alone, and the others when these have ended. A provider that caches
+    /// the beginnings of prompts has them in its cache by then
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) warmup: Option<u64>,
 
-    /// Send a request a second time when its answer takes longer than 95 % of all, and take the answer that
-    /// comes first. Only where nothing else is to be sent, and at most one request in 20. The other
-    /// attempt is cut off, and may be billed all the same
+    /// Send a request a second time when its answer takes longer than 95 % of all, and take the answer
+    /// that comes first. The other attempt is cut off, and may be billed all the same. This happens
+    /// only when nothing else is to be sent, and to one request in 20 at most
     #[arg(long)]
     pub(crate) hedge: bool,
 }
@@ -394,8 +394,8 @@ pub(crate) struct Check {
 SPEC holds any of these, with commas between them:
   latency=T         mean time to an answer [default: 500ms]
   jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
-  load=N or N@F     the latency rises with what is worked on at once: above N in proportion to it, or
-                    to F times [default: it does not]
+  load=N or N@F     the latency rises when more than N requests are worked on at once: in
+                    proportion to their number, or to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
@@ -404,14 +404,14 @@ SPEC holds any of these, with commas between them:
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
-  cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
-                    [default: none]; with @0 all requests get status 503
+  cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
+                    all requests get status 503 [default: none]
   places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T
                     [default: no limit]
-  overload=N or N@T the same, but more get status 503
+  overload=N or N@T as places, but more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
-  strays=S          share of requests that get status 429 and a wait of a second, whatever the
-                    limits, 0 to 1 [default: 0]
+  strays=S          share of requests that get status 429 and a wait of a second although they are
+                    within the limits, 0 to 1 [default: 0]
   faults=S          share of connections that break, 0 to 1 [default: 0]
   seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {

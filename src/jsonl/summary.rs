@@ -183,18 +183,18 @@ impl Summary {
     /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
-    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long, which are no retries; copies whose answers were taken |
+    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long (they are no retries); of these, those whose answers were taken |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
-    /// | `concurrency` | `low` and `high`, how many requests might be in flight at once as it was set, and `now`, of a range the number that was found last |
+    /// | `concurrency` | how many requests might be in flight at once: `low` and `high` as set, and `now`, which is the number that was found last if it is a range |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
     /// | `in_flight_mean` | how many requests were in flight on average |
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
-    /// | `binding_share` | for which share of the time each did; those that never did are left out |
+    /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, `from_refusals_per_s`, what refusals tell of requests if that is lower, `at_once`, how many requests at once they tell, and `ignored`, how many announcements made no sense |
+    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {

@@ -54,7 +54,7 @@ impl LimiterBuilder {
     }
 
     /// How many requests may be in flight at once: a number, or a range such as `4..=200` in which the
-    /// limiter finds it. Default: no limit.
+    /// limiter finds the number. Default: no limit.
     pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
         self.concurrency = Some(permits.into());
         self

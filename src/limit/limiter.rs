@@ -284,8 +284,8 @@ impl Limiter {
         unpark(head);
     }
 
-    /// How many requests may be in flight at once, of a range the high end; `usize::MAX` if that is not
-    /// limited.
+    /// How many requests may be in flight at once: the number, or the high end of the range, that is set.
+    /// `usize::MAX` if there is no limit.
     pub fn concurrency(&self) -> usize {
         self.concurrency_range().high()
     }
@@ -295,13 +295,14 @@ impl Limiter {
         self.0.lock().limits.concurrency()
     }
 
-    /// How many requests may be in flight at once now: of a range, the number that was found last, and in
-    /// both cases fewer where refusals say that these are too many.
+    /// How many requests may be in flight at once now. Of a range it is the number that was found last. It
+    /// is lower if refusals say that so many are too many.
     pub fn most_in_flight(&self) -> usize {
         self.0.lock().limits.most_in_flight()
     }
 
-    /// How many threads are of use: of a range one more than may send now, which waits for the next place.
+    /// How many threads are of use. Of a range it is one more than may send now: that one waits until
+    /// another may.
     pub(crate) fn most_threads(&self) -> usize {
         self.0.lock().limits.most_threads()
     }

@@ -36,8 +36,8 @@ impl Permit {
         self.used = used;
     }
 
-    /// Says that the request has failed. How long it took then tells nothing about how many may be in
-    /// flight, where that is a [range](crate::Concurrency).
+    /// Says that the request has failed. If the concurrency is a [range](crate::Concurrency), the limiter
+    /// then does not go by how long this request took.
     pub fn fail(&mut self) {
         self.failed = true;
     }
@@ -48,7 +48,7 @@ impl Permit {
         self.let_in = true;
     }
 
-    /// How many requests might be in flight when this one was admitted.
+    /// The concurrency when this request was admitted.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.start.most
     }

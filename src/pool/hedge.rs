@@ -1,17 +1,17 @@
-//! Hedging: when a second attempt at an item, its *copy*, goes beside a first one that takes too long, and
-//! which of the two decides about the item.
+//! Hedging. An item whose attempt takes too long gets a second attempt beside the first: its *copy*. This
+//! file decides when a copy goes, and which of the two attempts *decides* about the item.
 //!
-//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes once the
-//! first attempt has taken longer than 95 % of all, so about one in twenty has one. Attempts that are
-//! under way count as longer than any that has ended: of many that are sent at once the quick ones end first,
-//! and say nothing about the others.
+//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes when
+//! the first attempt has taken longer than 95 % of all, so about one item in twenty has one. Attempts that
+//! are under way count as longer than any that has ended. The reason: of many attempts sent at once the
+//! quick ones end first, and say nothing about the others.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 
-/// Nothing is known of latencies before so many attempts have succeeded.
+/// The latencies tell nothing before so many attempts have succeeded.
 const LEAST_KNOWN: u64 = 20;
 /// A copy goes when its first attempt has taken longer than all but one in so many.
 const ONE_IN: u64 = 20;
@@ -107,7 +107,7 @@ pub(super) struct Withdrawn {
 /// The two attempts at one item, until one of them decides.
 #[derive(Debug)]
 struct Pair<C> {
-    /// What becomes the copy, as long as there is none.
+    /// What becomes the copy, until it has gone.
     spare: Option<C>,
     /// What cuts off the first attempt and the copy, while these are under way.
     under_way: [Option<Cancel>; 2],
@@ -135,7 +135,8 @@ pub(super) struct Decides<C> {
     _spare: Option<C>,
 }
 
-/// All that have an attempt under way, with `C` to become their copies, and what is known of how long that takes.
+/// The items that have an attempt under way, each with the `C` that may become its copy, and how long
+/// attempts take.
 #[derive(Debug)]
 pub(crate) struct Hedging<C> {
     latencies: Latencies,
@@ -144,7 +145,7 @@ pub(crate) struct Hedging<C> {
     /// First attempts and copies, ever.
     sent: u64,
     copies: u64,
-    /// The limiter had no room for a copy, and may have some then.
+    /// No copy goes before this: the limiter had no room for one.
     not_before: Option<Instant>,
 }
 

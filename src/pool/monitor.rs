@@ -45,7 +45,7 @@ pub struct Progress {
     /// Of the attempts, copies of an attempt that took too long
     /// ([`ClientBuilder::hedge`](crate::ClientBuilder::hedge)). They are no retries.
     pub hedges: u64,
-    /// Of these, those whose answer was the first and was taken.
+    /// Of these copies, those whose answer came first and was taken.
     pub hedges_won: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
@@ -53,8 +53,8 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
-    /// How many requests might be on the wire at once when the last one was sent: of a
-    /// [range](crate::Concurrency), the number that was found.
+    /// The concurrency when the last request was sent. Of a [range](crate::Concurrency) it is the number
+    /// that was found.
     pub concurrency: usize,
     /// Items that wait for a permit of the limiter now.
     pub waiting: u64,
@@ -78,7 +78,8 @@ pub struct Progress {
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
-    /// How long each limit held runs back. Of several at once, it is that of the one that changed last.
+    /// How long each limit held runs back. If the monitor watches several runs at once, a moment counts
+    /// for the limit that was noted last.
     pub bound: Times,
     /// What has held runs back most of the last second or so: the binding limit at the moment.
     pub binding: Option<Binding>,
