@@ -17,8 +17,8 @@ pub enum Binding {
     Queue,
     /// A pause that the server asked for, or the slow start after it.
     Pause,
-    /// Backoff: the wait of a request before its next attempt. It holds a run back when everything that
-    /// is left waits so.
+    /// Backoff: the wait of a request before its next attempt. It holds a run back when everything
+    /// that is left waits so.
     Backoff,
     /// An outage: the server cannot be reached or fails, and is asked now and then.
     Outage,
@@ -41,8 +41,8 @@ impl Binding {
         Self::Wire,
     ];
 
-    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`,
-    /// `outage`, `input` or `wire`.
+    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`,
+    /// `backoff`, `outage`, `input` or `wire`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -66,9 +66,9 @@ impl fmt::Display for Binding {
 
 /// Where time went: that of a request, or that of a whole run.
 ///
-/// The time of a request is split into what it waited for, and the [`Wire`](Binding::Wire). The time of
-/// a run is split by what held it back at each moment. Time of the program itself, such as that of
-/// starting threads, is not in it.
+/// The time of a request is split into what it waited for, and the [`Wire`](Binding::Wire). The
+/// time of a run is split by what held it back at each moment. Time of the program itself, such as
+/// that of starting threads, is not in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times([u64; Binding::ALL.len()]);
 

@@ -53,9 +53,9 @@ pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &
     let _once = attempt.answer.set(told.into());
 }
 
-/// Logs an attempt: its status, how long it took, and how long its item has waited over all attempts.
-/// Why it failed is a record of its own. Not inlined, so that none of this is on the stack of a thread
-/// that waits for an answer.
+/// Logs an attempt: its status, how long it took, and how long its item has waited over all
+/// attempts. Why it failed is a record of its own. Not inlined, so that none of this is on the
+/// stack of a thread that waits for an answer.
 #[inline(never)]
 pub(super) fn log_attempt(
     name: impl Fn() -> String,

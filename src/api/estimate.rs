@@ -1,9 +1,9 @@
 //! Learns from the usage in answers how many model tokens a request will take.
 //!
-//! Pure. The estimate of a request is [`Size`]'s count of it, times the share that earlier answers have
-//! used of theirs. Only answers for the same model and the same order of `max_tokens` are looked at.
-//! Before the first answer the count is not corrected: a quarter of the text's bytes, and the whole of
-//! `max_tokens` or [`GUESS`](Size::GUESS).
+//! Pure. The estimate of a request is [`Size`]'s count of it, times the share that earlier answers
+//! have used of theirs. Only answers for the same model and the same order of `max_tokens` are
+//! looked at. Before the first answer the count is not corrected: a quarter of the text's bytes,
+//! and the whole of `max_tokens` or [`GUESS`](Size::GUESS).
 //!
 //! Providers differ in what they count against a limit. What they count is learned and settled:
 //!
@@ -190,8 +190,8 @@ impl Share {
         }
     }
 
-    /// An odd answer counts as at most four times what was expected, and at least a quarter of it. Its
-    /// weight in the mean is a quarter for the first 16 answers, and less for later ones.
+    /// An odd answer counts as at most four times what was expected, and at least a quarter of it.
+    /// Its weight in the mean is a quarter for the first 16 answers, and less for later ones.
     fn note(&mut self, used: u64, estimated: u64) {
         let estimated = estimated.max(1) as f64;
         let expected = (estimated * self.used / self.estimated).max(1.0);

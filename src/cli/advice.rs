@@ -124,8 +124,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many requests might be in flight: of a range the number that was found last, and fewer if
-    /// refusals tell so.
+    /// How many requests might be in flight: of a range the number that was found last, and fewer
+    /// if refusals tell so.
     fn concurrency(&self) -> u64 {
         let given = self.given.concurrency;
         let progress = &self.summary.progress;
@@ -145,8 +145,8 @@ impl Run<'_> {
         is_fewer.then(|| format!("{} at once would have been enough", count(enough)))
     }
 
-    /// How many at once might be faster. `None` if the server refused or failed some: more requests at
-    /// once would not help it.
+    /// How many at once might be faster. `None` if the server refused or failed some: more requests
+    /// at once would not help it.
     fn more_at_once(&self) -> Option<String> {
         let progress = &self.summary.progress;
         let engine = &progress.engine;

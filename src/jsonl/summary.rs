@@ -19,7 +19,8 @@ use crate::pool::{Hold, Progress};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumeInfo {
-    /// Rows with an answer: those of the input, or if the input is a stream, all rows of the output.
+    /// Rows with an answer: those of the input, or if the input is a stream, all rows of the
+    /// output.
     pub done: u64,
     /// Rows of the input that failed for good. `None` if the input is a stream.
     pub failed: Option<u64>,
@@ -70,37 +71,38 @@ pub struct FileProgress {
     pub skipped: u64,
     /// Rows answered by this run and written.
     pub succeeded: u64,
-    /// Answers that are no longer in the output, because another program removed, replaced or cut it
-    /// during the run. They are not counted as skipped or succeeded.
+    /// Answers that are no longer in the output, because another program removed, replaced or cut
+    /// it during the run. They are not counted as skipped or succeeded.
     pub lost: u64,
     /// Failed rows: those that this run gave up, and those that an earlier run gave up for good.
     pub failed: u64,
     /// Of the failed rows, those that an earlier run gave up.
     pub failed_before: u64,
-    /// Of the failed rows, those that failed for good. A rerun sends the others again, and these only
-    /// with [`retry_failed`](crate::FileRun::retry_failed).
+    /// Of the failed rows, those that failed for good. A rerun sends the others again, and these
+    /// only with [`retry_failed`](crate::FileRun::retry_failed).
     pub failed_for_good: u64,
-    /// Of the rows that failed for good, lines that are no requests. They have to be corrected first.
+    /// Of the rows that failed for good, lines that are no requests. They have to be corrected
+    /// first.
     pub bad_lines: u64,
     pub(crate) failure_groups: Arc<Vec<FailureGroup>>,
     /// What earlier runs left, if this one carries on. Known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress).
     pub found: Option<ResumeInfo>,
-    /// Model tokens of this run's prompts, as the provider counted them. Failed answers count if they
-    /// say how many tokens they took.
+    /// Model tokens of this run's prompts, as the provider counted them. Failed answers count if
+    /// they say how many tokens they took.
     pub prompt_tokens: u64,
     /// Model tokens of answers, counted in the same way.
     pub completion_tokens: u64,
-    /// Answers of this run that did not say how many tokens they took. They are not in the counts of
-    /// tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
+    /// Answers of this run that did not say how many tokens they took. They are not in the counts
+    /// of tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
     /// [`token_budget`](crate::FileRun::token_budget).
     pub uncounted: u64,
     /// The cost of these tokens, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
-    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause
-    /// that the server asked for.
+    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a
+    /// pause that the server asked for.
     pub hold: Option<Hold>,
     /// How many requests may be in flight at once, as it was set. Of a range,
     /// [`engine.concurrency`](Progress::concurrency) is the number that was found.
@@ -111,11 +113,11 @@ pub struct FileProgress {
     pub announced_limit: Option<AnnouncedLimit>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
-    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends
-    /// again although they may have been billed, each row once. These are rows that the end of the run
-    /// cut off in flight, rows that failed for a reason that may pass, answers that could not be written
-    /// or are [`lost`](FileProgress::lost), and rows that were in flight in a run that was killed
-    /// ([`ResumeInfo::possibly_billed`]).
+    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun
+    /// sends again although they may have been billed, each row once. These are rows that the end
+    /// of the run cut off in flight, rows that failed for a reason that may pass, answers that
+    /// could not be written or are [`lost`](FileProgress::lost), and rows that were in flight in a
+    /// run that was killed ([`ResumeInfo::possibly_billed`]).
     pub engine: Progress,
 }
 
@@ -126,10 +128,11 @@ impl FileProgress {
     }
 
     /// Why rows failed in this run, the most frequent reason first. The counts add up to
-    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in an
-    /// earlier run is in its record in the errors file.
+    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in
+    /// an earlier run is in its record in the errors file.
     ///
-    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and status.
+    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and
+    /// status.
     pub fn failures(&self) -> Vec<&FailureGroup> {
         let mut groups: Vec<_> = self.failure_groups.iter().collect();
         groups.sort_by_key(|group| (Reverse(group.count), group.line));

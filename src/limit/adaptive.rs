@@ -1,22 +1,23 @@
-//! The concurrency within a range, found by trying. *Number* is short for how many requests may be in
-//! flight.
+//! The concurrency within a range, found by trying. *Number* is short for how many requests may be
+//! in flight.
 //!
-//! A latency alone does not say that a server is full. It differs by row, by minute, and by what else the
-//! server does. So two numbers are compared, one right after the other, by a *round* of requests each. By
-//! Little's law the throughput is the number in flight ÷ the latency. Logarithms are compared, because one
-//! long answer among many hardly changes their mean:
+//! A latency alone does not say that a server is full. It differs by row, by minute, and by what
+//! else the server does. So two numbers are compared, one right after the other, by a *round* of
+//! requests each. By Little's law the throughput is the number in flight ÷ the latency. Logarithms
+//! are compared, because one long answer among many hardly changes their mean:
 //!
 //! ```text
 //! gain = (ln in flight - ln in flight before) - (ln latency - ln latency before)
 //! ```
 //!
-//! If the server has room, the gain is the whole first difference. If it is full, the gain is nothing. The
-//! higher of both numbers *pays* if it gains [`WORTH`] of the first difference. The better number is kept,
-//! and the next try begins there.
+//! If the server has room, the gain is the whole first difference. If it is full, the gain is
+//! nothing. The higher of both numbers *pays* if it gains [`WORTH`] of the first difference. The
+//! better number is kept, and the next try begins there.
 //!
-//! At first the number doubles. Then it goes up or down by [`STEP`], or by less after tries in vain, and
-//! stays for some rounds between tries. Only requests that begin when the number is reached count. So a
-//! number that is not reached, because a rate is the limit or rows are few, never grows.
+//! At first the number doubles. Then it goes up or down by [`STEP`], or by less after tries in
+//! vain, and stays for some rounds between tries. Only requests that begin when the number is
+//! reached count. So a number that is not reached, because a rate is the limit or rows are few,
+//! never grows.
 //!
 //! `adaptive_trial.rs` compares it with the rules of others.
 
@@ -24,8 +25,8 @@ use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::learned_rate::SECOND;
 
-/// The share of the largest possible gain that a higher number must bring. Twice the number must bring
-/// 1.3 times the throughput. Below that, more requests in flight mostly wait longer.
+/// The share of the largest possible gain that a higher number must bring. Twice the number must
+/// bring 1.3 times the throughput. Below that, more requests in flight mostly wait longer.
 const WORTH: f64 = 0.4;
 /// The factor by which a try multiplies or divides the number, and the least that it becomes.
 const STEP: f64 = 1.5;
@@ -33,8 +34,8 @@ const LEAST_STEP: f64 = 1.25;
 /// A round ends when this share of its requests has ended, so that nobody waits for the longest.
 const ENDED: f64 = 0.7;
 const ENDED_AT_START: f64 = 0.5;
-/// A round has as many requests as tell its mean to this precision, for steps of [`STEP`]. These are at
-/// least eight and at most `LONGEST_ROUND`, and in any case three quarters of the number.
+/// A round has as many requests as tell its mean to this precision, for steps of [`STEP`]. These
+/// are at least eight and at most `LONGEST_ROUND`, and in any case three quarters of the number.
 const PRECISION: f64 = 0.1;
 const LONGEST_ROUND: f64 = 200.0;
 /// How many rounds the number stays at most between tries in vain.
@@ -63,8 +64,8 @@ enum Phase {
     Idle,
     /// Nothing has been answered since this time. The number grows by the low end each second.
     Unanswered(Nanos),
-    /// The number doubles. One doubling that does not pay is followed by another, because chance is large
-    /// in small rounds.
+    /// The number doubles. One doubling that does not pay is followed by another, because chance is
+    /// large in small rounds.
     Start {
         in_vain: bool,
     },
@@ -305,7 +306,8 @@ impl Adaptive {
         } else {
             4.0
         };
-        // A request of a higher number counts from midway to it, any other from three quarters of it.
+        // A request of a higher number counts from midway to it, any other from three quarters of
+        // it.
         let least = match self.base {
             Some(base) if base.places < places => (base.places as f64 * places as f64).sqrt(),
             _ => 0.75 * places as f64,

@@ -8,10 +8,10 @@ use crate::error::{Result, config};
 /// How many requests may be in flight at once: a number, or a range in which the limiter finds it.
 ///
 /// Wherever a concurrency is asked for, give a number or a range: `.concurrency(20)`,
-/// `.concurrency(4..=200)`. A single number holds from the start. In a range the number begins at the
-/// low end, grows while the throughput grows with it, and shrinks when the latency rises and the
-/// throughput does not. The guide's page on [limits](crate::_guide::limits#a-range-of-concurrency)
-/// says how.
+/// `.concurrency(4..=200)`. A single number holds from the start. In a range the number begins at
+/// the low end, grows while the throughput grows with it, and shrinks when the latency rises and
+/// the throughput does not. The guide's page on
+/// [limits](crate::_guide::limits#a-range-of-concurrency) says how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     low: usize,

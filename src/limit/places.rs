@@ -1,14 +1,15 @@
 //! How many requests may be in flight at once, as refusals tell it.
 //!
-//! Some servers have *places*: each request that a server works on takes one, and a request that finds
-//! none is refused. The refusal has the words of one for a rate, and often asks for a wait that has
-//! nothing to do with places. The requests that are *let in*, which are those not refused, tell places
-//! from a rate:
+//! Some servers have *places*: each request that a server works on takes one, and a request that
+//! finds none is refused. The refusal has the words of one for a rate, and often asks for a wait
+//! that has nothing to do with places. The requests that are *let in*, which are those not refused,
+//! tell places from a rate:
 //!
 //! - Refusals that hold everyone are a *cascade*. During a cascade the requests that are let in are
 //!   counted. As many places are used from then on.
-//! - Then one request more is tried. A server with places refuses it, at any time, and refuses nothing
-//!   within the places. A rate lets more in after a wait, and also refuses within the places.
+//! - Then one request more is tried. A server with places refuses it, at any time, and refuses
+//!   nothing within the places. A rate lets more in after a wait, and also refuses within the
+//!   places.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,35 +18,35 @@ use super::bucket::Nanos;
 use super::learned_rate::SECOND;
 
 const MILLI: Nanos = SECOND / 1_000;
-/// A request that is not refused within this, or within twice the time of the slowest refusal, counts as
-/// let in.
+/// A request that is not refused within this, or within twice the time of the slowest refusal,
+/// counts as let in.
 const LEAST_PATIENCE: Nanos = 100 * MILLI;
 /// How long no further place is tried after a refused try. It doubles with each.
 const FIRST_WAIT: Nanos = 250 * MILLI;
 const SETTLED_WAIT: Nanos = 30 * SECOND;
 const LONGEST_WAIT: Nanos = 600 * SECOND;
-/// A rate also refuses a try that comes too soon after another request. So a try waits for this share of
-/// the usual time between two requests.
+/// A rate also refuses a try that comes too soon after another request. So a try waits for this
+/// share of the usual time between two requests.
 const LATE_IN_TURN: f64 = 0.7;
-/// Refusals are certainly about places after so many refused tries, if since the last one so many more
-/// requests than there are places were let in.
+/// Refusals are certainly about places after so many refused tries, if since the last one so many
+/// more requests than there are places were let in.
 const REFUSED_TRIES: usize = 3;
 const MORE_THAN_PLACES: usize = 3;
 /// They are certainly not about places after so many tries that were let in.
 const MOST_FLIPS: usize = 3;
 /// How long it counts as a proof that a number was let in at once.
 const PROVEN_FOR: Nanos = 60 * SECOND;
-/// After more refusals within the places than this, refusals are not about places, or there are fewer
-/// places than before. Each request that is let in takes back so much of one such refusal.
+/// After more refusals within the places than this, refusals are not about places, or there are
+/// fewer places than before. Each request that is let in takes back so much of one such refusal.
 const MOST_DOUBTS: f64 = 4.0;
 const DOUBTS_FORGIVEN: f64 = 0.05;
-/// A server frees a place when it has answered, or a little later. After a refusal within the places each
-/// place rests for so long before it is used again. The rest triples with each such refusal. It is at most
-/// the time of the quickest answer divided by `LONGEST_REST`.
+/// A server frees a place when it has answered, or a little later. After a refusal within the
+/// places each place rests for so long before it is used again. The rest triples with each such
+/// refusal. It is at most the time of the quickest answer divided by `LONGEST_REST`.
 const FIRST_REST: Nanos = 3 * MILLI;
 const LONGEST_REST: Nanos = 4;
-/// How long refusals are ignored here after they were found to be about something else. It doubles each
-/// time.
+/// How long refusals are ignored here after they were found to be about something else. It doubles
+/// each time.
 const FIRST_BLINDNESS: Nanos = 60 * SECOND;
 
 /// Whether another request may be in flight.
@@ -71,12 +72,13 @@ pub(super) struct Places {
     proven: Option<(Nanos, usize)>,
 }
 
-/// Refusals that hold everyone. While a cascade lasts, it is not known which requests in flight are let
-/// in.
+/// Refusals that hold everyone. While a cascade lasts, it is not known which requests in flight are
+/// let in.
 #[derive(Debug)]
 struct Cascade {
     until: Nanos,
-    /// Requests that were in flight when it began or were admitted since, less those that were refused.
+    /// Requests that were in flight when it began or were admitted since, less those that were
+    /// refused.
     let_in: usize,
     /// How many were let in at once before.
     proven: usize,
@@ -99,13 +101,14 @@ struct Known {
     wait: Nanos,
     /// The wait that the last refusal asked for.
     hint: Nanos,
-    /// When the first request after the last try was admitted, and how many were since. Then the time of
-    /// the last admission of all.
+    /// When the first request after the last try was admitted, and how many were since. Then the
+    /// time of the last admission of all.
     turn: Option<(Nanos, usize)>,
     last: Nanos,
     /// How long after another request a try is sent, if that is known.
     spacing: Option<Nanos>,
-    /// Tries that were refused since one was let in, and requests that were let in since the last try.
+    /// Tries that were refused since one was let in, and requests that were let in since the last
+    /// try.
     refused_tries: usize,
     let_in: usize,
     /// Whether it is certain that refusals are about places.
@@ -197,7 +200,8 @@ impl Places {
         }
     }
 
-    /// Whether places rest, so that [`released`](Self::released) must be told of each that is freed.
+    /// Whether places rest, so that [`released`](Self::released) must be told of each that is
+    /// freed.
     pub(super) fn rest(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.rest > 0)
     }
@@ -211,8 +215,8 @@ impl Places {
         }
     }
 
-    /// Takes note that the request in this place, sent at `sent`, was let in. Returns whether it has become
-    /// certain that refusals are about places.
+    /// Takes note that the request in this place, sent at `sent`, was let in. Returns whether it
+    /// has become certain that refusals are about places.
     pub(super) fn let_in(&mut self, place: usize, sent: Nanos, now: Nanos) -> bool {
         let Some(known) = &mut self.known else {
             // Those that were in flight with it would have been refused sooner.
@@ -283,7 +287,8 @@ impl Places {
         false
     }
 
-    /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused request.
+    /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused
+    /// request.
     pub(super) fn held(&mut self, pause: Duration, in_flight: usize, now: Nanos) {
         if self.known.is_some() || now < self.blind_until {
             return;

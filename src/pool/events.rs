@@ -30,8 +30,8 @@ pub enum Event {
         /// How long the item waits at least.
         wait: Duration,
     },
-    /// The concurrency has changed. It is a [range](crate::Concurrency) and another number was found in
-    /// it, or refusals say that fewer requests are possible at once.
+    /// The concurrency has changed. It is a [range](crate::Concurrency) and another number was
+    /// found in it, or refusals say that fewer requests are possible at once.
     Concurrency {
         /// How many requests may be in flight at once now.
         at_once: usize,
@@ -47,8 +47,8 @@ pub enum Event {
         /// What holds the run back.
         binding: Binding,
     },
-    /// The limiter has learned something of the provider's limits, or forgotten it. A rate learned from
-    /// refusals is told again when it has changed by a tenth. It is told when
+    /// The limiter has learned something of the provider's limits, or forgotten it. A rate learned
+    /// from refusals is told again when it has changed by a tenth. It is told when
     /// [`Binding`](Self::Binding) is.
     Learned {
         /// All that it knows now.
@@ -69,8 +69,8 @@ pub enum Event {
 ///
 /// Any closure over `&Event` is an observer. Give one to
 /// [`Pool::with_observer`](crate::Pool::with_observer) or
-/// [`Client::with_observer`](crate::Client::with_observer). For counts that are looked at now and then, a
-/// [`Monitor`](crate::Monitor) is simpler.
+/// [`Client::with_observer`](crate::Client::with_observer). For counts that are looked at now and
+/// then, a [`Monitor`](crate::Monitor) is simpler.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -89,10 +89,10 @@ pub enum Event {
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 pub trait Observer: Send + Sync {
-    /// Called on the thread that the event happened on: a worker of the pool, or the caller of a run
-    /// over a slice. No lock is held, so it may ask a limiter or a monitor; but the run waits for it,
-    /// so it should be quick. Several threads may call it at once. A panic in it is logged and
-    /// changes nothing else.
+    /// Called on the thread that the event happened on: a worker of the pool, or the caller of a
+    /// run over a slice. No lock is held, so it may ask a limiter or a monitor; but the run waits
+    /// for it, so it should be quick. Several threads may call it at once. A panic in it is logged
+    /// and changes nothing else.
     fn on_event(&self, event: &Event);
 }
 

@@ -1,10 +1,11 @@
-//! Hedging. An item whose attempt takes too long gets a second attempt beside the first: its *copy*. This
-//! file decides when a copy goes, and which of the two attempts *decides* about the item.
+//! Hedging. An item whose attempt takes too long gets a second attempt beside the first: its
+//! *copy*. This file decides when a copy goes, and which of the two attempts *decides* about the
+//! item.
 //!
-//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes when
-//! the first attempt has taken longer than 95 % of all, so about one item in twenty has one. Attempts that
-//! are under way count as longer than any that has ended. The reason: of many attempts sent at once the
-//! quick ones end first, and say nothing about the others.
+//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes
+//! when the first attempt has taken longer than 95 % of all, so about one item in twenty has one.
+//! Attempts that are under way count as longer than any that has ended. The reason: of many
+//! attempts sent at once the quick ones end first, and say nothing about the others.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ struct Latencies {
     known: u64,
 }
 
-/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they hold.
+/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they
+/// hold.
 fn class(latency: Duration) -> usize {
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
     let doubled = micros.max(CLASSES).ilog2() - CLASSES.ilog2();
@@ -50,7 +52,8 @@ impl Latencies {
         }
         self.counts[class] += 1;
         self.known += 1;
-        // What was long ago is forgotten, but never so much that the attempts under way are a large part.
+        // What was long ago is forgotten, but never so much that the attempts under way are a large
+        // part.
         if self.known > 2 * ONE_IN * (LEAST_KNOWN + under_way) {
             for count in &mut self.counts {
                 *count /= 2;
@@ -59,7 +62,8 @@ impl Latencies {
         }
     }
 
-    /// What all but one attempt in [`ONE_IN`] take less than; `None` as long as that cannot be told.
+    /// What all but one attempt in [`ONE_IN`] take less than; `None` as long as that cannot be
+    /// told.
     fn longest_usual(&self, under_way: u64) -> Option<Duration> {
         if self.known < LEAST_KNOWN {
             return None;
@@ -135,8 +139,8 @@ pub(super) struct Decides<C> {
     _spare: Option<C>,
 }
 
-/// The items that have an attempt under way, each with the `C` that may become its copy, and how long
-/// attempts take.
+/// The items that have an attempt under way, each with the `C` that may become its copy, and how
+/// long attempts take.
 #[derive(Debug)]
 pub(crate) struct Hedging<C> {
     latencies: Latencies,
@@ -210,8 +214,8 @@ impl<C> Hedging<C> {
         true
     }
 
-    /// Puts off a copy that the limiter has no room for, and all others: until then, or until an item has
-    /// ended. Gives back one whose first attempt has ended.
+    /// Puts off a copy that the limiter has no room for, and all others: until then, or until an
+    /// item has ended. Gives back one whose first attempt has ended.
     pub(super) fn put_off(&mut self, id: RaceId, copy: C, until: Instant) -> Option<C> {
         let Some(pair) = self.pairs.get_mut(&id) else {
             return Some(copy);
@@ -227,8 +231,8 @@ impl<C> Hedging<C> {
         self.sent = sent;
     }
 
-    /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the run stops
-    /// for it; else it is `withdrawn` if there is another one.
+    /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the
+    /// run stops for it; else it is `withdrawn` if there is another one.
     pub(super) fn ended(
         &mut self,
         race: &Race,

@@ -41,7 +41,8 @@ pub(crate) trait Job: Send + Sync {
         false
     }
 
-    /// The same input for a second attempt beside the first; `None` if the item must not have two at once.
+    /// The same input for a second attempt beside the first; `None` if the item must not have two
+    /// at once.
     fn second(&self, _input: &Self::Input) -> Option<Self::Input> {
         None
     }
@@ -117,21 +118,21 @@ impl Attempt<'_> {
         self.deadline
     }
 
-    /// The [`Cancel`] of this run. It is raised when the run is stopped, and a closure may raise it to
-    /// stop the run.
+    /// The [`Cancel`] of this run. It is raised when the run is stopped, and a closure may raise it
+    /// to stop the run.
     pub fn cancel(&self) -> &Cancel {
         self.cancel
     }
 
-    /// Counts `tokens` model tokens in place of the [`cost`](Self::cost), whether the attempt succeeds
-    /// or fails. Fewer are given back to the limiter when the attempt is over. More become a debt,
-    /// which later attempts wait for. Default: what was reserved.
+    /// Counts `tokens` model tokens in place of the [`cost`](Self::cost), whether the attempt
+    /// succeeds or fails. Fewer are given back to the limiter when the attempt is over. More become
+    /// a debt, which later attempts wait for. Default: what was reserved.
     pub fn settle(&self, tokens: u64) {
         self.used.set(Some(tokens));
     }
 
-    /// Pauses the limiter for `wait` when this attempt is over, whether it succeeds or fails. All that
-    /// use the limiter wait.
+    /// Pauses the limiter for `wait` when this attempt is over, whether it succeeds or fails. All
+    /// that use the limiter wait.
     pub fn pause(&self, wait: Duration) {
         self.pause.set(Some(wait));
     }

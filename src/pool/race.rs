@@ -1,5 +1,6 @@
-//! A race: two attempts at one item at the same time. [`hedge`](super::hedge) decides when one begins and
-//! which attempt counts. This file has the lock, the flags that cut attempts off, and the counters.
+//! A race: two attempts at one item at the same time. [`hedge`](super::hedge) decides when one
+//! begins and which attempt counts. This file has the lock, the flags that cut attempts off, and
+//! the counters.
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub(super) enum End {
 }
 
 impl<J: Job> RunShared<'_, J> {
-    /// Makes a copy ready for an attempt that is about to begin. There is none unless hedging is on, and
-    /// the item has had none and may be tried again.
+    /// Makes a copy ready for an attempt that is about to begin. There is none unless hedging is
+    /// on, and the item has had none and may be tried again.
     pub(super) fn let_hedge(&self, item: &mut JobItem<J>) {
         let settings = &self.settings;
         if !settings.hedge
@@ -101,8 +102,8 @@ impl<J: Job> RunShared<'_, J> {
         None
     }
 
-    /// Takes an attempt that has ended out of its race, if it is in one. The first attempt to succeed
-    /// decides, and the other is cut off. If both fail, the last decides.
+    /// Takes an attempt that has ended out of its race, if it is in one. The first attempt to
+    /// succeed decides, and the other is cut off. If both fail, the last decides.
     pub(super) fn end_race(
         &self,
         item: &mut JobItem<J>,

@@ -1,9 +1,9 @@
 //! What goes next: the pure core of a run.
 //!
-//! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
-//! thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
-//! there is nothing to do. What the server asked to wait goes first, the oldest before the others, then
-//! a retry that is due, then new input.
+//! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows
+//! no thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
+//! there is nothing to do. What the server asked to wait goes first, the oldest before the others,
+//! then a retry that is due, then new input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::limit::Cost;
 use crate::retry::{Decider, Decision, Failed, History, Load, Passage, Retry};
 
-/// One item of the input on its way through the run. It is boxed: it is moved often, and every frame it
-/// is moved through would otherwise hold it once more.
+/// One item of the input on its way through the run. It is boxed: it is moved often, and every
+/// frame it is moved through would otherwise hold it once more.
 #[derive(Debug)]
 pub(crate) struct Item<I, E> {
     /// Its place in the input, from 0.
@@ -66,8 +66,8 @@ pub(crate) struct Finished {
 pub(crate) enum Next<I, E> {
     /// Attempt this one.
     Attempt(Box<Item<I, E>>),
-    /// This one is not to be attempted, for this reason: the run has been stopped, or its time is over
-    /// while nothing may go.
+    /// This one is not to be attempted, for this reason: the run has been stopped, or its time is
+    /// over while nothing may go.
     GiveUp(Box<Item<I, E>>, Error),
     /// The input ends here: its iterator panicked with this message.
     Broken { index: u64, message: String },
@@ -270,8 +270,8 @@ impl<I: Send, E> Schedule<I, E> {
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
-    /// Whether there is something to attempt, or something may come by itself: whether the run should
-    /// have a leader.
+    /// Whether there is something to attempt, or something may come by itself: whether the run
+    /// should have a leader.
     pub(crate) fn expects_more(&self) -> bool {
         !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()

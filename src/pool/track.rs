@@ -15,8 +15,8 @@ pub(super) struct BindingTrack {
     recent: Option<Binding>,
 }
 
-/// The binding limit is the one that held the run back most in so long. A run may change between several
-/// limits many times a second.
+/// The binding limit is the one that held the run back most in so long. A run may change between
+/// several limits many times a second.
 const RECENT: Duration = Duration::from_secs(1);
 
 impl BindingTrack {
@@ -27,7 +27,8 @@ impl BindingTrack {
         self.recent = self.recent.or(binding);
     }
 
-    /// Adds up to now. Returns how long each has held the run back, and what did so the most of late.
+    /// Adds up to now. Returns how long each has held the run back, and what did so the most of
+    /// late.
     pub(super) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
         if let Some((binding, since)) = &mut self.now {
             let time = now.saturating_duration_since(*since);

@@ -1,14 +1,14 @@
-//! The warm-up: the first items of a run go before all others. A provider that caches the beginnings of
-//! prompts has them in its cache when the others come.
+//! The warm-up: the first items of a run go before all others. A provider that caches the
+//! beginnings of prompts has them in its cache when the others come.
 
-/// How far the warm-up of a run is. If an item has its outcome and was never sent, the next item takes
-/// its place in the warm-up.
+/// How far the warm-up of a run is. If an item has its outcome and was never sent, the next item
+/// takes its place in the warm-up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Warmup {
     /// Items that may begin now.
     to_begin: u64,
-    /// Items that must be sent and end before the others begin. While this is above 0, every item that
-    /// has begun belongs to the warm-up.
+    /// Items that must be sent and end before the others begin. While this is above 0, every item
+    /// that has begun belongs to the warm-up.
     to_end: u64,
 }
 

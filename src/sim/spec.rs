@@ -171,16 +171,16 @@ impl SimSpec {
         Self { hints, ..self }
     }
 
-    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is an
-    /// outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
+    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is
+    /// an outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
     pub fn cut(mut self, from: Duration, to: Duration, share: f64) -> Self {
         self.cut = Some(Cut { from, to, share });
         self
     }
 
-    /// Makes the latency rise when more than `above` requests are worked on at once: to `times` what it
-    /// is, or with `None` in proportion to their number. The latter is a server that works on `above`
-    /// requests and queues the others. The latency does not rise unless this is set.
+    /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
+    /// what it is, or with `None` in proportion to their number. The latter is a server that works
+    /// on `above` requests and queues the others. The latency does not rise unless this is set.
     ///
     /// The number is the one at the request's arrival, itself included.
     pub fn load(mut self, above: usize, times: Option<f64>) -> Self {
@@ -197,8 +197,8 @@ impl SimSpec {
         self
     }
 
-    /// The requests worked on at once beyond which the server is overloaded; no limit unless set. More
-    /// are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
+    /// The requests worked on at once beyond which the server is overloaded; no limit unless set.
+    /// More are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
     pub fn overload(mut self, most: usize, wait: Option<Duration>) -> Self {
         self.overload = Some(AtOnce { most, wait });
         self
@@ -214,9 +214,8 @@ impl SimSpec {
         self
     }
 
-    /// The share of requests answered 429 with a wait of a second although they are within the limits;
-    /// none unless set.
-    /// Drawn as [`errors`](SimSpec::errors) are.
+    /// The share of requests answered 429 with a wait of a second although they are within the
+    /// limits; none unless set. Drawn as [`errors`](SimSpec::errors) are.
     pub fn strays(mut self, share: f64) -> Self {
         self.strays = share;
         self
