@@ -46,7 +46,9 @@
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and
 //!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`, and `places.rs` how
-//!   many at once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number within it. `rate.rs` and
+//!   many at once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number within it.
+//!   `slow_start.rs` is the end of a pause without a rate, and `learned.rs` what the limiter tells of all that
+//!   it has found. `rate.rs` and
 //!   `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
 //!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
