@@ -48,7 +48,6 @@ pub(super) fn receive(
         MAX_ERROR_BODY
     };
     answer.status = shown.status;
-    answer.headers = head.headers();
     let bytes = &mut answer.body;
     let came = match unreadable(&shown) {
         _ if has_no_body(request, &shown) => Ok(()),
@@ -58,6 +57,8 @@ pub(super) fn receive(
         // The status of a refusal says enough.
         Some(_) => Ok(()),
     };
+    // Not before: the body that is kept would have a hole of its size in front of it.
+    answer.headers = head.headers();
     // A caller who has asked for codings undoes them.
     if !request::says(request, "accept-encoding") {
         let codings = head.all(&CONTENT_ENCODING);
