@@ -51,9 +51,11 @@
 //!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers
 //!   announce. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
 //!   `places.rs` learns from them how many requests the server takes at once. `concurrency.rs` is a
-//!   number or a range, and `adaptive.rs` finds the number in the range. `waited.rs` says what an
-//!   admission waited for. `rate.rs` and `permit.rs` are what a user holds, and `nested.rs` knows
-//!   which permits a thread holds already. `limit/NOTES.md` has the proofs.
+//!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
+//!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
+//!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
+//!   user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has
+//!   the proofs.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.

@@ -44,12 +44,12 @@ pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &
         |name: &str| TOLD.contains(&name) || TOLD_BEGINNINGS.iter().any(|it| name.starts_with(it));
     let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
     let told = told.fold(String::new(), |mut line, (name, value)| {
-        let value = printable(&String::from_utf8_lossy(value.as_bytes()), LONGEST_VALUE);
-        line.extend(["; ", name.as_str(), ": ", &value]);
+        let value = String::from_utf8_lossy(value.as_bytes());
+        // A server may say anything. Of a key that is cut a part would stay.
+        let value = key.map_or_else(|| value.to_string(), |key| key.scrub_str(&value));
+        line.extend(["; ", name.as_str(), ": ", &printable(&value, LONGEST_VALUE)]);
         line
     });
-    // A server may say anything.
-    let told = key.map_or_else(|| told.clone(), |key| key.scrub_str(&told));
     let _once = attempt.answer.set(told.into());
 }
 

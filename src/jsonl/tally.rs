@@ -254,6 +254,14 @@ impl Tally {
         if summary.stopped.is_none() && (summary.not_attempted > 0 || !input.at_end) {
             summary.stopped = self.limits.reached(&summary.progress);
         }
+        // An outage or a pause explains where the time went.
+        if let Some(error) = &mut summary.stopped
+            && error.kind() == ErrorKind::Deadline
+            && let Some(hold) = &summary.progress.hold
+            && let Some(cause) = &hold.error
+        {
+            *error = error.clone().with_source(cause.clone());
+        }
         summary
     }
 }

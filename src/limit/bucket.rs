@@ -30,6 +30,23 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// A new limit starts with a full bucket, or with an empty one in a pause, which ends without a burst.
+    pub(super) fn set(
+        bucket: &mut Option<Self>,
+        limit: Option<(Rate, u64)>,
+        paused_until: Nanos,
+        now: Nanos,
+    ) {
+        match (bucket.as_mut(), limit) {
+            (Some(bucket), Some((rate, capacity))) => bucket.change(rate, capacity, now),
+            (None, Some((rate, capacity))) => {
+                let bucket = bucket.insert(Self::full(rate, capacity, now));
+                bucket.hold(paused_until, now);
+            }
+            (_, None) => *bucket = None,
+        }
+    }
+
     /// A full bucket. `rate` has been [`checked`](Rate::checked).
     pub(super) fn full(rate: Rate, capacity: u64, now: Nanos) -> Self {
         let period = period_nanos(rate);

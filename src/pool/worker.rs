@@ -36,6 +36,7 @@ pub(super) fn work<'s, J: Job>(
         leads: true,
         idle: false,
         contending: false,
+        leaderless: usize::MAX,
     };
     let mut finished = None;
     // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
@@ -56,6 +57,8 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     idle: bool,
     /// It asks for a permit while somebody else leads.
     contending: bool,
+    /// How many threads there were when it last looked, if nobody led them; else `usize::MAX`.
+    leaderless: usize,
 }
 
 /// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
@@ -80,7 +83,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
                         Ok(Some((mut item, permit))) => {
                             // Before leadership passes on, which somebody may have to take for it.
                             run.let_hedge(&mut item);
-                            self.pass_on();
+                            self.pass_on(permit.most_in_flight());
                             return Some((item, permit));
                         }
                         Ok(None) => None,
@@ -125,6 +128,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             run.end();
             return None;
         }
+        let is_vacant = matches!(state.leader, Leader::Vacant);
+        self.leaderless = if is_vacant { state.threads } else { usize::MAX };
         let step = if self.may_look(&mut state) {
             self.look(&mut state, now)
         } else {
@@ -209,13 +214,19 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     }
 
     /// Passes leadership, if it has it, to an idle thread or to a new one; it is vacant if there is
-    /// nothing more to wait for, or no thread to be had.
-    fn pass_on(&mut self) {
-        if !std::mem::take(&mut self.leads) {
+    /// nothing more to wait for, or no thread to be had. If nobody leads it does, if more may send than there
+    /// are threads: that number may have grown while all were busy.
+    fn pass_on(&mut self, most_in_flight: usize) {
+        let led = std::mem::take(&mut self.leads);
+        if !led && self.leaderless >= most_in_flight {
             return;
         }
         let (run, spawner) = (self.run, self.spawner);
         let mut state = run.state.lock();
+        if !led {
+            let Leader::Vacant = state.leader else { return };
+            state.leader = Leader::Busy;
+        }
         let is_needed = state.schedule.expects_more() || state.schedule.expects_copies();
         if state.ended || !is_needed {
             state.leader = Leader::Vacant;
