@@ -183,10 +183,10 @@
 //! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %. The wait is as
 //!   long as the server asks, or 0.25 s if the server does not say. The 0.25 s double with each
 //!   such refusal, up to 8 s or `max_backoff`, until something is let in. If nothing has been let
-//!   in for a second, the longer of both waits counts.
+//!   in for a second, the doubled wait counts if it is longer than what the server asks.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
-//!   first cascade must be larger: 14 refusals, or a quarter. A cascade sets the rate to at most 97
-//!   % of what was let in since the cascade before, and to at most 90 % of the learned rate.
+//!   first cascade must be larger: 14 refusals, or a quarter. A cascade sets the rate to at most
+//!   97 % of what was let in since the cascade before, and to at most 90 % of the learned rate.
 //! - If everyone waits for more than 2 s, a window is taken to be used up. The rate is then what
 //!   that window let in, its pause included.
 //! - From there a higher rate is tried, at first by half as much again at most. If a try is
@@ -283,11 +283,11 @@
 //!
 //! The plot shows a model of a server that answers in a second, some requests sooner and some
 //! later. Netflix's AIMD limit goes by single latencies, and its Gradient2 by their mean over
-//! minutes. `src/limit/adaptive_trial.rs` compares more servers and rules. A cell below is the mean
-//! of eight runs: the throughput as a share of that of the best fixed concurrency, and how many
-//! requests were in flight. The column `20` is a fixed concurrency of 20. An answer takes a second
-//! in the median and ten in the 99th percentile. The range is 4 to 200, and a run has 6,000 rows or
-//! more unless the table says otherwise.
+//! minutes. TCP Vegas goes by the least latency. `src/limit/adaptive_trial.rs` compares more
+//! servers and rules. A cell below is the mean of eight runs: the throughput as a share of that of
+//! the best fixed concurrency, and how many requests were in flight. The column `20` is a fixed
+//! concurrency of 20. An answer takes a second in the median and ten in the 99th percentile. The
+//! range is 4 to 200, and a run has 6,000 rows or more unless the table says otherwise.
 //!
 //! | Server | Best | AIMD | Gradient2 | Vegas | this limiter | 20 |
 //! |---|---|---|---|---|---|---|

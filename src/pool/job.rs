@@ -80,15 +80,17 @@ pub struct Attempt<'a> {
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
-    /// Cuts off this attempt: the same, unless there may be another attempt at the item at once.
+    /// Cuts off this attempt. It is the run's own [`Cancel`], unless the item may have two attempts
+    /// at once.
     pub(crate) cut: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
-    /// What counts of these against the limits, if that is not all or is known apart.
+    /// What counts of these tokens against the limits: not all, or prompt and answer apart. `None`
+    /// if all of them count.
     pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
-    /// What the log tells of the answer.
+    /// What the log says of the answer's headers.
     pub(crate) answer: OnceCell<Box<str>>,
     /// Why, if the attempt succeeded.
     pub(crate) why_paused: OnceCell<Error>,

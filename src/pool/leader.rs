@@ -54,7 +54,7 @@ pub(super) struct RunState<J: Job> {
     /// The system would not give another thread; the run goes on with those there are.
     pub(super) no_more_threads: bool,
     pub(super) ended: bool,
-    /// What the monitor was told that holds the run back, if that is still so.
+    /// What holds the run back, as the monitor was told last.
     pub(super) binding: Option<Binding>,
 }
 
@@ -104,7 +104,7 @@ impl<J: Job> RunState<J> {
     /// Counts the calling thread out if it is not needed any more: everything has begun, and an
     /// item that is tried again stays with the thread that has it.
     pub(super) fn try_exit(&mut self) -> bool {
-        // One waits until a copy of something is due.
+        // A thread waits until a copy is due.
         let waits = usize::from(self.schedule.expects_copies());
         let spare =
             self.threads > self.schedule.handed_out() + waits && !self.schedule.expects_more();
@@ -153,7 +153,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         }
     }
 
-    /// Tells the observer, if there is one, what has changed of how the run goes.
+    /// Tells the observer, if there is one, of a new binding limit and of what was learned.
     pub(super) fn tell_news(&self, now: Instant) {
         let settings = &self.settings;
         if settings.events.0.is_none() || !self.told.lock().is_old(now) {

@@ -30,7 +30,7 @@ pub struct Outcome<I, T, E> {
     pub result: Result<T, E>,
     /// How many attempts it took, not counting those in which nothing was sent.
     pub attempts: u32,
-    /// Where its time went: what it waited for, and the wire.
+    /// Where its time went: to each wait, and to the wire.
     pub times: Times,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,

@@ -59,7 +59,8 @@ pub enum Verdict {
     Stop,
 }
 
-/// How long an item waits at least that is refused a second time while others are let in, over 4.
+/// An item that is refused again while others are let in waits at least this, times 4 for each
+/// attempt after its first.
 const STRAY_BACKOFF: Duration = Duration::from_millis(25);
 
 impl Verdict {
