@@ -80,7 +80,7 @@
 //!
 //! Providers differ in what they count:
 //!
-//! | Provider | Of the output until the answer is there | In the end |
+//! | Provider | Counted of the output until the answer is there | Counted in the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |

@@ -47,8 +47,8 @@ pub(super) struct Adaptive {
     now: usize,
     phase: Phase,
     round: Round,
-    /// The round's own number. Requests carry it, to be told from those of earlier rounds.
-    number: u32,
+    /// The id of the round. Requests carry it, to be told from those of earlier rounds.
+    round_id: u32,
     /// The last round at the number that tries begin from, if there was one.
     base: Option<Round>,
     up: bool,
@@ -75,7 +75,7 @@ enum Phase {
 /// Requests that began at one number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    places: usize,
+    at_once: usize,
     /// A request counts if more than this are in flight.
     least: f64,
     wanted: u32,
@@ -110,7 +110,7 @@ impl Adaptive {
             now: 0,
             phase: Phase::Idle,
             round: Round::default(),
-            number: 0,
+            round_id: 0,
             base: None,
             up: true,
             step: STEP,
@@ -143,7 +143,8 @@ impl Adaptive {
         }
     }
 
-    /// A request begins. `in_flight` counts it. It must carry the round's number that this returns.
+    /// A request begins. `in_flight` counts it. It must carry the id of the round, which this
+    /// returns.
     pub(super) fn began(&mut self, in_flight: usize, now: Nanos) -> u32 {
         if self.phase == Phase::Idle {
             self.phase = Phase::Unanswered(now);
@@ -154,15 +155,15 @@ impl Adaptive {
         }
         round.began += 1;
         round.in_flight += (in_flight as f64).ln();
-        self.number
+        self.round_id
     }
 
     /// A request has ended. `latency` is `None` unless it succeeded.
-    pub(super) fn ended(&mut self, number: u32, latency: Option<Nanos>) {
+    pub(super) fn ended(&mut self, round_id: u32, latency: Option<Nanos>) {
         if let Phase::Unanswered(_) = self.phase {
             self.phase = Phase::Start { in_vain: false };
         }
-        if number != self.number {
+        if round_id != self.round_id {
             return;
         }
         let round = &mut self.round;
@@ -185,7 +186,7 @@ impl Adaptive {
 
     /// The server has refused a request, and not by chance. A try of a higher number is taken back.
     pub(super) fn refused(&mut self) {
-        if self.phase != Phase::Steady || self.base.is_some_and(|base| base.places < self.now) {
+        if self.phase != Phase::Steady || self.base.is_some_and(|base| base.at_once < self.now) {
             self.back();
         }
     }
@@ -202,22 +203,22 @@ impl Adaptive {
         } else {
             0.7 * self.spread + 0.3 * variance
         };
-        match self.base.filter(|base| base.places != round.places) {
+        match self.base.filter(|base| base.at_once != round.at_once) {
             None => {
                 self.base = Some(round);
-                self.go_on(round.places);
+                self.go_on(round.at_once);
             }
             Some(base) if self.pays(&base, &round) => {
                 self.base = Some(round);
                 self.rests = 1;
                 self.step = (self.step * self.step).min(STEP);
-                self.go_on(round.places);
+                self.go_on(round.at_once);
             }
             Some(base) => match &mut self.phase {
                 Phase::Start { in_vain }
                     if !*in_vain
                         && self.now < self.range.high()
-                        && round.places / base.places <= 2 =>
+                        && round.at_once / base.at_once <= 2 =>
                 {
                     *in_vain = true;
                     self.go(2.0 * self.now as f64);
@@ -285,20 +286,20 @@ impl Adaptive {
             self.rest = self.rests - 1;
         }
         self.phase = Phase::Steady;
-        let places = self.base.take().map_or(self.now, |base| base.places);
-        self.go(places as f64);
+        let at_once = self.base.take().map_or(self.now, |base| base.at_once);
+        self.go(at_once as f64);
     }
 
     /// Begins a round of this number.
-    fn go(&mut self, places: f64) {
+    fn go(&mut self, at_once: f64) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "above zero, and it saturates"
         )]
-        let places = (places.round() as usize).clamp(self.range.low(), self.range.high());
-        self.now = places;
-        self.number = self.number.wrapping_add(1).max(1);
+        let at_once = (at_once.round() as usize).clamp(self.range.low(), self.range.high());
+        self.now = at_once;
+        self.round_id = self.round_id.wrapping_add(1).max(1);
         let wanted = if self.phase == Phase::Steady {
             let precision = PRECISION * self.step.ln() / STEP.ln();
             let wanted = 2.0 * self.spread / (precision * precision);
@@ -309,17 +310,17 @@ impl Adaptive {
         // A request of a higher number counts from midway to it, any other from three quarters of
         // it.
         let least = match self.base {
-            Some(base) if base.places < places => (base.places as f64 * places as f64).sqrt(),
-            _ => 0.75 * places as f64,
+            Some(base) if base.at_once < at_once => (base.at_once as f64 * at_once as f64).sqrt(),
+            _ => 0.75 * at_once as f64,
         };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "above zero, and it saturates"
         )]
-        let wanted = wanted.max(0.75 * places as f64) as u32;
+        let wanted = wanted.max(0.75 * at_once as f64) as u32;
         self.round = Round {
-            places,
+            at_once,
             least,
             wanted,
             ..Round::default()

@@ -83,8 +83,8 @@ const MOST: usize = 16;
 pub(super) struct FollowedLimits(Vec<FollowedLimit>);
 
 impl FollowedLimits {
-    /// Takes note of what the answer to a request says that was sent at `sent`. Whether that
-    /// changes when something is admitted, other than to later.
+    /// Takes note of what an answer says. Its request was sent at `sent`. Returns whether something
+    /// may be admitted sooner now.
     pub(super) fn note(
         &mut self,
         announced: &Announced,
@@ -133,8 +133,8 @@ impl FollowedLimits {
         }
     }
 
-    /// A request has ended that `reserved` was taken for and that has used `used`. For what was
-    /// sent before the limit was known nothing was taken here, and the server has counted it
+    /// A request has ended. `reserved` was taken for it, and it has used `used`. For a request that
+    /// was sent before the limit was known nothing was taken here, and the server has counted it
     /// already.
     pub(super) fn release(&mut self, reserved: Cost, used: Cost, now: Nanos) {
         for it in &mut self.0 {
@@ -170,8 +170,8 @@ struct FollowedLimit {
     bucket: Bucket,
     /// What was taken for requests that have not ended.
     under_way: u64,
-    /// When the request was sent whose answer was the last to count. An answer that was long on its
-    /// way says what was.
+    /// When the request was sent whose answer counted last. An answer to an earlier request is out
+    /// of date.
     sent: Nanos,
 }
 
