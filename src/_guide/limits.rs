@@ -70,23 +70,24 @@
 //! reserves an *estimate*. At first it takes a quarter of the text's bytes for the prompt, and for
 //! the output the bound in the request (`max_tokens`, times `n`), or 500 without a bound.
 //!
-//! The client then learns from the usage in answers. For each model it learns how many bytes a
-//! token has. For each model and order of `max_tokens` it learns how much of the bound is written.
-//! After some thirty answers the estimate is what they took: 50 tokens of an allowed 4,096, or a
-//! token for every two bytes of Chinese. One odd answer changes the estimate by no more than a
-//! factor of two. A retry is estimated anew. What was learned never makes a request larger than the
-//! limit that it must fit. [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the
-//! estimate by a number of yours.
+//! The client then learns from the usage in answers how many bytes a token has, and how much of the
+//! bound is written. It learns this for each model and each size of `max_tokens`, which it tells
+//! apart by powers of two. After some thirty answers the estimate is what they took: 50 tokens of
+//! an allowed 4,096, or a token for every two bytes of Chinese. One odd answer changes the estimate
+//! by no more than a factor of two. A retry is estimated anew. What was learned never makes a
+//! request larger than the limit that it must fit.
+//! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
+//! yours.
 //!
-//! Providers differ in what they count:
+//! Providers differ in what they count, so the client takes different amounts from the limits:
 //!
-//! | Provider | Counted of the output until the answer is there | Counted in the end |
+//! | Provider | Taken for the output until the answer is there | Taken in the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |
-//! | Anthropic | what is usual | all but what is read from a cache |
+//! | Anthropic | the estimate | all but what is read from a cache |
 //! | Gemini's endpoint for OpenAI's API | nothing | the prompt |
-//! | any other | what is usual | all |
+//! | any other | the estimate | all |
 //!
 //! A provider is known by its base URL, Anthropic and Azure by
 //! [`provider`](crate::ClientBuilder::provider). A refusal that names how much the provider counts
@@ -126,8 +127,9 @@
 //!
 //! # Pauses
 //!
-//! During a pause nothing is admitted. When a server answers with `retry-after`, the client pauses
-//! the limiter, and all its users wait. A program can do the same with
+//! During a pause nothing is admitted. When a server asks for a wait, the client pauses the
+//! limiter, and all its users wait. Some refusals make only their own item wait: [see
+//! below](#limits-that-refusals-tell). A program can do the same with
 //! [`pause_until`](crate::Limiter::pause_until) and [`pause_for`](crate::Limiter::pause_for). A
 //! pause is never shortened by another.
 //!

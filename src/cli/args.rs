@@ -401,15 +401,16 @@ SPEC holds any of these, with commas between them:
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
-  window=W          how limits are judged: bucket, or fixed or sliding windows [default: bucket]
+  window=W          how limits are judged: by a bucket, or by fixed or sliding windows
+                    [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
                     all requests get status 503 [default: none]
-  places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T
-                    [default: no limit]
+  places=N or N@T   requests worked on at once; more get status 429, with a wait of T if that is
+                    given [default: no limit]
   overload=N or N@T as places, but more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
   strays=S          share of requests that get status 429 and a wait of a second although they are

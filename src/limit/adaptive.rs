@@ -51,8 +51,10 @@ pub(super) struct Adaptive {
     round_id: u32,
     /// The last round at the number that tries begin from, if there was one.
     base: Option<Round>,
+    /// Whether the next try goes up.
     up: bool,
     step: f64,
+    /// For how many rounds the number stays, now and after the next try in vain.
     rest: u32,
     rests: u32,
     /// The variance of the latencies' logarithms.
