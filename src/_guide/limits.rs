@@ -152,7 +152,9 @@
 //! - Values that cannot be, such as -1 or 0, are ignored and counted.
 //! - Of an announced limit 97 % are used: the server's clock is its own.
 //! - Where the window is not named, it is the one in which limit, remaining and reset fit together, else
-//!   a minute. Groq's limit on requests is one of a day.
+//!   a minute. Groq's limit on requests is one of a day. A window within a minute, such as a second, is
+//!   believed when no reset was longer for a while, and more was used than comes back of a minute's limit
+//!   until the reset. With one request at a time nothing shows that, and it is taken for a minute.
 //! - Requests are spread evenly over a window of up to a minute. A longer window is a budget, and so are
 //!   model tokens: as many may go at once as the server says are left. After a pause there is no burst
 //!   of either.
