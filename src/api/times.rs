@@ -117,7 +117,6 @@ fn since_epoch(seconds: f64) -> Option<SystemTime> {
 
 /// A time as in RFC 3339, to the millisecond: `2026-11-20T18:34:11.250Z`. Its calendar is that of
 /// HTTP dates, which end in the year 9999.
-#[cfg(any(test, feature = "cli", feature = "rustls", feature = "sim"))]
 pub(crate) fn to_rfc3339(time: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     // `Fri, 20 Nov 2026 18:34:11 GMT`

@@ -148,9 +148,8 @@ impl Writer<'_> {
         let message = match pause {
             None => "the run's time is over".into(),
             Some(pause) => {
-                let (seconds, until) =
-                    (pause.next_try.as_secs_f64(), clock.wall() + pause.next_try);
-                let until = to_rfc3339(until);
+                let seconds = pause.next_try.as_secs_f64();
+                let until = to_rfc3339(clock.wall() + pause.next_try);
                 format!(
                     "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
                      is over before that"
@@ -405,14 +404,6 @@ impl Writer<'_> {
                 return Err(error);
             }
             summary.stopped.get_or_insert(error);
-        }
-        // An outage or a pause explains where the time went.
-        if let Some(error) = &mut summary.stopped
-            && error.kind() == ErrorKind::Deadline
-            && let Some(hold) = &summary.progress.hold
-            && let Some(cause) = &hold.error
-        {
-            *error = error.clone().with_source(cause.clone());
         }
         summary.wall = self.tally.elapsed();
         Ok(summary)

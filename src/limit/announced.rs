@@ -1,4 +1,5 @@
-//! Limits that a server announces with its answers: a bucket for each, beside those that are configured.
+//! Limits that a server announces with its answers: a bucket for each, beside those that are
+//! configured.
 //!
 //! All buckets must admit a request, so the lower of a configured and an announced limit counts.
 //! Nothing here knows HTTP: [`Announced`] is what one answer says of one limit.
@@ -7,10 +8,10 @@
 //!
 //! - The window. It is the one that limit, remaining and reset fit together in, else a minute.
 //! - The burst. Servers judge windows of a second to ten, whatever they announce, so requests are
-//!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window is
-//!   a budget: of these, as many may go at once as the server says are left.
-//! - What others use of the same limit. What is left is corrected to what the server says: down at once,
-//!   and up by no more than what is not under way.
+//!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window
+//!   is a budget: of these, as many may go at once as the server says are left.
+//! - What others use of the same limit. What is left is corrected to what the server says: down at
+//!   once, and up by no more than what is not under way.
 
 use std::time::Duration;
 
@@ -82,8 +83,8 @@ const MOST: usize = 16;
 pub(super) struct FollowedLimits(Vec<FollowedLimit>);
 
 impl FollowedLimits {
-    /// Takes note of what the answer to a request says that was sent at `sent`. Whether that changes
-    /// when something is admitted, other than to later.
+    /// Takes note of what an answer says. Its request was sent at `sent`. Returns whether something
+    /// may be admitted sooner now.
     pub(super) fn note(
         &mut self,
         announced: &Announced,
@@ -132,8 +133,9 @@ impl FollowedLimits {
         }
     }
 
-    /// A request has ended that `reserved` was taken for and that has used `used`. For what was sent
-    /// before the limit was known nothing was taken here, and the server has counted it already.
+    /// A request has ended. `reserved` was taken for it, and it has used `used`. For a request that
+    /// was sent before the limit was known nothing was taken here, and the server has counted it
+    /// already.
     pub(super) fn release(&mut self, reserved: Cost, used: Cost, now: Nanos) {
         for it in &mut self.0 {
             let (taken, used) = (it.counted.of(reserved), it.counted.of(used));
@@ -168,8 +170,8 @@ struct FollowedLimit {
     bucket: Bucket,
     /// What was taken for requests that have not ended.
     under_way: u64,
-    /// When the request was sent whose answer was the last to count. An answer that was long on its way
-    /// says what was.
+    /// When the request was sent whose answer counted last. An answer to an earlier request is out
+    /// of date.
     sent: Nanos,
 }
 
@@ -278,8 +280,8 @@ const SHORTER: [Duration; 6] = [
     Duration::from_secs(30),
 ];
 
-/// So much longer than the longest reset it is watched before a window within a minute is believed: the last
-/// seconds of a minute look the same.
+/// So much longer than the longest reset it is watched before a window within a minute is believed:
+/// the last seconds of a minute look the same.
 const SHORT_FOR: Duration = Duration::from_secs(3);
 
 impl Short {
@@ -350,8 +352,8 @@ impl Window {
 /// Of fewer units used nobody can tell how long each takes to come back.
 const FEW: u64 = 4;
 
-/// The window of a limit that is full after more than a minute: the usual one in which it is, at this
-/// rate, else any in which it is, else the next usual one.
+/// The window of a limit that is full after more than a minute: the usual one in which it is, at
+/// this rate, else any in which it is, else the next usual one.
 fn longer(limit: u64, used: u64, reset: Reset) -> Option<Duration> {
     let usual = LONGER
         .iter()

@@ -68,11 +68,11 @@ pub(super) struct LearnedRate {
     since: Nanos,
     sent: u64,
     refused: u64,
-    /// The share that is refused without any try.
-    by_chance: f64,
     /// Cuts since the last step up, and the rate before the first of them.
     cuts: u32,
     top: f64,
+    /// The share that is refused without any try.
+    by_chance: f64,
 }
 
 impl LearnedRate {
@@ -108,7 +108,11 @@ impl LearnedRate {
                     (told, ceiling) = (passed, before.now);
                 }
                 told = told.clamp(least * before.now, LEAST_CUT * before.now);
-                ceiling = ceiling.clamp(told, before.now.max(told));
+                ceiling = if is_window {
+                    ceiling.clamp(told, before.now.max(told))
+                } else {
+                    before.now.max(told)
+                };
             }
             None if doubt > MUCH_DOUBT => ceiling = f64::INFINITY,
             None => {}
@@ -144,6 +148,11 @@ impl LearnedRate {
     /// Whether the rate is not what the refusals come from, as no cut of it ends them.
     pub(super) fn is_cut_in_vain(&self) -> bool {
         self.cuts >= CUTS_IN_VAIN && self.now < self.top / DEPTH_IN_VAIN
+    }
+
+    /// Whether what is refused at it is refused by chance.
+    pub(super) fn is_lowest(&self) -> bool {
+        self.step == 0.0 && self.now <= self.lowest
     }
 
     /// Takes note of a request that is sent.

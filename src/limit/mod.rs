@@ -1,11 +1,12 @@
 //! The limiter: how fast, how much, how many at once.
 //!
-//! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`places`] how many at once, [`adaptive`] the number in flight within a range ([`concurrency`]), [`waited`] what is
-//! waited for, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`] what
-//! they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for
-//! itself.
+//! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`]
+//! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
+//! rate that its refusals tell, [`places`] how many requests at once they tell, [`concurrency`] a
+//! number or a range, [`adaptive`] the number in a range, [`learned`] what the limiter tells of all
+//! these, [`slow_start`] the end of a pause, [`waited`] what is waited for, [`state`] all limits
+//! together, [`queue`] the lock and the threads that wait, [`permit`] what they wait for, and
+//! [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for itself.
 
 mod adaptive;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod builder;
 mod concurrency;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod learned;
 mod learned_rate;
 mod limiter;
 mod nested;
@@ -27,6 +29,7 @@ mod places;
 mod queue;
 mod rate;
 mod recent;
+mod slow_start;
 mod state;
 #[cfg(test)]
 mod trial;
@@ -35,10 +38,10 @@ mod waited;
 pub(crate) use announced::{Announced, Counted, Reset};
 pub use builder::LimiterBuilder;
 pub use concurrency::Concurrency;
+pub use learned::Learned;
 pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::Heard;
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
-pub use state::Learned;
 pub(crate) use waited::WaitReason;
 pub use waited::Waited;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::bucket::Nanos;
 use super::learned_rate::{LearnedRate, LetIn, SECOND, SHORT};
-use super::recent::RecentAnswers;
+use super::recent::{Chance, RecentAnswers};
 
 /// A cascade is so many refusals, and this share of the last requests: those of a second, or so many.
 /// One that tells the first rate is either larger or denser: at a start there is much chance.
@@ -94,6 +94,7 @@ impl Pace {
     /// Takes note of an answer to what was sent at `sent`, which is no refusal.
     pub(super) fn admitted(&mut self, sent: Nanos, now: Nanos) {
         self.answers.note(false, now);
+        self.note_chance(false);
         if let Some(hold) = self.hold.filter(|hold| sent > hold.since) {
             self.hold = None;
             if hold.is_cascade {
@@ -113,6 +114,10 @@ impl Pace {
         self.sent.refused(sent);
         let is_news = self.is_news(sent);
         let is_stray = self.answers.is_stray();
+        if is_stray {
+            self.note_chance(true);
+        }
+        let chance = self.answers.chance();
         let mut is_taken_back = false;
         if is_news && let Some(rate) = &mut self.learned {
             let before = rate.now();
@@ -145,7 +150,7 @@ impl Pace {
         let end = hold.until.max(end);
         self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
         hold.until = end;
-        hold.is_cascade |= self.sent.is_cascade(hold.before.is_none());
+        hold.is_cascade |= self.sent.is_cascade(hold.before.is_none(), chance);
         hold.is_taken_back |= is_taken_back;
         let hold = *hold;
         let is_enough = hold.is_taken_back && hold.until - hold.since <= SHORT;
@@ -153,6 +158,12 @@ impl Pace {
             self.cut(hold, now);
         }
         Heard::Held(pause)
+    }
+
+    fn note_chance(&mut self, refused: bool) {
+        if self.learned.is_none_or(|rate| rate.is_lowest()) {
+            self.answers.note_chance(refused);
+        }
     }
 
     fn is_news(&self, sent: Nanos) -> bool {
@@ -237,7 +248,7 @@ impl Sent {
     }
 
     /// Whether so many of the last were refused that the limit must have been used up.
-    fn is_cascade(&self, is_first: bool) -> bool {
+    fn is_cascade(&self, is_first: bool, chance: Chance) -> bool {
         let (mut sent, mut refused) = (0, 0);
         for it in self.quarters.iter().rev() {
             if sent >= LAST_REQUESTS && it.0 + SECOND < self.last {
@@ -247,7 +258,8 @@ impl Sent {
             refused += it.2;
         }
         let share = f64::from(refused) / f64::from(sent.max(1));
-        let is_cascade = refused >= CASCADE.0 && share >= CASCADE.1;
+        let is_chance = chance.explains(refused.into(), sent.into());
+        let is_cascade = refused >= CASCADE.0 && share >= CASCADE.1 && !is_chance;
         is_cascade && (!is_first || refused >= LARGE || share >= DENSE)
     }
 }

@@ -18,6 +18,28 @@ pub(super) struct RecentAnswers {
     /// The last twenty, a bit each, the newest lowest.
     last: u32,
     count: u32,
+    chance: Chance,
+}
+
+/// The share of requests that are refused by chance, as those are that hold nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chance(f64);
+
+/// So many answers tell that share, and it is no more than this.
+const TELL_CHANCE: f64 = 100.0;
+const MOST_CHANCE: f64 = 0.06;
+
+impl Chance {
+    fn note(&mut self, refused: bool) {
+        self.0 += (f64::from(u8::from(refused)) - self.0) / TELL_CHANCE;
+        self.0 = self.0.min(MOST_CHANCE);
+    }
+
+    /// Whether chance refuses so many of so many.
+    pub(super) fn explains(self, refused: f64, sent: f64) -> bool {
+        let expected = self.0 * sent;
+        refused <= expected + 3.0 * expected.sqrt()
+    }
 }
 
 impl RecentAnswers {
@@ -37,6 +59,15 @@ impl RecentAnswers {
         }
     }
 
+    pub(super) fn chance(&self) -> Chance {
+        self.chance
+    }
+
+    /// Takes note of an answer that says nothing of a limit.
+    pub(super) fn note_chance(&mut self, refused: bool) {
+        self.chance.note(refused);
+    }
+
     /// Whether fewer than one in ten of the answers is a refusal, of which the last has just been noted:
     /// of those of the last second, or of the last twenty if that is longer.
     pub(super) fn is_stray(&self) -> bool {
@@ -49,7 +80,8 @@ impl RecentAnswers {
             all = self.count.min(ENOUGH_ANSWERS);
             refused = (self.last & ((1 << ENOUGH_ANSWERS) - 1)).count_ones();
         }
-        all >= ENOUGH_ANSWERS && 10 * refused < all
+        let is_chance = self.chance.explains(refused.into(), all.into());
+        all >= ENOUGH_ANSWERS && (10 * refused < all || is_chance)
     }
 }
 

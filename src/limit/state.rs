@@ -10,45 +10,13 @@ use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
 use super::bucket::{Bucket, Nanos};
 use super::concurrency::Concurrency;
+use super::learned::Learned;
 use super::pace::{Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
+use super::slow_start::SlowStart;
 use super::waited::WaitReason;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What a limiter has learned of the provider's limits, where they are lower than those that are set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Learned {
-    /// Requests, as answers announce it.
-    pub requests: Option<Rate>,
-    /// Requests, as refusals tell it, if that is lower still.
-    pub from_refusals: Option<Rate>,
-    /// How many requests may be in flight at once, as refusals tell it, if that is lower than what is set.
-    pub at_once: Option<usize>,
-    /// Model tokens, as answers announce it.
-    pub tokens: Option<Rate>,
-    /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
-    pub ignored: u64,
-}
-
-impl Learned {
-    /// Whether the limits are the same, but for a small change of a rate that moves all the time.
-    pub(crate) fn is_close_to(&self, other: &Self) -> bool {
-        let paced = match (self.from_refusals, other.from_refusals) {
-            (Some(rate), Some(other)) => {
-                (rate.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
-            }
-            (rate, other) => rate == other,
-        };
-        let but_for_that = Self {
-            from_refusals: self.from_refusals,
-            ignored: self.ignored,
-            ..*other
-        };
-        paced && *self == but_for_that
-    }
-}
 
 /// Whether a cost is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,22 +61,6 @@ pub(super) struct LimiterState {
     /// Announcements that made no sense.
     ignored: u64,
 }
-
-/// Spreads the first requests after a pause, for a limiter without a request rate. Where there is a
-/// rate, its bucket is empty after a pause and does the same.
-///
-/// Without it, all that have waited for the end of the pause would be sent in one instant.
-#[derive(Debug)]
-struct SlowStart {
-    bucket: Bucket,
-    until: Nanos,
-}
-
-/// How long the slow start takes at most. It takes no longer than the pause did: a server that often
-/// asks for a few milliseconds would otherwise see no more than `concurrency` requests a second.
-const SLOW_START: Nanos = 1_000_000_000;
-/// How many requests a second the slow start admits at most; concurrency may be without limit.
-const SLOW_START_MAX: u64 = 1_000;
 
 impl LimiterState {
     pub(super) fn new(concurrency: impl Into<Concurrency>) -> Self {
@@ -227,7 +179,7 @@ impl LimiterState {
             let rate = Rate::measured(rate);
             (rate, burst_of(rate))
         });
-        set(&mut self.paced, limit, self.paused_until, now);
+        Bucket::set(&mut self.paced, limit, self.paused_until, now);
         after.is_none() || after > before
     }
 
@@ -273,7 +225,7 @@ impl LimiterState {
     /// Sets, changes or (with `None`) lifts the request rate.
     pub(super) fn set_requests(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
         let lifted = self.requests.is_some() && limit.is_none();
-        set(&mut self.requests, limit, self.paused_until, now);
+        Bucket::set(&mut self.requests, limit, self.paused_until, now);
         if lifted && now < self.paused_until {
             self.start_slowly(now);
         }
@@ -281,7 +233,7 @@ impl LimiterState {
 
     /// Sets, changes or (with `None`) lifts the token rate.
     pub(super) fn set_tokens(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
-        set(&mut self.tokens, limit, self.paused_until, now);
+        Bucket::set(&mut self.tokens, limit, self.paused_until, now);
     }
 
     /// Refuses a cost that would wait for ever.
@@ -359,12 +311,9 @@ impl LimiterState {
                 },
             );
         }
+        self.slow_start.take_if(|start| start.is_over(now));
         if let Some(start) = &mut self.slow_start {
-            if now < start.until {
-                consider(start.bucket.earliest(1, now), WaitReason::Pause);
-            } else {
-                self.slow_start = None;
-            }
+            consider(start.earliest(now), WaitReason::Pause);
         }
         match latest {
             (at, _) if at <= now => Admission::Now,
@@ -382,9 +331,7 @@ impl LimiterState {
             at: now,
             place: self.places.place(in_flight),
             round: round.unwrap_or_default(),
-            most: self
-                .most_in_flight()
-                .min(self.places.most().unwrap_or(usize::MAX)),
+            most: self.most_in_flight(),
         };
         if let Some(requests) = &mut self.requests {
             requests.take(cost.requests(), now);
@@ -393,7 +340,7 @@ impl LimiterState {
             tokens.take(cost.model_tokens(), now);
         }
         if let Some(start) = &mut self.slow_start {
-            start.bucket.take(1, now);
+            start.take(now);
         }
         if let Some(paced) = &mut self.paced {
             paced.take(cost.requests(), now);
@@ -454,15 +401,8 @@ impl LimiterState {
     }
 
     fn start_slowly(&mut self, now: Nanos) {
-        let length = SLOW_START.min(self.paused_until.saturating_sub(now)).max(1);
-        let permits = self.most_in_flight() as u64;
-        let rate = u64::try_from(u128::from(permits) * u128::from(SLOW_START) / u128::from(length));
-        let rate = rate.unwrap_or(u64::MAX).clamp(1, SLOW_START_MAX);
-        self.slow_start = Some(SlowStart {
-            // One unit at the end of the pause, so that the first request waits no longer than that.
-            bucket: Bucket::full(Rate::per_second(rate), 1, self.paused_until),
-            until: self.paused_until.saturating_add(length),
-        });
+        let permits = self.most_in_flight();
+        self.slow_start = Some(SlowStart::new(permits, self.paused_until, now));
     }
 }
 
@@ -475,18 +415,6 @@ fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
              make it smaller or raise the limit"
         ),
     )
-}
-
-/// A new limit starts with a full bucket, or with an empty one in a pause, which ends without a burst.
-fn set(bucket: &mut Option<Bucket>, limit: Option<(Rate, u64)>, paused_until: Nanos, now: Nanos) {
-    match (bucket.as_mut(), limit) {
-        (Some(bucket), Some((rate, capacity))) => bucket.change(rate, capacity, now),
-        (None, Some((rate, capacity))) => {
-            let bucket = bucket.insert(Bucket::full(rate, capacity, now));
-            bucket.hold(paused_until, now);
-        }
-        (_, None) => *bucket = None,
-    }
 }
 
 fn adaptive(concurrency: Concurrency, now: usize) -> Option<Adaptive> {

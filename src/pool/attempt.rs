@@ -205,11 +205,9 @@ impl<J: Job> RunShared<'_, J> {
                 progress.backing_off -= 1;
                 progress.backoff += waited;
             });
-            let is_pause = item.refused.is_some();
-            let reason = if is_pause {
-                Binding::Pause
-            } else {
-                Binding::Backoff
+            let reason = match item.refused {
+                Some(_) => Binding::Pause,
+                None => Binding::Backoff,
             };
             item.times.add(reason, waited);
         }
@@ -301,11 +299,7 @@ impl<J: Job> RunShared<'_, J> {
             });
             return None;
         }
-        let leader = if was_in_outage {
-            state.parked_leader()
-        } else {
-            None
-        };
+        let leader = was_in_outage.then(|| state.parked_leader()).flatten();
         drop(state);
         unpark(leader);
         if decision == Decision::OutOfTime {

@@ -1,0 +1,39 @@
+//! What a limiter tells of the limits that it has learned.
+
+use super::rate::Rate;
+
+/// What a limiter has learned of the provider's limits. A limit is told if it is lower than the one
+/// that is set, or if none is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Learned {
+    /// The rate of requests that answers announce in their headers.
+    pub requests: Option<Rate>,
+    /// The rate of requests that was learned from refusals, if it is lower than the announced one.
+    pub from_refusals: Option<Rate>,
+    /// How many requests may be in flight at once, as was learned from refusals.
+    pub at_once: Option<usize>,
+    /// The rate of model tokens that answers announce in their headers.
+    pub tokens: Option<Rate>,
+    /// How many values in headers that should announce a limit made no sense, such as -1. They are
+    /// ignored.
+    pub ignored: u64,
+}
+
+impl Learned {
+    /// Whether the limits are the same, but for a small change of a rate that moves all the time.
+    pub(crate) fn is_close_to(&self, other: &Self) -> bool {
+        let paced = match (self.from_refusals, other.from_refusals) {
+            (Some(rate), Some(other)) => {
+                (rate.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
+            }
+            (rate, other) => rate == other,
+        };
+        let but_for_that = Self {
+            from_refusals: self.from_refusals,
+            ignored: self.ignored,
+            ..*other
+        };
+        paced && *self == but_for_that
+    }
+}
