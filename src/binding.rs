@@ -7,23 +7,24 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binding {
-    /// The limit on requests in a time: set, announced by the server or learned from its refusals.
+    /// The limit on requests in a time: set, announced by the server, or learned from its refusals.
     Requests,
     /// The limit on model tokens in a time.
     Tokens,
-    /// The limit on requests in flight: there are as many as may be.
+    /// The concurrency: as many requests are in flight as may be.
     InFlight,
-    /// Another run on the same limiter, whose turn it is.
+    /// Another run on the same limiter: it is that run's turn.
     Queue,
-    /// A pause that the server asked for.
+    /// A pause that the server asked for, or the slow start after it.
     Pause,
-    /// The wait before the next attempt, of all that there is to send.
+    /// Backoff: the wait of a request before its next attempt. It holds a run back when everything
+    /// that is left waits so.
     Backoff,
     /// An outage: the server cannot be reached or fails, and is asked now and then.
     Outage,
-    /// The input, which gives nothing to send.
+    /// The input: it gives nothing to send.
     Input,
-    /// The server, which has been sent everything and has not answered: the time on the wire.
+    /// The wire: requests have been sent, and their answers have not come.
     Wire,
 }
 
@@ -40,8 +41,8 @@ impl Binding {
         Self::Wire,
     ];
 
-    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`,
-    /// `outage`, `input` or `wire`.
+    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`,
+    /// `backoff`, `outage`, `input` or `wire`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -65,34 +66,35 @@ impl fmt::Display for Binding {
 
 /// Where time went: that of a request, or that of a whole run.
 ///
-/// The time of a request is what it waited for, and the [`Wire`](Binding::Wire). The time of a run is what
-/// held it back at each moment. What is not accounted for is the program's own, such as starting threads.
+/// The time of a request is split into what it waited for, and the [`Wire`](Binding::Wire). The
+/// time of a run is split by what held it back at each moment. Time of the program itself, such as
+/// that of starting threads, is not in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times([u64; Binding::ALL.len()]);
 
 impl Times {
-    /// How long it was this.
+    /// The time of this one.
     pub fn of(&self, binding: Binding) -> Duration {
         Duration::from_nanos(self.0[binding as usize])
     }
 
-    /// The sum of all.
+    /// The sum of all times.
     pub fn total(&self) -> Duration {
         self.iter().map(|(_, time)| time).sum()
     }
 
-    /// All that took time.
+    /// Each that took time, with its time.
     pub fn iter(&self) -> impl Iterator<Item = (Binding, Duration)> {
         let all = Binding::ALL.map(|binding| (binding, self.of(binding)));
         all.into_iter().filter(|(_, time)| !time.is_zero())
     }
 
-    /// What was waited for before the wire, and between attempts.
+    /// The sum of all times but that of the wire: the waits before attempts and between them.
     pub fn waited(&self) -> Duration {
         self.total().saturating_sub(self.of(Binding::Wire))
     }
 
-    /// What took the most time: the binding limit.
+    /// What took the most time: the binding limit. `None` if nothing took any.
     pub fn binding(&self) -> Option<Binding> {
         let longest = self.iter().max_by_key(|(_, time)| *time);
         longest.map(|(binding, _)| binding)

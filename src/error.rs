@@ -224,8 +224,8 @@ impl Error {
         self.0.facts.attempts
     }
 
-    /// Where the time of this item went, the attempts before the last included. Nothing for what is
-    /// no item's failure.
+    /// Where the time of this item went, over all its attempts. Empty for an error that is no
+    /// item's failure.
     pub fn times(&self) -> Times {
         self.0.facts.times
     }

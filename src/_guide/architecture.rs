@@ -1,80 +1,89 @@
 //! Architecture: one request from the crate's front page to the wire and back, file by file.
 //!
-//! Read the files in this order. The call is [`Client::chat_all`](crate::Client::chat_all); every other
-//! way in differs at its two ends only.
+//! Read the files in this order. The call is [`Client::chat_all`](crate::Client::chat_all); every
+//! other way in differs at its two ends only.
 //!
 //! # A chat, from `chat_all` to the wire and back: twelve files
 //!
 //! 1. `api/client.rs`, `chat_all`: pairs the prompts with a job and gives both to the engine.
 //! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
 //!    output a slot for each index. The calling thread becomes the first worker.
-//! 3. `pool/worker.rs`, `work`: the loop, the only one there is. `step` settles what this thread has
-//!    finished and asks for the next item, under the run's one lock. `admit` waits for a permit. Then
-//!    `pass_on` hands leadership to an idle thread, or starts one: the thread that has the permit
-//!    sends the request itself.
-//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input, once the first
-//!    ones have ended if there is a warm-up (`warmup.rs`). It is pure: no thread, no lock, no clock.
-//! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits, in
-//!    the order of arrival, until requests, model tokens and concurrency all allow the request.
+//! 3. `pool/worker.rs`, `work`: the loop, the only one there is. `step` settles what this thread
+//!    has finished and asks for the next item, under the run's one lock. `admit` waits for a
+//!    permit. Then `pass_on` hands leadership to an idle thread, or starts one: the thread that has
+//!    the permit sends the request itself.
+//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. If there is
+//!    a warm-up (`warmup.rs`), the first items must have ended before others begin. It is pure: no
+//!    thread, no lock, no clock.
+//! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits,
+//!    in the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
-//! 7. `api/job.rs`, `attempt`: makes the [`Request`](crate::Request) of the prompt, now that its turn
-//!    has come.
+//! 7. `api/job.rs`, `attempt`: makes the [`Request`](crate::Request) of the prompt, now that its
+//!    turn has come.
 //! 8. `api/endpoint.rs`, `attempt`: its first half, `send`, joins the base URL and the path, adds
-//!    headers and a deadline, and hands an [`HttpRequest`](crate::HttpRequest) to the transport. Its
-//!    second half, `read`, begins when that returns, with 11.
-//! 9. `api/transport/http_transport.rs`, `send`: chooses the proxy and the agent, and ureq carries the
-//!    request. A failure says how far the request got.
-//! 10. `api/transport/tcp.rs`: moves the bytes, with buffers that it borrows for as long as they move.
-//!     Here the thread waits for the answer.
-//! 11. `api/classify/mod.rs`, called by `read`: says what the answer is, by a table. A success
-//!     is a [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
-//!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody sees
-//!     the result, and asks `schedule.rs` whether a failure is tried again.
-//! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is left,
-//!     all threads end, and `chat_all` makes a `Vec` of the slots.
+//!    headers and a deadline, and hands an [`HttpRequest`](crate::HttpRequest) to the transport.
+//!    Its second half, `read`, begins when that returns, with 11.
+//! 9. `api/transport/http_transport.rs`, `send`: chooses the proxy and the agent, and ureq carries
+//!    the request. A failure says how far the request got.
+//! 10. `api/transport/tcp.rs`: moves the bytes, with buffers that it borrows for as long as they
+//!     move. Here the thread waits for the answer.
+//! 11. `api/classify/mod.rs`, called by `read`: says what the answer is, by a table. A success is a
+//!     [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
+//!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody
+//!     sees the result, and asks `schedule.rs` whether a failure is tried again.
+//! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is
+//!     left, all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
 //! # What the walk leaves out
 //!
-//! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and `reply.rs`
-//!   are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens of a request, and `estimate.rs` corrects that by what answers took. `key.rs` keeps
+//! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and
+//!   `reply.rs` are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens
+//!   of a request, and `estimate.rs` corrects this count by what answers used. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
-//!   says when an item gets a second attempt beside the first, and `race.rs` which of them counts. `order.rs`
-//!   puts outcomes in order, `monitor.rs` counts, with `track.rs` for what holds the run back, `events.rs` tells observers, and `closures.rs` is
-//!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
+//!   decides when an item gets a second attempt beside the first and which of them counts, and
+//!   `race.rs` carries it out. `order.rs` puts outcomes in order. `monitor.rs` counts, and
+//!   `track.rs` adds up what holds the run back. `events.rs` tells observers, and `closures.rs` is
+//!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is
+//!   used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
-//!   together, `bucket.rs` is the arithmetic of one, `announced.rs` has those that answers announce, and
-//!   `pace.rs` the rate that refusals tell, with `recent.rs` and `learned_rate.rs`, and `places.rs` how
-//!   many at once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number within it.
-//!   `slow_start.rs` is the end of a pause without a rate, and `learned.rs` what the limiter tells of all that
-//!   it has found. `rate.rs` and
-//!   `permit.rs` are what a user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has the proofs.
-//! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs` holds
-//!   everything back while nothing can be sent, and `alike.rs` counts failures that are alike.
+//!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers
+//!   announce. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
+//!   `places.rs` learns from them how many requests the server takes at once. `concurrency.rs` is a
+//!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
+//!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
+//!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
+//!   user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has
+//!   the proofs.
+//! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
+//!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
+//!   alike.
 //! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
-//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password), TLS
-//!   (`tls/`). `connection.rs` is what ureq sees of one. `context.rs` is what all of them know of the
-//!   call: its deadline, and how far it got. `request.rs` writes the head, `head.rs` looks at the
-//!   answer's, `response.rs` reads the body, and `decode.rs` decompresses it. `buffers.rs` lends the
-//!   buffers, `abort.rs` finds the sockets that an abort shuts down, and `error.rs` says how a call failed.
+//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password),
+//!   TLS (`tls/`). `connection.rs` is what ureq sees of one. `context.rs` is what all of them know
+//!   of the call: its deadline, and how far it got. `request.rs` writes the head, `head.rs` looks
+//!   at the answer's, `response.rs` reads the body, and `decode.rs` decompresses it. `buffers.rs`
+//!   lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and `error.rs` says
+//!   how a call failed.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
-//!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is what its
-//!   endpoint promises, `classify/transport_error.rs` judges a request without an answer, and
-//!   `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure,
-//!   `error_meaning.rs` says what its codes and words mean, and `likeness.rs` says what many failures have in common. `rate_limit_headers.rs` and `body_waits.rs`
-//!   read the waits that servers ask for, and `limit_headers.rs` the limits that they announce, with the
-//!   formats of `times.rs`. `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts
-//!   what answers cost.
+//!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is
+//!   what its endpoint promises, `classify/transport_error.rs` judges a request without an answer,
+//!   and `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure,
+//!   `error_meaning.rs` says what its codes and words mean, and `likeness.rs` says what many
+//!   failures have in common. `rate_limit_headers.rs` and `body_waits.rs` read the waits that
+//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
+//!   `times.rs`. `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts what
+//!   answers cost.
 //!
 //! # A line, from file to file: thirteen files
 //!
 //! 1. `jsonl/run.rs`: opens the files and starts the run. The calling thread is the writer: it gets
 //!    the outcomes from `for_each` in `pool/run.rs`.
-//! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`), for
-//!    ids that are in two lines, rows that have changed, and rows that are done.
-//! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory. `array.rs` has made lines of a
-//!    JSON array, and `judge.rs` has refused an input that seems to hold no requests.
+//! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`),
+//!    for ids that are in two lines, rows that have changed, and rows that are done.
+//! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory. `array.rs` has made lines of
+//!    a JSON array, and `judge.rs` has refused an input that seems to hold no requests.
 //! 4. `jsonl/format.rs`: reads a line as a request, its body untouched.
 //! 5. `jsonl/rows.rs`: skips what is done and hands each row to the engine.
 //! 6. `api/job.rs`: the engine's job for a row.
@@ -88,14 +97,14 @@
 //! 13. `jsonl/journal/record_file.rs`: appends all records that are ready in one write, and flushes
 //!     them to the disk.
 //!
-//! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes beside
-//! them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs` groups why rows
-//! failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has changed, and `check/` is
-//! `tollgate check`. `prompts.rs` stops a run whose model refuses a field of all prompts. In
-//! `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one), `recover.rs`
-//! makes of it what a run carries on with (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to
-//! the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a second run out, and `compact.rs`
-//! brings the files to what they are to be at the end.
+//! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
+//! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
+//! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
+//! changed, and `check/` is `tollgate check`. `prompts.rs` stops a run whose model refuses a field
+//! of all prompts. In `journal`, `records.rs` reads what the lines of a file say (`readback.rs`
+//! reads one), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
+//! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
+//! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
 //! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
 //!
@@ -114,8 +123,8 @@
 //! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
-//! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch the
-//! limiter cheating.
+//! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch
+//! the limiter cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and
 //! worker, decider and worker, table and client, model and server.

@@ -1,8 +1,8 @@
 //! Batch files: lines in, lines out, and what a rerun does.
 //!
 //! [`Client::jsonl`](crate::Client::jsonl) and `tollgate run` read a file of requests, the *input*,
-//! and write a file of results, the *output*. Both have one JSON object a line, in the format of the
-//! provider's own batch service. Programs that read those files can read these.
+//! and write a file of results, the *output*. Both have one JSON object a line, in the format of
+//! the provider's own batch service. Programs that read those files can read these.
 //!
 //! A *row* is a line of the input that is not blank. Its `custom_id` is the name you give it. A
 //! *record* is a line of the output or of the errors file, and says what became of one row.
@@ -46,46 +46,48 @@
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
 //!
-//! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The id
-//! of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to the
-//! byte, but for the line's end. [`param`](crate::FileRun::param) (`--param`) sets further fields of
-//! its request, such as `temperature`. If the model refuses such a field, or `max_tokens`, before
-//! anything has succeeded, the run stops at that answer: the rows are for a rerun without the field.
+//! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The
+//! id of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to
+//! the byte, but for the line's end. [`param`](crate::FileRun::param) (`--param`) sets further
+//! fields of its request, such as `temperature`. If the model refuses such a field, or
+//! `max_tokens`, before anything has succeeded, the run stops at that answer: the rows are for a
+//! rerun without the field.
 //!
 //! A file that is one JSON array of requests is read as well. An element counts as a line, so that
 //! `line 3` in a message is the third element, and line ends within it are sent as blanks.
 //!
-//! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote them. A
-//! leading `/v1` of a `url` stands for the root of the API: if the base URL has a path, that replaces
-//! it. A `url` with a scheme, `//`, `..`, a fragment or a control byte is an error. So is a body that
-//! asks for a stream.
+//! The body is sent byte for byte. Numbers, doubled keys, order and spelling stay as you wrote
+//! them. A leading `/v1` of a `url` stands for the root of the API: if the base URL has a path,
+//! that replaces it. A `url` with a scheme, `//`, `..`, a fragment or a control byte is an error.
+//! So is a body that asks for a stream.
 //!
 //! Blank lines are skipped, and so is a byte order mark at the start of any line. A line that is no
 //! request becomes a failed row, and its message has the number of the line; the other lines are
 //! answered. A line may have at most 64 MiB.
 //!
-//! Some inputs are refused as a whole before anything is sent, with one sentence that says what they
-//! seem to be:
+//! Some inputs are refused as a whole before anything is sent, with one sentence that says what
+//! they seem to be:
 //!
 //! | Input | Refused if |
 //! |---|---|
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! A stream is judged on its first 64 KiB. The run does not wait for all of them: it begins as soon as
-//! one line in ten of those that have come is a request.
+//! A stream is judged on its first 64 KiB. The run does not wait for all of them: it begins as soon
+//! as one line in ten of those that have come is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
-//! file has the same id twice, the run ends before anything is sent, with an error that names the id
-//! and both lines. An input that is a stream (standard input, a pipe) can be read only once, so there the
-//! later line becomes a failed row.
+//! file has the same id twice, the run ends before anything is sent, with an error that names the
+//! id and both lines. An input that is a stream (standard input, a pipe) can be read only once, so
+//! there the later line becomes a failed row.
 //!
 //! # Lines out
 //!
-//! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt` to
-//! `p.results.jsonl`, and with any other ending to a name that keeps it, such as
-//! `p.json.results.jsonl`; without an ending `p` has `p..results.jsonl`. Prompts and requests do not share such a file: a `.txt` input beside the
-//! results of requests is refused, and the other way round.
+//! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt`
+//! to `p.results.jsonl`, and with any other ending to a name that keeps it, such as
+//! `p.json.results.jsonl`; without an ending `p` has `p..results.jsonl`. Prompts and requests do
+//! not share such a file: a `.txt` input beside the results of requests is refused, and the other
+//! way round.
 //!
 //! Results are appended as they finish. Each write has whole lines. The output has successes only,
 //! each id once. They are in the order in which they finished, unless
@@ -104,9 +106,9 @@
 //! |---|---|---|
 //! | `simulated` | `true`: no provider has answered | in a simulated run, with `strict`, too |
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
-//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([`hedge`](crate::ClientBuilder::hedge)) | such answers |
+//! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
-//! | `time_s` | where its seconds went: `wire` is in requests; the others are waits, for [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is zero is left out | always |
+//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them | if there is more than one |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
@@ -120,8 +122,8 @@
 //! With [`strict`](crate::FileRun::strict) the key is left out.
 //!
 //! Failed rows go to the *errors file*. For the output `out.jsonl` it is `out.errors.jsonl`, for
-//! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was none,
-//! or a 2xx that is [no answer](super::retries#answers), it has an `error`:
+//! `p.results.jsonl` it is `p.errors.jsonl`. A record there holds the last answer. If there was
+//! none, or a 2xx that is [no answer](super::retries#answers), it has an `error`:
 //!
 //! | `error.code` | What happened | A rerun |
 //! |---|---|---|
@@ -131,16 +133,17 @@
 //! | `rejected` | a failure that another try would not change: an answer [in all but form](super::retries#answers) (`NaN` in it), one that is too large, a wrong setting | does not |
 //! | `invalid_request_line` | the line is no request, or a 2xx says that the request is wrong | does not |
 //!
-//! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of the
-//! `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an object,
-//! `{"text": ".."}`, with `"cut": true` if there was more. So is what had come of a 2xx that broke off,
-//! took too long or was too large, always with `"cut": true`; its row is to do or not as the table says.
+//! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of
+//! the `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an
+//! object, `{"text": ".."}`, with `"cut": true` if there was more. So is what had come of a 2xx
+//! that broke off, took too long or was too large, always with `"cut": true`; its row is to do or
+//! not as the table says.
 //!
-//! A row that has no id of its own, as its line is no request or its id is that of another row, gets
-//! the `custom_id` `line-N` in its record, where N is the number of its line.
+//! A row that has no id of its own, as its line is no request or its id is that of another row,
+//! gets the `custom_id` `line-N` in its record, where N is the number of its line.
 //!
-//! At the end of a run the errors file holds the rows that are failed now. If there are none, the file
-//! is removed.
+//! At the end of a run the errors file holds the rows that are failed now. If there are none, the
+//! file is removed.
 //!
 //! Some rows get no record: those never sent, those cut off by a cancel or the end of the run, and
 //! those whose answer stopped the run. A rerun sends them.
@@ -153,48 +156,50 @@
 //! A *rerun* is the same command, or the same call, once more. It needs no state but the output and
 //! the errors file. If the output exists, a run
 //!
-//! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer is
-//!   decided as for one that has just come: a record with a 200 and no body, or with an error in it, is
-//!   none, and a `status_code` of 0 says nothing. Such records are taken out of the output before
-//!   anything is sent;
+//! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer
+//!   is decided as for one that has just come: a record with a 200 and no body, or with an error in
+//!   it, is none, and a `status_code` of 0 says nothing. Such records are taken out of the output
+//!   before anything is sent;
 //! - sends the rows again that failed for a reason that may pass, such as a time-out;
-//! - leaves the rows that *failed for good*, such as a request that the provider calls invalid, unless
-//!   [`retry_failed`](crate::FileRun::retry_failed) is set;
+//! - leaves the rows that *failed for good*, such as a request that the provider calls invalid,
+//!   unless [`retry_failed`](crate::FileRun::retry_failed) is set;
 //! - removes an incomplete last line, which a killed run leaves;
-//! - refuses an input in which a request has changed since it was answered. Each record has a hash of
-//!   its request line to tell this by; a record without one is matched by its id alone. With
+//! - refuses an input in which a request has changed since it was answered. Each record has a hash
+//!   of its request line to tell this by; a record without one is matched by its id alone. With
 //!   [`force_resume`](crate::FileRun::force_resume) the old answers are kept. If the input is a
-//!   stream, such a row becomes a failed row instead. Its record has the `custom_id` `line-N`, and so
-//!   has that of a row whose id an earlier line has: the id belongs to the other row;
+//!   stream, such a row becomes a failed row instead. Its record has the `custom_id` `line-N`, and
+//!   so has that of a row whose id an earlier line has: the id belongs to the other row;
 //! - refuses an output with a damaged line in its midst, and names it. With
-//!   [`repair`](crate::FileRun::repair) such lines are moved to a file whose name ends in `.rejected`.
+//!   [`repair`](crate::FileRun::repair) such lines are moved to a file whose name ends in
+//!   `.rejected`.
 //!
 //! Lines of the input may be added, removed and moved between runs.
-//! [`overwrite`](crate::FileRun::overwrite) empties the output and starts anew. An output that holds
-//! something else than results is refused. A file never holds both simulated answers and others, and
-//! a simulated run (`--simulate`) empties only files of simulated answers.
+//! [`overwrite`](crate::FileRun::overwrite) empties the output and starts anew. An output that
+//! holds something else than results is refused. A file never holds both simulated answers and
+//! others, and a simulated run (`--simulate`) empties only files of simulated answers.
 //!
 //! Several inputs may share an output, one after the other: the answers of all of them stay. Their
-//! failures do not. A run that has read its whole input removes from the errors file the rows that are
-//! not in this input, and a warning says how many. A later run over their own input sends those rows
-//! again, even those that failed for good. So it is better to give each input its own output, or its
-//! own errors file.
+//! failures do not. A run that has read its whole input removes from the errors file the rows that
+//! are not in this input, and a warning says how many. A later run over their own input sends those
+//! rows again, even those that failed for good. So it is better to give each input its own output,
+//! or its own errors file.
 //!
 //! A run says what it found before it sends anything: the tool in a line, the library in
 //! [`FileProgress::found`](crate::FileProgress::found).
 //!
-//! With [`ordered`](crate::FileRun::ordered), a rerun appends, too. At the end of the input it sorts
-//! the whole output into the order of the input. Records of rows that are not in the input come last.
-//! If the run is stopped before that, the output is whole but in another order, and the next run sorts
-//! it.
+//! With [`ordered`](crate::FileRun::ordered), a rerun appends, too. At the end of the input it
+//! sorts the whole output into the order of the input. Records of rows that are not in the input
+//! come last. If the run is stopped before that, the output is whole but in another order, and the
+//! next run sorts it.
 //!
 //! # What a run says
 //!
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
-//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at the
-//! moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run sends nothing because the server is down
-//! or asked for a pause, that comes first: until when, why, and what helps. If the server has named
-//! its limit, that is a flag to copy (`the server says 60 a minute: --rpm 60`). In JSON it is `held`:
+//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at
+//! the moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run
+//! sends nothing because the server is down or asked for a pause, that comes first: until when,
+//! why, and what helps. If the server has named its limit, that is a flag to copy (`the server says
+//! 60 a minute: --rpm 60`). In JSON it is `held`:
 //!
 //! | Key of `held` | Value |
 //! |---|---|
@@ -203,33 +208,36 @@
 //! | `error` | what the server said last, null if nothing tells |
 //! | `remedy` | the limit that it has named and the flag that keeps to it, or null |
 //!
-//! At the end the report has the reasons for which rows failed, the most frequent first, with the first
-//! row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have the same
-//! reason if their kind, status, code and message are the same; numbers and ids in messages may
-//! differ. The report shows ten reasons. `--summary` and
-//! [`FileProgress::failures`](crate::FileProgress::failures) have up to a hundred, and beyond them the
-//! number of rows by kind and status. These are the failures of this run. A row that an earlier run gave
-//! up counts as failed, and its record in the errors file says why.
+//! At the end the report has the reasons for which rows failed, the most frequent first, with the
+//! first row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have
+//! the same reason if their kind, status, code and message are the same; numbers and ids in
+//! messages may differ. The report shows ten reasons. `--summary` and
+//! [`FileProgress::failures`](crate::FileProgress::failures) have up to a hundred, and beyond them
+//! the number of rows by kind and status. These are the failures of this run. A row that an earlier
+//! run gave up counts as failed, and its record in the errors file says why.
 //!
-//! If the run took 2 s and 20 requests or more, the report ends with what bound for how much of the time,
-//! and a number that helps: `the limit on requests (500/min learned from headers) bound for 81 % of the
-//! time; 34 at once would have been enough`.
+//! If the run took 2 s or more and sent 20 requests or more, the report ends with *advice*: which
+//! limit bound for how much of the time, and a number that helps. For example: `the limit on
+//! requests (500/min learned from headers) bound for 81 % of the time; 34 at once would have been
+//! enough`.
 //!
-//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and `advice`: that
-//! sentence, or null. Its time is the
-//! whole time from the start to the end, however the run ended. With `-v` the failed attempts are
-//! shown, with `-vv` all attempts, each with the time, and the line and the id of its row. A record of an
-//! attempt has its status, how long it took, how long the row has waited so far, and the answer's headers
-//! that speak of limits, waits, times and the request's id, and no others:
+//! The keys of `--summary` are those of [`Summary::to_json`](crate::Summary::to_json), and
+//! `advice`: that sentence, or null. Its time is the whole time from the start to the end, however
+//! the run ended.
+//!
+//! With `-v` the failed attempts are shown, with `-vv` all attempts. Each has the time, and the
+//! line and the id of its row. With `-vv` it also has its status, how long it took, how long the
+//! row has waited so far, and those headers of the answer that speak of limits, waits, times and
+//! the request's id:
 //!
 //! ```text
 //! 2026-11-27T16:58:03.120Z line 2 ("r1"), /v1/chat/completions, attempt 1: status 200 in 0.512 s after a wait of 0.051 s; x-request-id: req_1; x-ratelimit-remaining-requests: 59
 //! ```
 //!
-//! In a program these are records of the `log` crate, of the level `debug` and the target
-//! `tollgate::attempt`; why an attempt failed is a record of the level `info`. Any logger shows them that
-//! the program has set up for this target, such as `env_logger` with `RUST_LOG=tollgate=debug`. The tool
-//! has its own logger, and does not read `RUST_LOG`.
+//! In a program these are records of the `log` crate with the level `debug` and the target
+//! `tollgate::attempt`. Why an attempt failed is a record with the level `info`. Any logger that
+//! the program has set up for this target shows them, such as `env_logger` with
+//! `RUST_LOG=tollgate=debug`. The tool has its own logger, and does not read `RUST_LOG`.
 //!
 //! # Files of other tools
 //!
@@ -239,10 +247,10 @@
 //! may have `NaN` or `Infinity` for a number, as Python writes them; it stays as it is.
 //!
 //! Such an output may hold failures, and the same id more than once, as when several files were put
-//! together. A row with an answer stays answered. Before the run begins the failures are moved to the
-//! errors file, so that the output holds the last success of each row, and nothing else. At the end of
-//! the run the errors file holds the rows that are failed now, each once. Both are written as new files
-//! and then renamed, so at every moment there is a whole file.
+//! together. A row with an answer stays answered. Before the run begins the failures are moved to
+//! the errors file, so that the output holds the last success of each row, and nothing else. At the
+//! end of the run the errors file holds the rows that are failed now, each once. Both are written
+//! as new files and then renamed, so at every moment there is a whole file.
 //!
 //! # What may go wrong
 //!
@@ -252,36 +260,37 @@
 //!
 //! If the *machine* goes down, results that were written but not yet synced to the disk are lost.
 //! [`fsync`](crate::FileRun::fsync) (`--fsync`) sets how often results are synced: once a second by
-//! default. With [`Always`](crate::Fsync::Always) a row counts as done only when it is on the disk. One
-//! sync serves all rows that finished since the last.
+//! default. With [`Always`](crate::Fsync::Always) a row counts as done only when it is on the disk.
+//! One sync serves all rows that finished since the last.
 //!
 //! A write or sync that fails is not tried again. Nothing more is sent or written, and the run ends
 //! with an error that says what to do ([`Io`](crate::ErrorKind::Io), exit code 4). If a record was
-//! written in part, that part is removed. So a full disk leaves a file of whole records, and a rerun
-//! carries on.
+//! written in part, that part is removed. So a full disk leaves a file of whole records, and a
+//! rerun carries on.
 //!
-//! Only one run at a time may write to a file. It holds a lock, `out.jsonl.lock`, a file that contains
-//! its process id. A second run is refused, and its error names that process. The operating system
-//! releases the lock when the process ends, so the lock file of a killed run does not block the next
-//! run. On a file system without locks, a warning says so.
+//! Only one run at a time may write to a file. It holds a lock, `out.jsonl.lock`, a file that
+//! contains its process id. A second run is refused, and its error names that process. The
+//! operating system releases the lock when the process ends, so the lock file of a killed run does
+//! not block the next run. On a file system without locks, a warning says so.
 //!
-//! Other programs may read the files at any time, but must not write to them. If an output or errors
-//! file is removed, replaced, cut or added to, the run ends with an error within about a second. (On
-//! systems other than Unix this is found only if the length changes.) Answers that are no longer in
-//! the output do not count as done: [`FileProgress::lost`](crate::FileProgress::lost) and the summary
-//! say how many there are.
+//! Other programs may read the files at any time, but must not write to them. If an output or
+//! errors file is removed, replaced, cut or added to, the run ends with an error within about a
+//! second. (On systems other than Unix this is found only if the length changes.) Answers that are
+//! no longer in the output do not count as done: [`FileProgress::lost`](crate::FileProgress::lost)
+//! and the summary say how many there are.
 //!
 //! # A look before the run
 //!
-//! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how many
-//! requests the file has, which models and endpoints, about how many model tokens are in the prompts
-//! (estimated as a limit on tokens estimates the first of them), and how many tokens the answers may have at most.
-//! It lists what a run would refuse or turn into a failed row: lines that are no requests, with line and
-//! column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for a
-//! stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be read.
+//! `tollgate check INPUT` reads a file as a run does, on all cores, and sends nothing. It says how
+//! many requests the file has, which models and endpoints, about how many model tokens are in the
+//! prompts (a quarter of the text's bytes), and how many tokens the answers may have at most. It
+//! lists what a run would refuse or turn into a failed row: lines that are no requests, with line
+//! and column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for
+//! a stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be
+//! read.
 //!
-//! With `--provider` it also says what that provider's own batch service would not accept. A run does
-//! not need these rules:
+//! With `--provider` it also says what that provider's own batch service would not accept. A run
+//! does not need these rules:
 //!
 //! | | `openai` | `anthropic` | `azure` |
 //! |---|---|---|---|
@@ -305,36 +314,38 @@
 //!
 //! # Money and time
 //!
-//! A [`price`](crate::FileRun::price) (`--price IN,OUT`) is in US dollars for 1,000,000 model tokens of
-//! prompts and of answers. With a price, each record has the `cost_usd` of its answer, and
-//! [`FileProgress`](crate::FileProgress) and the summary have the cost of the run. Sums are exact.
+//! A [`price`](crate::FileRun::price) (`--price IN,OUT`) is in US dollars for 1,000,000 model
+//! tokens of prompts and of answers. With a price, each record has the `cost_usd` of its answer,
+//! and [`FileProgress`](crate::FileProgress) and the summary have the cost of the run. Sums are
+//! exact.
 //!
-//! The number of tokens is the one that the provider reports (`usage`). Failed answers count if they
-//! report it. The provider's bill may differ: it may be lower, as cached tokens are counted in full
-//! here, or higher, as an answer that was lost on the way is not counted (`possibly_billed` says how
-//! many rows may be paid for more than once for it). Answers without a `usage` are not counted either:
-//! [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there is a budget, a
-//! warning tells of the first.
+//! The number of tokens is the one that the provider reports (`usage`). Failed answers count if
+//! they report it. The provider's bill may differ: it may be lower, as cached tokens are counted in
+//! full here, or higher, as an answer that was lost on the way is not counted (`possibly_billed`
+//! says how many rows may be paid for more than once for it). Answers without a `usage` are not
+//! counted either: [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there
+//! is a budget, a warning tells of the first.
 //!
 //! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
-//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when it has spent so
-//! much. An answer is counted when it arrives, before another request may take its place in flight.
-//! From then on nothing is sent, and nothing is tried again. Requests in flight are finished and their
-//! results written. So what exceeds the budget is at most one answer for each request in flight.
-//! The run ends early with an error of the kind [`Budget`](crate::ErrorKind::Budget), the tool with
-//! exit code 3. Rows that were not sent have no record. A rerun carries on with them, and has a budget
-//! of its own, as large again. If the budget is reached by the last row, the run is not stopped.
+//! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when it has spent
+//! so much. An answer is counted when it arrives, before another request may take its place in
+//! flight. From then on nothing is sent, and nothing is tried again. Requests in flight are
+//! finished and their results written. So what exceeds the budget is at most one answer for each
+//! request in flight. The run ends early with an error of the kind
+//! [`Budget`](crate::ErrorKind::Budget), the tool with exit code 3. Rows that were not sent have no
+//! record. A rerun carries on with them, and has a budget of its own, as large again. If the budget
+//! is reached by the last row, the run is not stopped.
 //!
 //! An empty account ([`Quota`](crate::ErrorKind::Quota)) stops a run in the same way.
 //!
 //! [`ClientBuilder::timeout`](crate::ClientBuilder::timeout) (`--timeout`) limits one attempt,
-//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) the whole run. An attempt may
-//! take as long as both allow. Requests that the deadline cuts off are left for a rerun.
+//! [`Client::with_deadline`](crate::Client::with_deadline) (`--deadline`) the whole run. An attempt
+//! may take as long as both allow. Requests that the deadline cuts off are left for a rerun.
 //!
 //! # Memory
 //!
-//! However long the input, at most max(1024, 4 × concurrency) rows are in memory at once. What grows
-//! with the input are tables of ids, kept as hashes of 128 bits:
+//! However long the input, at most max(1024, 4 × concurrency) rows are in memory at once. What
+//! grows with the input are tables of ids, kept as hashes of 128 bits:
 //!
 //! | Table | Kept | Bytes a row |
 //! |---|---|---|

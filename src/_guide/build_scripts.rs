@@ -11,9 +11,9 @@
 //! cores. `rustls` is needed for `https`, but not for a model server on this machine. The crate
 //! installs nothing globally, and a call leaves no thread behind when it returns, with three
 //! exceptions: after [`as_completed`](crate::Client::as_completed) or
-//! [`in_order`](crate::Client::in_order) is dropped, the requests in flight finish on their threads;
-//! a look-up of a host name that timed out goes on until the system answers; and a thread that reads
-//! an input stream stays until the stream gives something.
+//! [`in_order`](crate::Client::in_order) is dropped, the requests in flight finish on their
+//! threads; a look-up of a host name that timed out goes on until the system answers; and a thread
+//! that reads an input stream stays until the stream gives something.
 //!
 //! An ordinary build must not need a key, a network or money: docs.rs and most distributions have
 //! none of them. So let the script ask only when it is told to, and keep the answers in the
@@ -31,11 +31,12 @@
 //! | `cargo build`, a prompt edited or added | fails as above: an answer counts only below the question that it answers |
 //! | the same build again | does not run the script |
 //!
-//! Add `answers` to the repository, and `answers/*.new` to what it ignores. An answer is renamed into
-//! place when it is whole, so a build that is ended early leaves no half of one, and loses none that
-//! it paid for. Only a build with `ASK` writes into the source tree; cargo forbids that to the build
-//! scripts of published crates. For thousands of requests, [run a file](super::batch_files) before the
-//! build, and let the script read the results.
+//! Add `answers` to the repository, and `answers/*.new` to what it ignores. An answer is renamed
+//! into place when it is whole, so a build that is ended early leaves no half of one, and loses
+//! none that it paid for. Only a build with `ASK` writes into the source tree; cargo forbids that
+//! to the build scripts of published crates. For thousands of requests, [run a
+//! file](super::batch_files) before the build, and let the script read the results.
 //!
-//! Set a deadline: cargo shows nothing while a script runs, and waits for it for ever. Build scripts
-//! are usually compiled without optimization, which needs more stack; the pool's threads have it.
+//! Set a deadline: cargo shows nothing while a script runs, and waits for it for ever. Build
+//! scripts are usually compiled without optimization, which needs more stack; the pool's threads
+//! have it.

@@ -14,26 +14,32 @@
 //!   the feature `sim`, a simulated provider, for tests without time, key or network.
 //! - [`FileRun`](crate::FileRun): a rerun carries on, in the input's order if asked to; `repair`,
 //!   `force_resume`, `fsync`; prices and budgets; one run at a time an output.
-//! - [`Task`](crate::Task): closures that state their cost, see their attempt and settle real usage.
-//!   [`Observer`](crate::Observer): each attempt, retry, pause and outcome as it happens.
+//! - [`Task`](crate::Task): closures that state their cost, see their attempt and settle real
+//!   usage. [`Observer`](crate::Observer): each attempt, retry, pause and outcome as it happens.
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
-//!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of your
-//!   own.
-//! - Limits that answers announce in their headers are followed; [`Limiter::learned`](crate::Limiter::learned)
-//!   says which. Where there are none, refusals tell the rate, or how many at once. What a server refused goes before anything
-//!   new, and a refusal among many answers holds nobody else.
-//! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a file.
-//!   [`Hold`](crate::Hold): what a run that sends nothing waits for.
+//!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of
+//!   your own.
+//! - Limits that answers announce in their headers are followed;
+//!   [`Limiter::learned`](crate::Limiter::learned) says which. Where there are none, refusals tell
+//!   the rate, or how many requests are possible at once. What a server refused goes before
+//!   anything new, and a refusal among many answers makes only its own item wait.
+//! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a
+//!   file. [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without
 //!   requests is refused in one sentence, and a JSON array is read as lines.
-//! - [`ClientBuilder::client_cert`](crate::ClientBuilder::client_cert): certificates for servers that
-//!   ask for one. What is wrong with a certificate or a proxy is said in words, and a proxy's refusal
-//!   stops the run.
-//! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops and
-//!   says why. Refusals without a word of how long to wait cost no row.
-//! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup): the first requests of a run go alone, for
-//!   providers' caches of prompts. [`ClientBuilder::hedge`](crate::ClientBuilder::hedge): a second attempt
-//!   beside one that takes too long.
-//! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the number in
-//!   flight is found.
-//! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`, `--max-body`.
+//! - [`ClientBuilder::client_cert`](crate::ClientBuilder::client_cert): certificates for servers
+//!   that ask for one. What is wrong with a certificate or a proxy is said in words, and a proxy's
+//!   refusal stops the run.
+//! - [`Retry::stop_alike`](crate::Retry::stop_alike): a run of which all answers fail alike stops
+//!   and says why. Refusals without a word of how long to wait cost no row.
+//! - [`ClientBuilder::warmup`](crate::ClientBuilder::warmup), `--warmup`: the first requests of a
+//!   run go alone, for providers' caches of prompts.
+//!   [`ClientBuilder::hedge`](crate::ClientBuilder::hedge), `--hedge`: a second attempt beside one
+//!   that takes too long.
+//! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the
+//!   number of requests in flight is found.
+//! - [`Times`](crate::Times) and [`Binding`](crate::Binding): where the time of a request and of a
+//!   run went. The tool's report ends with advice on its speed.
+//! - Estimates of model tokens learn from the usage in answers.
+//! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
+//!   `--max-body`.

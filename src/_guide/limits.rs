@@ -5,17 +5,20 @@
 //!
 //! Some words first:
 //!
-//! - A *permit* is leave to send one request. Whoever sends asks the limiter for one, and drops it when
-//!   the answer is there.
+//! - A *permit* is leave to send one request. Whoever sends asks the limiter for one, and drops it
+//!   when the answer is there.
+//! - The limiter *admits* a request when it gives the permit. The server *lets in* a request when
+//!   it does not refuse it.
 //! - A request is *in flight* from getting its permit to dropping it. The *concurrency* is how many
-//!   may be in flight at once.
+//!   requests may be in flight at once. The tool's messages shorten this to `20 at once`.
+//! - An *item* is one request of a run, or one input of a pool, however often it is tried.
 //! - The *cost* of a permit is what it takes from the limits: one request, and an estimate of the
 //!   model tokens that the request will use.
 //! - A *bucket* counts what may be used of one limit. It fills at the limit's rate up to a maximum,
 //!   the *burst*, and each permit takes its cost from it.
 //!
-//! The limiter has a bucket of requests and a bucket of model tokens, and counts what is in flight. A
-//! permit needs all three, and takes them together or not at all.
+//! The limiter has a bucket of requests and a bucket of model tokens, and counts what is in flight.
+//! A permit needs all three, and takes them together or not at all.
 //!
 //! # The promise
 //!
@@ -26,8 +29,8 @@
 //!   and less what was refunded.
 //!
 //! This is exact, and not an average. Time is counted in whole nanoseconds, and nothing is rounded
-//! while it passes. A limiter that is always busy admits the burst first, and then each request at the
-//! instant when the bucket has filled far enough for it.
+//! while it passes. A limiter that is always busy admits the burst first, and then each request at
+//! the instant when the bucket has filled far enough for it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -63,38 +66,40 @@
 //!
 //! # Model tokens
 //!
-//! How many model tokens a request uses is known when its answer is there. Before that, a client
-//! estimates it. At first it takes a quarter of the text's bytes for the prompt, and for the output the
-//! bound in the request (`max_tokens`, times `n`), or 500 without a bound.
+//! How many model tokens a request uses is known when its answer is there. Until then the client
+//! reserves an *estimate*. At first it takes a quarter of the text's bytes for the prompt, and for
+//! the output the bound in the request (`max_tokens`, times `n`), or 500 without a bound.
 //!
-//! From the usage in answers it then learns, for each model, how many bytes a token has, and for each
-//! model and order of `max_tokens` how much of it is written. After some thirty answers the estimate is
-//! what they took: 50 tokens of an allowed 4,096, or a token for every two bytes of Chinese. One odd
-//! answer changes it by no more than a factor of two. A retry is estimated anew. What has been learned
-//! never makes a request larger than the limit that it must fit.
+//! The client then learns from the usage in answers how many bytes a token has, and how much of the
+//! bound is written. It learns this for each model and each size of `max_tokens`, which it tells
+//! apart by powers of two. After some thirty answers the estimate is what they took: 50 tokens of
+//! an allowed 4,096, or a token for every two bytes of Chinese. One odd answer changes the estimate
+//! by no more than a factor of two. A retry is estimated anew. What was learned never makes a
+//! request larger than the limit that it must fit.
 //! [`Request::reserve_tokens`](crate::Request::reserve_tokens) replaces the estimate by a number of
 //! yours.
 //!
-//! Providers differ in what they count:
+//! Providers differ in what they count, so the client takes different amounts from the limits:
 //!
-//! | Provider | Of the output until the answer is there | In the end |
+//! | Provider | Taken for the output until the answer is there | Taken in the end |
 //! |---|---|---|
 //! | OpenAI, Azure, Cerebras | all that the request allows | all |
 //! | Groq | all that the request allows | all but what is read from a cache |
-//! | Anthropic | what is usual | all but what is read from a cache |
+//! | Anthropic | the estimate | all but what is read from a cache |
 //! | Gemini's endpoint for OpenAI's API | nothing | the prompt |
-//! | any other | what is usual | all |
+//! | any other | the estimate | all |
 //!
-//! They are known by their base URL, Anthropic and Azure by
-//! [`provider`](crate::ClientBuilder::provider). A refusal that names how much it counts ("Requested
-//! 4206") corrects the first column. All that a request allows is taken from what the provider announces;
-//! a limit that is set gives what is usual, so that it is not held up by tokens that nobody writes.
+//! A provider is known by its base URL, Anthropic and Azure by
+//! [`provider`](crate::ClientBuilder::provider). A refusal that names how much the provider counts
+//! ("Requested 4206") corrects the first column. All that a request allows is taken only from a
+//! limit that the provider announces. From a limit that is set, the estimate is taken, so that no
+//! request waits for tokens that nobody writes.
 //!
 //! The answer's `usage` then replaces the estimate. With a permit of your own,
 //! [`settle`](crate::Permit::settle) does it.
 //!
-//! - If fewer tokens were used, the rest is refunded at once. During a pause a refund only pays what
-//!   the bucket owes.
+//! - If fewer tokens were used, the rest is refunded at once. During a pause a refund only pays
+//!   what the bucket owes.
 //! - If more were used, the bucket owes them: it goes below zero, and later requests wait until it
 //!   has filled again.
 //! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
@@ -104,8 +109,8 @@
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
-//! whole period of the rate allows, such as a minute's worth for tokens a minute, is refused at once
-//! with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits).
+//! whole period of the rate allows, such as a minute's worth for tokens a minute, is refused at
+//! once with [`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits).
 //!
 //! # Waiting
 //!
@@ -122,10 +127,11 @@
 //!
 //! # Pauses
 //!
-//! During a pause nothing is admitted. When a server answers with `retry-after`, the client pauses
-//! the limiter, and all its users wait. A program can do the same with
-//! [`pause_until`](crate::Limiter::pause_until) and [`pause_for`](crate::Limiter::pause_for). A pause
-//! is never shortened by another.
+//! During a pause nothing is admitted. When a server asks for a wait, the client pauses the
+//! limiter, and all its users wait. Some refusals make only their own item wait: [see
+//! below](#limits-that-refusals-tell). A program can do the same with
+//! [`pause_until`](crate::Limiter::pause_until) and [`pause_for`](crate::Limiter::pause_for). A
+//! pause is never shortened by another.
 //!
 //! There is no burst after a pause: the buckets are empty when it ends. A limiter without a rate of
 //! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
@@ -134,10 +140,11 @@
 //!
 //! # Limits that are learned
 //!
-//! Many providers announce their limits with each answer. A client reads them and keeps to the lower of
-//! what is set and what is announced, so a rate need not be set. [`Limiter::learned`] says what was
-//! learned, and so do the tool's bar and summary. A limit that falls or comes back is followed at the
-//! next answer.
+//! A limit is *set* by the program, or *learned* from the server. Many providers announce their
+//! limits in the headers of each answer. A client reads them and keeps to the lower of what is set
+//! and what is announced, so a rate need not be set. [`Limiter::learned`] says what was learned,
+//! and so do the tool's bar and summary. A limit that falls or comes back is followed at the next
+//! answer.
 //!
 //! | Read | From |
 //! |---|---|
@@ -149,86 +156,101 @@
 //!
 //! - A reset may be a duration (`6m0s`, `7.66s`), seconds, a date, or seconds or milliseconds since
 //!   1970. A date is compared with the answer's own `Date`.
-//! - Values that cannot be, such as -1 or 0, are ignored and counted.
-//! - Of an announced limit 97 % are used: the server's clock is its own.
-//! - Where the window is not named, it is the one in which limit, remaining and reset fit together, else
-//!   a minute. Groq's limit on requests is one of a day.
-//! - Requests are spread evenly over a window of up to a minute. A longer window is a budget, and so are
-//!   model tokens: as many may go at once as the server says are left. After a pause there is no burst
-//!   of either.
-//! - An announced limit never makes a request impossible. A request that costs more than the limit waits
-//!   until all of it is free.
-//! - One limiter follows one set of limits. For models with limits of their own, use a client for each.
+//! - A value that makes no sense, such as -1 or 0, is ignored and counted.
+//! - Only 97 % of an announced limit are used, because the server's clock is not the client's.
+//! - A *window* is the time for which a limit counts. If the headers do not name it, it is the one
+//!   in which limit, remaining and reset fit together, or else a minute. Groq's limit on requests
+//!   is one of a day. A window of 1 to 30 s is found when its resets have been watched for 3 s more
+//!   than the longest of them. It shows only if several requests go in one window: with one request
+//!   at a time it is taken for a minute.
+//! - Requests are spread evenly over a window of up to a minute. Requests of a longer window are
+//!   not spread, and neither are model tokens: as many may go at once as the server says are left.
+//!   After a pause there is no burst of either.
+//! - An announced limit never makes a request impossible. A request that costs more than the limit
+//!   waits until all of it is free.
+//! - One limiter follows one set of limits. For models with limits of their own, use a client for
+//!   each.
 //!
-//! The first answers bring the limits, so at first as many requests go as the concurrency allows.
+//! The limits are known when the first answer has come. Until then as many requests go as the
+//! concurrency allows.
 //!
 //! ## Limits that refusals tell
 //!
-//! Where no header tells the rate of requests, refusals do. A *refusal* is an answer that asks for a
-//! slower pace, such as 429, or that says that the server is overloaded, such as 529.
+//! Where no header tells the rate of requests, refusals do. A *refusal* is an answer that asks for
+//! a slower pace, such as 429, or that says that the server is overloaded, such as 529.
 //!
-//! - A refusal is *stray* if fewer than one in ten of the latest answers are refusals. The latest answers
-//!   are those of the last second, or the last 20 if these are more. Requests in flight count as answers.
-//!   A stray refusal holds its own item alone. From the item's third attempt on it holds everyone, and the
-//!   item goes first. It lowers a learned rate by 1 % at most.
-//! - Any other refusal holds everyone: as long as the server asks, or 0.25 s if the server does not say.
-//!   The 0.25 s double with each such refusal, up to 8 s or `max_backoff`, until something is admitted. A wait that the
-//!   server asks for is obeyed as it is. Where nothing is admitted for a second the doubled wait counts if it
-//!   is longer. Such refusals lower a learned rate by 4 %.
-//! - If 15 % of the latest answers are refusals, and at least five, the rate is cut to 90 % of what was
-//!   admitted last. Refusals of requests that were in flight at the cut do not cut again.
-//!   If six more cuts follow each other within 3 s, the rate is not what the server refuses for: it is
-//!   forgotten, and none is learned for 30 s.
-//! - If everyone is held for more than 3 s, a window is taken to be used up. The rate is then what that
-//!   window let in within a minute.
-//! - The rate settles at 95 % of what was admitted. From there a higher one is tried now and then, at
-//!   first by half. If a try is refused, the rate goes back, and the next try comes 10 s to 60 s later and
-//!   is a quarter as large.
+//! - A refusal is *stray* if fewer than one in ten of the latest answers are refusals. The latest
+//!   answers are those of the last second, or the last 20 if these are more. A stray refusal makes
+//!   only its own item wait. If the item was refused before, it waits at least 0.1 s, and four
+//!   times as long after each further attempt. Stray refusals lower a learned rate by 3 % at a
+//!   time, and only if they are too many to be chance.
+//! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %. The wait is as
+//!   long as the server asks, or 0.25 s if the server does not say. The 0.25 s double with each
+//!   such refusal, up to 8 s or `max_backoff`, until something is let in. If nothing has been let
+//!   in for a second, the doubled wait counts if it is longer than what the server asks.
+//! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
+//!   first cascade must be larger: 14 refusals, or a quarter. A cascade sets the rate to at most
+//!   97 % of what was let in since the cascade before, and to at most 90 % of the learned rate.
+//! - If everyone waits for more than 2 s, a window is taken to be used up. The rate is then what
+//!   that window let in, its pause included.
+//! - From there a higher rate is tried, at first by half as much again at most. If a try is
+//!   refused, the rate goes back. A try is half of the way to the lowest rate that was refused.
+//!   Once the tries are small, the next one comes after 10 s or 50 requests, whichever is later.
+//! - If six cuts follow each other and lower the rate to a 64th, the server does not refuse for the
+//!   rate. It is forgotten, and none is learned for 30 s.
 //!
-//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64 at once), 0.2 to 5 %
-//! of all requests after the first 10 s are refused, at 0.9 to 1.0 of the limit. `tests/learned` measures it.
+//! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64
+//! requests at once), 0.2 to 5 % of all requests after the first 10 s are refused, and 0.9 to 1.0
+//! of the limit is used. `tests/learned` measures it.
 //!
 //! ## How many at once, as refusals tell it
 //!
 //! Some servers limit how many requests are in flight, whatever their rate: a LiteLLM key with
-//! `max_parallel_requests`, servers with slots. They refuse in the same words, and may ask for a wait of a
-//! minute while a place is free within a second. A fixed concurrency of 20 is then lowered, for as long as
-//! such refusals last, and never by anything else. The bar and the summary say so: `3 at once learned from
-//! refusals`. It is never raised above what is set.
+//! `max_parallel_requests`, servers with slots. Such a server has *places*, one for each request
+//! that it works on at a time. It refuses in the same words as a server that limits a rate. It may
+//! ask for a wait of a minute while a place is free within a second.
 //!
-//! - The first refusals do not say which of both limits it is. Their wait holds everyone. After it, as many
-//!   requests are in flight as were let in. If more were let in at once within the last minute, it is a
-//!   rate.
-//! - One request more is tried in the midst of the others, after 0.25 s and twice as long after each try
-//!   that is refused. A server with so many places refuses it. A server that limits a rate lets it in:
-//!   after three such tries the refusals count for the rate.
-//! - A refusal of that one more holds nobody: its item is sent as soon as another is done.
-//! - After a refusal of a request within the places one request asks whether they are still there. A server
-//!   frees a place when it has answered or a little later, so a place then rests for 3 ms, and three times
-//!   as long after each such refusal. After the fifth, or where the rest were longer than a quarter of an
-//!   answer, it is a rate, or the places are counted anew.
-//! - When three tries were refused and requests went on, it is certain. One place more is then tried every
-//!   30 s, and twice as long after each refusal, up to 10 min.
-//! - Once the refusals turned out to be about a rate, they are taken for one for a minute, and twice as
+//! Such refusals lower the concurrency for as long as they last. Nothing else lowers a concurrency
+//! that is a single number, such as 20, and nothing raises it above what is set. The bar and the
+//! summary say what was learned: `3 at once learned from refusals`.
+//!
+//! - The first refusals do not tell whether the limit is a rate or a number of places. Everyone
+//!   waits for them. After the wait, as many requests are in flight as the server had let in. If it
+//!   let in more at once within the last minute, the limit is a rate.
+//! - Then one request more is tried while the others are in flight. After a refused try the next
+//!   one comes 0.25 s later, and this wait doubles with each. It is never shorter than the server
+//!   asks. A server with places refuses the try. A server that limits a rate lets it in: after
+//!   three such tries the refusals count for the rate.
+//! - A refused try makes nobody wait. Its item is sent as soon as another one is done.
+//! - If a request is refused that is not one too many, one request asks whether the places are
+//!   still there. A server frees a place when it has answered, or a little later. So a place then
+//!   rests for 3 ms, and three times as long after each such refusal. After the fifth, or if the
+//!   rest were longer than a quarter of an answer, the limit is a rate, or the places are counted
+//!   anew.
+//! - If three tries in a row were refused while other requests were let in, the number of places is
+//!   certain. One place more is then tried every 30 s, and twice as long after each refusal, up to
+//!   10 min.
+//! - Once the limit turned out to be a rate, refusals count for the rate for a minute, and twice as
 //!   long each time.
 //!
 //! ## Three runs
 //!
-//! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and answers in
-//! 100 ms. It counts what it admits and what it refuses. The client may have 64 in flight.
+//! The simulated provider of these plots allows 50 requests a second, with a burst of 10, and
+//! answers in 100 ms. It counts what it admits and what it refuses. The client may have 64 requests
+//! in flight.
 //!
-//! Where headers announce the limit, the first answers suffice. Where only refusals tell it, it is found
-//! within seconds, and a higher rate is tried now and then, which costs a few refusals.
+//! Where headers announce the limit, the first answers tell it. Where only refusals tell it, it is
+//! found within seconds. A higher rate is then tried now and then, which costs a few refusals.
 //!
 #![doc = include_str!("plots/limits.svg")]
 //!
-//! A limit that is cut and restored is followed at the next answer with headers. Without them, refusals
-//! tell of the cut at once, and the next try of a higher rate tells of its end.
+//! A limit that is cut and restored is followed at the next answer with headers. Without them,
+//! refusals tell of the cut at once, and the next try of a higher rate tells of its end.
 //!
 #![doc = include_str!("plots/cut.svg")]
 //!
-//! Two processes with one key, which do not know of each other, keep to the limit together. Nothing sees to
-//! it that both get the same share.
+//! Two processes with one key do not know of each other, and keep to the limit together. They need
+//! not get the same share.
 //!
 #![doc = include_str!("plots/two.svg")]
 //!
@@ -238,33 +260,38 @@
 //!
 //! Many providers cache the beginnings of prompts, and charge less for what they find in the cache.
 //! Requests that go at the same moment find nothing there. With
-//! [`warmup(1)`](crate::ClientBuilder::warmup), or `--warmup 1`, the first request of a run goes alone, and
-//! the others when it has ended. With more, so many go at once and the others wait for all of them.
+//! [`warmup(1)`](crate::ClientBuilder::warmup), or `--warmup 1`, the first request of a run goes
+//! alone. The others go when it has ended. With `--warmup 5` the first five go at once, and the
+//! others wait for all five.
 //!
-//! A request that fails has ended, and so the others go. While it is tried again they wait. A request that
-//! cannot be sent at all, such as a line that is none, does not count. A run that carries on with earlier
-//! results begins with the first request that is left.
+//! A request that has failed has ended, so the others go then. While it is tried again they wait. A
+//! request that cannot be sent, such as a line that is no request, does not count. A run that
+//! carries on with earlier results begins with the first request that is left.
 //!
 //! # A range of concurrency
 //!
-//! With a range, `concurrency(4..=200)` or `-c 4-200`, the number in flight is found. It begins at the low
-//! end and doubles while that brings throughput. Then higher and lower numbers are tried in turn, and kept
-//! where they pay.
+//! With a range, `concurrency(4..=200)` or `-c 4-200`, the limiter finds the concurrency. It begins
+//! at the low end and doubles while that brings throughput. Then it tries higher and lower numbers
+//! in turn, and keeps those that pay.
 //!
-//! - A number and the one it is compared with are tried one right after the other, by the latencies of
-//!   some 8 to 200 successful requests each. Rows of different length, or a slow minute, do not count against it.
-//! - Twice the number must bring 1.3 times the throughput at least. Beyond the point where a server only
-//!   makes requests wait, nothing is gained, and fewer are tried.
-//! - The number grows only if it is used. Where a rate is the limit, or few rows are left, it stays.
-//! - A refusal takes a try back.
-//! - While nothing has been answered, the low end is added each second. So only a few are in flight until the
-//!   first headers have told the limits, or until the first second is over.
+//! - A number and the one it is compared with are tried one right after the other. Each is judged
+//!   by the latencies of some 8 to 200 successful requests. So rows of different length, or a slow
+//!   minute, do not count against a number.
+//! - Twice the number must bring at least 1.3 times the throughput. Beyond the point where more
+//!   requests only wait longer at the server, nothing is gained, and fewer are tried.
+//! - The concurrency grows only if it is used. If a rate is the limit, or few rows are left, it
+//!   stays.
+//! - A refusal that is not stray takes a try back.
+//! - While nothing has been answered, the low end is added each second. So only a few requests are
+//!   in flight until the first headers have told the limits, or until the first second is over.
 //!
-//! The plot is of a model of a server that answers in a second, some sooner and some later. Netflix's AIMD
-//! limit goes by single latencies, and its Gradient2 by their mean over minutes. `src/limit/adaptive_trial.rs`
-//! compares more servers and rules. A figure below is the mean of eight runs: the throughput ÷ that of the best
-//! fixed number, and how many were in flight. An answer takes a second in the median and ten in the 99th
-//! percentile. The range is 4 to 200, and a run has 6,000 rows or more unless the table says otherwise.
+//! The plot shows a model of a server that answers in a second, some requests sooner and some
+//! later. Netflix's AIMD limit goes by single latencies, and its Gradient2 by their mean over
+//! minutes. TCP Vegas goes by the least latency. `src/limit/adaptive_trial.rs` compares more
+//! servers and rules. A cell below is the mean of eight runs: the throughput as a share of that of
+//! the best fixed concurrency, and how many requests were in flight. The column `20` is a fixed
+//! concurrency of 20. An answer takes a second in the median and ten in the 99th percentile. The
+//! range is 4 to 200, and a run has 6,000 rows or more unless the table says otherwise.
 //!
 //! | Server | Best | AIMD | Gradient2 | Vegas | this limiter | 20 |
 //! |---|---|---|---|---|---|---|
@@ -280,63 +307,69 @@
 //! | no limit, only 400 rows | 22/s at 200 | 0.55, 20 | 0.30, 11 | 0.33, 12 | 0.73, 26 | 0.46, 16 |
 //! | in proportion above 40, only 400 rows | 16/s at 40 | 0.61, 20 | 0.42, 11 | 0.45, 12 | 0.49, 27 | 0.64, 16 |
 //!
-//! The last row is the price of finding out: in a few hundred rows of very different length, a good number that
-//! is known is better than a range. So the default is a number.
+//! The last row shows the price of finding out. For a few hundred rows of very different length, a
+//! number that is known to be good is better than a range. So the default is a number, 20.
 //!
 #![doc = include_str!("plots/range.svg")]
 //!
-//! A number, `concurrency(20)`, is kept as it is, from the start. [`Limiter::most_in_flight`] says the number
-//! that holds now, and so do a [`Monitor`](crate::Monitor) and an
-//! [`Event::Concurrency`](crate::Event::Concurrency).
+//! A single number, `concurrency(20)`, holds from the start, and latencies never change it.
+//! [`Limiter::most_in_flight`], a [`Monitor`](crate::Monitor) and an
+//! [`Event::Concurrency`](crate::Event::Concurrency) tell the concurrency that holds now.
 //!
 //! # Hedging
 //!
 //! Some answers take ten times as long as most, and the last of them make a run long. With
-//! [`hedge(true)`](crate::ClientBuilder::hedge), or `--hedge`, a request is sent a second time when its
-//! answer takes too long. The answer that comes first is taken, and the other attempt is cut off (Dean and
-//! Barroso, *The Tail at Scale*, Communications of the ACM 56, 2013).
+//! [`hedge(true)`](crate::ClientBuilder::hedge), or `--hedge`, a request is sent a second time when
+//! its answer takes too long. The second attempt is called its *copy*. The answer that comes first
+//! is taken, and the other attempt is cut off (Dean and Barroso, *The Tail at Scale*,
+//! Communications of the ACM 56, 2013).
 //!
-//! - A copy is due when its request has taken longer than 95 % of all. Requests whose answers have not come
-//!   count as longer than all others. At least 20 answers must have come.
-//! - Nothing waits for a copy. It goes when no other request is to be sent and the limits allow one more at
-//!   once. So the copies go at the end of a run, and while its input is slow or its consumer is.
-//! - A request has one copy at most, and a run at most one for 20 requests.
-//! - A copy costs as much as a request: it is counted in the limits, in `attempts` and `hedges`, and its
-//!   answer's usage in the tokens and the cost, if it comes. What is cut off may be billed without a word of how
-//!   much: it is counted in `possibly_billed`, and keeps the tokens that were estimated for it.
-//! - If one of the two fails, the other decides. If both fail, it is one failure for
-//!   [`Retry::max_attempts`](crate::Retry::max_attempts), of two requests sent. What may not be tried again has
-//!   no copy. An answer that stops the run stops it at once.
-//! - A run ends when all attempts have ended. An attempt that is cut off ends at once, but for the look-up of
-//!   a name or a connect, which may last until its timeout.
+//! - A copy is due when its request has taken longer than 95 % of all requests. Requests without an
+//!   answer so far count as longer than all others. At least 20 answers must have come.
+//! - Nothing waits for a copy. A copy goes when no other request is to be sent and the limits have
+//!   room. So copies go at the end of a run, and while the input or the consumer of the answers is
+//!   slow.
+//! - A request has one copy at most. A run has at most one copy for 20 requests.
+//! - A copy costs as much as a request. It counts in the limits, in `attempts` and in `hedges`. If
+//!   its answer comes, the answer's usage counts in the tokens and the cost.
+//! - An attempt that is cut off may be billed, and no answer says how much. It counts in
+//!   `possibly_billed`, and the limiter keeps the estimate of its tokens as used.
+//! - If one of the two attempts fails, the other decides. If both fail, it is one failure for
+//!   [`Retry::max_attempts`](crate::Retry::max_attempts), of two requests sent. A request that may
+//!   not be tried again has no copy. An answer that stops the run stops it at once.
+//! - A run ends when all attempts have ended. An attempt that is cut off ends at once, unless it
+//!   looks up a name or connects: that may last until its timeout.
 //!
-//! Of a simulated provider one answer in a hundred takes ten times the median. There 1,000 requests at 500 at
-//! once take half the time with hedging, for 4.5 % more requests; at 100 at once 0.8 of the time, for 2 %
-//! more; at 20 at once hardly less, as the end is a small part of the run. `tests/learned` measures it.
+//! A simulated provider answers one request in a hundred ten times as late as the median. With
+//! hedging, 1,000 requests take half the time at 500 at once, for 4.5 % more requests. At 100 at
+//! once they take 0.8 of the time, for 2 % more. At 20 at once hedging gains little, as the end is
+//! a small part of the run. `tests/learned` measures it.
 //!
 //! # What binds
 //!
-//! At each moment something keeps a run from going faster: the *binding* limit. It is noted whenever it
-//! changes, so the shares of the time are exact.
+//! At each moment something keeps a run from going faster. It *binds*: it is the *binding* limit.
+//! Each change is noted, so the shares of the time are exact.
 //!
 //! | Name | What holds the run back | What helps |
 //! |---|---|---|
 //! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
 //! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
-//! | `in_flight` | as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
+//! | `in_flight` | the concurrency: as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
 //! | `queue` | it is the turn of another run on the same limiter | |
-//! | `pause` | a pause that the server asked for, and the slow start after it | a limit that the server does not refuse |
+//! | `pause` | a pause that the server asked for, or the slow start after it | a limit that the server does not refuse |
 //! | `backoff` | all that there is to send waits for its next attempt | |
 //! | `outage` | the server is down, and is asked now and then | |
 //! | `input` | the input gives nothing to send | a faster input |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
-//! [`Progress`](crate::Progress) has the times of a run so far and what binds at the moment, which is what
-//! did so for most of the last second. The summary of a run over a file has the shares. The time of a single
-//! request is split in the same way ([`Reply::times`](crate::Reply::times),
-//! [`Error::times`](crate::Error::times), [`Outcome::times`](crate::Outcome)): there `wire` is the time in
-//! which it was sent and answered, and a request that the server refused with a pause for all has waited for
-//! the `pause` until its next turn.
+//! The bar shows `in_flight` as `concurrency`, `queue` as `another run` and `wire` as `server`.
+//!
+//! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
+//! did so for most of the last second. The summary of a run over a file has the shares. The time of
+//! a single request is split in the same way ([`Reply::times`](crate::Reply::times),
+//! [`Error::times`](crate::Error::times), [`Outcome::times`](crate::Outcome)). There `wire` is the
+//! time in which the request was sent and answered. If the server refused a request with a pause
+//! for all, its time until its next turn is `pause`.
 //!
 //! ```
 //! use tollgate::{Binding, Limiter, Monitor, Pool, Rate};
@@ -354,15 +387,16 @@
 //!
 //! The limits can be changed at any time, with [`set_requests`](crate::Limiter::set_requests),
 //! [`set_tokens`](crate::Limiter::set_tokens) and
-//! [`set_concurrency`](crate::Limiter::set_concurrency). What the bucket holds is kept, up to the new
-//! burst. Threads that wait go by the new limits at once.
+//! [`set_concurrency`](crate::Limiter::set_concurrency). What the bucket holds is kept, up to the
+//! new burst. Threads that wait go by the new limits at once.
 //!
 //! # Sharing
 //!
 //! A provider's limit belongs to a key. Clones of a limiter are one limiter, so all that use a key
-//! should have clones of one: several clients ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)),
-//! pools ([`Pool::from_limiter`](crate::Pool::from_limiter)), and plain threads. Each run has at most
-//! one thread in the limiter's queue, so runs that share a limiter take turns.
+//! should have clones of one: several clients
+//! ([`ClientBuilder::limiter`](crate::ClientBuilder::limiter)), pools
+//! ([`Pool::from_limiter`](crate::Pool::from_limiter)), and plain threads. Each run has at most one
+//! thread in the limiter's queue, so runs that share a limiter take turns.
 //!
 //! ```
 //! use tollgate::{Limiter, Pool, Rate, Verdict};
@@ -377,8 +411,8 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! A job must not ask the limiter that admitted it for another permit: it holds one already and could
-//! wait for itself for ever. It is refused at once with
+//! A job must not ask the limiter that admitted it for another permit: it holds one already and
+//! could wait for itself for ever. It is refused at once with
 //! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a limiter of its own.
 //!
 //! Processes do not share a limiter. Divide the limit between them.

@@ -10,9 +10,10 @@
 //!
 //! # Answers
 //!
-//! *Everyone waits* means that the limiter is paused, and all that use it wait: as long as the server
-//! asks, or else 0.25 s at first, and longer if that is not enough. A 429 or an overload among many other
-//! answers holds its own item alone: see [limits](super::limits#limits-that-refusals-tell).
+//! *Everyone waits* means that the limiter is paused, and all that use it wait: as long as the
+//! server asks, or else 0.25 s at first, and longer if that is not enough. A 429 or an overload
+//! among many other answers makes only its own item wait: see
+//! [limits](super::limits#limits-that-refusals-tell).
 //!
 //! | Answer | [`ErrorKind`](crate::ErrorKind) | What is done |
 //! |---|---|---|
@@ -45,9 +46,9 @@
 //! | any other 5xx | `Server` | backoff, from 0.5 s; everyone waits if the server says how long |
 //! | a status that HTTP does not have | `Protocol` | the item fails |
 //!
-//! The header `x-should-retry` comes before the table. `false` makes the item fail where it would be
-//! tried again. With `true` it is tried again where it would fail, unless the request is too large.
-//! What stops the run stops it all the same.
+//! The header `x-should-retry` comes before the table. `false` makes the item fail where it would
+//! be tried again. With `true` it is tried again where it would fail, unless the request is too
+//! large. What stops the run stops it all the same.
 //!
 //! What a 2xx must have depends on the end of the path:
 //!
@@ -77,9 +78,9 @@
 //! | a 2xx compressed unasked, other than with gzip or deflate | `Protocol` | tried again once at most: it was billed |
 //! | the answer is larger than the client accepts | `BodyTooLarge` | the item fails |
 //!
-//! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have been
-//! billed. [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error. An answer
-//! that came and is of no use is not lost.
+//! A request whose answer was lost on the way, or by a gateway (502, 504, 520 to 524), may have
+//! been billed. [`Error::possibly_billed`](crate::Error::possibly_billed) says so for an error. An
+//! answer that came and is of no use is not lost.
 //! [`Progress::possibly_billed`](crate::Progress::possibly_billed) counts the items that were sent
 //! again after that, each once.
 //!
@@ -89,26 +90,31 @@
 //! counts:
 //!
 //! 1. the header `retry-after-ms`;
-//! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110, 10.2.3);
-//! 3. the same two with the prefix `llm_provider-`, by which a `LiteLLM` proxy passes on what it was told;
+//! 2. the header `retry-after`: seconds, a duration such as `2s`, or an HTTP date (RFC 9110,
+//!    10.2.3);
+//! 3. the same two with the prefix `llm_provider-`, by which a `LiteLLM` proxy passes on what it
+//!    was told;
 //! 4. a wait named in the body, in words or in a field such as `retry_after` or `estimated_time`;
-//! 5. for a 429, the reset header of a limit of which nothing remains, or `x-ratelimit-reset-after`.
+//! 5. for a 429, the reset header of a limit of which nothing remains, or
+//!    `x-ratelimit-reset-after`.
 //!
-//! If a header stands there more than once, or holds a list, the longest wait that can be read counts.
+//! If a header stands there more than once, or holds a list, the longest wait that can be read
+//! counts.
 //!
-//! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the server
-//! asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not needed,
-//! because the limiter lets them go one after the other.
+//! *Jitter* is a random part of a wait, so that not all come back at once. To a wait that the
+//! server asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not
+//! needed, because the limiter lets them go one after the other.
 //!
-//! After a wait for everyone, what the server refused goes before anything new, the oldest first. So an
-//! item that was refused is not overtaken, and does not use up its attempts while others succeed.
+//! After a wait for everyone, what the server refused goes before anything new, the oldest first.
+//! So an item that was refused is not overtaken, and does not use up its attempts while others
+//! succeed.
 //!
-//! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound doubles
-//! with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015). After a 429 or
-//! an overload that holds its item alone it begins with 1 s.
+//! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound
+//! doubles with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015).
+//! After a 429 or an overload that makes only its own item wait, it begins with 1 s.
 //!
-//! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the next
-//! request would be refused.
+//! A success can pause the limiter, too: if its headers say that nothing remains of a limit, the
+//! next request would be refused.
 //!
 //! # Which attempts count
 //!
@@ -116,8 +122,8 @@
 //!
 //! - attempts after which the server asked for a wait. An item obeys 50 of these
 //!   ([`max_waits`](crate::Retry::max_waits)), and then fails;
-//! - attempts that were refused without a word of how long to wait (429, overload). An item never fails
-//!   for these;
+//! - attempts that were refused without a word of how long to wait (429, overload). An item never
+//!   fails for these;
 //! - attempts in which nothing was sent;
 //! - attempts that fail in an outage, see below.
 //!
@@ -151,43 +157,45 @@
 //! down for all. Instead the run has a *breaker*. It opens
 //!
 //! - at the first attempt in which nothing could be sent, or
-//! - when at least ten different items in a row have failed for a reason that may pass, or were refused
-//!   without a word of how long to wait, and that has gone on for two seconds or for a hundred items.
+//! - when at least ten different items in a row have failed for a reason that may pass, or were
+//!   refused without a word of how long to wait, and that has gone on for two seconds or for a
+//!   hundred items.
 //!
-//! If fewer than ten items are left, it opens when all of them have failed so. If only one is left, it
-//! opens only when that one was refused: a failure may be the fault of the item.
+//! If fewer than ten items are left, it opens when all of them have failed so. If only one is left,
+//! it opens only when that one was refused: a failure may be the fault of the item.
 //!
-//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is sent as
-//! a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits. Probes, and
-//! attempts that were on their way when it opened, do not count for their items. But an item fails when
-//! more than `max_waits` of these have reached the server in vain. So that no item is out of attempts
-//! before an outage can be told, the last one of each waits until the two seconds are over, if ten or more
-//! items fail at that time.
+//! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is
+//! sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits.
+//! Probes, and attempts that were on their way when it opened, do not count for their items. But an
+//! item fails when more than `max_waits` of these have reached the server in vain. So that no item
+//! is out of attempts before an outage can be told, the last one of each waits until the two
+//! seconds are over, if ten or more items fail at that time.
 //!
-//! The breaker closes at a success, and at any other answer that shows the server at work, such as the
-//! refusal of one item.
+//! The breaker closes at a success, and at any other answer that shows the server at work, such as
+//! the refusal of one item.
 //!
 //! A run that has never had an answer gives up when the breaker has been open for two minutes. One
 //! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
-//! server work waits as long as it takes. If fewer than ten items are left, and they fail rather than are
-//! refused, it holds them for two minutes at most. From then on their attempts count. At a deadline
-//! every outage ends, and a last probe goes a second before it.
+//! server work waits as long as it takes. If fewer than ten items are left, and they fail rather
+//! than are refused, it holds them for two minutes at most. From then on their attempts count. At a
+//! deadline every outage ends, and a last probe goes a second before it.
 //!
 //! # When everything fails alike
 //!
-//! A wrong model or base URL fails every item in the same way. So a run stops when twenty failed answers
-//! in a row are alike (ten for 403 and 404), if nothing has succeeded since it began. Alike are answers
-//! of the same kind, status, code and message, numbers aside; each attempt is an answer. Once something
-//! has succeeded, it takes a hundred in a row with no success between, and at least four times as many as
-//! are in flight. [`stop_alike`](crate::Retry::stop_alike) changes the number, or switches it off.
+//! A wrong model or base URL fails every item in the same way. So a run stops when twenty failed
+//! answers in a row are alike (ten for 403 and 404), if nothing has succeeded since it began. Alike
+//! are answers of the same kind, status, code and message, numbers aside; each attempt is an
+//! answer. Once something has succeeded, it takes a hundred in a row with no success between, and
+//! at least four times as many as are in flight. [`stop_alike`](crate::Retry::stop_alike) changes
+//! the number, or switches it off.
 //!
-//! In a run over a file the rows that failed in this way are tried again when it is run again, after all
-//! other rows: what made them fail may be put right. Their records have the mark `again`. At most 1,024
-//! of them are put off in this way; any others are sent in their turn. Only a row with an answer in all
-//! but form stays failed, as it was paid for.
+//! In a run over a file the rows that failed in this way are tried again when it is run again,
+//! after all other rows: what made them fail may be put right. Their records have the mark `again`.
+//! At most 1,024 of them are put off in this way; any others are sent in their turn. Only a row
+//! with an answer in all but form stays failed, as it was paid for.
 //!
-//! These are not counted: refusals by a server that is asked too fast or overloaded, failures of the
-//! server or the network, and refusals for the length or the content of one request.
+//! These are not counted: refusals by a server that is asked too fast or overloaded, failures of
+//! the server or the network, and refusals for the length or the content of one request.
 //!
 //! # When a run stops
 //!
@@ -196,11 +204,12 @@
 //!   [`max_server_delay`](crate::Retry::max_server_delay), 10 minutes unless it is set.
 //! - When it gives up on a server that is down.
 //! - When everything fails alike.
-//! - At its [deadline](crate::Client::with_deadline), or when its [`Cancel`](crate::Cancel) is raised.
+//! - At its [deadline](crate::Client::with_deadline), or when its [`Cancel`](crate::Cancel) is
+//!   raised.
 //!
 //! Requests in flight are finished. Items that were not sent are errors of the kind
-//! [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline). A run over a
-//! file writes no record for them, and sends them when it is run again.
+//! [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline). A run
+//! over a file writes no record for them, and sends them when it is run again.
 //!
 //! [`Retry`]: crate::Retry
 //! [`Verdict`]: crate::Verdict

@@ -1,8 +1,9 @@
 //! Threads or async? What was measured, how, and where async is the better tool.
 //!
 //! The question is narrow: many requests to an AI API, each of which takes from half a second to
-//! minutes, from one process. A thread that waits for a socket takes no time, and of memory its stack
-//! as far as it was touched. So what do blocking threads cost for this job, beside an async runtime?
+//! minutes, from one process. A thread that waits for a socket takes no time, and of memory its
+//! stack as far as it was touched. So what do blocking threads cost for this job, beside an async
+//! runtime?
 //!
 //! # What was measured
 //!
@@ -18,14 +19,15 @@
 //! | CPU a request, µs | 374 | 371 | 230 | 281 | 323 | – |
 //! | peak memory, MiB | 69 | 54 | 51 | 59 | 143 | – |
 //!
-//! Two rounds on two cores of an AMD EPYC, Linux 6.18, both shared by client and server: 27 November
-//! 2026, tollgate 0.1.0, reqwest 0.13.5 on tokio 1.54.1, async-openai 0.43.0, ureq 3.5.2, rustls
-//! 0.23.46. A cell is the mean of the two. Over TLS the other clients ran once; a dash took no part.
-//! reqwest's column is the better of its two ways, a task for each request and a stream of futures,
-//! cell by cell. Proportions carry over to other machines, give or take a tenth; milliseconds do not.
+//! Two rounds on two cores of an AMD EPYC, Linux 6.18, both shared by client and server: 27
+//! November 2026, tollgate 0.1.0, reqwest 0.13.5 on tokio 1.54.1, async-openai 0.43.0, ureq 3.5.2,
+//! rustls 0.23.46. A cell is the mean of the two. Over TLS the other clients ran once; a dash took
+//! no part. reqwest's column is the better of its two ways, a task for each request and a stream of
+//! futures, cell by cell. Proportions carry over to other machines, give or take a tenth;
+//! milliseconds do not.
 //!
-//! So threads are level with async in time. They take 1.5 to 1.6 times the CPU, which is a tenth of a
-//! millisecond a request: most of it is ureq's, for ureq by hand takes about the same. Memory is
+//! So threads are level with async in time. They take 1.5 to 1.6 times the CPU, which is a tenth of
+//! a millisecond a request: most of it is ureq's, for ureq by hand takes about the same. Memory is
 //! level where answers are handed on (`for_each`); `chat_all` keeps all 16,000 answers whole, with
 //! their heads.
 //!
@@ -38,37 +40,38 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml
 //! ```
 //!
-//! - **One server** for all, in a process of its own: HTTP/1.1 with keep-alive, an event loop to each
-//!   core, 1 kB up and 3 kB down, half of that a head of 25 lines as real ones have it; every answer
-//!   held back for the latency of its row. It is not what is measured: raw sockets, which send ready
-//!   bytes and look at nothing, are the floor of each row. Over TLS and at 10 to 50 at once the quickest
-//!   clients are level with that floor, within the noise.
+//! - **One server** for all, in a process of its own: HTTP/1.1 with keep-alive, an event loop to
+//!   each core, 1 kB up and 3 kB down, half of that a head of 25 lines as real ones have it; every
+//!   answer held back for the latency of its row. It is not what is measured: raw sockets, which
+//!   send ready bytes and look at nothing, are the floor of each row. Over TLS and at 10 to 50 at
+//!   once the quickest clients are level with that floor, within the noise.
 //! - **Each client is a program of its own**, built on its own, so that nobody's features are
 //!   compiled into another's dependencies, with cargo's default release profile, for that is what a
 //!   library's users get (`--tuned` adds the profile of this crate's tool).
-//! - **In turn**: round after round, every client in each, so that a machine's moods meet all of them.
-//!   Medians of the rounds. A run in which one answer was missing, or one request too many came in,
-//!   is a failure and no figure.
-//! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU** is
-//!   user and system time of the whole client process, from its start (Python's imports are in it);
-//!   **memory** its greatest resident size (`VmHWM`).
-//! - **What is switched on.** Here: the limiter with requests, model tokens and concurrency (only the
-//!   concurrency binds), retries, the limits in each answer's headers, usage settled with the limiter,
-//!   and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and the usage, as
-//!   the others do. There: so many at once, the fields that are wanted out of the JSON, the
-//!   answers in the order of the questions; no limiter, and no retries but async-openai's own.
+//! - **In turn**: round after round, every client in each, so that a machine's moods meet all of
+//!   them. Medians of the rounds. A run in which one answer was missing, or one request too many
+//!   came in, is a failure and no figure.
+//! - **Wall time** is from before the client is made to the last answer, read and in order. **CPU**
+//!   is user and system time of the whole client process, from its start (Python's imports are in
+//!   it); **memory** its greatest resident size (`VmHWM`).
+//! - **What is switched on.** Here: the limiter with requests, model tokens and concurrency (only
+//!   the concurrency binds), retries, the limits in each answer's headers, usage settled with the
+//!   limiter, and with `chat_all` every answer kept whole to the end; `for_each` keeps the text and
+//!   the usage, as the others do. There: so many at once, the fields that are wanted out of the
+//!   JSON, the answers in the order of the questions; no limiter, and no retries but async-openai's
+//!   own.
 //!
 //! # What it cannot show
 //!
 //! - Client and server share the cores, and the network is a loopback: no loss, no jitter, no slow
 //!   start. The far row only holds back the server's first words; its kernel accepts at once.
-//! - Resident size leaves out what the kernel keeps: for each connection the socket's buffers, which
-//!   all clients pay, and for each thread a kernel stack of 16 KiB and some page table, which only
-//!   threads pay. At 4,000 in flight that is 63 MiB more, and a container's limit counts them. Add
-//!   them to the columns of threads when memory is what you are short of.
-//! - All of it is HTTP/1.1, where a request in flight is a connection. This crate has no HTTP/2. reqwest
-//!   does, and to a server that speaks it, many requests can share a connection and its TLS; that
-//!   was not measured.
+//! - Resident size leaves out what the kernel keeps: for each connection the socket's buffers,
+//!   which all clients pay, and for each thread a kernel stack of 16 KiB and some page table, which
+//!   only threads pay. At 4,000 in flight that is 63 MiB more, and a container's limit counts them.
+//!   Add them to the columns of threads when memory is what you are short of.
+//! - All of it is HTTP/1.1, where a request in flight is a connection. This crate has no HTTP/2.
+//!   reqwest does, and to a server that speaks it, many requests can share a connection and its
+//!   TLS; that was not measured.
 //! - Linux on x86-64 alone. Other systems' threads cost otherwise.
 //!
 //! # Where async is the better tool
@@ -86,17 +89,20 @@
 //! flight. Whatever the number:
 //!
 //! - **Connections that are idle most of the time** (web sockets, long polls, a proxy's clients): a
-//!   thread for each that does nothing but exist is a waste, in tens of thousands an impossible one.
+//!   thread for each that does nothing but exist is a waste, in tens of thousands an impossible
+//!   one.
 //! - **Streams merged as they come**: tokens of hundreds of answers shown side by side. A task can
 //!   wait for any of them; a thread waits for one. This crate has no streaming at all.
-//! - **Thousands to be cancelled, often, one by one**: a future is dropped and gone. A thread has to
-//!   be brought back out of the kernel: [`Cancel::abort`](crate::Cancel::abort) shuts the sockets of a
-//!   run down, all of them, and a look-up or a connect outlasts it, up to the connect timeout.
+//! - **Thousands to be cancelled, often, one by one**: a future is dropped and gone. A thread has
+//!   to be brought back out of the kernel: [`Cancel::abort`](crate::Cancel::abort) shuts the
+//!   sockets of a run down, all of them, and a look-up or a connect outlasts it, up to the connect
+//!   timeout.
 //! - **Where threads are few**: a container's limit on processes counts threads, a service may have
-//!   been given some hundreds, some platforms have none. A pool that is refused a thread goes on with
-//!   those it has, which is safe, and slower.
-//! - **A program that is async already.** It has the runtime, and its libraries are made for it. Call
-//!   this crate from there on a blocking thread, if it is for the limiter, the retries and the files.
+//!   been given some hundreds, some platforms have none. A pool that is refused a thread goes on
+//!   with those it has, which is safe, and slower.
+//! - **A program that is async already.** It has the runtime, and its libraries are made for it.
+//!   Call this crate from there on a blocking thread, if it is for the limiter, the retries and the
+//!   files.
 //!
 //! # How many threads will it be?
 //!

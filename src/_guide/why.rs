@@ -25,27 +25,27 @@
 //!
 //! # Why do threads lead and follow?
 //!
-//! The plain way is that every thread takes an item and waits for a permit. Then a run that is allowed
-//! 1,000 requests in flight has 1,000 threads. At 10 requests a second of half a second each, only five
-//! of them are ever sending; all others wait.
+//! The plain way is that every thread takes an item and waits for a permit. Then a run that is
+//! allowed 1,000 requests in flight has 1,000 threads. At 10 requests a second of half a second
+//! each, only five of them are ever sending; all others wait.
 //!
 //! Here one idle thread of a run, the leader, waits for a permit. When it has one, it makes another
-//! thread the leader and sends the request itself. A thread is started only if none is idle. So threads
-//! grow to what is in flight, rate × latency, and not to what is allowed. Runs that share a limiter are
-//! served in turn, since each has one place in its queue.
+//! thread the leader and sends the request itself. A thread is started only if none is idle. So
+//! threads grow to what is in flight, rate × latency, and not to what is allowed. Runs that share a
+//! limiter are served in turn, since each has one place in its queue.
 //!
-//! A dispatcher was tried in its place: one thread waits for permits and hands item and permit to an
-//! idle thread over a channel. It is the simpler code. It took 1.4 times the CPU time at 64 requests at
-//! once without latency, and twice as much at 1,000.
+//! A dispatcher was tried in its place: one thread waits for permits and hands item and permit to
+//! an idle thread over a channel. It is the simpler code. It took 1.4 times the CPU time at 64
+//! requests at once without latency, and twice as much at 1,000.
 //!
 //! # Why first come, first served?
 //!
-//! A limiter that wakes whoever happens to be next lets small costs pass large ones, and a large one may
-//! wait for ever. A queue gives everyone a bound. It is also cheap: only the first in the queue has a
-//! timed wait, and a permit wakes one thread. With 1,000 threads that wait for 1,000 permits a second,
-//! a permit takes 31 µs of CPU here. Threads that check and sleep, as one does with a limiter that
-//! cannot wait, take a millisecond. A trial that woke every thread for each permit took 700 µs of 2,000
-//! a second, and reached 1,409 of them.
+//! A limiter that wakes whoever happens to be next lets small costs pass large ones, and a large
+//! one may wait for ever. A queue gives everyone a bound. It is also cheap: only the first in the
+//! queue has a timed wait, and a permit wakes one thread. With 1,000 threads that wait for 1,000
+//! permits a second, a permit takes 31 µs of CPU here. Threads that check and sleep, as one does
+//! with a limiter that cannot wait, take a millisecond. A trial that woke every thread for each
+//! permit took 700 µs of 2,000 a second, and reached 1,409 of them.
 //!
 //! # Why is the burst a second's worth, and not a minute's?
 //!
@@ -60,8 +60,8 @@
 //! # Why does a server's wait hold everyone?
 //!
 //! A limit is the key's, not the request's. If 50 are in flight and one is told to come back in ten
-//! seconds, the other 49 will be told the same, and refusals count against some limits. So the limiter
-//! pauses for all, and starts again gently.
+//! seconds, the other 49 will be told the same, and refusals count against some limits. So the
+//! limiter pauses for all, and starts again gently.
 //!
 //! # Why a thread's stack of 512 KiB?
 //!
@@ -77,23 +77,23 @@
 //! - An agent keeps its idle connections behind one mutex, and each request does work under it in
 //!   proportion to their number: 75 µs with 1,000 connections, 567 µs with 4,000.
 //! - A connection keeps its buffers while it waits for an answer: 256 KiB, and twice that over TLS.
-//! - A host's address is looked up for each request, and on a thread of its own where there is a time
-//!   limit.
+//! - A host's address is looked up for each request, and on a thread of its own where there is a
+//!   time limit.
 //!
 //! ureq lets its user choose the connector and the resolver, so these are ours. A transport has one
-//! agent for 32 requests in flight. A connection borrows its buffers only while bytes move. Addresses
-//! are looked up once and kept. The connector also knows what ureq does not: how far a request got
-//! before it failed, when the call must be over, and which sockets an abort has to shut down. TLS is
-//! rustls, with the same buffers. One trait, [`Transport`](crate::Transport), stands between all that
-//! and the rest, so a test needs no network.
+//! agent for 32 requests in flight. A connection borrows its buffers only while bytes move.
+//! Addresses are looked up once and kept. The connector also knows what ureq does not: how far a
+//! request got before it failed, when the call must be over, and which sockets an abort has to shut
+//! down. TLS is rustls, with the same buffers. One trait, [`Transport`](crate::Transport), stands
+//! between all that and the rest, so a test needs no network.
 //!
 //! ureq logs heads at `trace`. A key must not be in a log, so ureq is shown a request without its
 //! headers, and the connector puts the real head in front of the body.
 //!
 //! # Why `parking_lot`, in version 0.12?
 //!
-//! The limiter is a mutex and condition variables. The standard library's are as quick, but a mutex of
-//! theirs is poisoned by a panic under it, and every use would have to say what it does then;
+//! The limiter is a mutex and condition variables. The standard library's are as quick, but a mutex
+//! of theirs is poisoned by a panic under it, and every use would have to say what it does then;
 //! `parking_lot`'s is not. Version 0.13 gained 3 % in this design, gave up the fairness that 0.12
 //! brings in after a while, and asks for a newer Rust than this crate does.
 //!

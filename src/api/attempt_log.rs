@@ -1,7 +1,7 @@
 //! The log's records of attempts.
 //!
-//! Each has the target `tollgate::attempt`. Of an answer only headers on a list are told: whatever else a
-//! server sends may be a secret.
+//! Each has the target `tollgate::attempt`. Only those headers of an answer that are on a list are
+//! logged: any other may hold a secret.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::pool::Attempt;
 
 const TARGET: &str = "tollgate::attempt";
 
-/// The headers that are told, and the beginnings of their names.
+/// The headers that are logged, by name and by the beginning of the name.
 const TOLD: [&str; 9] = [
     "date",
     "retry-after",
@@ -31,7 +31,7 @@ const TOLD: [&str; 9] = [
     "x-envoy-upstream-service-time",
 ];
 const TOLD_BEGINNINGS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
-/// The most of a value that is told, in characters.
+/// The most of a value that is logged, in characters.
 const LONGEST_VALUE: usize = 100;
 
 /// Keeps what the log tells of an answer's headers, if it tells anything.
@@ -53,9 +53,9 @@ pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &
     let _once = attempt.answer.set(told.into());
 }
 
-/// Logs an attempt: what came of it, how long it took and how long its item has waited, all attempts
-/// together. Why it failed is a record of its own. Not inlined: a thread that waits for an answer then has
-/// none of this on its stack.
+/// Logs an attempt: its status, how long it took, and how long its item has waited over all
+/// attempts. Why it failed is a record of its own. Not inlined, so that none of this is on the
+/// stack of a thread that waits for an answer.
 #[inline(never)]
 pub(super) fn log_attempt(
     name: impl Fn() -> String,

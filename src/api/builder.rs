@@ -119,8 +119,8 @@ impl ClientBuilder {
         self.provider(provider)
     }
 
-    /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`.
-    /// A query, such as Azure's `?api-version=…`, goes behind each path. Default: the provider's own;
+    /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`. A
+    /// query, such as Azure's `?api-version=…`, goes behind each path. Default: the provider's own;
     /// Azure has none.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
@@ -140,16 +140,16 @@ impl ClientBuilder {
 
     /// A header of every request. It replaces one of the same name that is sent otherwise, such as
     /// `content-type: application/json`. The header that holds the key cannot be set as well, nor
-    /// those that are the client's own: `content-length`, `transfer-encoding` and `expect`.
-    /// Where the name tells of a secret (`authorization`, `cookie`, or one with key, token, secret or
+    /// those that are the client's own: `content-length`, `transfer-encoding` and `expect`. Where
+    /// the name tells of a secret (`authorization`, `cookie`, or one with key, token, secret or
     /// password in it), the value is kept out of errors and logs as the key is.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// How many requests may be in flight at once, 10,000 at most: a number, or a range such as `4..=200`
-    /// in which the client finds it. Default: 20.
+    /// How many requests may be in flight at once, 10,000 at most: a number, or a range such as
+    /// `4..=200` in which the client finds the number. Default: 20.
     pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
         self.limits = self.limits.concurrency(permits);
         self.given("concurrency")
@@ -182,9 +182,9 @@ impl ClientBuilder {
     }
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
-    /// estimated from its text, `max_tokens` and what earlier answers took. The usage in its answer then
-    /// replaces the estimate.
-    /// Default: no limit. For another period or burst, make a [`limiter`](Self::limiter).
+    /// estimated from its text, `max_tokens` and what earlier answers took. The usage in its answer
+    /// then replaces the estimate. Default: no limit. For another period or burst, make a
+    /// [`limiter`](Self::limiter).
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.limits = self.limits.tokens(Rate::per_minute(tokens));
         self.given("tokens_per_minute")
@@ -204,22 +204,23 @@ impl ClientBuilder {
         self.given("limiter")
     }
 
-    /// Of each run over many requests, sends the first `requests` alone, and the others when these have
-    /// ended, well or not. A provider that caches the beginnings of prompts then has them in its cache when
-    /// the others come. Default: 0, none waits for another.
+    /// Sends the first `requests` of each run alone, and the others when these have succeeded or
+    /// failed. A provider that caches the beginnings of prompts has them in its cache by then.
+    /// Default: 0, no request waits for another.
     ///
-    /// A request that is tried again has not ended, and one that cannot be sent does not count.
+    /// A request that is tried again has not ended. A request that cannot be sent does not count.
     pub fn warmup(mut self, requests: u64) -> Self {
         self.warmup = requests;
         self
     }
 
-    /// Sends a request a second time when its answer takes longer than 95 % of all, and takes the answer that
-    /// comes first (Dean and Barroso, *The Tail at Scale*, 2013). The other attempt is cut off and may be
-    /// billed all the same. Default: no.
+    /// Sends a request a second time when its answer takes longer than 95 % of all, and takes the
+    /// answer that comes first (Dean and Barroso, *The Tail at Scale*, 2013). The other attempt is
+    /// cut off and may be billed all the same. Default: no.
     ///
-    /// In runs over many requests only, when nothing else is to be sent and the limits have room: at most one
-    /// copy a request, and at most one for 20 requests. [Limits](crate::_guide::limits) has the rules.
+    /// This is done in runs over many requests only, and only when nothing else is to be sent and
+    /// the limits have room. A request has one second attempt at most, and a run at most one for 20
+    /// requests. [Limits](crate::_guide::limits#hedging) has the rules.
     pub fn hedge(mut self, hedge: bool) -> Self {
         self.hedge = hedge;
         self
@@ -257,15 +258,15 @@ impl ClientBuilder {
         self.given("ca_file")
     }
 
-    /// Shows the certificate in this PEM file to servers that ask for one (mutual TLS). Its key may be
-    /// in the same file, or is given to [`client_key`](Self::client_key).
+    /// Shows the certificate in this PEM file to servers that ask for one (mutual TLS). Its key may
+    /// be in the same file, or is given to [`client_key`](Self::client_key).
     pub fn client_cert(mut self, path: impl Into<PathBuf>) -> Self {
         self.http = self.http.client_cert(path);
         self.given("client_cert")
     }
 
-    /// The private key of [`client_cert`](Self::client_cert), in PEM and without a passphrase. It is
-    /// kept out of every message, log and `Debug`.
+    /// The private key of [`client_cert`](Self::client_cert), in PEM and without a passphrase. It
+    /// is kept out of every message, log and `Debug`.
     pub fn client_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.http = self.http.client_key(path);
         self.given("client_key")

@@ -125,9 +125,9 @@ impl Client {
 
     /// Sends one chat for each prompt; the replies are in the order of the prompts.
     ///
-    /// One failure never takes the others down. If the run is stopped, each prompt that was not done
-    /// has an error of kind [`Cancelled`](crate::ErrorKind::Cancelled). For more than a model and a
-    /// prompt, make [`Request`]s and give them to [`send_all`](Client::send_all).
+    /// One failure never takes the others down. If the run is stopped, each prompt that was not
+    /// done has an error of kind [`Cancelled`](crate::ErrorKind::Cancelled). For more than a model
+    /// and a prompt, make [`Request`]s and give them to [`send_all`](Client::send_all).
     pub fn chat_all<P: AsRef<str> + Sync>(&self, model: &str, prompts: &[P]) -> Vec<Result<Reply>> {
         // A body is written when it is sent; its cost is known without it.
         let key = model_key(model);
@@ -194,9 +194,9 @@ impl Client {
     /// At most max(1024, 4 × concurrency) requests are pulled and not yet handed to `done`.
     ///
     /// # Errors
-    /// [`Nested`](crate::ErrorKind::Nested) inside a pool's job that holds a permit of this client's
-    /// limiter, and [`Io`](crate::ErrorKind::Io) if no thread can be started. Failures of requests
-    /// are in their outcomes.
+    /// [`Nested`](crate::ErrorKind::Nested) inside a pool's job that holds a permit of this
+    /// client's limiter, and [`Io`](crate::ErrorKind::Io) if no thread can be started. Failures of
+    /// requests are in their outcomes.
     pub fn for_each(
         &self,
         requests: impl IntoIterator<Item: Into<Request>> + Send,
@@ -224,8 +224,8 @@ impl Client {
         self.stream(requests, false)
     }
 
-    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests. One
-    /// that comes before its turn is held back, and counts as not yet taken.
+    /// As [`as_completed`](Client::as_completed), with the outcomes in the order of the requests.
+    /// One that comes before its turn is held back, and counts as not yet taken.
     ///
     /// ```no_run
     /// # fn main() -> tollgate::Result<()> {

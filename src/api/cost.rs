@@ -1,9 +1,10 @@
 //! What a request's body says of how many model tokens it will take.
 //!
 //! It need not be exact: OpenAI's own limiter is reported to guess from characters
-//! (community.openai.com/t/360359), [`super::estimate`] corrects it by what answers have taken, and the
-//! limiter settles every request with the usage in its answer. It is a quarter of the text's bytes, a
-//! flat sum for what is not text, and the output that the request allows or, without a limit, a guess.
+//! (community.openai.com/t/360359), [`super::estimate`] corrects it by what answers have taken, and
+//! the limiter settles every request with the usage in its answer. It is a quarter of the text's
+//! bytes, a flat sum for what is not text, and the output that the request allows or, without a
+//! limit, a guess.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

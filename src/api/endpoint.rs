@@ -1,5 +1,5 @@
-//! The API that a client talks to, and one attempt at a request: from the request's bytes to a reply,
-//! or to an error and a verdict.
+//! The API that a client talks to, and one attempt at a request: from the request's bytes to a
+//! reply, or to an error and a verdict.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -270,7 +270,8 @@ impl Endpoint {
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
                 facts.body = Some(self.kept(&response.body));
-                // The transport cuts the body of an error status at this length, so a body that long was cut.
+                // The transport cuts the body of an error status at this length, so a body that
+                // long was cut.
                 let longest = KEPT_BODY - usize::from(!response.status.is_success());
                 facts.body_is_cut = response.body.len() > longest;
             }
@@ -286,8 +287,8 @@ impl Endpoint {
         counted
     }
 
-    /// The start of an error body, without the key, which some providers repeat. The key is taken out
-    /// first: a cut could leave half of it, which is not found any more.
+    /// The start of an error body, without the key, which some providers repeat. The key is taken
+    /// out first: a cut could leave half of it, which is not found any more.
     fn kept(&self, body: &[u8]) -> Vec<u8> {
         let mut kept = match &self.key {
             Some(key) => key.scrub(body),

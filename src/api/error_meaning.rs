@@ -1,7 +1,7 @@
 //! What an error body means: money, keys, limits, filters, overload.
 //!
-//! The body's codes and the words of its message answer each question. The lists of both stand here;
-//! `error_body` knows where a body keeps them.
+//! The body's codes and the words of its message answer each question. The lists of both stand
+//! here; `error_body` knows where a body keeps them.
 
 use std::iter;
 
@@ -11,7 +11,8 @@ use super::error_body::ErrorBody;
 const MAX_WORDS: usize = 500;
 
 impl ErrorBody {
-    /// The quota, the credit or a spend limit is used up: no request is answered until somebody pays.
+    /// The quota, the credit or a spend limit is used up: no request is answered until somebody
+    /// pays.
     pub(crate) fn is_out_of_money(&self) -> bool {
         const CODES: &[&str] = &[
             "insufficient_quota",
@@ -46,8 +47,8 @@ impl ErrorBody {
         self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
     }
 
-    /// Its words are about money, which is no proof: a message may quote the request, or explain how
-    /// to get a higher limit.
+    /// Its words are about money, which is no proof: a message may quote the request, or explain
+    /// how to get a higher limit.
     pub(crate) fn speaks_of_money(&self) -> bool {
         const WORDS: [&str; 9] = [
             "balance", "credits", "billing", "recharge", "arrears", "overdue", "payment", "unpaid",
@@ -90,7 +91,8 @@ impl ErrorBody {
         !has(&SOON) && (has(&WORDS) || holds_any(&text, &PHRASES))
     }
 
-    /// Its words say that there is no money left. A server that fails may speak of its billing, too.
+    /// Its words say that there is no money left. A server that fails may speak of its billing,
+    /// too.
     pub(crate) fn lacks_money(&self) -> bool {
         const LACK: [&str; 13] = [
             "insufficient",
@@ -138,8 +140,8 @@ impl ErrorBody {
         shown + " "
     }
 
-    /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours it
-    /// gives beside it means nothing.
+    /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours
+    /// it gives beside it means nothing.
     pub(crate) fn has_no_quota(&self) -> bool {
         // A day's quota of 0.5 or a list item of 05 would be something.
         self.message.match_indices("limit: 0").any(|(at, found)| {
@@ -233,8 +235,8 @@ fn holds_any(text: &str, phrases: &[&str]) -> bool {
     phrases.iter().any(|phrase| text.contains(phrase))
 }
 
-/// The number that follows `word`, thousands separated or not.
-/// How many tokens a refusal says that it counts for the request: "Limit 30000, Used 29000, Requested 2000".
+/// The number that follows `word`, thousands separated or not. How many tokens a refusal says that
+/// it counts for the request: "Limit 30000, Used 29000, Requested 2000".
 pub(super) fn requested(message: &str) -> Option<u64> {
     number_after(&message.to_ascii_lowercase(), "requested")
 }

@@ -1,11 +1,11 @@
 //! Learns from the usage in answers how many model tokens a request will take.
 //!
-//! Pure. What is reserved is [`Size`]'s count of a request, times what earlier answers for the same
-//! model and the same order of `max_tokens` have used of it. Before the first answer nothing is
-//! corrected: a quarter of the text's bytes, and the whole of `max_tokens` or
-//! [`GUESS`](Size::GUESS).
+//! Pure. The estimate of a request is [`Size`]'s count of it, times the share that earlier answers
+//! have used of theirs. Only answers for the same model and the same order of `max_tokens` are
+//! looked at. Before the first answer the count is not corrected: a quarter of the text's bytes,
+//! and the whole of `max_tokens` or [`GUESS`](Size::GUESS).
 //!
-//! Providers differ in what they count against a limit, which is what is learned and settled:
+//! Providers differ in what they count against a limit. What they count is learned and settled:
 //!
 //! | Provider | `max_tokens` from the start | Output | Read from a cache |
 //! |---|---|---|---|
@@ -17,10 +17,10 @@
 //! | Gemini (ai.google.dev/gemini-api/docs/rate-limits) | no | no | yes |
 //! | any other | until a refusal tells, no | yes | yes |
 //!
-//! Those that count `max_tokens` from the start give back what was not written when the request
-//! ends (OpenAI's reference of `rate_limits.updated`;
-//! learn.microsoft.com/answers/questions/1381398). A refusal that names what it counts, "Requested
-//! 4206", tells which kind a provider is.
+//! A provider that counts `max_tokens` from the start gives back what was not written when the
+//! request ends (OpenAI's reference of `rate_limits.updated`;
+//! learn.microsoft.com/answers/questions/1381398). A refusal that names how much is counted
+//! ("Requested 4206") tells which kind a provider is.
 
 use super::cost::Size;
 use super::provider::Provider;
@@ -30,7 +30,7 @@ use crate::limit::Cost;
 /// What a provider counts against its limits of model tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counting {
-    /// All the output that a request allows, as long as it is under way.
+    /// Whether all the output that a request allows counts while it is under way.
     allowed: bool,
     output: bool,
     cached: bool,
@@ -63,14 +63,14 @@ impl Counting {
 #[derive(Debug)]
 pub(super) struct Estimates {
     counting: Counting,
-    /// By model and order of the allowed output; the last to be of use are at the end.
+    /// By model and order of the allowed output. Those that were used last are at the end.
     known: Vec<((u64, u32), Learned)>,
 }
 
-/// So many models, or orders of output, are known at most: a client may be given any names.
+/// So many pairs of model and order of output are kept: a client may be given any number of names.
 const MOST: usize = 64;
 
-/// What requests take, as a share of what their bodies say of it.
+/// What requests use, as a share of [`Size`]'s count.
 #[derive(Clone, Copy, Debug)]
 struct Learned {
     prompt: Share,
@@ -118,8 +118,8 @@ impl Estimates {
         let Some((_, learned)) = known else {
             return (size.prompt, allowed(size));
         };
-        // No more than is allowed can be written. Else a thousand times the guess is beyond every
-        // model.
+        // No more than is allowed can be written. Without a bound, no model writes a thousand times
+        // the guess.
         let most = size.max_output.map_or(1_000.0, |_| 1.0);
         let output = learned.output.times(allowed(size), [0.0, most]);
         let prompt = learned.prompt.times(size.prompt, PROMPT);
@@ -144,10 +144,10 @@ impl Estimates {
         self.known.push(entry);
     }
 
-    /// Takes note of a refusal which says that the provider counts so many tokens for a request.
+    /// Takes note of a refusal that says how many tokens the provider counts for a request.
     pub(super) fn refused(&mut self, size: &Size, requested: u64) {
         let (prompt, output) = self.tokens(size);
-        // Where most of it is likely to be written, both are the same.
+        // If most of it is likely to be written, both kinds of provider count about the same.
         if size.max_output.is_some() && allowed(size) / 2 > output {
             // OpenAI counts the larger of prompt and output, others the sum.
             let more = output + (allowed(size) - output) / 4;
@@ -190,9 +190,8 @@ impl Share {
         }
     }
 
-    /// An odd answer counts for no more than four times what was expected, nor for less than a
-    /// quarter of it, and for a quarter of all. The longer it goes on, the less each answer
-    /// changes.
+    /// An odd answer counts as at most four times what was expected, and at least a quarter of it.
+    /// Its weight in the mean is a quarter for the first 16 answers, and less for later ones.
     fn note(&mut self, used: u64, estimated: u64) {
         let estimated = estimated.max(1) as f64;
         let expected = (estimated * self.used / self.estimated).max(1.0);

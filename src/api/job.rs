@@ -53,8 +53,8 @@ where
         self
     }
 
-    /// Calls `hook` after each attempt, whose outcome it may change. The permit is still held, so the
-    /// next item has not begun.
+    /// Calls `hook` after each attempt, whose outcome it may change. The permit is still held, so
+    /// the next item has not begun.
     pub(crate) fn on_attempt(
         mut self,
         hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
@@ -121,8 +121,8 @@ where
     }
 }
 
-/// The outcome of an item with the crate's error. The reply, too, is told where the time went, and how many
-/// attempts there were, another one beside its own included.
+/// The outcome of an item with the crate's error. The reply, too, is told where the time went, and
+/// how many attempts there were, another one beside its own included.
 pub(crate) fn finished<I>(outcome: JobOutcome<I, Reply, AttemptError>) -> Outcome<I, Reply, Error> {
     let (times, attempts) = (outcome.times, outcome.attempts);
     let mut outcome = outcome.map_err(into_error);
@@ -167,7 +167,8 @@ pub(crate) fn into_error(
     }
 }
 
-/// The reason of a run that stops at so many answers alike: the last of them, and where it came from.
+/// The reason of a run that stops at so many answers alike: the last of them, and where it came
+/// from.
 pub(crate) fn stopped_by(error: Error, alike: u32, example: &str) -> Error {
     // What to do about the answers ends the message, so the setting is not told behind that.
     let setting = match error.kind() {

@@ -1,10 +1,10 @@
 //! One pass over a JSON text that keeps only what is asked for.
 //!
 //! Building a `serde_json::Value` of a body takes three times as long as skipping through it and
-//! several times its memory, and deriving visitors would add six crates to every build. Requests and
-//! answers also pass through byte for byte: numbers beyond 2⁵³, duplicate keys and key order are the
-//! sender's business. So a reader of bodies implements [`JsonVisitor`], and [`fields`] cuts named
-//! members of one object out as slices of the text.
+//! several times its memory, and deriving visitors would add six crates to every build. Requests
+//! and answers also pass through byte for byte: numbers beyond 2⁵³, duplicate keys and key order
+//! are the sender's business. So a reader of bodies implements [`JsonVisitor`], and [`fields`] cuts
+//! named members of one object out as slices of the text.
 
 use std::fmt;
 
@@ -170,7 +170,8 @@ pub(crate) struct Fields<'n, 'a, const N: usize> {
 /// Cuts the members `names` out of the object in `json`, checking that all of it is JSON.
 ///
 /// # Errors
-/// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object (`Category::Data`).
+/// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
+/// (`Category::Data`).
 pub(crate) fn fields<'n, 'a, const N: usize>(
     json: &'a str,
     names: &'n [&'static str; N],
@@ -316,8 +317,8 @@ pub(crate) fn says_something(json: &str) -> bool {
 /// The longest JSON that is parsed into a value, in bytes: a value takes several times its text.
 pub(crate) const LONGEST_PARSED: usize = 64 << 10;
 
-/// `json` with null for each number that JSON does not have (`NaN`, `Infinity`), as Python writes them.
-/// `None` if there is none.
+/// `json` with null for each number that JSON does not have (`NaN`, `Infinity`), as Python writes
+/// them. `None` if there is none.
 pub(crate) fn with_nulls(json: &str) -> Option<String> {
     const NUMBERS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     if !NUMBERS.iter().any(|number| json.contains(number)) {
@@ -339,10 +340,10 @@ pub(crate) fn with_nulls(json: &str) -> Option<String> {
     Some(out)
 }
 
-/// `body` with the usual slips of a writer of JSON put right: bare words (`NaN`, `-Infinity`, `None`)
-/// become null, strings may have single quotes, control characters, wrong escapes and bytes that are
-/// no UTF-8, and a list may end with a comma. Anything else stays, so that the result of a body that is
-/// no JSON at all is none either.
+/// `body` with the usual slips of a writer of JSON put right: bare words (`NaN`, `-Infinity`,
+/// `None`) become null, strings may have single quotes, control characters, wrong escapes and bytes
+/// that are no UTF-8, and a list may end with a comma. Anything else stays, so that the result of a
+/// body that is no JSON at all is none either.
 pub(crate) fn mended(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut out = String::with_capacity(text.len());

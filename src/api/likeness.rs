@@ -32,8 +32,8 @@ pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
     Some(Likeness { key, class })
 }
 
-/// The message of a failure without the numbers and ids in it. What came in place of an answer differs,
-/// as answers do, and is left out. What is wrong with it stays.
+/// The message of a failure without the numbers and ids in it. What came in place of an answer
+/// differs, as answers do, and is left out. What is wrong with it stays.
 pub(crate) fn pattern(error: &Error) -> String {
     let is_no_answer = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Protocol);
     let quote = error.quote().filter(|_| is_no_answer);

@@ -1,16 +1,18 @@
 //! AI APIs over HTTP, on top of the engine.
 //!
 //! A [`client`] is put together by a [`builder`]. It sends a [`request`] and gives a [`reply`];
-//! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one attempt:
-//! it uses all the rest. [`transport`] moves bytes.
+//! [`embed`] does so for embeddings. [`job`] is the engine's job, and [`endpoint`] makes one
+//! attempt: it uses all the rest. [`transport`] moves bytes.
 //!
-//! The other files are pure. [`classify`] judges answers and errors. [`error_body`] reads their bodies,
-//! [`error_meaning`] says what those mean; [`body_waits`] reads the waits in them, and [`rate_limit_headers`] the waits in headers.
-//! [`announced_limit`] reads the limit that a refusal names, and [`limit_headers`] those that every
-//! answer announces. [`likeness`] says what many failures have in common. [`cost`] counts what a
-//! request says of its model tokens, [`estimate`] corrects that by what answers took, [`usage`] reads how many they were, and [`money`] says what they cost. [`content`] finds an
-//! answer's text, and [`json`] is the visitor of JSON under all of these. [`provider`] has what differs between providers, [`key`] keeps the key out of every text, and
-//! [`path`] joins URLs.
+//! The other files are pure. [`classify`] judges answers and errors. [`error_body`] reads their
+//! bodies, [`error_meaning`] says what those mean; [`body_waits`] reads the waits in them, and
+//! [`rate_limit_headers`] the waits in headers. [`announced_limit`] reads the limit that a refusal
+//! names, and [`limit_headers`] those that every answer announces. [`likeness`] says what many
+//! failures have in common. [`cost`] counts what a request says of its model tokens, [`estimate`]
+//! corrects that by what answers took, [`usage`] reads how many they were, and [`money`] says what
+//! they cost. [`content`] finds an answer's text, and [`json`] is the visitor of JSON under all of
+//! these. [`provider`] has what differs between providers, [`key`] keeps the key out of every text,
+//! and [`path`] joins URLs.
 
 mod announced_limit;
 mod attempt_log;

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// Whose conventions a client follows: how it sends the key, and what it finds in the environment.
 ///
 /// What counts against its limits of model tokens is known as well, as the guide's page on
-/// [limits](crate::_guide::limits) says. A request's body is the provider's own and is never rewritten.
+/// [limits](crate::_guide::limits) says. A request's body is the provider's own and is never
+/// rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provider {

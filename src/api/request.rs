@@ -135,7 +135,8 @@ pub struct Body(Arc<Vec<u8>>);
 
 impl From<Vec<u8>> for Body {
     fn from(mut bytes: Vec<u8>) -> Self {
-        // Written out piece by piece, it may have room for twice as much, and many bodies wait at once.
+        // Written out piece by piece, it may have room for twice as much, and many bodies wait at
+        // once.
         bytes.shrink_to_fit();
         Self(Arc::new(bytes))
     }
@@ -244,8 +245,8 @@ impl<C> Chat<C> {
 }
 
 impl Chat {
-    /// What a template adds to all prompts: the names of the fields that have been set, and the roles
-    /// of its messages.
+    /// What a template adds to all prompts: the names of the fields that have been set, and the
+    /// roles of its messages.
     pub(crate) fn additions(&self) -> impl Iterator<Item = &str> + Clone {
         let roles = self.messages.iter().map(|(role, _)| role);
         self.fields.keys().chain(roles).map(String::as_str)

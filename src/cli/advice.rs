@@ -15,10 +15,10 @@ pub(crate) struct GivenLimits {
     pub(crate) rates: [Option<Rate>; 2],
 }
 
-/// A run that is shorter, or sends less, tells nothing.
+/// A run that is shorter than this, or sends fewer requests, tells nothing.
 const SHORTEST: Duration = Duration::from_secs(2);
 const FEWEST: u64 = 20;
-/// What took a smaller share of the time is not worth a change.
+/// A limit that bound for a smaller share of the time is not worth a change.
 const SMALL_SHARE: f64 = 0.2;
 
 /// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least
@@ -33,8 +33,8 @@ pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
     })
 }
 
-/// What bound for how much of the time, and what would have been better. `None` where the run is
-/// too short to tell, or nothing succeeded that could be faster.
+/// What bound for how much of the time, and what would have been better. `None` if the run is too
+/// short to tell, or nothing succeeded that could be faster.
 fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
     let engine = &summary.progress.engine;
     let binding = engine.bound.binding()?;
@@ -55,7 +55,7 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
     if share < SMALL_SHARE {
         let in_flight = rate(run.in_flight);
         return Some(format!(
-            "no limit bound for more than {time_share}: {in_flight} were in flight on average, {each} each"
+            "no limit bound for more than {time_share}: {in_flight} requests were in flight on average, {each} each"
         ));
     }
     let (what, better) = match binding {
@@ -64,14 +64,14 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let range = given.concurrency.is_range();
-            let range = range.then(|| format!(" (found in {})", given.concurrency));
+            let range = range.then(|| format!("found in {}; ", given.concurrency));
             let range = range.unwrap_or_default();
-            let what = format!("the limit of {at_once} at once{range}, {each} an answer,");
+            let what = format!("the limit of {at_once} at once ({range}{each} an answer)");
             (what, run.more_at_once())
         }
         Binding::Queue => ("another run on the same limiter".to_owned(), None),
         Binding::Pause => {
-            let what = "pauses that the server asked for";
+            let what = "the pauses of the server";
             (what.to_owned(), run.without_pauses())
         }
         Binding::Backoff => {
@@ -81,12 +81,11 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         Binding::Outage => ("an outage of the server".to_owned(), None),
         Binding::Input => {
             let speed = rate(summary.progress.finished() as f64 / wall);
-            let what = format!("the input, which gave {speed} a second,");
+            let what = format!("the input ({speed} a second)");
             (what, None)
         }
         Binding::Wire => {
-            let what =
-                format!("the server, which took {each} an answer and had been sent everything,");
+            let what = format!("the server ({each} an answer, everything sent)");
             (what, None)
         }
     };
@@ -101,9 +100,9 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
 struct Run<'a> {
     summary: &'a Summary,
     given: &'a GivenLimits,
-    /// How many, on average.
+    /// How many requests were in flight, on average.
     in_flight: f64,
-    /// Of an attempt, on average, in seconds.
+    /// How long an attempt took, on average, in seconds.
     latency: f64,
 }
 
@@ -125,7 +124,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many might be in flight: of a range, the number that was found last. Fewer, if refusals tell it.
+    /// How many requests might be in flight: of a range the number that was found last, and fewer
+    /// if refusals tell so.
     fn concurrency(&self) -> u64 {
         let given = self.given.concurrency;
         let progress = &self.summary.progress;
@@ -140,12 +140,13 @@ impl Run<'_> {
     /// How many at once would have done as well, if they are fewer than were allowed.
     fn enough(&self) -> Option<String> {
         let peak = self.summary.progress.engine.in_flight_peak;
-        let enough = places_for(self.in_flight).min(peak);
+        let enough = concurrency_for(self.in_flight).min(peak);
         let is_fewer = enough < self.concurrency();
         is_fewer.then(|| format!("{} at once would have been enough", count(enough)))
     }
 
-    /// How many at once might be faster. A server that refuses or fails some is not helped by more.
+    /// How many at once might be faster. `None` if the server refused or failed some: more requests
+    /// at once would not help it.
     fn more_at_once(&self) -> Option<String> {
         let progress = &self.summary.progress;
         let engine = &progress.engine;
@@ -165,7 +166,7 @@ impl Run<'_> {
             let low = low.unwrap_or_default();
             return Some(format!("-c {low}{} may be up to twice as fast", 2 * high));
         };
-        let most = places_for(limit.units_per_second() * self.latency);
+        let most = concurrency_for(limit.units_per_second() * self.latency);
         let limit = per_period(limit, "");
         (most > now).then(|| format!("-c {most} would be enough for the limit of {limit}"))
     }
@@ -196,13 +197,13 @@ fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
     format!("the limit on {on}{}", rate.unwrap_or_default())
 }
 
-/// How many places a mean number in flight needs. By Little's law the mean is the rate times the
-/// latency. Arrivals at a steady rate, each of which stays for its own time, are at most about as
-/// uneven as a Poisson process: two of its standard deviations above the mean are seldom exceeded.
-fn places_for(mean: f64) -> u64 {
+/// The concurrency that a mean number of requests in flight needs. By Little's law the mean is the
+/// rate times the latency. The number in flight varies about as a Poisson process at most, which is
+/// seldom more than two standard deviations above its mean.
+fn concurrency_for(mean: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let places = (mean + 2.0 * mean.sqrt()).ceil() as u64;
-    places.max(1)
+    let at_once = (mean + 2.0 * mean.sqrt()).ceil() as u64;
+    at_once.max(1)
 }
 
 #[cfg(test)]
@@ -316,31 +317,31 @@ mod tests {
         says(
             &summary(Binding::InFlight, 95),
             few(3),
-            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+            "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time; \
              -c 6 may be up to twice as fast",
         );
         says(
             &learned(summary(Binding::InFlight, 95), from_headers()),
             few(3),
-            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+            "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time; \
              -c 9 would be enough for the limit of 500/min",
         );
         says(
             &found(summary(Binding::InFlight, 95), 40),
             range(),
-            "the limit of 40 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+            "the limit of 40 at once (found in 4-200; 0.50 s an answer) bound for 95 % of the time; \
              more were tried and were no faster",
         );
         says(
             &found(summary(Binding::InFlight, 95), 200),
             range(),
-            "the limit of 200 at once (found in 4-200), 0.50 s an answer, bound for 95 % of the time; \
+            "the limit of 200 at once (found in 4-200; 0.50 s an answer) bound for 95 % of the time; \
              -c 4-400 may be up to twice as fast",
         );
         says(
             &learned(summary(Binding::InFlight, 95), from_headers()),
             few(9),
-            "the limit of 9 at once, 0.50 s an answer, bound for 95 % of the time",
+            "the limit of 9 at once (0.50 s an answer) bound for 95 % of the time",
         );
         says(
             &summary(Binding::InFlight, 95),
@@ -348,13 +349,13 @@ mod tests {
                 is_capped: true,
                 ..few(3)
             },
-            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time; \
+            "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time; \
              a higher limit on open files (ulimit -n) would allow more",
         );
         says(
             &changed(summary(Binding::InFlight, 95), |it| it.engine.throttled = 1),
             few(3),
-            "the limit of 3 at once, 0.50 s an answer, bound for 95 % of the time",
+            "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time",
         );
         says(
             &changed(summary(Binding::InFlight, 95), |it| {
@@ -362,7 +363,7 @@ mod tests {
                 it.learned.at_once = Some(4);
             }),
             few(20),
-            "the limit of 4 at once, 0.50 s an answer, bound for 95 % of the time",
+            "the limit of 4 at once (0.50 s an answer) bound for 95 % of the time",
         );
     }
 
@@ -379,25 +380,25 @@ mod tests {
                 it.engine.succeeded = 0;
             }),
             GIVEN,
-            "pauses that the server asked for bound for 62 % of the time; \
+            "the pauses of the server bound for 62 % of the time; \
              the server says 60 a minute: --rpm 60",
         );
         says(
             &changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
             GIVEN,
-            "pauses that the server asked for bound for 62 % of the time; --rpm 180 would avoid them",
+            "the pauses of the server bound for 62 % of the time; --rpm 180 would avoid them",
         );
         says(
             &learned(summary(Binding::Pause, 62), from_refusals()),
             GIVEN,
-            "pauses that the server asked for bound for 62 % of the time; --rpm 420 would avoid them",
+            "the pauses of the server bound for 62 % of the time; --rpm 420 would avoid them",
         );
         says(
             &changed(summary(Binding::Pause, 62), |it| {
                 it.learned.at_once = Some(3);
             }),
             GIVEN,
-            "pauses that the server asked for bound for 62 % of the time; -c 3 would avoid them",
+            "the pauses of the server bound for 62 % of the time; -c 3 would avoid them",
         );
     }
 
@@ -416,19 +417,18 @@ mod tests {
         says(
             &summary(Binding::Input, 90),
             GIVEN,
-            "the input, which gave 6.0 a second, bound for 90 % of the time",
+            "the input (6.0 a second) bound for 90 % of the time",
         );
         says(
             &summary(Binding::Wire, 90),
             GIVEN,
-            "the server, which took 0.50 s an answer and had been sent everything, bound for 91 % \
-             of the time",
+            "the server (0.50 s an answer, everything sent) bound for 91 % of the time",
         );
         says(
             &summary(Binding::Requests, 12),
             GIVEN,
-            "no limit bound for more than 12 % of the time: 3.0 were in flight on average, 0.50 s \
-             each",
+            "no limit bound for more than 12 % of the time: 3.0 requests were in flight on average, \
+             0.50 s each",
         );
     }
 

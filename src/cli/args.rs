@@ -1,8 +1,8 @@
 //! The command line as it is typed.
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
-//! be judged from the arguments alone is checked here. A key is never an argument, as other users of
-//! the machine can read those.
+//! be judged from the arguments alone is checked here. A key is never an argument, as other users
+//! of the machine can read those.
 
 #![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
 
@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
-/// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep every
-/// answer that was paid for.
+/// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
+/// every answer that was paid for.
 #[derive(Debug, Parser)]
 #[command(
     name = "tollgate",
@@ -41,10 +41,11 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Simulate(Simulate),
-    /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at once.
+    /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
+    /// once.
     ///
-    /// The requests are sent to the simulated provider on this machine. Each measurement stands beside
-    /// the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
+    /// The requests are sent to the simulated provider on this machine. Each measurement stands
+    /// beside the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
     Demo,
 }
 
@@ -109,13 +110,13 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) retry_failed: bool,
 
-    /// Keep the answers of requests that have changed since they were answered. Without this an input
-    /// with such requests is refused
+    /// Keep the answers of requests that have changed since they were answered. Without this an
+    /// input with such requests is refused
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) force_resume: bool,
 
-    /// Move damaged lines of the results to a file beside them, whose name ends in .rejected, and send
-    /// their requests again
+    /// Move damaged lines of the results to a file beside them, whose name ends in .rejected, and
+    /// send their requests again
     #[arg(long, conflicts_with = "overwrite", help_heading = FILES)]
     pub(crate) repair: bool,
 
@@ -146,8 +147,8 @@ pub(crate) struct Run {
     pub(crate) price: Option<Price>,
 
     /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
-    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that does
-    /// not report its usage counts as nothing
+    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that
+    /// does not report its usage counts as nothing
     #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
 
@@ -230,10 +231,10 @@ pub(crate) struct Server {
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) endpoint: String,
 
-    /// Send this header with each request, in place of one of the same name. For the value @VAR, the
-    /// value of the environment variable VAR is sent; @@ stands for an @ at the start. A secret must
-    /// come from a variable, as other users of this machine can read a command line. Can be given
-    /// several times
+    /// Send this header with each request, in place of one of the same name. For the value @VAR,
+    /// the value of the environment variable VAR is sent; @@ stands for an @ at the start. A secret
+    /// must come from a variable, as other users of this machine can read a command line. Can be
+    /// given several times
     #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
     pub(crate) headers: Vec<String>,
 
@@ -254,18 +255,18 @@ pub(crate) struct Server {
     pub(crate) client_key: Option<PathBuf>,
 
     /// Let a simulated provider on this machine answer: no key, no network, no cost. Results go to
-    /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC such
-    /// as latency=2s,rpm=600,errors=0.02 changes how it behaves: see tollgate simulate --help
+    /// INPUT's name with .simulated.jsonl. Each such run starts anew, unless -o is given. A SPEC
+    /// such as latency=2s,rpm=600,errors=0.02 changes how it behaves: see tollgate simulate --help
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "headers")]
     pub(crate) simulate: Option<String>,
 }
 
-/// How fast, and how many at once.
+/// How fast requests go, and how many at once.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Requests in flight at once, at most: sent, and not yet answered. In a range such as 4-200 the
-    /// number is found: more as long as that is faster
+    /// Requests in flight at once, at most: sent, and not yet answered. Of a range such as 4-200
+    /// the run finds the number that is fastest
     #[arg(short, long, value_name = "N|LOW-HIGH", default_value = "20", value_parser = parse::concurrency)]
     pub(crate) concurrency: Concurrency,
 
@@ -277,7 +278,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start at once after a pause [default: one second's worth of --rps or --rpm]
+    /// Requests that may start at once after a pause [default: one second's worth of --rps or
+    /// --rpm]
     #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
@@ -286,14 +288,14 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", value_parser = parse::tokens_per_minute, allow_negative_numbers = true)]
     pub(crate) tpm: Option<Rate>,
 
-    /// Send the first N requests alone, and the others when these have ended. A provider that caches the
-    /// beginnings of prompts then has them in its cache
+    /// Send the first N requests alone, and the others when these have ended. A provider that
+    /// caches the beginnings of prompts has them in its cache by then
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) warmup: Option<u64>,
 
-    /// Send a request a second time when its answer takes longer than 95 % of all, and take the answer that
-    /// comes first. Only where nothing else is to be sent, and at most one request in 20. The other
-    /// attempt is cut off, and may be billed all the same
+    /// Send a request a second time when its answer takes longer than 95 % of all, and take the
+    /// answer that comes first. The other attempt is cut off, and may be billed all the same. This
+    /// happens only when nothing else is to be sent, and to one request in 20 at most
     #[arg(long)]
     pub(crate) hedge: bool,
 }
@@ -331,9 +333,9 @@ pub(crate) struct Timeouts {
     #[arg(long, value_name = "T|none", default_value = "10m", value_parser = parse::most_or("none", Duration::MAX, parse::duration))]
     pub(crate) max_server_delay: Duration,
 
-    /// Stop the run when this many answers in a row have failed alike and none has succeeded since it
-    /// began. After a success it takes at least 100. Refusals for the speed, and failures of the server
-    /// or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
+    /// Stop the run when this many answers in a row have failed alike and none has succeeded since
+    /// it began. After a success it takes at least 100. Refusals for the speed, and failures of the
+    /// server or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
     #[arg(long, value_name = "N|never", value_parser = parse::most_or("never", u32::MAX, parse::up_to(u32::MAX.into())))]
     pub(crate) stop_alike: Option<u32>,
 
@@ -394,24 +396,25 @@ pub(crate) struct Check {
 SPEC holds any of these, with commas between them:
   latency=T         mean time to an answer [default: 500ms]
   jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
-  load=N or N@F     the latency rises with what is worked on at once: above N in proportion to it, or
-                    to F times [default: it does not]
+  load=N or N@F     the latency rises when more than N requests are worked on at once: in
+                    proportion to their number, or to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
-  window=W          how limits are judged: bucket, or fixed or sliding windows [default: bucket]
+  window=W          how limits are judged: by a bucket, or by fixed or sliding windows
+                    [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
-  cut=FROM-TO@S     a share of the limits that holds for a time, such as 20s-40s@0.33
-                    [default: none]; with @0 all requests get status 503
-  places=N or N@T   requests worked on at once; more get status 429, which asks for a wait of T
-                    [default: no limit]
-  overload=N or N@T the same, but more get status 503
+  cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
+                    all requests get status 503 [default: none]
+  places=N or N@T   requests worked on at once; more get status 429, with a wait of T if that is
+                    given [default: no limit]
+  overload=N or N@T as places, but more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
-  strays=S          share of requests that get status 429 and a wait of a second, whatever the
-                    limits, 0 to 1 [default: 0]
+  strays=S          share of requests that get status 429 and a wait of a second although they are
+                    within the limits, 0 to 1 [default: 0]
   faults=S          share of connections that break, 0 to 1 [default: 0]
   seed=N            the same seed gives the same chances [default: 7]")]
 pub(crate) struct Simulate {

@@ -29,8 +29,9 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
     text
 }
 
-/// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to it,
-/// because it was told to by `rates` of requests and model tokens, or because it has learned to.
+/// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to
+/// it, because it was told to by `rates` of requests and model tokens, or because it has learned
+/// to.
 pub(crate) fn remedy(
     limit: AnnouncedLimit,
     [requests, tokens]: [Option<Rate>; 2],
@@ -101,8 +102,8 @@ pub(crate) fn per_period(limit: Rate, what: &str) -> String {
     format!("{}{what}/{period}", count(limit.units()))
 }
 
-/// What was learned of limits: `3 at once learned from refusals, 500/min and 90,000 tokens/min learned
-/// from headers`.
+/// What was learned of limits: `3 at once learned from refusals, 500/min and 90,000 tokens/min
+/// learned from headers`.
 pub(crate) fn learned(learned: &Learned) -> Option<String> {
     let limits = [
         learned.requests.map(|rate| per_period(rate, "")),

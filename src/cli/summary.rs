@@ -38,8 +38,8 @@ pub(crate) struct FinalReport {
 }
 
 impl FinalReport {
-    /// Says why a run stopped, writes the summary to its file and shows the report. Returns the exit
-    /// code, which a summary that cannot be written changes.
+    /// Says why a run stopped, writes the summary to its file and shows the report. Returns the
+    /// exit code, which a summary that cannot be written changes.
     pub(crate) fn close(&self, summary: &Summary, mut exit: Exit, interrupted: bool) -> Exit {
         let reader_has_gone = summary.stopped.as_ref().is_some_and(is_broken_pipe);
         // A signal needs no explanation.
@@ -194,8 +194,8 @@ fn rows(summary: &Summary) -> Facts {
     facts
 }
 
-/// Why rows failed, the most frequent reasons first. Only their records say it of rows that failed in
-/// an earlier run.
+/// Why rows failed, the most frequent reasons first. Only their records say it of rows that failed
+/// in an earlier run.
 fn why_failed(progress: &FileProgress) -> Facts {
     const MOST: usize = 10;
     let groups = progress.failures();
@@ -341,7 +341,7 @@ time       10.0 s, 9.7 a second
 attempts   97; at most 20 at once, on 20 threads
 tokens     12,345 in prompts, 6,789 in answers
 results    \"p.results.jsonl\"
-advice     the limit of 20 at once, 1.96 s an answer, bound for 96 % of the time; -c 40 may be up to twice as fast
+advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time; -c 40 may be up to twice as fast
 ";
         assert_eq!(told, expected);
     }

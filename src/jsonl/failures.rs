@@ -9,8 +9,8 @@ use crate::api::pattern;
 use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 
-/// So many reasons are told apart. A failure for yet another is counted by kind and status alone, so
-/// that memory stays bounded and every row is counted.
+/// So many reasons are told apart. A failure for yet another is counted by kind and status alone,
+/// so that memory stays bounded and every row is counted.
 const MOST: usize = 100;
 const LONGEST_MESSAGE: usize = 400;
 const LONGEST_ID: usize = 256;
@@ -18,8 +18,8 @@ const LONGEST_ID: usize = 256;
 /// One reason for which rows of a run failed, from
 /// [`FileProgress::failures`](crate::FileProgress::failures).
 ///
-/// Its rows failed with the same kind, status, code and message. Messages that differ in numbers and
-/// ids only are the same.
+/// Its rows failed with the same kind, status, code and message. Messages that differ in numbers
+/// and ids only are the same.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FailureGroup {
@@ -72,7 +72,8 @@ impl RowFailure {
         behind.map(str::to_owned).unwrap_or(message)
     }
 
-    /// The group that it is the only row of. Without a pattern it is told by its kind and status alone.
+    /// The group that it is the only row of. Without a pattern it is told by its kind and status
+    /// alone.
     fn group(&self, pattern: Option<String>) -> FailureGroup {
         let error = &self.error;
         let status = error.status().map(|status| status.as_u16());

@@ -1,9 +1,10 @@
 //! One result, written as one line.
 //!
-//! The lines are `OpenAI`'s `BatchRequestOutput` (<https://platform.openai.com/docs/api-reference/batch>),
-//! or Anthropic's result line for a row that came in Anthropic's form, so that every reader of those
-//! reads ours. What goes beyond them is under the one key `tollgate`. A body is copied, not
-//! rebuilt: only its line breaks go, with the indentation behind them, since a record is one line.
+//! The lines are `OpenAI`'s `BatchRequestOutput`
+//! (<https://platform.openai.com/docs/api-reference/batch>), or Anthropic's result line for a row
+//! that came in Anthropic's form, so that every reader of those reads ours. What goes beyond them
+//! is under the one key `tollgate`. A body is copied, not rebuilt: only its line breaks go, with
+//! the indentation behind them, since a record is one line.
 
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     /// The provider's id of the answer. Where it gave none, the record's own id is written.
     pub(crate) request_id: Option<&'a str>,
-    /// An answer is embedded as it is, and so is a refusal that is a JSON object. Of anything else the
-    /// first 64 KiB are kept in an object, `{"text": ".."}`, so that all bodies are objects.
+    /// An answer is embedded as it is, and so is a refusal that is a JSON object. Of anything else
+    /// the first 64 KiB are kept in an object, `{"text": ".."}`, so that all bodies are objects.
     pub(crate) body: &'a [u8],
     /// The body was longer.
     pub(crate) is_cut: bool,
@@ -186,8 +187,8 @@ fn openai(object: &mut Object<'_>, id: &str, record: &Record<'_>) {
 }
 
 /// `result` is tagged by `type`: `succeeded` with the message or `errored` with the error object
-/// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled` and
-/// `expired`, are of rows that have no record here.
+/// (anthropic-sdk-python, `types/messages/message_batch_*_result.py`). The other two, `canceled`
+/// and `expired`, are of rows that have no record here.
 fn anthropic(object: &mut Object<'_>, record: &Record<'_>) {
     object.id(record);
     let body = record.response.and_then(|response| json(response.body));

@@ -19,7 +19,8 @@ use crate::pool::{Hold, Progress};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumeInfo {
-    /// Rows with an answer: those of the input, or if the input is a stream, all rows of the output.
+    /// Rows with an answer: those of the input, or if the input is a stream, all rows of the
+    /// output.
     pub done: u64,
     /// Rows of the input that failed for good. `None` if the input is a stream.
     pub failed: Option<u64>,
@@ -70,37 +71,38 @@ pub struct FileProgress {
     pub skipped: u64,
     /// Rows answered by this run and written.
     pub succeeded: u64,
-    /// Answers that are no longer in the output, because another program removed, replaced or cut it
-    /// during the run. They are not counted as skipped or succeeded.
+    /// Answers that are no longer in the output, because another program removed, replaced or cut
+    /// it during the run. They are not counted as skipped or succeeded.
     pub lost: u64,
     /// Failed rows: those that this run gave up, and those that an earlier run gave up for good.
     pub failed: u64,
     /// Of the failed rows, those that an earlier run gave up.
     pub failed_before: u64,
-    /// Of the failed rows, those that failed for good. A rerun sends the others again, and these only
-    /// with [`retry_failed`](crate::FileRun::retry_failed).
+    /// Of the failed rows, those that failed for good. A rerun sends the others again, and these
+    /// only with [`retry_failed`](crate::FileRun::retry_failed).
     pub failed_for_good: u64,
-    /// Of the rows that failed for good, lines that are no requests. They have to be corrected first.
+    /// Of the rows that failed for good, lines that are no requests. They have to be corrected
+    /// first.
     pub bad_lines: u64,
     pub(crate) failure_groups: Arc<Vec<FailureGroup>>,
     /// What earlier runs left, if this one carries on. Known from the first call of
     /// [`on_progress`](crate::FileRun::on_progress).
     pub found: Option<ResumeInfo>,
-    /// Model tokens of this run's prompts, as the provider counted them. Failed answers count if they
-    /// say how many tokens they took.
+    /// Model tokens of this run's prompts, as the provider counted them. Failed answers count if
+    /// they say how many tokens they took.
     pub prompt_tokens: u64,
     /// Model tokens of answers, counted in the same way.
     pub completion_tokens: u64,
-    /// Answers of this run that did not say how many tokens they took. They are not in the counts of
-    /// tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
+    /// Answers of this run that did not say how many tokens they took. They are not in the counts
+    /// of tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
     /// [`token_budget`](crate::FileRun::token_budget).
     pub uncounted: u64,
     /// The cost of these tokens, if there is a [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
-    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a pause
-    /// that the server asked for.
+    /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a
+    /// pause that the server asked for.
     pub hold: Option<Hold>,
     /// How many requests may be in flight at once, as it was set. Of a range,
     /// [`engine.concurrency`](Progress::concurrency) is the number that was found.
@@ -111,11 +113,11 @@ pub struct FileProgress {
     pub announced_limit: Option<AnnouncedLimit>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
-    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun sends
-    /// again although they may have been billed, each row once. These are rows that the end of the run
-    /// cut off in flight, rows that failed for a reason that may pass, answers that could not be written
-    /// or are [`lost`](FileProgress::lost), and rows that were in flight in a run that was killed
-    /// ([`ResumeInfo::possibly_billed`]).
+    /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun
+    /// sends again although they may have been billed, each row once. These are rows that the end
+    /// of the run cut off in flight, rows that failed for a reason that may pass, answers that
+    /// could not be written or are [`lost`](FileProgress::lost), and rows that were in flight in a
+    /// run that was killed ([`ResumeInfo::possibly_billed`]).
     pub engine: Progress,
 }
 
@@ -126,10 +128,11 @@ impl FileProgress {
     }
 
     /// Why rows failed in this run, the most frequent reason first. The counts add up to
-    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in an
-    /// earlier run is in its record in the errors file.
+    /// [`failed`](Self::failed) without [`failed_before`](Self::failed_before): why a row failed in
+    /// an earlier run is in its record in the errors file.
     ///
-    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and status.
+    /// A hundred reasons are told apart. Rows that fail for yet another are counted by kind and
+    /// status.
     pub fn failures(&self) -> Vec<&FailureGroup> {
         let mut groups: Vec<_> = self.failure_groups.iter().collect();
         groups.sort_by_key(|group| (Reverse(group.count), group.line));
@@ -183,18 +186,18 @@ impl Summary {
     /// | `failures` | why rows failed in this run, the most frequent reason first: `kind`, `status`, `code`, `count`, `message`, and `line` and `custom_id` of the first. Rows that an earlier run gave up are in `failed` and not here |
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
-    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long, which are no retries; copies whose answers were taken |
+    /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long (they are no retries); of these, those whose answers were taken |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
-    /// | `concurrency` | `low` and `high`, how many requests might be in flight at once as it was set, and `now`, of a range the number that was found last |
+    /// | `concurrency` | how many requests might be in flight at once: `low` and `high` as set, and `now`, which is the number that was found last if it is a range |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
     /// | `cost_usd` | their cost in US dollars, null without a price |
     /// | `uncounted` | answers that did not say how many tokens they took |
     /// | `in_flight_mean` | how many requests were in flight on average |
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
-    /// | `binding_share` | for which share of the time each did; those that never did are left out |
+    /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that the answers announced and that are lower than those set: `requests_per_s`, `tokens_per_s`, null if there are none, `from_refusals_per_s`, what refusals tell of requests if that is lower, `at_once`, how many requests at once they tell, and `ignored`, how many announcements made no sense |
+    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {

@@ -1,8 +1,8 @@
 //! The tally of a run over a file: what was read, spent and written.
 //!
 //! A run has one [`Tally`]. The thread that reads the input counts rows in it, the threads that get
-//! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a copy
-//! of it for the user, [`Summary`] the last one.
+//! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a
+//! copy of it for the user, [`Summary`] the last one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ pub(super) struct SpendLimits {
 
 impl SpendLimits {
     /// # Errors
-    /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows nothing.
+    /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows
+    /// nothing.
     pub(super) fn check(&self) -> Result<()> {
         let (what, settings): (_, &[_]) = if self.max_cost.is_some() && self.price.is_none() {
             let what = "a limit on the cost needs the price of model tokens";
@@ -81,8 +82,8 @@ pub(super) struct Tally {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// What the user sees, without the cost. Of the engine's part it has the rows that are asked for
-    /// again by this run or by a rerun, although they may have been paid for.
+    /// What the user sees, without the cost. Of the engine's part it has the rows that are asked
+    /// for again by this run or by a rerun, although they may have been paid for.
     shown: FileProgress,
     input: InputState,
 }
@@ -190,8 +191,8 @@ impl Tally {
         }
     }
 
-    /// Counts failed rows as rows that a rerun sends, and as not attempted if their record is removed.
-    /// `passes` says that they were not counted as failed for good.
+    /// Counts failed rows as rows that a rerun sends, and as not attempted if their record is
+    /// removed. `passes` says that they were not counted as failed for good.
     pub(super) fn take_back(&self, again: &Again, passes: bool) {
         let (shown, rows) = (&mut self.counts.lock().shown, again.rows.len() as u64);
         shown.failed -= if again.no_mark { rows } else { 0 };

@@ -1,41 +1,44 @@
-//! The number in flight within a range, found by trying.
+//! The concurrency within a range, found by trying. *Number* is short for how many requests may be
+//! in flight.
 //!
-//! A latency alone does not say that a server is full: it differs by row, by minute, and by what else the
-//! server does. So two numbers are compared, one right after the other, by a *round* of requests each. By
-//! Little's law the throughput is the number in flight ÷ the latency. In logarithms, which one long answer
-//! among many does not move:
+//! A latency alone does not say that a server is full. It differs by row, by minute, and by what
+//! else the server does. So two numbers are compared, one right after the other, by a *round* of
+//! requests each. By Little's law the throughput is the number in flight ÷ the latency. Logarithms
+//! are compared, because one long answer among many hardly changes their mean:
 //!
 //! ```text
 //! gain = (ln in flight - ln in flight before) - (ln latency - ln latency before)
 //! ```
 //!
-//! A server with room has all of the first difference as a gain, and a full one nothing. The higher number
-//! of both pays if it gains [`WORTH`] of that, and the number that is left is where the next try begins.
+//! If the server has room, the gain is the whole first difference. If it is full, the gain is
+//! nothing. The higher of both numbers *pays* if it gains [`WORTH`] of the first difference. The
+//! better number is kept, and the next try begins there.
 //!
-//! At first the number doubles. Then it goes up or down by [`STEP`], or less after tries in vain, and rests
-//! between them. Requests count that begin when the number is reached, so one that is not used, since a rate
-//! is the limit or there are no more rows, never grows.
+//! At first the number doubles. Then it goes up or down by [`STEP`], or by less after tries in
+//! vain, and stays for some rounds between tries. Only requests that begin when the number is
+//! reached count. So a number that is not reached, because a rate is the limit or rows are few,
+//! never grows.
 //!
-//! `trial.rs` compares it with the rules of others.
+//! `adaptive_trial.rs` compares it with the rules of others.
 
 use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::learned_rate::SECOND;
 
-/// So much must come of what more in flight could bring at most: of twice the number, 1.3 times the
-/// throughput. Below it, more in flight are mostly longer waits.
+/// The share of the largest possible gain that a higher number must bring. Twice the number must
+/// bring 1.3 times the throughput. Below that, more requests in flight mostly wait longer.
 const WORTH: f64 = 0.4;
-/// By what a number is multiplied or divided for a try, and how close to 1 that comes.
+/// The factor by which a try multiplies or divides the number, and the least that it becomes.
 const STEP: f64 = 1.5;
 const LEAST_STEP: f64 = 1.25;
-/// A round ends when so many of its requests have: nobody waits for the longest.
+/// A round ends when this share of its requests has ended, so that nobody waits for the longest.
 const ENDED: f64 = 0.7;
 const ENDED_AT_START: f64 = 0.5;
-/// A round has as many requests as it takes to know its mean to this, for steps of [`STEP`], if
-/// latencies spread by 1; but no fewer than eight and three quarters of the number, and no more than this.
+/// A round has as many requests as tell its mean to this precision, for steps of [`STEP`]. These
+/// are at least eight and at most `LONGEST_ROUND`, and in any case three quarters of the number.
 const PRECISION: f64 = 0.1;
 const LONGEST_ROUND: f64 = 200.0;
-/// How many rounds it rests at most between tries in vain.
+/// How many rounds the number stays at most between tries in vain.
 const LONGEST_REST: u32 = 8;
 
 #[derive(Debug)]
@@ -44,12 +47,14 @@ pub(super) struct Adaptive {
     now: usize,
     phase: Phase,
     round: Round,
-    /// Requests carry it, to be told from those of earlier rounds.
-    number: u32,
-    /// The last round of the number that tries begin from, if it is known.
+    /// The id of the round. Requests carry it, to be told from those of earlier rounds.
+    round_id: u32,
+    /// The last round at the number that tries begin from, if there was one.
     base: Option<Round>,
+    /// Whether the next try goes up.
     up: bool,
     step: f64,
+    /// For how many rounds the number stays, now and after the next try in vain.
     rest: u32,
     rests: u32,
     /// The variance of the latencies' logarithms.
@@ -59,20 +64,21 @@ pub(super) struct Adaptive {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Idle,
-    /// Since this time. With nothing to go by, the number grows by the low end each second.
+    /// Nothing has been answered since this time. The number grows by the low end each second.
     Unanswered(Nanos),
-    /// It doubles. Once it goes on though the last doubling did not pay: chance is large in small rounds.
+    /// The number doubles. One doubling that does not pay is followed by another, because chance is
+    /// large in small rounds.
     Start {
         in_vain: bool,
     },
     Steady,
 }
 
-/// Requests that began while a number was in flight.
+/// Requests that began at one number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    places: usize,
-    /// A request counts if more are in flight.
+    at_once: usize,
+    /// A request counts if more than this are in flight.
     least: f64,
     wanted: u32,
     began: u32,
@@ -106,7 +112,7 @@ impl Adaptive {
             now: 0,
             phase: Phase::Idle,
             round: Round::default(),
-            number: 0,
+            round_id: 0,
             base: None,
             up: true,
             step: STEP,
@@ -118,12 +124,12 @@ impl Adaptive {
         new
     }
 
-    /// How many may be in flight now.
+    /// How many requests may be in flight now.
     pub(super) fn now(&self) -> usize {
         self.now
     }
 
-    /// When more may be in flight, if nothing is answered until then.
+    /// When the number grows, if nothing is answered until then.
     pub(super) fn grows_at(&self) -> Option<Nanos> {
         let Phase::Unanswered(since) = self.phase else {
             return None;
@@ -132,14 +138,15 @@ impl Adaptive {
         (self.now < self.range.high()).then(|| since + seconds.saturating_mul(SECOND))
     }
 
-    /// Lets more in flight if it is time to.
+    /// Lets the number grow if it is time to.
     pub(super) fn grow(&mut self, now: Nanos) {
         while self.grows_at().is_some_and(|at| at <= now) {
             self.now = (self.now + self.range.low()).min(self.range.high());
         }
     }
 
-    /// A request begins, and with it so many are in flight. It is to carry the number that this returns.
+    /// A request begins. `in_flight` counts it. It must carry the id of the round, which this
+    /// returns.
     pub(super) fn began(&mut self, in_flight: usize, now: Nanos) -> u32 {
         if self.phase == Phase::Idle {
             self.phase = Phase::Unanswered(now);
@@ -150,15 +157,15 @@ impl Adaptive {
         }
         round.began += 1;
         round.in_flight += (in_flight as f64).ln();
-        self.number
+        self.round_id
     }
 
-    /// A request has ended; its time counts if it succeeded.
-    pub(super) fn ended(&mut self, number: u32, latency: Option<Nanos>) {
+    /// A request has ended. `latency` is `None` unless it succeeded.
+    pub(super) fn ended(&mut self, round_id: u32, latency: Option<Nanos>) {
         if let Phase::Unanswered(_) = self.phase {
             self.phase = Phase::Start { in_vain: false };
         }
-        if number != self.number {
+        if round_id != self.round_id {
             return;
         }
         let round = &mut self.round;
@@ -179,9 +186,9 @@ impl Adaptive {
         }
     }
 
-    /// The server has refused a request, and it is not by chance: a higher number is not tried for now.
+    /// The server has refused a request, and not by chance. A try of a higher number is taken back.
     pub(super) fn refused(&mut self) {
-        if self.phase != Phase::Steady || self.base.is_some_and(|base| base.places < self.now) {
+        if self.phase != Phase::Steady || self.base.is_some_and(|base| base.at_once < self.now) {
             self.back();
         }
     }
@@ -198,22 +205,22 @@ impl Adaptive {
         } else {
             0.7 * self.spread + 0.3 * variance
         };
-        match self.base.filter(|base| base.places != round.places) {
+        match self.base.filter(|base| base.at_once != round.at_once) {
             None => {
                 self.base = Some(round);
-                self.go_on(round.places);
+                self.go_on(round.at_once);
             }
             Some(base) if self.pays(&base, &round) => {
                 self.base = Some(round);
                 self.rests = 1;
                 self.step = (self.step * self.step).min(STEP);
-                self.go_on(round.places);
+                self.go_on(round.at_once);
             }
             Some(base) => match &mut self.phase {
                 Phase::Start { in_vain }
                     if !*in_vain
                         && self.now < self.range.high()
-                        && round.places / base.places <= 2 =>
+                        && round.at_once / base.at_once <= 2 =>
                 {
                     *in_vain = true;
                     self.go(2.0 * self.now as f64);
@@ -243,7 +250,7 @@ impl Adaptive {
         }
     }
 
-    /// From a number that is known.
+    /// Goes on from a number whose round is known.
     fn go_on(&mut self, known: usize) {
         let mut here = known as f64;
         if let Phase::Start { in_vain } = &mut self.phase {
@@ -272,7 +279,7 @@ impl Adaptive {
         self.go(here);
     }
 
-    /// To the number that the try began from, and later the other way.
+    /// Goes back to the number that the try began from. The next try goes the other way.
     fn back(&mut self) {
         if self.phase == Phase::Steady {
             self.up = !self.up;
@@ -281,20 +288,20 @@ impl Adaptive {
             self.rest = self.rests - 1;
         }
         self.phase = Phase::Steady;
-        let places = self.base.take().map_or(self.now, |base| base.places);
-        self.go(places as f64);
+        let at_once = self.base.take().map_or(self.now, |base| base.at_once);
+        self.go(at_once as f64);
     }
 
     /// Begins a round of this number.
-    fn go(&mut self, places: f64) {
+    fn go(&mut self, at_once: f64) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "above zero, and it saturates"
         )]
-        let places = (places.round() as usize).clamp(self.range.low(), self.range.high());
-        self.now = places;
-        self.number = self.number.wrapping_add(1).max(1);
+        let at_once = (at_once.round() as usize).clamp(self.range.low(), self.range.high());
+        self.now = at_once;
+        self.round_id = self.round_id.wrapping_add(1).max(1);
         let wanted = if self.phase == Phase::Steady {
             let precision = PRECISION * self.step.ln() / STEP.ln();
             let wanted = 2.0 * self.spread / (precision * precision);
@@ -302,19 +309,20 @@ impl Adaptive {
         } else {
             4.0
         };
-        // Midway to a higher number, and well within one that was there before.
+        // A request of a higher number counts from midway to it, any other from three quarters of
+        // it.
         let least = match self.base {
-            Some(base) if base.places < places => (base.places as f64 * places as f64).sqrt(),
-            _ => 0.75 * places as f64,
+            Some(base) if base.at_once < at_once => (base.at_once as f64 * at_once as f64).sqrt(),
+            _ => 0.75 * at_once as f64,
         };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "above zero, and it saturates"
         )]
-        let wanted = wanted.max(0.75 * places as f64) as u32;
+        let wanted = wanted.max(0.75 * at_once as f64) as u32;
         self.round = Round {
-            places,
+            at_once,
             least,
             wanted,
             ..Round::default()

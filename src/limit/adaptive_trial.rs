@@ -1,7 +1,8 @@
-//! How the number in flight is found, judged against models of servers and beside the rules of others.
+//! How the number in flight is found, judged against models of servers and beside the rules of
+//! others.
 //!
-//! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. A closed loop
-//! keeps as many rows in flight as the rule says until there are no more.
+//! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. A closed
+//! loop keeps as many rows in flight as the rule says until there are no more.
 
 #![cfg(test)]
 
@@ -37,7 +38,8 @@ enum Load {
 #[derive(Clone, Debug)]
 struct Server {
     load: Load,
-    /// The standard deviation of the logarithm of the time that a row takes alone. The median is a second.
+    /// The standard deviation of the logarithm of the time that a row takes alone. The median is a
+    /// second.
     spread: f64,
     /// The same for all rows, from one time to another, in seconds.
     slow: Option<(f64, f64, f64)>,
@@ -155,8 +157,8 @@ impl Rule for Adaptive {
 const LOW: f64 = 4.0;
 const HIGH: f64 = 200.0;
 
-/// One more for each answer, and a tenth fewer for one that takes twice the mean of the last fifty: Netflix's
-/// `AIMDLimit`, whose time-out nobody can know beforehand.
+/// One more for each answer, and a tenth fewer for one that takes twice the mean of the last fifty:
+/// Netflix's `AIMDLimit`, whose time-out nobody can know beforehand.
 struct Aimd {
     number: f64,
     mean: f64,
@@ -206,7 +208,8 @@ impl Window {
     }
 }
 
-/// Netflix's `Gradient2Limit` with its defaults: the latency is held against its mean of 600 windows.
+/// Netflix's `Gradient2Limit` with its defaults: the latency is held against its mean of 600
+/// windows.
 struct Gradient {
     number: f64,
     window: Window,

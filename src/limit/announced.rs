@@ -1,4 +1,5 @@
-//! Limits that a server announces with its answers: a bucket for each, beside those that are configured.
+//! Limits that a server announces with its answers: a bucket for each, beside those that are
+//! configured.
 //!
 //! All buckets must admit a request, so the lower of a configured and an announced limit counts.
 //! Nothing here knows HTTP: [`Announced`] is what one answer says of one limit.
@@ -7,10 +8,10 @@
 //!
 //! - The window. It is the one that limit, remaining and reset fit together in, else a minute.
 //! - The burst. Servers judge windows of a second to ten, whatever they announce, so requests are
-//!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window is
-//!   a budget: of these, as many may go at once as the server says are left.
-//! - What others use of the same limit. What is left is corrected to what the server says: down at once,
-//!   and up by no more than what is not under way.
+//!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window
+//!   is a budget: of these, as many may go at once as the server says are left.
+//! - What others use of the same limit. What is left is corrected to what the server says: down at
+//!   once, and up by no more than what is not under way.
 
 use std::time::Duration;
 
@@ -82,8 +83,8 @@ const MOST: usize = 16;
 pub(super) struct FollowedLimits(Vec<FollowedLimit>);
 
 impl FollowedLimits {
-    /// Takes note of what the answer to a request says that was sent at `sent`. Whether that changes
-    /// when something is admitted, other than to later.
+    /// Takes note of what an answer says. Its request was sent at `sent`. Returns whether something
+    /// may be admitted sooner now.
     pub(super) fn note(
         &mut self,
         announced: &Announced,
@@ -132,8 +133,9 @@ impl FollowedLimits {
         }
     }
 
-    /// A request has ended that `reserved` was taken for and that has used `used`. For what was sent
-    /// before the limit was known nothing was taken here, and the server has counted it already.
+    /// A request has ended. `reserved` was taken for it, and it has used `used`. For a request that
+    /// was sent before the limit was known nothing was taken here, and the server has counted it
+    /// already.
     pub(super) fn release(&mut self, reserved: Cost, used: Cost, now: Nanos) {
         for it in &mut self.0 {
             let (taken, used) = (it.counted.of(reserved), it.counted.of(used));
@@ -168,8 +170,8 @@ struct FollowedLimit {
     bucket: Bucket,
     /// What was taken for requests that have not ended.
     under_way: u64,
-    /// When the request was sent whose answer was the last to count. An answer that was long on its way
-    /// says what was.
+    /// When the request was sent whose answer counted last. An answer to an earlier request is out
+    /// of date.
     sent: Nanos,
 }
 
@@ -194,6 +196,7 @@ impl FollowedLimit {
 
     fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         if sent < self.sent {
+            self.window.note_late(announced);
             return false;
         }
         self.sent = sent;
@@ -246,25 +249,57 @@ fn is_spread(counted: Counted, window: Duration) -> bool {
 #[derive(Debug)]
 struct Window {
     length: Duration,
-    /// Since when every reset was within a second.
-    short_since: Option<Nanos>,
-    /// Whether so much was used since then that a minute would need longer.
-    short_used: bool,
+    short: Option<Short>,
+}
+
+/// What was seen since every reset was within the longest of [`SHORTER`].
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    since: Nanos,
+    longest: Duration,
+    /// Whether so much was used that a minute that refills would need longer.
+    is_no_minute: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
         Self {
             length: MINUTE,
-            short_since: None,
-            short_used: false,
+            short: None,
         }
     }
 }
 
-/// So long every reset is within a second before the window is believed to be one: the last second of
-/// a minute looks the same.
-const SHORT_FOR: Nanos = 3_000_000_000;
+/// Windows within a minute.
+const SHORTER: [Duration; 6] = [
+    SECOND,
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+    Duration::from_secs(20),
+    Duration::from_secs(30),
+];
+
+/// So much longer than the longest reset it is watched before a window within a minute is believed:
+/// the last seconds of a minute look the same.
+const SHORT_FOR: Duration = Duration::from_secs(3);
+
+impl Short {
+    fn note(&mut self, announced: &Announced, reset: Reset) {
+        self.longest = self.longest.max(reset.after);
+        // A refusal says that nothing remains, however little is used of the window.
+        let remaining = announced.remaining.filter(|remaining| *remaining > 0);
+        let used = remaining.map_or(0, |remaining| announced.limit.saturating_sub(remaining));
+        // Of what remains a fraction is not told, and of tokens not every thousand.
+        let not_told = match announced.counted {
+            Counted::Requests => 1,
+            _ => 1_000,
+        };
+        let used = used.saturating_sub(not_told);
+        let in_a_minute = MINUTE.as_nanos() * u128::from(used) / u128::from(announced.limit.max(1));
+        self.is_no_minute |= in_a_minute > (reset.after + reset.grain).as_nanos();
+    }
+}
 
 impl Window {
     fn note(&mut self, announced: &Announced, sent: Nanos) {
@@ -276,26 +311,40 @@ impl Window {
             return;
         };
         let used = |remaining| announced.limit.saturating_sub(remaining);
+        let used = announced.remaining.map_or(0, used);
         // Neither is a limit full later than after its whole window, nor does a window end later.
-        if reset.after > self.length + reset.grain {
-            let used = announced.remaining.map_or(0, used);
+        if reset.after > self.length.max(MINUTE) + reset.grain {
             self.length = longer(announced.limit, used, reset).unwrap_or(self.length);
         }
-        if reset.after > SECOND {
-            self.short_since = None;
-            self.short_used = false;
-            if self.length == SECOND {
-                self.length = MINUTE;
-            }
+        let [.., longest] = SHORTER;
+        if reset.after > longest {
+            self.short = None;
+            self.length = self.length.max(MINUTE);
             return;
         }
-        let since = *self.short_since.get_or_insert(sent);
-        // A refusal says that nothing remains, however little is used of the window.
-        let remaining = announced.remaining.filter(|remaining| *remaining > 0);
-        let used = remaining.map_or(0, used);
-        self.short_used |= used >= FEW && used >= announced.limit / 16;
-        if self.short_used && sent.saturating_sub(since) >= SHORT_FOR && self.length == MINUTE {
-            self.length = SECOND;
+        let short = self.short.get_or_insert(Short {
+            since: sent,
+            longest: Duration::ZERO,
+            is_no_minute: false,
+        });
+        short.note(announced, reset);
+        let watched = Duration::from_nanos(sent.saturating_sub(short.since));
+        // Of a minute that slides most is used in the end, and its resets are short as well.
+        let is_little = used <= announced.limit / 2;
+        if self.length <= MINUTE
+            && short.is_no_minute
+            && is_little
+            && watched >= short.longest + SHORT_FOR
+        {
+            let fits = |window: &&Duration| short.longest <= **window;
+            self.length = SHORTER.iter().find(fits).copied().unwrap_or(MINUTE);
+        }
+    }
+
+    /// Takes note of an answer that was long on its way.
+    fn note_late(&mut self, announced: &Announced) {
+        if let (Some(short), Some(reset)) = (&mut self.short, announced.reset) {
+            short.note(announced, reset);
         }
     }
 }
@@ -303,8 +352,8 @@ impl Window {
 /// Of fewer units used nobody can tell how long each takes to come back.
 const FEW: u64 = 4;
 
-/// The window of a limit that is full after more than a minute: the usual one in which it is, at this
-/// rate, else any in which it is, else the next usual one.
+/// The window of a limit that is full after more than a minute: the usual one in which it is, at
+/// this rate, else any in which it is, else the next usual one.
 fn longer(limit: u64, used: u64, reset: Reset) -> Option<Duration> {
     let usual = LONGER
         .iter()
@@ -450,6 +499,35 @@ mod tests {
                     (4 * S, requests(10, 9, 1_000)),
                 ],
                 1,
+            ),
+            (
+                "a second, of which little is used",
+                (0..9)
+                    .map(|n| (n * 12 * S, requests(5, 3 + n.min(1), 1_000)))
+                    .collect(),
+                1,
+            ),
+            (
+                "ten seconds",
+                (0..20)
+                    .map(|n| {
+                        (
+                            n * S,
+                            requests(100, 98 - 2 * (n % 10), 10_000 - 1_000 * (n % 10)),
+                        )
+                    })
+                    .collect(),
+                10,
+            ),
+            (
+                "a minute that refills, and fractions are not told",
+                (0..20).map(|n| (n * S, requests(600, 598, 133))).collect(),
+                60,
+            ),
+            (
+                "a minute that slides",
+                (0..20).map(|n| (n * S, requests(100, 3, 500))).collect(),
+                60,
             ),
             (
                 "refusals, which say that nothing remains",

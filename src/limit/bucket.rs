@@ -4,10 +4,10 @@
 //! nanoseconds: at `units` a `period`, each nanosecond adds exactly `units` of it. So nothing is
 //! rounded while time passes, and no sequence of calls drifts.
 //!
-//! The bucket fills at the rate up to its capacity, and what is taken in any window of length T is at
-//! most `capacity + rate · T` (the leaky bucket as a meter of ITU-T I.371). Costs are estimates, which
-//! adds two rules. The level may be below zero: that is a debt, and the same refill pays it. A cost
-//! above the capacity is admitted from a full bucket and leaves a debt.
+//! The bucket fills at the rate up to its capacity, and what is taken in any window of length T is
+//! at most `capacity + rate · T` (the leaky bucket as a meter of ITU-T I.371). Costs are estimates,
+//! which adds two rules. The level may be below zero: that is a debt, and the same refill pays it.
+//! A cost above the capacity is admitted from a full bucket and leaves a debt.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ pub(super) struct Bucket {
     /// The credit at the instant `as_of`, in units times the period's nanoseconds. Below zero is a
     /// debt.
     level: i128,
-    /// When the level was last brought up to date. In the future if the bucket is on hold until then.
+    /// When the level was last brought up to date. In the future if the bucket is on hold until
+    /// then.
     as_of: Nanos,
 }
 
@@ -90,8 +91,8 @@ impl Bucket {
         self.level = self.level.saturating_sub(self.scaled(cost));
     }
 
-    /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt. A bucket on hold stays
-    /// empty: there a refund only pays a debt.
+    /// Corrects an earlier take of `reserved` to `actual`: a refund, or a debt. A bucket on hold
+    /// stays empty: there a refund only pays a debt.
     pub(super) fn settle(&mut self, reserved: u64, actual: u64, now: Nanos) {
         self.refill(now);
         let refund = self.scaled(reserved) - self.scaled(actual);
@@ -154,8 +155,8 @@ impl Bucket {
     }
 }
 
-/// The period of a checked rate is at most a hundred thousand days, so it fits. So does any number of
-/// units times that.
+/// The period of a checked rate is at most a hundred thousand days, so it fits. So does any number
+/// of units times that.
 fn period_nanos(rate: Rate) -> u64 {
     u64::try_from(rate.period().as_nanos()).unwrap_or(u64::MAX)
 }

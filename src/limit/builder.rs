@@ -53,8 +53,8 @@ impl LimiterBuilder {
         self
     }
 
-    /// How many requests may be in flight at once: a number, or a range such as `4..=200` in which the
-    /// limiter finds it. Default: no limit.
+    /// How many requests may be in flight at once: a number, or a range such as `4..=200` in which
+    /// the limiter finds the number. Default: no limit.
     pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
         self.concurrency = Some(permits.into());
         self

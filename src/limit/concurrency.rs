@@ -7,10 +7,11 @@ use crate::error::{Result, config};
 
 /// How many requests may be in flight at once: a number, or a range in which the limiter finds it.
 ///
-/// A number and a range become one wherever a concurrency is asked for: `.concurrency(20)`,
-/// `.concurrency(4..=200)`. A number is kept as it is. In a range the number begins at the low end, grows
-/// while the throughput grows with it, and shrinks where the latency rises and the throughput does not. The
-/// guide's page on [limits](crate::_guide::limits#a-range-of-concurrency) says how.
+/// Wherever a concurrency is asked for, give a number or a range: `.concurrency(20)`,
+/// `.concurrency(4..=200)`. A single number holds from the start. In a range the number begins at
+/// the low end, grows while the throughput grows with it, and shrinks when the latency rises and
+/// the throughput does not. The guide's page on
+/// [limits](crate::_guide::limits#a-range-of-concurrency) says how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     low: usize,
@@ -27,12 +28,12 @@ impl Concurrency {
         }
     }
 
-    /// The low end. Of a number it is the number.
+    /// The low end of the range, or the single number.
     pub fn low(&self) -> usize {
         self.low
     }
 
-    /// The high end. Of a number it is the number.
+    /// The high end of the range, or the single number.
     pub fn high(&self) -> usize {
         self.high
     }

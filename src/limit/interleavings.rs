@@ -1,9 +1,10 @@
-//! The limiter under loom: every interleaving of a few threads. `NOTES.md` says what each model covers.
-//! A lost wake-up leaves a thread parked for ever, which loom reports as a deadlock.
+//! The limiter under loom: every interleaving of a few threads. `NOTES.md` says what each model
+//! covers. A lost wake-up leaves a thread parked for ever, which loom reports as a deadlock.
 //!
-//! Two threads are explored in full. Three are bounded to four preemptions: most faults of this kind
-//! show with two, and without a bound three threads take hours. Where time plays no part the clock is
-//! the machine's, which loom does not see, and not the virtual one, whose locks it would explore.
+//! Two threads are explored in full. Three are bounded to four preemptions: most faults of this
+//! kind show with two, and without a bound three threads take hours. Where time plays no part the
+//! clock is the machine's, which loom does not see, and not the virtual one, whose locks it would
+//! explore.
 
 use std::time::Duration;
 

@@ -1,20 +1,22 @@
-//! What a limiter tells of the limits that it has found.
+//! What a limiter tells of the limits that it has learned.
 
 use super::rate::Rate;
 
-/// What a limiter has learned of the provider's limits, where they are lower than those that are set.
+/// What a limiter has learned of the provider's limits. A limit is told if it is lower than the one
+/// that is set, or if none is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Learned {
-    /// Requests, as answers announce it.
+    /// The rate of requests that answers announce in their headers.
     pub requests: Option<Rate>,
-    /// Requests, as refusals tell it, if that is lower still.
+    /// The rate of requests that was learned from refusals, if it is lower than the announced one.
     pub from_refusals: Option<Rate>,
-    /// How many requests may be in flight at once, as refusals tell it, if that is lower than what is set.
+    /// How many requests may be in flight at once, as was learned from refusals.
     pub at_once: Option<usize>,
-    /// Model tokens, as answers announce it.
+    /// The rate of model tokens that answers announce in their headers.
     pub tokens: Option<Rate>,
-    /// Values in answers that should announce a limit and make no sense, such as -1. They are ignored.
+    /// How many values in headers that should announce a limit made no sense, such as -1. They are
+    /// ignored.
     pub ignored: u64,
 }
 

@@ -166,7 +166,7 @@ impl LearnedRate {
         self.refused += 1;
         let expected = self.by_chance.max(LITTLE_CHANCE) * self.sent as f64;
         let by_chance = expected + 2.0 * expected.sqrt();
-        if is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance) {
+        if (is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance)) {
             return false;
         }
         let lower = if is_stray { LITTLE_LOWER } else { LOWER };
@@ -208,6 +208,9 @@ impl LearnedRate {
         }
         if self.step > 0.0 {
             self.cuts = 0;
+            self.lowest = self
+                .lowest
+                .max(LOWEST_AT_FIRST * self.now / (1.0 + self.step));
         } else if self.sent as f64 >= BETWEEN_TRIES.1 {
             self.by_chance = self.refused as f64 / self.sent as f64;
         }

@@ -19,8 +19,8 @@ use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
 
-/// Limits how many requests and model tokens are sent in any time, and how many requests are in flight
-/// at once.
+/// Limits how many requests and model tokens are sent in any time, and how many requests are in
+/// flight at once.
 ///
 /// In every window of length T it admits at most `burst + rate · T` requests. The model tokens it
 /// admits, as reserved and less refunds, are at most `max(burst, largest single cost) + rate · T`.
@@ -141,8 +141,8 @@ impl Limiter {
         Ok(self.permit(cost, Waited::default(), start))
     }
 
-    /// A permit, or why there is none, and how long that took. `watch` is told what it waits for, without
-    /// a reason behind others in the queue; it is called without a lock.
+    /// A permit, or why there is none, and how long that took. `watch` is told what it waits for,
+    /// without a reason behind others in the queue; it is called without a lock.
     pub(crate) fn acquire_until(
         &self,
         cost: Cost,
@@ -173,9 +173,9 @@ impl Limiter {
         }
     }
 
-    /// Admits nothing before `until`. The buckets are empty then, so there is no burst after a pause.
-    /// A pause is never shortened by another. Whoever waits with a deadline before its end is told
-    /// at once.
+    /// Admits nothing before `until`. The buckets are empty then, so there is no burst after a
+    /// pause. A pause is never shortened by another. Whoever waits with a deadline before its end
+    /// is told at once.
     pub fn pause_until(&self, until: Instant) {
         let too_late: Vec<_> = {
             let mut locked = self.0.lock();
@@ -225,9 +225,9 @@ impl Limiter {
         Ok(())
     }
 
-    /// Changes how many requests may be in flight at once, to a number or a range. It may be fewer than are
-    /// in flight now: nothing is admitted until enough of them have finished. A range goes on from the
-    /// number that holds now, if that is within it.
+    /// Changes how many requests may be in flight at once, to a number or a range. It may be fewer
+    /// than are in flight now: nothing is admitted until enough of them have finished. A range goes
+    /// on from the number that holds now, if that is within it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for zero and for an empty range.
@@ -237,8 +237,8 @@ impl Limiter {
         Ok(())
     }
 
-    /// Takes note of what the answer to a request that was sent at `sent` says of the provider's limits,
-    /// and of how much else it says that makes no sense.
+    /// Takes note of what the answer to a request that was sent at `sent` says of the provider's
+    /// limits, and of how much else it says that makes no sense.
     pub(crate) fn announced(&self, announced: &[Announced], ignored: u64, sent: Instant) {
         if announced.is_empty() && ignored == 0 {
             return;
@@ -269,8 +269,8 @@ impl Limiter {
         heard
     }
 
-    /// What the provider's answers have said of its limits, where those are lower than the ones that are
-    /// set. The limiter goes by the lower of both.
+    /// What the provider's answers have said of its limits, where those are lower than the ones
+    /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {
         self.0.lock().limits.learned()
     }
@@ -285,8 +285,8 @@ impl Limiter {
         unpark(head);
     }
 
-    /// How many requests may be in flight at once, of a range the high end; `usize::MAX` if that is not
-    /// limited.
+    /// How many requests may be in flight at once: the number, or the high end of the range, that
+    /// is set. `usize::MAX` if there is no limit.
     pub fn concurrency(&self) -> usize {
         self.concurrency_range().high()
     }
@@ -296,13 +296,14 @@ impl Limiter {
         self.0.lock().limits.concurrency()
     }
 
-    /// How many requests may be in flight at once now: of a range, the number that was found last, and in
-    /// both cases fewer where refusals say that these are too many.
+    /// How many requests may be in flight at once now. Of a range it is the number that was found
+    /// last. It is lower if refusals say that so many are too many.
     pub fn most_in_flight(&self) -> usize {
         self.0.lock().limits.most_in_flight()
     }
 
-    /// How many threads are of use: of a range one more than may send now, which waits for the next place.
+    /// How many threads are of use. Of a range it is one more than may send now: that one waits
+    /// until another may.
     pub(crate) fn most_threads(&self) -> usize {
         self.0.lock().limits.most_threads()
     }
@@ -322,8 +323,8 @@ impl Limiter {
         &self.0.clock
     }
 
-    /// The most model tokens that are ever admitted at once; `None` if nothing limits them, so that no
-    /// estimate is of use.
+    /// The most model tokens that are ever admitted at once; `None` if nothing limits them, so that
+    /// no estimate is of use.
     pub(crate) fn most_tokens(&self) -> Option<u64> {
         self.0.lock().limits.most_tokens()
     }

@@ -1,12 +1,12 @@
 //! The limiter: how fast, how much, how many at once.
 //!
-//! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`] the
-//! arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the rate that its
-//! refusals tell, [`places`] how many at once, [`adaptive`] the number in flight within a range
-//! ([`concurrency`]), [`learned`] what the limiter tells of all these, [`slow_start`] the end of a pause,
-//! [`waited`] what is waited for, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`] what
-//! they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for
-//! itself.
+//! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`]
+//! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
+//! rate that its refusals tell, [`places`] how many requests at once they tell, [`concurrency`] a
+//! number or a range, [`adaptive`] the number in a range, [`learned`] what the limiter tells of all
+//! these, [`slow_start`] the end of a pause, [`waited`] what is waited for, [`state`] all limits
+//! together, [`queue`] the lock and the threads that wait, [`permit`] what they wait for, and
+//! [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for itself.
 
 mod adaptive;
 #[cfg(test)]

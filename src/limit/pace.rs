@@ -97,6 +97,7 @@ impl Pace {
         self.note_chance(false);
         if let Some(hold) = self.hold.filter(|hold| sent > hold.since) {
             self.hold = None;
+            self.answers.forgive();
             if hold.is_cascade {
                 self.sent.forget_before(hold.until);
             }

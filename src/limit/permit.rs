@@ -11,8 +11,9 @@ use crate::clock::unpark;
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///
-/// [`settle`](Permit::settle) replaces the estimate of model tokens by the real usage. A permit that
-/// is dropped without it, by a panic too, keeps its estimate. The request itself is never refunded.
+/// [`settle`](Permit::settle) replaces the estimate of model tokens by the real usage. A permit
+/// that is dropped without it, by a panic too, keeps its estimate. The request itself is never
+/// refunded.
 #[must_use = "a permit ends when it is dropped"]
 pub struct Permit {
     pub(super) queue: Arc<Queue>,
@@ -36,19 +37,19 @@ impl Permit {
         self.used = used;
     }
 
-    /// Says that the request has failed. How long it took then tells nothing about how many may be in
-    /// flight, where that is a [range](crate::Concurrency).
+    /// Says that the request has failed. If the concurrency is a [range](crate::Concurrency), the
+    /// limiter then does not go by how long this request took.
     pub fn fail(&mut self) {
         self.failed = true;
     }
 
-    /// Says that the server has let the request in. The limiter learns from it when the permit ends, under
-    /// the lock that it takes then.
+    /// Says that the server has let the request in. The limiter learns from it when the permit
+    /// ends, under the lock that it takes then.
     pub(crate) fn let_in(&mut self) {
         self.let_in = true;
     }
 
-    /// How many requests might be in flight when this one was admitted.
+    /// The concurrency when this request was admitted.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.start.most
     }

@@ -1,10 +1,15 @@
-//! How many requests may be in flight at once, where refusals tell it.
+//! How many requests may be in flight at once, as refusals tell it.
 //!
-//! A server that takes so many at once refuses in the words of one that is asked too fast, and often asks
-//! for a wait that has nothing to do with it. What was let in tells one from the other. Of a cascade of
-//! refusals those that were let in are counted: as many *places* are used from then on, and one more is
-//! tried. A limit of requests at once refuses what goes beyond the places, and nothing else, whatever the
-//! time. A rate lets more in after a wait, and refuses within the places as well.
+//! Some servers have *places*: each request that a server works on takes one, and a request that
+//! finds none is refused. The refusal has the words of one for a rate, and often asks for a wait
+//! that has nothing to do with places. The requests that are *let in*, which are those not refused,
+//! tell places from a rate:
+//!
+//! - Refusals that hold everyone are a *cascade*. During a cascade the requests that are let in are
+//!   counted. As many places are used from then on.
+//! - Then one request more is tried. A server with places refuses it, at any time, and refuses
+//!   nothing within the places. A rate lets more in after a wait, and also refuses within the
+//!   places.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,32 +18,34 @@ use super::bucket::Nanos;
 use super::learned_rate::SECOND;
 
 const MILLI: Nanos = SECOND / 1_000;
-/// What was not refused within this, or twice the time of the slowest refusal, was let in.
+/// A request that is not refused within this, or within twice the time of the slowest refusal,
+/// counts as let in.
 const LEAST_PATIENCE: Nanos = 100 * MILLI;
-/// How long no further place is tried after a try that was refused: twice as long after each.
+/// How long no further place is tried after a refused try. It doubles with each.
 const FIRST_WAIT: Nanos = 250 * MILLI;
 const SETTLED_WAIT: Nanos = 30 * SECOND;
 const LONGEST_WAIT: Nanos = 600 * SECOND;
-/// A rate refuses a try as well that comes too soon after another request. So a try comes this share of the
-/// usual time between two requests after the last.
+/// A rate also refuses a try that comes too soon after another request. So a try waits for this
+/// share of the usual time between two requests.
 const LATE_IN_TURN: f64 = 0.7;
-/// It is certain that refusals are about places after so many tries that were refused, and so many more
-/// requests than there are places that were let in since.
+/// Refusals are certainly about places after so many refused tries, if since the last one so many
+/// more requests than there are places were let in.
 const REFUSED_TRIES: usize = 3;
 const MORE_THAN_PLACES: usize = 3;
-/// It is certain that they are not after so many tries that were let in.
+/// They are certainly not about places after so many tries that were let in.
 const MOST_FLIPS: usize = 3;
-/// For how long it counts that more were let in at once.
+/// How long it counts as a proof that a number was let in at once.
 const PROVEN_FOR: Nanos = 60 * SECOND;
-/// After so many refusals within the places they are not about places, or those have become fewer. So much
-/// of one is forgiven for each request that is let in.
+/// After more refusals within the places than this, refusals are not about places, or there are
+/// fewer places than before. Each request that is let in takes back so much of one such refusal.
 const MOST_DOUBTS: f64 = 4.0;
 const DOUBTS_FORGIVEN: f64 = 0.05;
-/// A server frees a place when it has answered, or a little later. How long a place rests after the first
-/// refusal within the places: three times as long after each, and no more than this share of an answer.
+/// A server frees a place when it has answered, or a little later. After a refusal within the
+/// places each place rests for so long before it is used again. The rest triples with each such
+/// refusal. It is at most the time of the quickest answer divided by `LONGEST_REST`.
 const FIRST_REST: Nanos = 3 * MILLI;
 const LONGEST_REST: Nanos = 4;
-/// How long refusals are not looked at after they were found to be about something else: twice as long
+/// How long refusals are ignored here after they were found to be about something else. It doubles
 /// each time.
 const FIRST_BLINDNESS: Nanos = 60 * SECOND;
 
@@ -61,17 +68,19 @@ pub(super) struct Places {
     blind_for: Nanos,
     /// When the last refusal came.
     refused: Option<Nanos>,
-    /// So many were let in at once of late.
+    /// When so many were let in at once.
     proven: Option<(Nanos, usize)>,
 }
 
-/// Refusals that hold everyone. While it lasts, nobody knows of those in flight whether they are let in.
+/// Refusals that hold everyone. While a cascade lasts, it is not known which requests in flight are
+/// let in.
 #[derive(Debug)]
 struct Cascade {
     until: Nanos,
-    /// Those in flight at its begin and admitted since, without those that were refused.
+    /// Requests that were in flight when it began or were admitted since, less those that were
+    /// refused.
     let_in: usize,
-    /// As many were let in at once before.
+    /// How many were let in at once before.
     proven: usize,
 }
 
@@ -80,24 +89,26 @@ struct Known {
     /// How many places there seem to be, now and at first.
     most: usize,
     first: usize,
-    /// Requests that were sent before were counted at first.
+    /// When the places were counted. Requests sent before this are in that count.
     since: Nanos,
-    /// Whether that is all that may be in flight anyway.
+    /// Whether the places are as many as the concurrency, so that no further one is tried.
     is_all: bool,
-    /// When one more was sent, of which nobody knows yet whether it is let in.
+    /// When one more was sent, if it is not known yet whether that was let in.
     trying: Option<Nanos>,
-    /// When one more may be sent next, and when the last was refused.
+    /// When one more may be tried next, and when the last try was refused.
     next_try: Nanos,
     tried: Nanos,
     wait: Nanos,
     /// The wait that the last refusal asked for.
     hint: Nanos,
-    /// The first admission after the last try, how many there were since, and the last of all.
+    /// When the first request after the last try was admitted, and how many were since. Then the
+    /// time of the last admission of all.
     turn: Option<(Nanos, usize)>,
     last: Nanos,
-    /// How long after another request one more is sent, if that is known.
+    /// How long after another request a try is sent, if that is known.
     spacing: Option<Nanos>,
-    /// Tries that were refused since one was let in, and requests that were let in since the last try.
+    /// Tries that were refused since one was let in, and requests that were let in since the last
+    /// try.
     refused_tries: usize,
     let_in: usize,
     /// Whether it is certain that refusals are about places.
@@ -107,15 +118,15 @@ struct Known {
     /// Refusals within the places.
     doubts: f64,
     doubt: Option<Doubt>,
-    /// How long a place is not used after its answer.
+    /// How long a place rests after its answer.
     rest: Nanos,
-    /// What the quickest answer took.
+    /// How long the quickest answer took.
     quickest: Option<Nanos>,
     /// When places were freed that still rest.
     freed: VecDeque<Nanos>,
 }
 
-/// After a refusal within the places one request asks whether they are still there.
+/// After a refusal within the places, one request asks whether they are still there.
 #[derive(Debug)]
 struct Doubt {
     ask_at: Nanos,
@@ -123,12 +134,12 @@ struct Doubt {
 }
 
 impl Places {
-    /// How many may be in flight at once, if refusals tell it.
+    /// How many requests may be in flight at once, if refusals tell it.
     pub(super) fn most(&self) -> Option<usize> {
         Some(self.known.as_ref()?.most)
     }
 
-    /// Whether those in flight are being counted that are let in.
+    /// Whether a cascade lasts: the requests that are let in are being counted.
     pub(super) fn is_counting(&self) -> bool {
         self.cascade.is_some()
     }
@@ -163,12 +174,12 @@ impl Places {
         known.room(in_flight, patience, now)
     }
 
-    /// The place of the last that was admitted, of this many that are in flight.
+    /// The place of the request that was admitted last, with this many in flight.
     pub(super) fn place(&self, in_flight: usize) -> usize {
         in_flight + self.known.as_ref().map_or(0, |known| known.freed.len())
     }
 
-    /// One more is in flight, which makes this many.
+    /// One more request is in flight. With it this many are.
     pub(super) fn admitted(&mut self, in_flight: usize, now: Nanos) {
         if let Some(cascade) = &mut self.cascade {
             cascade.let_in += 1;
@@ -189,7 +200,8 @@ impl Places {
         }
     }
 
-    /// Whether it matters when one fewer is in flight.
+    /// Whether places rest, so that [`released`](Self::released) must be told of each that is
+    /// freed.
     pub(super) fn rest(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.rest > 0)
     }
@@ -203,8 +215,8 @@ impl Places {
         }
     }
 
-    /// Takes note that the request in this place, sent at `sent`, was let in. Whether it is certain now
-    /// that refusals were about places.
+    /// Takes note that the request in this place, sent at `sent`, was let in. Returns whether it
+    /// has become certain that refusals are about places.
     pub(super) fn let_in(&mut self, place: usize, sent: Nanos, now: Nanos) -> bool {
         let Some(known) = &mut self.known else {
             // Those that were in flight with it would have been refused sooner.
@@ -233,8 +245,8 @@ impl Places {
         true
     }
 
-    /// Whether the refusal of the request in this place, sent at `sent`, is about places: it concerns
-    /// nobody else.
+    /// Whether the refusal of the request in this place, sent at `sent`, is about places. If so, it
+    /// concerns nobody else.
     pub(super) fn explains(
         &mut self,
         place: usize,
@@ -275,7 +287,8 @@ impl Places {
         false
     }
 
-    /// Takes note of a refusal that holds everyone for this long; as many are in flight, itself among them.
+    /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused
+    /// request.
     pub(super) fn held(&mut self, pause: Duration, in_flight: usize, now: Nanos) {
         if self.known.is_some() || now < self.blind_until {
             return;
@@ -378,7 +391,7 @@ impl Known {
         }
     }
 
-    /// What was tried was let in.
+    /// The try was let in.
     fn succeed(&mut self, now: Nanos) {
         self.most += 1;
         self.trying = None;
@@ -389,7 +402,7 @@ impl Known {
         self.flips += usize::from(!self.settled);
     }
 
-    /// What was tried was refused.
+    /// The try was refused.
     fn stop_trying(&mut self, now: Nanos) {
         self.trying = None;
         self.next_try = now.saturating_add(self.wait.max(self.hint));

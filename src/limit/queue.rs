@@ -43,8 +43,8 @@ impl Locked {
         Some(Arc::clone(&head.parker))
     }
 
-    /// The head, if it waits for a reason that `concerns` it. A head that has not asked yet needs no
-    /// wake: it sees the change when it asks.
+    /// The head, if it waits for a reason that `concerns` it. A head that has not asked yet needs
+    /// no wake: it sees the change when it asks.
     pub(super) fn head_if(&self, concerns: impl Fn(WaitReason) -> bool) -> Option<Arc<Parker>> {
         self.head_waits_for
             .filter(|&reason| concerns(reason))
@@ -74,8 +74,8 @@ impl Queue {
         self.locked.lock()
     }
 
-    /// Waits until `cost` is admitted. How long that took is added to `waited`, whatever comes of it.
-    /// What it waits for is told to `watch`, without a reason behind others in the queue.
+    /// Waits until `cost` is admitted. How long that took is added to `waited`, whatever comes of
+    /// it. What it waits for is told to `watch`, without a reason behind others in the queue.
     pub(super) fn acquire(
         &self,
         cost: Cost,
@@ -136,8 +136,8 @@ fn check_cancelled(cancel: Option<&Cancel>) -> Result<()> {
     Ok(())
 }
 
-/// A number in the queue. Dropping it leaves the queue and wakes the next head, on every path: after
-/// a permit, an error or a panic.
+/// A number in the queue. Dropping it leaves the queue and wakes the next head, on every path:
+/// after a permit, an error or a panic.
 struct Ticket<'a> {
     queue: &'a Queue,
     number: u64,

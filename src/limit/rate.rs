@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// also bounds a single cost: more than one whole period's worth is never admitted
 /// ([`ErrorKind::NeverFits`]).
 ///
-/// Any rate can be made. Where it is used, zero and more than [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND)
-/// are refused with [`ErrorKind::Config`].
+/// Any rate can be made. Where it is used, zero and more than
+/// [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND) are refused with [`ErrorKind::Config`].
 ///
 /// ```
 /// use tollgate::Rate;
@@ -88,8 +88,8 @@ impl Rate {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             return Ok(Self::new(units as u64, Duration::from_secs(seconds)));
         }
-        // Millionths of a unit in one period are whole units in a million periods, and so the period
-        // has room for a cost of one unit, which it must.
+        // Millionths of a unit in one period are whole units in a million periods, and so the
+        // period has room for a cost of one unit, which it must.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let millionths = (units * 1e6).round() as u64;
         Ok(Self::new(
@@ -195,13 +195,14 @@ impl Cost {
         Self { output, ..self }
     }
 
-    /// Says how many more tokens of the answer the provider counts until it is there. They are taken from
-    /// what it announces alone: the limits that are set count what is used.
+    /// Says how many more tokens of the answer the provider counts until it is there. They are
+    /// taken from what it announces alone: the limits that are set count what is used.
     pub(crate) const fn with_held(self, held: u64) -> Self {
         Self { held, ..self }
     }
 
-    /// The same with `used` tokens. The prompt has what was estimated for it, and the answer the rest.
+    /// The same with `used` tokens. The prompt has what was estimated for it, and the answer the
+    /// rest.
     pub(super) fn with_used(self, used: u64) -> Self {
         let prompt = self.tokens.saturating_sub(self.output);
         Self {

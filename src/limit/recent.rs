@@ -26,7 +26,7 @@ pub(super) struct RecentAnswers {
 pub(super) struct Chance(f64);
 
 /// So many answers tell that share, and it is no more than this.
-const TELL_CHANCE: f64 = 100.0;
+const TELL_CHANCE: f64 = 200.0;
 const MOST_CHANCE: f64 = 0.06;
 
 impl Chance {
@@ -56,6 +56,13 @@ impl RecentAnswers {
         }
         if self.tenths.len() > 10 {
             self.tenths.pop_front();
+        }
+    }
+
+    /// What was refused so far counts no more: everyone was held for it.
+    pub(super) fn forgive(&mut self) {
+        for it in &mut self.tenths {
+            it.2 = 0;
         }
     }
 

@@ -1,7 +1,7 @@
 //! A pause's end without a burst, for a limiter without a request rate.
 //!
-//! All that have waited for the end of the pause would else be sent in one instant. Where there is a
-//! rate, its bucket is empty after a pause and does the same.
+//! All that have waited for the end of the pause would else be sent in one instant. Where there is
+//! a rate, its bucket is empty after a pause and does the same.
 
 use super::bucket::{Bucket, Nanos};
 use super::rate::Rate;
@@ -13,8 +13,9 @@ pub(super) struct SlowStart {
     until: Nanos,
 }
 
-/// How long the slow start takes at most. It takes no longer than the pause did: a server that often
-/// asks for a few milliseconds would otherwise see no more than `concurrency` requests a second.
+/// How long the slow start takes at most. It takes no longer than the pause did: a server that
+/// often asks for a few milliseconds would otherwise see no more than `concurrency` requests a
+/// second.
 const SLOW_START: Nanos = 1_000_000_000;
 /// How many requests a second the slow start admits at most; concurrency may be without limit.
 const SLOW_START_MAX: u64 = 1_000;
@@ -27,7 +28,8 @@ impl SlowStart {
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let rate = Rate::per_second(rate.clamp(1, SLOW_START_MAX));
         Self {
-            // One unit at the end of the pause, so that the first request waits no longer than that.
+            // One unit at the end of the pause, so that the first request waits no longer than
+            // that.
             bucket: Bucket::full(rate, 1, paused_until),
             until: paused_until.saturating_add(length),
         }

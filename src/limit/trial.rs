@@ -1,8 +1,8 @@
 //! A run against a model of a provider, event by event: how the limiter's learning is judged.
 //!
-//! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. The run keeps
-//! its rows in flight, sends what was refused first, and obeys waits as `pool` does. The provider is one
-//! of [`Provider`].
+//! One thread, no clock and no chance but the seed's: minutes of a run take milliseconds. The run
+//! keeps its rows in flight, sends what was refused first, and obeys waits as `pool` does. The
+//! provider is one of [`Provider`].
 
 #![cfg(test)]
 

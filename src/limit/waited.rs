@@ -56,7 +56,7 @@ impl Waited {
         times.add(Binding::Queue, self.queue);
     }
 
-    /// Without a reason it was the queue.
+    /// Without a reason, the time counts for the queue.
     pub(super) fn add(&mut self, reason: Option<WaitReason>, time: Duration) {
         *match reason {
             Some(WaitReason::Requests) => &mut self.requests,

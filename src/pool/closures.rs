@@ -1,5 +1,5 @@
-//! The pool's public face: any blocking closure, with the same limits, retries and threads as an API
-//! request.
+//! The pool's public face: any blocking closure, with the same limits, retries and threads as an
+//! API request.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -33,8 +33,8 @@ use crate::retry::{Retry, Verdict};
 /// | a slice, and work that may be tried again | [`try_map`](Pool::try_map) |
 /// | a lazy input, costs, attempts | [`task`](Pool::task) |
 ///
-/// A run started from inside a job of the same pool would wait for a permit that it holds itself; it
-/// is refused at once ([`ErrorKind::Nested`]).
+/// A run started from inside a job of the same pool would wait for a permit that it holds itself;
+/// it is refused at once ([`ErrorKind::Nested`]).
 ///
 /// ```
 /// use tollgate::{Pool, Retry, Verdict};
@@ -60,8 +60,8 @@ pub struct Pool {
 const MOST_THREADS: usize = 10_000;
 
 impl Pool {
-    /// A pool of at most `concurrency` jobs at once, with the default [`Retry`] policy. Of a range such as
-    /// `4..=200` it finds the number.
+    /// A pool of at most `concurrency` jobs at once, with the default [`Retry`] policy. Of a range
+    /// such as `4..=200` it finds the number.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for 0, for an empty range, or for more than 10,000.
@@ -69,8 +69,8 @@ impl Pool {
         Self::from_limiter(Limiter::builder().concurrency(concurrency).build()?)
     }
 
-    /// A pool whose jobs each take a permit of `limiter`. The limiter's concurrency is also the most
-    /// threads a run will have.
+    /// A pool whose jobs each take a permit of `limiter`. The limiter's concurrency is also the
+    /// most threads a run will have.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the limiter has no
@@ -188,8 +188,8 @@ impl Pool {
     /// A task: a closure that may fail, and what this pool is to know of it. Say what an item
     /// [costs](Task::cost) and what a failure [means](Task::verdict), then run it.
     ///
-    /// `work` gets the item and the [`Attempt`] that is being made. By [`Attempt::settle`] it tells the
-    /// limiter how many model tokens it has really used.
+    /// `work` gets the item and the [`Attempt`] that is being made. By [`Attempt::settle`] it tells
+    /// the limiter how many model tokens it has really used.
     ///
     /// ```
     /// use tollgate::{Cost, Limiter, Pool, Rate, Verdict};
@@ -253,7 +253,8 @@ where
         self
     }
 
-    /// Runs it over a slice; the results are in the order of the items. The calling thread takes part.
+    /// Runs it over a slice; the results are in the order of the items. The calling thread takes
+    /// part.
     ///
     /// Never fails as a whole: a run that cannot begin, or is stopped, has a
     /// [`Failure::NotCompleted`] for every item that was not done.
@@ -273,9 +274,9 @@ where
         }
     }
 
-    /// Runs it over the items of an iterator, and calls `done` on this thread with each outcome as it
-    /// comes. Returns when all are through. The iterator is pulled on a thread of its own, as items
-    /// are needed.
+    /// Runs it over the items of an iterator, and calls `done` on this thread with each outcome as
+    /// it comes. Returns when all are through. The iterator is pulled on a thread of its own, as
+    /// items are needed.
     ///
     /// At most max(1024, 4 × concurrency) items are pulled and not yet handed to `done`. A panic in
     /// the iterator becomes the last outcome; a panic in `done` ends the run and goes on here.
@@ -292,8 +293,8 @@ where
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Nested`] inside a job of the same pool, [`ErrorKind::Config`] for a retry policy
-    /// without attempts, [`ErrorKind::Io`] if no thread can be started.
+    /// [`ErrorKind::Nested`] inside a job of the same pool, [`ErrorKind::Config`] for a retry
+    /// policy without attempts, [`ErrorKind::Io`] if no thread can be started.
     pub fn for_each(
         &self,
         items: impl IntoIterator<Item = I> + Send,
@@ -317,8 +318,8 @@ where
     /// Runs it over the items of an iterator, and gives the outcomes as they finish.
     ///
     /// At most max(1024, 4 × concurrency) items are pulled and not yet taken as outcomes, so a
-    /// consumer that stops taking stops the input. Dropping the outcomes stops new work at once; what
-    /// is in flight ends by itself.
+    /// consumer that stops taking stops the input. Dropping the outcomes stops new work at once;
+    /// what is in flight ends by itself.
     ///
     /// # Errors
     /// As [`for_each`](Task::for_each).
@@ -329,8 +330,8 @@ where
         self.pool.settings.stream(self.job::<I>(), items, false)
     }
 
-    /// As [`as_completed`](Task::as_completed), with the outcomes in the order of the input. One that
-    /// comes before its turn is held back, and counts as not yet taken.
+    /// As [`as_completed`](Task::as_completed), with the outcomes in the order of the input. One
+    /// that comes before its turn is held back, and counts as not yet taken.
     ///
     /// ```
     /// use tollgate::Pool;

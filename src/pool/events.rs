@@ -30,25 +30,26 @@ pub enum Event {
         /// How long the item waits at least.
         wait: Duration,
     },
-    /// How many requests may be in flight at once has changed: it is a [range](crate::Concurrency) and
-    /// another number was found, or refusals say that fewer are possible.
+    /// The concurrency has changed. It is a [range](crate::Concurrency) and another number was
+    /// found in it, or refusals say that fewer requests are possible at once.
     Concurrency {
-        /// How many.
+        /// How many requests may be in flight at once now.
         at_once: usize,
     },
-    /// Nothing is sent for so long, by any run on the same limiter: the other side asked for it.
+    /// The server asked for a pause. No run on the same limiter sends anything until it is over.
     Pause {
-        /// How long.
+        /// How long the pause is.
         wait: Duration,
     },
-    /// Another limit holds the run back than was told last. It is what [`Progress`](crate::Progress) has as
-    /// its `binding`. Told as an attempt begins, and once a second at most, with [`Learned`](Self::Learned).
+    /// Another limit holds the run back than the event before said: the `binding` of
+    /// [`Progress`](crate::Progress). It is told when an attempt begins, and once a second at most.
     Binding {
-        /// Which.
+        /// What holds the run back.
         binding: Binding,
     },
-    /// The limiter has learned something of the provider's limits, or forgotten it. A rate that refusals
-    /// tell is told again when it has changed by a tenth.
+    /// The limiter has learned something of the provider's limits, or forgotten it. A rate learned
+    /// from refusals is told again when it has changed by a tenth. It is told when
+    /// [`Binding`](Self::Binding) is.
     Learned {
         /// All that it knows now.
         learned: Learned,
@@ -68,8 +69,8 @@ pub enum Event {
 ///
 /// Any closure over `&Event` is an observer. Give one to
 /// [`Pool::with_observer`](crate::Pool::with_observer) or
-/// [`Client::with_observer`](crate::Client::with_observer). For counts that are looked at now and then, a
-/// [`Monitor`](crate::Monitor) is simpler.
+/// [`Client::with_observer`](crate::Client::with_observer). For counts that are looked at now and
+/// then, a [`Monitor`](crate::Monitor) is simpler.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,10 +89,10 @@ pub enum Event {
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 pub trait Observer: Send + Sync {
-    /// Called on the thread that the event happened on: a worker of the pool, or the caller of a run
-    /// over a slice. No lock is held, so it may ask a limiter or a monitor; but the run waits for it,
-    /// so it should be quick. Several threads may call it at once. A panic in it is logged and
-    /// changes nothing else.
+    /// Called on the thread that the event happened on: a worker of the pool, or the caller of a
+    /// run over a slice. No lock is held, so it may ask a limiter or a monitor; but the run waits
+    /// for it, so it should be quick. Several threads may call it at once. A panic in it is logged
+    /// and changes nothing else.
     fn on_event(&self, event: &Event);
 }
 

@@ -1,17 +1,18 @@
-//! Hedging: when a second attempt at an item, its *copy*, goes beside a first one that takes too long, and
-//! which of the two decides about the item.
+//! Hedging. An item whose attempt takes too long gets a second attempt beside the first: its
+//! *copy*. This file decides when a copy goes, and which of the two attempts *decides* about the
+//! item.
 //!
-//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes once the
-//! first attempt has taken longer than 95 % of all, so about one in twenty has one. Attempts that are
-//! under way count as longer than any that has ended: of many that are sent at once the quick ones end first,
-//! and say nothing about the others.
+//! After Dean and Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013: a copy goes
+//! when the first attempt has taken longer than 95 % of all, so about one item in twenty has one.
+//! Attempts that are under way count as longer than any that has ended. The reason: of many
+//! attempts sent at once the quick ones end first, and say nothing about the others.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 
-/// Nothing is known of latencies before so many attempts have succeeded.
+/// The latencies tell nothing before so many attempts have succeeded.
 const LEAST_KNOWN: u64 = 20;
 /// A copy goes when its first attempt has taken longer than all but one in so many.
 const ONE_IN: u64 = 20;
@@ -26,7 +27,8 @@ struct Latencies {
     known: u64,
 }
 
-/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they hold.
+/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they
+/// hold.
 fn class(latency: Duration) -> usize {
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
     let doubled = micros.max(CLASSES).ilog2() - CLASSES.ilog2();
@@ -50,7 +52,8 @@ impl Latencies {
         }
         self.counts[class] += 1;
         self.known += 1;
-        // What was long ago is forgotten, but never so much that the attempts under way are a large part.
+        // What was long ago is forgotten, but never so much that the attempts under way are a large
+        // part.
         if self.known > 2 * ONE_IN * (LEAST_KNOWN + under_way) {
             for count in &mut self.counts {
                 *count /= 2;
@@ -59,7 +62,8 @@ impl Latencies {
         }
     }
 
-    /// What all but one attempt in [`ONE_IN`] take less than; `None` as long as that cannot be told.
+    /// What all but one attempt in [`ONE_IN`] take less than; `None` as long as that cannot be
+    /// told.
     fn longest_usual(&self, under_way: u64) -> Option<Duration> {
         if self.known < LEAST_KNOWN {
             return None;
@@ -107,7 +111,7 @@ pub(super) struct Withdrawn {
 /// The two attempts at one item, until one of them decides.
 #[derive(Debug)]
 struct Pair<C> {
-    /// What becomes the copy, as long as there is none.
+    /// What becomes the copy, until it has gone.
     spare: Option<C>,
     /// What cuts off the first attempt and the copy, while these are under way.
     under_way: [Option<Cancel>; 2],
@@ -135,7 +139,8 @@ pub(super) struct Decides<C> {
     _spare: Option<C>,
 }
 
-/// All that have an attempt under way, with `C` to become their copies, and what is known of how long that takes.
+/// The items that have an attempt under way, each with the `C` that may become its copy, and how
+/// long attempts take.
 #[derive(Debug)]
 pub(crate) struct Hedging<C> {
     latencies: Latencies,
@@ -144,7 +149,7 @@ pub(crate) struct Hedging<C> {
     /// First attempts and copies, ever.
     sent: u64,
     copies: u64,
-    /// The limiter had no room for a copy, and may have some then.
+    /// No copy goes before this: the limiter had no room for one.
     not_before: Option<Instant>,
 }
 
@@ -209,8 +214,8 @@ impl<C> Hedging<C> {
         true
     }
 
-    /// Puts off a copy that the limiter has no room for, and all others: until then, or until an item has
-    /// ended. Gives back one whose first attempt has ended.
+    /// Puts off a copy that the limiter has no room for, and all others: until then, or until an
+    /// item has ended. Gives back one whose first attempt has ended.
     pub(super) fn put_off(&mut self, id: RaceId, copy: C, until: Instant) -> Option<C> {
         let Some(pair) = self.pairs.get_mut(&id) else {
             return Some(copy);
@@ -226,8 +231,8 @@ impl<C> Hedging<C> {
         self.sent = sent;
     }
 
-    /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the run stops
-    /// for it; else it is `withdrawn` if there is another one.
+    /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the
+    /// run stops for it; else it is `withdrawn` if there is another one.
     pub(super) fn ended(
         &mut self,
         race: &Race,

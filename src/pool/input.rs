@@ -1,8 +1,8 @@
 //! Where a run's items come from: a queue that is filled at once or by a feeder thread.
 //!
-//! The items of a slice are all there from the start. Any other iterator is the user's code and may block
-//! (a stalled stdin) or panic, so it is pulled by one thread of its own; what has been pulled and not yet
-//! been handed to the consumer is bounded by the queue's window.
+//! The items of a slice are all there from the start. Any other iterator is the user's code and may
+//! block (a stalled stdin) or panic, so it is pulled by one thread of its own; what has been pulled
+//! and not yet been handed to the consumer is bounded by the queue's window.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -49,9 +49,9 @@ struct Queue<I> {
 }
 
 impl<I> Queue<I> {
-    /// How many items may be in the queue: two for each permit, so that there is still one each when the
-    /// feeder is woken, should all permits be free in the same moment. More would only take memory; with
-    /// one each, threads were seen to wait for the feeder.
+    /// How many items may be in the queue: two for each permit, so that there is still one each
+    /// when the feeder is woken, should all permits be free in the same moment. More would only
+    /// take memory; with one each, threads were seen to wait for the feeder.
     fn most_ready(&self) -> usize {
         self.window.div_ceil(2)
     }
@@ -124,8 +124,8 @@ impl<I: Send> InputQueue<I> {
         });
     }
 
-    /// Pulls items on the calling thread if few are left, as long as there is room; `false` once that is
-    /// all.
+    /// Pulls items on the calling thread if few are left, as long as there is room; `false` once
+    /// that is all.
     pub(super) fn fill(&self, items: &mut impl Iterator<Item = I>) -> bool {
         if !self.state.lock().runs_low() {
             return true;
@@ -205,9 +205,9 @@ impl<I: Send> InputQueue<I> {
         (queue.next_index..).zip(std::mem::take(&mut queue.ready))
     }
 
-    /// The next item. Never blocks and never calls user code: the run's lock is held. `stopped`: the run
-    /// takes nothing new; what was pulled already is still given out. `waiter` is unparked at the next
-    /// arrival, or at the end, if the answer is [`Pull::Empty`].
+    /// The next item. Never blocks and never calls user code: the run's lock is held. `stopped`:
+    /// the run takes nothing new; what was pulled already is still given out. `waiter` is unparked
+    /// at the next arrival, or at the end, if the answer is [`Pull::Empty`].
     pub(super) fn pull(&self, stopped: bool, waiter: &Arc<Parker>) -> Pull<I> {
         let mut queue = self.state.lock();
         queue.closed |= stopped;
@@ -223,8 +223,8 @@ impl<I: Send> InputQueue<I> {
         if let Some(message) = queue.panicked.take() {
             return Pull::Broken(queue.next_index, message);
         }
-        // A feeder that is blocked in its iterator cannot be waited for: a stalled stdin must not hold up
-        // the end of a run that was stopped.
+        // A feeder that is blocked in its iterator cannot be waited for: a stalled stdin must not
+        // hold up the end of a run that was stopped.
         if queue.ended || queue.closed {
             return Pull::End;
         }

@@ -2,7 +2,8 @@
 //! one outcome, every thread exits, and no permit stays out.
 //!
 //! The loop is the real one; only its threads are loom's, and its outcomes are counted without a
-//! lock that loom would have to explore. Each is bounded to so many preemptions that it takes seconds.
+//! lock that loom would have to explore. Each is bounded to so many preemptions that it takes
+//! seconds.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -168,8 +169,8 @@ fn run(setting: Setting) {
     });
 }
 
-/// The outsider's permit makes a thread that has finished get none: it gives its item back and parks, and
-/// another must take that item.
+/// The outsider's permit makes a thread that has finished get none: it gives its item back and
+/// parks, and another must take that item.
 #[test]
 fn loom_an_item_that_is_given_back_is_taken_up() {
     run(Setting {
@@ -231,7 +232,8 @@ fn loom_a_refused_thread_leaves_the_lead_to_the_others() {
     });
 }
 
-/// A thread for the copy is started when the item begins; the two attempts may end in the same moment.
+/// A thread for the copy is started when the item begins; the two attempts may end in the same
+/// moment.
 #[test]
 fn loom_an_item_and_its_copy_have_one_outcome() {
     for items in [

@@ -41,7 +41,8 @@ pub(crate) trait Job: Send + Sync {
         false
     }
 
-    /// The same input for a second attempt beside the first; `None` if the item must not have two at once.
+    /// The same input for a second attempt beside the first; `None` if the item must not have two
+    /// at once.
     fn second(&self, _input: &Self::Input) -> Option<Self::Input> {
         None
     }
@@ -79,15 +80,17 @@ pub struct Attempt<'a> {
     pub(crate) cost: Cost,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: &'a Cancel,
-    /// Cuts off this attempt: the same, unless there may be another attempt at the item at once.
+    /// Cuts off this attempt. It is the run's own [`Cancel`], unless the item may have two attempts
+    /// at once.
     pub(crate) cut: &'a Cancel,
     /// The model tokens the attempt turned out to take; the estimate stands if it is left `None`.
     pub(crate) used: Cell<Option<u64>>,
-    /// What counts of these against the limits, if that is not all or is known apart.
+    /// What counts of these tokens against the limits: not all, or prompt and answer apart. `None`
+    /// if all of them count.
     pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
-    /// What the log tells of the answer.
+    /// What the log says of the answer's headers.
     pub(crate) answer: OnceCell<Box<str>>,
     /// Why, if the attempt succeeded.
     pub(crate) why_paused: OnceCell<Error>,
@@ -117,21 +120,21 @@ impl Attempt<'_> {
         self.deadline
     }
 
-    /// The [`Cancel`] of this run. It is raised when the run is stopped, and a closure may raise it to
-    /// stop the run.
+    /// The [`Cancel`] of this run. It is raised when the run is stopped, and a closure may raise it
+    /// to stop the run.
     pub fn cancel(&self) -> &Cancel {
         self.cancel
     }
 
-    /// Counts `tokens` model tokens in place of the [`cost`](Self::cost), whether the attempt succeeds
-    /// or fails. Fewer are given back to the limiter when the attempt is over. More become a debt,
-    /// which later attempts wait for. Default: what was reserved.
+    /// Counts `tokens` model tokens in place of the [`cost`](Self::cost), whether the attempt
+    /// succeeds or fails. Fewer are given back to the limiter when the attempt is over. More become
+    /// a debt, which later attempts wait for. Default: what was reserved.
     pub fn settle(&self, tokens: u64) {
         self.used.set(Some(tokens));
     }
 
-    /// Pauses the limiter for `wait` when this attempt is over, whether it succeeds or fails. All that
-    /// use the limiter wait.
+    /// Pauses the limiter for `wait` when this attempt is over, whether it succeeds or fails. All
+    /// that use the limiter wait.
     pub fn pause(&self, wait: Duration) {
         self.pause.set(Some(wait));
     }

@@ -1,13 +1,13 @@
 //! What the threads of a run share, and how leadership passes between them.
 //!
 //! Leader and followers. At most one idle thread of a run, the *leader*, waits for a permit, or for
-//! something to ask a permit for. When it has one it passes leadership on, to an idle thread or a new
-//! one, and makes its own attempt. So the thread that was admitted is the thread that sends, no item is
-//! handed between threads, and one thread of a run waits at the limiter at a time. Threads grow to what
-//! is in flight at once, rate × latency, and not to what is allowed.
+//! something to ask a permit for. When it has one it passes leadership on, to an idle thread or a
+//! new one, and makes its own attempt. So the thread that was admitted is the thread that sends, no
+//! item is handed between threads, and one thread of a run waits at the limiter at a time. Threads
+//! grow to what is in flight at once, rate × latency, and not to what is allowed.
 //!
-//! When every item has begun, a thread that has finished exits: an item that is tried again stays with
-//! the thread that had it. A long run's last request does not keep thousands of idle threads.
+//! When every item has begun, a thread that has finished exits: an item that is tried again stays
+//! with the thread that had it. A long run's last request does not keep thousands of idle threads.
 //!
 //! A thread that leads and exits, however it does, hands leadership on: an idle thread becomes the
 //! leader, or leadership is vacant and the next thread that must wait takes it.
@@ -54,7 +54,7 @@ pub(super) struct RunState<J: Job> {
     /// The system would not give another thread; the run goes on with those there are.
     pub(super) no_more_threads: bool,
     pub(super) ended: bool,
-    /// What the monitor was told that holds the run back, if that is still so.
+    /// What holds the run back, as the monitor was told last.
     pub(super) binding: Option<Binding>,
 }
 
@@ -63,8 +63,8 @@ pub(super) enum Leader {
     Vacant,
     /// Somebody who has not yet found out whether it must wait.
     Busy,
-    /// Somebody who waits for a permit: nobody else need ask for one. The flag ends the wait, for an
-    /// item that goes before this one.
+    /// Somebody who waits for a permit: nobody else need ask for one. The flag ends the wait, for
+    /// an item that goes before this one.
     Waiting(Cancel, Option<Precedence>),
     /// The idle thread of this number, which has been woken for it.
     Appointed(usize),
@@ -101,10 +101,10 @@ impl<J: Job> RunState<J> {
         next.map(|(_, parker)| parker)
     }
 
-    /// Counts the calling thread out if it is not needed any more: everything has begun, and an item
-    /// that is tried again stays with the thread that has it.
+    /// Counts the calling thread out if it is not needed any more: everything has begun, and an
+    /// item that is tried again stays with the thread that has it.
     pub(super) fn try_exit(&mut self) -> bool {
-        // One waits until a copy of something is due.
+        // A thread waits until a copy is due.
         let waits = usize::from(self.schedule.expects_copies());
         let spare =
             self.threads > self.schedule.handed_out() + waits && !self.schedule.expects_more();
@@ -153,7 +153,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         }
     }
 
-    /// Tells the observer, if there is one, what has changed of how the run goes.
+    /// Tells the observer, if there is one, of a new binding limit and of what was learned.
     pub(super) fn tell_news(&self, now: Instant) {
         let settings = &self.settings;
         if settings.events.0.is_none() || !self.told.lock().is_old(now) {

@@ -13,7 +13,8 @@ use crate::sync::Mutex;
 /// Watches the runs it is given to, from any thread, at any time.
 ///
 /// Clones watch the same. Give one to [`Pool::with_monitor`](crate::Pool::with_monitor) or
-/// [`Client::with_monitor`](crate::Client::with_monitor); one monitor over several runs adds them up.
+/// [`Client::with_monitor`](crate::Client::with_monitor); one monitor over several runs adds them
+/// up.
 ///
 /// ```
 /// use tollgate::{Monitor, Pool, Verdict};
@@ -45,7 +46,7 @@ pub struct Progress {
     /// Of the attempts, copies of an attempt that took too long
     /// ([`ClientBuilder::hedge`](crate::ClientBuilder::hedge)). They are no retries.
     pub hedges: u64,
-    /// Of these, those whose answer was the first and was taken.
+    /// Of these copies, those whose answer came first and was taken.
     pub hedges_won: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
@@ -53,8 +54,8 @@ pub struct Progress {
     pub in_flight: u64,
     /// The most requests on the wire at once.
     pub in_flight_peak: u64,
-    /// How many requests might be on the wire at once when the last one was sent: of a
-    /// [range](crate::Concurrency), the number that was found.
+    /// The concurrency when the last request was sent. Of a [range](crate::Concurrency) it is the
+    /// number that was found.
     pub concurrency: usize,
     /// Items that wait for a permit of the limiter now.
     pub waiting: u64,
@@ -67,18 +68,19 @@ pub struct Progress {
     /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
     /// what they used are not counted.
     pub tokens: u64,
-    /// Items that may have been paid for more than once: they were sent again after an attempt whose
-    /// answer was lost on the way.
+    /// Items that may have been paid for more than once: they were sent again after an attempt
+    /// whose answer was lost on the way.
     pub possibly_billed: u64,
-    /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is run
-    /// time and not summed over items.
+    /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is
+    /// run time and not summed over items.
     pub limiter_wait: Waited,
     /// Time between attempts, that of an outage included, summed over items. Each wait is added at
     /// its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,
-    /// How long each limit held runs back. Of several at once, it is that of the one that changed last.
+    /// How long each limit held runs back. If the monitor watches several runs at once, a moment
+    /// counts for the limit that was noted last.
     pub bound: Times,
     /// What has held runs back most of the last second or so: the binding limit at the moment.
     pub binding: Option<Binding>,
@@ -168,8 +170,9 @@ impl Monitor {
         change(&mut progress.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The breaker keeps attempts back until the next probe, or no longer does. Without an error, what is
-    /// known already stands. Returns what is no longer true, to be dropped outside every lock.
+    /// The breaker keeps attempts back until the next probe, or no longer does. Without an error,
+    /// what is known already stands. Returns what is no longer true, to be dropped outside every
+    /// lock.
     #[must_use]
     pub(super) fn set_outage(&self, probe: Option<Instant>, error: Option<Error>) -> Option<Down> {
         let mut down = self.0.down.lock();
@@ -183,8 +186,8 @@ impl Monitor {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// The standard library's lock, as that of the track: it is held for a few additions, and need not be
-    /// a part of what the model checker explores.
+    /// The standard library's lock, as that of the track: it is held for a few additions, and need
+    /// not be a part of what the model checker explores.
     progress: std::sync::Mutex<Progress>,
     down: Mutex<Option<Down>>,
     /// The last pause and its end, which may have passed.

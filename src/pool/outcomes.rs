@@ -30,7 +30,7 @@ pub struct Outcome<I, T, E> {
     pub result: Result<T, E>,
     /// How many attempts it took, not counting those in which nothing was sent.
     pub attempts: u32,
-    /// Where its time went: what it waited for, and the wire.
+    /// Where its time went: to each wait, and to the wire.
     pub times: Times,
     /// Whether this failure stopped the run.
     pub stopped_run: bool,
@@ -83,8 +83,9 @@ impl<I, T, E> Outcome<I, T, E> {
 ///
 /// [`Client::as_completed`](crate::Client::as_completed) and
 /// [`Task::as_completed`](crate::Task::as_completed) give them as they finish,
-/// [`Client::in_order`](crate::Client::in_order) and [`Task::in_order`](crate::Task::in_order) in the
-/// order of the input. Dropping the iterator stops new work at once; what is in flight ends by itself.
+/// [`Client::in_order`](crate::Client::in_order) and [`Task::in_order`](crate::Task::in_order) in
+/// the order of the input. Dropping the iterator stops new work at once; what is in flight ends by
+/// itself.
 #[must_use = "dropping it stops the run"]
 pub struct Outcomes<I, T, E>(pub(crate) Box<dyn Iterator<Item = Outcome<I, T, E>> + Send>);
 
@@ -172,8 +173,8 @@ pub(crate) struct Inbox<I, T, E> {
     gone: Arc<AtomicBool>,
 }
 
-/// What nobody receives stays in a channel for as long as somebody may send, and its guards with it:
-/// whoever leaves drops them.
+/// What nobody receives stays in a channel for as long as somebody may send, and its guards with
+/// it: whoever leaves drops them.
 impl<I, T, E> Drop for Inbox<I, T, E> {
     fn drop(&mut self) {
         // First: a thread that sends after the last look must not begin to wait.

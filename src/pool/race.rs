@@ -1,5 +1,6 @@
-//! Two attempts at one item at the same time: how they begin, and how they end. [`hedge`](super::hedge)
-//! decides; here are the lock, the flags that cut attempts off, and what is counted.
+//! A race: two attempts at one item at the same time. [`hedge`](super::hedge) decides when one
+//! begins and which attempt counts. This file has the lock, the flags that cut attempts off, and
+//! the counters.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::clock::unpark;
 use crate::limit::{Cost, Permit, Refusal};
 use crate::retry::Verdict;
 
-/// How long a copy is put off, if nobody can tell when the limiter has room for it.
+/// How long a copy is put off if the limiter cannot say when it will have room.
 const PUT_OFF: Duration = Duration::from_millis(50);
 
 /// What becomes of an attempt that has ended.
@@ -27,8 +28,8 @@ pub(super) enum End {
 }
 
 impl<J: Job> RunShared<'_, J> {
-    /// Lets an attempt that is about to begin have a copy, if hedging is on, its item has had none and may
-    /// be tried again.
+    /// Makes a copy ready for an attempt that is about to begin. There is none unless hedging is
+    /// on, and the item has had none and may be tried again.
     pub(super) fn let_hedge(&self, item: &mut JobItem<J>) {
         let settings = &self.settings;
         if !settings.hedge
@@ -101,8 +102,8 @@ impl<J: Job> RunShared<'_, J> {
         None
     }
 
-    /// Ends the part of an attempt in a race, if it has one. The first to succeed decides, and cuts the other
-    /// off; of two that fail, the last.
+    /// Takes an attempt that has ended out of its race, if it is in one. The first attempt to
+    /// succeed decides, and the other is cut off. If both fail, the last decides.
     pub(super) fn end_race(
         &self,
         item: &mut JobItem<J>,

@@ -1,8 +1,8 @@
 //! Puts a run together: its threads and its two ends.
 //!
-//! Every run is [`start`](Settings::start)ed in the same way, from a queue into a sink. What differs is
-//! who fills the queue (a slice at once, or a [`Feed`]) and where its outcomes go (slots, or a channel that
-//! is read here or by an iterator).
+//! Every run is [`start`](Settings::start)ed in the same way, from a queue into a sink. What
+//! differs is who fills the queue (a slice at once, or a [`Feed`]) and where its outcomes go
+//! (slots, or a channel that is read here or by an iterator).
 
 use std::io;
 use std::iter;
@@ -28,8 +28,8 @@ const STACK: usize = 512 << 10;
 
 impl Settings {
     /// Runs everything that `input` gives, and returns when all of its outcomes are in `sink`. The
-    /// calling thread is the first worker. These are the settings of this run alone: it stops when their
-    /// flag is raised, and may raise it.
+    /// calling thread is the first worker. These are the settings of this run alone: it stops when
+    /// their flag is raised, and may raise it.
     fn start<J: Job>(
         self,
         job: J,
@@ -72,9 +72,9 @@ impl Settings {
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
         thread::scope(|scope| -> Result<()> {
-            // However this scope is left, its threads must find the end: a consumer that panics, too,
-            // would otherwise wait for them for ever. Declared before the inbox, which a worker that
-            // still has an outcome must find gone.
+            // However this scope is left, its threads must find the end: a consumer that panics,
+            // too, would otherwise wait for them for ever. Declared before the inbox, which a
+            // worker that still has an outcome must find gone.
             let _stop = StopOnDrop {
                 cancel: settings.cancel.clone(),
                 queue: Arc::clone(&queue),
@@ -130,8 +130,8 @@ impl Settings {
         let settings = self.for_one_run()?;
         let queue = new_queue(self);
         let (sink, inbox) = channel(self.backlog(), false);
-        // New work stops at once when it is dropped, as on every way out of here that has no thread to go
-        // on with; what is in flight ends by itself and is thrown away.
+        // New work stops at once when it is dropped, as on every way out of here that has no thread
+        // to go on with; what is in flight ends by itself and is thrown away.
         let stop = StopOnDrop {
             cancel: settings.cancel.clone(),
             queue: Arc::clone(&queue),
@@ -177,8 +177,8 @@ pub(crate) enum Feed<'f, I> {
     Scoped(Box<Feeder<'f, I>>),
     /// A thread that the run does not wait for.
     Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
-    /// The consumer's thread, between outcomes: for items that are quickly had, such as the lines of a
-    /// regular file.
+    /// The consumer's thread, between outcomes: for items that are quickly had, such as the lines
+    /// of a regular file.
     Here(Box<dyn Iterator<Item = I> + 'f>),
 }
 
@@ -233,9 +233,10 @@ pub(crate) trait Consumer<I, T, E> {
     /// before it, stays in the window of the input until then: memory is bounded by that.
     fn take(&mut self, outcome: JobOutcome<I, T, E>) -> usize;
 
-    /// How long to wait for an outcome before [`on_idle`](Self::on_idle) is called again; `None` for
-    /// consumers that have nothing to do between outcomes. Where there is an interval, the threads
-    /// whose outcomes have been taken are held until the next [`on_idle`](Self::on_idle) is over.
+    /// How long to wait for an outcome before [`on_idle`](Self::on_idle) is called again; `None`
+    /// for consumers that have nothing to do between outcomes. Where there is an interval, the
+    /// threads whose outcomes have been taken are held until the next [`on_idle`](Self::on_idle) is
+    /// over.
     fn idle_interval(&self) -> Option<Duration> {
         None
     }

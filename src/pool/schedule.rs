@@ -1,9 +1,9 @@
 //! What goes next: the pure core of a run.
 //!
-//! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows no
-//! thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
-//! there is nothing to do. What the server asked to wait goes first, the oldest before the others, then
-//! a retry that is due, then new input.
+//! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows
+//! no thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
+//! there is nothing to do. What the server asked to wait goes first, the oldest before the others,
+//! then a retry that is due, then new input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::limit::Cost;
 use crate::retry::{Decider, Decision, Failed, History, Load, Passage, Retry};
 
-/// One item of the input on its way through the run. It is boxed: it is moved often, and every frame it
-/// is moved through would otherwise hold it once more.
+/// One item of the input on its way through the run. It is boxed: it is moved often, and every
+/// frame it is moved through would otherwise hold it once more.
 #[derive(Debug)]
 pub(crate) struct Item<I, E> {
     /// Its place in the input, from 0.
@@ -38,7 +38,7 @@ pub(crate) struct Item<I, E> {
     pub(crate) billed: Billed,
     /// Its place among those that wait for a pause of the limiter to end, if it is one of them.
     pub(crate) refused: Option<Precedence>,
-    /// Its part in the race of two attempts at it, while it is or has a copy.
+    /// Its part in a race, while there may be two attempts at it.
     pub(crate) race: Option<Box<Race>>,
     pub(crate) copied: Copied,
 }
@@ -66,8 +66,8 @@ pub(crate) struct Finished {
 pub(crate) enum Next<I, E> {
     /// Attempt this one.
     Attempt(Box<Item<I, E>>),
-    /// This one is not to be attempted, for this reason: the run has been stopped, or its time is over
-    /// while nothing may go.
+    /// This one is not to be attempted, for this reason: the run has been stopped, or its time is
+    /// over while nothing may go.
     GiveUp(Box<Item<I, E>>, Error),
     /// The input ends here: its iterator panicked with this message.
     Broken { index: u64, message: String },
@@ -75,7 +75,7 @@ pub(crate) enum Next<I, E> {
     Wait(Option<Instant>),
 }
 
-/// What is under way, with items to become copies of it.
+/// The items that have an attempt under way, each with a copy of it to send if it takes too long.
 type Copies<I, E> = Hedging<Box<Item<I, E>>>;
 
 pub(crate) struct Schedule<I, E> {
@@ -91,7 +91,7 @@ pub(crate) struct Schedule<I, E> {
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
     warmup: Warmup,
-    /// Where hedging is on.
+    /// `None` if hedging is off.
     pub(super) hedging: Option<Box<Copies<I, E>>>,
     run_deadline: Option<Instant>,
     /// Items handed out and not yet finished.
@@ -121,13 +121,13 @@ impl<I: Send, E> Schedule<I, E> {
         }
     }
 
-    /// The same, whose first `items` go before all others.
+    /// The same schedule, with a warm-up of `items`.
     pub(crate) fn with_warmup(mut self, items: u64) -> Self {
         self.warmup = Warmup::of(items);
         self
     }
 
-    /// The same, with copies of what takes too long, if they are wanted.
+    /// The same schedule, with hedging if it is wanted.
     pub(crate) fn with_hedging(mut self, wanted: bool) -> Self {
         self.hedging = wanted.then(Box::default);
         self
@@ -162,7 +162,7 @@ impl<I: Send, E> Schedule<I, E> {
         }
     }
 
-    /// What there is to do when nothing else is, at the latest until this instant.
+    /// What to do when no item may go before `until`: send a copy that is due, or wait for one.
     fn hedge(&mut self, until: Option<Instant>, now: Instant) -> Next<I, E> {
         match self.hedging.as_mut().and_then(|hedging| hedging.next(now)) {
             Some(Ok(copy)) => Next::Attempt(copy),
@@ -270,8 +270,8 @@ impl<I: Send, E> Schedule<I, E> {
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
     }
 
-    /// Whether there is something to attempt, or something may come by itself: whether the run should
-    /// have a leader.
+    /// Whether there is something to attempt, or something may come by itself: whether the run
+    /// should have a leader.
     pub(crate) fn expects_more(&self) -> bool {
         !(self.exhausted || self.input.is_spent())
             || !self.returned.is_empty()
@@ -279,13 +279,13 @@ impl<I: Send, E> Schedule<I, E> {
             || !self.due.is_empty()
     }
 
-    /// Whether a copy may become due, so that somebody must wait for it.
+    /// Whether a copy may become due, so that a thread must wait for it.
     pub(crate) fn expects_copies(&self) -> bool {
         let hedging = self.hedging.as_ref();
         !self.stopped && hedging.is_some_and(|hedging| hedging.expects_copies())
     }
 
-    /// An attempt has come back without a word about its item: another one decides.
+    /// An attempt has ended and does not decide about its item.
     pub(super) fn leave_race(&mut self) {
         self.handed_out -= 1;
     }
@@ -355,7 +355,7 @@ impl<I: Send, E> Schedule<I, E> {
         place
     }
 
-    /// An item's outcome has been handed over. Whether other items have waited for that.
+    /// An item's outcome has been handed over. Returns whether other items waited for that.
     pub(crate) fn finished(&mut self, finished: Finished) -> bool {
         self.handed_out -= 1;
         if finished.succeeded {
@@ -387,7 +387,7 @@ impl<I: Send, E> Schedule<I, E> {
         self.exhausted && self.returned.is_empty() && self.refused.is_empty() && self.due.is_empty()
     }
 
-    /// What keeps a run from sending that has nothing to send.
+    /// What holds the run back while it has nothing to send.
     pub(crate) fn binding(&self, now: Instant) -> Binding {
         if self.stopped {
             Binding::Wire

@@ -1,4 +1,4 @@
-//! What holds a run back, over time: told at each change, added up, and the most of it of late.
+//! What holds a run back: how long each limit did, and which one did most of late.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,16 @@ use crate::binding::{Binding, Times};
 /// What has held a run back so far.
 #[derive(Debug, Default)]
 pub(super) struct BindingTrack {
-    /// What does now, and since when it is not yet added up.
+    /// What holds it back now, and from when on this is not yet added up.
     now: Option<(Binding, Instant)>,
     times: Times,
-    /// What is added up since the recent binding was found.
+    /// The times since `recent` was found.
     latest: Times,
     recent: Option<Binding>,
 }
 
-/// A run that changes between several limits many times a second has one of them as its binding limit.
+/// The binding limit is the one that held the run back most in so long. A run may change between
+/// several limits many times a second.
 const RECENT: Duration = Duration::from_secs(1);
 
 impl BindingTrack {
@@ -26,7 +27,8 @@ impl BindingTrack {
         self.recent = self.recent.or(binding);
     }
 
-    /// Adds up to now. Returns how long each has held the run back, and what did so the most of late.
+    /// Adds up to now. Returns how long each has held the run back, and what did so the most of
+    /// late.
     pub(super) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
         if let Some((binding, since)) = &mut self.now {
             let time = now.saturating_duration_since(*since);

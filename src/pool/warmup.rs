@@ -1,19 +1,19 @@
-//! The first items of a run, which go before all others: a provider that caches the beginnings of prompts
-//! then has them in its cache when the others come.
+//! The warm-up: the first items of a run go before all others. A provider that caches the
+//! beginnings of prompts has them in its cache when the others come.
 
-/// How far the warm-up of a run is. An item that has its outcome without having been sent warms nothing, and
-/// the next one takes its place.
+/// How far the warm-up of a run is. If an item has its outcome and was never sent, the next item
+/// takes its place in the warm-up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Warmup {
     /// Items that may begin now.
     to_begin: u64,
-    /// Items that must be sent and end before the others begin. While there are any, every item that is
-    /// out belongs to the warm-up.
+    /// Items that must be sent and end before the others begin. While this is above 0, every item
+    /// that has begun belongs to the warm-up.
     to_end: u64,
 }
 
 impl Warmup {
-    /// The first `items` go before the others; none waits for another if it is 0.
+    /// The first `items` go before the others. With 0 there is no warm-up.
     pub(super) fn of(items: u64) -> Self {
         Self {
             to_begin: items,
@@ -26,12 +26,12 @@ impl Warmup {
         self.to_end == 0 || self.to_begin > 0
     }
 
-    /// A new item begins. A run that was stopped gives items out without asking.
+    /// A new item begins. A run that was stopped does not ask [`lets_in`](Self::lets_in) before.
     pub(super) fn begun(&mut self) {
         self.to_begin = self.to_begin.saturating_sub(1);
     }
 
-    /// An item has its outcome. Whether it was one that others have waited for.
+    /// An item has its outcome. Returns whether others waited for it.
     pub(super) fn ended(&mut self, was_sent: bool) -> bool {
         if self.to_end == 0 {
             return false;

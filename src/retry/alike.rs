@@ -1,4 +1,5 @@
-//! Answers that fail alike, in a row: what stops a run before all of its requests are spent on them.
+//! Answers that fail alike, in a row: what stops a run before all of its requests are spent on
+//! them.
 
 use super::policy::Retry;
 
@@ -53,7 +54,8 @@ impl Streak {
         };
     }
 
-    /// Notes a failed answer to `item`. Returns how many were alike in a row, if the run is to stop.
+    /// Notes a failed answer to `item`. Returns how many were alike in a row, if the run is to
+    /// stop.
     pub(super) fn failed(
         &mut self,
         item: u64,

@@ -1,27 +1,29 @@
 //! The breaker: while the server is down, one request at a time is sent as a probe, and the others
 //! wait.
 //!
-//! Without it the items would pay for an outage: each would use up its attempts against a server that
-//! is down for all. The breaker is *closed* at first and lets everything through. Once *open*, it lets
-//! probes through, 1 s apart, then 2 s, doubling to 60 s. An answer that shows the server at work
-//! closes it.
+//! Without it the items would pay for an outage: each would use up its attempts against a server
+//! that is down for all. The breaker is *closed* at first and lets everything through. Once *open*,
+//! it lets probes through, 1 s apart, then 2 s, doubling to 60 s. An answer that shows the server
+//! at work closes it.
 //!
 //! It opens at the first attempt in which nothing could be sent. It also opens when at least ten
-//! different items in a row have failed for a transient reason, or all that are left where those are
-//! fewer, and that has gone on for two seconds or for a hundred items:
+//! different items in a row have failed for a transient reason, or all that are left where those
+//! are fewer, and that has gone on for two seconds or for a hundred items:
 //!
 //! - Different items, because one item that always fails says nothing about the server. With short
-//!   waits between attempts it would make a server with few failures look like one that is down. For
-//!   the same reason a single item that is left opens it only if the server refused it by its load.
+//!   waits between attempts it would make a server with few failures look like one that is down.
+//!   For the same reason a single item that is left opens it only if the server refused it by its
+//!   load.
 //! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
 //!
-//! Six attempts may take less than two seconds. So while ten items or more fail, none makes its last one
-//! before the two seconds are over, and none is charged for what fails while the breaker is open.
+//! Six attempts may take less than two seconds. So while ten items or more fail, none makes its
+//! last one before the two seconds are over, and none is charged for what fails while the breaker
+//! is open.
 //!
-//! Of fewer than ten items nobody knows whether the server fails or they do. If the server has worked
-//! before, they are held for two minutes and then go on as if there were no breaker.
+//! Of fewer than ten items nobody knows whether the server fails or they do. If the server has
+//! worked before, they are held for two minutes and then go on as if there were no breaker.
 
 use std::time::{Duration, Instant};
 
@@ -51,8 +53,8 @@ pub(crate) struct Breaker {
     failing_since: Option<Instant>,
     ever_answered: bool,
     ever_worked: bool,
-    /// It has been open for fewer than [`FAILING_ITEMS`] in vain, and does not open for so few again until
-    /// an item succeeds.
+    /// It has been open for fewer than [`FAILING_ITEMS`] in vain, and does not open for so few
+    /// again until an item succeeds.
     no_more_for_few: bool,
 }
 
@@ -99,8 +101,8 @@ impl Breaker {
         }
     }
 
-    /// When it can be told whether the items that fail now do so for an outage. `None` while it is one, and
-    /// while fewer fail than [`FAILING_ITEMS`].
+    /// When it can be told whether the items that fail now do so for an outage. `None` while it is
+    /// one, and while fewer fail than [`FAILING_ITEMS`].
     pub(crate) fn decides_at(&self) -> Option<Instant> {
         let since = self.failing_since.filter(|_| self.open.is_none())?;
         (self.failing.len() >= FAILING_ITEMS).then_some(since + FAILING_FOR)

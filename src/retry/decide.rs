@@ -158,8 +158,8 @@ impl Decider {
             // A refusal is never charged, a probe even less: the breaker spaces those.
             Verdict::Throttled if noted.outage => retry_after(Duration::ZERO, history, now),
             Verdict::Throttled => back_off(history.backoff.wait(true), history, now),
-            // A probe asks on behalf of the run, and others were sent before the outage was known: they
-            // are not charged to their items.
+            // A probe asks on behalf of the run, and others were sent before the outage was known:
+            // they are not charged to their items.
             Verdict::Retry if noted.outage => {
                 history.probes += 1;
                 if history.probes > self.policy.max_waits {
@@ -461,8 +461,8 @@ mod tests {
         assert_eq!(never.1, Decision::Fail, "it is sent once");
     }
 
-    /// Fails `rows` rows, of so many that are left, again and again. When the first is given up, and
-    /// how.
+    /// Fails `rows` rows, of so many that are left, again and again. When the first is given up,
+    /// and how.
     fn outage(rows: usize, works_first: bool, verdict: Verdict) -> (u64, Decision) {
         let start = Instant::now();
         let mut decider = Decider::new(Retry::new().seed(1));

@@ -1,7 +1,8 @@
 //! Retries: what a failure means, how long to wait, and when to stop.
 //!
 //! A job's failure has a [`Verdict`]. The [`decider`](decide) makes a [`Decision`] of it, with the
-//! [`policy`], the item's [`History`], the [`breaker`] and what failed [alike](alike). Nothing here waits.
+//! [`policy`], the item's [`History`], the [`breaker`] and what failed [alike](alike). Nothing here
+//! waits.
 
 mod alike;
 mod breaker;

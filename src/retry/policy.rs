@@ -7,10 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a failed item is tried again, and how long the waits are.
 ///
 /// An *item* is one request of a run, or one input of a pool; each time it is sent is an *attempt*.
-/// The waits between attempts are random, which is called "full jitter" (Brooker,
-/// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn
-/// evenly from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait,
-/// that is obeyed instead. Jitter only adds to the wait of one item: up to a tenth more, 5 s at most.
+/// The waits between attempts are random, which is called "full jitter" (Brooker, *Exponential
+/// Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn evenly
+/// from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait, that
+/// is obeyed instead. Jitter only adds to the wait of one item: up to a tenth more, 5 s at most.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,8 +43,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The defaults: 6 attempts, backoff from 0.5 s (from 1 s if the server is asked too fast) up to
-    /// 60 s, and waits of up to 10 minutes where the server asks for them.
+    /// The defaults: 6 attempts, backoff from 0.5 s (from 1 s if the server is asked too fast) up
+    /// to 60 s, and waits of up to 10 minutes where the server asks for them.
     pub const fn new() -> Self {
         Self {
             max_attempts: 6,
@@ -62,24 +62,25 @@ impl Retry {
 
     /// Every item is sent at most once.
     ///
-    /// An answer that asks for a slower pace is a failure, too. A server that cannot be reached is still
-    /// waited for, because an attempt in which nothing is sent does not count: for two minutes, if it has
-    /// never answered. A deadline, such as [`item_deadline`](Retry::item_deadline), ends that sooner.
+    /// An answer that asks for a slower pace is a failure, too. A server that cannot be reached is
+    /// still waited for, because an attempt in which nothing is sent does not count: for two
+    /// minutes, if it has never answered. A deadline, such as
+    /// [`item_deadline`](Retry::item_deadline), ends that sooner.
     pub const fn never() -> Self {
         Self::new().max_attempts(1).max_waits(0)
     }
 
     /// How many attempts an item has, the first included. Default: 6.
     ///
-    /// Attempts that the server refused because it is asked too fast or overloaded, and those in which
-    /// nothing was sent, do not count.
+    /// Attempts that the server refused because it is asked too fast or overloaded, and those in
+    /// which nothing was sent, do not count.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// How often an item waits because the server asks for a wait. After one more it fails. Default:
-    /// 50.
+    /// How often an item waits because the server asks for a wait. After one more it fails.
+    /// Default: 50.
     pub const fn max_waits(mut self, waits: u32) -> Self {
         self.max_waits = waits;
         self
@@ -92,8 +93,8 @@ impl Retry {
     }
 
     /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
-    /// fast and that does not say how long to wait. It counts only while the server still answers most
-    /// requests: else everyone waits. Default: 1 s.
+    /// fast and that does not say how long to wait. It counts only while the server still answers
+    /// most requests: else everyone waits. Default: 1 s.
     pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
         self.throttled_backoff = backoff;
         self
@@ -110,15 +111,16 @@ impl Retry {
         self.max_backoff
     }
 
-    /// The longest wait that the server may ask for. A longer one stops the run, which can be resumed
-    /// later. `None` obeys any. Default: 10 minutes.
+    /// The longest wait that the server may ask for. A longer one stops the run, which can be
+    /// resumed later. `None` obeys any. Default: 10 minutes.
     pub const fn max_server_delay(mut self, delay: Option<Duration>) -> Self {
         self.max_server_delay = delay;
         self
     }
 
     /// The longest an item may take, from when it is first taken up to its last answer, waits
-    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no limit.
+    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no
+    /// limit.
     pub const fn item_deadline(mut self, deadline: Option<Duration>) -> Self {
         self.item_deadline = deadline;
         self
@@ -127,10 +129,10 @@ impl Retry {
     /// After how many failed answers in a row that are alike a run stops, if nothing has succeeded
     /// since it began. `None` never stops it. Default: 20, but 10 for HTTP 403 and 404.
     ///
-    /// Alike are answers of the same kind, status, code and message, numbers aside. Once something has
-    /// succeeded, it takes at least 100 in a row, and at least four times as many as are in flight. Not
-    /// counted are refusals of a server that is asked too fast or overloaded, failures of the server or
-    /// the network, and refusals for the size or the content of one request.
+    /// Alike are answers of the same kind, status, code and message, numbers aside. Once something
+    /// has succeeded, it takes at least 100 in a row, and at least four times as many as are in
+    /// flight. Not counted are refusals of a server that is asked too fast or overloaded, failures
+    /// of the server or the network, and refusals for the size or the content of one request.
     pub const fn stop_alike(mut self, answers: Option<u32>) -> Self {
         self.stop_alike = answers;
         self.stop_refused = answers;
@@ -225,8 +227,8 @@ impl Backoff {
         self.up_to(bound)
     }
 
-    /// The wait that the server asked for and a little more, so that those who were told the same do
-    /// not all come back in one instant.
+    /// The wait that the server asked for and a little more, so that those who were told the same
+    /// do not all come back in one instant.
     pub(super) fn after_hint(&mut self, hint: Duration) -> Duration {
         let more = (hint / 10).min(Duration::from_secs(5));
         hint.saturating_add(self.up_to(more))

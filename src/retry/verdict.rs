@@ -28,36 +28,39 @@ pub enum Verdict {
     /// The failure may pass: try again after the usual backoff. Counts for
     /// [`max_attempts`](crate::Retry::max_attempts).
     Retry,
-    /// The server is asked too fast and does not say how long to wait. Everyone waits, for 0.25 s at
-    /// first. If the server still answers most requests, the item alone waits, for the longer
-    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Does not count for `max_attempts`. When
-    /// this is all that comes, the run sends one request at a time to find out when it is over.
+    /// The server is asked too fast and does not say how long to wait. Everyone waits, for 0.25 s
+    /// at first. If the server still answers most requests, the item alone waits, for the longer
+    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Does not count for `max_attempts`.
+    /// When this is all that comes, the run sends one request at a time to find out when it is
+    /// over.
     Throttled,
     /// The server asked to wait this long. The limiter is paused, so that all users of it wait, and
-    /// the item is tried again before anything new. If the server still answers most requests, the item
-    /// alone waits. Does not count for `max_attempts`, but for
+    /// the item is tried again before anything new. If the server still answers most requests, the
+    /// item alone waits. Does not count for `max_attempts`, but for
     /// [`max_waits`](crate::Retry::max_waits).
     PauseAll(Duration),
     /// As [`PauseAll`](Verdict::PauseAll), for this item alone: nothing else waits.
     RetryAfter(Duration),
-    /// Nothing could be sent. The run waits until the server is back and sends one request at a time
-    /// to find out. Does not count for `max_attempts`.
+    /// Nothing could be sent. The run waits until the server is back and sends one request at a
+    /// time to find out. Does not count for `max_attempts`.
     Unreachable,
-    /// There was an answer, and it is of no use. It may have been billed, so the item is tried again
-    /// at most twice. Counts for `max_attempts`.
+    /// There was an answer, and it is of no use. It may have been billed, so the item is tried
+    /// again at most twice. Counts for `max_attempts`.
     Unusable,
     /// This item cannot succeed.
     Fail,
-    /// This item cannot succeed, and perhaps none can. The number says which sort of failure it is; a
-    /// client gives the HTTP status. The run stops after ten failures in a row with the same number,
-    /// if nothing has succeeded since it started; see [`Retry::stop_alike`](crate::Retry::stop_alike).
+    /// This item cannot succeed, and perhaps none can. The number says which sort of failure it is;
+    /// a client gives the HTTP status. The run stops after ten failures in a row with the same
+    /// number, if nothing has succeeded since it started; see
+    /// [`Retry::stop_alike`](crate::Retry::stop_alike).
     FailOrStopIfRepeated(u16),
     /// No item can succeed until somebody does something. The run stops: requests in flight are
     /// finished, and nothing new is sent.
     Stop,
 }
 
-/// How long an item waits at least that is refused a second time while others are let in, over 4.
+/// An item that is refused again while others are let in waits at least this, times 4 for each
+/// attempt after its first.
 const STRAY_BACKOFF: Duration = Duration::from_millis(25);
 
 impl Verdict {
@@ -71,9 +74,9 @@ impl Verdict {
         }
     }
 
-    /// What becomes of it by what the limiter has heard of the item's attempt with this number, and how
-    /// long everyone waits with the item, if they do. A wait that no server asks for is a backoff: no
-    /// longer than `longest_backoff`.
+    /// What becomes of it by what the limiter has heard of the item's attempt with this number, and
+    /// how long everyone waits with the item, if they do. A wait that no server asks for is a
+    /// backoff: no longer than `longest_backoff`.
     pub(crate) fn heard(
         self,
         heard: Heard,

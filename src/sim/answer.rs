@@ -134,8 +134,8 @@ pub(super) fn render(
     Answer { status, pieces }
 }
 
-/// Tells of one limit as a provider of this dialect does. `OpenAI`'s is a bucket one minute deep, and the
-/// time until it is full again.
+/// Tells of one limit as a provider of this dialect does. `OpenAI`'s is a bucket one minute deep,
+/// and the time until it is full again.
 fn announce(
     dialect: Dialect,
     quota: &Quota,

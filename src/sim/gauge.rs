@@ -1,5 +1,5 @@
-//! A limit of requests or of model tokens as the simulated provider keeps it: what it lets in, what it
-//! tells of it, and by how much the arrivals were above it.
+//! A limit of requests or of model tokens as the simulated provider keeps it: what the limit lets
+//! in, what headers tell of it, and by how much the arrivals were above it.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl Gauge {
         self.share = share;
         match &mut self.let_in {
             Judge::Bucket(meter) => {
-                // In thousandths, so that two a second can become one in a while.
+                // In thousandths, so that a share of a small rate is not rounded to nothing.
                 let units = (self.rate.units() as f64 * share * 1e3).max(1.0) as u64;
                 let rate = Rate::new(units, self.rate.period() * 1_000);
                 let used = meter.above(at, 0);

@@ -22,8 +22,8 @@ pub enum Dialect {
     OpenAi,
     /// The same names, with bare seconds.
     Azure,
-    /// As `OpenAI`'s, but requests are those of a day, 1,440 times what a minute allows. The limit that
-    /// is judged is told by refusals alone.
+    /// As `OpenAI`'s, but the limit on requests that headers announce is one of a day, 1,440 times
+    /// what a minute allows. Only refusals tell the limit that is judged.
     Groq,
     /// `anthropic-ratelimit-requests-limit`, with dates.
     Anthropic,
@@ -57,23 +57,23 @@ pub(super) struct Cut {
     pub(super) share: f64,
 }
 
-/// So many requests at once, and how long what comes beyond is asked to wait, if it is.
+/// A limit on requests at once, and the wait that a refusal asks for, if it asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AtOnce {
     pub(super) most: usize,
     pub(super) wait: Option<Duration>,
 }
 
-/// A latency that rises with what is worked on at once.
+/// A latency that rises with the number of requests worked on at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Load {
     pub(super) above: usize,
-    /// By what the latency is multiplied; in proportion to what is worked on, if nothing is said.
+    /// The factor by which the latency rises. `None` means in proportion to that number.
     pub(super) times: Option<f64>,
 }
 
 impl Load {
-    /// By what the latency of one of `at_once` requests is multiplied.
+    /// The factor for the latency of one of `at_once` requests.
     pub(super) fn factor(self, at_once: usize) -> f64 {
         if at_once <= self.above {
             return 1.0;

@@ -15,8 +15,8 @@
 //! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens`, `output_config.format`, `tool_choice` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | three models; 404 for the id of another |
 //!
-//! Any key is taken, or none. Requests for answers may name any model. Everything else that a request
-//! holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
+//! Any key is taken, or none. Requests for answers may name any model. Everything else that a
+//! request holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
 //! its paths; there 529 stands for 503. Texts start with "Simulated answer".
 //!
 //! JSON that a request asks for by a schema has the fields, types and values of that schema, except
@@ -39,11 +39,11 @@
 //! ```
 
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
-// `model` rules on the draft: limits by a `gauge` each, with a `meter` or a `window` of its own and never
-// the client's bucket; how many are worked on; chance and texts from hashes (`generate`). `form` writes
-// JSON. `answer` puts all of it into bytes, or an `api_error`. Around them, `http` reads requests and
-// `server` holds the sockets and the threads. `spec` and `manners` say how the provider behaves, and
-// `stats` what it saw.
+// `model` rules on the draft: limits by a `gauge` each, with a `meter` or a `window` of its own and
+// never the client's bucket; how many are worked on; chance and texts from hashes (`generate`).
+// `form` writes JSON. `answer` puts all of it into bytes, or an `api_error`. Around them, `http`
+// reads requests and `server` holds the sockets and the threads. `spec` and `manners` say how the
+// provider behaves, and `stats` what it saw.
 
 mod answer;
 mod api_error;

@@ -98,7 +98,8 @@ impl Model {
     /// then the draft's own refusal: a wrong request counts against the limits, as providers have
     /// it, and is answered at once.
     pub(super) fn rule(&mut self, at: Duration, draft: &Draft) -> Ruling {
-        // Threads read the clock before they take the lock, so arrivals may come slightly out of order.
+        // Threads read the clock before they take the lock, so arrivals may come slightly out of
+        // order.
         let at = at.max(self.last);
         self.last = at;
         self.stats.requests += 1;
@@ -181,7 +182,8 @@ impl Model {
         None
     }
 
-    /// Draws from the seed, what was asked and how often, so that the order of arrival does not matter.
+    /// Draws from the seed, what was asked and how often, so that the order of arrival does not
+    /// matter.
     fn chance(&mut self, identity: u64) -> Fate {
         let (errors, faults) = (self.spec.errors, self.spec.faults);
         let strays = self.spec.strays;

@@ -82,8 +82,8 @@ impl SimServerBuilder {
     /// Starts the server.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the spec asks for what cannot be simulated, [`ErrorKind::Io`] if the
-    /// port is taken or no thread can be started.
+    /// [`ErrorKind::Config`] if the spec asks for what cannot be simulated, [`ErrorKind::Io`] if
+    /// the port is taken or no thread can be started.
     pub fn start(self) -> Result<SimServer> {
         let model = Model::new(self.spec.checked()?, self.record_arrivals);
         let failed = |cause: io::Error| {
@@ -292,7 +292,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends an answer at its time: whole when its latency is over, a stream's events spread over it.
+    /// Sends an answer at its time: whole when its latency is over, a stream's events spread over
+    /// it.
     fn send(&self, answer: &Answer, ruling: &Ruling, arrived: Instant) -> io::Result<()> {
         let (fate, status) = (ruling.fate, answer.status);
         let pieces = &answer.pieces;

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// |---|---|---|
 /// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
 /// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 3 | `0.3` |
-/// | `load` | the latency rises with what is worked on at once: `40` in proportion above 40, `40@2` to the double above 40 | it does not |
+/// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 | it does not |
 /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
 /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
 /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
@@ -26,11 +26,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `refused` | `count` if refused requests count against the limits | they do not |
 /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
 /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
-/// | `cut` | a share of the limits that holds for a time: `20s-40s@0.33`; with `@0` all is answered 503 | none |
-/// | `places` | requests worked on at once, more are answered 429; with the wait that this asks for: `3@60s` | no limit |
-/// | `overload` | the same, and more are answered 503: `120`, `120@5s` | no limit |
+/// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503 | none |
+/// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
+/// | `overload` | as `places`, but more are answered 503: `120`, `120@5s` | no limit |
 /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
-/// | `strays` | share of requests answered 429 with a wait of a second, whatever the limits, from 0 to 1 | `0` |
+/// | `strays` | share of requests answered 429 with a wait of a second although they are within the limits, from 0 to 1 | `0` |
 /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
 /// | `seed` | what all chance is drawn from | `7` |
 ///
@@ -171,16 +171,16 @@ impl SimSpec {
         Self { hints, ..self }
     }
 
-    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is an
-    /// outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
+    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is
+    /// an outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
     pub fn cut(mut self, from: Duration, to: Duration, share: f64) -> Self {
         self.cut = Some(Cut { from, to, share });
         self
     }
 
-    /// Makes the latency rise where more than `above` requests are worked on at once: `times` it is,
-    /// or, with `None`, in proportion to their number, as at a server that works on `above` and queues
-    /// the others. It does not rise unless set.
+    /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
+    /// what it is, or with `None` in proportion to their number. The latter is a server that works
+    /// on `above` requests and queues the others. The latency does not rise unless this is set.
     ///
     /// The number is the one at the request's arrival, itself included.
     pub fn load(mut self, above: usize, times: Option<f64>) -> Self {
@@ -191,14 +191,14 @@ impl SimSpec {
     /// The requests worked on at once; no limit unless set. More are answered 429, which asks for
     /// `wait`. They are not charged to the other limits.
     ///
-    /// `LiteLLM`'s limit on parallel requests asks for 60 s, whenever a place becomes free.
+    /// `LiteLLM`'s limit on parallel requests asks for 60 s, however soon a request ends.
     pub fn places(mut self, most: usize, wait: Option<Duration>) -> Self {
         self.places = Some(AtOnce { most, wait });
         self
     }
 
-    /// The requests worked on at once beyond which the server is overloaded; no limit unless set. More
-    /// are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
+    /// The requests worked on at once beyond which the server is overloaded; no limit unless set.
+    /// More are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
     pub fn overload(mut self, most: usize, wait: Option<Duration>) -> Self {
         self.overload = Some(AtOnce { most, wait });
         self
@@ -214,8 +214,8 @@ impl SimSpec {
         self
     }
 
-    /// The share of requests answered 429 with a wait of a second, whatever the limits; none unless set.
-    /// Drawn as [`errors`](SimSpec::errors) are.
+    /// The share of requests answered 429 with a wait of a second although they are within the
+    /// limits; none unless set. Drawn as [`errors`](SimSpec::errors) are.
     pub fn strays(mut self, share: f64) -> Self {
         self.strays = share;
         self

@@ -60,8 +60,8 @@ pub(super) fn parse(bytes: &[u8]) -> Head {
     }
 }
 
-/// The head of an answer, as it was sent but for folds, which are spaces, and where in it the names and
-/// values are.
+/// The head of an answer, as it was sent but for folds, which are spaces, and where in it the names
+/// and values are.
 #[derive(Default)]
 pub(super) struct AnswerHead {
     bytes: Bytes,
