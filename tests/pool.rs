@@ -792,3 +792,18 @@ fn a_panic_in_an_observer_fails_no_item() {
         .map(&[1, 2, 3], |n| n * 2);
     assert!(results.iter().all(Result::is_ok));
 }
+
+#[test]
+fn threads_grow_with_what_may_be_in_flight_though_all_are_busy() {
+    let limiter = Limiter::builder().concurrency(2).build().unwrap();
+    let monitor = Monitor::new();
+    let pool = Pool::from_limiter(limiter.clone()).unwrap();
+    let items: Vec<u32> = (0..200).collect();
+    pool.with_monitor(&monitor).map(&items, |n| {
+        if *n == 10 {
+            limiter.set_concurrency(8).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    });
+    assert_eq!(monitor.snapshot().in_flight_peak, 8);
+}

@@ -160,7 +160,9 @@
 //! - Only 97 % of an announced limit are used, because the server's clock is not the client's.
 //! - A *window* is the time for which a limit counts. If the headers do not name it, it is the one
 //!   in which limit, remaining and reset fit together, or else a minute. Groq's limit on requests
-//!   is one of a day.
+//!   is one of a day. A window of 1 to 30 s is found when its resets have been watched for 3 s more
+//!   than the longest of them. It shows only if several requests go in one window: with one request
+//!   at a time it is taken for a minute.
 //! - Requests are spread evenly over a window of up to a minute. Requests of a longer window are
 //!   not spread, and neither are model tokens: as many may go at once as the server says are left.
 //!   After a pause there is no burst of either.

@@ -196,6 +196,7 @@ impl FollowedLimit {
 
     fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         if sent < self.sent {
+            self.window.note_late(announced);
             return false;
         }
         self.sent = sent;
@@ -248,25 +249,57 @@ fn is_spread(counted: Counted, window: Duration) -> bool {
 #[derive(Debug)]
 struct Window {
     length: Duration,
-    /// Since when every reset was within a second.
-    short_since: Option<Nanos>,
-    /// Whether so much was used since then that a minute would need longer.
-    short_used: bool,
+    short: Option<Short>,
+}
+
+/// What was seen since every reset was within the longest of [`SHORTER`].
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    since: Nanos,
+    longest: Duration,
+    /// Whether so much was used that a minute that refills would need longer.
+    is_no_minute: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
         Self {
             length: MINUTE,
-            short_since: None,
-            short_used: false,
+            short: None,
         }
     }
 }
 
-/// So long every reset is within a second before the window is believed to be one: the last second
-/// of a minute looks the same.
-const SHORT_FOR: Nanos = 3_000_000_000;
+/// Windows within a minute.
+const SHORTER: [Duration; 6] = [
+    SECOND,
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+    Duration::from_secs(20),
+    Duration::from_secs(30),
+];
+
+/// So much longer than the longest reset it is watched before a window within a minute is believed:
+/// the last seconds of a minute look the same.
+const SHORT_FOR: Duration = Duration::from_secs(3);
+
+impl Short {
+    fn note(&mut self, announced: &Announced, reset: Reset) {
+        self.longest = self.longest.max(reset.after);
+        // A refusal says that nothing remains, however little is used of the window.
+        let remaining = announced.remaining.filter(|remaining| *remaining > 0);
+        let used = remaining.map_or(0, |remaining| announced.limit.saturating_sub(remaining));
+        // Of what remains a fraction is not told, and of tokens not every thousand.
+        let not_told = match announced.counted {
+            Counted::Requests => 1,
+            _ => 1_000,
+        };
+        let used = used.saturating_sub(not_told);
+        let in_a_minute = MINUTE.as_nanos() * u128::from(used) / u128::from(announced.limit.max(1));
+        self.is_no_minute |= in_a_minute > (reset.after + reset.grain).as_nanos();
+    }
+}
 
 impl Window {
     fn note(&mut self, announced: &Announced, sent: Nanos) {
@@ -278,26 +311,40 @@ impl Window {
             return;
         };
         let used = |remaining| announced.limit.saturating_sub(remaining);
+        let used = announced.remaining.map_or(0, used);
         // Neither is a limit full later than after its whole window, nor does a window end later.
-        if reset.after > self.length + reset.grain {
-            let used = announced.remaining.map_or(0, used);
+        if reset.after > self.length.max(MINUTE) + reset.grain {
             self.length = longer(announced.limit, used, reset).unwrap_or(self.length);
         }
-        if reset.after > SECOND {
-            self.short_since = None;
-            self.short_used = false;
-            if self.length == SECOND {
-                self.length = MINUTE;
-            }
+        let [.., longest] = SHORTER;
+        if reset.after > longest {
+            self.short = None;
+            self.length = self.length.max(MINUTE);
             return;
         }
-        let since = *self.short_since.get_or_insert(sent);
-        // A refusal says that nothing remains, however little is used of the window.
-        let remaining = announced.remaining.filter(|remaining| *remaining > 0);
-        let used = remaining.map_or(0, used);
-        self.short_used |= used >= FEW && used >= announced.limit / 16;
-        if self.short_used && sent.saturating_sub(since) >= SHORT_FOR && self.length == MINUTE {
-            self.length = SECOND;
+        let short = self.short.get_or_insert(Short {
+            since: sent,
+            longest: Duration::ZERO,
+            is_no_minute: false,
+        });
+        short.note(announced, reset);
+        let watched = Duration::from_nanos(sent.saturating_sub(short.since));
+        // Of a minute that slides most is used in the end, and its resets are short as well.
+        let is_little = used <= announced.limit / 2;
+        if self.length <= MINUTE
+            && short.is_no_minute
+            && is_little
+            && watched >= short.longest + SHORT_FOR
+        {
+            let fits = |window: &&Duration| short.longest <= **window;
+            self.length = SHORTER.iter().find(fits).copied().unwrap_or(MINUTE);
+        }
+    }
+
+    /// Takes note of an answer that was long on its way.
+    fn note_late(&mut self, announced: &Announced) {
+        if let (Some(short), Some(reset)) = (&mut self.short, announced.reset) {
+            short.note(announced, reset);
         }
     }
 }
@@ -452,6 +499,35 @@ mod tests {
                     (4 * S, requests(10, 9, 1_000)),
                 ],
                 1,
+            ),
+            (
+                "a second, of which little is used",
+                (0..9)
+                    .map(|n| (n * 12 * S, requests(5, 3 + n.min(1), 1_000)))
+                    .collect(),
+                1,
+            ),
+            (
+                "ten seconds",
+                (0..20)
+                    .map(|n| {
+                        (
+                            n * S,
+                            requests(100, 98 - 2 * (n % 10), 10_000 - 1_000 * (n % 10)),
+                        )
+                    })
+                    .collect(),
+                10,
+            ),
+            (
+                "a minute that refills, and fractions are not told",
+                (0..20).map(|n| (n * S, requests(600, 598, 133))).collect(),
+                60,
+            ),
+            (
+                "a minute that slides",
+                (0..20).map(|n| (n * S, requests(100, 3, 500))).collect(),
+                60,
             ),
             (
                 "refusals, which say that nothing remains",

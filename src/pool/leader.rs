@@ -198,26 +198,3 @@ impl<'env, J: Job> RunShared<'env, J> {
 pub(super) trait Spawner<'s>: Copy + Send + 's {
     fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()>;
 }
-
-#[cfg(test)]
-mod tests {
-    use std::thread::sleep;
-    use std::time::Duration;
-
-    use crate::{Limiter, Monitor, Pool};
-
-    #[test]
-    fn threads_grow_with_what_may_be_in_flight_though_all_are_busy() {
-        let limiter = Limiter::builder().concurrency(2).build().unwrap();
-        let monitor = Monitor::new();
-        let pool = Pool::from_limiter(limiter.clone()).unwrap();
-        let items: Vec<u32> = (0..200).collect();
-        pool.with_monitor(&monitor).map(&items, |n| {
-            if *n == 10 {
-                limiter.set_concurrency(8).unwrap();
-            }
-            sleep(Duration::from_millis(2));
-        });
-        assert_eq!(monitor.snapshot().in_flight_peak, 8);
-    }
-}
