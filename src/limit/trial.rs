@@ -342,6 +342,11 @@ fn figures() {
             }
         }
     }
+    // Hints much longer than what they are about.
+    for (rate, burst, hint) in [(10.0, 3.0, 5 * SECOND), (20.0, 5.0, 10 * SECOND)] {
+        let allows = Allows::Bucket { rate, burst };
+        cases.push((rate, Provider::new(allows, Hint::Always(hint))));
+    }
     // With a tenth of a second for an answer, 64 at once are 610 a second.
     let mut strays = Provider::new(Allows::All, Hint::Always(SECOND));
     strays.strays = 0.05;
