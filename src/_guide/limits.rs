@@ -374,12 +374,13 @@
 //! ```
 //! use tollgate::{Binding, Limiter, Monitor, Pool, Rate};
 //!
-//! let limiter = Limiter::builder().requests(Rate::per_second(20)).burst(1).concurrency(4).build()?;
+//! let limiter = Limiter::builder().requests(Rate::per_second(5)).burst(1).concurrency(4).build()?;
 //! let monitor = Monitor::new();
 //! Pool::from_limiter(limiter)?.with_monitor(&monitor).map(&[1, 2, 3], |n| n * n);
 //! let progress = monitor.snapshot();
 //! assert_eq!(progress.binding, Some(Binding::Requests));
-//! assert!(progress.bound.of(Binding::Requests).as_millis() >= 99, "two waits of 50 ms");
+//! // Two waits of up to 200 ms each, less what the machine took for anything else.
+//! assert!(progress.bound.of(Binding::Requests).as_millis() >= 200);
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
