@@ -184,6 +184,9 @@
 //!   only its own item wait. If the item was refused before, it waits at least 0.1 s, and four
 //!   times as long after each further attempt. Stray refusals lower a learned rate by 3 % at a
 //!   time, and only if they are too many to be chance.
+//!   Where up to 6 % are refused by chance all the time, that share is learned, and as many as it
+//!   explains are stray too.
+//!   Requests in flight count as answers, up to a quarter as many as those.
 //! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %. The wait is as
 //!   long as the server asks, or 0.25 s if the server does not say. The 0.25 s double with each
 //!   such refusal, up to 8 s or `max_backoff`, until something is let in. If nothing has been let

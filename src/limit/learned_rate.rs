@@ -167,7 +167,7 @@ impl LearnedRate {
         self.refused += 1;
         let expected = self.by_chance.max(LITTLE_CHANCE) * self.sent as f64;
         let by_chance = expected + 2.0 * expected.sqrt();
-        if (is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance)) {
+        if is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance) {
             return false;
         }
         let lower = if is_stray { LITTLE_LOWER } else { LOWER };

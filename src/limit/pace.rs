@@ -111,11 +111,17 @@ impl Pace {
     }
 
     /// Takes note of a refusal of what was sent at `sent`, which asks for a wait or does not.
-    pub(super) fn refused(&mut self, sent: Nanos, hint: Option<Duration>, now: Nanos) -> Heard {
+    pub(super) fn refused(
+        &mut self,
+        sent: Nanos,
+        in_flight: usize,
+        hint: Option<Duration>,
+        now: Nanos,
+    ) -> Heard {
         self.answers.note(true, now);
         self.sent.refused(sent);
         let is_news = self.is_news(sent);
-        let is_stray = self.answers.is_stray();
+        let is_stray = self.answers.is_stray(in_flight);
         if is_stray {
             self.note_chance(true);
         }
@@ -286,7 +292,7 @@ mod tests {
             pace.sent(now);
             if n % 20 == 19 {
                 let hint = Some(Duration::from_secs(1));
-                held += u64::from(pace.refused(now, hint, now) != Heard::Stray);
+                held += u64::from(pace.refused(now, 1, hint, now) != Heard::Stray);
             } else {
                 pace.admitted(now, now);
             }
@@ -306,7 +312,7 @@ mod tests {
         for n in 0..200 {
             let now = 5 * SECOND + n * SECOND / 600;
             pace.sent(now);
-            pace.refused(now, hint, now);
+            pace.refused(now, 1, hint, now);
         }
         let rate = pace.rate().unwrap();
         assert!((45.0..=50.0).contains(&rate), "{rate}");
@@ -321,7 +327,7 @@ mod tests {
         let mut now = 0;
         let mut pauses = Vec::new();
         for hint in [None; 8] {
-            let Heard::Held(pause) = pace.refused(now, hint, now) else {
+            let Heard::Held(pause) = pace.refused(now, 1, hint, now) else {
                 panic!("nothing was admitted")
             };
             pauses.push(pause.as_millis());
@@ -329,18 +335,18 @@ mod tests {
         }
         assert_eq!(pauses, [250, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]);
         pace.admitted(now, now);
-        let again = pace.refused(now + 1, None, now + 1);
+        let again = pace.refused(now + 1, 1, None, now + 1);
         assert_eq!(again, Heard::Held(FIRST_PAUSE));
         // What was on its way says nothing new.
         assert_eq!(
-            pace.refused(now, None, now + 2),
+            pace.refused(now, 1, None, now + 2),
             Heard::Held(Duration::ZERO)
         );
         // A short wait is obeyed, but not for ever.
         let hint = Some(Duration::from_millis(20));
         let pauses = [0; 4].map(|_| {
             now += SECOND / 2;
-            pace.refused(now, hint, now)
+            pace.refused(now, 1, hint, now)
         });
         let ms = |ms| Heard::Held(Duration::from_millis(ms));
         let longer = |heard| matches!(heard, Heard::Held(pause) if pause.as_millis() >= 1_000);
@@ -361,7 +367,7 @@ mod tests {
             now = sent + SECOND / 1_000;
             pace.sent(sent);
             if request % 2 == 0 {
-                pace.refused(sent, None, now);
+                pace.refused(sent, 1, None, now);
             } else {
                 pace.admitted(sent, now);
             }

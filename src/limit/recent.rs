@@ -77,18 +77,21 @@ impl RecentAnswers {
 
     /// Whether fewer than one in ten of the answers is a refusal, of which the last has just been
     /// noted: of those of the last second, or of the last twenty if that is longer.
-    pub(super) fn is_stray(&self) -> bool {
+    pub(super) fn is_stray(&self, in_flight: usize) -> bool {
         let (mut all, mut refused) = (0, 0);
         for it in &self.tenths {
             all += it.1;
             refused += it.2;
         }
+        // Those in flight are no refusals so far, and would outweigh few answers.
+        let in_flight = u32::try_from(in_flight.saturating_sub(1)).unwrap_or(u32::MAX);
+        all += in_flight.min(all / 4);
         if all < ENOUGH_ANSWERS {
             all = self.count.min(ENOUGH_ANSWERS);
             refused = (self.last & ((1 << ENOUGH_ANSWERS) - 1)).count_ones();
         }
         let is_chance = self.chance.explains(refused.into(), all.into());
-        all >= ENOUGH_ANSWERS && (10 * refused < all || is_chance)
+        self.count >= ENOUGH_ANSWERS && (10 * refused < all || is_chance)
     }
 }
 
@@ -103,7 +106,7 @@ mod tests {
         for (at, refused) in (0..).zip(answers) {
             recent.note(refused, at * apart);
         }
-        recent.is_stray()
+        recent.is_stray(1)
     }
 
     #[test]

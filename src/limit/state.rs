@@ -153,7 +153,7 @@ impl LimiterState {
         let heard = if self.places.explains(start.place, start.at, hint, now) {
             Heard::Full
         } else {
-            self.pace.refused(start.at, hint, now)
+            self.pace.refused(start.at, self.in_flight, hint, now)
         };
         if let Heard::Held(pause) = heard {
             self.places.held(pause, self.in_flight, now);
