@@ -165,7 +165,9 @@ fn refusals_by_chance_slow_nobody_down() {
 
 #[test]
 fn two_clients_of_one_limit_share_it() {
-    for more in ["", ",headers=none"] {
+    // Where refusals alone tell the limit, each client takes those that the other brings about for its own:
+    // 0.64 to 0.96 of the limit are seen in runs of this length.
+    for (more, least) in [("", 0.85), (",headers=none", 0.5)] {
         let run = Case {
             spec: &format!("latency=100ms,rps=50,burst=10{more}"),
             rows: 600,
@@ -174,7 +176,7 @@ fn two_clients_of_one_limit_share_it() {
         }
         .run();
         assert_eq!(run.failed, 0);
-        assert!(run.admitted(s(10), run.first_end) >= 0.85 * 50.0);
+        assert!(run.admitted(s(10), run.first_end) >= least * 50.0);
         assert!(run.done.iter().all(|done| *done > 20), "{:?}", run.done);
     }
 }
