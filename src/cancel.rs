@@ -117,8 +117,8 @@ impl Cancel {
         {
             let mut listeners = self.0.listeners.lock();
             let children = &mut listeners.children;
-            // One flag may have a child for each of many runs, and a run one for each attempt. Before the
-            // list grows, so that it stays within twice the most ever alive.
+            // One flag may have a child for each of many runs, and a run one for each attempt.
+            // Before the list grows, so that it stays within twice the most ever alive.
             if children.len() == children.capacity() {
                 children.retain(|child| child.strong_count() > 0);
             }

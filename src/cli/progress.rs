@@ -119,8 +119,8 @@ fn eta(progress: &FileProgress, speed: &Speed) -> Option<Duration> {
 /// What explains it.
 fn detail(progress: &FileProgress, speed: &Speed) -> String {
     let engine = &progress.engine;
-    // What holds the run back comes first: it explains the rest, and a narrow bar shows the beginning
-    // only.
+    // What holds the run back comes first: it explains the rest, and a narrow bar shows the
+    // beginning only.
     let limit = match (&progress.hold, engine.binding) {
         (Some(hold), _) => Some(held(hold, speed, &progress.learned)),
         (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),

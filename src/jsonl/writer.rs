@@ -113,8 +113,8 @@ impl Consumer<Row, Reply, AttemptError> for Writer<'_> {
     fn on_idle(&mut self) {
         self.check_end();
         self.flush();
-        // Behind this, the threads that wait for their rows to be written go on, also with rows that
-        // are only held.
+        // Behind this, the threads that wait for their rows to be written go on, also with rows
+        // that are only held.
         if let Some(order) = &self.order {
             self.locks.hold(order.len());
         }
@@ -132,8 +132,8 @@ impl Writer<'_> {
             }
             self.cancel.cancel();
         }
-        // Rows that wait behind a slow one would be lost if a second signal ended the process. A run
-        // that was stopped leaves an output that the next one puts in order.
+        // Rows that wait behind a slow one would be lost if a second signal ended the process. A
+        // run that was stopped leaves an output that the next one puts in order.
         if self.state.stopped.is_some() || self.outside.is_cancelled() {
             self.record_out_of_order();
         }
@@ -167,8 +167,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Records an outcome. Why the run stopped may not be known yet, and decides about a row that was
-    /// to be tried again.
+    /// Records an outcome. Why the run stopped may not be known yet, and decides about a row that
+    /// was to be tried again.
     fn record(&mut self, outcome: RowOutcome) {
         match &outcome.result {
             Err(ItemFailure::NotCompleted {

@@ -450,6 +450,42 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_seconds_is_found() {
+        for (what, answers, expected) in [
+            (
+                "a second",
+                vec![
+                    (0, requests(10, 3, 1_000)),
+                    (2 * S, requests(10, 9, 1_000)),
+                    (4 * S, requests(10, 9, 1_000)),
+                ],
+                1,
+            ),
+            (
+                "a second, of which little is used",
+                (0..9)
+                    .map(|n| (n * 12 * S, requests(5, 3 + n.min(1), 1_000)))
+                    .collect(),
+                1,
+            ),
+            (
+                "ten seconds",
+                (0..20)
+                    .map(|n| {
+                        (
+                            n * S,
+                            requests(100, 98 - 2 * (n % 10), 10_000 - 1_000 * (n % 10)),
+                        )
+                    })
+                    .collect(),
+                10,
+            ),
+        ] {
+            assert_eq!(window(&answers), expected, "{what}");
+        }
+    }
+
+    #[test]
     fn the_window_is_the_one_that_fits_else_a_minute() {
         let day = |used: u64| requests(14_400, 14_400 - used, used * 6_000);
         for (what, answers, expected) in [
@@ -490,34 +526,6 @@ mod tests {
                     (S, requests(600, 590, 59_900)),
                 ],
                 60,
-            ),
-            (
-                "a second",
-                vec![
-                    (0, requests(10, 3, 1_000)),
-                    (2 * S, requests(10, 9, 1_000)),
-                    (4 * S, requests(10, 9, 1_000)),
-                ],
-                1,
-            ),
-            (
-                "a second, of which little is used",
-                (0..9)
-                    .map(|n| (n * 12 * S, requests(5, 3 + n.min(1), 1_000)))
-                    .collect(),
-                1,
-            ),
-            (
-                "ten seconds",
-                (0..20)
-                    .map(|n| {
-                        (
-                            n * S,
-                            requests(100, 98 - 2 * (n % 10), 10_000 - 1_000 * (n % 10)),
-                        )
-                    })
-                    .collect(),
-                10,
             ),
             (
                 "a minute that refills, and fractions are not told",

@@ -30,7 +30,8 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A new limit starts with a full bucket, or with an empty one in a pause, which ends without a burst.
+    /// A new limit starts with a full bucket, or with an empty one in a pause, which ends without a
+    /// burst.
     pub(super) fn set(
         bucket: &mut Option<Self>,
         limit: Option<(Rate, u64)>,

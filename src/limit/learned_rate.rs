@@ -5,8 +5,8 @@ use super::bucket::Nanos;
 pub(super) const SECOND: Nanos = 1_000_000_000;
 /// The rate to keep to, as a share of the one that was let in when more was refused.
 const SETTLED_SHARE: f64 = 0.97;
-/// A cascade of refusals lowers the rate by a tenth at least. It halves it at most, if too little was
-/// let in since the last one to tell a rate.
+/// A cascade of refusals lowers the rate by a tenth at least. It halves it at most, if too little
+/// was let in since the last one to tell a rate.
 const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
 /// So many requests tell a rate.
@@ -63,7 +63,8 @@ pub(super) struct LearnedRate {
     lowest: f64,
     /// The step that is tried; 0 for none.
     step: f64,
-    /// When the next one is, since when the rate is what it is, and what was sent and refused since.
+    /// When the next one is, since when the rate is what it is, and what was sent and refused
+    /// since.
     next: Nanos,
     since: Nanos,
     sent: u64,
@@ -81,8 +82,8 @@ impl LearnedRate {
         self.now
     }
 
-    /// After a cascade of refusals, `before` which there was another rate or none. The rate holds from
-    /// `from`. `None` if too little was let in to tell any.
+    /// After a cascade of refusals, `before` which there was another rate or none. The rate holds
+    /// from `from`. `None` if too little was let in to tell any.
     pub(super) fn of(let_in: LetIn, before: Option<&Self>, from: Nanos) -> Option<Self> {
         let LetIn { requests, span, .. } = let_in;
         if before.is_none() && requests < 2.0 {
@@ -201,7 +202,8 @@ impl LearnedRate {
         if now < self.next {
             return;
         }
-        // As fast as it may: else more would not be used, and nobody would know whether it is too much.
+        // As fast as it may: else more would not be used, and nobody would know whether it is too
+        // much.
         let most = self.now * now.saturating_sub(self.since) as f64 / SECOND as f64;
         if (self.sent as f64) < BUSY_SHARE * most {
             return self.restart(A_STEP, now);
@@ -219,7 +221,8 @@ impl LearnedRate {
         self.restart(A_STEP, now);
     }
 
-    /// A rate that was let in: the step before may have been too much as well, and a burst have hidden it.
+    /// A rate that was let in: the step before may have been too much as well, and a burst have
+    /// hidden it.
     fn passed(&self) -> f64 {
         self.now / (1.0 + self.step).powi(2)
     }

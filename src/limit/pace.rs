@@ -1,9 +1,10 @@
 //! The rate of requests that refusals tell, where nothing else does.
 //!
-//! What is sent and not refused is let in, and it is counted. A limit that is used up lets in what it
-//! refills: between two cascades of refusals that is its rate, whether it refills all the time or at the
-//! end of a window. So a cascade sets the rate a little below what was let in since the one before,
-//! up to the end of the pause that it makes. From there the rate grows, as [`LearnedRate`] says.
+//! What is sent and not refused is let in, and it is counted. A limit that is used up lets in what
+//! it refills: between two cascades of refusals that is its rate, whether it refills all the time
+//! or at the end of a window. So a cascade sets the rate a little below what was let in since the
+//! one before, up to the end of the pause that it makes. From there the rate grows, as
+//! [`LearnedRate`] says.
 //!
 //! A refusal among many answers is *stray*: it holds its own request alone, and sets no rate.
 
@@ -14,17 +15,17 @@ use super::bucket::Nanos;
 use super::learned_rate::{LearnedRate, LetIn, SECOND, SHORT};
 use super::recent::{Chance, RecentAnswers};
 
-/// A cascade is so many refusals, and this share of the last requests: those of a second, or so many.
-/// One that tells the first rate is either larger or denser: at a start there is much chance.
+/// A cascade is so many refusals, and this share of the last requests: those of a second, or so
+/// many. One that tells the first rate is either larger or denser: at a start there is much chance.
 const CASCADE: (u32, f64) = (5, 0.1);
 const LARGE: u32 = 14;
 const DENSE: f64 = 0.25;
 const LAST_REQUESTS: u32 = 20;
-/// A rate that was cut in vain is not what the refusals come from: cutting it further would slow the run
-/// down for nothing. It is forgotten, and none is learned for so long.
+/// A rate that was cut in vain is not what the refusals come from: cutting it further would slow
+/// the run down for nothing. It is forgotten, and none is learned for so long.
 const BLIND_FOR: Nanos = 30 * SECOND;
-/// For so long the waits that the server asks for are obeyed to the letter, though nothing is let in: a
-/// server that counts what it refuses lets nothing in if it is asked as often as it says.
+/// For so long the waits that the server asks for are obeyed to the letter, though nothing is let
+/// in: a server that counts what it refuses lets nothing in if it is asked as often as it says.
 const HINTS_OBEYED_FOR: Nanos = SECOND;
 /// The pause after a refusal that asks for none: it doubles until something is let in.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -211,7 +212,8 @@ struct Sent {
 }
 
 const QUARTER: Nanos = SECOND / 4;
-/// So many are kept apart: later refusals than after half a minute find their request among the earlier.
+/// So many are kept apart: later refusals than after half a minute find their request among the
+/// earlier.
 const MOST_QUARTERS: usize = 120;
 
 impl Sent {

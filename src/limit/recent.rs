@@ -9,8 +9,8 @@ use super::learned_rate::SECOND;
 const ENOUGH_ANSWERS: u32 = 20;
 const TENTH: Nanos = SECOND / 10;
 
-/// The answers of the last second in which answers came, and the last twenty. A pause is no part of it:
-/// after one, the few that are refused at once would be all.
+/// The answers of the last second in which answers came, and the last twenty. A pause is no part of
+/// it: after one, the few that are refused at once would be all.
 #[derive(Debug, Default)]
 pub(super) struct RecentAnswers {
     /// By tenths of a second: which it is, answers, refusals.
@@ -75,8 +75,8 @@ impl RecentAnswers {
         self.chance.note(refused);
     }
 
-    /// Whether fewer than one in ten of the answers is a refusal, of which the last has just been noted:
-    /// of those of the last second, or of the last twenty if that is longer.
+    /// Whether fewer than one in ten of the answers is a refusal, of which the last has just been
+    /// noted: of those of the last second, or of the last twenty if that is longer.
     pub(super) fn is_stray(&self, in_flight: usize) -> bool {
         let (mut all, mut refused) = (0, 0);
         for it in &self.tenths {
@@ -99,7 +99,8 @@ impl RecentAnswers {
 mod tests {
     use super::*;
 
-    /// Whether the last of these is stray; `true` is a refusal, and they are `apart` from each other.
+    /// Whether the last of these is stray; `true` is a refusal, and they are `apart` from each
+    /// other.
     fn is_stray(answers: impl IntoIterator<Item = bool>, apart: Nanos) -> bool {
         let mut recent = RecentAnswers::default();
         for (at, refused) in (0..).zip(answers) {

@@ -132,8 +132,8 @@ impl LimiterState {
         self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
-    /// Takes note that a request was let in, whatever became of it. Whether something may be admitted
-    /// sooner than it was said.
+    /// Takes note that a request was let in, whatever became of it. Whether something may be
+    /// admitted sooner than it was said.
     pub(super) fn let_in(&mut self, start: Start, now: Nanos) -> bool {
         self.pace.admitted(start.at, now);
         if self.places.let_in(start.place, start.at, now) {
@@ -142,8 +142,8 @@ impl LimiterState {
         self.keep_pace(now)
     }
 
-    /// Takes note that a request was refused, and asked to wait or not. With what follows comes whether
-    /// something may be admitted sooner than it was said.
+    /// Takes note that a request was refused, and asked to wait or not. With what follows comes
+    /// whether something may be admitted sooner than it was said.
     pub(super) fn refused(
         &mut self,
         start: Start,
@@ -164,8 +164,8 @@ impl LimiterState {
         (heard, self.keep_pace(now))
     }
 
-    /// Keeps to the rate that refusals tell, unless it is the number at once that they are about. Whether
-    /// something may be admitted sooner than it was said.
+    /// Keeps to the rate that refusals tell, unless it is the number at once that they are about.
+    /// Whether something may be admitted sooner than it was said.
     fn keep_pace(&mut self, now: Nanos) -> bool {
         let after = match self.places.most() {
             Some(_) => None,
@@ -361,8 +361,9 @@ impl LimiterState {
         }
     }
 
-    /// As [`release`](Self::release), where the model tokens of `used` count in place of those taken for `cost`.
-    /// `now` is asked for the time if that is of use. How long it took counts if it `succeeded`.
+    /// As [`release`](Self::release), where the model tokens of `used` count in place of those
+    /// taken for `cost`. `now` is asked for the time if that is of use. How long it took counts if
+    /// it `succeeded`.
     pub(super) fn end(
         &mut self,
         cost: Cost,

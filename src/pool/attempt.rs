@@ -130,8 +130,8 @@ impl<J: Job> RunShared<'_, J> {
             Ok(Err((_, verdict))) => Some(*verdict),
             _ => None,
         };
-        // Before the permit is free: whoever takes its place would be one too many. One that was cut off
-        // says nothing.
+        // Before the permit is free: whoever takes its place would be one too many. One that was
+        // cut off says nothing.
         let (verdict, hold) = match end {
             End::Lost => (None, None),
             _ => self.learn(verdict, &attempt, &mut permit),
@@ -174,8 +174,8 @@ impl<J: Job> RunShared<'_, J> {
         }
     }
 
-    /// Tells the limiter whether an answer was a refusal. What becomes of the verdict then, and how long
-    /// everyone waits with the item, if they do.
+    /// Tells the limiter whether an answer was a refusal. What becomes of the verdict then, and how
+    /// long everyone waits with the item, if they do.
     fn learn(
         &self,
         verdict: Option<Verdict>,

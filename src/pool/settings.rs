@@ -25,8 +25,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The most items that a lazy input may be ahead of its consumer: pulled, in flight, backing off,
-    /// held back for their order, and waiting for the consumer, all together.
+    /// The most items that a lazy input may be ahead of its consumer: pulled, in flight, backing
+    /// off, held back for their order, and waiting for the consumer, all together.
     pub(crate) fn window(&self) -> usize {
         self.limiter.concurrency().saturating_mul(4).max(1024)
     }

@@ -1,8 +1,8 @@
 //! The worker loop: one for every kind of run.
 //!
-//! A thread that has finished an attempt asks for the next permit itself, whoever leads, and waits only
-//! if it must: as the leader if nobody is, as a follower otherwise. While every thread is in an attempt
-//! nobody is parked and nobody is woken.
+//! A thread that has finished an attempt asks for the next permit itself, whoever leads, and waits
+//! only if it must: as the leader if nobody is, as a follower otherwise. While every thread is in
+//! an attempt nobody is parked and nobody is woken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,7 +23,8 @@ pub(super) fn work<'s, J: Job>(
     number: usize,
 ) {
     run.settings.monitor.update(|progress| {
-        progress.threads += 1;
+        // Whoever starts one of the others has counted it.
+        progress.threads += u64::from(number == 0);
         progress.threads_peak = progress.threads_peak.max(progress.threads);
     });
     let parker = Parker::new();
@@ -39,8 +40,8 @@ pub(super) fn work<'s, J: Job>(
         leaderless: usize::MAX,
     };
     let mut finished = None;
-    // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of threads
-    // wait in their attempts at once, and their stacks are most of the memory of a run.
+    // Everything but the attempt happens in `next`, whose frame is gone by then: thousands of
+    // threads wait in their attempts at once, and their stacks are most of the memory of a run.
     while let Some((item, permit)) = worker.next(finished) {
         finished = run.run_attempt(item, permit);
     }
@@ -61,9 +62,9 @@ struct Worker<'s, 'env, J: Job, T: Spawner<'s>> {
     leaderless: usize,
 }
 
-/// Threads that may ask for a permit at once while somebody else leads. Measured on two cores against
-/// none: empty jobs at 64 at once take less than half of the CPU, and at 1,000 at once with all answers
-/// in the same moment about as much.
+/// Threads that may ask for a permit at once while somebody else leads. Measured on two cores
+/// against none: empty jobs at 64 at once take less than half of the CPU, and at 1,000 at once with
+/// all answers in the same moment about as much.
 const MOST_CONTENDERS: usize = 4;
 
 /// What a thread does next; `None` is to exit, as the run is over, or goes on without this thread.
@@ -214,8 +215,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     }
 
     /// Passes leadership, if it has it, to an idle thread or to a new one; it is vacant if there is
-    /// nothing more to wait for, or no thread to be had. If nobody leads it does, if more may send than there
-    /// are threads: that number may have grown while all were busy.
+    /// nothing more to wait for, or no thread to be had. If nobody leads it does, if more may send
+    /// than there are threads: that number may have grown while all were busy.
     fn pass_on(&mut self, most_in_flight: usize) {
         let led = std::mem::take(&mut self.leads);
         if !led && self.leaderless >= most_in_flight {
@@ -246,8 +247,11 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         state.started += 1;
         state.threads += 1;
         drop(state);
+        let monitor = &run.settings.monitor;
+        monitor.update(|progress| progress.threads += 1);
         if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
             log::warn!("cannot start thread tollgate-{number}, going on without: {error}");
+            monitor.update(|progress| progress.threads -= 1);
             let mut state = run.state.lock();
             state.threads -= 1;
             state.no_more_threads = true;
@@ -262,9 +266,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         }
     }
 
-    /// Gets a permit for an item: at once, or after a wait if nobody else waits for one. `None` if the
-    /// item was given back, since somebody else does or another item goes first; an error is the item's
-    /// end.
+    /// Gets a permit for an item: at once, or after a wait if nobody else waits for one. `None` if
+    /// the item was given back, since somebody else does or another item goes first; an error is
+    /// the item's end.
     fn admit(&mut self, mut item: JobItem<J>) -> Result<Option<(JobItem<J>, Permit)>, Finished> {
         let run = self.run;
         if item.race.is_some() {
@@ -334,8 +338,8 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
     }
 }
 
-/// A thread that panics outside of the user's code ends the run: the others, and the consumer, would
-/// wait for ever otherwise.
+/// A thread that panics outside of the user's code ends the run: the others, and the consumer,
+/// would wait for ever otherwise.
 impl<'s, J: Job, T: Spawner<'s>> Drop for Worker<'s, '_, J, T> {
     fn drop(&mut self) {
         let settings = &self.run.settings;

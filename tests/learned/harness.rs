@@ -124,6 +124,8 @@ impl Case<'_> {
             let runs: Vec<_> = clients.iter().map(start).collect();
             let mut moved = Instant::now();
             loop {
+                // In this order: a thread that starts in between is then one too many, not one too few.
+                let parked = time.parked() as u64;
                 let running = runs.iter().zip(&clients);
                 let running = running.filter(|(run, _)| !run.is_finished());
                 let seen = running.map(|(_, (_, monitor))| monitor.snapshot());
@@ -138,7 +140,7 @@ impl Case<'_> {
                 }
                 // A thread that waits for an answer is blocked, and the provider's is parked for it.
                 let all_started = !threads.contains(&0);
-                let parked = (time.parked() as u64).saturating_sub(abandoned(&server, &seen));
+                let parked = parked.saturating_sub(abandoned(&server, &seen));
                 if all_started && parked >= threads.iter().sum() {
                     let rate = rate_of(clients[0].0.limiter());
                     if learned
