@@ -51,6 +51,8 @@ pub(super) struct Pace {
     answers: RecentAnswers,
     sent: Sent,
     hold: Option<Hold>,
+    /// When the last one ends. It may be over before, by an answer to what was sent before its refusal.
+    held_until: Nanos,
     learned: Option<LearnedRate>,
     /// When it last changed: answers to what was sent before say nothing new.
     changed: Option<Nanos>,
@@ -78,7 +80,7 @@ impl Pace {
 
     /// Takes note of a request that is sent.
     pub(super) fn sent(&mut self, now: Nanos) {
-        let held_until = self.hold.map_or(0, |hold| hold.until);
+        let held_until = self.held_until;
         let each = self.rate().map_or(0.0, |rate| SECOND as f64 / rate);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let idle = IDLE.max((3.0 * each) as Nanos);
@@ -158,6 +160,7 @@ impl Pace {
         let end = hold.until.max(end);
         self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
         hold.until = end;
+        self.held_until = end;
         hold.is_cascade |= self.sent.is_cascade(hold.before.is_none(), chance);
         hold.is_taken_back |= is_taken_back;
         let hold = *hold;
@@ -319,6 +322,23 @@ mod tests {
         pace.admitted(61 * SECOND, 61 * SECOND);
         let rate = pace.rate().unwrap();
         assert!((45.0..=50.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_second_request_that_is_refused_after_each_pause_tells_a_rate() {
+        let mut pace = Pace::default();
+        let mut now = 0;
+        for _ in 0..20 {
+            let first = now;
+            pace.sent(first);
+            now += SECOND / 64;
+            pace.sent(now);
+            let refused = pace.refused(now, 2, Some(Duration::from_secs(1)), now);
+            assert!(matches!(refused, Heard::Held(_)), "{refused:?}");
+            pace.admitted(first, first + SECOND / 10);
+            now += SECOND + SECOND / 64;
+        }
+        assert!(pace.rate().is_some());
     }
 
     #[test]
