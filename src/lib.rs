@@ -213,6 +213,7 @@ mod jsonl;
 mod limit;
 mod pool;
 mod retry;
+mod rows;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;
@@ -237,3 +238,5 @@ pub use pool::{
     Task,
 };
 pub use retry::{Backoff, Retry, Verdict};
+#[cfg(feature = "rows")]
+pub use rows::Template;

@@ -45,6 +45,7 @@
 //! | the same without `url` | `custom_id`, `body` | [`endpoint`](crate::FileRun::endpoint), `/v1/chat/completions` unless set |
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
+//! | rows | the cells, by a template: see [below](#rows-of-a-table) | [`endpoint`](crate::FileRun::endpoint) |
 //!
 //! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The
 //! id of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to
@@ -80,6 +81,72 @@
 //! file has the same id twice, the run ends before anything is sent, with an error that names the
 //! id and both lines. An input that is a stream (standard input, a pipe) can be read only once, so
 //! there the later line becomes a failed row.
+//!
+//! # Rows of a table
+//!
+//! A table is CSV with a header, or JSON lines that are plain objects. A template makes one request
+//! of each row:
+//!
+//! ```text
+//! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 --max-tokens 5
+//! ```
+//!
+//! In the library it is [`Client::rows`](crate::Client::rows) with a
+//! [`Template`](crate::Template), behind the feature `rows`. The tool takes an input as rows,
+//! whatever its name, if there is a `--prompt` or a `--prompt-file`. Without one, an input that
+//! ends in `.csv` or `.tsv`, or that holds plain objects, is refused.
+//!
+//! | Setting | Flag | Meaning |
+//! |---|---|---|
+//! | [`new`](crate::Template::new) | `--prompt`, or `--prompt-file` with the name of a file; `--model` | the template of the prompt, and the model |
+//! | [`system`](crate::Template::system) | `--system` | the template of the system message |
+//! | [`max_tokens`](crate::Template::max_tokens) | `--max-tokens` | the longest answer; Anthropic's messages need it |
+//! | [`param`](crate::Template::param) | `--param` | a further field of all requests, which is no template |
+//! | [`id`](crate::Template::id) | `--id` | the column that names the rows |
+//! | [`delimiter`](crate::Template::delimiter) | `--delimiter` | what separates the cells of CSV |
+//!
+//! Rows go to [`endpoint`](crate::FileRun::endpoint) (`--endpoint`), with `--provider anthropic` to
+//! `/v1/messages` unless it says otherwise. The end of its path tells where the prompt stands in a
+//! body: in `messages` for chats, for Anthropic's `messages` and for all paths that are not known,
+//! in `input` for `responses`, `embeddings` and `moderations`, in `prompt` for `completions`.
+//!
+//! **Templates** are [Jinja](https://jinja.palletsprojects.com/en/stable/templates/), as
+//! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
+//! (`{{ text.strip() }}`).
+//!
+//! - `{{ text }}` is the cell in the column `text`. `row` is the whole row: `{{ row["my column"] }}`
+//!   is the cell of a column whose name is no identifier, and `{{ row | tojson }}` all of them.
+//!   `row` is never a column: one of that name is `{{ row["row"] }}`.
+//! - A cell of CSV is a text, and an empty cell an empty text: write `{% if n | int > 3 %}`. What a
+//!   JSON object has is what it is: `{{ user.name }}`, `{% for tag in tags %}`.
+//! - A name without a value is an error, never an empty text, unless the template allows for it
+//!   (`{{ note | default("none") }}`).
+//! - Nothing is escaped, and `tojson` writes plain JSON. A cell is a value: braces in it mean
+//!   nothing. One line end at the end of a template is dropped.
+//!
+//! **Columns.** A column that a template names by itself must be there: if CSV or a file of objects
+//! has none of that name, or CSV has two, the run ends before anything is sent, with an error that
+//! lists the columns there are. The names of other columns may be empty or come twice.
+//!
+//! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
+//! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab that the
+//! header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one column, an
+//! empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of another
+//! name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//!
+//! A row becomes a failed row, with its line (the first one, if it has several), and the others are
+//! answered, if it has more or fewer cells than the header, is not UTF-8, has a quote that is never
+//! closed, lacks a value that the template needs, or makes the template fail. `tollgate check` with
+//! the same flags finds all of them. If a template fails on nearly all rows, the input is refused,
+//! as is said above for lines that are no requests.
+//!
+//! **Ids.** By default the `custom_id` of a row is the hash of its request, and of rows with the
+//! same request the second has `-2` behind it, the third `-3`. So rows may be added, removed and
+//! moved between runs, and other columns changed: what has been asked is not asked again. A run
+//! with another template asks everything anew, and keeps the old answers in its output. With
+//! [`id`](crate::Template::id) the rows are named by a column, a text or a number that is in no
+//! other row. A run with another template is then refused, as each request has changed
+//! (`--force-resume`, `--overwrite`).
 //!
 //! # Lines out
 //!
@@ -309,8 +376,8 @@
 //! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
 //! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
-//! `batch_`.
+//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of rows also `cells`,
+//! `open_quote` or `template`; those of `--provider` begin with `batch_`.
 //!
 //! # Money and time
 //!
@@ -353,5 +420,6 @@
 //! | rows that earlier runs answered | for the whole run | 24 |
 //! | rows that failed in earlier runs | for the whole run | 32 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
+//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 25 to 50 |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
 //! | the order of the input, for sorting | for the whole run | 24 |

@@ -6,16 +6,19 @@
 use serde_json::{Map, Value, json};
 
 use super::args;
-use super::config::is_text;
 use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
+use super::prompting::{self, is_prompts};
 use super::{signals, stdout};
-use crate::Result;
-use crate::error::config;
+use crate::api::Chat;
+use crate::error::{config, refuse};
 use crate::escape::printable;
 use crate::jsonl::check::{self, Finding, Names, Report};
 use crate::jsonl::files::{Location, OpenInput};
+use crate::jsonl::format::Format;
+use crate::jsonl::table;
+use crate::{Cancel, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -34,17 +37,37 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the report cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let prompts = args.prompts || is_text(&args.input);
-    if prompts && args.provider.is_some() {
+    let (prompting, provider) = (&args.prompting, args.provider);
+    refuse(prompting::flaw(
+        &args.input,
+        prompting,
+        &args.endpoint,
+        None,
+    ))?;
+    let prompts = is_prompts(&args.input, prompting);
+    if prompts && provider.is_some() {
         return Err(config(
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch \
              service takes",
         ));
     }
+    let template = prompting::template(prompting)?;
+    let is_rows = template.is_some();
+    let mut format = Format {
+        endpoint: prompting::endpoint(&args.endpoint, prompting, provider).to_owned(),
+        prompts: prompts.then(|| Chat::new((), "")),
+        ..Format::default()
+    };
     let location = Location::new(&args.input);
-    let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check::check(file, &location, prompts, args.provider),
-        OpenInput::Stream(stream) => check::check(stream, &location, prompts, args.provider),
+    let opened = location.open_input().and_then(|input| match &template {
+        Some(template) => table::open(template, &mut format, input, &location, &Cancel::new()),
+        None => Ok(input),
+    });
+    // Rows are in no batch's form: what they become is.
+    let rules = provider.filter(|_| !is_rows);
+    let report = opened.and_then(|input| match input {
+        OpenInput::Regular(file) => check::check(file, &location, &format, rules),
+        OpenInput::Stream(stream) => check::check(stream, &location, &format, rules),
     });
     let report = match report {
         Ok(report) => report,

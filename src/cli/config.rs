@@ -12,16 +12,16 @@ use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run};
 use super::console::Console;
 use super::format::count;
+use super::prompting::{self, is_prompts};
 use super::server::with;
 use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
-use crate::api::classify::Promise;
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Concurrency, Provider, Rate, Result, Retry};
+use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry};
 
 /// A run, ready to start: its client, what answers in place of the provider for as long as it
 /// lives, and what reports its end.
@@ -33,13 +33,20 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
-    refuse(flaw_of_prompts(run))?;
+    let provider = run.server.provider;
+    let endpoint = &run.server.endpoint;
+    refuse(prompting::flaw(
+        &run.input,
+        &run.prompting,
+        endpoint,
+        provider,
+    ))?;
+    refuse(prompting::flaw_of_model(&run.input, &run.prompting))?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
             "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
-    let endpoint = &run.server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run);
     check_default_output(run, &files)?;
@@ -107,14 +114,15 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         return Ok(());
     }
     // Prompts are named by their lines.
-    let is_prompt = |id: &String| {
+    let is_prompt_id = |id: &String| {
         let number = id.strip_prefix("line-").unwrap_or_default();
         number.parse::<u64>().is_ok()
     };
-    let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
+    let Some(answered) = first_id(output).as_ref().map(is_prompt_id) else {
         return Ok(());
     };
-    let asked = is_prompts(run) || first_id(input).as_ref().is_some_and(is_prompt);
+    let asked =
+        is_prompts(input, &run.prompting) || first_id(input).as_ref().is_some_and(is_prompt_id);
     if answered == asked {
         return Ok(());
     }
@@ -128,62 +136,6 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     )))
 }
 
-fn is_prompts(run: &Run) -> bool {
-    run.prompts || is_text(&run.input)
-}
-
-/// Whether a file of this name is one prompt a line.
-pub(crate) fn is_text(input: &Path) -> bool {
-    input
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
-}
-
-/// What is wrong with the flags of prompts.
-fn flaw_of_prompts(run: &Run) -> Option<String> {
-    if !is_prompts(run) {
-        let given = [
-            ("--model", run.model.is_some()),
-            ("--max-tokens", run.max_tokens.is_some()),
-            ("--system", run.system.is_some()),
-            ("--param", !run.params.is_empty()),
-        ];
-        let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
-        return Some(format!(
-            "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests name \
-             their own"
-        ));
-    }
-    for (at, (name, _)) in run.params.iter().enumerate() {
-        if run.params[..at].iter().any(|(other, _)| other == name) {
-            return Some(format!("--param {name} is given twice"));
-        }
-        if name == "max_tokens" && run.max_tokens.is_some() {
-            return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
-        }
-    }
-    // Another endpoint would refuse a chat's body, row by row.
-    let endpoint = &run.server.endpoint;
-    let path = endpoint.split('?').next().unwrap_or_default();
-    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
-    let flaw = if run.server.provider == Some(Provider::Anthropic) {
-        "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
-         batch lines into a .jsonl file."
-    } else if takes_others && !path.ends_with("/chat/completions") {
-        return Some(format!(
-            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
-             into a .jsonl file."
-        ));
-    } else if run.model.is_none() {
-        "--model is missing: INPUT is prompts (.txt or --prompts), which name no model"
-    } else if run.model.as_deref() == Some("") {
-        "--model is empty"
-    } else {
-        return None;
-    };
-    Some(flaw.to_owned())
-}
-
 /// Where the summary is written, once it is sure that neither it nor another file of the run
 /// replaces one that must stay.
 ///
@@ -195,6 +147,7 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (output, errors) = (files.output.path(), files.errors.path());
     for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
         for (flag, read) in [
+            ("--prompt-file", &run.prompting.prompt_file),
             ("--api-key-file", &server.api_key_file),
             ("--ca-file", &server.ca_file),
             ("--client-cert", &server.client_cert),
@@ -363,7 +316,10 @@ mod tests {
         folder
             .resolve("p.txt", &["--no-auth", "--model=m"])
             .unwrap();
-        assert!(is_text(Path::new("P.TXT")) && !is_text(Path::new("-")));
+        folder.write("P.TXT", "");
+        folder
+            .resolve("P.TXT", &["--no-auth", "--model=m"])
+            .unwrap();
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! This module is no part of the library's API. It lives in the library so that it can use what is
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
-//! client: `server` has the provider and the key, and `headers` what `-H` gives. `run` does the
-//! main command. `progress` shows a run while it goes on, with the speed from `speed` and the bar
+//! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompting` what is
+//! made of prompts and rows. `run` does the main command. `progress` shows a run while it goes on, with the speed from `speed` and the bar
 //! of `bar`. `summary` writes the final report, with the `advice`, `summary_file` that of
 //! `--summary`, and `exit` has the exit codes. All write through `console`. `signals` acts on
 //! Ctrl-C. Each other command has a file.
@@ -21,6 +21,7 @@ mod headers;
 mod logger;
 mod parse;
 mod progress;
+mod prompting;
 mod rlimit;
 mod run;
 mod server;

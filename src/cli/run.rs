@@ -9,12 +9,13 @@ use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
+use super::prompting;
 use super::server::with;
 use super::summary::FinalReport;
 use super::summary_file::{cut_off, write_refusal};
 use super::{logger, signals};
 use crate::sync::Mutex;
-use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
+use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result, Template};
 
 /// Runs it. The exit code says how it went.
 ///
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);
     let (client, _simulator, report) = config::resolve(args, console).inspect_err(refused)?;
+    let template = prompting::template(&args.prompting).inspect_err(refused)?;
     let report = Arc::new(report);
     let cancel = Cancel::new();
     let started = Instant::now();
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
         }
     })?;
     let mut display = Display::new(console, args);
-    let outcome = file_run(args, client.with_cancel(&cancel), &report)
+    let outcome = file_run(args, template, client.with_cancel(&cancel), &report)
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
@@ -66,10 +68,19 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     Ok(report.close(&summary, exit, signal.is_some()))
 }
 
-fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static> {
+fn file_run(
+    args: &Run,
+    template: Option<Template>,
+    client: Client,
+    report: &FinalReport,
+) -> FileRun<'static> {
     let client = with(client, args.timeouts.deadline, Client::with_deadline);
     let run = FileRun::over(&client, report.files.clone())
-        .endpoint(&args.server.endpoint)
+        .endpoint(prompting::endpoint(
+            &args.server.endpoint,
+            &args.prompting,
+            args.server.provider,
+        ))
         .ordered(args.ordered)
         .strict(args.strict)
         .overwrite(args.overwrite || report.starts_anew)
@@ -78,11 +89,16 @@ fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static
         .fsync(args.fsync)
         .repair(args.repair && !report.starts_anew)
         .simulated(report.simulated);
-    let run = with(run, args.model.as_deref(), |run, model| {
-        let run = run.prompts(model, args.max_tokens, args.system.as_deref());
-        let params = args.params.iter();
-        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
-    });
+    let prompting = &args.prompting;
+    let run = match (template, prompting.model.as_deref()) {
+        (Some(template), _) => run.rows(template),
+        (None, Some(model)) => {
+            let run = run.prompts(model, prompting.max_tokens, prompting.system.as_deref());
+            let params = prompting.params.iter();
+            params.fold(run, |run, (name, value)| run.param(name, value.clone()))
+        }
+        (None, None) => run,
+    };
     let run = with(run, args.price, FileRun::price);
     let run = with(run, args.max_cost, FileRun::max_cost);
     with(run, args.token_budget, FileRun::token_budget)

@@ -13,6 +13,7 @@ mod money;
 mod others;
 mod parsers;
 mod resume;
+mod rows;
 mod runs;
 #[cfg(unix)]
 mod signals;

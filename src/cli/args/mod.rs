@@ -2,15 +2,18 @@
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
 //! be judged from the arguments alone is checked here. A key is never an argument, as other users
-//! of the machine can read those. A file here holds one command's arguments.
+//! of the machine can read those. A file here holds one command's arguments, or some that several
+//! commands have.
 
 mod check;
+mod prompting;
 mod run;
 mod simulate;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
+pub(crate) use self::prompting::Prompting;
 pub(crate) use self::run::{ProgressMode, Run, Server};
 pub(crate) use self::simulate::Simulate;
 

@@ -22,7 +22,7 @@ use super::lines::Line;
 use super::parallel::fold;
 use super::scan::repeated_ids;
 use crate::api::json::{fields, string};
-use crate::api::{Chat, Provider, Size};
+use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -31,35 +31,33 @@ pub(crate) use report::{Names, Report};
 
 use batch::{Rules, embedding_inputs};
 
-/// Checks a whole file of requests, whose name is `location`, for a provider's own batch service if
-/// there is one, or a file of prompts, whose requests are yet to be made.
+/// Checks a whole input of this format, whose name is `location`, for a provider's own batch
+/// service if there is one.
 ///
 /// # Errors
 /// Those of [`Location::unreadable`].
 pub(crate) fn check<R: Read>(
     source: R,
     location: &Location,
-    prompts: bool,
+    format: &Format,
     provider: Option<Provider>,
 ) -> Result<Report> {
-    let format = Format {
-        prompts: prompts.then(|| Chat::new((), "")),
-        ..Format::default()
-    };
     let rules = provider.map(Rules::of);
     let mut lines = format.lines(source);
     let unreadable = |error| location.unreadable(error);
     let mut report = Report::default();
-    if let Some(refusal) = judge_stream(&mut lines, &format).map_err(unreadable)? {
+    if let Some(refusal) = judge_stream(&mut lines, format).map_err(unreadable)? {
         report
             .findings
             .note(Finding::new("no_requests", None, refusal));
     }
     // With their lines.
     let mut ids = Vec::new();
-    let read = |line: Line<&[u8]>| LineFacts::read(line, &format, rules);
+    let read = |line: Line<&[u8]>| LineFacts::read(line, format, rules);
     let add = |facts: LineFacts| {
-        ids.extend(facts.id.map(|id| (id, facts.number)));
+        // Ids that are made of requests are made to be unique.
+        let id = facts.id.filter(|_| !format.names_rows());
+        ids.extend(id.map(|id| (id, facts.number)));
         // Where a prompt goes and to which model is decided when it is sent.
         report.note(facts, format.prompts.is_none());
         Ok(())
@@ -67,7 +65,7 @@ pub(crate) fn check<R: Read>(
     fold(&mut lines, &Cancel::new(), unreadable, read, add)?;
     report.lines = lines.number;
     report.bytes = lines.offset;
-    judge_whole(&mut report, ids, location, &format, rules);
+    judge_whole(&mut report, ids, location, format, rules);
     Ok(report)
 }
 
@@ -130,7 +128,8 @@ impl LineFacts {
                 }
                 facts.request = Some(RequestFacts {
                     path: request.path.to_string(),
-                    model: model.and_then(string),
+                    // Rows may be checked before a model is chosen.
+                    model: model.and_then(string).filter(|name| !name.is_empty()),
                     size,
                     inputs,
                 });
@@ -168,10 +167,12 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Chat;
     use crate::error::ErrorKind;
 
     fn look(file: &str, provider: Option<Provider>) -> Report {
-        check(file.as_bytes(), &Location::Stream, false, provider).unwrap()
+        let format = Format::default();
+        check(file.as_bytes(), &Location::Stream, &format, provider).unwrap()
     }
 
     #[test]
@@ -232,7 +233,11 @@ mod tests {
     #[test]
     fn prompts_are_counted_without_models_or_endpoints() {
         let prompts = b"12345678\n\n12345678\n";
-        let report = check(&prompts[..], &Location::Stream, true, None).unwrap();
+        let format = Format {
+            prompts: Some(Chat::new((), "")),
+            ..Format::default()
+        };
+        let report = check(&prompts[..], &Location::Stream, &format, None).unwrap();
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -279,7 +284,8 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let refused = check(&b"\x1f\x8b\x08"[..], &Location::Stream, false, None);
+        let format = Format::default();
+        let refused = check(&b"\x1f\x8b\x08"[..], &Location::Stream, &format, None);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }
