@@ -213,6 +213,7 @@ mod jsonl;
 mod limit;
 mod pool;
 mod retry;
+mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;
