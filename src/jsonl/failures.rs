@@ -204,8 +204,7 @@ mod tests {
             ),
             (
                 [
-                    "see req_011CQxYzAbCdEfGhIjKlMn.",
-                    "see req_99ZZaaBBccDDeeFFggHHii.",
+                    "see req_011CQxYzAbCdEfGhIjKlMn.", "see req_99ZZaaBBccDDeeFFggHHii.",
                 ],
                 1,
             ),
