@@ -220,6 +220,7 @@ mod limit;
 mod plan;
 mod pool;
 mod retry;
+mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;
