@@ -113,7 +113,8 @@ mod tests {
         for (text, left) in [
             ("row 7 of 1234, 0.5 s", "row 0 of 0, 0.0 s"),
             (
-                "id req_4f3a-0b, chatcmpl-x7Kp2Q!", "id req_0-0, chatcmpl-0!",
+                "id req_4f3a-0b, chatcmpl-x7Kp2Q!",
+                "id req_0-0, chatcmpl-0!",
             ),
             ("8d1f0c77-12ab-4cde-9f00-0123456789ab", "0"),
             (
@@ -137,7 +138,8 @@ mod tests {
             ("\u{1b}[31mred", "\\u{1b}[31mred"),
             ("\u{1b}]52;c;aGk=\u{7}", "\\u{1b}]52;c;aGk=\\u{7}"),
             (
-                "nul\0 del\u{7f} csi\u{9b}", "nul\\u{0} del\\u{7f} csi\\u{9b}",
+                "nul\0 del\u{7f} csi\u{9b}",
+                "nul\\u{0} del\\u{7f} csi\\u{9b}",
             ),
             ("\u{202e}gnp.exe\u{2066}", "\\u{202e}gnp.exe\\u{2066}"),
             ("\u{200f}\u{061c}\u{2028}", "\\u{200f}\\u{61c}\\u{2028}"),

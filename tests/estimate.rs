@@ -188,7 +188,8 @@ fn headers(level: Level, of: Tokens) -> HeaderMap {
     let names = match of.provider {
         _ if !of.announces => return HeaderMap::new(),
         Provider::Anthropic => [
-            "anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
         ],
         _ => ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"],
     };

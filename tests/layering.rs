@@ -477,10 +477,14 @@ mod checker {
                 "uses jsonl",
             ),
             (
-                "limit/mod.rs", "fn f() -> crate::api::Key { 'a' }", "uses api",
+                "limit/mod.rs",
+                "fn f() -> crate::api::Key { 'a' }",
+                "uses api",
             ),
             (
-                "limit/mod.rs", "mod tests { use super::super::pool; }", "uses pool",
+                "limit/mod.rs",
+                "mod tests { use super::super::pool; }",
+                "uses pool",
             ),
             ("api/client.rs", "use crate::cli::args;", "uses cli"),
             ("sim/model.rs", "use crate::Limiter;", "sim uses limit"),
@@ -498,7 +502,9 @@ mod checker {
             ("pool/worker.rs", "let json_body = 1;", "does not say json"),
             ("pool/worker.rs", "fn f(model: u8) {}", "does not say model"),
             (
-                "clock.rs", "const C: char = '\"'; use crate::pool;", "uses pool",
+                "clock.rs",
+                "const C: char = '\"'; use crate::pool;",
+                "uses pool",
             ),
             (
                 "clock.rs",
@@ -570,7 +576,8 @@ mod checker {
             ("fn f() { super::y::f() }", "type X = crate::a::x::X<u8>;"),
             ("mod inner { use super::super::y; }", "use super::x::*;"),
             (
-                "use super::{x as own, y};", "const X: u8 = super::x::f::<u8>();",
+                "use super::{x as own, y};",
+                "const X: u8 = super::x::f::<u8>();",
             ),
             (
                 "#[cfg(not(test))] mod inner { use crate::a::y; }",
@@ -613,7 +620,8 @@ mod checker {
                 "#[cfg(all(test, feature = \"sim\"))] #[path = \"t\"] mod tests { fn f() { crate::a::x::f() } }",
             ),
             (
-                "use super::{y, Y, helper};", "use crate::a::{Z, self, helper};",
+                "use super::{y, Y, helper};",
+                "use crate::a::{Z, self, helper};",
             ),
         ] {
             let files = "pub use x::X; use self::y::Y; fn helper(y: self::x::X) {}";

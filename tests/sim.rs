@@ -181,11 +181,21 @@ fn errors_on_anthropics_path_have_its_shape() {
     let cases = [
         (&calm, "POST", path, "{", 400, "invalid_request_error"),
         (
-            &calm, "POST", path, r#"{"model":"c"}"#, 400, "invalid_request_error",
+            &calm,
+            "POST",
+            path,
+            r#"{"model":"c"}"#,
+            400,
+            "invalid_request_error",
         ),
         (&calm, "GET", path, "", 405, "invalid_request_error"),
         (
-            &calm, "POST", "/messages/batches", "{}", 404, "not_found_error",
+            &calm,
+            "POST",
+            "/messages/batches",
+            "{}",
+            404,
+            "not_found_error",
         ),
         (&calm, "", "", length, 413, "request_too_large"),
         (&limited, "POST", path, body, 429, "rate_limit_error"),

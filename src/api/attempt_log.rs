@@ -20,8 +20,15 @@ const TARGET: &str = "tollgate::attempt";
 
 /// The headers that are logged, by name and by the beginning of the name.
 const TOLD: [&str; 9] = [
-    "date", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id",
-    "apim-request-id", "openai-processing-ms", "x-envoy-upstream-service-time",
+    "date",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "openai-processing-ms",
+    "x-envoy-upstream-service-time",
 ];
 const TOLD_BEGINNINGS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
 /// The most of a value that is logged, in characters.

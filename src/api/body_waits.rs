@@ -17,8 +17,16 @@ pub(super) fn delay_in_fields(value: &Value) -> Option<Duration> {
 
 fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
     const NAMES: [&str; 10] = [
-        "retryafter", "retryin", "retrydelay", "estimatedtime", "waittime", "cooldowntime",
-        "resetafter", "resetin", "waitfor", "wait",
+        "retryafter",
+        "retryin",
+        "retrydelay",
+        "estimatedtime",
+        "waittime",
+        "cooldowntime",
+        "resetafter",
+        "resetin",
+        "waitfor",
+        "wait",
     ];
     if depth == 0 {
         return None;
@@ -58,8 +66,16 @@ fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
 pub(super) fn delay_in_words(message: &str) -> Option<Duration> {
     let message = message.to_ascii_lowercase();
     [
-        "try again in ", "retry in ", "retry after ", "try again after ", "wait ", "wait for ",
-        "available in ", "reset in ", "resets in ", "reset after ",
+        "try again in ",
+        "retry in ",
+        "retry after ",
+        "try again after ",
+        "wait ",
+        "wait for ",
+        "available in ",
+        "reset in ",
+        "resets in ",
+        "reset after ",
     ]
     .iter()
     .flat_map(|phrase| message.match_indices(phrase))

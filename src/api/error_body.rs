@@ -180,14 +180,29 @@ impl ErrorBody {
 /// Where the message of an error is, under all the names in use.
 const MESSAGES: [&str; 14] = [
     "", // The error is a string.
-    "/message", "/msg", "/detail", "/detail/0/msg", "/errors/0/message", "/errors/0",
-    "/error_description", "/status_msg", "/error_msg", "/errmsg", "/Message", "/faultstring",
+    "/message",
+    "/msg",
+    "/detail",
+    "/detail/0/msg",
+    "/errors/0/message",
+    "/errors/0",
+    "/error_description",
+    "/status_msg",
+    "/error_msg",
+    "/errmsg",
+    "/Message",
+    "/faultstring",
     "/title",
 ];
 
 /// Where its code is.
 const CODES: [&str; 6] = [
-    "/code", "/status_code", "/error_code", "/errcode", "/Code", "/errors/0/code",
+    "/code",
+    "/status_code",
+    "/error_code",
+    "/errcode",
+    "/Code",
+    "/errors/0/code",
 ];
 
 /// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and
@@ -363,7 +378,9 @@ mod tests {
             ),
             ("<html><body>no title</body>", "", None),
             (
-                r#"{"error":{"message":"cut of"#, r#"{"error":{"message":"cut of"#, None,
+                r#"{"error":{"message":"cut of"#,
+                r#"{"error":{"message":"cut of"#,
+                None,
             ),
             ("", "", None),
             ("null", "", None),
@@ -388,7 +405,9 @@ mod tests {
     #[test]
     fn codes_are_compared_without_case() {
         for code in [
-            "insufficient_quota", "INSUFFICIENT_QUOTA", "Insufficient_Quota",
+            "insufficient_quota",
+            "INSUFFICIENT_QUOTA",
+            "Insufficient_Quota",
         ] {
             assert!(read(&format!(r#"{{"error":{{"code":"{code}"}}}}"#)).is_out_of_money());
         }
@@ -659,8 +678,11 @@ mod tests {
             assert!(has_no_quota(text), "{text}");
         }
         for text in [
-            "Quota exceeded, limit: 20", "Quota exceeded, limit: 0.5", "Quota exceeded, limit: 05",
-            "limit: 0", "",
+            "Quota exceeded, limit: 20",
+            "Quota exceeded, limit: 0.5",
+            "Quota exceeded, limit: 05",
+            "limit: 0",
+            "",
         ] {
             assert!(!has_no_quota(text), "{text}");
         }

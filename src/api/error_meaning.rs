@@ -15,12 +15,24 @@ impl ErrorBody {
     /// pays.
     pub(crate) fn is_out_of_money(&self) -> bool {
         const CODES: &[&str] = &[
-            "insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded",
-            "project_spend_limit_exceeded", "organization_usage_limit_exceeded",
-            "enforced_spend_limit_reached", "billing_hard_limit_reached", "billing_not_active",
-            "billing_error", "exceeded_current_quota_error", "insufficient_balance",
-            "insufficient_credits", "insufficient_funds", "insufficient_user_quota",
-            "pre_consume_token_quota_failed", "out_of_credits", "budget_exceeded", "Arrearage",
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "organization_spend_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+            "enforced_spend_limit_reached",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "billing_error",
+            "exceeded_current_quota_error",
+            "insufficient_balance",
+            "insufficient_credits",
+            "insufficient_funds",
+            "insufficient_user_quota",
+            "pre_consume_token_quota_failed",
+            "out_of_credits",
+            "budget_exceeded",
+            "Arrearage",
             "AccountOverdueError", // Of Zhipu.
             "1113",
         ];
@@ -42,13 +54,32 @@ impl ErrorBody {
             "monthly",
         ];
         const PHRASES: [&str; 25] = [
-            "exceeded budget", "crossed budget", "over budget", "budget has been exceeded",
-            "budget exceeded", "spend limit", "spending limit",
+            "exceeded budget",
+            "crossed budget",
+            "over budget",
+            "budget has been exceeded",
+            "budget exceeded",
+            "spend limit",
+            "spending limit",
             // Others speak of usage limits.
-            "usage limit ", "key limit exceeded", "quota is not enough", "not enough quota",
-            "insufficient quota", "resource pack", "free tier", "trial key", "past due", " top up",
-            "insufficient credit", "insufficient fund", "enough credit", "out of credit", "余额",
-            "欠费", "充值", "额度",
+            "usage limit ",
+            "key limit exceeded",
+            "quota is not enough",
+            "not enough quota",
+            "insufficient quota",
+            "resource pack",
+            "free tier",
+            "trial key",
+            "past due",
+            " top up",
+            "insufficient credit",
+            "insufficient fund",
+            "enough credit",
+            "out of credit",
+            "余额",
+            "欠费",
+            "充值",
+            "额度",
         ];
         // What refills so soon is a limit on the rate, whatever it is called.
         const SOON: [&str; 9] = [
@@ -63,8 +94,19 @@ impl ErrorBody {
     /// too.
     pub(crate) fn lacks_money(&self) -> bool {
         const LACK: [&str; 13] = [
-            "insufficient", "enough", "exhausted", "used up", "too low", "recharge", " top up",
-            "budget", "limit exceeded", "limit reached", "reached your", "不足", "欠费",
+            "insufficient",
+            "enough",
+            "exhausted",
+            "used up",
+            "too low",
+            "recharge",
+            " top up",
+            "budget",
+            "limit exceeded",
+            "limit reached",
+            "reached your",
+            "不足",
+            "欠费",
         ];
         self.speaks_of_money() && holds_any(&self.words(), &LACK)
     }
@@ -121,8 +163,13 @@ impl ErrorBody {
     /// Its words or its code are those of a limit on the rate.
     pub(crate) fn is_rate_limit(&self) -> bool {
         const WORDS: [&str; 7] = [
-            "rate limit", "rate_limit", "ratelimit", "request limit", "too many requests",
-            "throttl", "qps",
+            "rate limit",
+            "rate_limit",
+            "ratelimit",
+            "request limit",
+            "too many requests",
+            "throttl",
+            "qps",
         ];
         let codes = [&self.code, &self.category].into_iter().flatten();
         let mut texts = codes.chain([&self.message]);
@@ -132,13 +179,26 @@ impl ErrorBody {
     /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
         const CODES: [&str; 5] = [
-            "server_is_overloaded", "overloaded_error", "engine_overloaded", "slow_down",
+            "server_is_overloaded",
+            "overloaded_error",
+            "engine_overloaded",
+            "slow_down",
             "insufficient_system_resource",
         ];
         const PHRASES: [&str; 14] = [
-            "overloaded", "server busy", "maximum pending requests", "loading model",
-            "model loading", "is loading", "currently loading", "still loading", "being loaded",
-            "starting up", "warming up", "not ready", "capacity",
+            "overloaded",
+            "server busy",
+            "maximum pending requests",
+            "loading model",
+            "model loading",
+            "is loading",
+            "currently loading",
+            "still loading",
+            "being loaded",
+            "starting up",
+            "warming up",
+            "not ready",
+            "capacity",
             // What nginx says of its own limits, unless it is told another status.
             "service temporarily unavailable",
         ];
@@ -151,7 +211,9 @@ impl ErrorBody {
     /// It is the key that is refused, whatever the status says.
     pub(crate) fn is_wrong_key(&self) -> bool {
         let codes = [
-            "invalid_api_key", "authentication_error", "no_db_connection",
+            "invalid_api_key",
+            "authentication_error",
+            "no_db_connection",
         ];
         self.has_code(&codes) || self.message.starts_with("API key not valid")
     }
@@ -159,7 +221,9 @@ impl ErrorBody {
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
     pub(crate) fn is_content_filter(&self) -> bool {
         const CODES: [&str; 4] = [
-            "content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation",
+            "content_filter",
+            "content_policy_violation",
+            "ResponsibleAIPolicyViolation",
             "moderation_blocked",
         ];
         self.is_moderated || self.has_code(&CODES)

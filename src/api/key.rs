@@ -116,7 +116,12 @@ impl ApiKey {
 /// Whether a header of this name holds a secret, as a rule.
 pub(crate) fn is_secret(name: &str) -> bool {
     const WORDS: [&str; 6] = [
-        "authorization", "cookie", "key", "token", "secret", "password",
+        "authorization",
+        "cookie",
+        "key",
+        "token",
+        "secret",
+        "password",
     ];
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
@@ -187,7 +192,10 @@ mod tests {
     #[test]
     fn one_line_end_and_a_byte_order_mark_are_dropped() {
         for text in [
-            "sk-12345678", "sk-12345678\n", "sk-12345678\r\n", "\u{feff}sk-12345678\r\n",
+            "sk-12345678",
+            "sk-12345678\n",
+            "sk-12345678\r\n",
+            "\u{feff}sk-12345678\r\n",
         ] {
             assert_eq!(ApiKey::new(text).unwrap().expose(), "sk-12345678");
         }
@@ -196,11 +204,31 @@ mod tests {
     #[test]
     fn what_cannot_be_a_header_is_refused_and_not_repeated() {
         for text in [
-            "", "\n", "\r\n", "\u{feff}", "   ", "sk-secret\n\n", "sk-secret\r", "sk-\nsecret",
-            "sk-secret\r\nx-evil: 1", "sk-\0secret", "sk-\tsecret", "sk-secret\u{7f}", "sk-sécret",
-            "sk-secret\u{200b}", " sk-secret", "sk-secret ", "sk-secret \n", "\"sk-secret\"",
-            "'sk-secret'\r\n", "`sk-secret`", "\"", "\"sk-secret", "sk-secret'",
-            "Bearer sk-secret", "bearer sk-secret",
+            "",
+            "\n",
+            "\r\n",
+            "\u{feff}",
+            "   ",
+            "sk-secret\n\n",
+            "sk-secret\r",
+            "sk-\nsecret",
+            "sk-secret\r\nx-evil: 1",
+            "sk-\0secret",
+            "sk-\tsecret",
+            "sk-secret\u{7f}",
+            "sk-sécret",
+            "sk-secret\u{200b}",
+            " sk-secret",
+            "sk-secret ",
+            "sk-secret \n",
+            "\"sk-secret\"",
+            "'sk-secret'\r\n",
+            "`sk-secret`",
+            "\"",
+            "\"sk-secret",
+            "sk-secret'",
+            "Bearer sk-secret",
+            "bearer sk-secret",
         ] {
             let error = ApiKey::new(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::Config);

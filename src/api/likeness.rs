@@ -43,10 +43,26 @@ pub(crate) fn pattern(error: &Error) -> String {
 /// Whether a refusal is for the length or the content of the request, and says nothing of others.
 fn is_about_one_request(message: &str) -> bool {
     const WORDS: [&str; 20] = [
-        "context length", "context_length", "context window", "context size", "context_size",
-        "maximum context", "too long", "too large", "too many tokens", "token limit",
-        "tokens exceed", "length exceed", "reduce the length", "maximum length", "max length",
-        "above_max_length", "content policy", "data_inspection", "inappropriate", "safety",
+        "context length",
+        "context_length",
+        "context window",
+        "context size",
+        "context_size",
+        "maximum context",
+        "too long",
+        "too large",
+        "too many tokens",
+        "token limit",
+        "tokens exceed",
+        "length exceed",
+        "reduce the length",
+        "maximum length",
+        "max length",
+        "above_max_length",
+        "content policy",
+        "data_inspection",
+        "inappropriate",
+        "safety",
     ];
     let message = message.to_ascii_lowercase();
     // A setting that is the same for all.

@@ -345,7 +345,8 @@ mod tests {
                     ("anthropic-ratelimit-input-tokens-limit", "40000"),
                     ("anthropic-ratelimit-input-tokens-remaining", "39000"),
                     (
-                        "anthropic-ratelimit-input-tokens-reset", "2026-11-19T11:59:59Z",
+                        "anthropic-ratelimit-input-tokens-reset",
+                        "2026-11-19T11:59:59Z",
                     ),
                     ("anthropic-ratelimit-output-tokens-limit", "8000"),
                     ("anthropic-priority-input-tokens-limit", "9"),
@@ -435,7 +436,13 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_ignored_and_counted() {
         for value in [
-            "", "-1", "0", "abc", "1.5", "\u{663}", "99999999999999999999",
+            "",
+            "-1",
+            "0",
+            "abc",
+            "1.5",
+            "\u{663}",
+            "99999999999999999999",
         ] {
             let pairs = [("x-ratelimit-limit-requests", value)];
             let (found, ignored) = read(&map(pairs), noon());

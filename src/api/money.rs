@@ -332,8 +332,19 @@ mod tests {
     #[test]
     fn prices_that_nobody_can_mean_are_refused() {
         for text in [
-            "1", "", ",", "1,", ",1", "-1,2", "1,-2", "NaN,1", "1,inf", "1,2,3", "1000001,1",
-            "0.0000001,1", "1e2,1",
+            "1",
+            "",
+            ",",
+            "1,",
+            ",1",
+            "-1,2",
+            "1,-2",
+            "NaN,1",
+            "1,inf",
+            "1,2,3",
+            "1000001,1",
+            "0.0000001,1",
+            "1e2,1",
         ] {
             let error = text.parse::<Price>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{text}");

@@ -170,10 +170,24 @@ mod tests {
     #[test]
     fn whatever_could_lead_elsewhere_is_refused() {
         for url in [
-            "", "v1/chat", "https://evil.example/v1", "//evil.example/v1", "/\\evil.example/v1",
-            "/v1//chat", "/v1/../admin", "/v1/%2e%2e/admin", "/v1/%2E./admin",
-            "/v1/%252e%252e/admin", "/v1/..%2fadmin", "/%2fevil.example", "/v1/chat#x",
-            "/v1/chat HTTP/1.1", "/v1/\r\nx: y", "/v1/%0d%0ax:y", "/v1/\0", "/v1/é",
+            "",
+            "v1/chat",
+            "https://evil.example/v1",
+            "//evil.example/v1",
+            "/\\evil.example/v1",
+            "/v1//chat",
+            "/v1/../admin",
+            "/v1/%2e%2e/admin",
+            "/v1/%2E./admin",
+            "/v1/%252e%252e/admin",
+            "/v1/..%2fadmin",
+            "/%2fevil.example",
+            "/v1/chat#x",
+            "/v1/chat HTTP/1.1",
+            "/v1/\r\nx: y",
+            "/v1/%0d%0ax:y",
+            "/v1/\0",
+            "/v1/é",
         ] {
             assert!(check_path(url).is_err(), "{url:?}");
         }
@@ -183,16 +197,28 @@ mod tests {
     fn it_is_said_that_the_v1_was_kept_where_it_was() {
         for (base, path, url, is_kept) in [
             (
-                "https://a.test", "/v1/chat", "https://a.test/v1/chat was", true,
+                "https://a.test",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                true,
             ),
             (
-                "https://a.test/?k=s", "/v1/chat", "https://a.test/v1/chat was", true,
+                "https://a.test/?k=s",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                true,
             ),
             (
-                "https://a.test/v1/", "/v1/chat", "https://a.test/v1/chat was", false,
+                "https://a.test/v1/",
+                "/v1/chat",
+                "https://a.test/v1/chat was",
+                false,
             ),
             (
-                "https://a.test/api?k=s", "/v1/c?q=s", "https://a.test/api/c was", false,
+                "https://a.test/api?k=s",
+                "/v1/c?q=s",
+                "https://a.test/api/c was",
+                false,
             ),
             ("https://a.test", "/chat", "https://a.test/chat was", false),
         ] {
@@ -210,28 +236,42 @@ mod tests {
     fn the_leading_v1_is_the_api_root() {
         for (base, path, url) in [
             (
-                "https://a.example/v1", "/v1/chat", "https://a.example/v1/chat",
+                "https://a.example/v1",
+                "/v1/chat",
+                "https://a.example/v1/chat",
             ),
             (
-                "https://a.example/v1/", "/v1/chat", "https://a.example/v1/chat",
+                "https://a.example/v1/",
+                "/v1/chat",
+                "https://a.example/v1/chat",
             ),
             ("https://a.example", "/v1/chat", "https://a.example/v1/chat"),
             (
-                "https://a.example/", "/v1/chat", "https://a.example/v1/chat",
+                "https://a.example/",
+                "/v1/chat",
+                "https://a.example/v1/chat",
             ),
             (
-                "https://a.example/api/v3", "/v1/chat", "https://a.example/api/v3/chat",
+                "https://a.example/api/v3",
+                "/v1/chat",
+                "https://a.example/api/v3/chat",
             ),
             ("https://a.example/v1", "/v1", "https://a.example/v1"),
             (
-                "https://a.example/v1", "/v1?a=b", "https://a.example/v1?a=b",
+                "https://a.example/v1",
+                "/v1?a=b",
+                "https://a.example/v1?a=b",
             ),
             (
-                "https://a.example/v1", "/v1beta/chat", "https://a.example/v1/v1beta/chat",
+                "https://a.example/v1",
+                "/v1beta/chat",
+                "https://a.example/v1/v1beta/chat",
             ),
             ("https://a.example/v1", "/chat", "https://a.example/v1/chat"),
             (
-                "http://127.0.0.1:8000", "/v1/chat", "http://127.0.0.1:8000/v1/chat",
+                "http://127.0.0.1:8000",
+                "/v1/chat",
+                "http://127.0.0.1:8000/v1/chat",
             ),
             (
                 "https://a.example/d/m?api-version=1",
@@ -239,7 +279,9 @@ mod tests {
                 "https://a.example/d/m/chat?api-version=1",
             ),
             (
-                "https://a.example/d?v=1", "/v1/chat?w=2", "https://a.example/d/chat?w=2&v=1",
+                "https://a.example/d?v=1",
+                "/v1/chat?w=2",
+                "https://a.example/d/chat?w=2&v=1",
             ),
         ] {
             assert_eq!(join(base, path), url, "{base} {path}");
@@ -262,11 +304,20 @@ mod tests {
             assert!(check_base_url(good, false).is_ok(), "{good}");
         }
         for bad in [
-            "", "api.example.com/v1", "http://api.example.com/v1",
-            "http://127.0.0.1.example.com/v1", "http://localhost.example.com",
-            "http://notlocalhost", "http://[::2]:80", "https://", "https:///v1",
-            "https://user:pass@example.com/", "http://127.0.0.1@example.com/", "ftp://example.com",
-            "https://example.com/a b", "https://example.com/#x",
+            "",
+            "api.example.com/v1",
+            "http://api.example.com/v1",
+            "http://127.0.0.1.example.com/v1",
+            "http://localhost.example.com",
+            "http://notlocalhost",
+            "http://[::2]:80",
+            "https://",
+            "https:///v1",
+            "https://user:pass@example.com/",
+            "http://127.0.0.1@example.com/",
+            "ftp://example.com",
+            "https://example.com/a b",
+            "https://example.com/#x",
         ] {
             let error = check_base_url(bad, false).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{bad}");

@@ -238,13 +238,16 @@ mod tests {
         // The server's clock is an hour behind, or ahead.
         for (date, retry) in [
             (
-                "Fri, 20 Nov 2026 11:00:00 GMT", "Fri, 20 Nov 2026 11:00:03 GMT",
+                "Fri, 20 Nov 2026 11:00:00 GMT",
+                "Fri, 20 Nov 2026 11:00:03 GMT",
             ),
             (
-                "Fri, 20 Nov 2026 13:00:00 GMT", "Fri, 20 Nov 2026 13:00:03 GMT",
+                "Fri, 20 Nov 2026 13:00:00 GMT",
+                "Fri, 20 Nov 2026 13:00:03 GMT",
             ),
             (
-                "Fri, 20 Nov 2026 13:00:00 GMT", "Friday, 20-Nov-26 13:00:03 GMT",
+                "Fri, 20 Nov 2026 13:00:00 GMT",
+                "Friday, 20-Nov-26 13:00:03 GMT",
             ),
         ] {
             assert_eq!(after(&[("date", date), ("retry-after", retry)]), ms(3_000));
@@ -256,7 +259,8 @@ mod tests {
         );
         // Past, now, absurdly far.
         for date in [
-            "Fri, 20 Nov 2026 11:59:59 GMT", "Fri, 20 Nov 2026 12:00:00 GMT",
+            "Fri, 20 Nov 2026 11:59:59 GMT",
+            "Fri, 20 Nov 2026 12:00:00 GMT",
             "Fri, 20 Nov 2099 12:00:00 GMT",
         ] {
             assert_eq!(after(&[("retry-after", date)]), None, "{date}");
@@ -303,8 +307,18 @@ mod tests {
     fn garbage_is_no_hint() {
         let long = "9".repeat(8192);
         for value in [
-            "", " ", "0", "-5", "NaN", "inf", "1e309", "1e-300", "9999999999999999999", "٣",
-            "soon", &long,
+            "",
+            " ",
+            "0",
+            "-5",
+            "NaN",
+            "inf",
+            "1e309",
+            "1e-300",
+            "9999999999999999999",
+            "٣",
+            "soon",
+            &long,
         ] {
             assert_eq!(after(&[("retry-after", value)]), None, "{value}");
             assert_eq!(after(&[("retry-after-ms", value)]), None, "{value}");
@@ -330,15 +344,18 @@ mod tests {
         ] {
             for (limit, remaining, name) in [
                 (
-                    "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens",
+                    "x-ratelimit-limit-tokens",
+                    "x-ratelimit-remaining-tokens",
                     "x-ratelimit-reset-tokens",
                 ),
                 (
-                    "x-ratelimit-limit-project-tokens", "x-ratelimit-remaining-project-tokens",
+                    "x-ratelimit-limit-project-tokens",
+                    "x-ratelimit-remaining-project-tokens",
                     "x-ratelimit-reset-project-tokens",
                 ),
                 (
-                    "anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
+                    "anthropic-ratelimit-tokens-limit",
+                    "anthropic-ratelimit-tokens-remaining",
                     "anthropic-ratelimit-tokens-reset",
                 ),
                 (
@@ -357,11 +374,13 @@ mod tests {
             }
             for (limit, remaining, name) in [
                 (
-                    "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+                    "x-ratelimit-limit-requests",
+                    "x-ratelimit-remaining-requests",
                     "x-ratelimit-reset-requests",
                 ),
                 (
-                    "anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining",
+                    "anthropic-ratelimit-requests-limit",
+                    "anthropic-ratelimit-requests-remaining",
                     "anthropic-ratelimit-requests-reset",
                 ),
             ] {
@@ -375,12 +394,18 @@ mod tests {
     fn the_end_of_a_window_is_waited_for_in_full() {
         for (limit, remaining, reset) in [
             (
-                "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
+                "x-ratelimit-limit",
+                "x-ratelimit-remaining",
+                "x-ratelimit-reset",
             ),
             ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
         ] {
             for value in [
-                "360", "1795176360", "1795176360000", "6m0s", "2026-11-20T12:06:00Z",
+                "360",
+                "1795176360",
+                "1795176360000",
+                "6m0s",
+                "2026-11-20T12:06:00Z",
             ] {
                 assert_eq!(
                     used_up(&[(limit, "20"), (remaining, "0"), (reset, value)], 1),

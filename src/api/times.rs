@@ -320,18 +320,35 @@ mod tests {
     fn resets_mean_the_same_in_every_format() {
         let now = UNIX_EPOCH + Duration::from_secs(1_795_199_651);
         for text in [
-            "2026-11-20T18:40:11Z", "6m0s", "360", "360.0", "1795200011", "1795200011000",
+            "2026-11-20T18:40:11Z",
+            "6m0s",
+            "360",
+            "360.0",
+            "1795200011",
+            "1795200011000",
         ] {
             assert_eq!(until_reset(text, now), ms(360_000), "{text}");
         }
         // A second before the answer's own date, as seen from a full bucket.
         for text in [
-            "2026-11-20T18:34:10Z", "0", "0s", "1795199650", "1795199650000",
+            "2026-11-20T18:34:10Z",
+            "0",
+            "0s",
+            "1795199650",
+            "1795199650000",
         ] {
             assert_eq!(until_reset(text, now), ms(0), "{text}");
         }
         for text in [
-            "", "-1", "NaN", "inf", "abc", "1e400", "9999-01-01T00:00:00Z", "1e17", "99999999",
+            "",
+            "-1",
+            "NaN",
+            "inf",
+            "abc",
+            "1e400",
+            "9999-01-01T00:00:00Z",
+            "1e17",
+            "99999999",
         ] {
             assert_eq!(until_reset(text, now), None, "{text}");
         }

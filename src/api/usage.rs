@@ -61,8 +61,10 @@ impl Usage {
             completion_tokens,
             total_tokens: total.unwrap_or(prompt_tokens + completion_tokens),
             cached_tokens: detail(&[
-                "/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens",
-                "/cached_tokens", "/cache_read_input_tokens",
+                "/prompt_tokens_details/cached_tokens",
+                "/input_tokens_details/cached_tokens",
+                "/cached_tokens",
+                "/cache_read_input_tokens",
             ]),
             reasoning_tokens: detail(&[
                 "/completion_tokens_details/reasoning_tokens",

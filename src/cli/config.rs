@@ -66,7 +66,10 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
 pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     let server = &run.server;
     refuse(flaw_of_prompts(
-        &run.input, &run.prompts, &server.endpoint, server.provider,
+        &run.input,
+        &run.prompts,
+        &server.endpoint,
+        server.provider,
     ))?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(

@@ -127,7 +127,11 @@ pub(crate) fn with_causes(error: &Error) -> String {
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
 const NAMED: [&str; 5] = [
-    "ca_file", "client_cert", "max_body", "prompts", "stop_alike",
+    "ca_file",
+    "client_cert",
+    "max_body",
+    "prompts",
+    "stop_alike",
 ];
 
 /// The text with flags in place of the settings that it names.

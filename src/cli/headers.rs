@@ -154,8 +154,14 @@ mod tests {
             );
         }
         for name in [
-            "authorization", "Proxy-Authorization", "X-API-KEY", "api-key", "Cookie",
-            "x-auth-token", "Client-Secret", "Ocp-Apim-Subscription-Key",
+            "authorization",
+            "Proxy-Authorization",
+            "X-API-KEY",
+            "api-key",
+            "Cookie",
+            "x-auth-token",
+            "Client-Secret",
+            "Ocp-Apim-Subscription-Key",
         ] {
             for value in ["hunter2", "@@hunter2"] {
                 let told = read_one(&format!("{name}: {value}"))
@@ -170,8 +176,15 @@ mod tests {
     #[test]
     fn what_is_no_header_is_refused_and_not_shown() {
         for typed in [
-            "", ":", ": hunter2", "hunter2", "X Team: hunter2", "Bearer hunter2:",
-            "X-Team: @hunter2-is-no-variable", "X-Team: @", "X-Team: @hunter2=1",
+            "",
+            ":",
+            ": hunter2",
+            "hunter2",
+            "X Team: hunter2",
+            "Bearer hunter2:",
+            "X-Team: @hunter2-is-no-variable",
+            "X-Team: @",
+            "X-Team: @hunter2=1",
         ] {
             let told = read_one(typed).expect_err(typed).to_string();
             assert!(
@@ -184,8 +197,13 @@ mod tests {
     #[test]
     fn the_command_is_shown_without_its_secrets() {
         let headers = [
-            "X-A: s3cret", "X-A:s3cret", "X-A: @@s3cret", "X-A: @s3cret", "X-A: @MY_VAR",
-            "A: s3cret", "B: C: X-A: s3cret",
+            "X-A: s3cret",
+            "X-A:s3cret",
+            "X-A: @@s3cret",
+            "X-A: @s3cret",
+            "X-A: @MY_VAR",
+            "A: s3cret",
+            "B: C: X-A: s3cret",
         ]
         .map(str::to_owned);
         let shown = |line: &str| {
@@ -203,10 +221,12 @@ mod tests {
             ("run|-H|X-A: @MY_VAR|-c|5", "run|-H|X-A: @MY_VAR|-c|5"),
             ("run|-HB: C: X-A: s3cret|p", "run|-HB: …|p"),
             (
-                "run|--base-url|https://u:s3cret@h/v1", "run|--base-url|https://…@h/v1",
+                "run|--base-url|https://u:s3cret@h/v1",
+                "run|--base-url|https://…@h/v1",
             ),
             (
-                "run|--base-url=https://s3cret@h", "run|--base-url=https://…@h",
+                "run|--base-url=https://s3cret@h",
+                "run|--base-url=https://…@h",
             ),
             (
                 "run|https://h/v1?api-version=1&api_key=s3cret",

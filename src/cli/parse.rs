@@ -158,7 +158,17 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
         }
         for text in [
-            "", "s", "-1", "1s2", "ms", "1..2", ".", "NaN", "inf", "٣", "9999999999999999999999h",
+            "",
+            "s",
+            "-1",
+            "1s2",
+            "ms",
+            "1..2",
+            ".",
+            "NaN",
+            "inf",
+            "٣",
+            "9999999999999999999999h",
             "366000h",
         ] {
             assert!(duration(text).is_err(), "{text}");
@@ -229,7 +239,15 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in [
-            "0", "", "K", "-1", "1.5M", "2G", "1T", "18446744073709551615G", "é",
+            "0",
+            "",
+            "K",
+            "-1",
+            "1.5M",
+            "2G",
+            "1T",
+            "18446744073709551615G",
+            "é",
         ] {
             assert!(size(text).is_err(), "{text}");
         }

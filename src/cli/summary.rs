@@ -376,7 +376,8 @@ advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time
         for (typed, printed) in [
             ("tollgate run p.jsonl", "run --retry-failed p.jsonl\n"),
             (
-                "tollgate run --retry-failed p.jsonl", "run --retry-failed p.jsonl\n",
+                "tollgate run --retry-failed p.jsonl",
+                "run --retry-failed p.jsonl\n",
             ),
             (
                 "tollgate run --ordered -- p.jsonl",

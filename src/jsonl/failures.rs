@@ -204,7 +204,8 @@ mod tests {
             ),
             (
                 [
-                    "see req_011CQxYzAbCdEfGhIjKlMn.", "see req_99ZZaaBBccDDeeFFggHHii.",
+                    "see req_011CQxYzAbCdEfGhIjKlMn.",
+                    "see req_99ZZaaBBccDDeeFFggHHii.",
                 ],
                 1,
             ),

@@ -421,11 +421,17 @@ mod tests {
             fs::write(folder.path(name), "").unwrap();
             folder.refused(name, "o.jsonl", "e.jsonl", "name another output (`output`)");
             folder.refused(
-                name, "x.jsonl", "o.jsonl", "name another errors file (`errors`)",
+                name,
+                "x.jsonl",
+                "o.jsonl",
+                "name another errors file (`errors`)",
             );
             folder.refused("p.jsonl", "o.jsonl", name, "name another output (`output`)");
             folder.refused(
-                "p.jsonl", name, "o.jsonl", "name another errors file (`errors`)",
+                "p.jsonl",
+                name,
+                "o.jsonl",
+                "name another errors file (`errors`)",
             );
             folder.resolve("p.jsonl", name, "e.jsonl").unwrap();
         }

@@ -588,7 +588,11 @@ mod tests {
     #[test]
     fn a_failure_passes_in_anthropics_form_as_it_does_in_openais() {
         for code in [
-            "timeout", "connection_error", "invalid_response", "rejected", "invalid_request_line",
+            "timeout",
+            "connection_error",
+            "invalid_response",
+            "rejected",
+            "invalid_request_line",
         ] {
             for strict in [false, true] {
                 let failed = failed(code, "x");

@@ -272,7 +272,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "lines 8 and 50001", "lines 20001 and 50002", "lines 49001 and 50003"
+                "lines 8 and 50001",
+                "lines 20001 and 50002",
+                "lines 49001 and 50003"
             ]
         );
     }

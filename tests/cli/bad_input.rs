@@ -358,7 +358,12 @@ fn prompts_go_where_chats_go() {
     let folder = Folder::new();
     folder.write("p.txt", "hi\n");
     let arguments = [
-        "run", "p.txt", "--model", "m", "--endpoint", "/v1/responses",
+        "run",
+        "p.txt",
+        "--model",
+        "m",
+        "--endpoint",
+        "/v1/responses",
     ];
     folder
         .tool(&arguments)

@@ -103,9 +103,20 @@ fn programs_get_one_object_with_every_key() {
         .map(String::as_str)
         .collect();
     let mut expected = [
-        "requests", "bad_lines", "blank_lines", "lines", "bytes", "models",
-        "other_models_requests", "endpoints", "other_endpoints_requests", "prompt_tokens",
-        "output_tokens", "requests_without_limit", "findings_total", "findings_by_kind",
+        "requests",
+        "bad_lines",
+        "blank_lines",
+        "lines",
+        "bytes",
+        "models",
+        "other_models_requests",
+        "endpoints",
+        "other_endpoints_requests",
+        "prompt_tokens",
+        "output_tokens",
+        "requests_without_limit",
+        "findings_total",
+        "findings_by_kind",
         "findings",
     ];
     expected.sort_unstable();

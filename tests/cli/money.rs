@@ -107,7 +107,10 @@ fn what_is_in_flight_is_finished_and_nothing_more_is_sent() {
     let ended = folder.tool(&arguments).at(&server).run().code(3);
     // The first answer spends it; by the time it is told, others have.
     ended.says(&[
-        "60 model tokens", "budget is 15", "(--token-budget)", "46 not done yet",
+        "60 model tokens",
+        "budget is 15",
+        "(--token-budget)",
+        "46 not done yet",
     ]);
     assert_eq!(server.count(), 4);
     assert_eq!(folder.records("p.results.jsonl").len(), 4);
@@ -206,7 +209,9 @@ fn an_account_without_money_stops_the_run_and_nothing_is_lost() {
     for (status, kind, code) in [
         (429, "insufficient_quota", "insufficient_quota"),
         (
-            429, "billing_hard_limit_reached", "billing_hard_limit_reached",
+            429,
+            "billing_hard_limit_reached",
+            "billing_hard_limit_reached",
         ),
         (402, "invalid_request_error", "payment_required"),
     ] {

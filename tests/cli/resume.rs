@@ -157,7 +157,12 @@ fn an_output_that_two_inputs_share_loses_no_answer_and_no_failure_without_a_word
     assert_eq!(server.count(), 4);
 
     let shared = [
-        "run", "a.jsonl", "-o", "new.jsonl", "--errors", "out.errors.jsonl",
+        "run",
+        "a.jsonl",
+        "-o",
+        "new.jsonl",
+        "--errors",
+        "out.errors.jsonl",
     ];
     let tool = folder.tool(&shared).at(&server);
     tool.run()

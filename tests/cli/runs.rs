@@ -13,7 +13,11 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     let folder = Folder::new();
     folder.requests(30);
     let tool = folder.tool(&[
-        "run", "p.jsonl", "--simulate=latency=5ms", "--summary", "s.json",
+        "run",
+        "p.jsonl",
+        "--simulate=latency=5ms",
+        "--summary",
+        "s.json",
     ]);
     tool.run()
         .code(0)
@@ -43,11 +47,36 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     assert_eq!(
         keys,
         [
-            "advice", "attempts", "binding", "binding_share", "completion_tokens", "concurrency",
-            "cost_usd", "exit", "failed", "failed_for_good", "failures", "hedges", "hedges_won",
-            "in_flight_mean", "in_flight_peak", "learned", "lost", "not_attempted",
-            "possibly_billed", "prompt_tokens", "requests", "retries", "rps", "skipped",
-            "succeeded", "threads_peak", "throttled", "uncounted", "wait_s", "wall_s",
+            "advice",
+            "attempts",
+            "binding",
+            "binding_share",
+            "completion_tokens",
+            "concurrency",
+            "cost_usd",
+            "exit",
+            "failed",
+            "failed_for_good",
+            "failures",
+            "hedges",
+            "hedges_won",
+            "in_flight_mean",
+            "in_flight_peak",
+            "learned",
+            "lost",
+            "not_attempted",
+            "possibly_billed",
+            "prompt_tokens",
+            "requests",
+            "retries",
+            "rps",
+            "skipped",
+            "succeeded",
+            "threads_peak",
+            "throttled",
+            "uncounted",
+            "wait_s",
+            "wall_s",
         ]
     );
     let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
@@ -106,7 +135,10 @@ fn a_bad_line_among_good_ones_is_one_failed_row() {
     tool.run()
         .code(1)
         .says(&[
-            "2 of 4 requests", "warning: line 2 failed: not JSON", "p.errors.jsonl", "try again",
+            "2 of 4 requests",
+            "warning: line 2 failed: not JSON",
+            "p.errors.jsonl",
+            "try again",
             "tollgate run p.jsonl",
         ])
         .never_says(&["line 4 failed"]);
@@ -181,7 +213,14 @@ fn prompts_are_sent_as_chats_to_the_model_that_was_named() {
     folder.write("p.txt", "first\n\nsecond\n");
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let arguments = [
-        "run", "p.txt", "--model", "m", "--max-tokens", "7", "--system", "be brief",
+        "run",
+        "p.txt",
+        "--model",
+        "m",
+        "--max-tokens",
+        "7",
+        "--system",
+        "be brief",
     ];
     folder.tool(&arguments).at(&server).run().code(0);
     let mut asked: Vec<Value> = server.requests().iter().map(Seen::json).collect();
@@ -205,11 +244,17 @@ fn a_refused_key_stops_the_run_and_is_shown_nowhere() {
     folder.requests(50);
     let echo = format!("Incorrect API key provided: {KEY}.");
     let server = Faultd::replies([Reply::error(
-        401, "invalid_request_error", "invalid_api_key", &echo,
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+        &echo,
     )]);
     let tool = folder.tool(&["run", "p.jsonl", "-c", "4", "-vv", "--summary", "s.json"]);
     tool.at(&server).run().code(3).says(&[
-        "error: ", "OPENAI_API_KEY", "50 not done yet", "tollgate run p.jsonl",
+        "error: ",
+        "OPENAI_API_KEY",
+        "50 not done yet",
+        "tollgate run p.jsonl",
     ]);
     assert!(server.count() <= 4, "{}", server.count());
     assert!(!holds(&folder.path("."), KEY));
@@ -269,7 +314,12 @@ fn a_run_out_of_time_stops_and_can_be_gone_on_with() {
     // What was sent and never answered may have been paid for; what nobody took was not.
     for (url, sent, why) in [(&there, 3, "time is over"), (&nobody, 0, "cannot connect")] {
         let arguments = [
-            "run", "p.jsonl", "--deadline", "300ms", "--summary", "s.json",
+            "run",
+            "p.jsonl",
+            "--deadline",
+            "300ms",
+            "--summary",
+            "s.json",
         ];
         let tool = folder.tool(&arguments).env("OPENAI_BASE_URL", url);
         let ended = tool.env("OPENAI_API_KEY", KEY).run().code(3);
@@ -415,7 +465,14 @@ fn a_disk_that_is_full_is_the_tools_own_kind_of_end() {
     folder.requests(3);
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let arguments = [
-        "run", "p.jsonl", "-o", "/dev/full", "--errors", "e.jsonl", "--summary", "s.json",
+        "run",
+        "p.jsonl",
+        "-o",
+        "/dev/full",
+        "--errors",
+        "e.jsonl",
+        "--summary",
+        "s.json",
     ];
     let ended = folder.tool(&arguments).at(&server).run().code(4);
     ended.says(&["error: ", "/dev/full"]);
@@ -467,7 +524,14 @@ fn a_run_that_an_outage_holds_up_says_what_it_waits_for() {
     let address = refused_addr();
     let tool = folder
         .tool(&[
-            "run", "p.jsonl", "--deadline", "3s", "--progress", "json", "--summary", "s.json",
+            "run",
+            "p.jsonl",
+            "--deadline",
+            "3s",
+            "--progress",
+            "json",
+            "--summary",
+            "s.json",
         ])
         .env("OPENAI_BASE_URL", &format!("http://{address}/v1"))
         .env("OPENAI_API_KEY", KEY);

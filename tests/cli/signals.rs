@@ -71,7 +71,10 @@ fn the_first_lets_what_is_in_flight_finish_and_says_how_to_go_on() {
         };
         ended
             .says(&[
-                "stopping", "2 of 6 requests", "4 not done yet", "tollgate run p.jsonl -c 2",
+                "stopping",
+                "2 of 6 requests",
+                "4 not done yet",
+                "tollgate run p.jsonl -c 2",
             ])
             .never_says(&["error"]);
         assert_eq!(slow.count(), 2, "sent after the signal");
@@ -215,8 +218,21 @@ fn a_connect_that_never_ends_is_left_behind() {
     let (_socket, _queue, addr) = deaf();
     let url = format!("http://{addr}/v1");
     let arguments = [
-        "run", "p.jsonl", "--base-url", &url, "--no-auth", "--connect-timeout", "1h", "--timeout",
-        "1h", "--grace", "100ms", "--progress", "json", "--summary", "s.json",
+        "run",
+        "p.jsonl",
+        "--base-url",
+        &url,
+        "--no-auth",
+        "--connect-timeout",
+        "1h",
+        "--timeout",
+        "1h",
+        "--grace",
+        "100ms",
+        "--progress",
+        "json",
+        "--summary",
+        "s.json",
     ];
     let mut running = folder.tool(&arguments).start();
     let mut stderr = BufReader::new(running.child().stderr.take().expect("a pipe"));

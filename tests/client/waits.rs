@@ -143,8 +143,17 @@ fn dates_are_read_by_the_servers_clock() {
 fn a_hint_that_makes_no_sense_leaves_the_backoff() {
     let long = "9".repeat(8 << 10);
     for hint in [
-        "", "-5", "0", "NaN", "inf", "1e309", "9999999999999999999", "\u{663}",
-        "Thu, 01 Jan 1970 00:00:00 GMT", "soon", &long,
+        "",
+        "-5",
+        "0",
+        "NaN",
+        "inf",
+        "1e309",
+        "9999999999999999999",
+        "\u{663}",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "soon",
+        &long,
     ] {
         let hint = hint.to_owned();
         let bench = bench(move |_| with(limited(), &[("retry-after", &hint)]));

@@ -81,7 +81,9 @@ fn several_bad_lines_and_a_torn_end_are_repaired_together() {
     assert_eq!(provider.count(), before);
     let repair = [&run[..], &["--repair", "--summary", "s.json"]].concat();
     provider.tool(&folder, &repair).run().code(0).says(&[
-        "moved 3 damaged lines", "line 3: not a record, moved to", ".rejected\"",
+        "moved 3 damaged lines",
+        "line 3: not a record, moved to",
+        ".rejected\"",
     ]);
     assert_eq!(provider.asked(before), [2, 5, 6, 11]);
     let results = folder.read("p.results.jsonl");

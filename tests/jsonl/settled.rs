@@ -47,7 +47,13 @@ fn a_file_that_is_out_of_order_is_put_right_though_nothing_is_to_do() {
     fs::write(fixture.path(OUTPUT), others + &mixed).unwrap();
     ordered(&fixture, fine);
     let expected = [
-        "id-0", "id-1", "id-2", "id-3", "id-4", "removed", "removed too",
+        "id-0",
+        "id-1",
+        "id-2",
+        "id-3",
+        "id-4",
+        "removed",
+        "removed too",
     ];
     assert_eq!(ids(&fixture.results()), expected);
     // Now it is in order, and stays the same file.

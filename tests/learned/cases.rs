@@ -12,8 +12,12 @@ pub(crate) fn cut() {
         return;
     }
     head(&[
-        "cut to a third and restored", "limit", "followed down in", "and up in",
-        "refused meanwhile", "attempts",
+        "cut to a third and restored",
+        "limit",
+        "followed down in",
+        "and up in",
+        "refused meanwhile",
+        "attempts",
     ]);
     for more in ["headers=openai", "headers=none", "headers=none,hints=none"] {
         for rate in RATES {
@@ -70,11 +74,18 @@ pub(crate) fn two() {
         return;
     }
     head(&[
-        "two processes on one key", "limit", "sum ÷ limit", "refused", "the smaller share",
+        "two processes on one key",
+        "limit",
+        "sum ÷ limit",
+        "refused",
+        "the smaller share",
         "attempts",
     ]);
     for more in [
-        "headers=openai", "headers=none", "headers=none,hints=none", "headers=none,refused=count",
+        "headers=openai",
+        "headers=none",
+        "headers=none,hints=none",
+        "headers=none,refused=count",
     ] {
         for rate in RATES {
             let seconds = if rate == 2 { 100 } else { 40 };
@@ -106,7 +117,10 @@ pub(crate) fn outage() {
         return;
     }
     head(&[
-        "10,000 rows through 5 minutes of 503", "lost", "sent meanwhile", "attempts",
+        "10,000 rows through 5 minutes of 503",
+        "lost",
+        "sent meanwhile",
+        "attempts",
         "going again after",
     ]);
     for more in ["", ",rps=50,burst=10", ",rps=50,burst=10,headers=none"] {
@@ -127,7 +141,9 @@ pub(crate) fn strays() {
         return;
     }
     head(&[
-        "429s by chance, retry-after: 1", "throughput ÷ without them", "attempts",
+        "429s by chance, retry-after: 1",
+        "throughput ÷ without them",
+        "attempts",
     ]);
     let without = run("latency=100ms", 20_000, |it| it).took.as_secs_f64();
     for share in ["0.01", "0.05"] {
@@ -143,11 +159,19 @@ pub(crate) fn places() {
         return;
     }
     head(&[
-        "3 at once, started with 20", "wall", "with -c 3", "÷", "÷ after the first minute",
-        "refused", "attempts",
+        "3 at once, started with 20",
+        "wall",
+        "with -c 3",
+        "÷",
+        "÷ after the first minute",
+        "refused",
+        "attempts",
     ]);
     for places in [
-        "places=3@60s", "places=3@60s,hints=s", "places=3@1s,hints=s", "places=3",
+        "places=3@60s",
+        "places=3@60s,hints=s",
+        "places=3@1s,hints=s",
+        "places=3",
     ] {
         let spec = format!("latency=1s,jitter=0.3,headers=none,{places}");
         let three = run(&spec, 600, |it| it.concurrency(3)).took.as_secs_f64();
@@ -171,7 +195,11 @@ pub(crate) fn load() {
         return;
     }
     head(&[
-        "latency rises above 40 at once", "concurrency", "a second", "÷ the best fixed", "at once",
+        "latency rises above 40 at once",
+        "concurrency",
+        "a second",
+        "÷ the best fixed",
+        "at once",
     ]);
     for load in ["load=40", "load=40@2"] {
         let spec = format!("latency=500ms,{load}");
@@ -197,7 +225,12 @@ pub(crate) fn stragglers() {
         return;
     }
     head(&[
-        "rows", "at once", "wall", "with hedging", "÷", "requests more",
+        "rows",
+        "at once",
+        "wall",
+        "with hedging",
+        "÷",
+        "requests more",
     ]);
     for (rows, at_once) in [
         (50, 50),

@@ -57,7 +57,10 @@ fn the_lower_of_configured_and_announced_counts() {
 #[test]
 fn every_dialect_and_every_way_to_judge_is_followed() {
     for more in [
-        "headers=anthropic", "headers=openrouter", "headers=ietf,hints=s", "refused=count",
+        "headers=anthropic",
+        "headers=openrouter",
+        "headers=ietf,hints=s",
+        "refused=count",
         "window=fixed",
     ] {
         let spec = format!("latency=100ms,rps=50,burst=10,{more}");

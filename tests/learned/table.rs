@@ -20,15 +20,23 @@ pub(crate) const RATES: [u64; 3] = [2, 50, 500];
 const WINDOW_RATES: [u64; 3] = [2, 50, 200];
 
 const HEADERS: &[&str] = &[
-    "headers=openai", "headers=azure", "headers=anthropic", "headers=openrouter",
+    "headers=openai",
+    "headers=azure",
+    "headers=anthropic",
+    "headers=openrouter",
     "headers=ietf,hints=s",
 ];
 const HINTS: &[&str] = &[
-    "headers=none", "headers=none,hints=s", "headers=none,hints=words", "headers=groq,hints=s",
+    "headers=none",
+    "headers=none,hints=s",
+    "headers=none,hints=words",
+    "headers=groq,hints=s",
 ];
 const NO_HINTS: &[&str] = &["headers=none,hints=none"];
 const NO_HEADERS: &[&str] = &[
-    "headers=none", "headers=none,hints=s", "headers=none,hints=none",
+    "headers=none",
+    "headers=none,hints=s",
+    "headers=none,hints=none",
 ];
 
 /// Any figures: `SPECS='latency=100ms,rps=50,headers=none#3000'`, several with semicolons between.
@@ -82,7 +90,8 @@ fn limits() {
         (
             "refused requests count, no headers",
             &[
-                "headers=none,refused=count", "headers=none,hints=none,refused=count",
+                "headers=none,refused=count",
+                "headers=none,hints=none,refused=count",
             ],
             nothing,
         ),

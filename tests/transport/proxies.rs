@@ -236,7 +236,14 @@ fn urls_are_checked_before_anything_is_sent() {
         assert!(transport.check_url(good).is_ok(), "{good}");
     }
     for bad in [
-        "", "h", "/v1", "h/v1", "file:///etc", "http://", "http://h:99999/", "http://a b/",
+        "",
+        "h",
+        "/v1",
+        "h/v1",
+        "file:///etc",
+        "http://",
+        "http://h:99999/",
+        "http://a b/",
     ] {
         assert!(transport.check_url(bad).is_err(), "{bad}");
     }

@@ -370,8 +370,16 @@ fn a_connection_lost_in_the_handshake_is_not_blamed_on_the_certificate() {
 fn an_answer_cut_short_under_tls_is_truncated_even_without_a_length() {
     // A number may be the start of a longer one; an object says itself where it ends.
     const BODIES: [&str; 10] = [
-        "half", "half", r#"{"a":[1]"#, "12", r#"{"a":"]}"#, r#"{"a":"\"}"#, r#" {"a":[1]} "#,
-        "\u{feff}{\"a\":[1]}", r#"{"s":NaN,"t":"[\"{'"}"#, "{'s': None, 't': '[\"',}\n",
+        "half",
+        "half",
+        r#"{"a":[1]"#,
+        "12",
+        r#"{"a":"]}"#,
+        r#"{"a":"\"}"#,
+        r#" {"a":[1]} "#,
+        "\u{feff}{\"a\":[1]}",
+        r#"{"s":NaN,"t":"[\"{'"}"#,
+        "{'s': None, 't': '[\"',}\n",
     ];
     let identity = issued(&["127.0.0.1"]);
     let address = tls_server(&identity, |number, mut session| {

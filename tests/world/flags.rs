@@ -18,8 +18,14 @@ fn headers_are_sent_as_typed_or_from_a_variable() {
     folder.requests(1);
     let server = server();
     let arguments = [
-        "run", "p.jsonl", "-H", "X-Team: blue: green", "--header=x-handle: @@home",
-        "-HX-Auth-Token: @MY_TOKEN", "-H", "User-Agent: mine/1",
+        "run",
+        "p.jsonl",
+        "-H",
+        "X-Team: blue: green",
+        "--header=x-handle: @@home",
+        "-HX-Auth-Token: @MY_TOKEN",
+        "-H",
+        "User-Agent: mine/1",
     ];
     let tool = folder.tool(&arguments).at(&server);
     tool.env("MY_TOKEN", &format!("{SECRET}\n")).run().code(0);
@@ -69,7 +75,11 @@ fn headers_that_cannot_be_meant_are_refused_and_no_value_is_shown() {
     assert_eq!(server.count(), 0);
     // In place of a key it is fine.
     let arguments = [
-        "run", "p.jsonl", "--no-auth", "-H", "Authorization: @MY_TOKEN",
+        "run",
+        "p.jsonl",
+        "--no-auth",
+        "-H",
+        "Authorization: @MY_TOKEN",
     ];
     let tool = folder.tool(&arguments).at(&server);
     tool.env("MY_TOKEN", SECRET).run().code(0);
@@ -83,7 +93,12 @@ fn a_secret_header_is_scrubbed_wherever_the_server_repeats_it() {
     let told = format!("Invalid token: {SECRET}");
     let server = Faultd::replies([Reply::error(400, "invalid_request_error", "x", &told)]);
     let arguments = [
-        "run", "p.jsonl", "-vv", "--no-auth", "-H", "X-Token: @MY_TOKEN",
+        "run",
+        "p.jsonl",
+        "-vv",
+        "--no-auth",
+        "-H",
+        "X-Token: @MY_TOKEN",
     ];
     let tool = folder.tool(&arguments).at(&server);
     let ended = tool.env("MY_TOKEN", &format!("Bearer {SECRET}")).run();
@@ -169,7 +184,10 @@ fn params_that_cannot_be_meant_are_refused() {
         ),
         (
             &[
-                "p.txt", "--model=m", "--max-tokens=5", "--param=max_tokens=6",
+                "p.txt",
+                "--model=m",
+                "--max-tokens=5",
+                "--param=max_tokens=6",
             ],
             "--max-tokens",
         ),
@@ -188,7 +206,11 @@ fn a_field_that_the_model_refuses_stops_the_run_at_once() {
                   'max_completion_tokens' instead.";
     for (status, flag, code, told, says) in [
         (
-            400, "--max-tokens=5", "unsupported_parameter", openai, "--max-tokens, --param",
+            400,
+            "--max-tokens=5",
+            "unsupported_parameter",
+            openai,
+            "--max-tokens, --param",
         ),
         (
             400,
@@ -292,7 +314,15 @@ fn the_largest_answer_is_set_by_a_flag_that_the_message_names() {
         assert!(error.contains("max_body"), "{error}");
     }
     for size in [
-        "0", "-1", "", "2T", "K", "1.5M", "2G", "99999999999G", "many",
+        "0",
+        "-1",
+        "",
+        "2T",
+        "K",
+        "1.5M",
+        "2G",
+        "99999999999G",
+        "many",
     ] {
         with(size).code(2).says(&["--max-body", "1G"]);
     }

@@ -358,7 +358,10 @@ fn duplicate_ids_are_named_with_their_lines() {
     let ended = folder.tool(&["run", "p.jsonl"]).at(&server).run().code(2);
     let ended = ended
         .says(&[
-            "lines 1 and 3: \"a\"", "lines 2 and 5: \"", "[31mred\"", "lines 4 and 6: \"xxx",
+            "lines 1 and 3: \"a\"",
+            "lines 2 and 5: \"",
+            "[31mred\"",
+            "lines 4 and 6: \"xxx",
         ])
         .never_says(&["\u{1b}"]);
     assert!(ended.stderr.len() < 1_000, "{ended:#?}");

@@ -130,7 +130,10 @@ fn a_refusal_in_the_middle_of_a_run_ends_it_too() {
         )
         .run();
     ended.code(3).says(&[
-        "HTTP 407", "HTTP_PROXY", "succeeded  2 of 5", "3 not done yet",
+        "HTTP 407",
+        "HTTP_PROXY",
+        "succeeded  2 of 5",
+        "3 not done yet",
     ]);
 }
 

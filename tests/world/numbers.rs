@@ -118,7 +118,14 @@ fn why_rows_failed_is_said_at_the_end_the_most_frequent_reason_first() {
         _ => Reply::reset(),
     });
     let arguments = [
-        "run", "p.jsonl", "-c", "1", "--max-attempts", "1", "--summary", "s.json",
+        "run",
+        "p.jsonl",
+        "-c",
+        "1",
+        "--max-attempts",
+        "1",
+        "--summary",
+        "s.json",
     ];
     let ended = folder.tool(&arguments).at(&server).run().code(1);
     let reasons = [

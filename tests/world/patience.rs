@@ -97,7 +97,10 @@ fn a_few_rows_wait_for_a_server_that_loads_its_model() {
 fn a_slip_of_the_model_is_tried_again_a_little() {
     let slip = || {
         Reply::error(
-            400, "invalid_request_error", "json_validate_failed", "Failed",
+            400,
+            "invalid_request_error",
+            "json_validate_failed",
+            "Failed",
         )
     };
     let folder = Folder::new();

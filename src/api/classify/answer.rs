@@ -33,11 +33,22 @@ pub(super) enum NoAnswer {
 /// Why a model's choice ended that is not whole: the server failed in its midst. The second word
 /// says that it was short of capacity.
 const BROKEN_OFF: [&str; 4] = [
-    "error", "insufficient_system_resource", "network_error", "abort",
+    "error",
+    "insufficient_system_resource",
+    "network_error",
+    "abort",
 ];
 
 const NAMES: [&str; 9] = [
-    "usage", "error", "choices", "data", "embedding", "content", "stop_reason", "output", "status",
+    "usage",
+    "error",
+    "choices",
+    "data",
+    "embedding",
+    "content",
+    "stop_reason",
+    "output",
+    "status",
 ];
 
 impl<'b> AnswerBody<'b> {
@@ -246,7 +257,8 @@ mod tests {
             (
                 P::Embeddings,
                 &[
-                    r#"{"data":[{"embedding":[0.1]}]}"#, r#"{"embedding":[0.1]}"#,
+                    r#"{"data":[{"embedding":[0.1]}]}"#,
+                    r#"{"embedding":[0.1]}"#,
                 ],
                 &[
                     "{}",
@@ -295,7 +307,11 @@ mod tests {
                     r#"{"data":{"error":1}}"#,
                 ],
                 &[
-                    "null", "1", r#""ok""#, r#"{"error":{"code":502}}"#, r#"{"err\u006fr":1}"#,
+                    "null",
+                    "1",
+                    r#""ok""#,
+                    r#"{"error":{"code":502}}"#,
+                    r#"{"err\u006fr":1}"#,
                     r#"{"error":"busy","choices":[]}"#,
                 ],
             ),
@@ -312,8 +328,16 @@ mod tests {
     #[test]
     fn only_whole_json_in_utf8_is_read() {
         let wrong: [&[u8]; 10] = [
-            b"", b"  ", b"<html></html>", b"{\"a\":1", b"{\"a\":1}{}", b"{'a':1}", b"[1,]",
-            b"{\"a\":\"\xff\"}", b"[\"\xc0\xaf\"]", b"\xef\xbb\xbf{}",
+            b"",
+            b"  ",
+            b"<html></html>",
+            b"{\"a\":1",
+            b"{\"a\":1}{}",
+            b"{'a':1}",
+            b"[1,]",
+            b"{\"a\":\"\xff\"}",
+            b"[\"\xc0\xaf\"]",
+            b"\xef\xbb\xbf{}",
         ];
         for body in wrong {
             let shown = String::from_utf8_lossy(body);

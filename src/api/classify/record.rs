@@ -321,7 +321,9 @@ mod tests {
         for (kind, message, passes) in [
             ("invalid_request_error", "bad", false),
             (
-                "invalid_request_error", "Your credit balance is too low", true,
+                "invalid_request_error",
+                "Your credit balance is too low",
+                true,
             ),
             ("not_found_error", "m", false),
             ("permission_error", "m", false),

@@ -126,7 +126,9 @@ fn a_success_without_an_answer_is_tried_again_a_little() {
 #[test]
 fn a_stream_of_events_is_not_asked_for_again() {
     for body in [
-        "data: {}\n\n", ": a comment\n\ndata: {}\n\n", "event: ping\ndata: {}\n\n",
+        "data: {}\n\n",
+        ": a comment\n\ndata: {}\n\n",
+        "event: ping\ndata: {}\n\n",
     ] {
         let failure = fails(200, &[], body);
         assert_eq!(
@@ -672,9 +674,13 @@ fn never_fits() {
 #[test]
 fn money() {
     for code in [
-        "insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded", "organization_usage_limit_exceeded",
-        "billing_hard_limit_reached", "billing_not_active",
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
     ] {
         let as_code = error(code, "m");
         let as_type = format!(r#"{{"error":{{"message":"m","type":"{code}","code":null}}}}"#);

@@ -242,8 +242,13 @@ mod tests {
         let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=b", "c"]);
         for line in [
-            "content-length : 2", "Transfer-Encoding\t: chunked", "no colon",
-            "content-length: 2\r\ncontent-length: 3", "content-length: 2x", "a: \0", "a: b\rc: d",
+            "content-length : 2",
+            "Transfer-Encoding\t: chunked",
+            "no colon",
+            "content-length: 2\r\ncontent-length: 3",
+            "content-length: 2x",
+            "a: \0",
+            "a: b\rc: d",
         ] {
             let head = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
             assert!(AnswerHead::divide(head.as_bytes()).is_err(), "{line:?}");

@@ -253,7 +253,12 @@ mod tests {
         for policy in [ProxyPolicy::FromEnv, ProxyPolicy::Url("http://p".into())] {
             let proxies = Proxies::new(&policy, |_| Some("http://p".into()));
             for host in [
-                "127.0.0.1", "127.8.8.8", "[::1]", "localhost", "LOCALHOST.", "a.localhost",
+                "127.0.0.1",
+                "127.8.8.8",
+                "[::1]",
+                "localhost",
+                "LOCALHOST.",
+                "a.localhost",
                 "[::ffff:127.0.0.1]",
             ] {
                 assert!(proxies.is_direct(host, 80), "{host}");
@@ -293,9 +298,15 @@ mod tests {
     #[test]
     fn no_proxy_is_read_as_people_write_it_or_warned_of() {
         for list in [
-            "other.test api.test", "other.test\tapi.test", "other.test , api.test",
-            "other.test;api.test", "other.test|*.test|x", "\"other.test,api.test\"",
-            "https://api.test", "https://api.test:443/", "API.Test.",
+            "other.test api.test",
+            "other.test\tapi.test",
+            "other.test , api.test",
+            "other.test;api.test",
+            "other.test|*.test|x",
+            "\"other.test,api.test\"",
+            "https://api.test",
+            "https://api.test:443/",
+            "API.Test.",
         ] {
             let proxies = from_env(&[("HTTPS_PROXY", "http://p"), ("NO_PROXY", list)]);
             assert!(proxies.is_direct("api.test", 443), "{list}");
@@ -346,8 +357,14 @@ mod tests {
         );
         assert_eq!(credentials("http://user@proxy/"), plain("user", ""));
         for unusable in [
-            "socks5://proxy", "http://", "", "/", "http://%ff@proxy", "http://user:w#rd@proxy",
-            "http://user:w/rd@proxy", "user:w?rd@proxy",
+            "socks5://proxy",
+            "http://",
+            "",
+            "/",
+            "http://%ff@proxy",
+            "http://user:w#rd@proxy",
+            "http://user:w/rd@proxy",
+            "user:w?rd@proxy",
         ] {
             let why = parse(unusable).unwrap_err();
             assert!(why.contains("the proxy setting"), "{unusable}: {why}");

@@ -153,7 +153,10 @@ mod tests {
     fn a_head_says_who_is_meant_and_how_long_the_body_is() {
         for (method, url, body, expected) in [
             (
-                "GET", "http://h:80", "", "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+                "GET",
+                "http://h:80",
+                "",
+                "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
             ),
             (
                 "POST",

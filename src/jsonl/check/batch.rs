@@ -43,8 +43,14 @@ const OPENAI: Rules = Rules {
     all_alike: true,
     embedding_inputs: 50_000,
     endpoints: &[
-        "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions",
-        "/v1/moderations", "/v1/images/generations", "/v1/images/edits", "/v1/videos",
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/videos",
     ],
 };
 

@@ -307,7 +307,10 @@ mod tests {
     #[test]
     fn what_is_no_lock_is_left_alone_and_named() {
         for text in [
-            "my notes\n", "12\n", "12\n3 in flight", "-1\n3 in flight at most\n",
+            "my notes\n",
+            "12\n",
+            "12\n3 in flight",
+            "-1\n3 in flight at most\n",
         ] {
             let folder = TempDir::new().unwrap();
             fs::write(lock(&folder), text).unwrap();
