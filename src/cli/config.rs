@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::advice::GivenLimits;
-use super::args::{ProgressMode, Run};
+use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
-use super::prompting::{self, is_prompts};
+pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::summary::FinalReport;
 use super::{headers, rlimit, server, stdout};
@@ -33,30 +33,7 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
-    let provider = run.server.provider;
-    let endpoint = &run.server.endpoint;
-    refuse(prompting::flaw(
-        &run.input,
-        &run.prompting,
-        endpoint,
-        provider,
-    ))?;
-    refuse(prompting::flaw_of_model(&run.input, &run.prompting))?;
-    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
-        return Err(config(
-            "--quiet shows no progress: leave out --quiet or --progress",
-        ));
-    }
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = run_files(run);
-    check_default_output(run, &files)?;
-    files.check()?;
-    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
-        return Err(config(
-            "standard output is closed, so results would be lost: name a file with -o, and for \
-             failures with --errors (/dev/null discards them)",
-        ));
-    }
+    let files = files(run)?;
     let (builder, key_from, simulator) = match &run.server.simulate {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
@@ -72,8 +49,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
             rates: run.limits.rates(),
         },
         simulated: simulator.is_some(),
-        // Simulated answers cost nothing, and these are in a file of their own.
-        starts_anew: simulator.is_some() && run.output.is_none(),
+        starts_anew: run.starts_anew(),
         retry_failed: run.retry_failed,
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
@@ -81,6 +57,37 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
     Ok((client, simulator, report))
+}
+
+/// The files of a run, once it is sure that the flags go together.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag or the file.
+pub(crate) fn files(run: &Run) -> Result<RunFiles> {
+    let server = &run.server;
+    refuse(flaw_of_prompts(
+        &run.input,
+        &run.prompts,
+        &server.endpoint,
+        server.provider,
+    ))?;
+    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
+        return Err(config(
+            "--quiet shows no progress: leave out --quiet or --progress",
+        ));
+    }
+    let endpoint = &server.endpoint;
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
+    let files = run_files(run);
+    check_default_output(run, &files)?;
+    files.check()?;
+    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed, so results would be lost: name a file with -o, and for \
+             failures with --errors (/dev/null discards them)",
+        ));
+    }
+    Ok(files)
 }
 
 fn run_files(run: &Run) -> RunFiles {
@@ -122,7 +129,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         return Ok(());
     };
     let asked =
-        is_prompts(input, &run.prompting) || first_id(input).as_ref().is_some_and(is_prompt_id);
+        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt_id);
     if answered == asked {
         return Ok(());
     }
@@ -147,7 +154,7 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (output, errors) = (files.output.path(), files.errors.path());
     for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
         for (flag, read) in [
-            ("--prompt-file", &run.prompting.prompt_file),
+            ("--prompt-file", &run.prompts.prompt_file),
             ("--api-key-file", &server.api_key_file),
             ("--ca-file", &server.ca_file),
             ("--client-cert", &server.client_cert),
@@ -215,21 +222,25 @@ fn concurrency(run: &Run, console: &Console) -> Concurrency {
     (wanted.low().min(fitting)..=fitting).into()
 }
 
-fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
-    let (limits, timeouts) = (&run.limits, &run.timeouts);
+/// When a failed request is sent again.
+pub(crate) fn retry(timeouts: &Timeouts) -> Retry {
     let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let retry = with(retry, timeouts.stop_alike, |retry, answers| {
+    with(retry, timeouts.stop_alike, |retry, answers| {
         retry.stop_alike(Some(answers).filter(|answers| *answers != u32::MAX))
-    });
+    })
+}
+
+fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
+    let (limits, timeouts) = (&run.limits, &run.timeouts);
     let builder = builder
         .concurrency(concurrency)
         .timeout(timeouts.timeout)
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
-        .retry(retry);
+        .retry(retry(timeouts));
     let [requests, tokens] = limits.rates();
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);

@@ -2,7 +2,7 @@
 //!
 //! This module is no part of the library's API. It lives in the library so that it can use what is
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
-//! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompting` what is
+//! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompts` what is
 //! made of prompts and rows. `run` does the main command. `progress` shows a run while it goes on, with the speed from `speed` and the bar
 //! of `bar`. `summary` writes the final report, with the `advice`, `summary_file` that of
 //! `--summary`, and `exit` has the exit codes. All write through `console`. `signals` acts on
@@ -21,7 +21,7 @@ mod headers;
 mod logger;
 mod parse;
 mod progress;
-mod prompting;
+mod prompts;
 mod rlimit;
 mod run;
 mod server;

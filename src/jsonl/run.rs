@@ -9,8 +9,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[cfg(feature = "cli")]
+use super::check;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
+#[cfg(feature = "cli")]
+use super::hash::LineHash;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
 use super::occurrences::Occurrences;
@@ -22,7 +26,10 @@ use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::table;
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
+#[cfg(feature = "cli")]
+use crate::api::Provider;
 use crate::api::{Chat, Client, Price, Usd};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
 #[cfg(feature = "rows")]
@@ -50,6 +57,18 @@ struct Choices {
     template: Option<Template>,
     /// A setting that cannot be kept, told by `run`.
     refused: Option<Error>,
+}
+
+impl Choices {
+    /// Opens the input, and reads the header of a table.
+    fn open(&self, location: &Location, _cancel: &Cancel) -> Result<(OpenInput, Format)> {
+        let (input, format) = (location.open_input()?, self.format.clone());
+        #[cfg(feature = "rows")]
+        if let Some(template) = &self.template {
+            return table::open(template, format, input, location, _cancel);
+        }
+        Ok((input, format))
+    }
 }
 
 impl Client {
@@ -338,7 +357,35 @@ impl FileRun<'_> {
         }
     }
 
-    fn run_opened(self, opened: Instant) -> Result<Summary> {
+    /// Looks through the input as a run would, and changes nothing: what it holds, as
+    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there is
+    /// one. Each request that is left to send is shown to `each`, with the hash of its id. Lines of
+    /// the output are not repaired.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:
+    /// these are findings.
+    #[cfg(feature = "cli")]
+    pub(crate) fn look(
+        self,
+        provider: Option<Provider>,
+        each: impl FnMut(Option<LineHash>, &check::RequestFacts),
+    ) -> Result<check::Report> {
+        let mut options = self.checked()?;
+        options.repair = false;
+        self.files.check()?;
+        let cancel = &self.client.settings().cancel;
+        let (index, _) = recover(&self.files, options, cancel)?;
+        let location = &self.files.input;
+        let (input, format) = self.choices.open(location, cancel)?;
+        match input {
+            OpenInput::Regular(it) => check::check(it, location, &format, &index, provider, each),
+            OpenInput::Stream(it) => check::check(it, location, &format, &index, provider, each),
+        }
+    }
+
+    /// How to treat what is in the output, once it is sure that the settings go together.
+    fn checked(&self) -> Result<JournalOptions> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
@@ -355,18 +402,17 @@ impl FileRun<'_> {
             }
         }
         self.choices.limits.check()?;
+        Ok(options)
+    }
+
+    fn run_opened(self, opened: Instant) -> Result<Summary> {
+        let options = self.checked()?;
         let files = self.files;
         files.check()?;
         let in_flight = self.client.settings().limiter.concurrency();
         let mut locks = Locks::take(&files, in_flight)?;
-        #[cfg_attr(not(feature = "rows"), expect(unused_mut))]
-        let mut format = self.choices.format;
-        let mut input = files.input.open_input()?;
         let outside = self.client.settings().cancel.clone();
-        #[cfg(feature = "rows")]
-        if let Some(template) = &self.choices.template {
-            input = table::open(template, &mut format, input, &files.input, &outside)?;
-        }
+        let (mut input, format) = self.choices.open(&files.input, &outside)?;
         // No file is changed before all of them have been read.
         let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.

@@ -16,8 +16,8 @@ use crate::rows::{Row, RowFormat, Template, header};
 /// How many names of fields are kept to be told.
 const MOST_NAMES: usize = 1_000;
 
-/// Makes `format` that of rows, which become what `template` says. What has been read of the input
-/// is there to be read again.
+/// Makes `format` that of rows, which become what `template` says. The input that is given back can
+/// be read from its beginning.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a template that is none, or that names a
@@ -25,11 +25,11 @@ const MOST_NAMES: usize = 1_000;
 /// of [`Location::unreadable`].
 pub(crate) fn open(
     template: &Template,
-    format: &mut Format,
+    mut format: Format,
     mut input: OpenInput,
     location: &Location,
     cancel: &Cancel,
-) -> Result<OpenInput> {
+) -> Result<(OpenInput, Format)> {
     let mut rows = RowFormat::new(template, &format.endpoint)?;
     let unreadable = |error| location.unreadable(error);
     let here = |error: Error| error.behind(&format!("input {location}"));
@@ -50,23 +50,19 @@ pub(crate) fn open(
             .ok_or_else(|| here(config("the header is longer than 64 KiB")))?;
         rows.read_header(header, is_tsv).map_err(here)?;
     }
-    match input {
+    let input = match input {
         OpenInput::Regular(mut file) => {
             file.rewind().map_err(unreadable)?;
             if !rows.is_csv() {
                 find_columns(&file, &rows, location, cancel)?;
                 file.rewind().map_err(unreadable)?;
             }
-            format.rows = Some(rows);
-            Ok(OpenInput::Regular(file))
+            OpenInput::Regular(file)
         }
-        OpenInput::Stream(stream) => {
-            format.rows = Some(rows);
-            Ok(OpenInput::Stream(Box::new(
-                Cursor::new(start).chain(stream),
-            )))
-        }
-    }
+        OpenInput::Stream(stream) => OpenInput::Stream(Box::new(Cursor::new(start).chain(stream))),
+    };
+    format.rows = Some(rows);
+    Ok((input, format))
 }
 
 /// What an input begins with, as far as it takes to know its header, or that it is JSON. A pipe is
@@ -178,15 +174,9 @@ mod tests {
         template: &Template,
         input: &'static str,
     ) -> Result<Vec<(u64, Option<String>, String)>> {
-        let mut format = Format::default();
         let input = OpenInput::Stream(Box::new(input.as_bytes()));
-        let input = open(
-            template,
-            &mut format,
-            input,
-            &Location::Stream,
-            &Cancel::new(),
-        )?;
+        let format = Format::default();
+        let (input, format) = open(template, format, input, &Location::Stream, &Cancel::new())?;
         let OpenInput::Stream(stream) = input else {
             panic!("a stream");
         };
@@ -283,9 +273,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let location = Location::new(&path);
             let template = Template::new("m", "{{ text }}");
-            let mut format = Format::default();
-            let input = location.open_input().unwrap();
-            open(&template, &mut format, input, &location, &Cancel::new()).map(drop)
+            let (input, format) = (location.open_input().unwrap(), Format::default());
+            open(&template, format, input, &location, &Cancel::new()).map(drop)
         };
         columns("{\"a\":1}\nno\n{\"text\":1}\n").unwrap();
         columns("").unwrap();

@@ -35,6 +35,7 @@ use std::borrow::Cow;
 
 /// Why no request can be made of a row.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "rows"), expect(dead_code))]
 pub(crate) enum RowFlaw {
     /// It is no JSON object.
     Json(serde_json::Error),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::prompting::Prompting;
+use super::prompts::Prompts;
 use crate::Provider;
 use crate::cli::parse;
 
@@ -45,5 +45,5 @@ pub(crate) struct Check {
     pub(crate) endpoint: String,
 
     #[command(flatten)]
-    pub(crate) prompting: Prompting,
+    pub(crate) prompts: Prompts,
 }

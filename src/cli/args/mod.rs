@@ -6,15 +6,15 @@
 //! commands have.
 
 mod check;
-mod prompting;
+mod prompts;
 mod run;
 mod simulate;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
-pub(crate) use self::prompting::Prompting;
-pub(crate) use self::run::{ProgressMode, Run, Server};
+pub(crate) use self::prompts::Prompts;
+pub(crate) use self::run::{ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep

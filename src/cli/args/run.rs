@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::prompting::Prompting;
+use super::prompts::Prompts;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
@@ -123,7 +123,7 @@ pub(crate) struct Run {
     pub(crate) token_budget: Option<u64>,
 
     #[command(flatten)]
-    pub(crate) prompting: Prompting,
+    pub(crate) prompts: Prompts,
 
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)
@@ -140,6 +140,14 @@ pub(crate) struct Run {
 }
 
 const FILES: &str = "Files";
+impl Run {
+    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file of
+    /// their own.
+    pub(crate) fn starts_anew(&self) -> bool {
+        self.server.simulate.is_some() && self.output.is_none()
+    }
+}
+
 const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
 

@@ -201,16 +201,20 @@ fn inputs(input: &RawValue) -> u64 {
 mod tests {
     use super::super::super::files::Location;
     use super::super::super::format::Format;
+    use super::super::super::journal::ResumeIndex;
     use super::super::check;
     use super::*;
 
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
+        let (format, index) = (Format::default(), ResumeIndex::default());
         let report = check(
             file.as_bytes(),
             &Location::Stream,
-            &Format::default(),
+            &format,
+            &index,
             Some(provider),
+            |_, _| (),
         );
         let report = report.unwrap();
         let kinds = report.findings.by_kind().iter();

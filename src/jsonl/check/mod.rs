@@ -17,10 +17,13 @@ use std::io::Read;
 use super::files::Location;
 use super::format::Format;
 use super::hash::LineHash;
+use super::journal::{ResumeIndex, RowStatus};
 use super::judge::judge_stream;
 use super::lines::Line;
+use super::occurrences::Occurrences;
 use super::parallel::fold;
 use super::scan::repeated_ids;
+use crate::api::classify::Promise;
 use crate::api::json::{fields, string};
 use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
@@ -31,8 +34,9 @@ pub(crate) use report::{Names, Report};
 
 use batch::{Rules, embedding_inputs};
 
-/// Checks a whole input of this format, whose name is `location`, for a provider's own batch
-/// service if there is one.
+/// Checks a whole file of requests, whose name is `location` and whose lines are of this `format`,
+/// for a provider's own batch service if there is one. Each request that `index` leaves to do is
+/// also shown to `each`, with the hash of its id.
 ///
 /// # Errors
 /// Those of [`Location::unreadable`].
@@ -40,7 +44,9 @@ pub(crate) fn check<R: Read>(
     source: R,
     location: &Location,
     format: &Format,
+    index: &ResumeIndex,
     provider: Option<Provider>,
+    mut each: impl FnMut(Option<LineHash>, &RequestFacts),
 ) -> Result<Report> {
     let rules = provider.map(Rules::of);
     let mut lines = format.lines(source);
@@ -53,11 +59,19 @@ pub(crate) fn check<R: Read>(
     }
     // With their lines.
     let mut ids = Vec::new();
-    let read = |line: Line<&[u8]>| LineFacts::read(line, format, rules);
-    let add = |facts: LineFacts| {
-        // Ids that are made of requests are made to be unique.
-        let id = facts.id.filter(|_| !format.names_rows());
-        ids.extend(id.map(|id| (id, facts.number)));
+    let mut occurrences = format.names_rows().then(Occurrences::new);
+    let read = |line: Line<&[u8]>| LineFacts::read(line, format, index, rules);
+    let add = |mut facts: LineFacts| {
+        match &mut occurrences {
+            Some(occurrences) => {
+                let id = facts.hash.and_then(|hash| occurrences.id(hash));
+                facts.rename(id.as_ref().map(LineHash::of), index);
+            }
+            None => ids.extend(facts.id.map(|id| (id, facts.number))),
+        }
+        if let Some(request) = facts.request.as_ref().filter(|_| facts.is_to_do) {
+            each(facts.id, request);
+        }
         // Where a prompt goes and to which model is decided when it is sent.
         report.note(facts, format.prompts.is_none());
         Ok(())
@@ -91,30 +105,41 @@ fn judge_whole(
 struct LineFacts {
     number: u64,
     id: Option<LineHash>,
+    hash: Option<LineHash>,
+    is_to_do: bool,
     /// `None` if the line is no request.
     request: Option<RequestFacts>,
     findings: Vec<Finding>,
 }
 
-struct RequestFacts {
-    path: String,
+/// What a request says of itself.
+pub(crate) struct RequestFacts {
+    pub(crate) path: String,
     model: Option<String>,
-    size: Size,
+    pub(crate) size: Size,
     /// Embedding inputs, if there are rules to count them by.
     inputs: u64,
 }
 
 impl LineFacts {
-    fn read(line: Line<&[u8]>, format: &Format, rules: Option<Rules>) -> Self {
+    fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex, rules: Option<Rules>) -> Self {
         let row = format.parse(line);
+        let id = row.id();
+        let status = id.map(|id| index.status(id, row.hash, row.promise()));
+        let status = status.unwrap_or(RowStatus::ToDo);
         let mut facts = Self {
             number: line.number,
             // The failure of a bad line is recorded under the id that it has, so that is unique,
             // too.
-            id: row.id(),
+            id,
+            hash: row.hash,
+            is_to_do: is_to_do(status),
             request: None,
             findings: Vec::new(),
         };
+        if status == RowStatus::Changed {
+            facts.findings.push(Finding::of_changed(line.number));
+        }
         match &row.request {
             Ok(request) => {
                 let body = request.body.as_ref();
@@ -123,7 +148,9 @@ impl LineFacts {
                 let size = Size::of(body.as_bytes());
                 let mut inputs = 0;
                 if let Some(rules) = rules {
-                    facts.findings = rules.findings(line, &row, request, size);
+                    facts
+                        .findings
+                        .extend(rules.findings(line, &row, request, size));
                     inputs = embedding_inputs(&request.path, input);
                 }
                 facts.request = Some(RequestFacts {
@@ -140,6 +167,18 @@ impl LineFacts {
         }
         facts
     }
+
+    /// Takes another id, if there is one.
+    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
+        if let Some((id, request)) = id.zip(self.request.as_ref()) {
+            self.id = Some(id);
+            self.is_to_do = is_to_do(index.status(id, self.hash, Promise::of(&request.path)));
+        }
+    }
+}
+
+fn is_to_do(status: RowStatus) -> bool {
+    matches!(status, RowStatus::ToDo | RowStatus::ToDoLast)
 }
 
 impl Report {
@@ -171,8 +210,15 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn look(file: &str, provider: Option<Provider>) -> Report {
-        let format = Format::default();
-        check(file.as_bytes(), &Location::Stream, &format, provider).unwrap()
+        check(
+            file.as_bytes(),
+            &Location::Stream,
+            &Format::default(),
+            &ResumeIndex::default(),
+            provider,
+            |_, _| (),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -237,7 +283,15 @@ mod tests {
             prompts: Some(Chat::new((), "")),
             ..Format::default()
         };
-        let report = check(&prompts[..], &Location::Stream, &format, None).unwrap();
+        let report = check(
+            &prompts[..],
+            &Location::Stream,
+            &format,
+            &ResumeIndex::default(),
+            None,
+            |_, _| (),
+        )
+        .unwrap();
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -270,7 +324,7 @@ mod tests {
                     ended: true,
                     text: Some(text),
                 };
-                let facts = LineFacts::read(line, &format, rules);
+                let facts = LineFacts::read(line, &format, &ResumeIndex::default(), rules);
                 ids.extend(facts.id.map(|id| (id, number)));
                 one.note(facts, true);
             }
@@ -284,8 +338,14 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let format = Format::default();
-        let refused = check(&b"\x1f\x8b\x08"[..], &Location::Stream, &format, None);
+        let refused = check(
+            &b"\x1f\x8b\x08"[..],
+            &Location::Stream,
+            &Format::default(),
+            &ResumeIndex::default(),
+            None,
+            |_, _| (),
+        );
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }

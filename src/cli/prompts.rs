@@ -3,18 +3,18 @@
 use std::fs;
 use std::path::Path;
 
-use super::args::Prompting;
+use super::args::Prompts;
 use super::server::with;
 use crate::api::classify::Promise;
 use crate::error::config;
-use crate::{Provider, Result, Template};
+use crate::{FileRun, Provider, Result, Template};
 
 /// Where lines without a `url` go, as the flag has it by default.
 const CHAT: &str = "/v1/chat/completions";
 
 /// Whether the lines of an input of this name are prompts.
-pub(crate) fn is_prompts(input: &Path, prompting: &Prompting) -> bool {
-    prompting.prompts || (!prompting.is_rows() && ends_in(input, &["txt"]))
+pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
+    prompts.is_prompts || (!prompts.is_rows() && ends_in(input, &["txt"]))
 }
 
 fn ends_in(input: &Path, endings: &[&str]) -> bool {
@@ -26,61 +26,72 @@ fn ends_in(input: &Path, endings: &[&str]) -> bool {
     })
 }
 
-/// Where requests go: rows for Anthropic to its own endpoint.
-pub(crate) fn endpoint<'a>(
-    given: &'a str,
-    prompting: &Prompting,
+/// The run with what is made of prompts or rows, and where they go: rows for Anthropic go to its
+/// messages.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the file of a template cannot be read.
+pub(super) fn with_prompts<'p>(
+    run: FileRun<'p>,
+    prompts: &Prompts,
+    endpoint: &str,
     provider: Option<Provider>,
-) -> &'a str {
-    match provider {
-        Some(Provider::Anthropic) if prompting.is_rows() && given == CHAT => "/v1/messages",
-        _ => given,
+) -> Result<FileRun<'p>> {
+    let is_anthropics = prompts.is_rows() && provider == Some(Provider::Anthropic);
+    let run = run.endpoint(match endpoint {
+        CHAT if is_anthropics => "/v1/messages",
+        _ => endpoint,
+    });
+    if let Some(template) = template(prompts)? {
+        return Ok(run.rows(template));
     }
+    Ok(with(run, prompts.model.as_deref(), |run, model| {
+        let run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
+        let params = prompts.params.iter();
+        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
+    }))
 }
 
 /// The template of rows, if the input is rows.
-///
-/// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the file of the template cannot be read.
-pub(crate) fn template(prompting: &Prompting) -> Result<Option<Template>> {
-    let prompt = match (&prompting.prompt, &prompting.prompt_file) {
+fn template(prompts: &Prompts) -> Result<Option<Template>> {
+    let prompt = match (&prompts.prompt, &prompts.prompt_file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(file)) => fs::read_to_string(file).map_err(|error| {
             config(format!("cannot read --prompt-file {file:?}: {error}")).with_source(error)
         })?,
         (None, None) => return Ok(None),
     };
-    let template = Template::new(prompting.model.as_deref().unwrap_or_default(), prompt);
-    let template = with(template, prompting.system.as_deref(), Template::system);
-    let template = with(template, prompting.max_tokens, Template::max_tokens);
-    let template = with(template, prompting.id.as_deref(), Template::id);
-    let template = with(template, prompting.delimiter, Template::delimiter);
-    let params = prompting.params.iter();
+    let template = Template::new(prompts.model.as_deref().unwrap_or_default(), prompt);
+    let template = with(template, prompts.system.as_deref(), Template::system);
+    let template = with(template, prompts.max_tokens, Template::max_tokens);
+    let template = with(template, prompts.id.as_deref(), Template::id);
+    let template = with(template, prompts.delimiter, Template::delimiter);
+    let params = prompts.params.iter();
     Ok(Some(params.fold(template, |template, (name, value)| {
         template.param(name, value.clone())
     })))
 }
 
-/// What is wrong with the flags of prompts and rows.
+/// What is wrong with the flags of prompts and rows, but for the model.
 pub(crate) fn flaw(
     input: &Path,
-    prompting: &Prompting,
+    prompts: &Prompts,
     endpoint: &str,
     provider: Option<Provider>,
 ) -> Option<String> {
-    let is_rows = prompting.is_rows();
+    let is_rows = prompts.is_rows();
     if !is_rows && ends_in(input, &["csv", "tsv"]) {
         return Some(format!(
             "--prompt is missing: INPUT {input:?} is a table, so say what to ask of each row, such as \
              --prompt 'Classify: {{{{ text }}}}'"
         ));
     }
-    if !is_rows && !is_prompts(input, prompting) {
+    if !is_rows && !is_prompts(input, prompts) {
         let given = [
-            ("--model", prompting.model.is_some()),
-            ("--max-tokens", prompting.max_tokens.is_some()),
-            ("--system", prompting.system.is_some()),
-            ("--param", !prompting.params.is_empty()),
+            ("--model", prompts.model.is_some()),
+            ("--max-tokens", prompts.max_tokens.is_some()),
+            ("--system", prompts.system.is_some()),
+            ("--param", !prompts.params.is_empty()),
         ];
         let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
         return Some(format!(
@@ -88,14 +99,11 @@ pub(crate) fn flaw(
              requests name their own"
         ));
     }
-    for (at, (name, _)) in prompting.params.iter().enumerate() {
-        if prompting.params[..at]
-            .iter()
-            .any(|(other, _)| other == name)
-        {
+    for (at, (name, _)) in prompts.params.iter().enumerate() {
+        if prompts.params[..at].iter().any(|(other, _)| other == name) {
             return Some(format!("--param {name} is given twice"));
         }
-        if name == "max_tokens" && prompting.max_tokens.is_some() {
+        if name == "max_tokens" && prompts.max_tokens.is_some() {
             return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
         }
     }
@@ -106,14 +114,24 @@ pub(crate) fn flaw(
     }
 }
 
-/// What is wrong with the model of rows and prompts, which a run needs.
-pub(crate) fn flaw_of_model(input: &Path, prompting: &Prompting) -> Option<String> {
-    let what = match prompting.is_rows() {
+/// What is wrong with the flags of prompts and rows, which need a model to be sent to.
+pub(crate) fn flaw_of_prompts(
+    input: &Path,
+    prompts: &Prompts,
+    endpoint: &str,
+    provider: Option<Provider>,
+) -> Option<String> {
+    let flaw = flaw(input, prompts, endpoint, provider);
+    flaw.or_else(|| flaw_of_model(input, prompts))
+}
+
+fn flaw_of_model(input: &Path, prompts: &Prompts) -> Option<String> {
+    let what = match prompts.is_rows() {
         true => "INPUT is rows (--prompt)",
-        false if is_prompts(input, prompting) => "INPUT is prompts (.txt or --prompts)",
+        false if is_prompts(input, prompts) => "INPUT is prompts (.txt or --prompts)",
         false => return None,
     };
-    match prompting.model.as_deref() {
+    match prompts.model.as_deref() {
         None => Some(format!("--model is missing: {what}, which name no model")),
         Some("") => Some("--model is empty".to_owned()),
         Some(_) => None,

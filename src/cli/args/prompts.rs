@@ -12,7 +12,7 @@ use crate::cli::parse;
 /// What is made of a line that is a prompt, or of a row.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rows and prompts")]
-pub(crate) struct Prompting {
+pub(crate) struct Prompts {
     /// Make a request of each row of INPUT (CSV with a header, or one JSON object a line) by this
     /// template, such as 'Classify: {{ text }}', where {{ text }} stands for what the row has in
     /// the column text, and {{ row["a name"] }} for a column of any name. The language is Jinja
@@ -39,8 +39,8 @@ pub(crate) struct Prompting {
     pub(crate) delimiter: Option<char>,
 
     /// Take each line of INPUT as a prompt, as if its name ended in .txt
-    #[arg(long, conflicts_with = "template")]
-    pub(crate) prompts: bool,
+    #[arg(long = "prompts", conflicts_with = "template")]
+    pub(crate) is_prompts: bool,
 
     /// The model that rows and prompts are sent to; required for them
     #[arg(long, value_name = "M")]
@@ -60,7 +60,7 @@ pub(crate) struct Prompting {
     pub(crate) params: Vec<(String, Value)>,
 }
 
-impl Prompting {
+impl Prompts {
     /// Whether INPUT is rows of a table.
     pub(crate) fn is_rows(&self) -> bool {
         self.prompt.is_some() || self.prompt_file.is_some()
