@@ -309,8 +309,49 @@
 //! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
 //! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
-//! `batch_`.
+//! `body_not_an_object`, `two_forms`, `stream`, `duplicate_id` or, with `run --dry-run`, `changed`;
+//! those of `--provider` begin with `batch_`.
+//!
+//! # A plan before the run
+//!
+//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will hold
+//! it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
+//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run, the
+//! limiter, the schedule and the retries, go through all requests in virtual time.
+//!
+//! What it must be told is what answers are like. `--like OUT.jsonl` takes that from the output of
+//! an earlier run, and from the errors file beside it: how long attempts took, how many tokens
+//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how many
+//! tokens their prompts have, and corrects those of the others by that. Refusals for the speed are no
+//! failures, since the plan has limits of its own. A run over the first hundred rows is enough.
+//! Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
+//! `--output-tokens DIST` says how long answers are. What nobody says is assumed, and the plan says
+//! so: `2.5s~0.8` and 500 tokens, or what requests allow.
+//!
+//! | DIST | Means |
+//! |---|---|
+//! | `2s`, `300` | always the same |
+//! | `1s-4s`, `50-800` | anything from one to the other, evenly |
+//! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
+//! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
+//!
+//! The time and the cost are those which half of all runs stay below, and 5 and 95 % of them. The
+//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is that
+//! of a run over all of them; the 5 and 95 % and the table come from runs over some of them, and the
+//! plan says so. Left out are what nobody knows before: limits that only the provider knows,
+//! outages, the second attempts of `--hedge`, and this machine's own speed.
+//!
+//! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
+//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`, the
+//! limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and `limits`,
+//! for which `share` of the time each does, by `name`; `concurrency_needed`, the requests that the
+//! given rates keep in flight (rate × latency, by Little's law; null without a rate);
+//! `by_concurrency`, a list of `concurrency` and `duration_s`. What is assumed is a warning on
+//! standard error.
+//!
+//! `tollgate run ... --dry-run` is both looks in one, for exactly these flags: what `check` says of
+//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its exit
+//! code is that of `check`. If the output has answers already, they tell what to expect.
 //!
 //! # Money and time
 //!

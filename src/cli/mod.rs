@@ -6,7 +6,8 @@
 //! main command. `progress` shows a run while it goes on, with the speed from `speed` and the bar
 //! of `bar`. `summary` writes the final report, with the `advice`, `summary_file` that of
 //! `--summary`, and `exit` has the exit codes. All write through `console`. `signals` acts on
-//! Ctrl-C. Each other command has a file.
+//! Ctrl-C. Each other command has a file; `plan` also does `--dry-run`, and `forecast` shows what it
+//! finds.
 
 mod advice;
 mod args;
@@ -16,10 +17,12 @@ mod config;
 mod console;
 mod demo;
 mod exit;
+mod forecast;
 mod format;
 mod headers;
 mod logger;
 mod parse;
+mod plan;
 mod progress;
 mod rlimit;
 mod run;
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
     let outcome = match &command {
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
+        Command::Plan(args) => plan::plan(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),
     };

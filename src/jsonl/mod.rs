@@ -45,6 +45,12 @@ mod writer;
 pub use failures::FailureGroup;
 pub use journal::Fsync;
 #[cfg(feature = "cli")]
-pub(crate) use journal::MAX_BODY;
+pub(crate) use hash::LineHash;
+#[cfg(feature = "cli")]
+pub(crate) use journal::{MAX_BODY, fold_file};
+#[cfg(feature = "cli")]
+pub(crate) use lines::Line;
+#[cfg(feature = "cli")]
+pub(crate) use readback::ReadRecord;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -235,6 +235,14 @@ impl SimSpec {
         Self { seed, ..self }
     }
 
+    /// What a client that keeps to the limits is to expect: the mean latency and its jitter, and
+    /// the share of requests that fail.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expected(&self) -> (Duration, f64, f64) {
+        let failing = self.errors + self.strays + self.faults;
+        (self.latency, self.jitter, failing)
+    }
+
     /// Refuses what cannot be simulated, naming the field.
     pub(super) fn checked(self) -> Result<Self> {
         if self.latency > LONGEST_LATENCY {

@@ -5,13 +5,15 @@
 //! of the machine can read those. A file here holds one command's arguments.
 
 mod check;
+mod plan;
 mod run;
 mod simulate;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
-pub(crate) use self::run::{ProgressMode, Prompts, Run, Server, Timeouts};
+pub(crate) use self::plan::{Answers, Plan};
+pub(crate) use self::run::{Limits, ProgressMode, Prompts, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
@@ -39,6 +41,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Plan(Box<Plan>),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
     /// once.
