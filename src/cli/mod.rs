@@ -50,6 +50,7 @@ pub fn main() -> ExitCode {
         _ => Console::default(),
     };
     let outcome = match &command {
+        Command::Run(args) if args.dry_run => plan::dry_run(args),
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Plan(args) => plan::plan(args, &console),

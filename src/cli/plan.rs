@@ -21,7 +21,8 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Requests, Sample, Scenario, Sizes, concurrencies_around, predict,
+    Dist, Earlier, Failing, Planned, Requests, Sample, Scenario, Sizes, concurrencies_around,
+    predict,
 };
 use crate::sim::{NATURAL, SimSpec};
 use crate::{Error, FileRun, Price, Provider, Result, Verdict};
@@ -237,11 +238,20 @@ impl Expected {
         let output_tokens = output_tokens.or_else(|| earlier?.1.output_tokens());
         let mut caveats = Vec::new();
         let unknown = [
-            (latency.is_none(), format!("take {LATENCY}s~{SPREAD}"), "--latency"),
-            (output_tokens.is_none(), format!("have {OUTPUT_TOKENS} tokens if they may"), "--output-tokens"),
+            (
+                latency.is_none(),
+                format!("take {LATENCY}s~{SPREAD}"),
+                "--latency",
+            ),
+            (
+                output_tokens.is_none(),
+                format!("have {OUTPUT_TOKENS} tokens if they may"),
+                "--output-tokens",
+            ),
         ];
         let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
-        let (assumed, flags): (Vec<_>, Vec<_>) = unknown.map(|(_, what, flag)| (what, flag)).unzip();
+        let (assumed, flags): (Vec<_>, Vec<_>) =
+            unknown.map(|(_, what, flag)| (what, flag)).unzip();
         if !assumed.is_empty() {
             let (assumed, flags) = (assumed.join(" and "), flags.join(" and "));
             caveats.push(match earlier {

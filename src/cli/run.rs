@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::progress::Display;
 use super::server::with;
 use super::summary_file::{cut_off, write_refusal};
-use super::{logger, plan, signals};
+use super::{logger, signals};
 use crate::jsonl::files::RunFiles;
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
@@ -21,9 +21,6 @@ use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 /// # Errors
 /// What kept the run from starting.
 pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
-    if args.dry_run {
-        return plan::dry_run(args);
-    }
     logger::install(console, args.verbose);
     let summary_path = config::summary_path(args)?;
     let refused = |error: &_| write_refusal(summary_path, error, console);

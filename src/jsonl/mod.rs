@@ -43,9 +43,9 @@ mod tally;
 mod writer;
 
 pub use failures::FailureGroup;
-pub use journal::Fsync;
 #[cfg(feature = "cli")]
 pub(crate) use hash::LineHash;
+pub use journal::Fsync;
 #[cfg(feature = "cli")]
 pub(crate) use journal::{MAX_BODY, fold_file};
 #[cfg(feature = "cli")]

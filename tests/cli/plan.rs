@@ -118,7 +118,9 @@ fn what_is_not_known_is_assumed_and_said() {
     folder.requests(10);
     let ended = plan(&folder, &["p.jsonl"]).code(0);
     for words in [
-        "2.5s~0.8", "500 tokens", "give --latency and --output-tokens, or --like"
+        "2.5s~0.8",
+        "500 tokens",
+        "give --latency and --output-tokens, or --like",
     ] {
         assert!(ended.stdout.contains(words), "no {words:?} in {ended:#?}");
     }
@@ -133,7 +135,9 @@ fn what_is_not_known_is_assumed_and_said() {
     folder.write("out.jsonl", format!("{record}\n"));
     let ended = plan(&folder, &["p.jsonl", "--like", "out.jsonl"]).code(0);
     assert!(
-        ended.stdout.contains("as \"out.jsonl\" does not say it: give --latency"),
+        ended
+            .stdout
+            .contains("as \"out.jsonl\" does not say it: give --latency"),
         "{ended:#?}"
     );
     assert!(ended.stdout.contains("50 in answers"), "{ended:#?}");
