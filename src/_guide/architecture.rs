@@ -106,7 +106,8 @@
 //! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
 //! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
+//! No walk passes `sim`, `bar` and `cli`: `sim/mod.rs`, `bar/mod.rs` and `cli/mod.rs` say which file
+//! does what.
 //!
 //! # Layers
 //!
@@ -116,6 +117,7 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | bar | `bar` | what a run says while it goes on, terminals |
 //! | files | `jsonl` | lines, ids, what is done |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |

@@ -5,12 +5,14 @@
 //! of the machine can read those. A file here holds one command's arguments.
 
 mod check;
+mod completions;
 mod run;
 mod simulate;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
+pub(crate) use self::completions::Completions;
 pub(crate) use self::run::{ProgressMode, Run, Server};
 pub(crate) use self::simulate::Simulate;
 
@@ -46,6 +48,13 @@ pub(crate) enum Command {
     /// The requests are sent to the simulated provider on this machine. Each measurement stands
     /// beside the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
     Demo,
+    Completions(Completions),
+    /// Print the manual of all commands as a man page.
+    ///
+    /// To read it: tollgate man | man -l -
+    ///
+    /// To install it: tollgate man > ~/.local/share/man/man1/tollgate.1
+    Man,
 }
 
 #[cfg(test)]
