@@ -12,12 +12,14 @@ use std::path::Path;
 /// The layers from the bottom up. Modules of one layer may use each other; a module that is not
 /// here does not belong anywhere yet, and that is an error.
 const LAYERS: [&[&str]; 7] = [
-    &["sync", "clock", "binding", "error", "cancel", "escape"],
+    &[
+        "sync", "clock", "binding", "error", "cancel", "escape", "settings",
+    ],
     &["limit", "retry"],
     &["pool"],
     &["api", "sim"],
     &["jsonl"],
-    &["bar"],
+    &["plan", "bar"],
     &["cli", "main"],
 ];
 

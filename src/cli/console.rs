@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        let full = || io::Error::other("disk full");
+        let full = || std::io::Error::other("disk full");
         let told = Error::new(ErrorKind::Io, "cannot write: disk full").with_source(full());
         assert_eq!(with_causes(&told), "cannot write: disk full");
         let untold = Error::new(ErrorKind::Io, "cannot write").with_source(full());
