@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 7] = [
     &["pool"],
     &["api", "sim"],
     &["jsonl"],
-    &["plan"],
+    &["plan", "bar"],
     &["cli", "main"],
 ];
 

@@ -5,6 +5,7 @@
 //! of the machine can read those. A file here holds one command's arguments.
 
 mod check;
+mod completions;
 mod plan;
 mod run;
 mod simulate;
@@ -12,6 +13,7 @@ mod simulate;
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
+pub(crate) use self::completions::Completions;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::run::{Limits, ProgressMode, Prompts, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
@@ -49,6 +51,13 @@ pub(crate) enum Command {
     /// The requests are sent to the simulated provider on this machine. Each measurement stands
     /// beside the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
     Demo,
+    Completions(Completions),
+    /// Print the manual of all commands as a man page.
+    ///
+    /// To read it: tollgate man | man -l -
+    ///
+    /// To install it: tollgate man > ~/.local/share/man/man1/tollgate.1
+    Man,
 }
 
 #[cfg(test)]
