@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 8] = [
     &["api", "sim"],
     &["rows"],
     &["jsonl"],
-    &["plan"],
+    &["plan", "bar"],
     &["cli", "main"],
 ];
 

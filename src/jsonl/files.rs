@@ -219,7 +219,7 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
 /// Another ending stays: `x.v1` and `x.v2` have failures of their own.
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
-fn errors_beside(output: &Path) -> PathBuf {
+pub(crate) fn errors_beside(output: &Path) -> PathBuf {
     let ends_in = |name: &Path, ending: &str| name.extension().is_some_and(|own| own == ending);
     let mut stem = Path::new(output.file_name().unwrap_or_default());
     for ending in ["jsonl", "results"] {

@@ -12,6 +12,7 @@ mod locks;
 mod money;
 mod others;
 mod parsers;
+mod plan;
 mod resume;
 mod rows;
 mod runs;
