@@ -203,6 +203,7 @@ struct ReadmeExamples;
 mod api;
 mod binding;
 mod cancel;
+mod classes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -212,6 +213,8 @@ mod escape;
 mod jsonl;
 mod limit;
 mod pool;
+#[cfg(feature = "cli")]
+mod report;
 mod retry;
 #[cfg(feature = "sim")]
 pub mod sim;

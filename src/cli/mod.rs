@@ -16,11 +16,12 @@ mod config;
 mod console;
 mod demo;
 mod exit;
-mod format;
+pub(crate) mod format;
 mod headers;
 mod logger;
 mod parse;
 mod progress;
+mod report;
 mod rlimit;
 mod run;
 mod server;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
     let outcome = match &command {
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
+        Command::Report(args) => report::report(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),
     };

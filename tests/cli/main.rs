@@ -7,11 +7,13 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod browser;
 mod check;
 mod locks;
 mod money;
 mod others;
 mod parsers;
+mod report;
 mod resume;
 mod runs;
 #[cfg(unix)]

@@ -5,12 +5,14 @@
 //! of the machine can read those. A file here holds one command's arguments.
 
 mod check;
+mod report;
 mod run;
 mod simulate;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
+pub(crate) use self::report::Report;
 pub(crate) use self::run::{ProgressMode, Run, Server};
 pub(crate) use self::simulate::Simulate;
 
@@ -39,6 +41,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Report(Report),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
     /// once.

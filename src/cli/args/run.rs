@@ -95,6 +95,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
 
+    /// Also make one HTML page of the results, at the end of the run and on every stop: rows, times,
+    /// limits, failures and cost, earlier runs included (see `tollgate report`)
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) report: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) server: Server,
 
