@@ -212,10 +212,18 @@ mod error;
 mod escape;
 mod jsonl;
 mod limit;
+#[cfg(feature = "cli")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the command that asks for plans is to come"
+)]
+mod plan;
 mod pool;
 #[cfg(feature = "cli")]
 mod report;
 mod retry;
+mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;

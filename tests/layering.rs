@@ -13,13 +13,13 @@ use std::path::Path;
 /// here does not belong anywhere yet, and that is an error.
 const LAYERS: [&[&str]; 7] = [
     &[
-        "sync", "clock", "binding", "classes", "error", "cancel", "escape",
+        "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
     ],
     &["limit", "retry"],
     &["pool"],
     &["api", "sim"],
     &["jsonl"],
-    &["report"],
+    &["plan", "report"],
     &["cli", "main"],
 ];
 

@@ -106,7 +106,7 @@
 //! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
 //! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
+//! No walk passes `sim`, `plan` and `cli`: the `mod.rs` of each says which file does what.
 //!
 //! # Layers
 //!
@@ -116,11 +116,12 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape` | locks, time, where it goes, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `settings` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch

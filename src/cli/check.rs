@@ -11,11 +11,11 @@ use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::{signals, stdout};
-use crate::Result;
 use crate::error::config;
 use crate::escape::printable;
-use crate::jsonl::check::{self, Finding, Names, Report};
-use crate::jsonl::files::{Location, OpenInput};
+use crate::jsonl::check::{Finding, Names, Report};
+use crate::jsonl::files::RunFiles;
+use crate::{Client, FileRun, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -41,12 +41,15 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
              service takes",
         ));
     }
-    let location = Location::new(&args.input);
-    let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check::check(file, &location, prompts, args.provider),
-        OpenInput::Stream(stream) => check::check(stream, &location, prompts, args.provider),
-    });
-    let report = match report {
+    let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false);
+    let run = FileRun::over(&nobodys_client()?, files);
+    // Which model prompts are sent to is decided when they are.
+    let run = if prompts {
+        run.prompts("", None, None)
+    } else {
+        run
+    };
+    let report = match run.look(args.provider, |_, _| ()) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -63,15 +66,31 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
         _ => {}
     }
-    Ok(if report.findings.total() == 0 {
+    Ok(exit(&report))
+}
+
+/// Whether anything is wrong.
+pub(super) fn exit(report: &Report) -> Exit {
+    if report.findings.total() == 0 {
         Exit::Success
     } else {
         Exit::SomeFailed
-    })
+    }
+}
+
+/// A client for runs that send nothing, which needs neither an address nor a key.
+///
+/// # Errors
+/// None: there is nothing wrong with its settings.
+pub(super) fn nobodys_client() -> Result<Client> {
+    Client::builder()
+        .base_url("http://127.0.0.1/v1")
+        .no_auth()
+        .build()
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
-fn to_text(report: &Report) -> String {
+pub(super) fn to_text(report: &Report) -> String {
     let mut lines = Vec::new();
     for of_a_kind in report.findings.by_kind() {
         lines.extend(of_a_kind.kept.iter().take(SHOWN).map(told));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::advice::GivenLimits;
-use super::args::{ProgressMode, Run};
+use super::args::{ProgressMode, Prompts, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
 use super::server::with;
@@ -33,23 +33,7 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
-    refuse(flaw_of_prompts(run))?;
-    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
-        return Err(config(
-            "--quiet shows no progress: leave out --quiet or --progress",
-        ));
-    }
-    let endpoint = &run.server.endpoint;
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = run_files(run);
-    check_default_output(run, &files)?;
-    files.check()?;
-    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
-        return Err(config(
-            "standard output is closed, so results would be lost: name a file with -o, and for \
-             failures with --errors (/dev/null discards them)",
-        ));
-    }
+    let files = files(run)?;
     let (builder, key_from, simulator) = match &run.server.simulate {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
@@ -67,8 +51,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
             rates: run.limits.rates(),
         },
         simulated: simulator.is_some(),
-        // Simulated answers cost nothing, and these are in a file of their own.
-        starts_anew: simulator.is_some() && run.output.is_none(),
+        starts_anew: run.starts_anew(),
         retry_failed: run.retry_failed,
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
@@ -76,6 +59,37 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
     Ok((client, simulator, report))
+}
+
+/// The files of a run, once it is sure that the flags go together.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag or the file.
+pub(crate) fn files(run: &Run) -> Result<RunFiles> {
+    let server = &run.server;
+    refuse(flaw_of_prompts(
+        &run.input,
+        &run.prompts,
+        &server.endpoint,
+        server.provider,
+    ))?;
+    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
+        return Err(config(
+            "--quiet shows no progress: leave out --quiet or --progress",
+        ));
+    }
+    let endpoint = &run.server.endpoint;
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
+    let files = run_files(run);
+    check_default_output(run, &files)?;
+    files.check()?;
+    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed, so results would be lost: name a file with -o, and for \
+             failures with --errors (/dev/null discards them)",
+        ));
+    }
+    Ok(files)
 }
 
 fn run_files(run: &Run) -> RunFiles {
@@ -116,7 +130,8 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
         return Ok(());
     };
-    let asked = is_prompts(run) || first_id(input).as_ref().is_some_and(is_prompt);
+    let asked =
+        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt);
     if answered == asked {
         return Ok(());
     }
@@ -130,8 +145,9 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     )))
 }
 
-fn is_prompts(run: &Run) -> bool {
-    run.prompts || is_text(&run.input)
+/// Whether each line of an input is a prompt.
+pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
+    prompts.is_prompts || is_text(input)
 }
 
 /// Whether a file of this name is one prompt a line.
@@ -142,13 +158,18 @@ pub(crate) fn is_text(input: &Path) -> bool {
 }
 
 /// What is wrong with the flags of prompts.
-fn flaw_of_prompts(run: &Run) -> Option<String> {
-    if !is_prompts(run) {
+pub(crate) fn flaw_of_prompts(
+    input: &Path,
+    prompts: &Prompts,
+    endpoint: &str,
+    provider: Option<Provider>,
+) -> Option<String> {
+    if !is_prompts(input, prompts) {
         let given = [
-            ("--model", run.model.is_some()),
-            ("--max-tokens", run.max_tokens.is_some()),
-            ("--system", run.system.is_some()),
-            ("--param", !run.params.is_empty()),
+            ("--model", prompts.model.is_some()),
+            ("--max-tokens", prompts.max_tokens.is_some()),
+            ("--system", prompts.system.is_some()),
+            ("--param", !prompts.params.is_empty()),
         ];
         let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
         return Some(format!(
@@ -156,19 +177,18 @@ fn flaw_of_prompts(run: &Run) -> Option<String> {
              their own"
         ));
     }
-    for (at, (name, _)) in run.params.iter().enumerate() {
-        if run.params[..at].iter().any(|(other, _)| other == name) {
+    for (at, (name, _)) in prompts.params.iter().enumerate() {
+        if prompts.params[..at].iter().any(|(other, _)| other == name) {
             return Some(format!("--param {name} is given twice"));
         }
-        if name == "max_tokens" && run.max_tokens.is_some() {
+        if name == "max_tokens" && prompts.max_tokens.is_some() {
             return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
         }
     }
     // Another endpoint would refuse a chat's body, row by row.
-    let endpoint = &run.server.endpoint;
     let path = endpoint.split('?').next().unwrap_or_default();
     let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
-    let flaw = if run.server.provider == Some(Provider::Anthropic) {
+    let flaw = if provider == Some(Provider::Anthropic) {
         "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
          batch lines into a .jsonl file."
     } else if takes_others && !path.ends_with("/chat/completions") {
@@ -176,9 +196,9 @@ fn flaw_of_prompts(run: &Run) -> Option<String> {
             "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
              into a .jsonl file."
         ));
-    } else if run.model.is_none() {
+    } else if prompts.model.is_none() {
         "--model is missing: INPUT is prompts (.txt or --prompts), which name no model"
-    } else if run.model.as_deref() == Some("") {
+    } else if prompts.model.as_deref() == Some("") {
         "--model is empty"
     } else {
         return None;
@@ -290,21 +310,25 @@ fn concurrency(run: &Run, console: &Console) -> Concurrency {
     (wanted.low().min(fitting)..=fitting).into()
 }
 
-fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
-    let (limits, timeouts) = (&run.limits, &run.timeouts);
+/// When a failed request is sent again.
+pub(crate) fn retry(timeouts: &Timeouts) -> Retry {
     let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let retry = with(retry, timeouts.stop_alike, |retry, answers| {
+    with(retry, timeouts.stop_alike, |retry, answers| {
         retry.stop_alike(Some(answers).filter(|answers| *answers != u32::MAX))
-    });
+    })
+}
+
+fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
+    let (limits, timeouts) = (&run.limits, &run.timeouts);
     let builder = builder
         .concurrency(concurrency)
         .timeout(timeouts.timeout)
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
-        .retry(retry);
+        .retry(retry(timeouts));
     let [requests, tokens] = limits.rates();
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);

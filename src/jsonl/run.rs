@@ -9,8 +9,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[cfg(feature = "cli")]
+use super::check;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
+#[cfg(feature = "cli")]
+use super::hash::LineHash;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
 use super::record::RecordWriter;
@@ -19,6 +23,8 @@ use super::scan::scan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
+#[cfg(feature = "cli")]
+use crate::api::Provider;
 use crate::api::{Chat, Client, Price, Usd};
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
@@ -288,7 +294,33 @@ impl FileRun<'_> {
         }
     }
 
-    fn run_opened(self, opened: Instant) -> Result<Summary> {
+    /// Looks through the input as a run would, and changes nothing: what it holds, as
+    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there is
+    /// one. Each request that is left to send is shown to `each`, with the hash of its id. Lines of
+    /// the output are not repaired.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:
+    /// these are findings.
+    #[cfg(feature = "cli")]
+    pub(crate) fn look(
+        self,
+        provider: Option<Provider>,
+        each: impl FnMut(Option<LineHash>, &check::RequestFacts),
+    ) -> Result<check::Report> {
+        let mut options = self.checked()?;
+        options.repair = false;
+        self.files.check()?;
+        let (index, _) = recover(&self.files, options, &self.client.settings().cancel)?;
+        let (input, format) = (&self.files.input, &self.choices.format);
+        match input.open_input()? {
+            OpenInput::Regular(file) => check::check(file, input, format, &index, provider, each),
+            OpenInput::Stream(it) => check::check(it, input, format, &index, provider, each),
+        }
+    }
+
+    /// How to treat what is in the output, once it is sure that the settings go together.
+    fn checked(&self) -> Result<JournalOptions> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
@@ -305,6 +337,11 @@ impl FileRun<'_> {
             }
         }
         self.choices.limits.check()?;
+        Ok(options)
+    }
+
+    fn run_opened(self, opened: Instant) -> Result<Summary> {
+        let options = self.checked()?;
         let files = self.files;
         files.check()?;
         let in_flight = self.client.settings().limiter.concurrency();

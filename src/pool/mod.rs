@@ -38,3 +38,9 @@ pub(crate) use order::Reorder;
 pub(crate) use outcomes::{JobOutcome, Span};
 pub(crate) use run::{Consumer, Feed};
 pub(crate) use settings::Settings;
+#[cfg(feature = "cli")]
+pub(crate) use {
+    input::InputQueue,
+    schedule::{Finished, Item, Next, Schedule},
+    track::BindingTrack,
+};

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
 pub(crate) use self::report::Report;
-pub(crate) use self::run::{ProgressMode, Run, Server};
+pub(crate) use self::run::{ProgressMode, Prompts, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep

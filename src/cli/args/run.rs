@@ -124,26 +124,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 
-    /// Take each line of INPUT as a prompt, whatever its name
-    #[arg(long, help_heading = PROMPTS)]
-    pub(crate) prompts: bool,
-
-    /// The model that prompts are sent to; required for them
-    #[arg(long, value_name = "M", help_heading = PROMPTS)]
-    pub(crate) model: Option<String>,
-
-    /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), help_heading = PROMPTS)]
-    pub(crate) max_tokens: Option<u64>,
-
-    /// A system message before each prompt
-    #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
-    pub(crate) system: Option<String>,
-
-    /// A field of each prompt's request, such as temperature=0.2 or max_completion_tokens=500. The
-    /// value is JSON, or else a string. Can be given several times
-    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = parse::param, help_heading = PROMPTS)]
-    pub(crate) params: Vec<(String, Value)>,
+    #[command(flatten)]
+    pub(crate) prompts: Prompts,
 
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)
@@ -160,9 +142,42 @@ pub(crate) struct Run {
 }
 
 const FILES: &str = "Files";
+impl Run {
+    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file of
+    /// their own.
+    pub(crate) fn starts_anew(&self) -> bool {
+        self.server.simulate.is_some() && self.output.is_none()
+    }
+}
+
 const MONEY: &str = "Money";
-const PROMPTS: &str = "Prompts (INPUT ends in .txt, or --prompts)";
 const DISPLAY: &str = "Display";
+
+/// What is made of lines that are prompts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prompts (INPUT ends in .txt, or --prompts)")]
+pub(crate) struct Prompts {
+    /// Take each line of INPUT as a prompt, whatever its name
+    #[arg(long = "prompts")]
+    pub(crate) is_prompts: bool,
+
+    /// The model that prompts are sent to; required for them
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+
+    /// The longest answer, in model tokens [default: the provider's]
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
+    pub(crate) max_tokens: Option<u64>,
+
+    /// A system message before each prompt
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+
+    /// A field of each prompt's request, such as temperature=0.2 or max_completion_tokens=500. The
+    /// value is JSON, or else a string. Can be given several times
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = parse::param)]
+    pub(crate) params: Vec<(String, Value)>,
+}
 
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
