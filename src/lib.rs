@@ -163,6 +163,7 @@
 //! | `rustls` | yes | `https`, with the bundled Mozilla roots. Without it an `https` URL fails in `build` |
 //! | `platform-verifier` | | the operating system's certificates as well |
 //! | `parallel` | yes | checks large input files on all cores, with rayon |
+//! | `bar` | | a progress bar on a terminal: [`bar`](fn@bar), [`Bar`] |
 //! | `sim` | | the simulated provider; no further dependencies |
 //! | `cli` | | what the command-line tool needs; implies `sim` |
 //!
@@ -201,6 +202,8 @@ pub mod _guide;
 struct ReadmeExamples;
 
 mod api;
+#[cfg(feature = "bar")]
+mod bar;
 mod binding;
 mod cancel;
 mod classes;
@@ -235,6 +238,8 @@ pub use api::{
     HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport,
     TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
+#[cfg(feature = "bar")]
+pub use bar::{Bar, bar};
 pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// The layers from the bottom up. Modules of one layer may use each other; a module that is not
 /// here does not belong anywhere yet, and that is an error.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &[
         "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
     ],
@@ -19,7 +19,8 @@ const LAYERS: [&[&str]; 7] = [
     &["pool"],
     &["api", "sim"],
     &["jsonl"],
-    &["plan", "report"],
+    &["plan", "bar"],
+    &["report"],
     &["cli", "main"],
 ];
 

@@ -106,7 +106,7 @@
 //! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
 //! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim`, `plan` and `cli`: the `mod.rs` of each says which file does what.
+//! No walk passes `sim`, `plan`, `bar` and `cli`: the `mod.rs` of each says which file does what.
 //!
 //! # Layers
 //!
@@ -116,6 +116,7 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | bar | `bar` | what a run says while it goes on, terminals |
 //! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |

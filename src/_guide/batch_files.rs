@@ -196,18 +196,61 @@
 //! # What a run says
 //!
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
-//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at
-//! the moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run
-//! sends nothing because the server is down or asked for a pause, that comes first: until when,
-//! why, and what helps. If the server has named its limit, that is a flag to copy (`the server says
-//! 60 a minute: --rpm 60`). In JSON it is `held`:
+//! and with `--progress json` an object a second. A program shows the same with
+//! [`bar`](fn@crate::bar) or [`Bar`](crate::Bar) (feature `bar`). It says
+//! [what binds](super::limits#what-binds) at the moment (`limit: requests`), and what was learned of
+//! limits. If the run sends nothing because the server is down or asked for a pause, that comes
+//! first: until when, why, and what helps. If the server has named its limit, that is a flag to copy
+//! (`the server says 60 a minute: --rpm 60`).
 //!
-//! | Key of `held` | Value |
+//! The time that is left (*ETA*) follows from the limit that binds: what is left to send divided by
+//! what the limit allows, from the first second on. For model tokens it goes by what the rows so far
+//! have taken, and for the concurrency by the mean time of an attempt. A limit that is learned, or
+//! changes, counts from then on. If anything else binds, such as the input, the ETA goes by the last
+//! 30 s. A pause is added to it. It is unknown as long as nothing tells.
+//!
+//! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
+//! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;
+//! `--progress always` draws it all the same.
+//!
+//! # Progress for a program
+//!
+//! With `--progress json` each line on standard error is an object with an `event`:
+//!
+//! | `event` | When | Other keys |
+//! |---|---|---|
+//! | `resume` | once, if the run carries on | `done`, `to_do`, `failed`: rows; `torn_bytes`: bytes removed from the end of the output; `rejected`: damaged lines moved away; `possibly_billed`: rows that may be billed twice |
+//! | `progress` | every second, and at the end | see below |
+//! | `message`, `warning`, `error` | when there is something to say | `text`; with `-v` also `time`, in RFC 3339 |
+//! | `summary` | last | `summary`, the object of `--summary` |
+//!
+//! These are the keys of a `progress` event. A number that nobody can know is null, such as the
+//! rows of a stream before its end:
+//!
+//! | Key | Value |
 //! |---|---|
-//! | `is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
-//! | `next_try_s` | seconds until the next request |
-//! | `error` | what the server said last, null if nothing tells |
-//! | `remedy` | the limit that it has named and the flag that keeps to it, or null |
+//! | `elapsed_s` | seconds since the start of the run |
+//! | `total` | rows of the input |
+//! | `done` | rows: `skipped` + `succeeded` + `failed` |
+//! | `succeeded`, `failed`, `skipped` | rows answered in this run, given up in this run or for good in an earlier one, and answered in an earlier one |
+//! | `eta_s` | seconds until the run is over |
+//! | `rps`, `tokens_per_s` | rows and model tokens a second, in the last 30 s or so |
+//! | `binding` | what [holds the run back](super::limits#what-binds) at the moment |
+//! | `in_flight`, `waiting`, `backing_off` | requests sent and not yet answered; rows that wait for the limiter; rows that wait for their next attempt |
+//! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
+//! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+//! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
+//! | `cost_usd` | their cost in US dollars; null without `--price` |
+//! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
+//! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.ignored` | announcements that made no sense |
+//! | `held` | null unless the run sends nothing because of a pause or an outage |
+//! | `held.is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
+//! | `held.next_try_s` | seconds until the next request; null if the run's time is over before that |
+//! | `held.error` | what the server said last |
+//! | `held.remedy` | the limit that it has named and the flag that keeps to it |
+//!
+//! # The report
 //!
 //! At the end the report has the reasons for which rows failed, the most frequent first, with the
 //! first row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have
@@ -310,8 +353,49 @@
 //! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
 //! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
-//! `batch_`.
+//! `body_not_an_object`, `two_forms`, `stream`, `duplicate_id` or, with `run --dry-run`, `changed`;
+//! those of `--provider` begin with `batch_`.
+//!
+//! # A plan before the run
+//!
+//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will hold
+//! it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
+//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run, the
+//! limiter, the schedule and the retries, go through all requests in virtual time.
+//!
+//! What it must be told is what answers are like. `--like OUT.jsonl` takes that from the output of
+//! an earlier run, and from the errors file beside it: how long attempts took, how many tokens
+//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how many
+//! tokens their prompts have, and corrects those of the others by that. Refusals for the speed are no
+//! failures, since the plan has limits of its own. A run over the first hundred rows is enough.
+//! Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
+//! `--output-tokens DIST` says how long answers are. What nobody says is assumed, and the plan says
+//! so: `2.5s~0.8` and 500 tokens, or what requests allow.
+//!
+//! | DIST | Means |
+//! |---|---|
+//! | `2s`, `300` | always the same |
+//! | `1s-4s`, `50-800` | anything from one to the other, evenly |
+//! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
+//! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
+//!
+//! The time and the cost are those which half of all runs stay below, and 5 and 95 % of them. The
+//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is that
+//! of a run over all of them; the 5 and 95 % and the table come from runs over some of them, and the
+//! plan says so. Left out are what nobody knows before: limits that only the provider knows,
+//! outages, the second attempts of `--hedge`, and this machine's own speed.
+//!
+//! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
+//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`, the
+//! limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and `limits`,
+//! for which `share` of the time each does, by `name`; `concurrency_needed`, the requests that the
+//! given rates keep in flight (rate × latency, by Little's law; null without a rate);
+//! `by_concurrency`, a list of `concurrency` and `duration_s`. What is assumed is a warning on
+//! standard error.
+//!
+//! `tollgate run ... --dry-run` is both looks in one, for exactly these flags: what `check` says of
+//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its exit
+//! code is that of `check`. If the output has answers already, they tell what to expect.
 //!
 //! # Money and time
 //!

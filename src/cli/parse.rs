@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
+use crate::plan::Dist;
 use crate::{Concurrency, Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
@@ -78,6 +79,27 @@ pub(crate) fn concurrency(text: &str) -> Result<Concurrency, String> {
 /// Model tokens a minute, a whole number.
 pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
     up_to(60 * Rate::MAX_PER_SECOND)(text).map(Rate::per_minute)
+}
+
+/// How times vary.
+pub(crate) fn time_dist(text: &str) -> Result<Dist, String> {
+    let value = |text: &str| times::typed(text).map(|time| time.as_secs_f64());
+    Dist::parse(
+        text,
+        value,
+        "a time such as 2s, a range 1s-4s, a mean and its spread 2s~0.5, or quantiles p50=2s,p99=10s",
+    )
+}
+
+/// How many model tokens there are, if that varies.
+pub(crate) fn tokens_dist(text: &str) -> Result<Dist, String> {
+    let value = |text: &str| text.parse::<u32>().ok().map(f64::from);
+    Dist::parse(
+        text,
+        value,
+        "a number of tokens such as 300, a range 50-800, a mean and its spread 300~0.5, or quantiles \
+         p50=200,p95=900",
+    )
 }
 
 /// When results are flushed to the disk.
@@ -225,6 +247,22 @@ mod tests {
         ] {
             let told = concurrency(text).unwrap_err();
             assert!(told.contains(what), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_varies_has_the_unit_of_its_quantity() {
+        assert_eq!(time_dist("2s"), Ok(Dist::constant(2.0)));
+        assert_eq!(time_dist("500ms - 1m"), Ok(Dist::Even(0.5, 60.0)));
+        assert_eq!(time_dist("1"), Ok(Dist::constant(1.0)));
+        assert_eq!(tokens_dist("50-800"), Ok(Dist::Even(50.0, 800.0)));
+        for text in ["", "soon", "-1", "2s-", "400d"] {
+            let told = time_dist(text).unwrap_err();
+            assert!(told.contains("p50=2s,p99=10s"), "{text}: {told}");
+        }
+        for text in ["", "2s", "-1", "1.5", "99999999999"] {
+            let told = tokens_dist(text).unwrap_err();
+            assert!(told.contains("p50=200,p95=900"), "{text}: {told}");
         }
     }
 

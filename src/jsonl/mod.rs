@@ -45,8 +45,14 @@ mod tally;
 mod writer;
 
 pub use failures::FailureGroup;
+#[cfg(feature = "cli")]
+pub(crate) use hash::LineHash;
 pub use journal::Fsync;
 #[cfg(feature = "cli")]
-pub(crate) use journal::MAX_BODY;
+pub(crate) use journal::{MAX_BODY, fold_file};
+#[cfg(feature = "cli")]
+pub(crate) use lines::Line;
+#[cfg(feature = "cli")]
+pub(crate) use readback::ReadRecord;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

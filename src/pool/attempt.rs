@@ -62,7 +62,9 @@ impl<J: Job> RunShared<'_, J> {
             attempt: attempt.number,
         });
         let most = permit.most_in_flight();
+        let reserved = permit.cost().model_tokens();
         let before = monitor.update(|progress| {
+            progress.counted_tokens = progress.counted_tokens.saturating_add(reserved);
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
             std::mem::replace(&mut progress.concurrency, most)
@@ -96,7 +98,11 @@ impl<J: Job> RunShared<'_, J> {
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
+        let counted = attempt.counted.get().map(|counted| counted.model_tokens());
+        let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
         monitor.update(|progress| {
+            let tokens = progress.counted_tokens.saturating_sub(reserved);
+            progress.counted_tokens = tokens.saturating_add(counted);
             progress.in_flight -= 1;
             progress.attempts += u64::from(sent);
             progress.hedges += u64::from(sent && is_copy);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::fold::Stats;
 use crate::api::Price;
-use crate::cli::format;
+use crate::bar::format;
 use crate::error::Result;
 use crate::jsonl::facts::read_facts;
 use crate::limit::Rate;

@@ -13,6 +13,7 @@ mod locks;
 mod money;
 mod others;
 mod parsers;
+mod plan;
 mod report;
 mod resume;
 mod runs;

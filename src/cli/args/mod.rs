@@ -5,6 +5,8 @@
 //! of the machine can read those. A file here holds one command's arguments.
 
 mod check;
+mod completions;
+mod plan;
 mod report;
 mod run;
 mod simulate;
@@ -12,8 +14,10 @@ mod simulate;
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
+pub(crate) use self::completions::Completions;
+pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::report::Report;
-pub(crate) use self::run::{ProgressMode, Prompts, Run, Server, Timeouts};
+pub(crate) use self::run::{Limits, ProgressMode, Prompts, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
@@ -41,6 +45,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
@@ -49,6 +54,13 @@ pub(crate) enum Command {
     /// The requests are sent to the simulated provider on this machine. Each measurement stands
     /// beside the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
     Demo,
+    Completions(Completions),
+    /// Print the manual of all commands as a man page.
+    ///
+    /// To read it: tollgate man | man -l -
+    ///
+    /// To install it: tollgate man > ~/.local/share/man/man1/tollgate.1
+    Man,
 }
 
 #[cfg(test)]

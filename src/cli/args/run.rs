@@ -100,6 +100,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) report: Option<PathBuf>,
 
+    /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
+    /// run with these flags. No key is needed
+    #[arg(long, conflicts_with = "repair", help_heading = FILES)]
+    pub(crate) dry_run: bool,
+
     #[command(flatten)]
     pub(crate) server: Server,
 
@@ -150,7 +155,7 @@ impl Run {
     }
 }
 
-const MONEY: &str = "Money";
+pub(super) const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
 
 /// What is made of lines that are prompts.

@@ -34,9 +34,7 @@ use crate::error::Result;
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 #[cfg(feature = "cli")]
-pub(crate) use self::records::MAX_BODY;
-#[cfg(feature = "cli")]
-pub(super) use self::records::fold_file;
+pub(crate) use self::records::{MAX_BODY, fold_file};
 pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
