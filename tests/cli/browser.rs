@@ -28,7 +28,7 @@ fn chromium() -> Option<String> {
 fn measuring(page: &str) -> String {
     let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
     format!(
-        r#"<!doctype html><title></title>
+        r##"<!doctype html><title></title>
 <script>
 
 window.hostile = 0;
@@ -36,7 +36,7 @@ function look(frame) {{
   const page = frame.contentDocument, view = frame.contentWindow;
   const style = element => view.getComputedStyle(element);
   document.title = JSON.stringify({{
-    width: page.documentElement.scrollWidth,
+    overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
     plots: page.querySelectorAll("svg").length,
     lines: page.querySelectorAll("svg [stroke]").length,
     color: style(page.querySelector('svg [stroke="#010101"]')).stroke,
@@ -48,7 +48,7 @@ function look(frame) {{
   }});
 }}
 </script>
-<iframe width="400" height="800" onload="look(this)" style="border:0" srcdoc="{escaped}"></iframe>"#
+<iframe width="400" height="800" onload="look(this)" style="border:0" srcdoc="{escaped}"></iframe>"##
     )
 }
 
@@ -119,7 +119,7 @@ fn the_page_stands_alone_in_a_browser_and_fits_a_phone() {
     let found = look(&browser, &folder, &folder.path("look.html"));
     assert!(found["lines"].as_u64() > Some(20), "{found}");
     let expected = json!({
-        "width": 400, "plots": 5, "lines": found["lines"], "color": found["color"], "loaded": 0,
+        "overflow": 0, "plots": 5, "lines": found["lines"], "color": found["color"], "loaded": 0,
         "scripts": 0, "hostile": 0, "text": true, "titled": true,
     });
     assert_eq!(found, expected);
