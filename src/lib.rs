@@ -206,6 +206,7 @@ mod api;
 mod bar;
 mod binding;
 mod cancel;
+mod classes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -222,6 +223,8 @@ mod limit;
 )]
 mod plan;
 mod pool;
+#[cfg(feature = "cli")]
+mod report;
 mod retry;
 mod rows;
 mod settings;

@@ -13,7 +13,7 @@ use std::path::Path;
 /// here does not belong anywhere yet, and that is an error.
 const LAYERS: [&[&str]; 8] = [
     &[
-        "sync", "clock", "binding", "error", "cancel", "escape", "settings",
+        "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
     ],
     &["limit", "retry"],
     &["pool"],
@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 8] = [
     &["rows"],
     &["jsonl"],
     &["plan", "bar"],
+    &["report"],
     &["cli", "main"],
 ];
 

@@ -15,7 +15,7 @@ use super::format::count;
 pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::summary::FinalReport;
-use super::{headers, rlimit, server, stdout};
+use super::{headers, report, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
@@ -43,6 +43,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         console: console.clone(),
         files,
         summary: run.summary.clone(),
+        page: run.report.clone(),
+        price: run.price,
         given: GivenLimits {
             concurrency,
             is_capped: concurrency != run.limits.concurrency,
@@ -150,9 +152,14 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
-    let summary = run.summary.as_deref();
+    let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
     let (output, errors) = (files.output.path(), files.errors.path());
-    for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
+    for (by, written) in [
+        ("-o", output),
+        ("--errors", errors),
+        ("--summary", summary),
+        ("--report", page),
+    ] {
         for (flag, read) in [
             ("--prompt-file", &run.prompts.prompt_file),
             ("--api-key-file", &server.api_key_file),
@@ -169,22 +176,44 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
             }
         }
     }
-    let Some(path) = summary else {
-        return Ok(None);
+    let flaw = |(flag, path): (&str, Option<&Path>)| {
+        let (path, why) = path.and_then(|path| Some((path, flaw_beside(path, &files)?)))?;
+        Some(format!("{flag} {path:?} {why}"))
     };
+    refuse(
+        [("--summary", summary), ("--report", page)]
+            .into_iter()
+            .find_map(flaw),
+    )?;
+    if let Some(page) = page {
+        let is_summary = summary.is_some_and(|summary| is_same(summary, page));
+        let why = if is_summary {
+            "is the file of --summary: name another"
+        } else if output.is_none() {
+            "is made of the results, which go to standard output: name a file for them with -o"
+        } else {
+            report::check_page(page).err().unwrap_or_default()
+        };
+        refuse((!why.is_empty()).then(|| format!("--report {page:?} {why}")))?;
+    }
+    Ok(summary)
+}
+
+/// What is wrong with a file that a run is to write for people, beside its own files.
+fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
     let of_the_run = [
         ("the input", files.input.path()),
-        ("the output", output),
-        ("the errors file", errors),
+        ("the output", files.output.path()),
+        ("the errors file", files.errors.path()),
     ];
     let find = |is: fn(&Path, &Path) -> bool| {
         let mut files = of_the_run.iter();
         files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
     };
-    let why = if let Some((role, _)) = find(is_same) {
+    Some(if let Some((role, _)) = find(is_same) {
         format!("is {role}, which would be overwritten: name another")
     } else if path == Path::new("-") {
-        "is no file: the summary needs a file of its own".to_owned()
+        "is no file: it needs a file of its own".to_owned()
     } else if path.is_dir() {
         "is a directory".to_owned()
     } else if sidecars::resolved(path).is_none() {
@@ -192,9 +221,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     } else if let Some((role, _)) = find(sidecars::is_sidecar) {
         format!("has the name of a file that a run makes beside {role}")
     } else {
-        return Ok(summary);
-    };
-    Err(config(format!("--summary {path:?} {why}")))
+        return None;
+    })
 }
 
 /// Whether two names lead to the same file.

@@ -24,6 +24,7 @@ mod parse;
 mod plan;
 mod progress;
 mod prompts;
+mod report;
 mod rlimit;
 mod run;
 mod server;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Plan(args) => plan::plan(args, &console),
+        Command::Report(args) => report::report(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),
         Command::Completions(args) => manual::completions(args),

@@ -21,6 +21,8 @@
 mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+#[cfg(feature = "cli")]
+pub(crate) mod facts;
 mod failures;
 pub(crate) mod files;
 mod flaw;

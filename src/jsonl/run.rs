@@ -463,7 +463,8 @@ impl FileRun<'_> {
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
         let job = send_rows(client.endpoint(), Arc::clone(&tally), additions);
-        let now = client.limiter().clock().now();
+        let clock = client.limiter().clock();
+        let now = clock.now();
         let mut writer = Writer {
             client: client.clone(),
             cancel: settings.cancel.clone(),
@@ -471,7 +472,7 @@ impl FileRun<'_> {
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
             locks,
-            records: RecordWriter::new(self.choices.strict, options.simulated),
+            records: RecordWriter::new(self.choices.strict, options.simulated, clock.clone()),
             order: self.choices.ordered.then(Reorder::new),
             tally,
             index,

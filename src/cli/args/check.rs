@@ -37,7 +37,7 @@ pub(crate) struct Check {
 
     /// Also check the rules of this provider's own batch service: openai, anthropic or azure. `run`
     /// needs none of them. For rows it says whose requests they become
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where rows go

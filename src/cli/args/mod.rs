@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod plan;
 mod prompts;
+mod report;
 mod run;
 mod simulate;
 
@@ -18,6 +19,7 @@ pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
+pub(crate) use self::report::Report;
 pub(crate) use self::run::{Limits, ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Plan(Box<Plan>),
+    Report(Report),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
     /// once.

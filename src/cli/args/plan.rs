@@ -56,7 +56,7 @@ pub(crate) struct Plan {
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go

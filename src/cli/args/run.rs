@@ -91,12 +91,17 @@ pub(crate) struct Run {
 
     /// When results are flushed to the disk with fsync: none (the system decides), interval (after
     /// a second at most) or always (before they count as done)
-    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync, help_heading = FILES)]
+    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync(), hide_possible_values = true, help_heading = FILES)]
     pub(crate) fsync: Fsync,
 
     /// Also write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
+
+    /// Also make one HTML page of the results, at the end of the run and on every stop: rows, times,
+    /// limits, failures and cost, earlier runs included (see `tollgate report`)
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) report: Option<PathBuf>,
 
     /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
     /// run with these flags. No key is needed
@@ -183,7 +188,7 @@ pub(crate) struct Server {
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go
