@@ -33,8 +33,7 @@ impl ErrorBody {
             "out_of_credits",
             "budget_exceeded",
             "Arrearage",
-            "AccountOverdueError",
-            // Of Zhipu.
+            "AccountOverdueError", // Of Zhipu.
             "1113",
         ];
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in

@@ -148,8 +148,10 @@ impl<'env, J: Job> RunShared<'env, J> {
     /// Notes what holds the run back from now on.
     pub(super) fn bind(&self, state: &mut RunState<J>, binding: Binding) {
         if state.binding.replace(binding) != Some(binding) {
-            let (settings, clock) = (&self.settings, self.settings.limiter.clock());
-            settings.monitor.set_binding(Some(binding), clock);
+            let Settings {
+                monitor, limiter, ..
+            } = &self.settings;
+            monitor.set_binding(Some(binding), limiter);
         }
     }
 
@@ -184,8 +186,10 @@ impl<'env, J: Job> RunShared<'env, J> {
             }
             (state.parked_leader(), std::mem::take(&mut state.idle))
         };
-        let clock = self.settings.limiter.clock();
-        self.settings.monitor.set_binding(None, clock);
+        let Settings {
+            monitor, limiter, ..
+        } = &self.settings;
+        monitor.set_binding(None, limiter);
         for (_, parker) in followers {
             parker.unpark();
         }
