@@ -224,6 +224,13 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
         "{ended:#?}"
     );
     assert_eq!((folder.names(), folder.read("out.jsonl")), before);
+    // Of a budget that does not suffice it is said how far that goes.
+    let flags = ["run", "p.jsonl", "--dry-run", "--token-budget", "50"];
+    let ended = folder.tool(&flags).run().code(0);
+    assert!(
+        ended.stdout.contains("--token-budget stops the run"),
+        "{ended:#?}"
+    );
     // A finding is what check would say of it.
     folder.write("p.jsonl", request("a").repeat(2));
     let ended = folder.tool(&["run", "p.jsonl", "--dry-run"]).run().code(1);
