@@ -133,6 +133,16 @@ where
     })
 }
 
+/// What separates the cells of a table.
+pub(crate) fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() && !"\"\r\n".contains(one) => Ok(one),
+        _ => Err("give one ASCII character, or tab".to_owned()),
+    }
+}
+
 /// US dollars, some.
 pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     match text.parse() {
@@ -166,7 +176,7 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "messages" => Err("the messages are made of INPUT: leave it out".to_owned()),
         "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }
