@@ -412,7 +412,7 @@
 //! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
-//! `lines`), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
+//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
 //! (1,000 at most, names cut to 200 bytes), with the requests of all others in
 //! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
 //! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
