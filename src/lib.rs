@@ -163,6 +163,7 @@
 //! | `rustls` | yes | `https`, with the bundled Mozilla roots. Without it an `https` URL fails in `build` |
 //! | `platform-verifier` | | the operating system's certificates as well |
 //! | `parallel` | yes | checks large input files on all cores, with rayon |
+//! | `bar` | | a progress bar on a terminal: [`bar`](fn@bar), [`Bar`] |
 //! | `sim` | | the simulated provider; no further dependencies |
 //! | `cli` | | what the command-line tool needs; implies `sim` |
 //!
@@ -201,8 +202,11 @@ pub mod _guide;
 struct ReadmeExamples;
 
 mod api;
+#[cfg(feature = "bar")]
+mod bar;
 mod binding;
 mod cancel;
+mod classes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -219,7 +223,10 @@ mod limit;
 )]
 mod plan;
 mod pool;
+#[cfg(feature = "cli")]
+mod report;
 mod retry;
+mod rows;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -232,6 +239,8 @@ pub use api::{
     HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport,
     TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
+#[cfg(feature = "bar")]
+pub use bar::{Bar, bar};
 pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
@@ -245,3 +254,5 @@ pub use pool::{
     Task,
 };
 pub use retry::{Backoff, Retry, Verdict};
+#[cfg(feature = "rows")]
+pub use rows::Template;

@@ -41,5 +41,7 @@
 //! - [`Times`](crate::Times) and [`Binding`](crate::Binding): where the time of a request and of a
 //!   run went. The tool's report ends with advice on its speed.
 //! - Estimates of model tokens learn from the usage in answers.
+//! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
+//!   will hold it back, before anything is sent.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
 //!   `--max-body`.

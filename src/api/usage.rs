@@ -27,7 +27,7 @@ pub struct Usage {
 impl Usage {
     /// Reads a `usage` object, under all the names in use. `None` if it has no count, or one that
     /// cannot be: -1 stands for "unknown" with some, and is not nothing.
-    pub(super) fn read(json: &str) -> Option<Self> {
+    pub(crate) fn read(json: &str) -> Option<Self> {
         const NAMES: [&str; 13] = [
             "prompt_tokens",
             "input_tokens",

@@ -194,16 +194,21 @@ impl LimiterState {
         self.ignored = self.ignored.saturating_add(announcements);
     }
 
+    /// The rates of requests and of model tokens that are set.
+    pub(super) fn rates(&self) -> [Option<Rate>; 2] {
+        [&self.requests, &self.tokens].map(|set| set.as_ref().map(Bucket::rate))
+    }
+
     /// The rates that answers announce, where they are lower than those that are set.
     pub(super) fn learned(&self) -> Learned {
-        let lowest = |set: &Option<Bucket>, counted: fn(Counted) -> bool| {
-            let set = set.as_ref().map(Bucket::rate);
+        let [requests, tokens] = self.rates();
+        let lowest = |set: Option<Rate>, counted: fn(Counted) -> bool| {
             let learned = self.announced.lowest(counted)?;
             let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
             set.is_none_or(is_lower).then_some(learned)
         };
-        let announced = lowest(&self.requests, |it| it == Counted::Requests);
-        let lowest_known = announced.or(self.requests.as_ref().map(Bucket::rate));
+        let announced = lowest(requests, |it| it == Counted::Requests);
+        let lowest_known = announced.or(requests);
         let paced = self.paced.as_ref().map(Bucket::rate);
         let is_lower = |paced: &Rate| {
             lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
@@ -213,7 +218,7 @@ impl LimiterState {
             requests: announced,
             at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
-            tokens: lowest(&self.tokens, |it| it != Counted::Requests),
+            tokens: lowest(tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
         }
     }

@@ -3,7 +3,8 @@
 //! A [`Scenario`] says what the requests are, what is set, and what the provider is expected to do,
 //! by [`dist`]. [`engine`] is the run. It is one thread, no clock, and the parts that a real run
 //! has: the schedule, the limiter's state, the decider of failures and the estimates of model
-//! tokens. [`draws`] is its chance. [`predict`] makes a [`Prediction`] of many such runs.
+//! tokens. [`draws`] is its chance. [`predict`] makes a [`Prediction`] of many such runs. [`like`] reads
+//! what an earlier output says of answers, and [`mod@sample`] keeps some of many things.
 //!
 //! What is not modelled is the machine itself: a run that needs more processor or network than there
 //! is takes longer. Copies of attempts that take long (hedging) are left out, too, and so are limits
@@ -12,14 +13,18 @@
 mod dist;
 mod draws;
 mod engine;
+mod like;
 mod predict;
+mod sample;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 pub(crate) use dist::Dist;
+pub(crate) use like::Earlier;
 pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
+pub(crate) use sample::Sample;
 
 use crate::api::{Counting, Price, Size};
 use crate::limit::{Concurrency, Rate};

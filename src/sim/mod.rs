@@ -63,6 +63,8 @@ mod spec;
 mod stats;
 mod window;
 
+#[cfg(feature = "cli")]
+pub(crate) use generate::NATURAL;
 pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
 pub use spec::SimSpec;

@@ -154,6 +154,14 @@ const MOST_JITTER: f64 = 3.0;
 const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
+    /// What a client that keeps to the limits is to expect: the mean latency and its jitter, and
+    /// the share of requests that fail.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expected(&self) -> (Duration, f64, f64) {
+        let failing = self.errors + self.strays + self.faults;
+        (self.latency, self.jitter, failing)
+    }
+
     /// Refuses what cannot be simulated, naming the field.
     pub(super) fn checked(self) -> Result<Self> {
         if self.latency > LONGEST_LATENCY {

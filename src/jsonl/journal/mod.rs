@@ -34,7 +34,7 @@ use crate::error::Result;
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 #[cfg(feature = "cli")]
-pub(crate) use self::records::MAX_BODY;
+pub(crate) use self::records::{MAX_BODY, fold_file};
 pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
