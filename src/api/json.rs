@@ -254,7 +254,11 @@ pub(crate) fn string(json: &RawValue) -> Option<String> {
 
 /// A number from 0 to a million million, without its fraction. Anything else is no count.
 pub(crate) fn count(json: &RawValue) -> Option<u64> {
-    let number: f64 = json.get().parse().ok()?;
+    whole(json.get().parse().ok()?)
+}
+
+/// As [`count`], of a number that has been read.
+pub(crate) fn whole(number: f64) -> Option<u64> {
     // A float holds every count below 2⁵³ exactly.
     #[expect(
         clippy::cast_possible_truncation,
