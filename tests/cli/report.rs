@@ -49,7 +49,7 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
     ended.code(0).says(&["p.report.html", "5 rows, 4 answered"]);
     let page = folder.read("p.report.html");
     for words in [
-        "5 rows: 4 answered and 1 failed, 1 of them for good.",
+        "5 rows: 4 answered and 1 failed for good.",
         "4 requests were sent in",
         "HTTP 503",
         "no such model",
