@@ -226,6 +226,7 @@ mod pool;
 #[cfg(feature = "cli")]
 mod report;
 mod retry;
+mod rows;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -244,6 +245,8 @@ pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
+#[cfg(feature = "rows")]
+pub use jsonl::Column;
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{
     Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited,
@@ -253,3 +256,5 @@ pub use pool::{
     Task,
 };
 pub use retry::{Backoff, Retry, Verdict};
+#[cfg(feature = "rows")]
+pub use rows::Template;

@@ -11,13 +11,14 @@ use std::path::Path;
 
 /// The layers from the bottom up. Modules of one layer may use each other; a module that is not
 /// here does not belong anywhere yet, and that is an error.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &[
         "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
     ],
     &["limit", "retry"],
     &["pool"],
     &["api", "sim"],
+    &["rows"],
     &["jsonl"],
     &["plan", "bar"],
     &["report"],

@@ -12,7 +12,7 @@ use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
 use crate::plan::Dist;
-use crate::{Concurrency, Error, Fsync, Provider, Rate, Usd};
+use crate::{Column, Concurrency, Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -20,6 +20,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "give a time of at most a year, such as 500ms, 2s, 10m or 1h; a bare number is seconds"
             .to_owned()
     })
+}
+
+/// The name of a column.
+pub(crate) fn column(text: &str) -> Result<Column, String> {
+    let names = Column::ALL.map(Column::as_str);
+    let found = names.iter().position(|name| *name == text.trim());
+    found
+        .map(|at| Column::ALL[at])
+        .ok_or_else(|| format!("the columns are {}", names.join(", ")))
 }
 
 /// A duration above zero.
@@ -133,6 +142,16 @@ where
     })
 }
 
+/// What separates the cells of a table.
+pub(crate) fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() && !"\"\r\n".contains(one) => Ok(one),
+        _ => Err("give one ASCII character, or tab".to_owned()),
+    }
+}
+
 /// US dollars, some.
 pub(crate) fn dollars(text: &str) -> Result<Usd, String> {
     match text.parse() {
@@ -166,7 +185,7 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "messages" => Err("the messages are made of INPUT: leave it out".to_owned()),
         "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }

@@ -271,9 +271,10 @@ impl<J: Job> RunShared<'_, J> {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings
-                .monitor
-                .update(|progress| progress.backing_off += 1);
+            self.settings.monitor.update(|progress| {
+                progress.backing_off += 1;
+                progress.last_retry = progress.last_retry.max(Some(at));
+            });
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);

@@ -16,7 +16,9 @@ mod parsers;
 mod plan;
 mod report;
 mod resume;
+mod rows;
 mod runs;
 #[cfg(unix)]
 mod signals;
 mod streams;
+mod tables;

@@ -2,22 +2,28 @@
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
 //! be judged from the arguments alone is checked here. A key is never an argument, as other users
-//! of the machine can read those. A file here holds one command's arguments.
+//! of the machine can read those. A file here holds one command's arguments, or some that several
+//! commands have.
 
 mod check;
 mod completions;
+mod extract;
 mod plan;
+mod prompts;
 mod report;
 mod run;
 mod simulate;
+mod table;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
+pub(crate) use self::extract::{Extract, Format as ExtractFormat};
 pub(crate) use self::plan::{Answers, Plan};
+pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
-pub(crate) use self::run::{Limits, ProgressMode, Prompts, Run, Server, Timeouts};
+pub(crate) use self::run::{Limits, ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
@@ -45,6 +51,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Extract(Extract),
     Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),
