@@ -43,5 +43,7 @@
 //! - Estimates of model tokens learn from the usage in answers.
 //! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
 //!   will hold it back, before anything is sent.
+//! - `tollgate report`, `run --report`: a page of HTML with plots of what became of a run. Records
+//!   have a `timeline`, which says when each attempt began and ended.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
 //!   `--max-body`.
