@@ -22,7 +22,7 @@ use crate::escape::printable;
 /// How many reasons the page shows.
 const SHOWN: usize = 20;
 /// The most that it shows of a text, in characters.
-const LONGEST_ID: usize = 80;
+const LONGEST_ID: usize = 48;
 const LONGEST_MESSAGE: usize = 300;
 
 impl Report {
