@@ -40,7 +40,7 @@ pub(crate) struct Prompts {
 
     /// Take each line of INPUT as a prompt, as if its name ended in .txt
     #[arg(long = "prompts", conflicts_with = "template")]
-    pub(crate) is_prompts: bool,
+    pub(crate) each_line: bool,
 
     /// The model that rows and prompts are sent to; required for them
     #[arg(long, value_name = "M")]
