@@ -245,6 +245,8 @@ pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
+#[cfg(feature = "rows")]
+pub use jsonl::Column;
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{
     Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited,

@@ -124,7 +124,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("requests", requests)];
     for (label, lines) in [
         ("bad lines", report.bad_lines),
-        ("blank lines", report.blank_lines()),
+        ("blank lines", report.blank_lines),
     ] {
         if lines > 0 {
             facts.push((label, count(lines)));
@@ -200,7 +200,7 @@ fn to_json(report: &Report) -> Value {
     json!({
         "requests": report.requests,
         "bad_lines": report.bad_lines,
-        "blank_lines": report.blank_lines(),
+        "blank_lines": report.blank_lines,
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),

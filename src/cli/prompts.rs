@@ -17,7 +17,7 @@ pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
     prompts.is_prompts || (!prompts.is_rows() && ends_in(input, &["txt"]))
 }
 
-fn ends_in(input: &Path, endings: &[&str]) -> bool {
+pub(crate) fn ends_in(input: &Path, endings: &[&str]) -> bool {
     let own = input.extension();
     own.is_some_and(|own| {
         endings

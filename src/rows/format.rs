@@ -123,9 +123,13 @@ impl RowFormat {
     }
 
     /// The names in the header of CSV.
-    #[allow(dead_code, reason = "for the table of answers")]
     pub(crate) fn columns(&self) -> Option<&Arc<[String]>> {
         self.table.as_ref().map(|table| &table.columns)
+    }
+
+    /// What the cells of CSV are held apart by.
+    pub(crate) fn separator(&self) -> Option<u8> {
+        self.table.as_ref().map(|table| table.separator)
     }
 
     /// Whether rows have no ids of their own.

@@ -70,7 +70,7 @@ impl RecordEnds {
 /// A table whose header has been read.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    separator: u8,
+    pub(crate) separator: u8,
     pub(crate) columns: Arc<[String]>,
 }
 

@@ -22,4 +22,5 @@ mod others;
 mod provider;
 mod repair;
 mod system;
+mod tables;
 mod torn;

@@ -7,16 +7,19 @@
 
 mod check;
 mod completions;
+mod extract;
 mod plan;
 mod prompts;
 mod report;
 mod run;
 mod simulate;
+mod table;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
+pub(crate) use self::extract::{Extract, Format as ExtractFormat};
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
@@ -48,6 +51,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Extract(Extract),
     Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),

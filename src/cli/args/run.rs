@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::prompts::Prompts;
+use super::table::Table;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
@@ -51,8 +52,10 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl; standard
-    /// output if INPUT is -]
+    /// Where results go. A name that ends in .csv or .tsv is a table: INPUT's columns and answer, a
+    /// row for each of INPUT, written when the run ends; the records are beside it, in FILE.jsonl.
+    /// - is standard output [default: INPUT's name with .results.jsonl, or .results.csv if it ends in
+    /// .csv; standard output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
 
@@ -107,6 +110,9 @@ pub(crate) struct Run {
     /// run with these flags. No key is needed
     #[arg(long, conflicts_with = "repair", help_heading = FILES)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) table: Table,
 
     #[command(flatten)]
     pub(crate) server: Server,
