@@ -49,3 +49,6 @@
 //!   makes text or a table of any results.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
 //!   `--max-body`.
+//! - [`bar`](fn@crate::bar), [`Bar`](crate::Bar): the tool's progress bar for programs, behind the
+//!   feature `bar`. The time left follows from the limit that binds. `tollgate completions` and
+//!   `tollgate man` print scripts for shells and the manual.
