@@ -76,8 +76,9 @@ struct Engine<'a> {
     parker: Arc<Parker>,
     track: BindingTrack,
     binding: Option<Binding>,
-    /// The instant of time 0.
+    /// The instant of time 0, and that of the time now.
     epoch: Instant,
+    instant: Instant,
     now: Nanos,
     /// The item that waits at the limiter.
     waiting: Option<(Box<Item<(), ()>>, Planned)>,
@@ -116,6 +117,7 @@ impl<'a> Engine<'a> {
             track: BindingTrack::default(),
             binding: None,
             epoch,
+            instant: epoch,
             now: 0,
             waiting: None,
             flights: Vec::new(),
@@ -137,6 +139,7 @@ impl<'a> Engine<'a> {
                 break;
             };
             self.now = self.now.max(next);
+            self.instant = self.epoch + Duration::from_nanos(self.now);
             while let Some(end) = self.ends.peek()
                 && end.0.0 <= self.now
                 && let Some(Reverse((_, slot))) = self.ends.pop()
@@ -149,14 +152,14 @@ impl<'a> Engine<'a> {
             }
         }
         self.bind(None);
-        self.came.bound = self.track.settle(self.instant()).0;
+        self.came.bound = self.track.settle(self.instant).0;
         self.came
     }
 
     /// Sends all that may go now. When to look again, if nothing ends before.
     fn send(&mut self) -> Option<Nanos> {
         loop {
-            let now = self.instant();
+            let now = self.instant;
             let (mut item, request) = match self.waiting.take() {
                 Some(waiting) => waiting,
                 // All threads are in attempts.
@@ -325,7 +328,7 @@ impl<'a> Engine<'a> {
             reach,
             likeness: None,
         };
-        let (index, instant) = (item.index, self.instant());
+        let (index, instant) = (item.index, self.instant);
         let decision = self
             .schedule
             .decide(index, &mut item.history, failed, instant);
@@ -368,7 +371,7 @@ impl<'a> Engine<'a> {
     fn bind(&mut self, binding: Option<Binding>) {
         if self.binding != binding {
             self.binding = binding;
-            self.track.set(binding, self.instant());
+            self.track.set(binding, self.instant);
         }
     }
 
@@ -377,10 +380,6 @@ impl<'a> Engine<'a> {
             Some(most) => self.estimates.cost(&request.size, request.writes, most),
             None => Cost::ONE,
         }
-    }
-
-    fn instant(&self) -> Instant {
-        self.epoch + Duration::from_nanos(self.now)
     }
 
     fn nanos(&self, at: Instant) -> Nanos {

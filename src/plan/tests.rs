@@ -409,3 +409,45 @@ proptest! {
         prop_assert_eq!(came, plan(&scenario), "the same seed");
     }
 }
+
+/// `cargo test --release --all-features --lib plan::tests::figures -- --ignored --nocapture`
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    const REQUESTS: u64 = 1_000_000;
+    let base = Scenario {
+        latency: Dist::log_normal(2.0, 0.5),
+        output_tokens: Dist::log_normal(60.0, 0.8),
+        concurrency: 200.into(),
+        ..scenario(REQUESTS)
+    };
+    let limited = Scenario {
+        request_rate: Some(Rate::per_second(80)),
+        ..base.clone()
+    };
+    let by_tokens = Scenario {
+        token_rate: Some(Rate::per_minute(300_000)),
+        ..base.clone()
+    };
+    let failing = Scenario {
+        failures: failing(0.1, Verdict::Retry),
+        ..base.clone()
+    };
+    let many = Scenario {
+        concurrency: 5_000.into(),
+        ..base.clone()
+    };
+    for (what, scenario) in [
+        ("concurrency", base),
+        ("requests", limited),
+        ("tokens", by_tokens),
+        ("failures", failing),
+        ("5,000 at once", many),
+    ] {
+        let began = std::time::Instant::now();
+        let came = plan(&scenario);
+        let each = began.elapsed().as_nanos() / u128::from(REQUESTS);
+        let line = format!("{what}: {each} ns a request; {:?}\n", came.end);
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    }
+}
