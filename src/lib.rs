@@ -206,6 +206,7 @@ mod api;
 mod bar;
 mod binding;
 mod cancel;
+mod classes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -222,7 +223,10 @@ mod limit;
 )]
 mod plan;
 mod pool;
+#[cfg(feature = "cli")]
+mod report;
 mod retry;
+mod rows;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -250,3 +254,5 @@ pub use pool::{
     Task,
 };
 pub use retry::{Backoff, Retry, Verdict};
+#[cfg(feature = "rows")]
+pub use rows::Template;

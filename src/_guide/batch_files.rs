@@ -45,6 +45,7 @@
 //! | the same without `url` | `custom_id`, `body` | [`endpoint`](crate::FileRun::endpoint), `/v1/chat/completions` unless set |
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
+//! | rows | the cells, by a template: see [below](#rows-of-a-table) | [`endpoint`](crate::FileRun::endpoint) |
 //!
 //! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The
 //! id of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to
@@ -81,6 +82,72 @@
 //! id and both lines. An input that is a stream (standard input, a pipe) can be read only once, so
 //! there the later line becomes a failed row.
 //!
+//! # Rows of a table
+//!
+//! A table is CSV with a header, or JSON lines that are plain objects. A template makes one request
+//! of each row:
+//!
+//! ```text
+//! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 --max-tokens 5
+//! ```
+//!
+//! In the library it is [`Client::rows`](crate::Client::rows) with a
+//! [`Template`](crate::Template), behind the feature `rows`. The tool takes an input as rows,
+//! whatever its name, if there is a `--prompt` or a `--prompt-file`. Without one, an input that
+//! ends in `.csv` or `.tsv`, or that holds plain objects, is refused.
+//!
+//! | Setting | Flag | Meaning |
+//! |---|---|---|
+//! | [`new`](crate::Template::new) | `--prompt`, or `--prompt-file` with the name of a file; `--model` | the template of the prompt, and the model |
+//! | [`system`](crate::Template::system) | `--system` | the template of the system message |
+//! | [`max_tokens`](crate::Template::max_tokens) | `--max-tokens` | the longest answer; Anthropic's messages need it |
+//! | [`param`](crate::Template::param) | `--param` | a further field of all requests, which is no template |
+//! | [`id`](crate::Template::id) | `--id` | the column that names the rows |
+//! | [`delimiter`](crate::Template::delimiter) | `--delimiter` | what separates the cells of CSV |
+//!
+//! Rows go to [`endpoint`](crate::FileRun::endpoint) (`--endpoint`), with `--provider anthropic` to
+//! `/v1/messages` unless it says otherwise. The end of its path tells where the prompt stands in a
+//! body: in `messages` for chats, for Anthropic's `messages` and for all paths that are not known,
+//! in `input` for `responses`, `embeddings` and `moderations`, in `prompt` for `completions`.
+//!
+//! **Templates** are [Jinja](https://jinja.palletsprojects.com/en/stable/templates/), as
+//! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
+//! (`{{ text.strip() }}`).
+//!
+//! - `{{ text }}` is the cell in the column `text`. `row` is the whole row: `{{ row["my column"] }}`
+//!   is the cell of a column whose name is no identifier, and `{{ row | tojson }}` all of them.
+//!   `row` is never a column: one of that name is `{{ row["row"] }}`.
+//! - A cell of CSV is a text, and an empty cell an empty text: write `{% if n | int > 3 %}`. What a
+//!   JSON object has is what it is: `{{ user.name }}`, `{% for tag in tags %}`.
+//! - A name without a value is an error, never an empty text, unless the template allows for it
+//!   (`{{ note | default("none") }}`).
+//! - Nothing is escaped, and `tojson` writes plain JSON. A cell is a value: braces in it mean
+//!   nothing. One line end at the end of a template is dropped.
+//!
+//! **Columns.** A column that a template names by itself must be there: if CSV or a file of objects
+//! has none of that name, or CSV has two, the run ends before anything is sent, with an error that
+//! lists the columns there are. The names of other columns may be empty or come twice.
+//!
+//! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
+//! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab that the
+//! header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one column, an
+//! empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of another
+//! name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//!
+//! A row becomes a failed row, with its line (the first one, if it has several), and the others are
+//! answered, if it has more or fewer cells than the header, is not UTF-8, has a quote that is never
+//! closed, lacks a value that the template needs, or makes the template fail. `tollgate check` with
+//! the same flags finds all of them. If a template fails on nearly all rows, the input is refused,
+//! as is said above for lines that are no requests.
+//!
+//! **Ids.** By default the `custom_id` of a row is the hash of its request, and of rows with the
+//! same request the second has `-2` behind it, the third `-3`. So rows may be added, removed and
+//! moved between runs, and other columns changed: what has been asked is not asked again. A run
+//! with another template asks everything anew, and keeps the old answers in its output. With
+//! [`id`](crate::Template::id) the rows are named by a column, a text or a number that is in no
+//! other row. A run with another template is then refused, as each request has changed
+//! (`--force-resume`, `--overwrite`).
+//!
 //! # Lines out
 //!
 //! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt`
@@ -94,7 +161,7 @@
 //! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
-//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"timeline":[{"start_ms":1764270000123,"end_ms":1764270000644}],"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
@@ -110,6 +177,7 @@
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them | if there is more than one |
+//! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -352,8 +420,9 @@
 //! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
 //! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
 //! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream`, `duplicate_id` or, with `run --dry-run`, `changed`;
-//! those of `--provider` begin with `batch_`.
+//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of rows also `cells`,
+//! `open_quote` or `template`, and with `run --dry-run` also `changed`; those of `--provider` begin
+//! with `batch_`.
 //!
 //! # A plan before the run
 //!
@@ -437,5 +506,6 @@
 //! | rows that earlier runs answered | for the whole run | 24 |
 //! | rows that failed in earlier runs | for the whole run | 32 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
+//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 25 to 50 |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
 //! | the order of the input, for sorting | for the whole run | 24 |

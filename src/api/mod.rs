@@ -64,6 +64,8 @@ pub(crate) use classify::AttemptError;
 pub(crate) use cost::{Size, writes};
 pub(crate) use endpoint::Endpoint;
 #[cfg(feature = "cli")]
+pub(crate) use error_body::ErrorBody;
+#[cfg(feature = "cli")]
 pub(crate) use estimate::{Counting, Estimates};
 pub(crate) use job::{ApiJob, into_error, stopped_by};
 pub(crate) use likeness::{likeness, pattern};

@@ -28,6 +28,19 @@ pub(crate) fn rate(number: f64) -> String {
     }
 }
 
+/// A time, to two units at most: `0.52 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`.
+#[cfg(feature = "cli")]
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 9.995 {
+        return format!("{seconds:.2} s");
+    }
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
+    }
+    coarse_time(time)
+}
+
 /// A time in whole seconds, to two units at most: `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`.
 pub(crate) fn coarse_time(time: Duration) -> String {
     // Rounded to whole seconds before it is taken apart: 59.9 s is a minute, not 60 s.

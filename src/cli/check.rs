@@ -6,12 +6,12 @@
 use serde_json::{Map, Value, json};
 
 use super::args;
-use super::config::is_text;
 use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
+use super::prompts::{self, with_prompts};
 use super::{signals, stdout};
-use crate::error::config;
+use crate::error::{config, refuse};
 use crate::escape::printable;
 use crate::jsonl::check::{Finding, Names, Report};
 use crate::jsonl::files::RunFiles;
@@ -34,8 +34,10 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the report cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let prompts = args.prompts || is_text(&args.input);
-    if prompts && args.provider.is_some() {
+    let (prompts, provider) = (&args.prompts, args.provider);
+    refuse(prompts::flaw(&args.input, prompts, &args.endpoint, None))?;
+    let is_prompts = prompts::is_prompts(&args.input, prompts);
+    if is_prompts && provider.is_some() {
         return Err(config(
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch \
              service takes",
@@ -43,13 +45,15 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     }
     let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false);
     let run = FileRun::over(&nobodys_client()?, files);
-    // Which model prompts are sent to is decided when they are.
-    let run = if prompts {
-        run.prompts("", None, None)
-    } else {
-        run
+    let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
+    // Which model rows and prompts are sent to is decided when they are.
+    let run = match is_prompts {
+        true => run.prompts("", None, None),
+        false => run,
     };
-    let report = match run.look(args.provider, |_, _| ()) {
+    // Rows are in no batch's form: what they become is.
+    let rules = provider.filter(|_| !args.prompts.is_rows());
+    let report = match run.look(rules, |_, _| ()) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {

@@ -9,19 +9,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::advice::GivenLimits;
-use super::args::{ProgressMode, Prompts, Run, Timeouts};
+use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
+pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::summary::FinalReport;
-use super::{headers, rlimit, server, stdout};
-use crate::api::classify::Promise;
+use super::{headers, report, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Concurrency, Provider, Rate, Result, Retry};
+use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry};
 
 /// A run, ready to start: its client, what answers in place of the provider for as long as it
 /// lives, and what reports its end.
@@ -43,6 +43,8 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         console: console.clone(),
         files,
         summary: run.summary.clone(),
+        page: run.report.clone(),
+        price: run.price,
         given: GivenLimits {
             concurrency,
             is_capped: concurrency != run.limits.concurrency,
@@ -76,7 +78,7 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
             "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
-    let endpoint = &run.server.endpoint;
+    let endpoint = &server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run);
     check_default_output(run, &files)?;
@@ -121,15 +123,15 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         return Ok(());
     }
     // Prompts are named by their lines.
-    let is_prompt = |id: &String| {
+    let is_prompt_id = |id: &String| {
         let number = id.strip_prefix("line-").unwrap_or_default();
         number.parse::<u64>().is_ok()
     };
-    let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
+    let Some(answered) = first_id(output).as_ref().map(is_prompt_id) else {
         return Ok(());
     };
     let asked =
-        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt);
+        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt_id);
     if answered == asked {
         return Ok(());
     }
@@ -143,67 +145,6 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     )))
 }
 
-/// Whether each line of an input is a prompt.
-pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
-    prompts.is_prompts || is_text(input)
-}
-
-/// Whether a file of this name is one prompt a line.
-pub(crate) fn is_text(input: &Path) -> bool {
-    input
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
-}
-
-/// What is wrong with the flags of prompts.
-pub(crate) fn flaw_of_prompts(
-    input: &Path,
-    prompts: &Prompts,
-    endpoint: &str,
-    provider: Option<Provider>,
-) -> Option<String> {
-    if !is_prompts(input, prompts) {
-        let given = [
-            ("--model", prompts.model.is_some()),
-            ("--max-tokens", prompts.max_tokens.is_some()),
-            ("--system", prompts.system.is_some()),
-            ("--param", !prompts.params.is_empty()),
-        ];
-        let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
-        return Some(format!(
-            "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests name \
-             their own"
-        ));
-    }
-    for (at, (name, _)) in prompts.params.iter().enumerate() {
-        if prompts.params[..at].iter().any(|(other, _)| other == name) {
-            return Some(format!("--param {name} is given twice"));
-        }
-        if name == "max_tokens" && prompts.max_tokens.is_some() {
-            return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
-        }
-    }
-    // Another endpoint would refuse a chat's body, row by row.
-    let path = endpoint.split('?').next().unwrap_or_default();
-    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
-    let flaw = if provider == Some(Provider::Anthropic) {
-        "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
-         batch lines into a .jsonl file."
-    } else if takes_others && !path.ends_with("/chat/completions") {
-        return Some(format!(
-            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
-             into a .jsonl file."
-        ));
-    } else if prompts.model.is_none() {
-        "--model is missing: INPUT is prompts (.txt or --prompts), which name no model"
-    } else if prompts.model.as_deref() == Some("") {
-        "--model is empty"
-    } else {
-        return None;
-    };
-    Some(flaw.to_owned())
-}
-
 /// Where the summary is written, once it is sure that neither it nor another file of the run
 /// replaces one that must stay.
 ///
@@ -211,10 +152,16 @@ pub(crate) fn flaw_of_prompts(
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
-    let summary = run.summary.as_deref();
+    let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
     let (output, errors) = (files.output.path(), files.errors.path());
-    for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
+    for (by, written) in [
+        ("-o", output),
+        ("--errors", errors),
+        ("--summary", summary),
+        ("--report", page),
+    ] {
         for (flag, read) in [
+            ("--prompt-file", &run.prompts.prompt_file),
             ("--api-key-file", &server.api_key_file),
             ("--ca-file", &server.ca_file),
             ("--client-cert", &server.client_cert),
@@ -229,22 +176,44 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
             }
         }
     }
-    let Some(path) = summary else {
-        return Ok(None);
+    let flaw = |(flag, path): (&str, Option<&Path>)| {
+        let (path, why) = path.and_then(|path| Some((path, flaw_beside(path, &files)?)))?;
+        Some(format!("{flag} {path:?} {why}"))
     };
+    refuse(
+        [("--summary", summary), ("--report", page)]
+            .into_iter()
+            .find_map(flaw),
+    )?;
+    if let Some(page) = page {
+        let is_summary = summary.is_some_and(|summary| is_same(summary, page));
+        let why = if is_summary {
+            "is the file of --summary: name another"
+        } else if output.is_none() {
+            "is made of the results, which go to standard output: name a file for them with -o"
+        } else {
+            report::check_page(page).err().unwrap_or_default()
+        };
+        refuse((!why.is_empty()).then(|| format!("--report {page:?} {why}")))?;
+    }
+    Ok(summary)
+}
+
+/// What is wrong with a file that a run is to write for people, beside its own files.
+fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
     let of_the_run = [
         ("the input", files.input.path()),
-        ("the output", output),
-        ("the errors file", errors),
+        ("the output", files.output.path()),
+        ("the errors file", files.errors.path()),
     ];
     let find = |is: fn(&Path, &Path) -> bool| {
         let mut files = of_the_run.iter();
         files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
     };
-    let why = if let Some((role, _)) = find(is_same) {
+    Some(if let Some((role, _)) = find(is_same) {
         format!("is {role}, which would be overwritten: name another")
     } else if path == Path::new("-") {
-        "is no file: the summary needs a file of its own".to_owned()
+        "is no file: it needs a file of its own".to_owned()
     } else if path.is_dir() {
         "is a directory".to_owned()
     } else if sidecars::resolved(path).is_none() {
@@ -252,9 +221,8 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     } else if let Some((role, _)) = find(sidecars::is_sidecar) {
         format!("has the name of a file that a run makes beside {role}")
     } else {
-        return Ok(summary);
-    };
-    Err(config(format!("--summary {path:?} {why}")))
+        return None;
+    })
 }
 
 /// Whether two names lead to the same file.
@@ -387,7 +355,10 @@ mod tests {
         folder
             .resolve("p.txt", &["--no-auth", "--model=m"])
             .unwrap();
-        assert!(is_text(Path::new("P.TXT")) && !is_text(Path::new("-")));
+        folder.write("P.TXT", "");
+        folder
+            .resolve("P.TXT", &["--no-auth", "--model=m"])
+            .unwrap();
     }
 
     #[test]

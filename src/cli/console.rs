@@ -114,10 +114,12 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
-const NAMED: [&str; 5] = [
+const NAMED: [&str; 7] = [
     "ca_file",
     "client_cert",
+    "delimiter",
     "max_body",
+    "prompt",
     "prompts",
     "stop_alike",
 ];

@@ -1,9 +1,8 @@
 //! Numbers and times as people read them: those of a bar, and what else a report has.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-pub(crate) use crate::bar::format::{coarse_time, count, counted, learned, per_period, rate};
+pub(crate) use crate::bar::format::{coarse_time, count, counted, learned, per_period, rate, time};
 use crate::{AnnouncedLimit, Learned, Rate};
 
 /// A label and a fact a line, the facts below each other.
@@ -39,21 +38,10 @@ pub(crate) fn remedy(
     (!is_kept).then(|| format!("the server says {counted}{what}: {flag} {number}"))
 }
 
-/// A time, to two units at most: `0.52 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`.
-pub(crate) fn time(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    if seconds < 9.995 {
-        return format!("{seconds:.2} s");
-    }
-    if seconds < 59.95 {
-        return format!("{seconds:.1} s");
-    }
-    coarse_time(time)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn times_have_two_units() {

@@ -76,10 +76,19 @@ fn rendered(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<
     let mut text = Vec::new();
     write(&mut text)?;
     let text = String::from_utf8_lossy(&text).replace(&Roff::new().render(), "");
+    let text: String = text.chars().map(in_ascii).collect();
     Ok(match text.split_once(".SH EXTRA\n") {
         Some((before, extra)) => format!("{before}.SH NOTES\n.nf\n{extra}.fi\n"),
         None => text,
     })
+}
+
+/// A roff without a preprocessor for UTF-8 knows other characters by their numbers.
+fn in_ascii(c: char) -> String {
+    match c.is_ascii() {
+        true => c.to_string(),
+        false => format!("\\[u{:04X}]", u32::from(c)),
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +113,7 @@ mod tests {
             }
         }
         assert_eq!(chapters.next(), None);
+        assert!(page.is_ascii() && page.contains(r"\[u00D7]"), "{page}");
         assert_eq!(page.matches(".nf\n").count(), page.matches(".fi\n").count());
         assert!(page.contains("Exit codes: 0 all succeeded"));
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
 use super::format::count;
@@ -103,22 +104,42 @@ pub(crate) fn tokens_dist(text: &str) -> Result<Dist, String> {
 }
 
 /// When results are flushed to the disk.
-pub(crate) fn fsync(text: &str) -> Result<Fsync, String> {
-    match text {
-        "none" => Ok(Fsync::None),
-        "interval" => Ok(Fsync::default()),
-        "always" => Ok(Fsync::Always),
-        _ => Err("give none, interval or always".to_owned()),
-    }
+pub(crate) fn fsync() -> impl TypedValueParser<Value = Fsync> {
+    one_of([
+        ("none", Fsync::None),
+        ("interval", Fsync::default()),
+        ("always", Fsync::Always),
+    ])
 }
 
 /// Whose API it is.
-pub(crate) fn provider(text: &str) -> Result<Provider, String> {
-    match text {
-        "openai" => Ok(Provider::OpenAi),
-        "anthropic" => Ok(Provider::Anthropic),
-        "azure" => Ok(Provider::Azure),
-        _ => Err("give openai, anthropic or azure".to_owned()),
+pub(crate) fn provider() -> impl TypedValueParser<Value = Provider> {
+    one_of([
+        ("openai", Provider::OpenAi),
+        ("anthropic", Provider::Anthropic),
+        ("azure", Provider::Azure),
+    ])
+}
+
+/// One of a few words, which a shell can complete.
+fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let parser = PossibleValuesParser::new(words.map(|(word, _)| word));
+    parser.try_map(move |given| {
+        let meant = words.iter().find(|(word, _)| *word == given);
+        meant.map(|(_, meant)| *meant).ok_or("no such word")
+    })
+}
+
+/// What separates the cells of a table.
+pub(crate) fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() && !"\"\r\n".contains(one) => Ok(one),
+        _ => Err("give one ASCII character, or tab".to_owned()),
     }
 }
 
@@ -155,7 +176,7 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "messages" => Err("the messages are made of INPUT: leave it out".to_owned()),
         "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }

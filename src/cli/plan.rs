@@ -12,7 +12,8 @@ use super::console::Console;
 use super::exit::Exit;
 use super::forecast::Forecast;
 use super::format::counted;
-use super::run::{file_run, with_prompts};
+use super::prompts::with_prompts;
+use super::run::file_run;
 use super::{signals, stdout};
 use crate::api::json::whole;
 use crate::api::{Counting, path, writes};
@@ -115,7 +116,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     let earlier = earlier.filter(|(_, earlier)| earlier.answered >= ENOUGH);
     let earlier = earlier.as_ref();
     let mut listed = Listed::new();
-    let run = file_run(args, &check::nobodys_client()?, files);
+    let run = file_run(args, &check::nobodys_client()?, files)?;
     let report = run.look(None, |id, request| listed.add(id, request, earlier))?;
     let answers = match &args.server.simulate {
         Some(spec) => Expected::simulated(spec)?,
@@ -159,8 +160,8 @@ fn run_over(input: &Path, args: &Plan) -> Result<FileRun<'static>> {
     ))?;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = RunFiles::complete(input, Some("-".as_ref()), None, false);
-    let run = FileRun::over(&check::nobodys_client()?, files).endpoint(endpoint);
-    Ok(with_prompts(run, &args.prompts))
+    let run = FileRun::over(&check::nobodys_client()?, files);
+    with_prompts(run, &args.prompts, endpoint, args.provider)
 }
 
 fn show(text: &str) -> Result<()> {

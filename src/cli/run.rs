@@ -4,11 +4,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{Prompts, Run};
+use super::args::Run;
 use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
+use super::prompts::with_prompts;
 use super::server::with;
 use super::summary_file::{cut_off, write_refusal};
 use super::{logger, signals};
@@ -37,8 +38,10 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
             report.close(&cut_off(&progress, None, started), exit, true);
         }
     })?;
+    let file_run = file_run(args, &client.with_cancel(&cancel), report.files.clone());
+    let file_run = file_run.inspect_err(refused)?;
     let mut display = Display::new(console, args);
-    let outcome = file_run(args, &client.with_cancel(&cancel), report.files.clone())
+    let outcome = file_run
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
@@ -67,13 +70,15 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
 }
 
 /// A run over `files`, with the settings that the arguments give it.
-pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> FileRun<'static> {
+///
+/// # Errors
+/// Those of [`with_prompts`].
+pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<FileRun<'static>> {
     let client = client.clone();
     let client = with(client, args.timeouts.deadline, Client::with_deadline);
     // Simulated answers cost nothing, and these are in a file of their own.
     let starts_anew = args.starts_anew();
     let run = FileRun::over(&client, files)
-        .endpoint(&args.server.endpoint)
         .ordered(args.ordered)
         .strict(args.strict)
         .overwrite(args.overwrite || starts_anew)
@@ -82,17 +87,9 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> FileRun<
         .fsync(args.fsync)
         .repair(args.repair && !starts_anew)
         .simulated(args.server.simulate.is_some());
-    let run = with_prompts(run, &args.prompts);
+    let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
+    let run = with_prompts(run, &args.prompts, endpoint, provider)?;
     let run = with(run, args.price, FileRun::price);
     let run = with(run, args.max_cost, FileRun::max_cost);
-    with(run, args.token_budget, FileRun::token_budget)
-}
-
-/// What is made of lines that are prompts.
-pub(super) fn with_prompts<'p>(run: FileRun<'p>, prompts: &Prompts) -> FileRun<'p> {
-    with(run, prompts.model.as_deref(), |run, model| {
-        let run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
-        let params = prompts.params.iter();
-        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
-    })
+    Ok(with(run, args.token_budget, FileRun::token_budget))
 }

@@ -70,7 +70,6 @@ pub(crate) fn stop_gently(
     };
     thread::Builder::new()
         .name("tollgate-signals".into())
-        .stack_size(256 << 10)
         .spawn(watch)
         .map_err(cannot_receive)?;
     Ok(caught)

@@ -220,6 +220,11 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
 pub(crate) fn errors_beside(output: &Path) -> PathBuf {
+    beside(output, Some(stem_of_results(output)), "errors")
+}
+
+/// What names of files beside results begin with: `p` of `p.results.jsonl`, and `x` of `x.jsonl`.
+pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
     let ends_in = |name: &Path, ending: &str| name.extension().is_some_and(|own| own == ending);
     let mut stem = Path::new(output.file_name().unwrap_or_default());
     for ending in ["jsonl", "results"] {
@@ -227,7 +232,7 @@ pub(crate) fn errors_beside(output: &Path) -> PathBuf {
             stem = Path::new(stem.file_stem().unwrap_or_default());
         }
     }
-    beside(output, Some(stem.as_os_str()), "errors")
+    stem.as_os_str()
 }
 
 /// Which file a location is, however it is spelled.

@@ -6,7 +6,8 @@
 //! files), which a later run [reads back](readback). The [`tally`] counts all of it.
 //!
 //! A JSON [`array`] is read as lines, and what seems to be no requests is refused by [`judge`].
-//! [`prompts`] stops a run whose model refuses a field of all prompts.
+//! [`prompts`] stops a run whose model refuses a field of all prompts. The header of a [`table`] is
+//! read first, and [`occurrences`] names rows that have no ids.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
 //! reads an input before anything is sent, in one [pass](parallel) on all cores. `check` does the
@@ -20,16 +21,19 @@
 mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+#[cfg(feature = "cli")]
+pub(crate) mod facts;
 mod failures;
 pub(crate) mod files;
 mod flaw;
-mod format;
+pub(crate) mod format;
 mod hash;
 mod ids;
 pub(crate) mod io;
 mod journal;
 mod judge;
 mod lines;
+mod occurrences;
 mod parallel;
 mod prompts;
 mod readback;
@@ -39,6 +43,8 @@ mod run;
 mod scan;
 pub(crate) mod sidecars;
 pub(crate) mod summary;
+#[cfg(feature = "rows")]
+pub(crate) mod table;
 mod tally;
 mod writer;
 

@@ -17,17 +17,23 @@ use super::format::Format;
 use super::hash::LineHash;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
+use super::occurrences::Occurrences;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
-use super::scan::scan;
+use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
+#[cfg(feature = "rows")]
+use super::table;
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
 #[cfg(feature = "cli")]
 use crate::api::Provider;
 use crate::api::{Chat, Client, Price, Usd};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
+#[cfg(feature = "rows")]
+use crate::rows::Template;
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
@@ -46,8 +52,23 @@ struct Choices {
     strict: bool,
     journal: JournalOptions,
     limits: SpendLimits,
+    /// What rows of a table become.
+    #[cfg(feature = "rows")]
+    template: Option<Template>,
     /// A setting that cannot be kept, told by `run`.
     refused: Option<Error>,
+}
+
+impl Choices {
+    /// Opens the input, and reads the header of a table.
+    fn open(&self, location: &Location, _cancel: &Cancel) -> Result<(OpenInput, Format)> {
+        let (input, format) = (location.open_input()?, self.format.clone());
+        #[cfg(feature = "rows")]
+        if let Some(template) = &self.template {
+            return table::open(template, format, input, location, _cancel);
+        }
+        Ok((input, format))
+    }
 }
 
 impl Client {
@@ -75,6 +96,41 @@ impl Client {
         let (input, output) = (input.into(), output.into());
         let files = RunFiles::complete(&input, Some(&output), None, false);
         FileRun::over(self, files)
+    }
+
+    /// A run that makes a request of each row of a table and writes the results to a file.
+    ///
+    /// The input is CSV, with a header and with commas, semicolons or tabs, or it is one JSON
+    /// object a line. What its rows become is said by a [`Template`]. They go to
+    /// [`endpoint`](FileRun::endpoint). Everything else is as in [`jsonl`](Self::jsonl); the
+    /// [guide](crate::_guide::batch_files#rows-of-a-table) has more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (reviews, answers) = (folder.path().join("reviews.csv"), folder.path().join("out.jsonl"));
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"message":{"content":"good"}}]}"#.to_vec(),
+    /// #     ..tollgate::HttpResponse::default()
+    /// # }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::Template;
+    ///
+    /// std::fs::write(&reviews, "id,text\n7,\"Well made, and cheap.\"\n8,Broke at once.\n")?;
+    /// let template = Template::new("gpt-5", "Is this review good or bad? {{ text }}").id("id");
+    /// let summary = client.rows(&reviews, &answers, template).run()?;
+    /// assert_eq!(summary.progress.succeeded, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rows")]
+    pub fn rows(
+        &self,
+        input: impl Into<PathBuf>,
+        output: impl Into<PathBuf>,
+        template: Template,
+    ) -> FileRun<'static> {
+        self.jsonl(input, output).rows(template)
     }
 }
 
@@ -114,6 +170,13 @@ impl FileRun<'_> {
             template = template.max_tokens(tokens);
         }
         self.choices.format.prompts = Some(template);
+        self
+    }
+
+    /// Takes the input as rows of a table.
+    #[cfg(feature = "rows")]
+    pub(crate) fn rows(mut self, template: Template) -> Self {
+        self.choices.template = Some(template);
         self
     }
 
@@ -311,11 +374,13 @@ impl FileRun<'_> {
         let mut options = self.checked()?;
         options.repair = false;
         self.files.check()?;
-        let (index, _) = recover(&self.files, options, &self.client.settings().cancel)?;
-        let (input, format) = (&self.files.input, &self.choices.format);
-        match input.open_input()? {
-            OpenInput::Regular(file) => check::check(file, input, format, &index, provider, each),
-            OpenInput::Stream(it) => check::check(it, input, format, &index, provider, each),
+        let cancel = &self.client.settings().cancel;
+        let (index, _) = recover(&self.files, options, cancel)?;
+        let location = &self.files.input;
+        let (input, format) = self.choices.open(location, cancel)?;
+        match input {
+            OpenInput::Regular(it) => check::check(it, location, &format, &index, provider, each),
+            OpenInput::Stream(it) => check::check(it, location, &format, &index, provider, each),
         }
     }
 
@@ -346,11 +411,9 @@ impl FileRun<'_> {
         files.check()?;
         let in_flight = self.client.settings().limiter.concurrency();
         let mut locks = Locks::take(&files, in_flight)?;
-        let format = self.choices.format;
-        let prompts = format.prompts.clone();
-        let mut input = files.input.open_input()?;
-        // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
+        let (mut input, format) = self.choices.open(&files.input, &outside)?;
+        // No file is changed before all of them have been read.
         let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.
         let scan = match &mut input {
@@ -374,6 +437,11 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
+        let additions = format.additions();
+        let scan = scan.unwrap_or_else(|| InputScan {
+            occurrences: format.names_rows().then(Occurrences::new),
+            ..InputScan::default()
+        });
         let rows = Rows {
             location: files.input,
             lines: format.lines(match input {
@@ -387,14 +455,16 @@ impl FileRun<'_> {
             tally: Arc::clone(&tally),
             seen: is_stream.then(HashMap::new),
             later: VecDeque::new(),
-            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
+            passed_over: scan.passed_over.into_iter().peekable(),
+            occurrences: scan.occurrences,
         };
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let job = send_rows(client.endpoint(), Arc::clone(&tally), prompts);
-        let now = client.limiter().clock().now();
+        let job = send_rows(client.endpoint(), Arc::clone(&tally), additions);
+        let clock = client.limiter().clock();
+        let now = clock.now();
         let mut writer = Writer {
             client: client.clone(),
             cancel: settings.cancel.clone(),
@@ -402,7 +472,7 @@ impl FileRun<'_> {
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
             locks,
-            records: RecordWriter::new(self.choices.strict, options.simulated),
+            records: RecordWriter::new(self.choices.strict, options.simulated, clock.clone()),
             order: self.choices.ordered.then(Reorder::new),
             tally,
             index,

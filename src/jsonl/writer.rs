@@ -212,6 +212,7 @@ impl Writer<'_> {
             attempts: outcome.attempts,
             by_copy: outcome.by_copy,
             times: outcome.times,
+            spans: &outcome.spans,
             ..Record::default()
         };
         match outcome.result {

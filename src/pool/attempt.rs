@@ -6,11 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::events::Event;
-use super::hedge::Copied;
 use super::input::panic_message;
 use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
-use super::outcomes::{JobOutcome, Outcome};
+use super::outcomes::{JobOutcome, Outcome, Span};
 use super::race::End;
 use super::schedule::{Finished, Item};
 use crate::binding::Binding;
@@ -19,19 +18,6 @@ use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
 use crate::limit::Permit;
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-impl<I, E> Item<I, E> {
-    #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
-    fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
-        Outcome {
-            attempts: self.history.attempts,
-            times: self.times,
-            billed: self.billed,
-            by_copy: self.copied == Copied::Won,
-            ..Outcome::not_attempted(self.index, Some(self.input), result)
-        }
-    }
-}
 
 impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
@@ -100,9 +86,14 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        let took = clock.now().saturating_duration_since(attempt.began);
+        let ended = clock.now();
+        let took = ended.saturating_duration_since(attempt.began);
         item.times.add(Binding::Wire, took);
         let sent = attempt.was_sent();
+        if sent {
+            let span = Span::new(attempt.began, ended, self.shown(&result));
+            span.note_in(&mut item.spans);
+        }
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
             item.billed = Billed::PossiblyTwice;
@@ -155,10 +146,8 @@ impl<J: Job> RunShared<'_, J> {
             (None, None) => drop(permit),
         }
         if let Some(wait) = pause {
-            let why = match &result {
-                Ok(Err((error, _))) => self.job.shown(error),
-                _ => attempt.why_paused.get().cloned(),
-            };
+            let why = self.shown(&result);
+            let why = why.or_else(|| attempt.why_paused.get().cloned());
             let now = self.settings.limiter.clock().now();
             // The clock cannot hold every time.
             if let Some(end) = now.checked_add(wait) {
@@ -178,6 +167,11 @@ impl<J: Job> RunShared<'_, J> {
                 self.after_failure(item, error, (verdict, hold), &attempt)
             }
         }
+    }
+
+    fn shown(&self, result: &Caught<J>) -> Option<Error> {
+        let failed = result.as_ref().ok()?.as_ref().err()?;
+        self.job.shown(&failed.0)
     }
 
     /// Tells the limiter whether an answer was a refusal. What becomes of the verdict then, and how

@@ -2,11 +2,14 @@
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
 //! be judged from the arguments alone is checked here. A key is never an argument, as other users
-//! of the machine can read those. A file here holds one command's arguments.
+//! of the machine can read those. A file here holds one command's arguments, or some that several
+//! commands have.
 
 mod check;
 mod completions;
 mod plan;
+mod prompts;
+mod report;
 mod run;
 mod simulate;
 
@@ -15,7 +18,9 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::plan::{Answers, Plan};
-pub(crate) use self::run::{Limits, ProgressMode, Prompts, Run, Server, Timeouts};
+pub(crate) use self::prompts::Prompts;
+pub(crate) use self::report::Report;
+pub(crate) use self::run::{Limits, ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
@@ -44,6 +49,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Plan(Box<Plan>),
+    Report(Report),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
     /// once.

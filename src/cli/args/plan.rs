@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::run::{Limits, MONEY, Prompts, Timeouts};
+use super::prompts::Prompts;
+use super::run::{Limits, MONEY, Timeouts};
 use crate::cli::parse;
 use crate::plan::Dist;
 use crate::{Price, Provider};
@@ -39,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
-    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "is_prompts", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
+    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "is_prompts", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
     pub(crate) requests: Option<u64>,
 
     /// The model tokens of each of their prompts
@@ -55,7 +56,7 @@ pub(crate) struct Plan {
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go

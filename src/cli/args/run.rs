@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use serde_json::Value;
 
+use super::prompts::Prompts;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
 /// Send a file of requests and write a file of results.
 ///
 /// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body) or Anthropic
-/// batch lines (custom_id, params). In a .txt file, each line is a prompt.
+/// batch lines (custom_id, params). In a .txt file, each line is a prompt. With --prompt, INPUT is
+/// a table: a request is made of each row.
 ///
 /// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
 /// p.results.jsonl. Requests that fail go to p.errors.jsonl.
@@ -29,6 +30,8 @@ Examples:
   tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
                                                      stop at about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
+  tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
+                                                     one request a row
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
                                                      a server on this machine
 
@@ -88,12 +91,17 @@ pub(crate) struct Run {
 
     /// When results are flushed to the disk with fsync: none (the system decides), interval (after
     /// a second at most) or always (before they count as done)
-    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync, help_heading = FILES)]
+    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync(), hide_possible_values = true, help_heading = FILES)]
     pub(crate) fsync: Fsync,
 
     /// Also write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
+
+    /// Also make one HTML page of the results, at the end of the run and on every stop: rows, times,
+    /// limits, failures and cost, earlier runs included (see `tollgate report`)
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) report: Option<PathBuf>,
 
     /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
     /// run with these flags. No key is needed
@@ -153,32 +161,6 @@ impl Run {
 pub(super) const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
 
-/// What is made of lines that are prompts.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Prompts (INPUT ends in .txt, or --prompts)")]
-pub(crate) struct Prompts {
-    /// Take each line of INPUT as a prompt, whatever its name
-    #[arg(long = "prompts")]
-    pub(crate) is_prompts: bool,
-
-    /// The model that prompts are sent to; required for them
-    #[arg(long, value_name = "M")]
-    pub(crate) model: Option<String>,
-
-    /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX))]
-    pub(crate) max_tokens: Option<u64>,
-
-    /// A system message before each prompt
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) system: Option<String>,
-
-    /// A field of each prompt's request, such as temperature=0.2 or max_completion_tokens=500. The
-    /// value is JSON, or else a string. Can be given several times
-    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = parse::param)]
-    pub(crate) params: Vec<(String, Value)>,
-}
-
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
@@ -206,7 +188,7 @@ pub(crate) struct Server {
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go

@@ -20,8 +20,10 @@ use super::hash::LineHash;
 use super::journal::{ResumeIndex, RowStatus};
 use super::judge::judge_stream;
 use super::lines::Line;
+use super::occurrences::Occurrences;
 use super::parallel::fold;
 use super::scan::repeated_ids;
+use crate::api::classify::Promise;
 use crate::api::json::{fields, string};
 use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
@@ -57,9 +59,16 @@ pub(crate) fn check<R: Read>(
     }
     // With their lines.
     let mut ids = Vec::new();
+    let mut occurrences = format.names_rows().then(Occurrences::new);
     let read = |line: Line<&[u8]>| LineFacts::read(line, format, index, rules);
-    let add = |facts: LineFacts| {
-        ids.extend(facts.id.map(|id| (id, facts.number)));
+    let add = |mut facts: LineFacts| {
+        match &mut occurrences {
+            Some(occurrences) => {
+                let id = facts.hash.and_then(|hash| occurrences.id(hash));
+                facts.rename(id.as_ref().map(LineHash::of), index);
+            }
+            None => ids.extend(facts.id.map(|id| (id, facts.number))),
+        }
         if let Some(request) = facts.request.as_ref().filter(|_| facts.is_to_do) {
             each(facts.id, request);
         }
@@ -96,6 +105,7 @@ fn judge_whole(
 struct LineFacts {
     number: u64,
     id: Option<LineHash>,
+    hash: Option<LineHash>,
     is_to_do: bool,
     /// `None` if the line is no request.
     request: Option<RequestFacts>,
@@ -122,7 +132,8 @@ impl LineFacts {
             // The failure of a bad line is recorded under the id that it has, so that is unique,
             // too.
             id,
-            is_to_do: matches!(status, RowStatus::ToDo | RowStatus::ToDoLast),
+            hash: row.hash,
+            is_to_do: is_to_do(status),
             request: None,
             findings: Vec::new(),
         };
@@ -144,7 +155,8 @@ impl LineFacts {
                 }
                 facts.request = Some(RequestFacts {
                     path: request.path.to_string(),
-                    model: model.and_then(string),
+                    // Rows may be checked before a model is chosen.
+                    model: model.and_then(string).filter(|name| !name.is_empty()),
                     size,
                     inputs,
                 });
@@ -155,6 +167,18 @@ impl LineFacts {
         }
         facts
     }
+
+    /// Takes another id, if there is one.
+    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
+        if let Some((id, request)) = id.zip(self.request.as_ref()) {
+            self.id = Some(id);
+            self.is_to_do = is_to_do(index.status(id, self.hash, Promise::of(&request.path)));
+        }
+    }
+}
+
+fn is_to_do(status: RowStatus) -> bool {
+    matches!(status, RowStatus::ToDo | RowStatus::ToDoLast)
 }
 
 impl Report {
