@@ -225,6 +225,7 @@ struct Expected {
     latency: Dist,
     output_tokens: Dist,
     failures: Vec<Failing>,
+    simulated: Option<SimSpec>,
     /// What it is taken from.
     from: String,
     /// What is not known.
@@ -287,6 +288,7 @@ impl Expected {
             latency: latency.unwrap_or_else(|| Dist::log_normal(LATENCY, SPREAD)),
             output_tokens: output_tokens.unwrap_or_else(|| Dist::constant(OUTPUT_TOKENS)),
             failures,
+            simulated: None,
             from,
             caveats,
         }
@@ -307,6 +309,7 @@ impl Expected {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
             failures: vec![failing],
+            simulated: Some(spec),
             from: "--simulate".to_owned(),
             caveats: Vec::new(),
         })
@@ -333,6 +336,7 @@ impl Flags<'_> {
             latency: expected.latency,
             output_tokens: expected.output_tokens,
             failures: expected.failures,
+            simulated: expected.simulated,
             request_rate,
             burst: self.limits.burst,
             token_rate,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::draws::{Draws, Nanos, Variant};
+use super::simulated::Simulated;
 use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
@@ -22,6 +23,7 @@ use crate::error::Result;
 use crate::limit::{Admission, Cost, Limiter, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
+use crate::sim::Ruling;
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,6 +58,8 @@ struct Flight {
     cost: Cost,
     /// The tokens of its answer, or how it fails.
     end: Result<u64, (Verdict, Reach)>,
+    /// Of the simulated provider.
+    ruling: Option<Box<Ruling>>,
 }
 
 /// Runs it to its end.
@@ -69,6 +73,7 @@ pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<Came> {
 struct Engine<'a> {
     scenario: &'a Scenario,
     draws: Draws<'a>,
+    simulated: Option<Simulated>,
     limits: LimiterState,
     estimates: Estimates,
     schedule: Schedule<(), ()>,
@@ -110,6 +115,10 @@ impl<'a> Engine<'a> {
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
+            simulated: scenario.simulated.map(|spec| {
+                let more = variant.seed.wrapping_sub(scenario.seed);
+                Simulated::new(spec.reseeded(more))
+            }),
             limits: limits.state()?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
@@ -223,6 +232,13 @@ impl<'a> Engine<'a> {
         }
         let (mut took, drawn) = self.draws.attempt(&request, item.index, attempt);
         let mut end = drawn.map_err(|verdict| (verdict, reach(verdict)));
+        let ruling = self.simulated.as_mut().map(|simulated| {
+            let (prompt, output) = (request.prompt_tokens, end.unwrap_or(0));
+            let ruling = simulated.rule(self.now, item.index, prompt, output);
+            took = duration(ruling.delay);
+            end = simulated.failure(&ruling).map_or(end, Err);
+            Box::new(ruling)
+        });
         let left = item
             .history
             .deadline
@@ -241,6 +257,7 @@ impl<'a> Engine<'a> {
             sent: self.now,
             cost,
             end,
+            ruling,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push(None);
@@ -256,6 +273,11 @@ impl<'a> Engine<'a> {
     /// An attempt ends.
     fn end(&mut self, mut flight: Flight) {
         self.came.wire += Duration::from_nanos(self.now - flight.sent);
+        if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
+            for announced in simulated.answered(ruling) {
+                self.limits.announced(&announced, flight.sent, self.now);
+            }
+        }
         let output = match flight.end {
             Ok(output) => output,
             Err((verdict, reach)) => return self.fail(flight, verdict, reach),
@@ -273,7 +295,7 @@ impl<'a> Engine<'a> {
             ..Usage::default()
         });
         self.came.counted_tokens += used.model_tokens();
-        if self.scenario.token_rate.is_some() {
+        if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
         self.limits.let_in(start, self.now);

@@ -30,6 +30,7 @@ fn scenario(requests: u64) -> Scenario {
         latency: Dist::constant(1.0),
         output_tokens: Dist::constant(100.0),
         failures: Vec::new(),
+        simulated: None,
         request_rate: None,
         burst: None,
         token_rate: None,
@@ -153,6 +154,42 @@ fn a_request_that_never_fits_fails_without_being_sent() {
         ..scenario(3)
     });
     assert_eq!((never.failed, never.attempts), (3, 0));
+}
+
+#[test]
+fn what_the_simulated_provider_refuses_is_learned_from() {
+    let by = |spec: &str| {
+        plan(&Scenario {
+            simulated: Some(spec.parse().unwrap()),
+            concurrency: 20.into(),
+            ..scenario(300)
+        })
+    };
+    let free = by("latency=100ms,jitter=0");
+    assert_eq!((free.end, free.throttled), (ms(1_500), 0));
+    // 20 at once, and 280 at ten a second.
+    for (spec, refused) in [
+        ("latency=100ms,jitter=0,rps=10", 0..10),
+        ("latency=100ms,jitter=0,rps=10,headers=none", 5..60),
+        (
+            "latency=100ms,jitter=0,rps=10,headers=none,hints=none",
+            5..60,
+        ),
+    ] {
+        let came = by(spec);
+        let told = format!("{spec}: {came:?}");
+        assert_eq!(came.succeeded, 300, "{told}");
+        assert!(refused.contains(&came.throttled), "{told}");
+        assert!((28.0..36.0).contains(&came.end.as_secs_f64()), "{told}");
+        assert_eq!(came.bound.binding(), Some(Binding::Requests), "{told}");
+    }
+    let places = by("latency=100ms,jitter=0,places=3");
+    assert!(
+        (10.0..12.0).contains(&places.end.as_secs_f64()),
+        "{places:?}"
+    );
+    let errors = by("latency=100ms,jitter=0,errors=0.2,faults=0.1,strays=0.02");
+    assert!((90..160).contains(&(errors.attempts - 300)), "{errors:?}");
 }
 
 /// A real run of the scenario on threads of a pool, in virtual time.
