@@ -219,6 +219,70 @@
 //! `-` stands for standard input or standard output. If results go to standard output, failures do,
 //! too.
 //!
+//! # Tables
+//!
+//! An output whose name ends in `.csv` or `.tsv` is a *table*: the columns of the input in their
+//! order, and `answer`. The input `p.csv` has one by default, `p.results.csv`. The library has it
+//! behind the feature `rows`, for every run over a file.
+//!
+//! ```text
+//! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 -o out.csv --with error
+//! ```
+//!
+//! The records, which a rerun carries on with, stand beside it: for `out.csv` in `out.csv.jsonl`,
+//! failures in `out.csv.errors.jsonl`, and while a run goes on the lock `out.csv.lock`. The table
+//! is made of them when the run ends: when it is done, on Ctrl-C, at a deadline or a limit on
+//! money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
+//! changed in it is lost with the next run. A run that is killed leaves the table of the run before.
+//! Only a second Ctrl-C does not wait for it, nor does a run that was cut off because its time to
+//! finish was over and that then takes more than 2 s to write it. Run the command again: if all is
+//! answered, it sends nothing and writes the table.
+//!
+//! - **Rows.** Each row of the input has a line, in the order of the input. One that is not
+//!   answered has an empty `answer`. An answer without a text, such as a call of a tool, is given
+//!   as its JSON. A row of CSV with more or fewer cells than the header has failed; it has as many
+//!   cells as there are columns.
+//! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
+//!   of all objects; a text is itself, null is an empty cell, and anything else is its JSON. For
+//!   lines that are requests the one column is `id`, the `custom_id`; for prompts they are `id` and
+//!   `prompt`. An input that can be read only once, such as a pipe, cannot become a table.
+//! - **Added columns.** [`columns`](crate::FileRun::columns) (`--with`) adds `finish_reason`,
+//!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
+//!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`) there is a column for each
+//!   top-level key of answers that are JSON objects, also in a Markdown code fence, behind `answer`
+//!   in the order in which they come in the table. There are at most 1,000 of them; `answer` has all. If an
+//!   added column's name is there already, in whatever case, it gets a number: `answer_2`.
+//! - **Formulas.** A spreadsheet runs a cell that begins with `=`, and what a model writes is not
+//!   to be trusted. So in added columns a text gets an apostrophe in front if it begins with `=`,
+//!   `+`, `-` or `@` (also in full width, and behind blanks), a tab or a carriage return, and is no
+//!   plain number such as `-5` or `+1e9`. With [`raw_cells`](crate::FileRun::raw_cells)
+//!   (`--raw-cells`) it stays as it is. Your own columns, and `id`, are never changed.
+//! - **Form.** UTF-8, quotes where they are needed, LF at the end of a line. A `.tsv` has tabs. A
+//!   `.csv` has the delimiter of the input, or commas if that is a tab. If the input begins with a
+//!   byte order mark, which Excel wants, so does the table.
+//!
+//! A table that is there without its records is not the work of a run. It is refused, and
+//! [`overwrite`](crate::FileRun::overwrite) (`--overwrite`) replaces it, unless the run is
+//! simulated.
+//!
+//! `tollgate extract` takes the answers out of any file of results, of other tools and of the
+//! providers' batch services, too: as text, one answer a line, or as a table.
+//!
+//! ```text
+//! tollgate extract p.results.jsonl                                      # answers, one a line
+//! tollgate extract batch_output.jsonl -o a.csv --ordered-by p.jsonl --with error
+//! ```
+//!
+//! Of several records with one id the last answer counts, or the last failure if there is none.
+//! Failures are also looked for in the errors file beside the results, or in the file that
+//! `--errors` names. Without `--ordered-by` the rows are those that have a record, in its order,
+//! and the columns are `id` and those that are added; as text, only answers are given. With it they
+//! are those of that input, all of them and with its columns, and as text a row without an answer
+//! is an empty line. For prompts and rows, give the flags of the run that asked for them
+//! (`--prompt`, `--model` and so on), as these name the rows. As text, line ends
+//! within an answer become blanks; `-0` keeps them, and ends each answer with NUL. What is missing
+//! is said on standard error. Lines that are no records are left out, and the exit code is then 1.
+//!
 //! # A rerun
 //!
 //! A *rerun* is the same command, or the same call, once more. It needs no state but the output and
@@ -412,7 +476,7 @@
 //! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
-//! `lines`), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
+//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
 //! (1,000 at most, names cut to 200 bytes), with the requests of all others in
 //! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
 //! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
@@ -508,4 +572,5 @@
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
 //! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 25 to 50 |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
+//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24 |
 //! | the order of the input, for sorting | for the whole run | 24 |

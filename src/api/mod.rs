@@ -60,10 +60,12 @@ pub use transport::{
 pub use usage::Usage;
 
 pub(crate) use classify::AttemptError;
+#[cfg(feature = "rows")]
+pub(crate) use content::Content;
 #[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
 pub(crate) use endpoint::Endpoint;
-#[cfg(feature = "cli")]
+#[cfg(feature = "rows")]
 pub(crate) use error_body::ErrorBody;
 #[cfg(feature = "cli")]
 pub(crate) use estimate::{Counting, Estimates};

@@ -7,7 +7,8 @@
 //! binds, the run goes at the lowest of them, and a limit that was just learned or has just changed
 //! counts from that moment on. While something else binds, such as the input, nobody knows the rate
 //! beforehand. Then the recent past counts, without the time in which everything was on hold. A
-//! hold is added, and at the end the time of the last answer.
+//! hold is added, and the time of the last answer. Nothing is over before the last retry that is
+//! due.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -103,11 +104,14 @@ impl Speed {
         if to_send == 0 {
             return Duration::try_from_secs_f64(left as f64 / rate).ok();
         }
-        let hold = progress.hold.as_ref();
         // No end can be told of a run that ends before its next request.
-        let held = hold.map_or(Some(Duration::ZERO), |hold| hold.next_try)?;
+        let next_try = match &progress.hold {
+            Some(hold) => hold.next_try?,
+            None => Duration::ZERO,
+        };
         let sending = Duration::try_from_secs_f64(to_send as f64 / rate).ok()?;
-        held.checked_add(sending)?.checked_add(self.latency())
+        let last_sent = next_try.checked_add(sending)?.max(progress.retried_in);
+        last_sent.checked_add(self.latency())
     }
 
     /// How many rows a second the run will do from now on.

@@ -162,7 +162,9 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
         ..FileProgress::default()
     };
     if let Some(limiter) = monitor.limiter() {
-        progress.hold = monitor.hold(limiter.clock().now());
+        let now = limiter.clock().now();
+        progress.hold = monitor.hold(now);
+        progress.retried_in = engine.retried_in(now);
         progress.concurrency = Some(limiter.concurrency_range());
         progress.rates = limiter.rates();
         progress.learned = limiter.learned();
@@ -220,9 +222,8 @@ impl Display {
         let Some(screen) = &self.screen else {
             return Some(format!("{}  {}", heads[0], details.join(", ")));
         };
-        let total = progress.total.map(|total| total as f64);
         screen.draw(Shown {
-            share: total.map(|total| progress.done() as f64 / total),
+            done: progress.total.map(|total| (progress.done(), total)),
             heads,
             details,
         });
@@ -243,5 +244,118 @@ impl Drop for Display {
         if let Some(screen) = &self.screen {
             screen.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    use super::*;
+    use crate::clock::Parker;
+    use crate::limit::LimiterBuilder;
+    use crate::{Attempt, Cost, Event, Limiter, Pool, Rate, Verdict, VirtualClock};
+
+    const ROWS: usize = 400;
+
+    /// What a run of 2 s a row told when it had done so many rows: the estimate, and the truth. Its
+    /// middle row, the first time, ends in this way.
+    fn told_at(
+        rows: [u64; 3],
+        limits: LimiterBuilder,
+        middle: fn(&Attempt<'_>) -> Result<(), ()>,
+    ) -> Vec<(Option<Duration>, Duration)> {
+        let time = VirtualClock::new();
+        let (clock, monitor) = (time.clock(), Monitor::new());
+        let limiter = limits.clock(time.clock()).build().unwrap();
+        let told = Mutex::new((Speed::default(), Vec::new()));
+        let told = Arc::new(told);
+        let (seen, on, log) = (time.clone(), monitor.clone(), Arc::clone(&told));
+        let observer = move |_: &Event| {
+            let progress = progress(&on, Some(ROWS as u64), seen.elapsed());
+            let (speed, told) = &mut *log.lock().unwrap();
+            speed.note(&progress);
+            if rows
+                .get(told.len())
+                .is_some_and(|at| progress.done() >= *at)
+            {
+                told.push((speed.eta(&progress), seen.elapsed()));
+            }
+        };
+        let pool = Pool::from_limiter(limiter).unwrap();
+        let pool = pool.with_monitor(&monitor).with_observer(observer);
+        let task = pool.task(|row: &usize, attempt| {
+            let ends = clock.now() + Duration::from_secs(2);
+            while clock.now() < ends {
+                clock.park(&Parker::new(), Some(ends));
+            }
+            attempt.settle(500);
+            if *row == ROWS / 2 && attempt.number == 1 {
+                return middle(attempt);
+            }
+            Ok(())
+        });
+        let task = task.verdict(|()| Verdict::RetryAfter(Duration::from_secs(500)));
+        let task = task.cost(|_| Cost::tokens(600));
+        thread::scope(|scope| {
+            let run = scope.spawn(|| task.map(&(0..ROWS).collect::<Vec<_>>()));
+            while !run.is_finished() {
+                let parked = time.parked() as u64;
+                let threads = monitor.snapshot().threads;
+                if threads > 0 && parked >= threads {
+                    time.advance_to_next();
+                }
+                thread::yield_now();
+            }
+        });
+        let told = told.lock().unwrap();
+        let end = time.elapsed();
+        told.1
+            .iter()
+            .map(|(eta, at)| (*eta, end.saturating_sub(*at)))
+            .collect()
+    }
+
+    fn tells_the_truth(told: &[(Option<Duration>, Duration)]) {
+        assert_eq!(told.len(), 3);
+        for (eta, truth) in told {
+            let ratio = eta.unwrap().as_secs_f64() / truth.as_secs_f64();
+            assert!((ratio - 1.0).abs() < 0.1, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_left_is_told_whatever_limit_binds() {
+        let limits = || Limiter::builder().concurrency(20);
+        let (requests, tokens) = (Rate::per_minute(120), Rate::per_minute(60_000));
+        for (rows, limits) in [
+            ([0, 100, 300], limits().requests(requests)),
+            ([100, 200, 300], limits().tokens(tokens)),
+            ([100, 200, 300], limits()),
+        ] {
+            tells_the_truth(&told_at(rows, limits, |_| Ok(())));
+        }
+    }
+
+    #[test]
+    fn the_time_left_is_told_while_the_run_is_on_hold_and_after_it() {
+        let pause = |attempt: &Attempt<'_>| {
+            attempt.pause(Duration::from_secs(600));
+            Ok(())
+        };
+        // Others are in flight when the row asks for a pause: they end while the run is on hold.
+        let limits = Limiter::builder()
+            .concurrency(20)
+            .requests(Rate::per_minute(120));
+        tells_the_truth(&told_at([202, 250, 300], limits, pause));
+    }
+
+    #[test]
+    fn the_time_left_is_that_of_the_row_that_waits_longest() {
+        let limits = Limiter::builder()
+            .concurrency(20)
+            .requests(Rate::per_minute(120));
+        tells_the_truth(&told_at([205, 300, 399], limits, |_| Err(())));
     }
 }

@@ -47,9 +47,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     let run = FileRun::over(&nobodys_client()?, files);
     let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
     // Which model rows and prompts are sent to is decided when they are.
-    let run = match is_prompts {
-        true => run.prompts("", None, None),
-        false => run,
+    let run = if is_prompts {
+        run.prompts("", None, None)
+    } else {
+        run
     };
     // Rows are in no batch's form: what they become is.
     let rules = provider.filter(|_| !args.prompts.is_rows());
@@ -124,7 +125,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("requests", requests)];
     for (label, lines) in [
         ("bad lines", report.bad_lines),
-        ("blank lines", report.blank_lines()),
+        ("blank lines", report.blank_lines),
     ] {
         if lines > 0 {
             facts.push((label, count(lines)));
@@ -200,7 +201,7 @@ fn to_json(report: &Report) -> Value {
     json!({
         "requests": report.requests,
         "bad_lines": report.bad_lines,
-        "blank_lines": report.blank_lines(),
+        "blank_lines": report.blank_lines,
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),

@@ -81,6 +81,11 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     let endpoint = &server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run);
+    if let (Some(flag), None) = (run.table.first_given(), &files.table) {
+        return Err(config(format!(
+            "{flag} is for a table: name an output that ends in .csv or .tsv with -o"
+        )));
+    }
     check_default_output(run, &files)?;
     files.check()?;
     if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
@@ -154,8 +159,10 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
     let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
     let (output, errors) = (files.output.path(), files.errors.path());
+    let table = files.table.as_deref();
     for (by, written) in [
         ("-o", output),
+        ("-o", table),
         ("--errors", errors),
         ("--summary", summary),
         ("--report", page),
@@ -205,6 +212,7 @@ fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
         ("the input", files.input.path()),
         ("the output", files.output.path()),
         ("the errors file", files.errors.path()),
+        ("the table", files.table.as_deref()),
     ];
     let find = |is: fn(&Path, &Path) -> bool| {
         let mut files = of_the_run.iter();
@@ -226,7 +234,7 @@ fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
 }
 
 /// Whether two names lead to the same file.
-fn is_same(one: &Path, other: &Path) -> bool {
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     sidecars::resolved(one).is_some_and(|one| Some(one) == sidecars::resolved(other))
 }
 

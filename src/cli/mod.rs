@@ -15,6 +15,7 @@ mod config;
 mod console;
 mod demo;
 mod exit;
+mod extract;
 mod forecast;
 mod format;
 mod headers;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) if args.dry_run => plan::dry_run(args),
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
+        Command::Extract(args) => extract::extract(args, &console),
         Command::Plan(args) => plan::plan(args, &console),
         Command::Report(args) => report::report(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),

@@ -12,7 +12,7 @@ use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
 use crate::plan::Dist;
-use crate::{Concurrency, Error, Fsync, Provider, Rate, Usd};
+use crate::{Column, Concurrency, Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -20,6 +20,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "give a time of at most a year, such as 500ms, 2s, 10m or 1h; a bare number is seconds"
             .to_owned()
     })
+}
+
+/// The name of a column.
+pub(crate) fn column(text: &str) -> Result<Column, String> {
+    let names = Column::ALL.map(Column::as_str);
+    let found = names.iter().position(|name| *name == text.trim());
+    found
+        .map(|at| Column::ALL[at])
+        .ok_or_else(|| format!("the columns are {}", names.join(", ")))
 }
 
 /// A duration above zero.

@@ -14,10 +14,10 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// Whether the lines of an input of this name are prompts.
 pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
-    prompts.is_prompts || (!prompts.is_rows() && ends_in(input, &["txt"]))
+    prompts.by_line || (!prompts.is_rows() && ends_in(input, &["txt"]))
 }
 
-fn ends_in(input: &Path, endings: &[&str]) -> bool {
+pub(crate) fn ends_in(input: &Path, endings: &[&str]) -> bool {
     let own = input.extension();
     own.is_some_and(|own| {
         endings

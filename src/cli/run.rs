@@ -86,6 +86,9 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<F
         .force_resume(args.force_resume && !starts_anew)
         .fsync(args.fsync)
         .repair(args.repair && !starts_anew)
+        .columns(args.table.columns.iter().copied())
+        .json_answer(args.table.json_answer)
+        .raw_cells(args.table.raw_cells)
         .simulated(args.server.simulate.is_some());
     let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
     let run = with_prompts(run, &args.prompts, endpoint, provider)?;

@@ -130,9 +130,12 @@ impl FinalReport {
         let mut facts = rows(summary);
         facts.extend(work(summary));
         let progress = &summary.progress;
-        if progress.succeeded + progress.skipped > 0 && self.files.output != Location::Stream {
+        let has_results = progress.succeeded + progress.skipped > 0 || self.files.table.is_some();
+        if has_results && self.files.output != Location::Stream {
             let simulated = if self.simulated { " (simulated)" } else { "" };
-            facts.push(("results", format!("{}{simulated}", self.files.output)));
+            let table = self.files.table.clone().map(Location::File);
+            let results = table.as_ref().unwrap_or(&self.files.output);
+            facts.push(("results", format!("{results}{simulated}")));
         }
         if progress.failed > 0 && self.files.errors != Location::Stream {
             facts.push(("errors", self.files.errors.to_string()));
@@ -350,6 +353,7 @@ mod tests {
             input: Location::File("p.jsonl".into()),
             output: Location::File("p.results.jsonl".into()),
             errors: Location::File("p.errors.jsonl".into()),
+            table: None,
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Lines<R> {
     pub(super) number: u64,
     /// Bytes read so far.
     pub(super) offset: u64,
+    /// Blank lines read so far.
+    pub(super) blanks: u64,
     cap: usize,
     /// Of a table: where its records end.
     record_ends: Option<RecordEnds>,
@@ -76,6 +78,7 @@ impl<R: Read> Lines<R> {
             line: Vec::new(),
             number: 0,
             offset: 0,
+            blanks: 0,
             cap: MAX_LINE,
             record_ends: None,
             skips_header: false,
@@ -159,8 +162,9 @@ impl<R: Read> Lines<R> {
                 self.line = Vec::new();
                 ended = ended || self.skip_rest()?;
             }
-            let is_blank = is_whole && self.is_blank(marks..length);
-            if !is_blank && !mem::take(&mut self.skips_header) {
+            if is_whole && self.is_blank(marks..length) {
+                self.blanks += 1;
+            } else if !mem::take(&mut self.skips_header) {
                 return Ok(Some(Line {
                     number,
                     offset: offset + marks as u64,
@@ -301,6 +305,38 @@ mod tests {
             seen.push((line.number, line.text.map(<[u8]>::to_vec)));
         }
         seen
+    }
+
+    #[cfg(feature = "rows")]
+    #[test]
+    fn a_record_of_a_table_is_read_as_one_line_within_the_cap() {
+        use crate::rows::{RowFormat, Template};
+        let mut format = RowFormat::new(&Template::new("m", ""), "/").unwrap();
+        format.read_header(b"a,b", false).unwrap();
+        let table = "\u{feff}a,b\n\r\n1,\"x\r\n\r\ny\"\r\n \n2,\"much\nlonger\",\"\n3,z\n\"4\n5";
+        let lines = capped(table.as_bytes(), 10);
+        let mut lines = lines.of_table(format.record_ends());
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            let text = line
+                .text
+                .map(|text| String::from_utf8_lossy(text).into_owned());
+            assert!(line.text.is_none_or(|text| {
+                table.as_bytes()[usize::try_from(line.offset).unwrap()..].starts_with(text)
+            }));
+            seen.push((line.number, text));
+        }
+        let text = |text: &str| Some(text.to_owned());
+        let expected = [
+            (3, text("1,\"x\r\n\r\ny\"")),
+            (6, text(" ")),
+            (7, None),
+            (9, text("3,z")),
+            (10, text("\"4\n5")),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!((lines.number, lines.blanks), (11, 1));
+        assert_eq!(lines.offset, table.len() as u64);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! [`prompts`] stops a run whose model refuses a field of all prompts. The header of a [`table`] is
 //! read first, and [`occurrences`] names rows that have no ids.
 //!
+//! [`answers`] finds the answers in records again, and [`answer_table`] makes a table of them.
+//!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
 //! reads an input before anything is sent, in one [pass](parallel) on all cores. `check` does the
 //! same to report what is wrong.
@@ -18,6 +20,10 @@
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
+#[cfg(feature = "rows")]
+pub(crate) mod answer_table;
+#[cfg(feature = "rows")]
+pub(crate) mod answers;
 mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
@@ -48,6 +54,8 @@ pub(crate) mod table;
 mod tally;
 mod writer;
 
+#[cfg(feature = "rows")]
+pub use answer_table::Column;
 pub use failures::FailureGroup;
 #[cfg(feature = "cli")]
 pub(crate) use hash::LineHash;

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[cfg(feature = "rows")]
+use super::answer_table::{Column, RunTable, TableOptions};
 #[cfg(feature = "cli")]
 use super::check;
 use super::files::{Location, OpenInput, RunFiles};
@@ -51,6 +53,8 @@ struct Choices {
     ordered: bool,
     strict: bool,
     journal: JournalOptions,
+    #[cfg(feature = "rows")]
+    table: TableOptions,
     limits: SpendLimits,
     /// What rows of a table become.
     #[cfg(feature = "rows")]
@@ -61,11 +65,12 @@ struct Choices {
 
 impl Choices {
     /// Opens the input, and reads the header of a table.
-    fn open(&self, location: &Location, _cancel: &Cancel) -> Result<(OpenInput, Format)> {
+    #[cfg_attr(not(feature = "rows"), expect(unused_variables))]
+    fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
         let (input, format) = (location.open_input()?, self.format.clone());
         #[cfg(feature = "rows")]
         if let Some(template) = &self.template {
-            return table::open(template, format, input, location, _cancel);
+            return table::open(template, format, input, location, cancel);
         }
         Ok((input, format))
     }
@@ -325,6 +330,55 @@ impl FileRun<'_> {
         self
     }
 
+    /// Further columns of a table, behind `answer` and in this order. Default: none.
+    ///
+    /// An output whose name ends in `.csv` or `.tsv` is a table: the columns of the input, and
+    /// `answer`. It has a line for each row of the input, in its order. It is written when the run
+    /// ends, however that is, and a rerun replaces it. The records, which a rerun carries on with,
+    /// are in a file beside it, `out.csv.jsonl` for `out.csv`. The
+    /// [guide](crate::_guide::batch_files#tables) has all of it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (reviews, answers) = (folder.path().join("reviews.csv"), folder.path().join("out.csv"));
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"message":{"content":"good"},"finish_reason":"stop"}]}"#.to_vec(),
+    /// #     ..tollgate::HttpResponse::default()
+    /// # }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::{Column, Template};
+    ///
+    /// std::fs::write(&reviews, "id,text\n7,\"Well made, and cheap.\"\n")?;
+    /// let run = client.rows(&reviews, &answers, Template::new("m", "{{ text }}"));
+    /// run.columns([Column::FinishReason]).run()?;
+    /// let table = std::fs::read_to_string(&answers)?;
+    /// assert_eq!(table, "id,text,answer,finish_reason\n7,\"Well made, and cheap.\",good,stop\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rows")]
+    pub fn columns(mut self, columns: impl IntoIterator<Item = Column>) -> Self {
+        self.choices.table.set_columns(columns);
+        self
+    }
+
+    /// In a table, gives each top-level key of answers that are JSON objects a column. Default: no.
+    #[cfg(feature = "rows")]
+    pub fn json_answer(mut self, json_answer: bool) -> Self {
+        self.choices.table.json_answer = json_answer;
+        self
+    }
+
+    /// In a table, writes answers as they are. Default: no, in the columns that are added a text
+    /// gets an apostrophe in front if a spreadsheet would run it, as it begins with `=`, `+`, `-`
+    /// or `@` and is no number.
+    #[cfg(feature = "rows")]
+    pub fn raw_cells(mut self, raw_cells: bool) -> Self {
+        self.choices.table.raw_cells = raw_cells;
+        self
+    }
+
     /// Calls `look` with the progress of the run: before the first request, about every 25 ms, and
     /// at the end. It is called on the thread that called [`run`](FileRun::run).
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -384,6 +438,17 @@ impl FileRun<'_> {
         }
     }
 
+    /// The input and what its lines are, for others than a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for an input that cannot be opened, or a header that does not fit.
+    #[cfg(feature = "cli")]
+    pub(crate) fn input(self) -> Result<(Location, Format)> {
+        let cancel = &self.client.settings().cancel;
+        let (_, format) = self.choices.open(&self.files.input, cancel)?;
+        Ok((self.files.input, format))
+    }
+
     /// How to treat what is in the output, once it is sure that the settings go together.
     fn checked(&self) -> Result<JournalOptions> {
         if let Some(error) = &self.choices.refused {
@@ -413,6 +478,8 @@ impl FileRun<'_> {
         let mut locks = Locks::take(&files, in_flight)?;
         let outside = self.client.settings().cancel.clone();
         let (mut input, format) = self.choices.open(&files.input, &outside)?;
+        #[cfg(feature = "rows")]
+        let table = RunTable::new(&files, &format, options, self.choices.table)?;
         // No file is changed before all of them have been read.
         let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.
@@ -471,7 +538,7 @@ impl FileRun<'_> {
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
-            locks,
+            locks: &mut locks,
             records: RecordWriter::new(self.choices.strict, options.simulated, clock.clone()),
             order: self.choices.ordered.then(Reorder::new),
             tally,
@@ -486,8 +553,14 @@ impl FileRun<'_> {
         } else {
             Feed::Here(Box::new(rows.fuse()))
         };
-        settings.for_each(job, feed, &mut writer)?;
-        writer.finish()
+        let sent = settings.for_each(job, feed, &mut writer);
+        let outcome = sent.and_then(|()| writer.finish());
+        #[cfg(feature = "rows")]
+        let outcome = match table {
+            Some(table) => table.close(outcome, opened),
+            None => outcome,
+        };
+        outcome
     }
 }
 

@@ -1,6 +1,7 @@
 //! An input that is a table: its header is read before a run begins, as the template must fit it,
 //! and its rows can be read once more, each with the id that the run gives it.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 
@@ -37,8 +38,8 @@ pub(crate) fn open(
         let own = location.path().and_then(|path| path.extension());
         own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
     };
-    let is_tsv = has_ending("tsv");
-    let is_csv = rows.has_separator() || is_tsv || has_ending("csv");
+    let has_tabs = has_ending("tsv");
+    let is_csv = rows.has_separator() || has_tabs || has_ending("csv");
     let start = match &mut input {
         OpenInput::Regular(file) => beginning(file, is_csv),
         OpenInput::Stream(stream) => beginning(stream, is_csv),
@@ -48,7 +49,7 @@ pub(crate) fn open(
         let at_end = start.len() < PREVIEW;
         let header = header(&start, at_end)
             .ok_or_else(|| here(config("the header is longer than 64 KiB")))?;
-        rows.read_header(header, is_tsv).map_err(here)?;
+        rows.read_header(header, has_tabs).map_err(here)?;
     }
     let input = match input {
         OpenInput::Regular(mut file) => {
@@ -111,7 +112,6 @@ fn find_columns(file: &File, rows: &RowFormat, location: &Location, cancel: &Can
 }
 
 /// The rows of a table in the order of the input, bad ones included.
-#[allow(dead_code, reason = "for the table of answers")]
 pub(crate) struct TableRows<R> {
     lines: Lines<ArrayAsLines<R>>,
     format: Format,
@@ -119,8 +119,7 @@ pub(crate) struct TableRows<R> {
 }
 
 /// A row as it stands in the input.
-#[allow(dead_code, reason = "for the table of answers")]
-pub(crate) struct TableRow {
+pub(crate) struct TableRow<'a> {
     /// Its first physical line, from 1.
     pub(crate) line: u64,
     /// Its id in the records of a run. `None` if it has none: the record of its failure is then
@@ -129,9 +128,10 @@ pub(crate) struct TableRow {
     /// Its cells: as many as it has, which need not be as many as there are columns. `None` if it
     /// has none, as it is no JSON object, or too long. Bytes that are no UTF-8 have been replaced.
     pub(crate) row: Option<Row>,
+    /// The whole of it. `None` if it is too long.
+    pub(crate) text: Option<Cow<'a, str>>,
 }
 
-#[allow(dead_code, reason = "for the table of answers")]
 impl<R: Read> TableRows<R> {
     /// Reads an input whose header has been [read](open).
     pub(crate) fn new(source: R, format: Format) -> Self {
@@ -146,7 +146,7 @@ impl<R: Read> TableRows<R> {
     ///
     /// # Errors
     /// Those of [`Lines::next`].
-    pub(crate) fn next(&mut self) -> io::Result<Option<TableRow>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<TableRow<'_>>> {
         let Some(line) = self.lines.next()? else {
             return Ok(None);
         };
@@ -156,11 +156,14 @@ impl<R: Read> TableRows<R> {
             occurrences.name(&mut parsed);
         }
         let rows = self.format.rows.as_ref();
-        let row = rows.zip(text).and_then(|(rows, text)| rows.row(&text).ok());
+        let row = rows
+            .zip(text.as_ref())
+            .and_then(|(rows, text)| rows.row(text).ok());
         Ok(Some(TableRow {
             line: parsed.number,
             id: parsed.custom_id,
             row,
+            text,
         }))
     }
 }

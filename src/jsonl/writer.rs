@@ -38,7 +38,7 @@ pub(super) struct Writer<'p> {
     /// When the run's time is over.
     pub(super) ends: Option<Instant>,
     pub(super) journal: Journal,
-    pub(super) locks: Locks,
+    pub(super) locks: &'p mut Locks,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<RowOutcome>>,

@@ -16,7 +16,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Permit;
+use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<J: Job> RunShared<'_, J> {
@@ -98,7 +98,7 @@ impl<J: Job> RunShared<'_, J> {
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
-        let counted = attempt.counted.get().map(|counted| counted.model_tokens());
+        let counted = attempt.counted.get().map(Cost::model_tokens);
         let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
         monitor.update(|progress| {
             let tokens = progress.counted_tokens.saturating_sub(reserved);
@@ -271,9 +271,10 @@ impl<J: Job> RunShared<'_, J> {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings
-                .monitor
-                .update(|progress| progress.backing_off += 1);
+            self.settings.monitor.update(|progress| {
+                progress.backing_off += 1;
+                progress.last_retry = progress.last_retry.max(Some(at));
+            });
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);

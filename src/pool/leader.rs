@@ -120,6 +120,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         input: Arc<InputQueue<J::Input>>,
         sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     ) -> Self {
+        settings.monitor.run_begins(&settings.limiter);
         let now = settings.limiter.clock().now();
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         // One thread, which leads.
@@ -148,10 +149,7 @@ impl<'env, J: Job> RunShared<'env, J> {
     /// Notes what holds the run back from now on.
     pub(super) fn bind(&self, state: &mut RunState<J>, binding: Binding) {
         if state.binding.replace(binding) != Some(binding) {
-            let Settings {
-                monitor, limiter, ..
-            } = &self.settings;
-            monitor.set_binding(Some(binding), limiter);
+            self.settings.monitor.set_binding(Some(binding));
         }
     }
 
@@ -186,10 +184,7 @@ impl<'env, J: Job> RunShared<'env, J> {
             }
             (state.parked_leader(), std::mem::take(&mut state.idle))
         };
-        let Settings {
-            monitor, limiter, ..
-        } = &self.settings;
-        monitor.set_binding(None, limiter);
+        self.settings.monitor.set_binding(None);
         for (_, parker) in followers {
             parker.unpark();
         }

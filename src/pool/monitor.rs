@@ -60,6 +60,8 @@ pub struct Progress {
     pub waiting: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
+    /// When the last of the items that wait so far is to be tried again.
+    pub(crate) last_retry: Option<Instant>,
     /// Threads that send requests or wait to, now.
     pub threads: u64,
     /// The most threads at once.
@@ -109,6 +111,12 @@ impl Progress {
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.abandoned
     }
+
+    /// How long until every item has been tried again that waits for it.
+    pub(crate) fn retried_in(&self, now: Instant) -> Duration {
+        let last = self.last_retry.filter(|_| self.backing_off > 0);
+        last.map_or(Duration::ZERO, |last| last.saturating_duration_since(now))
+    }
 }
 
 impl Monitor {
@@ -127,16 +135,22 @@ impl Monitor {
         progress
     }
 
-    /// From now on it is this that holds the run back.
-    pub(super) fn set_binding(&self, binding: Option<Binding>, limiter: &Limiter) {
-        let limiter = self.0.limiter.get_or_init(|| limiter.clone());
-        let now = limiter.clock().now();
-        self.track(|track| track.set(binding, now));
+    /// A run with this limiter begins.
+    pub(super) fn run_begins(&self, limiter: &Limiter) {
+        self.0.limiter.get_or_init(|| limiter.clone());
     }
 
     /// The limiter of the first run.
     pub(crate) fn limiter(&self) -> Option<&Limiter> {
         self.0.limiter.get()
+    }
+
+    /// From now on it is this that holds the run back.
+    pub(super) fn set_binding(&self, binding: Option<Binding>) {
+        if let Some(limiter) = self.limiter() {
+            let now = limiter.clock().now();
+            self.track(|track| track.set(binding, now));
+        }
     }
 
     fn track<R>(&self, change: impl FnOnce(&mut BindingTrack) -> R) -> R {

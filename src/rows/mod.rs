@@ -5,10 +5,14 @@
 //! a JSON object, as a template sees it. [`template`] is what the user writes, and [`render`] makes
 //! the body of a request of it and a row. [`RowFormat`] puts them together for `jsonl`.
 //!
+//! [`cells`] goes the other way: what the cells of a table are that is written.
+//!
 //! All of it is pure: files, lines, ids and what is done are the business of `jsonl`.
 
 #[cfg(not(feature = "rows"))]
 mod absent;
+#[cfg(feature = "rows")]
+pub(crate) mod cells;
 #[cfg(feature = "rows")]
 mod format;
 #[cfg(feature = "rows")]

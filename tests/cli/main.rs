@@ -21,3 +21,4 @@ mod runs;
 #[cfg(unix)]
 mod signals;
 mod streams;
+mod tables;

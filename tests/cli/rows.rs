@@ -470,14 +470,18 @@ fn a_killed_run_carries_on() {
 #[test]
 fn rows_can_be_checked_and_tried() {
     let folder = Folder::new();
-    folder.write("p.csv", "id,text\n1,12345678\n2\n3,x\n3,y\n");
+    folder.write(
+        "p.csv",
+        "id,text\n1,12345678\n2\n3,x\n3,y\n\n4,\"two\nlines\"\n",
+    );
     let check = ["check", "p.csv", "--prompt", "{{ text }}", "--id", "id"];
     let ended = folder.tool(&check).run().code(1);
     for line in [
         "line 3: has 1 cell, and the header has 2",
         "line 5: has the \"custom_id\" of line 4: \"3\"",
-        "requests       3 in 5 lines",
-        "/v1/chat/completions (3)",
+        "requests       4 in 8 lines",
+        "blank lines    1",
+        "/v1/chat/completions (4)",
     ] {
         assert!(ended.stdout.contains(line), "{line}: {ended:#?}");
     }

@@ -7,16 +7,19 @@
 
 mod check;
 mod completions;
+mod extract;
 mod plan;
 mod prompts;
 mod report;
 mod run;
 mod simulate;
+mod table;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
+pub(crate) use self::extract::{Extract, Format as ExtractFormat};
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
@@ -48,6 +51,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Extract(Extract),
     Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),
@@ -62,7 +66,8 @@ pub(crate) enum Command {
     ///
     /// To read it: tollgate man | man -l -
     ///
-    /// To install it: tollgate man > ~/.local/share/man/man1/tollgate.1
+    /// To install it where man looks for the programs of ~/.cargo/bin: mkdir -p
+    /// ~/.cargo/share/man/man1; tollgate man > ~/.cargo/share/man/man1/tollgate.1
     Man,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::prompts::Prompts;
+use super::table::Table;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
@@ -18,7 +19,8 @@ use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 /// a table: a request is made of each row.
 ///
 /// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
-/// p.results.jsonl. Requests that fail go to p.errors.jsonl.
+/// p.results.jsonl. Requests that fail go to p.errors.jsonl. For p.csv they are in
+/// p.results.csv.jsonl, and when the run ends, the table p.results.csv is made of them.
 ///
 /// To carry on after a stop, run the same command again. Requests that are answered are not sent
 /// again.
@@ -31,7 +33,7 @@ Examples:
                                                      stop at about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
   tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
-                                                     one request a row
+                                                     one request a row, the answers in a table
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
                                                      a server on this machine
 
@@ -51,8 +53,10 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl; standard
-    /// output if INPUT is -]
+    /// Where results go; - is standard output. If the name ends in .csv or .tsv it is a table,
+    /// written when the run ends: INPUT's columns and answer, a row for each row of INPUT. The
+    /// results themselves are then in FILE.jsonl [default: INPUT's name with .results.jsonl, or
+    /// .results.csv for a .csv; standard output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
 
@@ -107,6 +111,9 @@ pub(crate) struct Run {
     /// run with these flags. No key is needed
     #[arg(long, conflicts_with = "repair", help_heading = FILES)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) table: Table,
 
     #[command(flatten)]
     pub(crate) server: Server,

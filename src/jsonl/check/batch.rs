@@ -134,7 +134,7 @@ impl Rules {
             let message = format!("no requests; {whose} have at least one");
             wrong("batch_empty", None, message);
         }
-        let blank_lines = report.blank_lines();
+        let blank_lines = report.blank_lines;
         if self.no_blank_lines && blank_lines > 0 {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);

@@ -78,6 +78,7 @@ pub(crate) fn check<R: Read>(
     };
     fold(&mut lines, &Cancel::new(), unreadable, read, add)?;
     report.lines = lines.number;
+    report.blank_lines = lines.blanks;
     report.bytes = lines.offset;
     judge_whole(&mut report, ids, location, format, rules);
     Ok(report)
@@ -236,7 +237,7 @@ mod tests {
         );
         let report = look(file, None);
         assert_eq!((report.requests, report.bad_lines), (3, 2));
-        assert_eq!((report.lines, report.blank_lines()), (6, 1));
+        assert_eq!((report.lines, report.blank_lines), (6, 1));
         assert_eq!(report.bytes, file.len() as u64);
         // 1 + (2 + 4 + 1) + 1, and twice 10; the chat alone has no limit.
         assert_eq!((report.prompt_tokens, report.output_tokens), (9, 20));
@@ -330,6 +331,7 @@ mod tests {
             }
         }
         one.lines = lines.len() as u64;
+        one.blank_lines = lines.iter().filter(|line| *line == "\n").count() as u64;
         one.bytes = all.bytes;
         judge_whole(&mut one, ids, &Location::Stream, &format, rules);
         assert_eq!(one, all);

@@ -34,7 +34,9 @@ use crate::error::Result;
 pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 #[cfg(feature = "cli")]
-pub(crate) use self::records::{MAX_BODY, fold_file};
+pub(crate) use self::records::MAX_BODY;
+#[cfg(feature = "rows")]
+pub(crate) use self::records::fold_file;
 pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 
