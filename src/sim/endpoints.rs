@@ -37,7 +37,7 @@ impl Draft {
             prompt_tokens,
             completion_tokens,
             identity,
-            ..Self::free(Ok(Content::Json(Vec::new())))
+            ..Self::free(Ok(Content::Json(Vec::new())), false)
         }
     }
 
