@@ -104,8 +104,9 @@
 //! which `rows/format.rs` makes requests of: `rows/table.rs` is CSV, `rows/row.rs` a row,
 //! `rows/template.rs` what the user says of it, and `rows/render.rs` makes the body.
 //! `rows/absent.rs` stands for all of them without the feature `rows`, and `occurrences.rs` names
-//! rows that have no ids. `prompts.rs` stops a run whose model refuses a field
-//! of all prompts. In `journal`, `records.rs` reads what the lines of a file say (`readback.rs`
+//! rows that have no ids. `answers.rs` finds the records of rows again, `answer_table.rs` makes a
+//! table of them and of the user's columns, and `rows/cells.rs` writes its cells. `prompts.rs` stops
+//! a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what the lines of a file say (`readback.rs`
 //! reads one), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
 //! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
 //! second run out, and `compact.rs` brings the files to what they are to be at the end.
@@ -123,7 +124,7 @@
 //! | bar | `bar` | what a run says while it goes on, terminals |
 //! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
-//! | tables | `rows` | cells, templates, the request of a row; no files |
+//! | tables | `rows` | cells read and written, templates, the request of a row; no files |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
