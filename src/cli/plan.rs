@@ -248,6 +248,7 @@ struct Expected {
     latency: Dist,
     output_tokens: Dist,
     failures: Vec<Failing>,
+    simulated: Option<SimSpec>,
     /// What it is taken from.
     from: String,
     /// What is not known.
@@ -314,6 +315,7 @@ impl Expected {
             latency: latency.unwrap_or_else(|| Dist::log_normal(LATENCY, SPREAD)),
             output_tokens: output_tokens.unwrap_or_else(|| Dist::constant(OUTPUT_TOKENS)),
             failures,
+            simulated: None,
             from,
             caveats,
         }
@@ -334,6 +336,7 @@ impl Expected {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
             failures: vec![failing],
+            simulated: Some(spec),
             from: "--simulate".to_owned(),
             caveats: Vec::new(),
         })
@@ -360,6 +363,7 @@ impl Flags<'_> {
             latency: expected.latency,
             output_tokens: expected.output_tokens,
             failures: expected.failures,
+            simulated: expected.simulated,
             request_rate,
             burst: self.limits.burst,
             token_rate,
