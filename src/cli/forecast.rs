@@ -21,6 +21,8 @@ pub(super) struct Forecast {
     pub(super) latency: f64,
     /// The share of all attempts.
     pub(super) failing: f64,
+    /// Of the run.
+    pub(super) deadline: Option<Duration>,
     pub(super) concurrency: Concurrency,
     /// Of requests and of model tokens.
     pub(super) rates: [Option<Rate>; 2],
@@ -61,6 +63,9 @@ impl Forecast {
         let plan = &self.prediction;
         let (prompts, answers) = (count(plan.prompt_tokens), count(plan.completion_tokens));
         let requests = counted(plan.requests, "request", "requests");
+        if plan.requests == 0 {
+            return aligned(&[("planned", requests)]);
+        }
         let rows: Vec<(String, String)> = (self.table().into_iter())
             .map(|(at, s)| (format!("{:>7}", count(at as u64)), time(seconds(s))))
             .collect();
@@ -72,9 +77,13 @@ impl Forecast {
             ),
             ("answers", self.answers()),
         ];
-        if plan.failed > 0 {
-            let failed = counted(plan.failed, "request fails", "requests fail");
+        let (failed, left) = self.not_done();
+        if failed > 0 {
+            let failed = counted(failed, "request fails", "requests fail");
             facts.push(("failed", failed));
+        }
+        if left > 0 {
+            facts.push(("left", format!("{} for another run", count(left))));
         }
         facts.push(("time", told(plan.duration_s, |s| time(seconds(s)))));
         let dollars =
@@ -134,13 +143,28 @@ impl Forecast {
         )
     }
 
+    /// Requests that fail, and those that are left. What a deadline cuts off is left, too.
+    fn not_done(&self) -> (u64, u64) {
+        let plan = &self.prediction;
+        let failed = if self.is_cut_off() { 0 } else { plan.failed };
+        (failed, plan.requests - plan.succeeded - failed)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        let wall = self.prediction.wall;
+        self.deadline.is_some_and(|deadline| wall >= deadline)
+    }
+
     /// What to change, in a sentence.
     fn advice(&self) -> String {
         let plan = &self.prediction;
-        let left = plan.requests - plan.succeeded - plan.failed;
-        if left > 0 {
-            let left = counted(left, "request", "requests");
-            return format!("--deadline is too short: {left} will be left for another run");
+        if self.not_done().1 > 0 {
+            let why = if self.is_cut_off() {
+                "--deadline ends the run before all is done"
+            } else {
+                "so few attempts succeed that the run stops: --timeout may be too short"
+            };
+            return why.to_owned();
         }
         let at_once = self.concurrency.high();
         let now = plan.duration_s.p50;
@@ -167,6 +191,11 @@ impl Forecast {
             (Some(Binding::Backoff | Binding::Pause | Binding::Outage), None) => {
                 "failures and the waits after them take most of the time".to_owned()
             }
+            (Some(Binding::InFlight), None) if plan.concurrency_needed.is_some() => {
+                "the concurrency and the rates go together: only both higher make it faster"
+                    .to_owned()
+            }
+            (Some(Binding::InFlight), None) => "more at once is hardly faster".to_owned(),
             _ => "no limit holds it back: it takes as long as its slowest answers".to_owned(),
         }
     }
@@ -278,6 +307,7 @@ mod tests {
             caveats: Vec::new(),
             latency: 0.45,
             failing: 0.01,
+            deadline: None,
             concurrency: 20.into(),
             rates: [None, Some(Rate::per_minute(80_000))],
         }
@@ -318,16 +348,34 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
             more,
             "-c 50 takes 25.0 s instead of 1 min 00 s, if the server can do it"
         );
+        let level = [(20, 60.0), (50, 59.0)];
+        let both = at(Binding::InFlight, &level);
+        assert!(both.starts_with("the concurrency and the rates"), "{both}");
+        let mut alone = forecast(Binding::InFlight, &level);
+        alone.prediction.concurrency_needed = None;
+        assert_eq!(alone.advice(), "more at once is hardly faster");
         let none = at(Binding::Wire, &[(10, 60.0), (20, 60.0), (50, 59.0)]);
         assert!(none.starts_with("no limit"), "{none}");
         let failures = at(Binding::Backoff, &[(20, 60.0)]);
         assert!(failures.starts_with("failures"), "{failures}");
-        let mut short = forecast(Binding::InFlight, &[(20, 60.0)]);
-        short.prediction.succeeded = 900;
+    }
+
+    #[test]
+    fn what_is_not_done_is_left_and_has_not_failed() {
+        let mut plan = forecast(Binding::InFlight, &[(20, 60.0)]);
+        plan.prediction.succeeded = 900;
+        plan.prediction.failed = 20;
+        assert!(plan.advice().contains("the run stops"));
+        let told = plan.to_text();
+        assert!(told.contains("failed     20 requests fail\nleft       80 for another run"));
+        plan.deadline = Some(Duration::from_secs(60));
+        assert!(plan.advice().contains("--deadline ends the run"));
+        let told = plan.to_text();
         assert!(
-            short
-                .advice()
-                .contains("--deadline is too short: 99 requests")
+            told.contains("left       100 for") && !told.contains("fail\n"),
+            "{told}"
         );
+        plan.prediction.requests = 0;
+        assert_eq!(plan.to_text(), "planned  0 requests\n");
     }
 }

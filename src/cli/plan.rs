@@ -11,7 +11,7 @@ use super::config::{self, flaw_of_prompts};
 use super::console::Console;
 use super::exit::Exit;
 use super::forecast::Forecast;
-use super::format::counted;
+use super::format::{count, counted};
 use super::prompts::with_prompts;
 use super::run::file_run;
 use super::{signals, stdout};
@@ -22,8 +22,8 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Requests, Sample, Scenario, Sizes, concurrencies_around,
-    predict,
+    Dist, Earlier, Failing, Planned, Prediction, Requests, Sample, Scenario, Sizes,
+    concurrencies_around, predict,
 };
 use crate::sim::{NATURAL, SimSpec};
 use crate::{Error, FileRun, Price, Provider, Result, Verdict};
@@ -130,11 +130,34 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
         base_url: args.server.base_url.as_deref(),
     };
     let text = match listed.requests() {
-        Requests { count: 0, .. } => "plan: nothing is left to send\n".to_owned(),
-        requests => flags.forecast(requests, answers)?.to_text(),
+        Requests { count: 0, .. } => "planned  nothing is left to send\n".to_owned(),
+        requests => {
+            let mut forecast = flags.forecast(requests, answers)?;
+            forecast.caveats.extend(spent(args, &forecast.prediction));
+            forecast.to_text()
+        }
     };
     show(&format!("{}\n{text}", check::to_text(&report)))?;
     Ok(check::exit(&report))
+}
+
+/// What a budget leaves undone.
+fn spent(args: &Run, plan: &Prediction) -> Option<String> {
+    let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
+    let tokens = (plan.prompt_tokens + plan.completion_tokens) as f64;
+    let budgets = [
+        ("--max-cost", args.max_cost.map(|most| most.as_f64() / cost)),
+        (
+            "--token-budget",
+            args.token_budget.map(|most| most as f64 / tokens),
+        ),
+    ];
+    let shares = budgets
+        .into_iter()
+        .filter_map(|(flag, share)| Some((share?, flag)));
+    let (share, flag) = shares.min_by(|one, other| one.0.total_cmp(&other.0))?;
+    let percent = 100.0 * share;
+    (share < 1.0).then(|| format!("{flag} stops the run when about {percent:.0} % of it is done"))
 }
 
 /// An output of the past, and its name.
@@ -225,6 +248,7 @@ struct Expected {
     latency: Dist,
     output_tokens: Dist,
     failures: Vec<Failing>,
+    simulated: Option<SimSpec>,
     /// What it is taken from.
     from: String,
     /// What is not known.
@@ -276,6 +300,10 @@ impl Expected {
                 "{} in {path:?}",
                 counted(earlier.records, "result", "results")
             );
+            if (1..earlier.records).contains(&earlier.with_times) {
+                let some = count(earlier.with_times);
+                from = format!("{from}, of which {some} say how long they took");
+            }
             let for_good = earlier.failed_for_good as f64 / earlier.attempts as f64;
             failures = vec![
                 failing(earlier.failing(), Verdict::Retry),
@@ -287,6 +315,7 @@ impl Expected {
             latency: latency.unwrap_or_else(|| Dist::log_normal(LATENCY, SPREAD)),
             output_tokens: output_tokens.unwrap_or_else(|| Dist::constant(OUTPUT_TOKENS)),
             failures,
+            simulated: None,
             from,
             caveats,
         }
@@ -307,6 +336,7 @@ impl Expected {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
             failures: vec![failing],
+            simulated: Some(spec),
             from: "--simulate".to_owned(),
             caveats: Vec::new(),
         })
@@ -333,6 +363,7 @@ impl Flags<'_> {
             latency: expected.latency,
             output_tokens: expected.output_tokens,
             failures: expected.failures,
+            simulated: expected.simulated,
             request_rate,
             burst: self.limits.burst,
             token_rate,
@@ -356,6 +387,7 @@ impl Flags<'_> {
             caveats,
             latency: scenario.latency.mean(),
             failing: scenario.failures.iter().map(|failing| failing.share).sum(),
+            deadline: scenario.deadline,
             concurrency,
             rates: [request_rate, token_rate],
         })

@@ -39,9 +39,10 @@ impl Occurrences {
 
     /// The id of the next row, if it is another one than the hash of its request.
     pub(super) fn id(&mut self, hash: LineHash) -> Option<String> {
-        let count = match self.only_repeated {
-            true => self.counts.get_mut(&hash)?,
-            false => self.counts.entry(hash).or_default(),
+        let count = if self.only_repeated {
+            self.counts.get_mut(&hash)?
+        } else {
+            self.counts.entry(hash).or_default()
         };
         *count += 1;
         (*count > 1).then(|| format!("{hash}-{count}"))

@@ -185,7 +185,7 @@ impl LimiterState {
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
     /// something may be admitted sooner than it was said.
-    pub(super) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
+    pub(crate) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         self.announced.note(announced, sent, self.paused_until, now)
     }
 

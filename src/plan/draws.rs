@@ -98,11 +98,12 @@ impl Draws<'_> {
     }
 }
 
+/// The nearest whole number. `round` would be a call.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "it saturates"
 )]
 fn whole(number: f64) -> u64 {
-    number.round() as u64
+    (number + 0.5) as u64
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::draws::{Draws, Nanos, Variant};
+use super::simulated::Simulated;
 use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
@@ -22,6 +23,7 @@ use crate::error::Result;
 use crate::limit::{Admission, Cost, Limiter, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
+use crate::sim::Ruling;
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,6 +58,8 @@ struct Flight {
     cost: Cost,
     /// The tokens of its answer, or how it fails.
     end: Result<u64, (Verdict, Reach)>,
+    /// Of the simulated provider.
+    ruling: Option<Box<Ruling>>,
 }
 
 /// Runs it to its end.
@@ -69,6 +73,7 @@ pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<Came> {
 struct Engine<'a> {
     scenario: &'a Scenario,
     draws: Draws<'a>,
+    simulated: Option<Simulated>,
     limits: LimiterState,
     estimates: Estimates,
     schedule: Schedule<(), ()>,
@@ -76,8 +81,9 @@ struct Engine<'a> {
     parker: Arc<Parker>,
     track: BindingTrack,
     binding: Option<Binding>,
-    /// The instant of time 0.
+    /// The instant of time 0, and that of the time now.
     epoch: Instant,
+    instant: Instant,
     now: Nanos,
     /// The item that waits at the limiter.
     waiting: Option<(Box<Item<(), ()>>, Planned)>,
@@ -109,6 +115,10 @@ impl<'a> Engine<'a> {
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
+            simulated: scenario.simulated.map(|spec| {
+                let more = variant.seed.wrapping_sub(scenario.seed);
+                Simulated::new(spec.reseeded(more))
+            }),
             limits: limits.state()?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
@@ -116,6 +126,7 @@ impl<'a> Engine<'a> {
             track: BindingTrack::default(),
             binding: None,
             epoch,
+            instant: epoch,
             now: 0,
             waiting: None,
             flights: Vec::new(),
@@ -137,6 +148,7 @@ impl<'a> Engine<'a> {
                 break;
             };
             self.now = self.now.max(next);
+            self.instant = self.epoch + Duration::from_nanos(self.now);
             while let Some(end) = self.ends.peek()
                 && end.0.0 <= self.now
                 && let Some(Reverse((_, slot))) = self.ends.pop()
@@ -149,14 +161,14 @@ impl<'a> Engine<'a> {
             }
         }
         self.bind(None);
-        self.came.bound = self.track.settle(self.instant()).0;
+        self.came.bound = self.track.settle(self.instant).0;
         self.came
     }
 
     /// Sends all that may go now. When to look again, if nothing ends before.
     fn send(&mut self) -> Option<Nanos> {
         loop {
-            let now = self.instant();
+            let now = self.instant;
             let (mut item, request) = match self.waiting.take() {
                 Some(waiting) => waiting,
                 // All threads are in attempts.
@@ -220,6 +232,13 @@ impl<'a> Engine<'a> {
         }
         let (mut took, drawn) = self.draws.attempt(&request, item.index, attempt);
         let mut end = drawn.map_err(|verdict| (verdict, reach(verdict)));
+        let ruling = self.simulated.as_mut().map(|simulated| {
+            let (prompt, output) = (request.prompt_tokens, end.unwrap_or(0));
+            let ruling = simulated.rule(self.now, item.index, prompt, output);
+            took = duration(ruling.delay);
+            end = simulated.failure(&ruling).map_or(end, Err);
+            Box::new(ruling)
+        });
         let left = item
             .history
             .deadline
@@ -238,6 +257,7 @@ impl<'a> Engine<'a> {
             sent: self.now,
             cost,
             end,
+            ruling,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push(None);
@@ -253,6 +273,11 @@ impl<'a> Engine<'a> {
     /// An attempt ends.
     fn end(&mut self, mut flight: Flight) {
         self.came.wire += Duration::from_nanos(self.now - flight.sent);
+        if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
+            for announced in simulated.answered(ruling) {
+                self.limits.announced(&announced, flight.sent, self.now);
+            }
+        }
         let output = match flight.end {
             Ok(output) => output,
             Err((verdict, reach)) => return self.fail(flight, verdict, reach),
@@ -270,7 +295,7 @@ impl<'a> Engine<'a> {
             ..Usage::default()
         });
         self.came.counted_tokens += used.model_tokens();
-        if self.scenario.token_rate.is_some() {
+        if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
         self.limits.let_in(start, self.now);
@@ -325,7 +350,7 @@ impl<'a> Engine<'a> {
             reach,
             likeness: None,
         };
-        let (index, instant) = (item.index, self.instant());
+        let (index, instant) = (item.index, self.instant);
         let decision = self
             .schedule
             .decide(index, &mut item.history, failed, instant);
@@ -368,7 +393,7 @@ impl<'a> Engine<'a> {
     fn bind(&mut self, binding: Option<Binding>) {
         if self.binding != binding {
             self.binding = binding;
-            self.track.set(binding, self.instant());
+            self.track.set(binding, self.instant);
         }
     }
 
@@ -377,10 +402,6 @@ impl<'a> Engine<'a> {
             Some(most) => self.estimates.cost(&request.size, request.writes, most),
             None => Cost::ONE,
         }
-    }
-
-    fn instant(&self) -> Instant {
-        self.epoch + Duration::from_nanos(self.now)
     }
 
     fn nanos(&self, at: Instant) -> Nanos {

@@ -37,8 +37,6 @@ pub(crate) struct Earlier {
     pub(crate) throttled: u64,
     /// Records that say how long their attempts took.
     pub(crate) with_times: u64,
-    /// Records that say how many tokens their answers have.
-    pub(crate) with_usage: u64,
     /// Seconds of an attempt. Of a row that took several, only the mean is known.
     seconds: Sample<f64>,
     output_tokens: Sample<f64>,
@@ -59,7 +57,6 @@ impl Earlier {
             attempts: 0,
             throttled: 0,
             with_times: 0,
-            with_usage: 0,
             seconds: Sample::of_at_most(MOST_VALUES),
             output_tokens: Sample::of_at_most(MOST_VALUES),
             prompts: HashMap::new(),
@@ -104,7 +101,6 @@ impl Earlier {
             }
         }
         if let Some((prompt, output)) = facts.tokens {
-            self.with_usage += 1;
             self.output_tokens.add(output as f64);
             if let Some(id) = facts.id.filter(|_| self.prompts.len() < MOST_IDS) {
                 self.prompts.insert(id, prompt);
@@ -201,12 +197,12 @@ mod tests {
         let earlier = read(&(once + &thrice), &format!("{refused}\n{gone}\n")).unwrap();
         assert_eq!((earlier.records, earlier.attempts), (4, 10));
         assert_eq!((earlier.answered, earlier.failed_for_good), (2, 1));
-        assert_eq!((earlier.with_times, earlier.with_usage), (2, 2));
+        assert_eq!(earlier.with_times, 2);
         // Two of the second row, and five of the last.
         assert!((earlier.failing() - 0.7).abs() < 1e-9);
         let latency = Dist::measured(vec![1.0, 1.0, 1.0, 2.0]);
         assert_eq!(earlier.latency(), latency);
-        assert_eq!(earlier.output_tokens().unwrap().mean(), 40.0);
+        assert_eq!(earlier.output_tokens(), Dist::measured(vec![40.0; 2]));
         assert_eq!(earlier.prompt_tokens(LineHash::of("a")), Some(9));
     }
 
@@ -230,9 +226,9 @@ mod tests {
         let bare = r#"{"custom_id":"c","response":{"status_code":200,"body":{"choices":[{}]}}}"#;
         let earlier = read(&format!("{openai}{anthropic}\n{bare}\nno record\n"), "").unwrap();
         assert_eq!((earlier.records, earlier.attempts), (3, 3));
-        assert_eq!((earlier.with_times, earlier.with_usage), (0, 2));
+        assert_eq!(earlier.with_times, 0);
         assert_eq!((earlier.latency(), earlier.failing()), (None, 0.0));
-        assert_eq!(earlier.output_tokens().unwrap().mean(), 22.5);
+        assert_eq!(earlier.output_tokens(), Dist::measured(vec![5.0, 40.0]));
         assert_eq!(earlier.prompt_tokens(LineHash::of("b")), Some(7));
     }
 

@@ -30,6 +30,7 @@ fn scenario(requests: u64) -> Scenario {
         latency: Dist::constant(1.0),
         output_tokens: Dist::constant(100.0),
         failures: Vec::new(),
+        simulated: None,
         request_rate: None,
         burst: None,
         token_rate: None,
@@ -153,6 +154,42 @@ fn a_request_that_never_fits_fails_without_being_sent() {
         ..scenario(3)
     });
     assert_eq!((never.failed, never.attempts), (3, 0));
+}
+
+#[test]
+fn what_the_simulated_provider_refuses_is_learned_from() {
+    let by = |spec: &str| {
+        plan(&Scenario {
+            simulated: Some(spec.parse().unwrap()),
+            concurrency: 20.into(),
+            ..scenario(300)
+        })
+    };
+    let free = by("latency=100ms,jitter=0");
+    assert_eq!((free.end, free.throttled), (ms(1_500), 0));
+    // 20 at once, and 280 at ten a second.
+    for (spec, refused) in [
+        ("latency=100ms,jitter=0,rps=10", 0..10),
+        ("latency=100ms,jitter=0,rps=10,headers=none", 5..60),
+        (
+            "latency=100ms,jitter=0,rps=10,headers=none,hints=none",
+            5..60,
+        ),
+    ] {
+        let came = by(spec);
+        let told = format!("{spec}: {came:?}");
+        assert_eq!(came.succeeded, 300, "{told}");
+        assert!(refused.contains(&came.throttled), "{told}");
+        assert!((28.0..36.0).contains(&came.end.as_secs_f64()), "{told}");
+        assert_eq!(came.bound.binding(), Some(Binding::Requests), "{told}");
+    }
+    let places = by("latency=100ms,jitter=0,places=3");
+    assert!(
+        (10.0..12.0).contains(&places.end.as_secs_f64()),
+        "{places:?}"
+    );
+    let errors = by("latency=100ms,jitter=0,errors=0.2,faults=0.1,strays=0.02");
+    assert!((90..160).contains(&(errors.attempts - 300)), "{errors:?}");
 }
 
 /// A real run of the scenario on threads of a pool, in virtual time.
@@ -407,5 +444,47 @@ proptest! {
         // What is held back, and the wire, are no more than the run.
         prop_assert!(came.bound.total() <= came.end);
         prop_assert_eq!(came, plan(&scenario), "the same seed");
+    }
+}
+
+/// `cargo test --release --all-features --lib plan::tests::figures -- --ignored --nocapture`
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    const REQUESTS: u64 = 1_000_000;
+    let base = Scenario {
+        latency: Dist::log_normal(2.0, 0.5),
+        output_tokens: Dist::log_normal(60.0, 0.8),
+        concurrency: 200.into(),
+        ..scenario(REQUESTS)
+    };
+    let limited = Scenario {
+        request_rate: Some(Rate::per_second(80)),
+        ..base.clone()
+    };
+    let by_tokens = Scenario {
+        token_rate: Some(Rate::per_minute(300_000)),
+        ..base.clone()
+    };
+    let failing = Scenario {
+        failures: failing(0.1, Verdict::Retry),
+        ..base.clone()
+    };
+    let many = Scenario {
+        concurrency: 5_000.into(),
+        ..base.clone()
+    };
+    for (what, scenario) in [
+        ("concurrency", base),
+        ("requests", limited),
+        ("tokens", by_tokens),
+        ("failures", failing),
+        ("5,000 at once", many),
+    ] {
+        let began = std::time::Instant::now();
+        let came = plan(&scenario);
+        let each = began.elapsed().as_nanos() / u128::from(REQUESTS);
+        let line = format!("{what}: {each} ns a request; {:?}\n", came.end);
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
     }
 }

@@ -16,7 +16,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Permit;
+use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<J: Job> RunShared<'_, J> {
@@ -98,7 +98,7 @@ impl<J: Job> RunShared<'_, J> {
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
-        let counted = attempt.counted.get().map(|counted| counted.model_tokens());
+        let counted = attempt.counted.get().map(Cost::model_tokens);
         let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
         monitor.update(|progress| {
             let tokens = progress.counted_tokens.saturating_sub(reserved);

@@ -134,6 +134,7 @@ fn lede(stats: &Stats) -> Vec<String> {
     let answered = count(stats.answered);
     let (failed, permanent) = (count(stats.failed()), count(stats.permanent));
     let mut lede = vec![match stats.failed() {
+        0 if all == 1 => "1 row, and it was answered.".to_owned(),
         0 => format!("{rows}, all of them answered."),
         all if all == stats.permanent => {
             format!("{rows}: {answered} answered and {failed} failed for good.")
@@ -178,11 +179,11 @@ fn sent(stats: &Stats, overtime: &Overtime<'_>) -> Value {
 /// The key figures: a label, a number and a word below it.
 fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
     let all = stats.records();
-    let mut tiles = vec![(
-        "Rows",
-        count(all),
-        format!("{} answered", percent(stats.answered, all)),
-    )];
+    let mut tiles = Vec::new();
+    if all > 0 {
+        let answered = format!("{} answered", percent(stats.answered, all));
+        tiles.push(("Rows", count(all), answered));
+    }
     if stats.answers.count() > 0 {
         let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
         tiles.push(("Median answer", half, "p50".to_owned()));
@@ -191,12 +192,11 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
     if let Some(overtime) = overtime {
         let seconds = (overtime.active_ms() as f64 / 1e3).max(1e-3);
         let sent = rate(stats.attempts as f64 / seconds);
-        let retried = counted(stats.retried, "row", "rows");
-        tiles.push((
-            "Requests a second",
-            sent,
-            format!("{retried} needed several"),
-        ));
+        let retried = match stats.retried {
+            0 => "one for each row".to_owned(),
+            rows => format!("{} needed several", counted(rows, "row", "rows")),
+        };
+        tiles.push(("Requests a second", sent, retried));
     }
     let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
     if tokens > 0 {

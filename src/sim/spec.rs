@@ -162,6 +162,18 @@ impl SimSpec {
         (self.latency, self.jitter, failing)
     }
 
+    /// Whose headers tell of the limits, and how a refusal says how long to wait.
+    #[cfg(feature = "cli")]
+    pub(crate) fn manners(&self) -> (Dialect, Hints) {
+        (self.dialect, self.hints)
+    }
+
+    /// The same with another seed, which is so much more.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reseeded(self, more: u64) -> Self {
+        self.seed(self.seed.wrapping_add(more))
+    }
+
     /// Refuses what cannot be simulated, naming the field.
     pub(super) fn checked(self) -> Result<Self> {
         if self.latency > LONGEST_LATENCY {

@@ -113,6 +113,43 @@ fn without_a_file_there_are_as_many_requests_as_are_given() {
 }
 
 #[test]
+fn prompts_rows_and_batch_lines_are_planned_alike() {
+    let folder = Folder::new();
+    folder
+        .write("p.csv", "text\n\"a, b\"\nc\n")
+        .write("p.txt", "a, b\nc\n");
+    let answers = ["--latency", "1s", "--output-tokens", "10"];
+    let rows = [
+        "p.csv",
+        "--prompt",
+        "{{ text }}",
+        "--model",
+        "m",
+        "--max-tokens",
+        "4",
+    ];
+    let prompts = ["p.txt", "--model", "m", "--max-tokens", "4"];
+    let rows = planned(&folder, &[&rows[..], &answers].concat());
+    assert_eq!(
+        (&rows["requests"], &rows["completion_tokens"]),
+        (&json!(2), &json!(8))
+    );
+    assert_eq!(rows, planned(&folder, &[&prompts[..], &answers].concat()));
+    let rows = [
+        "run",
+        "p.csv",
+        "--prompt",
+        "{{ text }}",
+        "--model",
+        "m",
+        "--dry-run",
+    ];
+    let ended = folder.tool(&rows).run().code(0);
+    assert!(ended.stdout.contains("planned    2 requests"), "{ended:#?}");
+    assert_eq!(folder.names(), ["p.csv", "p.txt"]);
+}
+
+#[test]
 fn what_is_not_known_is_assumed_and_said() {
     let folder = Folder::new();
     folder.requests(10);
@@ -130,7 +167,7 @@ fn what_is_not_known_is_assumed_and_said() {
     // Other tools' records say nothing of times.
     let record = json!({
         "custom_id": "r0", "error": null,
-        "response": {"status_code": 200, "body": {"choices": [{}], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}},
+        "response": {"status_code": 200, "body": {"choices": [{}], "usage": {"prompt_tokens": 70, "completion_tokens": 5}}},
     });
     folder.write("out.jsonl", format!("{record}\n"));
     let ended = plan(&folder, &["p.jsonl", "--like", "out.jsonl"]).code(0);
@@ -140,7 +177,9 @@ fn what_is_not_known_is_assumed_and_said() {
             .contains("as \"out.jsonl\" does not say it: give --latency"),
         "{ended:#?}"
     );
-    assert!(ended.stdout.contains("50 in answers"), "{ended:#?}");
+    // All requests are as long as the one whose tokens are known.
+    let tokens = "about 700 in prompts, 50 in answers";
+    assert!(ended.stdout.contains(tokens), "{ended:#?}");
 }
 
 #[test]
@@ -224,6 +263,13 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
         "{ended:#?}"
     );
     assert_eq!((folder.names(), folder.read("out.jsonl")), before);
+    // Of a budget that does not suffice it is said how far that goes.
+    let flags = ["run", "p.jsonl", "--dry-run", "--token-budget", "50"];
+    let ended = folder.tool(&flags).run().code(0);
+    assert!(
+        ended.stdout.contains("--token-budget stops the run"),
+        "{ended:#?}"
+    );
     // A finding is what check would say of it.
     folder.write("p.jsonl", request("a").repeat(2));
     let ended = folder.tool(&["run", "p.jsonl", "--dry-run"]).run().code(1);
@@ -242,7 +288,7 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
 #[test]
 fn a_run_comes_out_as_it_was_planned() {
     let folder = Folder::new();
-    folder.requests(150);
+    folder.requests(100);
     for (spec, flags) in [
         ("latency=100ms", &["-c", "10"][..]),
         ("latency=20ms", &["-c", "50", "--rps", "100"]),

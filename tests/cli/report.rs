@@ -140,7 +140,7 @@ fn a_run_that_is_stopped_has_its_page_and_one_that_cannot_write_it_ends_as_it_wo
     running.wait().code(130);
     let page = folder.read("page.html");
     assert!(
-        page.contains("1 row, all of them answered.") && page.contains("Stopped early"),
+        page.contains("1 row, and it was answered.") && page.contains("Stopped early"),
         "{page}"
     );
 
